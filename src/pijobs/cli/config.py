@@ -1,0 +1,71 @@
+"""``pijobs config check`` and ``pijobs config show``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.factory import Installation
+from pijobs.settings import PREFIX, storage_url
+from pijobs.settings.model import masked_repr
+
+
+@click.group()
+def config() -> None:
+    """The settings: are they right, and what do they amount to."""
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_invocation
+def show(invocation: Invocation, as_json: bool) -> None:
+    """Print the effective settings; secrets are masked."""
+    settings = invocation.settings()
+    shown = settings.shown()
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for name, value in shown.items():
+        origin = "" if name in invocation.values else "    # default"
+        click.echo(f"{name} = {value}{origin}")
+
+
+@config.command()
+@pass_invocation
+def check(invocation: Invocation) -> int:
+    """Validate pi.cfg and try what it names. Exit codes: 0 ok, 2 faults, 3 storage unreachable, 4 a plugin failed."""
+    path = invocation.config_path()
+    installation = invocation.installation(strict=True)
+    click.echo(f"{path}: {len(installation.settings)} settings, all valid")
+    click.echo(f"plugins: {', '.join(plugin.name for plugin in installation.plugins.loaded) or 'none'}")
+    if installation.queue.storage is None:
+        click.echo(f"queue: off ({PREFIX}CLASS is empty); every job runs in the request")
+        return 0
+    _check_storage(installation)
+    return _check_plugins(installation)
+
+
+def _check_storage(installation: Installation) -> None:
+    queue = installation.queue
+    assert queue.storage is not None
+    click.echo(f"queue: {queue.option('NAME')} in {masked_repr(storage_url(installation.settings))}")
+    queue.storage.ping()  # raises StorageUnavailable: exit code 3
+    click.echo("storage: answers")
+    for name, value in queue.storage.diagnose().items():
+        click.echo(f"  {name}: {value}")
+    if queue.spool is None and "spool" in queue.option("FALLBACK"):
+        click.echo(f"warning: {PREFIX}SPOOL is not set: while the storage is away, jobs run in the request", err=True)
+
+
+def _check_plugins(installation: Installation) -> int:
+    failed = 0
+    for plugin, checks in installation.plugins.call("register_checks", queue=installation.queue):
+        for check in checks:
+            result = check.run()
+            click.echo(f"{plugin} {check.name}: {'ok' if result.ok else 'FAILED'}, {result.message}")
+            if not result.ok:
+                failed += 1
+                click.echo(f"  {result.advice}")
+    return 1 if failed else 0

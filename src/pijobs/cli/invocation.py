@@ -1,0 +1,70 @@
+"""What the commands of one invocation share: which ``pi.cfg``, and what it leads to, each made when it is needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pijobs.errors import ConfigurationError
+from pijobs.factory import Installation, build
+from pijobs.plugins import Plugins
+from pijobs.settings import PREFIX, Settings, config_warnings, find_config, read_config
+from pijobs.storage.contract import Storage
+
+
+class Invocation:
+    """One call of ``pijobs``.
+
+    :param config: the value of ``--config``.
+    """
+
+    def __init__(self, config: str | None = None) -> None:
+        self._config = config
+
+    def config_path(self) -> Path:
+        """:raises ConfigurationError: when there is no ``pi.cfg``."""
+        return find_config(self._config)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """What is written in the ``pi.cfg``."""
+        path = self.config_path()
+        for warning in config_warnings(path):
+            click.echo(f"warning: {warning}", err=True)
+        return read_config(path)
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The plugins; those that the ``pi.cfg`` allows, or all when it can't be read."""
+        try:
+            allowed = read_config(self.config_path()).get(PREFIX + "PLUGINS")
+        except ConfigurationError:
+            allowed = None
+        return Plugins(allowed if isinstance(allowed, (list, tuple)) else None)
+
+    def installation(self, *, strict: bool = False) -> Installation:
+        """What the ``pi.cfg`` leads to; see :func:`pijobs.factory.build`."""
+        installation = build(self.values, directory=self.config_path().parent, strict=strict)
+        for warning in installation.settings.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if not strict:
+            for plugin in installation.plugins.failed:
+                click.echo(f"warning: plugin {plugin.name} is not loaded: {plugin.error}", err=True)
+        return installation
+
+    def settings(self) -> Settings:
+        """The validated settings."""
+        return self.installation().settings
+
+    def storage(self) -> Storage:
+        """The storage of the queue. :raises ConfigurationError: when no queue is configured."""
+        storage = self.installation().queue.storage
+        if storage is None:
+            raise ConfigurationError(f"no queue is configured; set {PREFIX}CLASS = 'pijobs.HueyQueue' in pi.cfg")
+        return storage
+
+
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -1,0 +1,136 @@
+"""``pijobs`` and ``privacyidea-queue-huey``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from pijobs.cli.invocation import Invocation
+from pijobs.errors import (
+    ConfigurationError,
+    PijobsError,
+    PluginError,
+    QueueUnavailable,
+    StorageUnavailable,
+)
+from pijobs.redact import redact
+
+_EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
+    (ConfigurationError, 2),
+    (PluginError, 4),
+    (StorageUnavailable, 3),
+    (QueueUnavailable, 3),
+    (PijobsError, 1),
+)
+
+
+class RootGroup(click.Group):
+    """Takes ``--config`` anywhere, and asks the plugins for their commands when they may be needed."""
+
+    _asked = False
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, config_first(args))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._ask_plugins(ctx)
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            self._ask_plugins(ctx)
+            command = super().get_command(ctx, cmd_name)
+        return command
+
+    def _ask_plugins(self, ctx: click.Context) -> None:
+        if not self._asked:
+            self._asked = True
+            invocation = ctx.ensure_object(Invocation)
+            core = dict(self.commands)
+            invocation.plugins.call("register_commands", cli=self)
+            for name in core.keys() & self.commands.keys():
+                if self.commands[name] is not core[name]:
+                    self.commands[name] = core[name]
+                    click.echo(f"warning: a plugin gives a command named {name!r}; pijobs' own one stays", err=True)
+
+
+def config_first(args: Sequence[str]) -> list[str]:
+    """The arguments with ``--config FILE`` moved to the front, wherever it stood before ``--``."""
+    front: list[str] = []
+    rest: list[str] = []
+    waiting = iter(args)
+    for arg in waiting:
+        if arg == "--":
+            rest += [arg, *waiting]
+        elif arg == "--config":
+            front += [arg, *([value] if (value := next(waiting, None)) is not None else [])]
+        elif arg.startswith("--config="):
+            front.append(arg)
+        else:
+            rest.append(arg)
+    return front + rest
+
+
+@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The pi.cfg (before or after the command). Else PRIVACYIDEA_CONFIGFILE, /etc/privacyidea/pi.cfg, ./pi.cfg.",
+)
+@click.version_option(package_name="pijobs", message="%(package)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None) -> None:
+    """The job queue: slow work leaves the request, and nothing gets lost on the way.
+
+    Exit codes: 0 ok, 1 failure at run time, 2 usage or configuration, 3 storage unreachable, 4 a plugin failed.
+    """
+    ctx.obj = Invocation(config)
+
+
+def _add_commands() -> None:
+    from pijobs.cli import admin, config, jobs, plugins, server, status, worker
+
+    for command in (
+        admin.admin, config.config, jobs.jobs, plugins.plugins, server.server, status.status, status.workers,
+        status.groups, status.pause, status.resume, status.drain, worker.worker,
+    ):  # fmt: skip
+        cli.add_command(command)
+
+
+_add_commands()
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The command ``pijobs``."""
+    _run(list(sys.argv[1:] if args is None else args), "pijobs")
+
+
+def worker_main(args: Sequence[str] | None = None) -> NoReturn:
+    """The command ``privacyidea-queue-huey``: the same as ``pijobs worker``."""
+    given = config_first(sys.argv[1:] if args is None else args)
+    at = next((i for i, arg in enumerate(given) if not arg.startswith("--config") and (not i or given[i - 1] != "--config")), len(given))
+    _run([*given[:at], "worker", *given[at:]], "privacyidea-queue-huey")
+
+
+def _run(args: list[str], name: str) -> NoReturn:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        result: Any = cli.main(args, prog_name=name, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("aborted", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except PijobsError as error:
+        for line in str(error).splitlines():
+            click.echo(f"{name}: {redact(line)}", err=True)
+        sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+    sys.exit(result if isinstance(result, int) else 0)

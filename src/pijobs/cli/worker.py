@@ -1,0 +1,200 @@
+"""``pijobs worker``, also installed as ``privacyidea-queue-huey``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import flask
+
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.errors import ConfigurationError
+from pijobs.factory import Installation
+from pijobs.flask import EXTENSION
+from pijobs.logs import configure_log
+from pijobs.settings import PREFIX
+from pijobs.worker.engine import Pause
+from pijobs.worker.main import WorkerOptions, make_consumer
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LOG = "privacyidea-queue.log"
+
+
+class Reserve(click.ParamType):
+    """``N:PRIORITY``."""
+
+    name = "N:PRIORITY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d+):(-?\d+)", value) if isinstance(value, str) else None
+        if match is None or int(match[1]) < 1 or not -1000 <= int(match[2]) <= 1000:
+            self.fail(f"expected N:PRIORITY such as 1:10, found {value!r}", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class Address(click.ParamType):
+    """``HOST:PORT``."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            self.fail(f"expected HOST:PORT such as 127.0.0.1:8080, found {value!r}", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+@click.command()
+@click.option("-w", "--workers", type=click.IntRange(1), default=1, help="Number of workers (default 1).")
+@click.option("-k", "--worker-type", type=click.Choice(["thread", "process", "greenlet"]), default="thread",
+              help="thread (default), process, or greenlet (pip install 'pijobs[gevent]').")
+@click.option("-r", "--reserve", type=Reserve(), multiple=True,
+              help="N more workers that only take jobs of this priority and above; may be repeated.")
+@click.option("-d", "--delay", type=click.FloatRange(0.01), default=0.1,
+              help="While the storage is away: first wait between two tries, in seconds (default 0.1).")
+@click.option("-b", "--backoff", type=click.FloatRange(1), default=1.15,
+              help="While the storage is away: each wait is so many times the last one (default 1.15).")
+@click.option("-m", "--max-delay", type=click.FloatRange(0.01), default=1.0,
+              help="While the storage is away: longest wait, at most 1 (default 1).")
+@click.option("-c", "--health-check-interval", type=click.FloatRange(0.1), default=10.0,
+              help="Seconds between two looks for dead workers; at most half of PI_JOB_QUEUE_LEASE (default 10).")
+@click.option("-C", "--disable-health-check", is_flag=True, help="Do not replace workers that died.")
+@click.option("-M", "--max-tasks", type=click.IntRange(1), help="Replace a worker after so many jobs.")
+@click.option("-t", "--shutdown-timeout", type=click.FloatRange(0), default=30.0,
+              help="Seconds that running jobs have to end after SIGTERM or SIGINT (default 30).")
+@click.option("-s", "--scheduler-interval", type=click.IntRange(1, 60), default=1,
+              help="Seconds between two looks at the periodic jobs; a divisor of 60 (default 1).")
+@click.option("-n", "--no-periodic", is_flag=True, help="Do not enqueue periodic jobs.")
+@click.option("-l", "--logfile", type=click.Path(dir_okay=False, path_type=Path),
+              help=f"Log to this file (default {DEFAULT_LOG} in the working directory; - for standard error).")
+@click.option("-v", "--verbose", is_flag=True, help="Log details, too.")
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("-S", "--simple", is_flag=True, help="Short log lines: time and message.")
+@click.option("-f", "--flush-locks", is_flag=True, help="Accepted without effect: there are no locks to flush.")
+@click.option("-L", "--extra-locks", help="Accepted without effect: there are no locks to flush.")
+@click.option("-g", "--graceful-signal", type=click.Choice(["INT", "TERM"]),
+              help="Accepted without effect: both signals let running jobs end.")
+@click.option("--app", "app_path", metavar="MODULE:FACTORY",
+              help="Run jobs in the context of this Flask app (an app, or a function that makes one).")
+@click.option("--http", type=Address(), help="Answer /livez, /readyz and /metrics here.")
+@pass_invocation
+def worker(invocation: Invocation, **options: Any) -> None:
+    """Run the jobs of the queue.
+
+    SIGTERM and SIGINT let running jobs end, for the time of -t; then, or at a second signal, what runs goes back to
+    the queue. SIGHUP does the same and starts again. While the storage is away the worker waits for it.
+    """  # fmt: skip
+    _check(options)
+    if options["worker_type"] == "greenlet":
+        _patch()
+    app, installation = _app(invocation, options["app_path"])
+    _log_to(installation, options)
+    consumer = make_consumer(installation, app, _options(options))
+    if options["http"] is not None:
+        _serve_health(app, installation, options["http"])
+    log.info("worker %d starts: %d workers (%s), jobs %s", os.getpid(), len(_options(options).floors()),
+             options["worker_type"], ", ".join(installation.registry) or "none")  # fmt: skip
+    consumer.run()
+    log.info("worker %d has stopped", os.getpid())
+
+
+def _check(options: dict[str, Any]) -> None:
+    if 60 % options["scheduler_interval"]:
+        raise click.UsageError(f"-s: expected a divisor of 60, found {options['scheduler_interval']}")
+    if options["max_tasks"] and options["disable_health_check"]:
+        raise click.UsageError("-M needs the health check that -C switches off: nobody would replace the worker")
+    if options["verbose"] and options["quiet"]:
+        raise click.UsageError("-v and -q: expected one of them")
+
+
+def _options(options: dict[str, Any]) -> WorkerOptions:
+    return WorkerOptions(
+        workers=options["workers"],
+        worker_type=options["worker_type"],
+        pause=Pause(options["delay"], options["backoff"], options["max_delay"]),
+        health_check_interval=options["health_check_interval"],
+        check_health=not options["disable_health_check"],
+        max_tasks=options["max_tasks"],
+        shutdown_timeout=options["shutdown_timeout"],
+        scheduler_interval=options["scheduler_interval"],
+        periodic=not options["no_periodic"],
+        reserved=options["reserve"],
+    )
+
+
+def _patch() -> None:
+    try:
+        from gevent import monkey
+    except ImportError as error:
+        raise ConfigurationError("-k greenlet needs gevent; pip install 'pijobs[gevent]'") from error
+    monkey.patch_all()
+
+
+def _app(invocation: Invocation, path: str | None) -> tuple[flask.Flask, Installation]:
+    """The app in whose context jobs run: ``--app``, else the ``host_app`` of a plugin, else an empty one."""
+    if path is not None:
+        app = load_app(path)
+        installation = app.extensions.get(EXTENSION) or invocation.installation(strict=True)
+        installation.plugins.refuse_failed()
+    else:
+        installation = invocation.installation(strict=True)
+        app = installation.plugins.first("host_app", settings=installation.settings)
+    if app is None:
+        app = flask.Flask("pijobs.worker")
+        app.config.update(invocation.values)
+    app.extensions.setdefault(EXTENSION, installation)
+    if installation.queue.mode != "queued":
+        raise ConfigurationError(
+            f"expected a queue to work on, found it {installation.queue.mode}; "
+            f"set {PREFIX}CLASS = 'pijobs.HueyQueue' (and not {PREFIX}IMMEDIATE) in pi.cfg"
+        )
+    return app, installation
+
+
+def load_app(path: str) -> flask.Flask:
+    """The app, or what the factory returns.
+
+    :param path: ``module:name``.
+    :raises ConfigurationError: when that is not an app.
+    """
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise ConfigurationError(f"--app: expected module:factory, found {path!r}")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+        app = found() if callable(found) and not isinstance(found, flask.Flask) else found
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"--app: expected something to import, found {path!r} ({error})") from error
+    if not isinstance(app, flask.Flask):
+        raise ConfigurationError(f"--app: expected a Flask app, found {type(app).__name__} at {path!r}")
+    return app
+
+
+def _log_to(installation: Installation, options: dict[str, Any]) -> None:
+    file: Path | None = options["logfile"]
+    config = installation.settings["PI_LOGCONFIG"]
+    if file is not None and config and Path(config).exists():
+        raise click.UsageError(f"-l {file}: PI_LOGCONFIG names {config}, which decides where the log goes")
+    level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else None
+    target = None if str(file) == "-" else file or Path(DEFAULT_LOG)
+    configure_log(
+        installation.settings, target, level=level, simple=options["simple"],
+        processes=options["worker_type"] == "process",
+    )  # fmt: skip
+
+
+def _serve_health(app: flask.Flask, installation: Installation, address: tuple[str, int]) -> None:
+    from pijobs.server.health import serve_health
+
+    try:
+        serve_health(installation, address)
+    except OSError as error:
+        raise ConfigurationError(f"--http: expected a free address, found {address[0]}:{address[1]} ({error.strerror})") from error

@@ -1,0 +1,198 @@
+"""Turns a job call into the two byte strings that are stored, and back. No pickle: data never becomes code.
+
+*Envelope*: a msgpack array ``[version, key id, instance id, job name, created, deadline]`` (times in ms on the
+storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the envelope as
+associated data; so neither can be changed, nor a body moved to another envelope, without being noticed.
+
+Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
+extension types: tuple, set, frozenset, datetime, date, Decimal, UUID, integers beyond 64 bits, and messages of
+:mod:`email.message`. A message comes back as :class:`~email.message.EmailMessage` or
+:class:`~email.message.Message` with the same bytes on the wire.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.message
+import email.parser
+import email.policy
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from pijobs.errors import DecodeError, EncodeError
+from pijobs.keys import KeyRing
+
+VERSION = 1
+
+_pack = msgspec.msgpack.Encoder().encode
+_MAX_DEPTH = 50
+_UNCHANGED = frozenset({type(None), bool, float, str, bytes})
+_POLICY = email.policy.default
+_COMPAT = email.policy.compat32.clone(mangle_from_=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of an instance without a key."""
+
+    version: int
+    key_id: str
+    id: str
+    name: str
+    created: int
+    deadline: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The arguments of one call, and its masked label for people."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    label: str | None = None
+
+
+class Codec:
+    """Encodes with the newest key, decodes with any."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+
+    def encode(
+        self, *, id: str, name: str, call: Call, created: int, deadline: int | None
+    ) -> tuple[bytes, bytes]:
+        """Envelope and body.
+
+        :raises EncodeError: with the path of the first value that can't be encoded.
+        """
+        key = self._keys.newest
+        envelope = _pack([VERSION, key.id, id, name, created, deadline])
+        return envelope, key.encrypt(pack_call(call), envelope)
+
+    def reencode(self, envelope: bytes, call: Call) -> bytes:
+        """A new body under an old envelope: other arguments for the next attempt."""
+        return self._keys.get(open_envelope(envelope).key_id).encrypt(pack_call(call), envelope)
+
+    def decode(self, envelope: bytes, body: bytes) -> Call:
+        """:raises DecodeError: damaged, or of an unknown version or key."""
+        key = self._keys.get(open_envelope(envelope).key_id)
+        try:
+            args, kwargs, label = _unpack(key.decrypt(body, envelope))
+            return Call(tuple(args), kwargs, label)
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise DecodeError(f"damaged body ({type(error).__name__})") from error
+
+
+def open_envelope(data: bytes) -> Envelope:
+    """:raises DecodeError: damaged, or of a version that this pijobs does not know."""
+    try:
+        version, *rest = msgspec.msgpack.decode(data, type=list)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise DecodeError("damaged envelope") from error
+    if version != VERSION:
+        raise DecodeError(f"version {version!r} of the envelope; this pijobs knows version {VERSION}")
+    try:
+        return Envelope(version, *rest)
+    except TypeError as error:
+        raise DecodeError("damaged envelope") from error
+
+
+def pack_call(call: Call) -> bytes:
+    """The body in clear. :raises EncodeError: for a value that the codec does not know."""
+    return _pack(
+        [
+            [_plain(value, f"args[{index}]") for index, value in enumerate(call.args)],
+            {name: _plain(value, name) for name, value in call.kwargs.items()},
+            call.label,
+        ]
+    )
+
+
+def check_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """:raises EncodeError: as encoding would; for calls that are not stored."""
+    pack_call(Call(tuple(args), dict(kwargs)))
+
+
+def _plain(value: Any, path: str, depth: int = 0) -> Any:
+    """The value as msgpack knows it. Exact types only: a subclass would come back as something else."""
+    kind = type(value)
+    if kind in _UNCHANGED:
+        return value
+    if kind is int:
+        return value if -(2**63) <= value < 2**64 else _ext(_INT, str(value).encode())
+    if depth > _MAX_DEPTH:
+        raise EncodeError(f"{path}: expected at most {_MAX_DEPTH} levels, found more")
+    if kind is list:
+        return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if kind is dict:
+        return {_dict_key(key, path): _plain(item, f"{path}[{key!r}]", depth + 1) for key, item in value.items()}
+    if kind in _SEQUENCES:
+        items = [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return _ext(_SEQUENCES[kind], _pack(items))
+    if kind in _SCALARS:
+        code, dump = _SCALARS[kind]
+        return _ext(code, dump(value))
+    if isinstance(value, email.message.Message):
+        return _message(value, path)
+    raise EncodeError(
+        f"{path}: expected a value that can be stored (text, number, bytes, list, dict, tuple, set, datetime, date, "
+        f"Decimal, UUID, email message), found {kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _dict_key(key: Any, path: str) -> Any:
+    if type(key) is str or (type(key) is int and -(2**63) <= key < 2**64):
+        return key
+    raise EncodeError(f"{path}: expected text or whole numbers as keys, found {type(key).__qualname__}")
+
+
+def _message(value: email.message.Message, path: str) -> msgspec.msgpack.Ext:
+    modern = isinstance(value, email.message.EmailMessage)
+    try:
+        wire = value.as_bytes(policy=_POLICY if modern else _COMPAT)
+    except Exception as error:
+        raise EncodeError(f"{path}: expected a complete email message, found {type(error).__name__}") from error
+    return _ext(_EMAIL if modern else _LEGACY_EMAIL, wire)
+
+
+def _datetime(text: bytes) -> dt.datetime:
+    return dt.datetime.fromisoformat(text.decode())
+
+
+_TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _DECIMAL, _UUID, _EMAIL, _LEGACY_EMAIL = range(1, 11)
+_ext = msgspec.msgpack.Ext
+_SEQUENCES: dict[type, int] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
+_SCALARS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
+    dt.datetime: (_DATETIME, lambda v: v.isoformat().encode()),
+    dt.date: (_DATE, lambda v: v.isoformat().encode()),
+    Decimal: (_DECIMAL, lambda v: str(v).encode()),
+    uuid.UUID: (_UUID, lambda v: v.bytes),
+}
+_LOADERS: dict[int, Callable[[bytes], Any]] = {
+    _TUPLE: lambda b: tuple(_unpack(b)),
+    _SET: lambda b: set(_unpack(b)),
+    _FROZENSET: lambda b: frozenset(_unpack(b)),
+    _INT: lambda b: int(b),
+    _DATETIME: _datetime,
+    _DATE: lambda b: dt.date.fromisoformat(b.decode()),
+    _DECIMAL: lambda b: Decimal(b.decode()),
+    _UUID: lambda b: uuid.UUID(bytes=b),
+    _EMAIL: lambda b: email.parser.BytesParser(policy=_POLICY).parsebytes(b),
+    _LEGACY_EMAIL: lambda b: email.parser.BytesParser(policy=_COMPAT).parsebytes(b),
+}
+
+
+def _load_ext(code: int, data: memoryview) -> Any:
+    try:
+        load = _LOADERS[code]
+    except KeyError:
+        raise DecodeError(f"unknown extension type {code} in the body; made by a newer pijobs") from None
+    return load(bytes(data))
+
+
+_unpack = msgspec.msgpack.Decoder(ext_hook=_load_ext).decode

@@ -1,0 +1,152 @@
+"""Every error of pijobs, one tree.
+
+::
+
+    PijobsError
+    ├── ConfigurationError          what is written in pi.cfg or on the command line
+    │   └── SettingsError           all faulty settings at once
+    ├── PluginError                 a plugin that does not load, or breaks a rule of registration
+    ├── JobError                    one call of one job
+    │   ├── UnknownJob
+    │   ├── EncodeError             an argument that the codec does not know
+    │   ├── DecodeError             stored bytes that can't be read (damaged, unknown key or version)
+    │   ├── KeyConflict             ``on_conflict="error"`` and the key is taken
+    │   ├── InstanceNotFound
+    │   └── StateConflict           an arrow that the state diagram does not have
+    ├── StorageError                the storage answered, and said no
+    │   ├── StorageUnavailable      the storage did not answer
+    │   └── NoLiveWorker            it refused to store, because nobody would run the job
+    ├── QueueUnavailable            neither the storage nor a fallback took the job
+    └── AttemptEnd                  raised by job functions to end an attempt
+        ├── RetryJob
+        ├── DestinationDown
+        ├── FailJob
+        └── DeadlinePassed
+
+The docstring of each class is its message when it is raised without one. No message ever contains a secret, a
+body or a whole address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class PijobsError(Exception):
+    """something went wrong in the job queue"""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__ or type(self).__name__)
+
+
+class ConfigurationError(PijobsError):
+    """the configuration can't be used"""
+
+
+class SettingsError(ConfigurationError):
+    """some settings can't be used
+
+    :param faults: one line for each fault, each with what was expected and what was found.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class PluginError(PijobsError):
+    """a plugin can't be used"""
+
+
+class JobError(PijobsError):
+    """a job call can't be handled"""
+
+
+class UnknownJob(JobError):
+    """no plugin registers a job of that name"""
+
+
+class EncodeError(JobError):
+    """an argument can't be encoded"""
+
+
+class DecodeError(JobError):
+    """a stored job instance can't be decoded"""
+
+
+class KeyConflict(JobError):
+    """an instance with the same key is waiting
+
+    :param existing: the id of the waiting instance.
+    """
+
+    def __init__(self, existing: str) -> None:
+        self.existing = existing
+        super().__init__(f"instance {existing} with the same key is waiting; on_conflict='error' refuses a second one")
+
+
+class InstanceNotFound(JobError):
+    """there is no job instance of that id"""
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        super().__init__(f"there is no job instance {instance_id!r}; it may have been trimmed")
+
+
+class StateConflict(JobError):
+    """the state of the instance does not allow that"""
+
+
+class StorageError(PijobsError):
+    """the storage refused an operation"""
+
+
+class StorageUnavailable(StorageError):
+    """the storage does not answer"""
+
+
+class NoLiveWorker(StorageError):
+    """no worker gave a sign of life; the instance was not stored"""
+
+
+class QueueUnavailable(PijobsError):
+    """the storage does not answer, and no fallback took the job"""
+
+
+class AttemptEnd(PijobsError):
+    """a job function ended its attempt"""
+
+
+class RetryJob(AttemptEnd):
+    """the job asks for another attempt
+
+    :param delay: seconds until the next attempt; None lets the :class:`~pijobs.RetryPolicy` decide.
+    :param kwargs: replaces these keyword arguments for the next attempt, in the same transition.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, delay: float | None = None, kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.delay = delay
+        self.kwargs = dict(kwargs) if kwargs is not None else None
+        super().__init__(message)
+
+
+class DestinationDown(AttemptEnd):
+    """the destination is down; the attempt does not count
+
+    :param retry_after: seconds after which to try again, if the destination said so.
+    """
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class FailJob(AttemptEnd):
+    """the job failed for good; another attempt would not help"""
+
+
+class DeadlinePassed(AttemptEnd):
+    """the deadline of the job has passed"""

@@ -1,0 +1,226 @@
+"""The only wiring: settings → plugins → registry → storage → queue. Server and worker call the same function.
+
+Nothing here connects or starts a thread; a fork in between is harmless.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pijobs.clock import to_ms
+from pijobs.errors import ConfigurationError, SettingsError
+from pijobs.jobs import Job, State
+from pijobs.plugins import Plugins
+from pijobs.queue import Handle, Queue
+from pijobs.registry import Registry
+from pijobs.settings import CORE_SETTINGS, PREFIX, Settings, storage_url, validate
+from pijobs.settings.table import cross_faults
+from pijobs.storage import open_storage
+from pijobs.storage.contract import Retention, Storage
+
+log = logging.getLogger(__name__)
+
+#: The class that privacyIDEA's documentation names. Without privacyIDEA it means ours.
+HISTORIC_CLASS = "privacyidea.lib.queues.huey_queue.HueyQueue"
+OWN_CLASS = "pijobs.HueyQueue"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What one ``pi.cfg`` leads to."""
+
+    settings: Settings
+    plugins: Plugins
+    registry: Registry
+    queue: Queue
+
+
+class HueyQueue(Queue):
+    """The queue for ``PI_JOB_QUEUE_CLASS``, with the interface that privacyIDEA gives such classes.
+
+    :param options: the settings without their prefix, in lower case: ``{"url": "redis://…", "name": …}``.
+    :param host: settings outside the prefix, such as ``SECRET_KEY``.
+    """
+
+    def __init__(self, options: Mapping[str, Any], *, host: Mapping[str, Any] | None = None) -> None:
+        values = {PREFIX + name.upper(): value for name, value in options.items()}
+        values.setdefault(PREFIX + "CLASS", OWN_CLASS)
+        self._adopt(configure({**(host or {}), **values}))
+
+    @classmethod
+    def of(cls, parts: Parts) -> HueyQueue:
+        """The queue of an installation that is configured already."""
+        queue = cls.__new__(cls)
+        queue._adopt(parts)
+        return queue
+
+    def _adopt(self, parts: Parts) -> None:
+        storage, spool = _storages(parts.settings)
+        super().__init__(parts.settings, parts.registry, parts.plugins, storage=storage, spool=spool)
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """The jobs by name, as privacyIDEA's queues show them."""
+        return self.registry
+
+    def register_job(self, name: str, func: Callable[..., Any]) -> None:
+        """Add a function as a job with default options; before the first use, as privacyIDEA's server does.
+
+        :raises ConfigurationError: for a name that is registered already.
+        """
+        if name in self.registry:
+            raise ConfigurationError(f"job {name!r} is registered already")
+        self._replace_registry(Registry({**self.registry, name: Job(name, func)}))
+
+
+class ForeignQueue(Queue):
+    """A class of somebody else behind the interface of :class:`Queue`: it gets the jobs and the calls, no options."""
+
+    def __init__(self, parts: Parts, foreign: Any) -> None:
+        super().__init__(parts.settings, parts.registry, parts.plugins)
+        self._foreign = foreign
+        for name, job in parts.registry.items():
+            foreign.register_job(name, job.function)
+
+    def enqueue(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Handle:
+        given = [option for option, value in options.items() if value is not None]
+        if given:
+            raise ValueError(f"the queue class {self.option('CLASS')} takes no options, found {', '.join(given)}")
+        self._checked(name, args, kwargs)
+        answer = self._foreign.enqueue(name, tuple(args), dict(kwargs or {}))
+        return Handle(str(getattr(answer, "id", "")), State.QUEUED, via="foreign")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What stands before a queue is made."""
+
+    settings: Settings
+    plugins: Plugins
+    registry: Registry
+
+
+def build(values: Mapping[str, Any], *, directory: Path | None = None, strict: bool = False) -> Installation:
+    """The installation that these settings describe.
+
+    :param values: upper-case names, as in ``pi.cfg`` or ``app.config``.
+    :param directory: folder of the ``pi.cfg``.
+    :param strict: for processes that run jobs: refuse what a server would go on without.
+    :raises SettingsError: with all faults.
+    :raises PluginError: when strict, if a plugin failed.
+    :raises ConfigurationError: when strict, for a ``PI_JOB_QUEUE_CLASS`` that can't be used.
+    """
+    parts = configure(values, directory=directory, strict=strict)
+    return Installation(parts.settings, parts.plugins, parts.registry, _queue(parts, strict=strict))
+
+
+def configure(values: Mapping[str, Any], *, directory: Path | None = None, strict: bool = False) -> Parts:
+    """Settings, plugins and registry. See :func:`build`."""
+    plugins = Plugins(_allowed(values))
+    table = [*CORE_SETTINGS, *plugins.settings()]
+    settings = validate(
+        values, table, absent_plugins=plugins.absent, directory=directory, extra_faults=cross_faults(values)
+    )
+    jobs = plugins.register_jobs(settings)
+    if strict:
+        plugins.refuse_failed()
+    overrides = settings[PREFIX + "JOBS"]
+    _check_overrides(overrides, {job.name for job in jobs}, certain=not plugins.absent)
+    return Parts(settings, plugins, Registry.of(jobs, overrides))
+
+
+def _allowed(values: Mapping[str, Any]) -> Sequence[str] | None:
+    """The allow-list, before the settings are validated: which plugins there are decides which settings exist."""
+    allowed = values.get(PREFIX + "PLUGINS")
+    row = next(row for row in CORE_SETTINGS if row.name == PREFIX + "PLUGINS")
+    return None if row.fault(allowed) else allowed
+
+
+def _check_overrides(overrides: Mapping[str, Any], names: set[str], *, certain: bool) -> None:
+    unknown = [name for name in overrides if name not in names]
+    if not unknown:
+        return
+    faults = []
+    for name in unknown:
+        close = difflib.get_close_matches(name, names, n=1)
+        advice = f"did you mean {close[0]!r}?" if close else "'pijobs plugins' lists the jobs"
+        faults.append(f"{PREFIX}JOBS: expected the names of jobs, found {name!r}; {advice}")
+    if certain:
+        raise SettingsError(faults)
+    for fault in faults:
+        log.warning("%s (some plugins are not loaded)", fault)
+
+
+def _queue(parts: Parts, *, strict: bool) -> Queue:
+    path = parts.settings[PREFIX + "CLASS"]
+    if not path:
+        return Queue(parts.settings, parts.registry, parts.plugins)
+    try:
+        chosen = queue_class(path, strict=strict)
+    except ConfigurationError as error:
+        if strict:
+            raise
+        log.error("%s; the server runs without a queue", error)
+        return Queue(parts.settings, parts.registry, parts.plugins)
+    if issubclass(chosen, HueyQueue):
+        return chosen.of(parts)
+    options = {
+        name[len(PREFIX) :].lower(): value for name, value in parts.settings.items() if name.startswith(PREFIX)
+    }
+    return ForeignQueue(parts, chosen(options))
+
+
+def queue_class(path: str, *, strict: bool) -> type[Any]:
+    """The class of ``PI_JOB_QUEUE_CLASS``.
+
+    :raises ConfigurationError: when it can't be imported, or (strict) can't be worked from.
+    """
+    if path == OWN_CLASS or (path == HISTORIC_CLASS and not _privacyidea_installed()):
+        return HueyQueue
+    if path == HISTORIC_CLASS and strict:
+        raise ConfigurationError(
+            f"{PREFIX}CLASS: {path!r} is privacyIDEA's own class here, since privacyIDEA is installed; "
+            f"change the line to {PREFIX}CLASS = 'pijobs_privacyidea.HueyQueue'"
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        chosen = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{PREFIX}CLASS: expected a class that can be imported, found {path!r} ({type(error).__name__})"
+        ) from error
+    if not inspect.isclass(chosen):
+        raise ConfigurationError(f"{PREFIX}CLASS: expected a class, found {path!r} ({type(chosen).__name__})")
+    if strict and not issubclass(chosen, HueyQueue):
+        raise ConfigurationError(
+            f"{PREFIX}CLASS: expected {OWN_CLASS} or a subclass of it, found {path!r}; this worker can't run its jobs"
+        )
+    return chosen
+
+
+def _privacyidea_installed() -> bool:
+    return importlib.util.find_spec("privacyidea") is not None
+
+
+def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
+    """The storage, and the spool if there is one."""
+    finished, finished_max = settings[PREFIX + "KEEP_FINISHED"]
+    retention = Retention(to_ms(finished), finished_max, to_ms(settings[PREFIX + "KEEP_DEAD"]))
+    name = settings[PREFIX + "NAME"]
+    if settings[PREFIX + "IMMEDIATE"]:
+        return open_storage("memory://", name, retention), None
+    spool = settings[PREFIX + "SPOOL"]
+    return (
+        open_storage(storage_url(settings), name, retention),
+        open_storage(f"sqlite:///{spool}", name, replace(retention)) if spool else None,
+    )

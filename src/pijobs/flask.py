@@ -1,0 +1,76 @@
+"""The Flask extension::
+
+    jobs = JobQueue(app)                 # or: jobs = JobQueue(); jobs.init_app(app)
+    jobs.enqueue("mail.send", kwargs={…})
+
+The settings are those of ``app.config``. State is kept per app, in ``app.extensions["pijobs"]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import flask
+
+from pijobs.errors import ConfigurationError
+from pijobs.factory import Installation, build
+from pijobs.queue import Handle, Queue
+
+EXTENSION = "pijobs"
+
+
+class JobQueue:
+    """Gives a Flask app its job queue.
+
+    :param app: the app, or None and :meth:`init_app` later.
+    """
+
+    def __init__(self, app: flask.Flask | None = None) -> None:
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: flask.Flask, *, directory: Path | None = None) -> Installation:
+        """Build the queue that ``app.config`` describes. Connects to nothing.
+
+        :param directory: folder of the ``pi.cfg``; default: the app's instance path, or its root.
+        :raises SettingsError: with all faults.
+        :raises ConfigurationError: for an app that has a queue already.
+        """
+        if EXTENSION in app.extensions:
+            raise ConfigurationError("this app has a JobQueue already; use current_queue() instead of a second one")
+        installation = build(app.config, directory=directory or Path(app.root_path))
+        app.extensions[EXTENSION] = installation
+        for plugin in installation.plugins.failed:
+            app.logger.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
+        for warning in installation.settings.warnings:
+            app.logger.warning("%s", warning)
+        return installation
+
+    def enqueue(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Handle:
+        """:meth:`pijobs.queue.Queue.enqueue` of the current app."""
+        return current_queue().enqueue(name, args, kwargs, **options)
+
+    def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
+        """:meth:`pijobs.queue.Queue.run` of the current app."""
+        return current_queue().run(name, args, kwargs)
+
+
+def current_installation() -> Installation:
+    """The installation of the current app.
+
+    :raises ConfigurationError: for an app without a :class:`JobQueue`.
+    :raises RuntimeError: outside of an app context (Flask's own).
+    """
+    try:
+        return cast(Installation, flask.current_app.extensions[EXTENSION])
+    except KeyError:
+        raise ConfigurationError("this app has no job queue; call JobQueue(app) first") from None
+
+
+def current_queue() -> Queue:
+    """The queue of the current app."""
+    return current_installation().queue

@@ -1,0 +1,90 @@
+"""The policy of a group: how many of its instances may run at once, and when its circuit breaker opens. Pure.
+
+The storage enforces two numbers, ``running < limit`` and ``now >= blocked_until``; this module computes both after each
+outcome. A group begins with a small limit, gains one per success up to its bound, and is halved when its destination
+fails. After :data:`OPEN_AFTER` failures in a row the breaker opens: nothing runs for a while that doubles each time;
+then a single instance probes (half-open), and its outcome closes the breaker or opens it again.
+
+An unproven group (no success since its last failure) holds at most a fifth of the workers, so that a destination
+that hangs cannot take them all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pijobs.jobs import Limits
+
+START = 2
+OPEN_AFTER = 3
+#: First and longest time that an open breaker blocks (ms).
+OPEN_FIRST, OPEN_LONGEST = 5_000, 60_000
+#: Bound of a group whose job names none.
+DEFAULT_BOUND = 64
+UNPROVEN_SHARE = 5
+
+Breaker = Literal["closed", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is remembered of a group between two outcomes."""
+
+    limit: int = START
+    #: Failures of the destination in a row.
+    failures: int = 0
+    #: How often in a row the breaker opened.
+    opened: int = 0
+    proven: bool = False
+
+    @property
+    def breaker(self) -> Breaker:
+        """An open breaker whose time is over is half-open: its limit is 1 until the probe has ended."""
+        return "open" if self.opened else "closed"
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Policy:
+        """The policy kept by the storage; a fresh one for a text that is not there or not understood."""
+        try:
+            return cls(**json.loads(text)) if text else cls()
+        except (ValueError, TypeError):
+            return cls()
+
+
+def start_limit(limits: Limits | None) -> int:
+    """The limit of a group that nobody has seen yet."""
+    return min(START, bound(limits))
+
+
+def bound(limits: Limits | None) -> int:
+    """The highest limit that the group may reach."""
+    return limits.concurrency if limits is not None and limits.concurrency is not None else DEFAULT_BOUND
+
+
+def after_success(policy: Policy, limits: Limits | None) -> Policy:
+    """One more may run; a breaker closes, and the group begins anew."""
+    if policy.opened:
+        return Policy(limit=start_limit(limits), proven=True)
+    return Policy(limit=min(policy.limit + 1, bound(limits)), proven=True)
+
+
+def after_failure(
+    policy: Policy, *, now: int, workers: int, retry_after: int | None = None
+) -> tuple[Policy, int | None]:
+    """The policy, and until when the group is blocked (ms; None: not).
+
+    :param workers: number of workers that share the queue, as far as known.
+    :param retry_after: ms after which the destination wants to be asked again, if it said so.
+    """
+    unproven = max(1, workers // UNPROVEN_SHARE)
+    failures = policy.failures + 1
+    if failures < OPEN_AFTER and not policy.opened:
+        limit = max(1, min(policy.limit // 2, unproven))
+        return Policy(limit, failures), None if retry_after is None else now + retry_after
+    pause = min(OPEN_FIRST * 2**policy.opened, OPEN_LONGEST)
+    return Policy(1, failures, policy.opened + 1), now + max(pause, retry_after or 0)

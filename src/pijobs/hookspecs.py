@@ -1,0 +1,131 @@
+"""What a plugin can give to pijobs.
+
+A plugin is a module (or object) with functions marked :data:`hookimpl`; pluggy finds them by their names. Every call is
+guarded: an error is logged with the plugin's name, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+    import flask
+
+    from pijobs.jobs import Job
+    from pijobs.settings import Setting, Settings
+
+#: Name of the pluggy project and of the entry point group.
+PROJECT = "pijobs"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check found.
+
+    :param message: one sentence for people.
+    :param advice: what to do, when it is not ok.
+    """
+
+    ok: bool
+    message: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A named check for readiness and ``pijobs config check``. ``run`` must return within a second or two."""
+
+    name: str
+    run: Callable[[], CheckResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An entry of the navigation. ``endpoint`` is a Flask endpoint without arguments."""
+
+    title: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceEvent:
+    """What observers are told of a job instance; no argument, no body."""
+
+    id: str
+    name: str
+    group: str
+    state: str
+    attempt: int = 0
+    #: Seconds from due to start, and the run itself; None where there was none.
+    waited: float | None = None
+    took: float | None = None
+    error: str | None = None
+    reason: str | None = None
+
+
+@hookspec
+def register_settings() -> Iterable[Setting]:  # type: ignore[empty-body]
+    """The plugin's settings. Their names begin with ``PI_JOB_QUEUE_<PLUGIN>_``."""
+
+
+@hookspec
+def register_jobs(settings: Settings) -> Iterable[Job]:  # type: ignore[empty-body]
+    """The plugin's jobs."""
+
+
+@hookspec
+def register_blueprints(app: flask.Flask) -> Iterable[flask.Blueprint]:  # type: ignore[empty-body]
+    """Blueprints for the server that ships with pijobs."""
+
+
+@hookspec
+def register_pages() -> Iterable[Page]:  # type: ignore[empty-body]
+    """Entries of the navigation of the server's pages."""
+
+
+@hookspec
+def register_commands(cli: click.Group) -> None:
+    """Adds commands to ``pijobs``."""
+
+
+@hookspec
+def register_checks(queue: Any) -> Iterable[Check]:  # type: ignore[empty-body]
+    """Checks for readiness and ``pijobs config check``."""
+
+
+@hookspec(firstresult=True)
+def host_app(settings: Settings) -> flask.Flask | None:
+    """The Flask app in whose context jobs run. The first plugin that returns one wins."""
+
+
+@hookspec
+def worker_started(worker: Any) -> None:
+    """A worker process is about to take its first job. Called in each process that runs jobs."""
+
+
+@hookspec
+def worker_stopped(worker: Any) -> None:
+    """A worker process has finished its last job."""
+
+
+@hookspec
+def job_enqueued(event: InstanceEvent) -> None:
+    """An instance was stored."""
+
+
+@hookspec
+def job_started(event: InstanceEvent) -> None:
+    """An attempt begins."""
+
+
+@hookspec
+def job_finished(event: InstanceEvent) -> None:
+    """An attempt, or the instance, ended in ``event.state``."""

@@ -1,0 +1,263 @@
+"""What a plugin author handles: a :class:`Job`, its policies, and the context that a running job is given."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+from pijobs.errors import DeadlinePassed, FailJob
+
+if TYPE_CHECKING:
+    from pijobs.settings import Settings
+
+NAME_PATTERN = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+MIN_PRIORITY, MAX_PRIORITY = -1000, 1000
+
+
+class State(str, Enum):
+    """Where a job instance stands."""
+
+    #: Ready to be taken by a worker.
+    QUEUED = "queued"
+    #: A worker holds a lease.
+    RUNNING = "running"
+    #: Waits for its time or its next attempt.
+    SCHEDULED = "scheduled"
+    DONE = "done"
+    #: Failed for good; a dead letter.
+    DEAD = "dead"
+    #: The deadline passed before the effect.
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: States without an arrow to ``running`` but by an admin's hand.
+ENDED = frozenset({State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED})
+WAITING = frozenset({State.QUEUED, State.SCHEDULED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """When a failed attempt is followed by another.
+
+    The wait before attempt ``n + 1`` is ``delay * backoff ** (n - 1)`` seconds, at most ``max_delay``, spread by
+    ``± jitter`` (a fraction), so that what failed together does not come back together.
+
+    :param max_attempts: counted attempts, the first included.
+    :param delay: seconds before the second attempt.
+    :param permanent: exception types that end the instance ``dead`` at once.
+    :param retry_on: if given, only these types are worth another attempt; all others are permanent.
+    """
+
+    max_attempts: int = 5
+    delay: float = 2.0
+    backoff: float = 2.0
+    max_delay: float = 300.0
+    jitter: float = 0.1
+    permanent: tuple[type[BaseException], ...] = ()
+    retry_on: tuple[type[BaseException], ...] | None = None
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} must be {what}, got {getattr(self, name)!r}"
+            for name, what, ok in (
+                ("max_attempts", "an integer of at least 1", is_int(self.max_attempts) and self.max_attempts >= 1),
+                ("delay", "a number of seconds >= 0", is_number(self.delay) and self.delay >= 0),
+                ("backoff", "a number >= 1", is_number(self.backoff) and self.backoff >= 1),
+                ("max_delay", "a number of seconds >= 0", is_number(self.max_delay) and self.max_delay >= 0),
+                ("jitter", "a number from 0 to 1", is_number(self.jitter) and 0 <= self.jitter <= 1),
+            )
+            if not ok
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def is_permanent(self, error: BaseException) -> bool:
+        """Whether another attempt would be of no use."""
+        if isinstance(error, (FailJob, *self.permanent)):
+            return True
+        return self.retry_on is not None and not isinstance(error, self.retry_on)
+
+    def wait_after(self, attempt: int, *, spread: Callable[[float, float], float] = random.uniform) -> float:
+        """Seconds to wait after attempt number ``attempt`` (from 1) failed."""
+        try:
+            wait = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
+        except OverflowError:
+            wait = self.max_delay
+        return wait * (1 + spread(-self.jitter, self.jitter)) if self.jitter else wait
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of a group (its destination), over all workers.
+
+    :param concurrency: at most so many instances at once; the group finds its own way up to it.
+    :param rate: at most ``rate`` starts in any window of ``per`` seconds.
+    """
+
+    concurrency: int | None = None
+    rate: int | None = None
+    per: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "rate"):
+            value = getattr(self, name)
+            if value is not None and not (is_int(value) and value >= 1):
+                raise ValueError(f"{name} must be an integer of at least 1 or None, got {value!r}")
+        if not (is_number(self.per) and self.per > 0):
+            raise ValueError(f"per must be a number of seconds > 0, got {self.per!r}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A named unit of work.
+
+    ``group``, ``label`` and ``subject`` are called with the job's own arguments, at enqueue.
+
+    :param name: ``[a-z0-9_]+(\\.[a-z0-9_]+)+``, such as ``"sms.send"``.
+    :param function: runs the job; a first parameter annotated :class:`JobContext` is given the context.
+    :param expires: seconds from enqueue after which the effect must not happen any more; None: never.
+    :param priority: -1000 to 1000, higher first.
+    :param timeout: seconds after which a run is taken for stuck, and its instance goes back to the queue.
+    :param group: names the destination that limits and breakers count by; None: the job's name, without bounds.
+    :param keep: seconds to keep the record of a finished instance, instead of ``PI_JOB_QUEUE_KEEP_FINISHED``.
+    :param label: a short masked text for people, stored encrypted.
+    :param subject: a value stored only as HMAC, to find a user's instances by.
+    :param schedule: ``crontab(…)`` of a periodic job; its function is called without arguments.
+    :param missed: what happens to due times that passed while no worker ran: ``"once"`` or ``"skip"``.
+    :param timezone: IANA name that the schedule is read in.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    retry: RetryPolicy = field(default_factory=RetryPolicy, kw_only=True)
+    expires: float | None = field(default=None, kw_only=True)
+    priority: int = field(default=0, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    group: Callable[..., str] | None = field(default=None, kw_only=True)
+    limits: Limits | None = field(default=None, kw_only=True)
+    keep: float | None = field(default=None, kw_only=True)
+    label: Callable[..., str] | None = field(default=None, kw_only=True)
+    subject: Callable[..., str | None] | None = field(default=None, kw_only=True)
+    schedule: Callable[..., bool] | None = field(default=None, kw_only=True)
+    missed: Literal["once", "skip"] = field(default="once", kw_only=True)
+    timezone: str = field(default="UTC", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise ValueError(f"job {self.name!r}: " + "; ".join(faults))
+
+    def _faults(self) -> Any:
+        if not isinstance(self.name, str) or not NAME_PATTERN.fullmatch(self.name):
+            yield "name must look like 'sms.send' (lower case, digits, underscores, at least one dot)"
+        if not callable(self.function):
+            yield f"function must be callable, got {type(self.function).__name__}"
+        if not isinstance(self.retry, RetryPolicy):
+            yield f"retry must be a RetryPolicy, got {type(self.retry).__name__}"
+        if not is_priority(self.priority):
+            yield f"priority must be an integer from {MIN_PRIORITY} to {MAX_PRIORITY}, got {self.priority!r}"
+        for name in ("expires", "timeout", "keep"):
+            value = getattr(self, name)
+            if value is not None and not (is_number(value) and value > 0):
+                yield f"{name} must be a number of seconds > 0 or None, got {value!r}"
+        for name in ("group", "label", "subject", "schedule"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                yield f"{name} must be a function or None, got {type(value).__name__}"
+        if self.limits is not None and self.group is None:
+            yield "limits need a group: give a function that names the destination"
+        if self.missed not in ("once", "skip"):
+            yield f"missed must be 'once' or 'skip', got {self.missed!r}"
+
+
+class JobContext:
+    """What a running job knows about itself, and what it may do besides returning.
+
+    :ivar id: id of the instance; the same over all attempts.
+    :ivar name: name of the job.
+    :ivar attempt: number of this attempt, from 1.
+    :ivar deadline: seconds since the epoch on the storage's clock, or None.
+    :ivar settings: the validated settings.
+    :ivar log: a logger whose lines carry the id and the attempt.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        attempt: int,
+        deadline: float | None,
+        settings: Settings,
+        now: Callable[[], float],
+        count: Callable[[str, int, float], float | None],
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.attempt = attempt
+        self.deadline = deadline
+        self.settings = settings
+        self.log = log
+        self.notes: dict[str, Any] = {}
+        self._now = now
+        self._count = count
+
+    def time_left(self) -> float:
+        """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
+        return float("inf") if self.deadline is None else max(0.0, self.deadline - self._now())
+
+    def check_deadline(self) -> None:
+        """Call this right before the effect.
+
+        :raises DeadlinePassed: which ends the instance ``expired``.
+        """
+        if self.deadline is not None and self._now() >= self.deadline:
+            raise DeadlinePassed
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts about this attempt (what the destination said) in the instance's history. They are shown to
+        operators after redaction; never put a secret there."""
+        self.notes.update(facts)
+
+    def count(self, key: str, limit: int, per: float) -> float | None:
+        """Count one event against ``limit`` events in ``per`` seconds, over all workers.
+
+        :returns: None when it was counted, else the seconds after which one more will be allowed.
+        """
+        return self._count(key, limit, per)
+
+
+def is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def is_priority(value: Any) -> bool:
+    return is_int(value) and MIN_PRIORITY <= value <= MAX_PRIORITY
+
+
+def job_options(job: Job) -> Mapping[str, Any]:
+    """The options of a job that ``PI_JOB_QUEUE_JOBS`` may override, with the job's own values."""
+    return {
+        "max_attempts": job.retry.max_attempts,
+        "delay": job.retry.delay,
+        "backoff": job.retry.backoff,
+        "max_delay": job.retry.max_delay,
+        "jitter": job.retry.jitter,
+        "expires": job.expires,
+        "priority": job.priority,
+        "timeout": job.timeout,
+        "keep": job.keep,
+    }

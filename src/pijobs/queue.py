@@ -1,0 +1,344 @@
+"""The queue as a caller sees it: a job leaves the request, or runs in it.
+
+* *off* (no ``PI_JOB_QUEUE_CLASS``): the arguments are checked as the codec would, the job runs in the caller's process
+  and context, once, and its exception reaches the caller.
+* *immediate*: the same, but through the whole codec; the outcome stands in the handle. For tests.
+* *queued*: the instance is stored, within ``PI_JOB_QUEUE_ENQUEUE_TIMEOUT``; if the storage does not answer, each
+  ``PI_JOB_QUEUE_FALLBACK`` is tried in its order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pijobs.clock import to_ms
+from pijobs.codec import Call, Codec, check_arguments
+from pijobs.errors import NoLiveWorker, QueueUnavailable, StorageUnavailable
+from pijobs.groups import start_limit
+from pijobs.hookspecs import InstanceEvent
+from pijobs.jobs import Job, State, is_number, is_priority
+from pijobs.keys import KeyRing
+from pijobs.plugins import Plugins
+from pijobs.redact import describe, mask_address
+from pijobs.registry import Registry, check_signature
+from pijobs.runner import Runner
+from pijobs.settings import PREFIX, Settings
+from pijobs.storage.contract import Lease, NewInstance, OnConflict, Storage, Stored
+
+log = logging.getLogger(__name__)
+
+#: A worker that gave no sign of life for so long is no worker (seconds; DESIGN section 4, WITHOUT_WORKER).
+WORKER_ABSENT = 30.0
+
+Mode = Literal["off", "immediate", "queued"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What :meth:`Queue.enqueue` returns."""
+
+    id: str
+    state: State
+    #: Where the instance went: "storage", "spool", or "direct" (it ran in this process).
+    via: str = "storage"
+    #: Why it ended in this state (immediate mode).
+    reason: str | None = None
+
+
+@dataclass
+class Outage:
+    """The present outage of the storage, and how many calls took another way; for status and metrics."""
+
+    since: float | None = None
+    fallbacks: int = 0
+
+
+class Queue:
+    """Takes job calls. Made by :mod:`pijobs.factory`; neither connects nor starts a thread before first use.
+
+    :param storage: None when the queue is off.
+    :param spool: a second storage on this machine, for when the first one does not answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        plugins: Plugins,
+        *,
+        storage: Storage | None = None,
+        spool: Storage | None = None,
+    ) -> None:
+        self.settings = settings
+        self.plugins = plugins
+        self.storage = storage
+        self.spool = spool
+        self.outage = Outage()
+        self._replace_registry(registry)
+
+    def _replace_registry(self, registry: Registry) -> None:
+        self.registry = registry
+        self.runner = Runner(registry, self.codec, self.settings, contextlib.nullcontext)
+
+    @property
+    def mode(self) -> Mode:
+        if self.storage is None:
+            return "off"
+        return "immediate" if self.option("IMMEDIATE") else "queued"
+
+    def option(self, name: str) -> Any:
+        """The value of ``PI_JOB_QUEUE_<name>``."""
+        return self.settings[PREFIX + name]
+
+    def codec(self) -> Codec:
+        """The codec with this installation's keys."""
+        return self.settings.resource(Codec, lambda: Codec(KeyRing.of(self.settings)))
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        delay: float | None = None,
+        eta: dt.datetime | float | None = None,
+        expires: float | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "replace",
+    ) -> Handle:
+        """Have a job done.
+
+        :param delay: seconds to wait before the first attempt.
+        :param eta: moment of the first attempt: an aware datetime, or seconds since the epoch.
+        :param expires: seconds from now after which the effect must not happen any more.
+        :param priority: -1000 to 1000, higher first.
+        :param key: at most one instance with this key waits.
+        :param on_conflict: what to do when one waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
+        :raises UnknownJob: no plugin registers this name.
+        :raises EncodeError: the arguments can't be stored, or don't fit the function.
+        :raises ValueError: an option that can't be meant.
+        :raises KeyConflict: with ``on_conflict="error"``.
+        :raises QueueUnavailable: neither the storage nor a fallback took it.
+        """
+        job, call = self._checked(name, args, kwargs)
+        _check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
+        instance_id = uuid.uuid4().hex
+        if self.storage is None:
+            return self._direct(job, instance_id, call, expires)
+        new = self._instance(job, instance_id, call, _delay(delay, eta), expires, priority, key)
+        if self.mode == "immediate":
+            return self._immediately(new)
+        return self._store(job, call, new, on_conflict)
+
+    def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
+        """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
+        job, call = self._checked(name, args, kwargs)
+        return self._direct(job, uuid.uuid4().hex, call, None)
+
+    def enqueue_periodic(self, job: Job, due: int) -> bool:
+        """Store the instance of a periodic job for one due time (ms); False if that was done already.
+
+        :raises StorageUnavailable: no fallback: the due time is asked for again.
+        """
+        new = self._instance(job, f"{job.name}@{due}", Call((), {}), ("at", due / 1000), None, None, None)
+        return self._present_storage().enqueue_periodic(new, due=due)
+
+    def retry(self, instance_id: str) -> None:
+        """Queue a dead letter again; see :meth:`Storage.retry`."""
+        self._present_storage().retry(instance_id)
+
+    def cancel(self, instance_id: str, reason: str = "cancelled by an operator") -> None:
+        """Cancel a waiting instance; see :meth:`Storage.cancel`."""
+        self._present_storage().cancel(instance_id, reason=reason)
+
+    def remove(self, instance_id: str) -> None:
+        """Delete the record of an ended instance; see :meth:`Storage.remove`."""
+        self._present_storage().remove(instance_id)
+
+    def _present_storage(self) -> Storage:
+        if self.storage is None:
+            raise QueueUnavailable(f"no queue is configured; set {PREFIX}CLASS")
+        return self.storage
+
+    # -- the ways ------------------------------------------------------------------------------------------------
+
+    def _checked(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
+        job, call = self.registry[name], Call(tuple(args), dict(kwargs or {}))
+        check_signature(self.registry, name, call.args, call.kwargs)
+        return job, call
+
+    def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:
+        check_arguments(call.args, call.kwargs)
+        lifetime = job.expires if expires is None else expires
+        deadline = None if lifetime is None else _host_now() + to_ms(lifetime)
+        self.runner.direct(job, instance_id, call, _host_now, deadline)
+        return Handle(instance_id, State.DONE, via="direct")
+
+    def _immediately(self, new: NewInstance) -> Handle:
+        assert self.storage is not None
+        lease = Lease(
+            new.id, "", new.name, new.envelope, new.body, new.group, new.priority, attempts=0, crashes=0,
+            held_since=None, due=new.created, leased=new.created,
+        )  # fmt: skip
+        call = self.codec().decode(new.envelope, new.body)
+        end = self.runner.attempt(self.storage, lease, call)
+        return Handle(new.id, end.state, via="direct", reason=end.reason)
+
+    def _store(self, job: Job, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
+        assert self.storage is not None
+        only_with_worker = self.option("WITHOUT_WORKER") == "direct" and new.deadline is not None
+        try:
+            stored = self.storage.enqueue(
+                new, timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
+                worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
+            )  # fmt: skip
+        except NoLiveWorker:
+            log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
+            return self._run_now(job, call, new)
+        except StorageUnavailable as error:
+            return self._fall_back(job, call, new, on_conflict, error)
+        self._storage_answered()
+        return self._stored(new, stored)
+
+    def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
+        log.info("job %s %s: new -> %s%s", new.name, stored.id, stored.state, f" in {via}" if via == "spool" else "")
+        if stored.replaced is not None:
+            log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, stored.id)
+        event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
+        self.plugins.call("job_enqueued", event=event)
+        return Handle(stored.id, stored.state, via=via)
+
+    def _fall_back(
+        self, job: Job, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable
+    ) -> Handle:
+        self._storage_failed(error)
+        for way in self.option("FALLBACK"):
+            if way == "direct":
+                return self._run_now(job, call, new)
+            if self.spool is not None:
+                # A spool helps only if somebody on this machine empties it before the deadline.
+                within = None if new.deadline is None else to_ms(WORKER_ABSENT)
+                try:
+                    stored = self.spool.enqueue(
+                        new, timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict, worker_within=within
+                    )
+                except (NoLiveWorker, StorageUnavailable):
+                    continue
+                return self._stored(new, stored, via="spool")
+        raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
+
+    def _run_now(self, job: Job, call: Call, new: NewInstance) -> Handle:
+        self.runner.direct(job, new.id, call, _host_now, None if new.deadline is None else _host_now() + new.deadline - new.created)
+        return Handle(new.id, State.DONE, via="direct")
+
+    def _storage_failed(self, error: StorageUnavailable) -> None:
+        self.outage.fallbacks += 1
+        if self.outage.since is None:
+            self.outage.since = time.time()
+            log.error("the queue's storage does not answer, jobs take %s: %s", self.option("FALLBACK"), error)
+
+    def _storage_answered(self) -> None:
+        if self.outage.since is not None:
+            seconds = time.time() - self.outage.since
+            self.outage.since = None
+            log.warning("the queue's storage answers again after %.1f s", seconds)
+
+    # -- an instance ---------------------------------------------------------------------------------------------
+
+    def _instance(
+        self,
+        job: Job,
+        instance_id: str,
+        call: Call,
+        delay: tuple[str, float] | None,
+        expires: float | None,
+        priority: int | None,
+        key: str | None,
+    ) -> NewInstance:
+        assert self.storage is not None
+        created = self.storage.now()
+        lifetime = job.expires if expires is None else expires
+        deadline = None if lifetime is None else created + to_ms(lifetime)
+        call = Call(call.args, call.kwargs, self._named(job, "label", call))
+        envelope, body = self.codec().encode(
+            id=instance_id, name=job.name, call=call, created=created, deadline=deadline
+        )
+        lookup = KeyRing.of(self.settings).newest.lookup
+        subject = self._named(job, "subject", call)
+        return NewInstance(
+            id=instance_id, name=job.name, envelope=envelope, body=body,
+            group=self._named(job, "group", call) or job.name,
+            priority=job.priority if priority is None else priority,
+            created=created, deadline=deadline, due=_due(delay, created),
+            limit=None if job.group is None else start_limit(job.limits),
+            key=None if key is None else lookup(f"key {job.name}", key),
+            subject=None if subject is None else lookup("subject", subject),
+            keep=None if job.keep is None else to_ms(job.keep),
+        )  # fmt: skip
+
+    def _named(self, job: Job, what: str, call: Call) -> str | None:
+        """Group, label or subject of a call, by the job's own function. One that fails must not stop the call."""
+        function: Callable[..., str | None] | None = getattr(job, what)
+        if function is None:
+            return None
+        try:
+            value = function(*call.args, **call.kwargs)
+        except Exception as error:
+            log.error("job %s: its %s function failed: %s", job.name, what, describe(error))
+            return None
+        if value is None:
+            return None
+        return mask_address(value) if what == "label" and "@" in value and "***" not in value else str(value)
+
+
+def _host_now() -> int:
+    return to_ms(time.time())
+
+
+def _delay(delay: float | None, eta: dt.datetime | float | None) -> tuple[str, float] | None:
+    if delay is not None:
+        return ("in", delay)
+    if isinstance(eta, dt.datetime):
+        return ("at", eta.timestamp())
+    return None if eta is None else ("at", eta)
+
+
+def _due(delay: tuple[str, float] | None, now: int) -> int | None:
+    if delay is None:
+        return None
+    return now + to_ms(delay[1]) if delay[0] == "in" else to_ms(delay[1])
+
+
+def _check_options(
+    *,
+    delay: object,
+    eta: object,
+    expires: object,
+    priority: object,
+    key: object,
+    on_conflict: object,
+) -> None:
+    """:raises ValueError: for options that can't be meant."""
+    aware = isinstance(eta, dt.datetime) and eta.tzinfo is not None
+    for name, value, expected, ok in (
+        ("delay", delay, "a number of seconds >= 0", is_number(delay) and delay >= 0),  # type: ignore[operator]
+        ("eta", eta, "an aware datetime or seconds since the epoch", aware or is_number(eta)),
+        ("expires", expires, "a number of seconds > 0", is_number(expires) and expires > 0),  # type: ignore[operator]
+        ("priority", priority, "an integer from -1000 to 1000", is_priority(priority)),
+        ("key", key, "a text", isinstance(key, str) and key != ""),
+        ("on_conflict", on_conflict, "'replace', 'keep' or 'error'", on_conflict in ("replace", "keep", "error")),
+    ):
+        if value is not None and not ok:
+            raise ValueError(f"option {name}: expected {expected}, found {value!r}")
+    if delay is not None and eta is not None:
+        raise ValueError("options delay and eta: expected one of them, found both")

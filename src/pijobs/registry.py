@@ -1,0 +1,79 @@
+"""The jobs of an installation: filled once, then frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pijobs.errors import EncodeError, UnknownJob
+from pijobs.jobs import Job, JobContext, job_options
+
+
+class Registry(Mapping[str, Job]):
+    """Jobs by name. Read-only: build a new one instead (:meth:`of`)."""
+
+    def __init__(self, jobs: Mapping[str, Job]) -> None:
+        self._jobs = dict(jobs)
+        self._wants_context = {name: takes_context(job.function) for name, job in self._jobs.items()}
+
+    @classmethod
+    def of(cls, jobs: Iterable[Job], overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Registry:
+        """These jobs, with ``PI_JOB_QUEUE_JOBS`` applied. Their names differ: :mod:`pijobs.plugins` sees to that."""
+        return cls({job.name: override(job, overrides.get(job.name, {})) for job in jobs})
+
+    def __getitem__(self, name: str) -> Job:
+        try:
+            return self._jobs[name]
+        except KeyError:
+            close = difflib.get_close_matches(name, self._jobs, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else "'pijobs plugins' lists the jobs that are"
+            raise UnknownJob(f"expected the name of a registered job, found {name!r}; {advice}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._jobs
+
+    def wants_context(self, name: str) -> bool:
+        """Whether the job's function takes a :class:`JobContext` first."""
+        return self._wants_context[name]
+
+
+def override(job: Job, options: Mapping[str, Any]) -> Job:
+    """The job with other options; those of its retry policy are told by their names."""
+    retry_names = {field.name for field in dataclasses.fields(job.retry)}
+    retry = {name: value for name, value in options.items() if name in retry_names}
+    rest = {name: value for name, value in options.items() if name in job_options(job) and name not in retry}
+    return dataclasses.replace(job, retry=dataclasses.replace(job.retry, **retry), **rest)
+
+
+def takes_context(function: Callable[..., Any]) -> bool:
+    """Whether the first parameter is annotated :class:`JobContext` (also as text, under postponed evaluation)."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.annotation is inspect.Parameter.empty:
+        return False
+    annotation = first.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = typing.get_type_hints(inspect.unwrap(function)).get(first.name, annotation)
+        except Exception:  # a name that exists for type checkers only
+            annotation = JobContext if annotation.split(".")[-1] == "JobContext" else None
+    return annotation is JobContext
+
+
+def check_signature(registry: Registry, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """:raises EncodeError: when the function can't be called like that."""
+    leading: tuple[Any, ...] = (None,) if registry.wants_context(name) else ()
+    try:
+        inspect.signature(registry[name].function).bind(*leading, *args, **kwargs)
+    except TypeError as error:
+        raise EncodeError(f"job {name!r}: expected the arguments of its function, found a call with {error}") from None

@@ -1,0 +1,215 @@
+"""Runs one attempt of one instance, and decides how it ends. Never raises but for an interruption of the process."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from pijobs.clock import to_ms
+from pijobs.codec import Call, Codec, open_envelope
+from pijobs.errors import DeadlinePassed, DecodeError, DestinationDown, EncodeError, RetryJob, UnknownJob
+from pijobs.jobs import Job, JobContext, State
+from pijobs.redact import describe, redact, texts_in
+from pijobs.registry import Registry
+from pijobs.settings import Settings
+from pijobs.storage.contract import End, Lease, Storage
+
+log = logging.getLogger("pijobs.job")
+
+#: Least seconds until a destination that is down is asked again, if it did not say when.
+DOWN_WAIT = 1.0
+#: Undecodable instances are asked again after this many seconds, and end dead after the grace (a rolling upgrade).
+HELD_WAIT = 5.0
+HELD_GRACE = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ends, before it is written down."""
+
+    state: State
+    counted: bool = True
+    #: Seconds until the next attempt.
+    wait: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    kwargs: Mapping[str, Any] | None = None
+
+
+class Runner:
+    """Runs attempts in the context of the host app.
+
+    :param app_context: makes the context that each attempt runs in.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        codec: Callable[[], Codec],
+        settings: Settings,
+        app_context: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._registry = registry
+        self._codec = codec
+        self._settings = settings
+        self._app_context = app_context
+
+    def decode(self, lease: Lease, now: int) -> Call | End:
+        """The call, or how an instance that can't be decoded (yet) is held back."""
+        try:
+            envelope = open_envelope(lease.envelope)
+            if (envelope.id, envelope.name) != (lease.id, lease.name):
+                raise DecodeError("damaged: envelope and record differ")
+            self._registry[lease.name]
+            return self._codec().decode(lease.envelope, lease.body)
+        except (DecodeError, UnknownJob) as error:
+            return _hold(lease, now, error)
+
+    def attempt(
+        self,
+        storage: Storage,
+        lease: Lease,
+        call: Call,
+        on_down: Callable[[DestinationDown], None] = lambda error: None,
+    ) -> End:
+        """Run the job once and tell how its lease ends.
+
+        :param on_down: told when the job found its destination down.
+        :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
+        """
+        job, started = self._registry[lease.name], storage.now()
+        context = self._context(storage, lease.id, job.name, lease.attempts + 1, open_envelope(lease.envelope).deadline)
+        verdict = self._run(job, context, call, lease.attempts, on_down)
+        now = storage.now()
+        return self._end(lease, call, verdict, context, started, now)
+
+    def direct(self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None) -> None:
+        """Run the job in this process, in the context that there is; its exception reaches the caller."""
+        context = JobContext(
+            id=instance_id, name=job.name, attempt=1, deadline=deadline and deadline / 1000, settings=self._settings,
+            now=lambda: now() / 1000, count=lambda *_: None, log=_logger(instance_id, 1),
+        )  # fmt: skip
+        context.check_deadline()
+        self._call(job, context, call)
+
+    def _run(
+        self,
+        job: Job,
+        context: JobContext,
+        call: Call,
+        attempts: int,
+        on_down: Callable[[DestinationDown], None],
+    ) -> Verdict:
+        try:
+            # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
+            with self._app_context():
+                context.check_deadline()
+                self._call(job, context, call)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, DestinationDown):
+                on_down(error)
+            known = set(texts_in([call.args, call.kwargs]))
+            return decide(job, error, attempts + 1, context.time_left(), known)
+        return Verdict(State.DONE)
+
+    def _call(self, job: Job, context: JobContext, call: Call) -> None:
+        leading = (context,) if self._registry.wants_context(job.name) else ()
+        job.function(*leading, *call.args, **call.kwargs)
+
+    def _context(self, storage: Storage, id: str, name: str, attempt: int, deadline: int | None) -> JobContext:
+        def count(key: str, limit: int, per: float) -> float | None:
+            allowed_at = storage.count(f"{name}:{key}", limit=limit, per=to_ms(per))
+            return None if allowed_at is None else max(0.0, (allowed_at - storage.now()) / 1000)
+
+        return JobContext(
+            id=id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
+            settings=self._settings, now=lambda: storage.now() / 1000, count=count, log=_logger(id, attempt),
+        )  # fmt: skip
+
+    def _end(
+        self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int
+    ) -> End:
+        body = None
+        if verdict.kwargs is not None and verdict.state is State.SCHEDULED:
+            changed = Call(call.args, {**call.kwargs, **verdict.kwargs}, call.label)
+            try:
+                body = self._codec().reencode(lease.envelope, changed)
+            except EncodeError as error:
+                verdict = Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
+        known = set(texts_in([call.args, call.kwargs]))
+        entry = {
+            "at": now,
+            "event": "attempt",
+            "attempt": lease.attempts + 1,
+            "started": started,
+            "outcome": verdict.state.value,
+            "error": verdict.error,
+            "reason": verdict.reason,
+            "notes": {key: redact(str(value), known) for key, value in context.notes.items()},
+        }
+        return End(
+            lease.id, lease.token, verdict.state, counted=verdict.counted, reason=verdict.reason, error=verdict.error,
+            due=None if verdict.wait is None else now + to_ms(verdict.wait), body=body,
+            entry=json.dumps({key: value for key, value in entry.items() if value not in (None, {})}),
+        )  # fmt: skip
+
+
+def decide(job: Job, error: BaseException, attempt: int, time_left: float, known: Iterable[str] = ()) -> Verdict:
+    """What a failed attempt leads to. Pure.
+
+    :param attempt: number of this attempt, from 1, counted ones only.
+    :param time_left: seconds to the deadline; no attempt is planned beyond it.
+    :param known: texts that must not appear in the reason.
+    """
+    reason, name = describe(error, known), type(error).__name__
+    if isinstance(error, DeadlinePassed):
+        return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
+    if isinstance(error, DestinationDown):
+        asked = error.retry_after
+        wait = max(DOWN_WAIT, job.retry.wait_after(attempt)) if asked is None else max(0.0, asked)
+        return _within(Verdict(State.SCHEDULED, counted=False, wait=wait, reason=reason, error=name), time_left)
+    if job.retry.is_permanent(error) and not isinstance(error, RetryJob):
+        return Verdict(State.DEAD, reason=reason, error=name)
+    if attempt >= job.retry.max_attempts:
+        return Verdict(State.DEAD, reason=f"all {attempt} attempts used up; last: {reason}", error=name)
+    wait, kwargs = job.retry.wait_after(attempt), None
+    if isinstance(error, RetryJob):
+        wait, kwargs = (wait if error.delay is None else max(0.0, error.delay)), error.kwargs
+    return _within(Verdict(State.SCHEDULED, wait=wait, reason=reason, error=name, kwargs=kwargs), time_left)
+
+
+def _within(verdict: Verdict, time_left: float) -> Verdict:
+    if verdict.wait is not None and verdict.wait >= time_left:
+        reason = f"the next attempt would begin after the deadline; last: {verdict.reason}"
+        return Verdict(State.EXPIRED, verdict.counted, reason=reason, error=verdict.error)
+    return verdict
+
+
+def _hold(lease: Lease, now: int, error: Exception) -> End:
+    reason, name = str(error), type(error).__name__
+    entry = {"at": now, "event": "held", "error": name, "reason": reason}
+    if lease.held_since is not None and now - lease.held_since >= to_ms(HELD_GRACE):
+        reason = f"undecodable for {HELD_GRACE / 60:.0f} minutes: {reason}"
+        return End(lease.id, lease.token, State.DEAD, False, reason=reason, error=name, entry=json.dumps(entry))
+    # The history tells the first time only; the record keeps the present reason.
+    first = json.dumps(entry) if lease.held_since is None else None
+    due = now + to_ms(HELD_WAIT)
+    return End(lease.id, lease.token, State.QUEUED, False, due=due, reason=reason, error=name, entry=first)
+
+
+class _InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Puts the instance in front of each line that a job logs, and redacts the line."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        extra = self.extra or {}
+        return f"{extra['id']} attempt {extra['attempt']}: {msg}", kwargs
+
+
+def _logger(instance_id: str, attempt: int) -> logging.LoggerAdapter[logging.Logger]:
+    return _InstanceLogger(log, {"id": instance_id, "attempt": attempt})

@@ -1,0 +1,176 @@
+"""A worker process's sign of life, and the leases that hang on it.
+
+One thread per process renews all leases at once (every third of a lease), and lets the storage keep house. When the
+storage says that the session was taken for dead (the process was stopped for a while), a new one is opened; what
+ran under the old one has gone back to the queue, and its end will be refused by the storage as lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+from pijobs.clock import Clock, SystemClock, to_ms
+from pijobs.errors import StorageUnavailable
+from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One process at one storage.
+
+    :param lease: seconds without a sign of life until the leases end.
+    :param on_ended: told of each transition that the storage made on its own.
+    :param on_stuck: told the lease of a job that ran past its ``timeout``, after the lease was given up.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        info: SessionInfo,
+        *,
+        lease: float,
+        on_ended: Callable[[Ended], None] = lambda ended: None,
+        on_stuck: Callable[[Lease], None] = lambda lease: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.storage = storage
+        self.info = info
+        self.reachable = False
+        self._lease_ms = to_ms(lease)
+        self._on_ended = on_ended
+        self._on_stuck = on_stuck
+        self._clock = clock or SystemClock()
+        self._held: dict[str, tuple[Lease, float | None]] = {}
+        self._abandoned: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._open = False
+        self._thread: threading.Thread | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to give signs of life. Does not fail when the storage is away: it waits."""
+        self.beat()
+        self._thread = threading.Thread(target=self._beats, name="pijobs-session", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the session; what it still runs goes back to the queue, not counted."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=1)
+        if self._open:
+            self._open = False
+            try:
+                self._tell(self.storage.close_session(self.info.id))
+            except StorageUnavailable as error:
+                log.warning("session %s: not closed, its leases end by themselves: %s", self.info.id, error)
+
+    def beat(self) -> None:
+        """One sign of life; opens the session if it is not open."""
+        self._give_up_stuck()
+        try:
+            with self._lock:
+                abandoned = list(self._abandoned)
+            if not self._open:
+                self._reopen()
+            beat = self.storage.beat(self.info.id, lease=self._lease_ms, abandoned=abandoned)
+            with self._lock:
+                self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
+            self._tell(beat.ended)
+            if not beat.alive and not self._stop.is_set():
+                log.warning("session %s was taken for dead; its instances went back to the queue", self.info.id)
+                self._open = False
+                self._reopen()
+            self._set_reachable(True)
+        except StorageUnavailable as error:
+            self._set_reachable(False, error)
+
+    def _reopen(self) -> None:
+        self.info = replace(self.info, id=uuid.uuid4().hex[:12] if self._held else self.info.id, started=self.storage.now())
+        self.storage.open_session(self.info, lease=self._lease_ms)
+        self._open = True
+
+    def _beats(self) -> None:
+        while not self._stop.wait(self._pause()):
+            try:
+                self.beat()
+            except Exception:  # a session that stops beating takes its worker with it
+                log.exception("session %s: a sign of life failed", self.info.id)
+
+    def _pause(self) -> float:
+        """Seconds to the next beat: a third of a lease, or the next moment at which a job is stuck."""
+        pause = self._lease_ms / 3000 if self.reachable else min(1.0, self._lease_ms / 3000)
+        with self._lock:
+            limits = [limit for _, limit in self._held.values() if limit is not None]
+        return max(0.01, min([pause, *(limit - self._clock.monotonic() for limit in limits)]))
+
+    def _set_reachable(self, reachable: bool, error: Exception | None = None) -> None:
+        if reachable != self.reachable:
+            if reachable:
+                log.info("storage %s answers; session %s is open", self.storage.display_url, self.info.id)
+            else:
+                log.error("storage %s does not answer: %s", self.storage.display_url, error)
+        elif not reachable and self._thread is None:
+            log.error("storage %s does not answer, waiting for it: %s", self.storage.display_url, error)
+        self.reachable = reachable
+
+    # -- leases --------------------------------------------------------------------------------------------------
+
+    def step(self, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
+        """:meth:`Storage.step` for this session; an empty step while it is not open."""
+        if not self._open:
+            raise StorageUnavailable("the session is not open")
+        step = self.storage.step(self.info.id, ends, want=want, floor=floor)
+        with self._lock:
+            for end in ends:
+                self._held.pop(end.token, None)
+            for lease in step.leases:
+                self._held[lease.token] = (lease, None)
+        self._tell(step.ended)
+        return step
+
+    def limit(self, lease: Lease, timeout: float | None) -> None:
+        """From now on the lease is renewed for ``timeout`` seconds at most; then its instance goes back."""
+        if timeout is not None:
+            with self._lock:
+                self._held[lease.token] = (lease, self._clock.monotonic() + timeout)
+
+    @property
+    def running(self) -> list[Lease]:
+        """What this process holds."""
+        with self._lock:
+            return [lease for lease, _ in self._held.values()]
+
+    def _give_up_stuck(self) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            stuck = [lease for lease, limit in self._held.values() if limit is not None and limit <= now]
+            for lease in stuck:
+                del self._held[lease.token]
+                self._abandoned.append((lease.id, lease.token))
+        for lease in stuck:
+            log.error("job %s %s ran past its timeout; its lease is given up", lease.name, lease.id)
+            self._on_stuck(lease)
+
+    def _tell(self, ended: Sequence[Ended]) -> None:
+        for transition in ended:
+            self._on_ended(transition)
+
+
+def describe_process(**more: Any) -> SessionInfo:
+    """What a worker process tells about itself."""
+    return SessionInfo(
+        id=uuid.uuid4().hex[:12], host=socket.gethostname(), pid=os.getpid(), started=0,
+        version=metadata.version("pijobs"), **more,
+    )  # fmt: skip

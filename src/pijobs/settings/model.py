@@ -1,0 +1,147 @@
+"""A setting, the validated settings of one installation, and the validation between them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pijobs.errors import SettingsError
+
+T = TypeVar("T")
+
+PREFIX = "PI_JOB_QUEUE_"
+MASK = "********"
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s]*):([^/\s]*)@")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One row of the table of settings.
+
+    :param name: as written in ``pi.cfg``.
+    :param default: the value when it is not written there; not checked.
+    :param expected: ends the sentence "expected …".
+    :param accepts: tells whether a value can be used.
+    :param help: for the reference and ``pi.cfg.example``.
+    :param secret: never shown; of a URL only the password is hidden.
+    :param example: the value shown in ``pi.cfg.example``, if it is not the default.
+    """
+
+    name: str
+    default: Any
+    expected: str
+    accepts: Callable[[Any], bool]
+    help: str
+    secret: bool = False
+    example: Any = None
+
+    def fault(self, value: object) -> str | None:
+        """None if the value can be used, else one line that says what was expected and found."""
+        try:
+            if self.accepts(value):
+                return None
+        except Exception:  # a check that trips over the value has refused it
+            pass
+        found = f"a value of type {type(value).__name__}" if self.secret else masked_repr(value)
+        return f"{self.name}: expected {self.expected}, found {found}"
+
+    def shown(self, value: object) -> str:
+        """The value as people may see it."""
+        return MASK if self.secret and value else masked_repr(value)
+
+
+class Settings(Mapping[str, Any]):
+    """Validated settings by their full names, defaults filled in; read-only.
+
+    One object stands for one installation: what is derived from its settings on first use (keys, the database) is
+    kept here, see :meth:`resource`.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        table: Iterable[Setting],
+        *,
+        directory: Path | None = None,
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self.table = {setting.name: setting for setting in table}
+        self._values = {name: values.get(name, setting.default) for name, setting in self.table.items()}
+        #: Folder of the ``pi.cfg``; relative files that belong to the installation lie here.
+        self.directory = directory or Path.cwd()
+        self.warnings = tuple(warnings)
+        self._resources: dict[object, Any] = {}
+        self._lock = threading.RLock()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<Settings of {len(self)} values>"
+
+    def resource(self, key: object, make: Callable[[], T]) -> T:
+        """The object of this installation under ``key``, made on first use."""
+        with self._lock:
+            if key not in self._resources:
+                self._resources[key] = make()
+            resource: T = self._resources[key]
+            return resource
+
+    def shown(self) -> dict[str, str]:
+        """All values as people may see them."""
+        return {name: setting.shown(self._values[name]) for name, setting in self.table.items()}
+
+
+def validate(
+    values: Mapping[str, Any],
+    table: Iterable[Setting],
+    *,
+    absent_plugins: Iterable[str] = (),
+    directory: Path | None = None,
+    extra_faults: Iterable[str] = (),
+) -> Settings:
+    """Check everything at once.
+
+    Names outside the prefix that no table knows belong to somebody else and are left alone.
+
+    :param absent_plugins: plugins that are installed but not loaded; names under their prefix are a warning.
+    :param extra_faults: faults found elsewhere, to be told together with these.
+    :raises SettingsError: with one line per fault.
+    """
+    rows = {setting.name: setting for setting in table}
+    faults, warnings = list(extra_faults), []
+    absent = tuple(f"{PREFIX}{name.upper()}_" for name in absent_plugins)
+    for name, value in values.items():
+        if name in rows:
+            fault = rows[name].fault(value)
+            if fault:
+                faults.append(fault)
+        elif name.startswith(absent or PREFIX + "\0"):
+            warnings.append(f"{name}: belongs to a plugin that is not loaded, ignored")
+        elif name.startswith(PREFIX):
+            faults.append(_unknown(name, rows))
+    if faults:
+        raise SettingsError(faults)
+    return Settings(values, rows.values(), directory=directory, warnings=warnings)
+
+
+def _unknown(name: str, rows: Mapping[str, Setting]) -> str:
+    close = difflib.get_close_matches(name, [row for row in rows if row.startswith(PREFIX)], n=1, cutoff=0.7)
+    advice = f"did you mean {close[0]}?" if close else "see 'pijobs config show' for the names that exist"
+    return f"{name}: expected the name of a setting, found one that no loaded plugin declares; {advice}"
+
+
+def masked_repr(value: object) -> str:
+    """``repr`` without the passwords of URLs."""
+    return _URL_PASSWORD.sub(rf"\1:{MASK}@", repr(value))

@@ -1,0 +1,161 @@
+"""The core settings: the one source for validation, reference, ``pi.cfg.example`` and ``config show``."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pijobs.jobs import is_int, is_number, is_priority
+from pijobs.settings.model import PREFIX, Setting, Settings
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "sqlite", "postgresql", "mysql", "mariadb", "memory")
+FALLBACKS = ("spool", "direct")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_JOB_OPTIONS = ("max_attempts", "delay", "backoff", "max_delay", "jitter", "expires", "priority", "timeout", "keep")
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _key(value: Any) -> bool:
+    return isinstance(value, (str, bytes)) and len(value) > 0
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and urlsplit(value).scheme.split("+psycopg")[0].split("+pymysql")[0] in SCHEMES
+
+
+def _fallback(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(way in FALLBACKS for way in value)
+
+
+def _plugins(value: Any) -> bool:
+    return value is None or (isinstance(value, (tuple, list)) and all(_text(name) for name in value))
+
+
+def _jobs(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(options, dict)
+        and all(option in _JOB_OPTIONS and _job_option(option, setting) for option, setting in options.items())
+        for name, options in value.items()
+    )
+
+
+def _job_option(option: str, value: Any) -> bool:
+    if option == "priority":
+        return is_priority(value)
+    if option == "max_attempts":
+        return is_int(value) and value >= 1
+    if option in ("expires", "timeout", "keep"):
+        return value is None or (is_number(value) and value > 0)
+    return is_number(value) and value >= 0
+
+
+def _finished(value: Any) -> bool:
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and is_number(value[0]) and value[0] > 0 and is_int(value[1]) and value[1] >= 0
+
+
+def _core(name: str, default: Any, expected: str, accepts: Any, help: str, **more: Any) -> Setting:
+    return Setting(name=PREFIX + name, default=default, expected=expected, accepts=accepts, help=help, **more)
+
+
+CORE_SETTINGS: tuple[Setting, ...] = (
+    _core(
+        "CLASS", "", "'' or a dotted path such as 'pijobs.HueyQueue'",
+        lambda v: v == "" or (isinstance(v, str) and _DOTTED.fullmatch(v) is not None),
+        "Empty: no queue, every job runs in the request. 'pijobs.HueyQueue' turns the queue on; the historic "
+        "'privacyidea.lib.queues.huey_queue.HueyQueue' does so, too, where privacyIDEA is not installed.",
+        example="pijobs.HueyQueue",
+    ),
+    _core(
+        "URL", "redis://localhost:6379/0", f"a URL that begins with one of {', '.join(s + '://' for s in SCHEMES)}",
+        _is_url,
+        "Where the queue is kept: redis://, rediss://, unix:// (as redis-py reads them), "
+        "redis+sentinel://[user:password@]host:port,host:port/SERVICE/DB, or sqlite:///file, postgresql+psycopg://…, "
+        "mysql+pymysql://… (as SQLAlchemy reads them).",
+    ),
+    _core("HOST", None, "a host name", _text, "Host of Redis, instead of URL."),
+    _core("PORT", None, "a port from 1 to 65535", lambda v: is_int(v) and 1 <= v <= 65535,
+          "Port of Redis, instead of URL."),
+    _core("DB", None, "a database number of Redis, 0 or more", lambda v: is_int(v) and v >= 0,
+          "Database of Redis, instead of URL."),
+    _core("PASSWORD", None, "a text", _text, "Password of Redis, with HOST.", secret=True),
+    _core(
+        "NAME", "privacyidea", "a text of letters, digits, dots, dashes and underscores, at most 64",
+        lambda v: isinstance(v, str) and re.fullmatch(r"[\w.-]{1,64}", v, re.ASCII) is not None,
+        "Name of the queue; queues of different names do not meet.",
+    ),
+    _core("IMMEDIATE", False, "True or False", lambda v: isinstance(v, bool),
+          "Run jobs in the calling process, through the codec; for tests."),
+    _core("LEASE", 10, "a number of seconds from 1 to 3600", lambda v: is_number(v) and 1 <= v <= 3600,
+          "Seconds without a sign of life until the instances of a worker go back to the queue."),
+    _core("ENQUEUE_TIMEOUT", 0.25, "a number of seconds from 0.01 to 30",
+          lambda v: is_number(v) and 0.01 <= v <= 30, "Seconds that a request may wait for the storage."),
+    _core("FALLBACK", FALLBACKS, "a list of 'spool' and 'direct', or ()", _fallback,
+          "What enqueue does, in this order, when the storage does not answer; () raises QueueUnavailable."),
+    _core("SPOOL", None, "the absolute path of a local file",
+          lambda v: isinstance(v, (str, Path)) and Path(v).is_absolute(),
+          "A local SQLite file that takes jobs while the storage is away. Not set: no spool.",
+          example="/var/lib/privacyidea/spool.sqlite"),
+    _core("WITHOUT_WORKER", "queue", "'queue' or 'direct'", lambda v: v in ("queue", "direct"),
+          "'direct': an instance with a deadline runs in the request when no worker gave a sign of life for 30 s."),
+    _core("KEYS", (), "a list of texts, newest first",
+          lambda v: isinstance(v, (tuple, list)) and all(_key(key) for key in v),
+          "Keys that encrypt what is stored, newest first. Empty: one is derived from SECRET_KEY.", secret=True),
+    _core("PLUGINS", None, "a list of plugin names or dotted modules, or None", _plugins,
+          "Which plugins are loaded; None: all that are installed. A dotted module is a plugin without packaging.",
+          example=("mail", "my_company.jobs")),
+    _core("JOBS", {}, "a dictionary of job names, each with some of the options " + ", ".join(_JOB_OPTIONS), _jobs,
+          "Options per job, stronger than the job's own.",
+          example={"mail.send": {"max_attempts": 8, "expires": 300, "priority": 10}}),
+    _core("KEEP_FINISHED", (24 * 3600, 10_000), "a pair (seconds > 0, number of records per job)", _finished,
+          "How long, and how many per job, records of finished instances stay."),
+    _core("KEEP_DEAD", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
+          "Seconds that dead letters stay."),
+    _core("READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
+          "Age of the oldest due instance, in seconds, at which readiness turns red."),
+    _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),
+          "Lines of the worker's log."),
+    Setting(name="SECRET_KEY", default=None, expected="a text", accepts=_key, secret=True,
+            help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32"),
+    Setting(name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
+            accepts=lambda v: isinstance(v, str) and "://" in v,
+            help="Database of definitions and accounts. Not set: the file pijobs.sqlite beside pi.cfg."),
+    Setting(name="PI_LOGCONFIG", default=None, expected="the path of a logging configuration (YAML, JSON or INI)",
+            accepts=_text, help="Configures logging wholly by this file, if it exists."),
+    Setting(name="PI_LOGLEVEL", default=logging.INFO, expected="a level of the logging module",
+            accepts=lambda v: is_int(v) or (isinstance(v, str) and v.upper() in logging.getLevelNamesMapping())
+            if hasattr(logging, "getLevelNamesMapping")
+            else is_int(v) or isinstance(logging.getLevelName(str(v).upper()), int),
+            help="Level of the log, as a number or a name."),
+)  # fmt: skip
+
+
+def storage_url(settings: Settings) -> str:
+    """The URL of the storage, also when it is given as HOST, PORT, DB and PASSWORD."""
+    host = settings[PREFIX + "HOST"]
+    if not host:
+        return str(settings[PREFIX + "URL"])
+    password = settings[PREFIX + "PASSWORD"]
+    login = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{login}{host}:{settings[PREFIX + 'PORT'] or 6379}/{settings[PREFIX + 'DB'] or 0}"
+
+
+def cross_faults(values: Mapping[str, Any]) -> list[str]:
+    """Faults that only several settings together have."""
+    faults = []
+    parts = [name for name in ("HOST", "PORT", "DB", "PASSWORD") if PREFIX + name in values]
+    if parts and PREFIX + "URL" in values:
+        faults.append(f"{PREFIX}URL: expected either a URL or {PREFIX}{parts[0]}, found both; remove one")
+    elif parts and PREFIX + "HOST" not in values:
+        faults.append(f"{PREFIX}{parts[0]}: expected together with {PREFIX}HOST, found without it")
+    if values.get(PREFIX + "CLASS") and not values.get(PREFIX + "KEYS") and not values.get("SECRET_KEY"):
+        faults.append(f"SECRET_KEY: expected a text (or {PREFIX}KEYS), found neither")
+    return faults

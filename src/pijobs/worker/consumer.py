@@ -1,0 +1,175 @@
+"""The :class:`huey.consumer.Consumer` subclass: signals, worker slots, and the end of a worker.
+
+Both SIGTERM and SIGINT finish what runs, for the time of ``-t``; then, or at a second signal, what runs goes back to the
+queue, as the last act before the process exits (a thread can't be interrupted). Children of ``-k process`` ignore
+both, since systemd and terminals signal the whole group; the parent interrupts them by SIGUSR1.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from huey import consumer as huey_consumer
+from huey.constants import WORKER_PROCESS
+
+from pijobs.errors import StorageUnavailable
+from pijobs.worker.engine import Engine
+from pijobs.worker.periodic import Periodic
+
+log = logging.getLogger(__name__)
+
+#: Seconds a child has to give back what it runs after it was interrupted, before it is killed.
+KILL_AFTER = 2.0
+
+
+class Worker(huey_consumer.Worker):  # type: ignore[misc]
+    """One slot. ``floor`` is the priority it is reserved for."""
+
+    def __init__(self, floor: int | None, parent: int, on_start: Callable[[], None], on_stop: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self.floor = floor
+        self._parent = parent
+        self._on_start, self._on_stop = on_start, on_stop
+
+    def initialize(self) -> None:
+        self.huey.stop_flag = self.stop_flag
+        self.huey.enter(self.floor)
+        self._on_start()
+        super().initialize()
+
+    def loop(self, now: Any = None) -> None:
+        if os.getpid() != self._parent and os.getppid() != self._parent:
+            log.error("the worker's parent process %d is gone; child %d stops", self._parent, os.getpid())
+            self.stop_flag.set()
+            return
+        super().loop(now)
+
+    def shutdown(self) -> None:
+        self.huey.leave()
+        if os.getpid() != self._parent:
+            self._on_stop()
+            self.huey.close()
+        super().shutdown()
+
+
+class Scheduler(huey_consumer.Scheduler):  # type: ignore[misc]
+    """Enqueues periodic jobs; scheduled instances are promoted by the storage itself."""
+
+    #: Look at each turn (``-s`` seconds), not on a minute grid that begins when the process starts.
+    periodic_task_seconds = 0
+
+    def __init__(self, periodic_jobs: Periodic, parent: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._periodic_jobs = periodic_jobs
+        self._parent = parent
+
+    def loop(self, now: Any = None) -> None:
+        if os.getpid() != self._parent and os.getppid() != self._parent:
+            self.stop_flag.set()
+            return
+        if self.periodic:
+            self.enqueue_periodic_tasks(now)
+        self.stop_flag.wait(self.interval)
+
+    def enqueue_periodic_tasks(self, now: Any) -> None:
+        try:
+            self._periodic_jobs.enqueue_due()
+        except StorageUnavailable as error:
+            log.debug("periodic jobs wait for the storage: %s", error)
+
+
+class _ProcessEnvironment(huey_consumer.ProcessEnvironment):  # type: ignore[misc]
+    """Children that ignore the signals of their group."""
+
+    def init_child(self, process: Any) -> None:
+        super().init_child(process)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def interrupt_workers(self, procs: Any) -> None:
+        super().interrupt_workers(procs)
+        for proc in procs:
+            proc.join(KILL_AFTER)
+            if proc.is_alive():
+                proc.kill()
+
+
+class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
+    """huey's consumer with slots of their own floor, and an end that gives everything back.
+
+    :param floors: one entry per worker: the lowest priority it takes, or None.
+    """
+
+    def __init__(self, engine: Engine, *, floors: Iterable[int | None], shutdown_timeout: float, **options: Any) -> None:
+        self._floors: deque[int | None] = deque(floors)
+        self._parent = os.getpid()
+        self._ended_early = False
+        super().__init__(engine, workers=len(self._floors), shutdown_timeout=shutdown_timeout, graceful_signal="TERM", **options)
+        self._signal_actions = {
+            signal.SIGTERM: (False, True), signal.SIGINT: (False, True), signal.SIGHUP: (True, True),
+        }  # fmt: skip
+
+    def get_environment(self, worker_type: str) -> Any:
+        if worker_type == WORKER_PROCESS:
+            return _ProcessEnvironment(signal.SIGTERM, signal.SIGUSR1)
+        return super().get_environment(worker_type)
+
+    def _create_worker(self) -> Worker:
+        return Worker(
+            self._floors.popleft(), self._parent, self._worker_started, self._worker_stopped, huey=self.huey,
+            stop_flag=self.stop_flag, default_delay=self.default_delay, max_delay=self.max_delay,
+            backoff=self.backoff, max_tasks=self.max_tasks,
+        )  # fmt: skip
+
+    def _create_scheduler(self) -> Scheduler:
+        return Scheduler(
+            Periodic(self.huey.queue), self._parent, huey=self.huey, stop_flag=self.stop_flag,
+            interval=self.scheduler_interval, periodic=self.periodic,
+        )  # fmt: skip
+
+    def check_worker_health(self) -> bool:
+        # huey makes the replacements in the order of the dead: hand their floors out in the same order.
+        dead = [worker for worker, process in self.worker_threads if not self.environment.is_alive(process)]
+        self._floors.extend(worker.floor for worker in dead)
+        healthy: bool = super().check_worker_health()
+        return healthy
+
+    def _worker_started(self) -> None:
+        self.huey.queue.plugins.call("worker_started", worker=self.huey)
+
+    def _worker_stopped(self) -> None:
+        self.huey.queue.plugins.call("worker_stopped", worker=self.huey)
+
+    def _handle_signal(self, signum: int, frame: Any) -> None:
+        self._signum = signum
+        self._restart, self._graceful = self._signal_actions[signum]
+        # A second signal, whichever of the two, ends the waiting.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stop(self, graceful: bool = False) -> None:
+        for session in self.huey.sessions:
+            session.storage.wake()
+        super().stop(graceful)
+
+    def _interrupt_workers(self) -> None:
+        self._ended_early = True
+        super()._interrupt_workers()
+
+    def run(self) -> None:
+        """Run until a signal. Does not return if jobs were still running: the process exits with code 0 then."""
+        try:
+            super().run()
+        finally:
+            self.huey.close()
+            if not self.environment.forks:
+                self._worker_stopped()
+            if self._ended_early:
+                # Threads that still run must not go on after their instances went back.
+                logging.shutdown()
+                os._exit(0)

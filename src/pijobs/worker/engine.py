@@ -1,0 +1,309 @@
+"""The :class:`huey.Huey` subclass: huey's workers take their tasks from leases and hand back ends.
+
+A worker's turn is ``dequeue`` (end what ran before and lease the next, in one call to the storage), then ``execute``.
+An end that the storage did not take is kept and tried again: the lease is renewed as long as the process lives, so
+nobody else runs the job meanwhile. Undecodable instances are held back inside ``dequeue``; huey never sees them.
+
+huey's results, revocation, pipelines, locks and retries are not used: a lease needs none of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import huey
+from huey.api import Task
+
+from pijobs.clock import SystemClock
+from pijobs.codec import Call
+from pijobs.errors import DestinationDown, StorageUnavailable
+from pijobs.hookspecs import InstanceEvent
+from pijobs.jobs import State
+from pijobs.queue import Queue
+from pijobs.runner import Runner
+from pijobs.session import Session
+from pijobs.storage.contract import End, Ended, Lease, Step
+from pijobs.worker.destinations import Destinations
+
+log = logging.getLogger("pijobs.job")
+
+#: Short jobs are leased and ended in batches of about so much work (seconds), at most so many at once; what was not
+#: started after :data:`AHEAD_LIMIT` seconds goes back, since another worker may be idle.
+AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 32, 0.05
+#: Longest wait for work in one turn (seconds); after it a stop flag is looked at.
+TURN = 1.0
+
+
+class StopFlag(Protocol):
+    """huey's flag that tells workers to stop."""
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+    def is_set(self) -> bool: ...
+
+
+class NoStorage:
+    """What huey sees of a storage: only these two names are ever asked for."""
+
+    #: ``dequeue`` waits by itself, so huey's worker must not sleep between turns.
+    blocking = True
+
+    def close(self) -> None:
+        """Called by huey before it forks. Our storages are safe over a fork by themselves."""
+
+
+@dataclass
+class Slot:
+    """One thread (or child process) that runs jobs."""
+
+    #: Takes only instances of this priority and above.
+    floor: int | None = None
+    #: Ends that the storage has not taken yet, by session.
+    ends: dict[Session, list[End]] = field(default_factory=dict)
+    #: Leases taken ahead, and until when (monotonic seconds) they may be started.
+    ahead: deque[tuple[Session, Lease]] = field(default_factory=deque)
+    ahead_until: float = 0.0
+    #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
+    mean: float = AHEAD_WORK
+    outage_wait: float = 0.0
+
+    def want(self) -> int:
+        """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""
+        return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
+
+    def took(self, seconds: float) -> None:
+        """Note the duration of a job; a slow one counts at once, quick ones slowly."""
+        self.mean = max(seconds, self.mean * 0.8 + seconds * 0.2)
+
+    def end(self, session: Session, end: End) -> None:
+        """Keep an end for the next turn."""
+        self.ends.setdefault(session, []).append(end)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """How to wait while the storage is away: huey's ``-d``, ``-b`` and ``-m``, the last capped at a second."""
+
+    first: float = 0.1
+    factor: float = 1.15
+    longest: float = 1.0
+
+
+class Engine(huey.Huey):  # type: ignore[misc]
+    """huey, fed by leases.
+
+    :param workers: number of workers of this installation, as far as this process knows.
+    :param sessions: makes the sessions of this process (called once in each process that runs jobs); the first one is
+        waited on, the others (the spool) are looked at each turn.
+    """
+
+    def __init__(
+        self, queue: Queue, runner: Runner, sessions: Callable[[Engine], Sequence[Session]], pause: Pause, workers: int
+    ) -> None:
+        super().__init__(queue.option("NAME"), results=False, store_none=False)
+        self.queue = queue
+        self.runner = runner
+        self.sessions: Sequence[Session] = ()
+        self.stop_flag: StopFlag | None = None
+        self._destinations = Destinations(SystemClock(), lambda: workers)
+        self._make_sessions = sessions
+        self._pause = pause
+        self._local = threading.local()
+        self._start_lock = threading.Lock()
+        self._tasks = {
+            name: self.task(name=name)(partial(self._attempt, name)).task_class for name in queue.registry
+        }
+
+    # -- what huey calls -----------------------------------------------------------------------------------------
+
+    def create_storage(self) -> NoStorage:
+        return NoStorage()
+
+    def dequeue(self) -> Task | None:
+        """The next task for this slot, or None after at most :data:`TURN` seconds."""
+        slot = self.slot
+        task = self._from_ahead(slot)
+        if task is not None:
+            return task
+        for session in self.sessions:
+            try:
+                step = self._step(session, slot, want=slot.want())
+            except StorageUnavailable:
+                continue
+            slot.outage_wait = 0.0
+            slot.ahead.extend((session, lease) for lease in step.leases)
+            slot.ahead_until = time.monotonic() + AHEAD_LIMIT
+            task = self._from_ahead(slot)
+            if task is not None:
+                return task
+            if session is self.sessions[0] and not slot.ends.get(session):
+                self._wait(session, slot, step.next_due)
+        if not any(session.reachable for session in self.sessions):
+            self._wait_out(slot)
+        return None
+
+    def execute(self, task: Task, timestamp: Any = None) -> None:
+        """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
+        session, lease, _ = task.args
+        end = self._execute(task, timestamp)
+        if end is None:  # interrupted (huey caught the KeyboardInterrupt): give it back, not counted
+            end = End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
+        self.slot.end(session, end)
+
+    def delete(self, key: str) -> bool:
+        """huey forgets a revocation after each run; there are none."""
+        return False
+
+    def read_schedule(self, timestamp: Any = None) -> list[Task]:
+        """Nothing: the storage promotes what is due."""
+        return []
+
+    def enqueue(self, task: Task) -> None:
+        """:raises NotImplementedError: jobs are enqueued by :class:`pijobs.queue.Queue`."""
+        raise NotImplementedError("jobs are enqueued by pijobs.queue.Queue")
+
+    # -- slots and sessions --------------------------------------------------------------------------------------
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of the calling thread."""
+        slot: Slot = self._local.slot
+        return slot
+
+    def enter(self, floor: int | None) -> None:
+        """Called by each thread or child process before its first turn; the first one opens the sessions."""
+        self._local.slot = Slot(floor)
+        with self._start_lock:
+            if not self.sessions:
+                self.sessions = self._make_sessions(self)
+                for session in self.sessions:
+                    session.start()
+
+    def leave(self) -> None:
+        """Called by each thread or child process after its last turn: hands in the last ends."""
+        self._give_back_ahead(self.slot)
+        for session in self.sessions:
+            try:
+                self._step(session, self.slot, want=0)
+            except StorageUnavailable as error:
+                log.error("the end of the last job could not be stored, it may run again: %s", error)
+
+    def close(self) -> None:
+        """Close the sessions; what they hold goes back to the queue."""
+        for session in self.sessions:
+            session.close()
+
+    # -- one turn ------------------------------------------------------------------------------------------------
+
+    def _step(self, session: Session, slot: Slot, want: int) -> Step:
+        ends = slot.ends.get(session, [])
+        if not ends and not want:
+            return Step([], [], None)
+        step = session.step(ends, want=want, floor=slot.floor)
+        slot.ends.pop(session, None)
+        for instance_id in step.lost:
+            log.warning("job %s: the lease was lost, its result does not count", instance_id)
+        return step
+
+    def _from_ahead(self, slot: Slot) -> Task | None:
+        """The next task of those leased ahead, if it may still be started."""
+        while slot.ahead:
+            if time.monotonic() > slot.ahead_until or (self.stop_flag is not None and self.stop_flag.is_set()):
+                self._give_back_ahead(slot)
+                return None
+            session, lease = slot.ahead.popleft()
+            task = self._task(session, slot, lease)
+            if task is not None:
+                return task
+        return None
+
+    def _give_back_ahead(self, slot: Slot) -> None:
+        while slot.ahead:
+            session, lease = slot.ahead.popleft()
+            slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
+
+    def _task(self, session: Session, slot: Slot, lease: Lease) -> Task | None:
+        call = self.runner.decode(lease, session.storage.now())
+        if isinstance(call, End):
+            level = logging.ERROR if call.state is State.DEAD else logging.WARNING
+            log.log(level, "job %s %s: running -> %s (%s)", lease.name, lease.id, call.state, call.reason)
+            slot.end(session, call)
+            self._finished(lease, call, None)
+            return None
+        allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name], lease)
+        if allowed is not None:
+            reason = f"group {lease.group} is at its rate limit"
+            back = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
+            slot.end(session, back)
+            return None
+        # Not by the wrapper's s(): that takes options such as "expires" out of the job's own arguments.
+        return self._tasks[lease.name](args=(session, lease, call), id=lease.id)
+
+    def _attempt(self, name: str, session: Session, lease: Lease, call: Call) -> End:
+        job = self.queue.registry[name]
+        session.limit(lease, job.timeout)
+        attempt, waited = lease.attempts + 1, (lease.leased - lease.due) / 1000
+        log.info("job %s %s: queued -> running, attempt %d (waited %.3f s)", name, lease.id, attempt, waited)
+        event = InstanceEvent(
+            id=lease.id, name=name, group=lease.group, state=State.RUNNING.value, attempt=attempt, waited=waited
+        )
+        self.queue.plugins.call("job_started", event=event)
+        started = time.monotonic()
+        down: list[DestinationDown] = []
+        end = self.runner.attempt(session.storage, lease, call, down.append)
+        took = time.monotonic() - started
+        self.slot.took(took)
+        if job.group is not None and down:
+            self._destinations.failed(session.storage, lease, down[0].retry_after)
+        elif job.group is not None and end.state is State.DONE:
+            self._destinations.succeeded(session.storage, job, lease)
+        level = logging.INFO if end.state is State.DONE else logging.WARNING
+        why = f": {end.reason}" if end.reason else ""
+        log.log(level, "job %s %s: running -> %s, attempt %d (took %.3f s)%s", name, lease.id, end.state, attempt, took, why)
+        self._finished(lease, end, took)
+        return end
+
+    def _finished(self, lease: Lease, end: End, took: float | None) -> None:
+        event = InstanceEvent(
+            id=lease.id, name=lease.name, group=lease.group, state=end.state.value, attempt=lease.attempts + 1,
+            waited=(lease.leased - lease.due) / 1000, took=took, error=end.error, reason=end.reason,
+        )  # fmt: skip
+        self.queue.plugins.call("job_finished", event=event)
+
+    def tell_ended(self, ended: Ended) -> None:
+        """Log and announce a transition that the storage made on its own."""
+        log.warning("job %s %s: -> %s (%s)", ended.name, ended.id, ended.state, ended.reason)
+        event = InstanceEvent(
+            id=ended.id, name=ended.name, group=ended.group, state=ended.state.value, attempt=ended.attempts,
+            reason=ended.reason,
+        )  # fmt: skip
+        self.queue.plugins.call("job_finished", event=event)
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def _wait(self, session: Session, slot: Slot, next_due: int | None) -> None:
+        timeout = TURN
+        if next_due is not None:
+            timeout = min(timeout, max(0.0, (next_due - session.storage.now()) / 1000))
+        if self.stop_flag is not None and self.stop_flag.is_set():
+            return
+        try:
+            session.storage.wait(timeout, floor=slot.floor)
+        except StorageUnavailable:
+            self._wait_out(slot)
+
+    def _wait_out(self, slot: Slot) -> None:
+        """Wait while the storage is away, a little longer each time."""
+        longest = min(self._pause.longest, TURN)
+        slot.outage_wait = min(longest, max(self._pause.first, slot.outage_wait * self._pause.factor))
+        if self.stop_flag is not None:
+            self.stop_flag.wait(slot.outage_wait)
+
+

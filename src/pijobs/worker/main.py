@@ -1,0 +1,96 @@
+"""Puts a worker together from an installation and its options, and runs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import flask
+from huey.constants import WORKER_PROCESS
+
+from pijobs.factory import Installation
+from pijobs.keys import KeyRing
+from pijobs.runner import Runner
+from pijobs.session import Session, describe_process
+from pijobs.storage.contract import Lease
+from pijobs.worker.consumer import Consumer
+from pijobs.worker.engine import Engine, Pause
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """huey's consumer options, under our names."""
+
+    workers: int = 1
+    worker_type: str = "thread"
+    pause: Pause = field(default_factory=Pause)
+    health_check_interval: float | None = None
+    check_health: bool = True
+    max_tasks: int | None = None
+    shutdown_timeout: float = 30.0
+    scheduler_interval: int = 1
+    periodic: bool = True
+    #: (number of workers, lowest priority they take), from ``-r``.
+    reserved: tuple[tuple[int, int], ...] = ()
+
+    def floors(self) -> list[int | None]:
+        """The floor of each worker; the reserved ones come on top of ``-w``."""
+        return [None] * self.workers + [floor for number, floor in self.reserved for _ in range(number)]
+
+
+def make_consumer(installation: Installation, app: flask.Flask, options: WorkerOptions) -> Consumer:
+    """The consumer, not started."""
+    engine = make_engine(installation, app, options)
+    lease = installation.queue.option("LEASE")
+    # A child that was killed is replaced within half a lease, or its work waits for nobody.
+    interval = min(options.health_check_interval or 10.0, lease / 2)
+    return Consumer(
+        engine,
+        floors=options.floors(),
+        shutdown_timeout=options.shutdown_timeout,
+        worker_type=options.worker_type,
+        initial_delay=options.pause.first,
+        backoff=options.pause.factor,
+        max_delay=options.pause.longest,
+        check_worker_health=options.check_health,
+        health_check_interval=interval,
+        max_tasks=options.max_tasks,
+        scheduler_interval=options.scheduler_interval,
+        periodic=options.periodic,
+    )
+
+
+def make_engine(installation: Installation, app: flask.Flask, options: WorkerOptions) -> Engine:
+    """The engine, with a runner in the context of ``app``."""
+    queue = installation.queue
+
+    def app_context() -> AbstractContextManager[Any]:
+        return app.app_context()
+
+    def stuck(lease: Lease) -> None:
+        if options.worker_type == WORKER_PROCESS:
+            log.error("child %d is killed: its job %s does not end", os.getpid(), lease.id)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def sessions(engine: Engine) -> Sequence[Session]:
+        info = describe_process(
+            worker_type=options.worker_type,
+            workers=1 if options.worker_type == WORKER_PROCESS else len(options.floors()),
+            keys=KeyRing.of(installation.settings).ids,
+            jobs=tuple(installation.registry),
+        )
+        storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
+        return [
+            Session(storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended, on_stuck=stuck)
+            for storage in storages
+        ]
+
+    runner = Runner(installation.registry, queue.codec, installation.settings, app_context)
+    return Engine(queue, runner, sessions, options.pause, len(options.floors()))

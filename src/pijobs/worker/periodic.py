@@ -1,0 +1,67 @@
+"""Periodic jobs, exactly once per due time over all workers.
+
+A due time is a minute that the job's ``crontab`` matches in the job's time zone. Every worker asks for the newest one
+that has come; the storage takes each only once. What passed while no worker ran is made good once
+(``missed="once"``) or forgotten (``"skip"``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from zoneinfo import ZoneInfo
+
+from pijobs.jobs import Job
+from pijobs.queue import Queue
+
+log = logging.getLogger(__name__)
+
+_MINUTE = 60_000  # ms
+#: How far back a missed due time is looked for (minutes).
+_LOOK_BACK = 366 * 24 * 60
+#: A due time is enqueued by a worker that comes so late without being "missed" (ms).
+_LATE = 2 * _MINUTE
+
+
+class Periodic:
+    """The periodic jobs of one queue."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._jobs = [job for job in queue.registry.values() if job.schedule is not None]
+        self._asked: int | None = None
+
+    def enqueue_due(self) -> None:
+        """Enqueue what has become due. Cheap when the minute is still the same.
+
+        :raises StorageUnavailable: when the storage does not answer; nothing is missed by that.
+        """
+        storage = self._queue.storage
+        if storage is None or not self._jobs:
+            return
+        minute = storage.now() // _MINUTE
+        if minute == self._asked:
+            return
+        for job in self._jobs:
+            due = newest_due(job, storage.last_periodic(job.name), storage.now())
+            if due is not None and self._queue.enqueue_periodic(job, due):
+                log.info("periodic job %s: enqueued for %s", job.name, dt.datetime.fromtimestamp(due / 1000, dt.timezone.utc))
+        self._asked = minute
+
+
+def newest_due(job: Job, last: int | None, now: int) -> int | None:
+    """The newest due time after ``last`` that has come, or None.
+
+    :param last: the due time that was enqueued last (ms); None: never, then only the present minute counts.
+    :param now: ms since the epoch.
+    """
+    assert job.schedule is not None
+    newest = now // _MINUTE * _MINUTE
+    oldest = newest if last is None else max(last + _MINUTE, newest - _LOOK_BACK * _MINUTE)
+    if job.missed == "skip":
+        oldest = max(oldest, newest - _LATE)
+    zone = ZoneInfo(job.timezone)
+    for due in range(newest, oldest - 1, -_MINUTE):
+        if job.schedule(dt.datetime.fromtimestamp(due / 1000, zone).replace(tzinfo=None)):
+            return due
+    return None

@@ -1,0 +1,177 @@
+"""The worker, as an operator meets it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from services import wait_until
+
+from pijobs.jobs import State
+
+from .conftest import MakeSite
+from .site import Site, children
+
+TYPES = ["thread", "process"]
+
+
+@pytest.fixture(params=TYPES)
+def worker_type(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_runs_what_is_enqueued_before_and_after_it_starts(site: Site, worker_type: str) -> None:
+    before = site.queue.enqueue("test.count", (1,))
+    site.start_worker("-w", "2", "-k", worker_type)
+    after = site.queue.enqueue("test.count", (2,))
+    assert site.wait_for(before.id).state is State.DONE
+    assert site.wait_for(after.id).state is State.DONE
+    assert sorted(site.effects_of("count")) == ["1", "2"]
+
+
+def test_greenlets_run_jobs_too(site: Site) -> None:
+    pytest.importorskip("gevent")
+    site.start_worker("-w", "2", "-k", "greenlet")
+    handle = site.queue.enqueue("test.count", (1,))
+    assert site.wait_for(handle.id).state is State.DONE
+
+
+def test_runs_each_job_in_an_app_context(site: Site, worker_type: str) -> None:
+    site.start_worker("-k", worker_type)
+    assert site.wait_for(site.queue.enqueue("test.context").id).state is State.DONE
+    assert site.effects_of("context") == ["pijobs.worker"]
+
+
+def test_tries_again_and_tells_each_attempt(site: Site) -> None:
+    site.start_worker()
+    record = site.wait_for(site.queue.enqueue("test.flaky", (2,)).id)
+    assert (record.state, record.attempts) == (State.DONE, 3)
+    assert len(record.history) == 3
+    assert "somebody@example.com" not in "".join(record.history) + site.output()
+
+
+def test_ends_dead_when_the_attempts_are_used_up(site: Site) -> None:
+    site.start_worker()
+    record = site.wait_for(site.queue.enqueue("test.flaky", (99,)).id)
+    assert (record.state, record.attempts, record.error) == (State.DEAD, 3, "RuntimeError")
+    assert "all 3 attempts used up" in (record.reason or "")
+
+
+def test_a_killed_worker_loses_nothing_and_another_begins_within_one_lease(site: Site, worker_type: str) -> None:
+    first = site.start_worker("-k", worker_type)
+    handle = site.queue.enqueue("test.hold", ("job", 0.6))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the first run")
+    site.start_worker("-k", worker_type)
+    killed = time.monotonic()
+    os.killpg(first.pid, signal.SIGKILL)
+    wait_until(lambda: len(site.effects_of("begin")) == 2, 5, what="the second run")
+    # One lease (1 s), and the beat of the other worker that finds it out (a third of a lease).
+    assert time.monotonic() - killed < 2.5
+    record = site.wait_for(handle.id)
+    assert (record.state, record.crashes) == (State.DONE, 1)
+    assert site.effects_of("end") == ["job 1"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_running_job_end(site: Site, worker_type: str, signum: signal.Signals) -> None:
+    worker = site.start_worker("-k", worker_type)
+    running = site.queue.enqueue("test.hold", ("job", 1.0))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the start")
+    waiting = site.queue.enqueue("test.count", (1,))
+    os.killpg(worker.pid, signum)  # as systemd and terminals do: the whole group
+    assert worker.wait(15) == 0
+    assert site.record(running.id).state is State.DONE
+    assert site.record(waiting.id).state is State.QUEUED
+    assert not site.storage.sessions()
+
+
+def test_after_the_shutdown_time_what_runs_goes_back_uncounted(site: Site, worker_type: str) -> None:
+    worker = site.start_worker("-k", worker_type, "-t", "0.2")
+    handle = site.queue.enqueue("test.hold", ("job", 30))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the start")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+    record = site.record(handle.id)
+    assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
+
+
+def test_a_second_signal_gives_back_at_once(site: Site, worker_type: str) -> None:
+    worker = site.start_worker("-k", worker_type, "-t", "60")
+    handle = site.queue.enqueue("test.hold", ("job", 60))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the start")
+    worker.send_signal(signal.SIGTERM)
+    wait_until(lambda: "Shutting down gracefully" in site.output() or "stops" in site.output(), what="the first signal")
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(15) == 0
+    record = site.record(handle.id)
+    assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
+
+
+def test_a_job_past_its_timeout_goes_back_as_a_crash(site: Site, worker_type: str) -> None:
+    site.start_worker("-w", "2", "-k", worker_type, "-c", "0.2")
+    handle = site.queue.enqueue("test.stuck", ("job", 3600))
+    wait_until(lambda: site.record(handle.id).crashes >= 1, 15, what="the end of the lease")
+    if worker_type == "process":
+        assert site.wait_for(handle.id, timeout=30).state is State.DEAD
+
+
+def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:
+    site.start_worker("-k", "process", "-c", "0.2")
+    record = site.wait_for(site.queue.enqueue("test.poison").id, timeout=30)
+    assert (record.state, record.crashes) == (State.DEAD, 3)
+    assert len(set(site.effects_of("poison"))) == 3
+
+
+def test_a_stopped_worker_notices_that_it_lost_its_lease(site: Site) -> None:
+    first = site.start_worker()
+    handle = site.queue.enqueue("test.hold", ("job", 0.5))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the first run")
+    first.send_signal(signal.SIGSTOP)
+    site.start_worker()
+    assert site.wait_for(handle.id).state is State.DONE
+    first.send_signal(signal.SIGCONT)
+    wait_until(lambda: "the lease was lost" in site.output(), 10, what="the notice")
+    record = site.record(handle.id)
+    assert (record.state, record.attempts, record.crashes) == (State.DONE, 1, 1)
+    assert site.wait_for(site.queue.enqueue("test.count", (1,)).id).state is State.DONE
+
+
+def test_children_end_when_their_parent_is_killed(site: Site) -> None:
+    worker = site.start_worker("-k", "process")
+    orphans = list(children(worker.pid))
+    assert orphans
+    worker.kill()
+    worker.wait()
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans), 10, what="the end of the children")
+
+
+def test_a_late_job_has_no_effect(site: Site) -> None:
+    site.start_worker()
+    record = site.wait_for(site.queue.enqueue("test.late", (1.0,), expires=0.5).id)
+    assert record.state is State.EXPIRED
+    assert site.effects_of("late") == []
+
+
+def test_a_reserved_worker_takes_only_what_is_urgent(site: Site) -> None:
+    site.start_worker("-w", "1", "-r", "1:10")
+    site.queue.enqueue("test.hold", ("slow", 5))
+    wait_until(lambda: site.effects_of("begin") == ["slow 1"], what="the slow job")
+    ordinary = site.queue.enqueue("test.count", (1,))
+    urgent = site.queue.enqueue("test.count", (2,), priority=10)
+    assert site.wait_for(urgent.id, timeout=4).state is State.DONE
+    assert site.record(ordinary.id).state is State.QUEUED
+
+
+def test_refuses_a_broken_plugin_with_exit_code_4(make_site: MakeSite) -> None:
+    site = make_site(PLUGINS=("jobs_under_test", "no_such_module"))
+    done = site.run("worker", "-l", "-")
+    assert done.returncode == 4
+    assert "no_such_module" in done.stderr
+
+
+def test_refuses_to_work_without_a_queue_with_exit_code_2(make_site: MakeSite) -> None:
+    done = make_site(IMMEDIATE=True).run("worker", "-l", "-")
+    assert done.returncode == 2
+    assert "PI_JOB_QUEUE_CLASS" in done.stderr

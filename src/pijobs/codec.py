@@ -1,8 +1,8 @@
 """Turns a job call into the two byte strings that are stored, and back. No pickle: data never becomes code.
 
 *Envelope*: a msgpack array ``[version, key id, instance id, job name, created, deadline]`` (times in ms on the
-storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the envelope as
-associated data; so neither can be changed, nor a body moved to another envelope, without being noticed.
+storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the envelope
+as associated data; so neither can be changed, nor a body moved to another envelope, without being noticed.
 
 Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
 extension types: tuple, set, frozenset, datetime, date, Decimal, UUID, integers beyond 64 bits, and messages of
@@ -16,6 +16,7 @@ import datetime as dt
 import email.message
 import email.parser
 import email.policy
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,38 @@ import msgspec
 
 from pijobs.errors import DecodeError, EncodeError
 from pijobs.keys import KeyRing
+from pijobs.redact import redact
 
 VERSION = 1
 
 _pack = msgspec.msgpack.Encoder().encode
 _MAX_DEPTH = 50
-_UNCHANGED = frozenset({type(None), bool, float, str, bytes})
-_POLICY = email.policy.default
-_COMPAT = email.policy.compat32.clone(mangle_from_=False)
+_UNCHANGED = frozenset({type(None), bool, float, bytes})
+# Headers stay folded as they were stored: a signature may cover them.
+_POLICY = email.policy.default.clone(refold_source="none")
+
+
+class _Stored(str):
+    """The value of a header as it was stored, folds included."""
+
+    __slots__ = ()
+
+
+class _Compat(email.policy.Compat32):
+    """The same for legacy messages, whose policy would fold stored headers anew."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, _Stored(value)
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if isinstance(value, _Stored):
+            lines = re.split(r"\r\n|\r|\n", f"{name}: {value}")
+            return "".join(line + self.linesep for line in lines).encode("ascii", "surrogateescape")
+        return super().fold_binary(name, value)
+
+
+_COMPAT = _Compat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +117,24 @@ def open_envelope(data: bytes) -> Envelope:
     """:raises DecodeError: damaged, or of a version that this pijobs does not know."""
     try:
         version, *rest = msgspec.msgpack.decode(data, type=list)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise DecodeError("damaged envelope") from error
     if version != VERSION:
         raise DecodeError(f"version {version!r} of the envelope; this pijobs knows version {VERSION}")
     try:
-        return Envelope(version, *rest)
-    except TypeError as error:
+        return Envelope(version, *msgspec.convert(rest, tuple[str, str, str, int, int | None]))
+    except msgspec.ValidationError as error:
         raise DecodeError("damaged envelope") from error
 
 
 def pack_call(call: Call) -> bytes:
     """The body in clear. :raises EncodeError: for a value that the codec does not know."""
-    return _pack(
-        [
-            [_plain(value, f"args[{index}]") for index, value in enumerate(call.args)],
-            {name: _plain(value, name) for name, value in call.kwargs.items()},
-            call.label,
-        ]
-    )
+    plain = [
+        [_plain(value, f"args[{index}]") for index, value in enumerate(call.args)],
+        {_name(name): _plain(value, name) for name, value in call.kwargs.items()},
+        call.label,
+    ]
+    return _pack(plain)
 
 
 def check_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -123,10 +147,12 @@ def _plain(value: Any, path: str, depth: int = 0) -> Any:
     kind = type(value)
     if kind in _UNCHANGED:
         return value
+    if kind is str:
+        return _text(value, path)
     if kind is int:
-        return value if -(2**63) <= value < 2**64 else _ext(_INT, str(value).encode())
+        return value if -(2**63) <= value < 2**64 else _ext(_INT, b"%x" % value)
     if depth > _MAX_DEPTH:
-        raise EncodeError(f"{path}: expected at most {_MAX_DEPTH} levels, found more")
+        raise _refusal(path, f"at most {_MAX_DEPTH} levels", "more")
     if kind is list:
         return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     if kind is dict:
@@ -139,24 +165,46 @@ def _plain(value: Any, path: str, depth: int = 0) -> Any:
         return _ext(code, dump(value))
     if isinstance(value, email.message.Message):
         return _message(value, path)
-    raise EncodeError(
-        f"{path}: expected a value that can be stored (text, number, bytes, list, dict, tuple, set, datetime, date, "
-        f"Decimal, UUID, email message), found {kind.__module__}.{kind.__qualname__}"
+    expected = (
+        "a value that can be stored (text, number, bytes, list, dict, tuple, set, datetime, date, Decimal, UUID, "
+        "email message)"
     )
+    raise _refusal(path, expected, f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _refusal(path: str, expected: str, found: str) -> EncodeError:
+    # A path holds the keys of dictionaries, which may be addresses.
+    return EncodeError(f"{redact(path)}: expected {expected}, found {found}")
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _refusal(path, "text that UTF-8 can write", "a lone surrogate") from None
+    return value
+
+
+def _name(name: Any) -> str:
+    if type(name) is not str:
+        raise _refusal("kwargs", "text as names", type(name).__qualname__)
+    return _text(name, "kwargs")
 
 
 def _dict_key(key: Any, path: str) -> Any:
-    if type(key) is str or (type(key) is int and -(2**63) <= key < 2**64):
+    if type(key) is str:
+        return _text(key, path)
+    if type(key) is int and -(2**63) <= key < 2**64:
         return key
-    raise EncodeError(f"{path}: expected text or whole numbers as keys, found {type(key).__qualname__}")
+    raise _refusal(path, "text or whole numbers as keys", type(key).__qualname__)
 
 
 def _message(value: email.message.Message, path: str) -> msgspec.msgpack.Ext:
     modern = isinstance(value, email.message.EmailMessage)
     try:
-        wire = value.as_bytes(policy=_POLICY if modern else _COMPAT)
+        wire = value.as_bytes(policy=value.policy.clone(linesep="\n"))
     except Exception as error:
-        raise EncodeError(f"{path}: expected a complete email message, found {type(error).__name__}") from error
+        raise _refusal(path, "a complete email message", f"one that raises {type(error).__name__}") from error
     return _ext(_EMAIL if modern else _LEGACY_EMAIL, wire)
 
 
@@ -177,7 +225,7 @@ _LOADERS: dict[int, Callable[[bytes], Any]] = {
     _TUPLE: lambda b: tuple(_unpack(b)),
     _SET: lambda b: set(_unpack(b)),
     _FROZENSET: lambda b: frozenset(_unpack(b)),
-    _INT: lambda b: int(b),
+    _INT: lambda b: int(b, 16),
     _DATETIME: _datetime,
     _DATE: lambda b: dt.date.fromisoformat(b.decode()),
     _DECIMAL: lambda b: Decimal(b.decode()),
@@ -195,4 +243,4 @@ def _load_ext(code: int, data: memoryview) -> Any:
     return load(bytes(data))
 
 
-_unpack = msgspec.msgpack.Decoder(ext_hook=_load_ext).decode
+_unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder(ext_hook=_load_ext).decode

@@ -17,6 +17,12 @@
     │   ├── StorageUnavailable      the storage did not answer
     │   └── NoLiveWorker            it refused to store, because nobody would run the job
     ├── QueueUnavailable            neither the storage nor a fallback took the job
+    ├── DatabaseError               the database of definitions and accounts answered, and said no
+    │   ├── DatabaseUnavailable     it did not answer
+    │   └── DatabaseConflict        another transaction was there first
+    ├── DefinitionError             all faulty values of a definition at once
+    ├── DefinitionNotFound
+    ├── DefinitionUnreadable        a secret in it was encrypted with a key that is not here
     └── AttemptEnd                  raised by job functions to end an attempt
         ├── RetryJob
         ├── DestinationDown
@@ -31,6 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+#: Longest time anybody may mean (seconds; three thousand years), also a bound of times since the epoch.
+MAX_SECONDS = 1e11
 
 
 class PijobsError(Exception):
@@ -114,6 +123,51 @@ class QueueUnavailable(PijobsError):
     """the storage does not answer, and no fallback took the job"""
 
 
+class DatabaseError(PijobsError):
+    """the database of definitions and accounts refused an operation"""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """the database of definitions and accounts does not answer"""
+
+
+class DatabaseConflict(DatabaseError):
+    """another transaction was there first"""
+
+
+class DefinitionError(PijobsError):
+    """the values of a definition can't be used
+
+    :param faults: one line for each fault, each with what was expected and what was found.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class DefinitionNotFound(PijobsError):
+    """there is no definition of that identifier
+
+    :param kind: such as ``"smtpserver"``.
+    """
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        self.kind, self.identifier = kind, identifier
+        super().__init__(f"there is no {kind} {identifier!r}")
+
+
+class DefinitionUnreadable(PijobsError):
+    """a secret of a definition can't be read
+
+    :param reasons: by field.
+    """
+
+    def __init__(self, kind: str, identifier: str, reasons: Mapping[str, str]) -> None:
+        self.kind, self.identifier, self.reasons = kind, identifier, dict(reasons)
+        super().__init__("\n".join(f"{kind} {identifier!r}, {field}: {why}" for field, why in reasons.items()))
+
+
 class AttemptEnd(PijobsError):
     """a job function ended its attempt"""
 
@@ -128,7 +182,7 @@ class RetryJob(AttemptEnd):
     def __init__(
         self, message: str | None = None, *, delay: float | None = None, kwargs: Mapping[str, Any] | None = None
     ) -> None:
-        self.delay = delay
+        self.delay = _seconds("delay", delay)
         self.kwargs = dict(kwargs) if kwargs is not None else None
         super().__init__(message)
 
@@ -140,8 +194,15 @@ class DestinationDown(AttemptEnd):
     """
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
-        self.retry_after = retry_after
+        self.retry_after = _seconds("retry_after", retry_after)
         super().__init__(message)
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    """Refused where it is made: whoever judges the attempt must be able to count on it."""
+    if value is None or (isinstance(value, (int, float)) and -MAX_SECONDS <= value <= MAX_SECONDS):
+        return value
+    raise TypeError(f"{name}: expected a number of seconds or None, found {type(value).__name__}")
 
 
 class FailJob(AttemptEnd):

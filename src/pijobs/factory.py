@@ -121,7 +121,7 @@ def build(values: Mapping[str, Any], *, directory: Path | None = None, strict: b
     :raises ConfigurationError: when strict, for a ``PI_JOB_QUEUE_CLASS`` that can't be used.
     """
     parts = configure(values, directory=directory, strict=strict)
-    return Installation(parts.settings, parts.plugins, parts.registry, _queue(parts, strict=strict))
+    return Installation(parts.settings, parts.plugins, parts.registry, _queue(parts, values, strict=strict))
 
 
 def configure(values: Mapping[str, Any], *, directory: Path | None = None, strict: bool = False) -> Parts:
@@ -129,13 +129,13 @@ def configure(values: Mapping[str, Any], *, directory: Path | None = None, stric
     plugins = Plugins(_allowed(values))
     table = [*CORE_SETTINGS, *plugins.settings()]
     settings = validate(
-        values, table, absent_plugins=plugins.absent, directory=directory, extra_faults=cross_faults(values)
+        values, table, absent_prefixes=plugins.absent_prefixes, directory=directory, extra_faults=cross_faults(values)
     )
     jobs = plugins.register_jobs(settings)
     if strict:
         plugins.refuse_failed()
     overrides = settings[PREFIX + "JOBS"]
-    _check_overrides(overrides, {job.name for job in jobs}, certain=not plugins.absent)
+    _check_overrides(overrides, {job.name for job in jobs}, certain=len(plugins.loaded) == len(plugins.found))
     return Parts(settings, plugins, Registry.of(jobs, overrides))
 
 
@@ -161,7 +161,7 @@ def _check_overrides(overrides: Mapping[str, Any], names: set[str], *, certain: 
         log.warning("%s (some plugins are not loaded)", fault)
 
 
-def _queue(parts: Parts, *, strict: bool) -> Queue:
+def _queue(parts: Parts, values: Mapping[str, Any], *, strict: bool) -> Queue:
     path = parts.settings[PREFIX + "CLASS"]
     if not path:
         return Queue(parts.settings, parts.registry, parts.plugins)
@@ -174,9 +174,9 @@ def _queue(parts: Parts, *, strict: bool) -> Queue:
         return Queue(parts.settings, parts.registry, parts.plugins)
     if issubclass(chosen, HueyQueue):
         return chosen.of(parts)
-    options = {
-        name[len(PREFIX) :].lower(): value for name, value in parts.settings.items() if name.startswith(PREFIX)
-    }
+    # As privacyIDEA does it: what is written, and nothing else.
+    options = {name[len(PREFIX) :].lower(): value for name, value in values.items() if name.startswith(PREFIX)}
+    options.pop("class", None)
     return ForeignQueue(parts, chosen(options))
 
 

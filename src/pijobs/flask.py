@@ -34,7 +34,7 @@ class JobQueue:
     def init_app(self, app: flask.Flask, *, directory: Path | None = None) -> Installation:
         """Build the queue that ``app.config`` describes. Connects to nothing.
 
-        :param directory: folder of the ``pi.cfg``; default: the app's instance path, or its root.
+        :param directory: folder of the ``pi.cfg``; default: the app's root path.
         :raises SettingsError: with all faults.
         :raises ConfigurationError: for an app that has a queue already.
         """

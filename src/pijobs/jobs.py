@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pijobs.errors import DeadlinePassed, FailJob
+from pijobs.errors import MAX_SECONDS, DeadlinePassed, FailJob
 
 if TYPE_CHECKING:
     from pijobs.settings import Settings
@@ -74,6 +75,8 @@ class RetryPolicy:
                 ("backoff", "a number >= 1", is_number(self.backoff) and self.backoff >= 1),
                 ("max_delay", "a number of seconds >= 0", is_number(self.max_delay) and self.max_delay >= 0),
                 ("jitter", "a number from 0 to 1", is_number(self.jitter) and 0 <= self.jitter <= 1),
+                ("permanent", "a tuple of exception types", _is_errors(self.permanent)),
+                ("retry_on", "a tuple of exception types or None", self.retry_on is None or _is_errors(self.retry_on)),
             )
             if not ok
         ]
@@ -155,27 +158,31 @@ class Job:
         if faults := list(self._faults()):
             raise ValueError(f"job {self.name!r}: " + "; ".join(faults))
 
-    def _faults(self) -> Any:
-        if not isinstance(self.name, str) or not NAME_PATTERN.fullmatch(self.name):
+    def _faults(self) -> Iterator[str]:
+        # Authors without a type checker give anything.
+        name, function, retry = cast("tuple[object, object, object]", (self.name, self.function, self.retry))
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
             yield "name must look like 'sms.send' (lower case, digits, underscores, at least one dot)"
-        if not callable(self.function):
-            yield f"function must be callable, got {type(self.function).__name__}"
-        if not isinstance(self.retry, RetryPolicy):
-            yield f"retry must be a RetryPolicy, got {type(self.retry).__name__}"
+        if not callable(function):
+            yield f"function must be callable, got {type(function).__name__}"
+        if not isinstance(retry, RetryPolicy):
+            yield f"retry must be a RetryPolicy, got {type(retry).__name__}"
         if not is_priority(self.priority):
             yield f"priority must be an integer from {MIN_PRIORITY} to {MAX_PRIORITY}, got {self.priority!r}"
-        for name in ("expires", "timeout", "keep"):
-            value = getattr(self, name)
+        for option in ("expires", "timeout", "keep"):
+            value = getattr(self, option)
             if value is not None and not (is_number(value) and value > 0):
-                yield f"{name} must be a number of seconds > 0 or None, got {value!r}"
-        for name in ("group", "label", "subject", "schedule"):
-            value = getattr(self, name)
+                yield f"{option} must be a number of seconds > 0 or None, got {value!r}"
+        for option in ("group", "label", "subject", "schedule"):
+            value = getattr(self, option)
             if value is not None and not callable(value):
-                yield f"{name} must be a function or None, got {type(value).__name__}"
+                yield f"{option} must be a function or None, got {type(value).__name__}"
         if self.limits is not None and self.group is None:
             yield "limits need a group: give a function that names the destination"
         if self.missed not in ("once", "skip"):
             yield f"missed must be 'once' or 'skip', got {self.missed!r}"
+        if not _is_zone(self.timezone):
+            yield f"timezone must be an IANA name that this host knows, got {self.timezone!r}"
 
 
 class JobContext:
@@ -236,12 +243,25 @@ class JobContext:
         return self._count(key, limit, per)
 
 
+def _is_errors(value: object) -> bool:
+    kinds = value if isinstance(value, tuple) else (None,)
+    return all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
+
+
+def _is_zone(name: object) -> bool:
+    try:
+        return isinstance(name, str) and (name == "UTC" or ZoneInfo(name) is not None)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
 def is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    """Whether it can be a number of seconds: no NaN, nothing without end."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_SECONDS <= value <= MAX_SECONDS
 
 
 def is_priority(value: Any) -> bool:

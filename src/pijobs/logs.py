@@ -6,7 +6,7 @@ parameters and whole replies there. The redacted message of the last exception i
 
 from __future__ import annotations
 
-import configparser
+import datetime as dt
 import json
 import logging
 import logging.config
@@ -38,9 +38,8 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (ISO 8601, UTC), level, logger, process, thread, message, error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}"
         entry = {
-            "time": moment,
+            "time": dt.datetime.fromtimestamp(record.created, dt.timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "process": record.process,
@@ -85,7 +84,8 @@ def configure_log(
         handler.setFormatter(RedactingFormatter(CLASSIC_PROCESS if processes else CLASSIC))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings["PI_LOGLEVEL"] if level is None else level)
+    configured = settings["PI_LOGLEVEL"]
+    root.setLevel(level or (configured.upper() if isinstance(configured, str) else configured))
     # huey's own lines say again what ours say, for each job.
     logging.getLogger("huey").setLevel(logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING)
 
@@ -114,7 +114,7 @@ def _from_file(path: Path) -> None:
             logging.config.fileConfig(path, disable_existing_loggers=False)
     except ImportError as error:
         raise ConfigurationError(f"PI_LOGCONFIG: {path} is YAML; install PyYAML, or write it as JSON or INI") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, configparser.Error) as error:
+    except Exception as error:  # each format, and each handler that is made from it, has errors of its own
         raise ConfigurationError(
             f"PI_LOGCONFIG: expected a logging configuration, found {path} with a fault ({type(error).__name__})"
         ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import operator
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -69,9 +71,9 @@ class Plugins:
         return [plugin for plugin in self.found if plugin.allowed and plugin.error is not None]
 
     @property
-    def absent(self) -> list[str]:
-        """Names of plugins that are there but not loaded."""
-        return [plugin.name for plugin in self.found if not plugin.loaded]
+    def absent_prefixes(self) -> list[str]:
+        """How the settings of plugins begin that are there but not loaded."""
+        return [prefix for plugin in self.found if not plugin.loaded for prefix in _prefixes(plugin)]
 
     def settings(self) -> list[Setting]:
         """The settings of all loaded plugins."""
@@ -104,7 +106,10 @@ class Plugins:
         plugin.jobs = jobs
 
     def _load(self, plugin: Plugin) -> None:
-        module = importlib.import_module(plugin.module)
+        path, _, name = plugin.module.partition(":")
+        module = importlib.import_module(path)
+        if name:
+            module = operator.attrgetter(name)(module)
         self._manager.register(module, name=plugin.name)
         unknown = [caller.name for caller in self._manager.get_hookcallers(module) or () if not caller.has_spec()]
         if unknown:
@@ -153,21 +158,30 @@ class Plugins:
         for plugin in self.loaded:
             try:
                 results += [(plugin.name, result) for result in self._call_one(plugin, hook, arguments)]
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log.error("plugin %s failed in %s: %s", plugin.name, hook, describe(error))
         return results
 
     def first(self, hook: str, **arguments: Any) -> Any:
-        """The first result that is not None. Errors are not guarded: there is nothing to go on without."""
-        return getattr(self._manager.hook, hook)(**arguments)
+        """The first result that is not None, of a hook that gives one.
 
-    def _call_one(self, plugin: Plugin, hook: str, arguments: dict[str, Any]) -> list[Any]:
+        :raises PluginError: when a plugin raises; there is nothing to go on without.
+        """
+        for plugin in self.loaded:
+            try:
+                result = self._call_one(plugin, hook, arguments)
+            except (Exception, SystemExit) as error:
+                raise PluginError(f"plugin {plugin.name!r} failed in {hook}: {_reason(error)}") from error
+            if result is not None:
+                return result
+        return None
+
+    def _call_one(self, plugin: Plugin, hook: str, arguments: dict[str, Any]) -> Any:
         key = (hook, plugin.name)
         if key not in self._callers:
             others = [module for name, module in self._manager.list_name_plugin() if name != plugin.name]
             self._callers[key] = self._manager.subset_hook_caller(hook, others)
-        results: list[Any] = self._callers[key](**arguments)
-        return results
+        return self._callers[key](**arguments)
 
     def _flat(self, plugin: Plugin, hook: str, **arguments: Any) -> Iterator[Any]:
         for result in self._call_one(plugin, hook, arguments):
@@ -184,7 +198,8 @@ def _find(allowed: Sequence[str] | None) -> Iterable[Plugin]:
         plugin = Plugin(point.name, point.value, distribution, version, allowed is None or point.name in allowed)
         first = installed.setdefault(point.name, plugin)
         if first is not plugin and (first.module, first.distribution) != (plugin.module, distribution):
-            plugin.error = f"distributions {first.distribution!r} and {distribution!r} both bring a plugin {point.name!r}"
+            both = f"distributions {first.distribution!r} and {distribution!r}"
+            plugin.error = f"{both} bring a plugin {point.name!r}"
             yield plugin
     yield from installed.values()
     yield from (Plugin(name, name) for name in dict.fromkeys(allowed or ()) if name not in installed)
@@ -194,7 +209,7 @@ def _prefixes(plugin: Plugin) -> tuple[str, ...]:
     """How the names of its settings may begin. A dotted module may use its first or last part."""
     parts = plugin.name.split(".")
     names = dict.fromkeys(("_".join(parts), parts[-1], parts[0]))
-    return tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in names)
+    return tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in names if name)
 
 
 def _reason(error: BaseException) -> str:
@@ -202,7 +217,7 @@ def _reason(error: BaseException) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code
-        if "importlib" not in code.co_filename and "pluggy" not in code.co_filename:
+        if code.co_filename != __file__ and not re.search(r"\bimportlib\b|[\\/]pluggy[\\/]", code.co_filename):
             place = f" ({code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
     return describe(error) + place

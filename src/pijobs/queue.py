@@ -26,7 +26,7 @@ from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import Job, State, is_number, is_priority
 from pijobs.keys import KeyRing
 from pijobs.plugins import Plugins
-from pijobs.redact import describe, mask_address
+from pijobs.redact import describe, mask_address, texts_in
 from pijobs.registry import Registry, check_signature
 from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
@@ -238,7 +238,9 @@ class Queue:
         raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
 
     def _run_now(self, job: Job, call: Call, new: NewInstance) -> Handle:
-        self.runner.direct(job, new.id, call, _host_now, None if new.deadline is None else _host_now() + new.deadline - new.created)
+        # The instance's times are those of the storage's clock.
+        deadline = None if new.deadline is None else _host_now() + new.deadline - new.created
+        self.runner.direct(job, new.id, call, _host_now, deadline)
         return Handle(new.id, State.DONE, via="direct")
 
     def _storage_failed(self, error: StorageUnavailable) -> None:
@@ -294,11 +296,13 @@ class Queue:
         try:
             value = function(*call.args, **call.kwargs)
         except Exception as error:
-            log.error("job %s: its %s function failed: %s", job.name, what, describe(error))
+            known = set(texts_in([call.args, call.kwargs]))
+            log.error("job %s: its %s function failed: %s", job.name, what, describe(error, known))
             return None
         if value is None:
             return None
-        return mask_address(value) if what == "label" and "@" in value and "***" not in value else str(value)
+        text = str(value)
+        return mask_address(text) if what == "label" and "@" in text and "***" not in text else text
 
 
 def _host_now() -> int:

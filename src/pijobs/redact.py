@@ -6,13 +6,21 @@ digits long enough to be an OTP or a phone number, passwords in URLs, and every 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from email.message import Message
 
 MAX_LENGTH = 400  # characters; an error is a line, not a page
-_ADDRESS = re.compile(r"([\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]*@((?:[\w-]+\.)*[\w-]+)")
-_DIGITS = re.compile(r"(?<![\w.:])\+?\d(?:[ -]?\d){5,}(?![\w.:]?\w)")
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+_LOCAL = r"\w.!#$%&'*+/=?^`{|}~-"
+# RFC 5321, 4.1.2: the local part may be quoted, the domain an address literal. A match begins where a local part
+# begins, so that a long text without an address costs one pass.
+_ADDRESS = re.compile(rf"""(?:(?<![{_LOCAL}])(/*[{_LOCAL}])[{_LOCAL}]*|"[^"@]*")@((?:[\w-]+\.)*[\w-]+|\[[^\]\s]+\])""")
+# Not the digits of a date (2026-11-23), of a number with a point, or of a time.
+_DIGITS = re.compile(r"(?<!\w)(?<!\d[.:])(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[ -]?\d){5,}(?!\w|[.:]\d)")
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s]*:[^/\s]*@")
+# What libraries quote: SQLAlchemy the statement and its parameters, redis-py the command of a pipeline.
+_QUOTED = re.compile(r"\[(?:SQL|parameters): .*|(?<=\bCommand # )(\d+) \(.*\) of pipeline", re.DOTALL)
 _SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
 
 
@@ -29,20 +37,32 @@ def mask_number(number: str) -> str:
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
     """One line without addresses, long numbers, URL passwords and the ``known`` texts."""
+    text = _QUOTED.sub(lambda match: f"{match[1]} of a pipeline" if match[1] else "", text)
     for secret in sorted(known, key=len, reverse=True):
-        text = text.replace(secret, mask_address(secret) if _ADDRESS.fullmatch(secret) else "***")
+        mask = mask_address(secret) if _ADDRESS.fullmatch(secret) else "***"
+        for form in _forms(secret):
+            text = text.replace(form, mask)
+    text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
     text = _URL_LOGIN.sub("***@", text)
-    text = _ADDRESS.sub(lambda match: f"{match[1]}***@{match[2]}", text)
     text = " ".join(_DIGITS.sub("***", text).split())
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
 
 
+def _forms(secret: str) -> set[str]:
+    """A text as it may stand in a message: as it is, or as ``repr`` writes it and its UTF-8 bytes."""
+    return {secret, repr(secret)[1:-1], ascii(secret)[1:-1], repr(secret.encode("utf-8", "replace"))[2:-1]}
+
+
 def texts_in(value: object) -> Iterator[str]:
-    """Every text in a job's arguments, and its single words with a digit in them, such as an OTP in a sentence."""
+    """Every text and number in a job's arguments, each line of it, and its words with a digit in them, such as an OTP
+    in a sentence."""
     if isinstance(value, str):
-        if len(value) >= _SHORTEST:
-            yield value
-        yield from (word for word in re.findall(r"\w+", value) if len(word) >= _SHORTEST and re.search(r"\d", word))
+        pieces = {value, *(line.strip() for line in value.splitlines())}
+        pieces |= {word for word in re.findall(r"\w+", value) if re.search(r"\d", word)}
+        yield from (piece for piece in pieces if len(piece) >= _SHORTEST)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        # Longer ones are no OTP, and Python refuses to write some of them.
+        yield from texts_in(str(value) if abs(value) < 10**20 else "")
     elif isinstance(value, bytes):
         yield from texts_in(value.decode("utf-8", "replace"))
     elif isinstance(value, Mapping):
@@ -51,12 +71,16 @@ def texts_in(value: object) -> Iterator[str]:
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             yield from texts_in(item)
-    elif hasattr(value, "as_string"):
-        yield from texts_in(value.as_string())
+    elif isinstance(value, Message):
+        with contextlib.suppress(Exception):  # one that can't be written can't be quoted either
+            yield from texts_in(value.as_string())
 
 
 def describe(error: BaseException, known: Iterable[str] = ()) -> str:
     """An error for people: its class, and its message as far as that may be shown."""
-    message = redact(str(error), known)
+    try:
+        message = redact(str(error), known)
+    except Exception:  # its own __str__ failed
+        message = ""
     name = type(error).__name__
     return f"{name}: {message}" if message else name

@@ -30,7 +30,7 @@ class Registry(Mapping[str, Job]):
         try:
             return self._jobs[name]
         except KeyError:
-            close = difflib.get_close_matches(name, self._jobs, n=1)
+            close = difflib.get_close_matches(str(name), self._jobs, n=1)
             advice = f"did you mean {close[0]!r}?" if close else "'pijobs plugins' lists the jobs that are"
             raise UnknownJob(f"expected the name of a registered job, found {name!r}; {advice}") from None
 
@@ -58,7 +58,10 @@ def override(job: Job, options: Mapping[str, Any]) -> Job:
 
 def takes_context(function: Callable[..., Any]) -> bool:
     """Whether the first parameter is annotated :class:`JobContext` (also as text, under postponed evaluation)."""
-    first = next(iter(inspect.signature(function).parameters.values()), None)
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except ValueError:  # some functions written in C have none
+        return False
     if first is None or first.annotation is inspect.Parameter.empty:
         return False
     annotation = first.annotation
@@ -74,6 +77,10 @@ def check_signature(registry: Registry, name: str, args: tuple[Any, ...], kwargs
     """:raises EncodeError: when the function can't be called like that."""
     leading: tuple[Any, ...] = (None,) if registry.wants_context(name) else ()
     try:
-        inspect.signature(registry[name].function).bind(*leading, *args, **kwargs)
+        signature = inspect.signature(registry[name].function)
+    except ValueError:
+        return
+    try:
+        signature.bind(*leading, *args, **kwargs)
     except TypeError as error:
         raise EncodeError(f"job {name!r}: expected the arguments of its function, found a call with {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Runner:
         :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
         """
         job, started = self._registry[lease.name], storage.now()
-        context = self._context(storage, lease.id, job.name, lease.attempts + 1, open_envelope(lease.envelope).deadline)
+        context = self._context(storage, lease, call)
         verdict = self._run(job, context, call, lease.attempts, on_down)
         now = storage.now()
         return self._end(lease, call, verdict, context, started, now)
@@ -90,8 +91,9 @@ class Runner:
     def direct(self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None) -> None:
         """Run the job in this process, in the context that there is; its exception reaches the caller."""
         context = JobContext(
-            id=instance_id, name=job.name, attempt=1, deadline=deadline and deadline / 1000, settings=self._settings,
-            now=lambda: now() / 1000, count=lambda *_: None, log=_logger(instance_id, 1),
+            id=instance_id, name=job.name, attempt=1, deadline=None if deadline is None else deadline / 1000,
+            settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
+            log=InstanceLogger(instance_id, 1, call),
         )  # fmt: skip
         context.check_deadline()
         self._call(job, context, call)
@@ -114,22 +116,24 @@ class Runner:
         except BaseException as error:
             if isinstance(error, DestinationDown):
                 on_down(error)
-            known = set(texts_in([call.args, call.kwargs]))
-            return decide(job, error, attempts + 1, context.time_left(), known)
+            return decide(job, error, attempts + 1, context.time_left(), _known(call))
         return Verdict(State.DONE)
 
     def _call(self, job: Job, context: JobContext, call: Call) -> None:
         leading = (context,) if self._registry.wants_context(job.name) else ()
         job.function(*leading, *call.args, **call.kwargs)
 
-    def _context(self, storage: Storage, id: str, name: str, attempt: int, deadline: int | None) -> JobContext:
+    def _context(self, storage: Storage, lease: Lease, call: Call) -> JobContext:
+        name, attempt, deadline = lease.name, lease.attempts + 1, open_envelope(lease.envelope).deadline
+
         def count(key: str, limit: int, per: float) -> float | None:
             allowed_at = storage.count(f"{name}:{key}", limit=limit, per=to_ms(per))
             return None if allowed_at is None else max(0.0, (allowed_at - storage.now()) / 1000)
 
         return JobContext(
-            id=id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
-            settings=self._settings, now=lambda: storage.now() / 1000, count=count, log=_logger(id, attempt),
+            id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
+            settings=self._settings, now=lambda: storage.now() / 1000, count=count,
+            log=InstanceLogger(lease.id, attempt, call),
         )  # fmt: skip
 
     def _end(
@@ -142,7 +146,7 @@ class Runner:
                 body = self._codec().reencode(lease.envelope, changed)
             except EncodeError as error:
                 verdict = Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
-        known = set(texts_in([call.args, call.kwargs]))
+        known = _known(call)
         entry = {
             "at": now,
             "event": "attempt",
@@ -151,7 +155,7 @@ class Runner:
             "outcome": verdict.state.value,
             "error": verdict.error,
             "reason": verdict.reason,
-            "notes": {key: redact(str(value), known) for key, value in context.notes.items()},
+            "notes": {key: _shown(value, known) for key, value in context.notes.items()},
         }
         return End(
             lease.id, lease.token, verdict.state, counted=verdict.counted, reason=verdict.reason, error=verdict.error,
@@ -203,13 +207,51 @@ def _hold(lease: Lease, now: int, error: Exception) -> End:
     return End(lease.id, lease.token, State.QUEUED, False, due=due, reason=reason, error=name, entry=first)
 
 
-class _InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
-    """Puts the instance in front of each line that a job logs, and redacts the line."""
-
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        extra = self.extra or {}
-        return f"{extra['id']} attempt {extra['attempt']}: {msg}", kwargs
+def _known(call: Call) -> set[str]:
+    """The texts that nobody may read outside of the body."""
+    return set(texts_in([call.args, call.kwargs]))
 
 
-def _logger(instance_id: str, attempt: int) -> logging.LoggerAdapter[logging.Logger]:
-    return _InstanceLogger(log, {"id": instance_id, "attempt": attempt})
+def _shown(value: object, known: Iterable[str]) -> str:
+    try:
+        return redact(str(value), known)
+    except Exception:  # its own __str__ failed; a note must not end the attempt
+        return f"a {type(value).__name__}"
+
+
+class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Puts the instance in front of each line that a job logs, and keeps its arguments out of line and error."""
+
+    def __init__(self, instance_id: str, attempt: int, call: Call) -> None:
+        super().__init__(log, {})
+        self._prefix = f"{instance_id} attempt {attempt}"
+        self._call = call
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if not self.isEnabledFor(level):
+            return
+        known = _known(self._call)
+        if error := _error_of(kwargs.pop("exc_info", None)):
+            # The same error by another message: what a formatter writes of it is not ours to choose.
+            shown = type(type(error).__name__, (Exception,), {})(_shown(error, known))
+            kwargs["exc_info"] = (type(shown), shown, error.__traceback__)
+        record = logging.LogRecord("", level, "", 0, msg, args or None, None)
+        self.logger.log(level, "%s: %s", self._prefix, _shown(_Message(record), known), **kwargs)
+
+
+class _Message:
+    """A line of a log, put together when it is written."""
+
+    def __init__(self, record: logging.LogRecord) -> None:
+        self._record = record
+
+    def __str__(self) -> str:
+        return self._record.getMessage()
+
+
+def _error_of(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple):
+        return exc_info[1] if len(exc_info) == 3 else None
+    return sys.exc_info()[1] if exc_info else None

@@ -97,7 +97,9 @@ class Session:
             self._set_reachable(False, error)
 
     def _reopen(self) -> None:
-        self.info = replace(self.info, id=uuid.uuid4().hex[:12] if self._held else self.info.id, started=self.storage.now())
+        # What the old session held has gone back; under a new id its renewals can't reach it.
+        session_id = uuid.uuid4().hex[:12] if self._held else self.info.id
+        self.info = replace(self.info, id=session_id, started=self.storage.now())
         self.storage.open_session(self.info, lease=self._lease_ms)
         self._open = True
 

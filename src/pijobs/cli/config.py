@@ -8,6 +8,8 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.factory import Installation
+from pijobs.hookspecs import Check, CheckResult
+from pijobs.redact import describe
 from pijobs.settings import PREFIX, storage_url
 from pijobs.settings.model import masked_repr
 
@@ -59,11 +61,18 @@ def _check_storage(installation: Installation) -> None:
         click.echo(f"warning: {PREFIX}SPOOL is not set: while the storage is away, jobs run in the request", err=True)
 
 
+def _run(check: Check) -> CheckResult:
+    try:
+        return check.run()
+    except Exception as error:
+        return CheckResult(False, f"the check itself failed: {describe(error)}", "tell the plugin's author")
+
+
 def _check_plugins(installation: Installation) -> int:
     failed = 0
     for plugin, checks in installation.plugins.call("register_checks", queue=installation.queue):
         for check in checks:
-            result = check.run()
+            result = _run(check)
             click.echo(f"{plugin} {check.name}: {'ok' if result.ok else 'FAILED'}, {result.message}")
             if not result.ok:
                 failed += 1

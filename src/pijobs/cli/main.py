@@ -15,6 +15,7 @@ from pijobs.errors import (
     PijobsError,
     PluginError,
     QueueUnavailable,
+    SettingsError,
     StorageUnavailable,
 )
 from pijobs.redact import redact
@@ -50,13 +51,21 @@ class RootGroup(click.Group):
     def _ask_plugins(self, ctx: click.Context) -> None:
         if not self._asked:
             self._asked = True
-            invocation = ctx.ensure_object(Invocation)
+            invocation = _invocation(ctx)
             core = dict(self.commands)
             invocation.plugins.call("register_commands", cli=self)
             for name in core.keys() & self.commands.keys():
                 if self.commands[name] is not core[name]:
                     self.commands[name] = core[name]
                     click.echo(f"warning: a plugin gives a command named {name!r}; pijobs' own one stays", err=True)
+
+
+def _invocation(ctx: click.Context) -> Invocation:
+    """The one of this call. Plugins are asked for commands before the group itself is called."""
+    if ctx.obj is None:
+        ctx.obj = Invocation(ctx.params.get("config"))
+    invocation: Invocation = ctx.obj
+    return invocation
 
 
 def config_first(args: Sequence[str]) -> list[str]:
@@ -80,6 +89,7 @@ def config_first(args: Sequence[str]) -> list[str]:
 @click.option(
     "--config",
     metavar="FILE",
+    is_eager=True,  # before --help, which lists the commands of the plugins that this file allows
     help="The pi.cfg (before or after the command). Else PRIVACYIDEA_CONFIGFILE, /etc/privacyidea/pi.cfg, ./pi.cfg.",
 )
 @click.version_option(package_name="pijobs", message="%(package)s %(version)s")
@@ -89,7 +99,7 @@ def cli(ctx: click.Context, config: str | None) -> None:
 
     Exit codes: 0 ok, 1 failure at run time, 2 usage or configuration, 3 storage unreachable, 4 a plugin failed.
     """
-    ctx.obj = Invocation(config)
+    _invocation(ctx)
 
 
 def _add_commands() -> None:
@@ -113,7 +123,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def worker_main(args: Sequence[str] | None = None) -> NoReturn:
     """The command ``privacyidea-queue-huey``: the same as ``pijobs worker``."""
     given = config_first(sys.argv[1:] if args is None else args)
-    at = next((i for i, arg in enumerate(given) if not arg.startswith("--config") and (not i or given[i - 1] != "--config")), len(given))
+    at = 0
+    while at < len(given) and given[at].split("=")[0] == "--config":
+        at += 1 if "=" in given[at] else 2
     _run([*given[:at], "worker", *given[at:]], "privacyidea-queue-huey")
 
 
@@ -131,6 +143,7 @@ def _run(args: list[str], name: str) -> NoReturn:
         sys.exit(error.exit_code)
     except PijobsError as error:
         for line in str(error).splitlines():
-            click.echo(f"{name}: {redact(line)}", err=True)
+            # Faults of settings are masked where they are made; masked again, a wrong number could not be seen.
+            click.echo(f"{name}: {line if isinstance(error, SettingsError) else redact(line)}", err=True)
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
     sys.exit(result if isinstance(result, int) else 0)

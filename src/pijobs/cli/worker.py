@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 DEFAULT_LOG = "privacyidea-queue.log"
 
 
-class Reserve(click.ParamType):
+class Reserve(click.ParamType):  # type: ignore[type-arg]
     """``N:PRIORITY``."""
 
     name = "N:PRIORITY"
@@ -39,7 +39,7 @@ class Reserve(click.ParamType):
         return int(match[1]), int(match[2])
 
 
-class Address(click.ParamType):
+class Address(click.ParamType):  # type: ignore[type-arg]
     """``HOST:PORT``."""
 
     name = "HOST:PORT"
@@ -85,7 +85,7 @@ class Address(click.ParamType):
               help="Run jobs in the context of this Flask app (an app, or a function that makes one).")
 @click.option("--http", type=Address(), help="Answer /livez, /readyz and /metrics here.")
 @pass_invocation
-def worker(invocation: Invocation, **options: Any) -> None:
+def worker(invocation: Invocation, /, **options: Any) -> None:
     """Run the jobs of the queue.
 
     SIGTERM and SIGINT let running jobs end, for the time of -t; then, or at a second signal, what runs goes back to
@@ -139,6 +139,7 @@ def _patch() -> None:
 
 def _app(invocation: Invocation, path: str | None) -> tuple[flask.Flask, Installation]:
     """The app in whose context jobs run: ``--app``, else the ``host_app`` of a plugin, else an empty one."""
+    app: flask.Flask | None
     if path is not None:
         app = load_app(path)
         installation = app.extensions.get(EXTENSION) or invocation.installation(strict=True)
@@ -197,4 +198,5 @@ def _serve_health(app: flask.Flask, installation: Installation, address: tuple[s
     try:
         serve_health(installation, address)
     except OSError as error:
-        raise ConfigurationError(f"--http: expected a free address, found {address[0]}:{address[1]} ({error.strerror})") from error
+        found = f"{address[0]}:{address[1]} ({error.strerror})"
+        raise ConfigurationError(f"--http: expected a free address, found {found}") from error

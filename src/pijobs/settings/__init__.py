@@ -1,8 +1,8 @@
 """Settings: one table, one validation, one place that reads ``pi.cfg``."""
 
-from pijobs.settings.model import MASK, Setting, Settings, validate
+from pijobs.settings.model import MASK, PREFIX, Setting, Settings, validate
 from pijobs.settings.pifile import CONFIG_VARIABLE, config_warnings, find_config, read_config
-from pijobs.settings.table import CORE_SETTINGS, PREFIX, storage_url
+from pijobs.settings.table import CORE_SETTINGS, storage_url
 
 __all__ = [
     "CONFIG_VARIABLE",

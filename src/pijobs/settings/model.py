@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 PREFIX = "PI_JOB_QUEUE_"
 MASK = "********"
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s]*):([^/\s]*)@")
+# Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
+_QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Setting:
 
     def fault(self, value: object) -> str | None:
         """None if the value can be used, else one line that says what was expected and found."""
+        if value is None and self.default is None:
+            return None  # as good as not written; Flask's own defaults are written so
         try:
             if self.accepts(value):
                 return None
@@ -107,7 +111,7 @@ def validate(
     values: Mapping[str, Any],
     table: Iterable[Setting],
     *,
-    absent_plugins: Iterable[str] = (),
+    absent_prefixes: Iterable[str] = (),
     directory: Path | None = None,
     extra_faults: Iterable[str] = (),
 ) -> Settings:
@@ -115,19 +119,19 @@ def validate(
 
     Names outside the prefix that no table knows belong to somebody else and are left alone.
 
-    :param absent_plugins: plugins that are installed but not loaded; names under their prefix are a warning.
+    :param absent_prefixes: of plugins that are installed but not loaded; names that begin so are a warning.
     :param extra_faults: faults found elsewhere, to be told together with these.
     :raises SettingsError: with one line per fault.
     """
     rows = {setting.name: setting for setting in table}
     faults, warnings = list(extra_faults), []
-    absent = tuple(f"{PREFIX}{name.upper()}_" for name in absent_plugins)
+    absent = tuple(absent_prefixes)
     for name, value in values.items():
         if name in rows:
             fault = rows[name].fault(value)
             if fault:
                 faults.append(fault)
-        elif name.startswith(absent or PREFIX + "\0"):
+        elif name.startswith(absent):
             warnings.append(f"{name}: belongs to a plugin that is not loaded, ignored")
         elif name.startswith(PREFIX):
             faults.append(_unknown(name, rows))
@@ -137,11 +141,13 @@ def validate(
 
 
 def _unknown(name: str, rows: Mapping[str, Setting]) -> str:
-    close = difflib.get_close_matches(name, [row for row in rows if row.startswith(PREFIX)], n=1, cutoff=0.7)
-    advice = f"did you mean {close[0]}?" if close else "see 'pijobs config show' for the names that exist"
+    # Without the prefix, which would make all names alike.
+    known = [row[len(PREFIX) :] for row in rows if row.startswith(PREFIX)]
+    close = difflib.get_close_matches(name[len(PREFIX) :], known, n=1)
+    advice = f"did you mean {PREFIX}{close[0]}?" if close else "see 'pijobs config show' for the names that exist"
     return f"{name}: expected the name of a setting, found one that no loaded plugin declares; {advice}"
 
 
 def masked_repr(value: object) -> str:
     """``repr`` without the passwords of URLs."""
-    return _URL_PASSWORD.sub(rf"\1:{MASK}@", repr(value))
+    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", repr(value)))

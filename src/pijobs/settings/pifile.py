@@ -17,7 +17,7 @@ _DEFAULT_PLACES = (Path("/etc/privacyidea/pi.cfg"), Path("pi.cfg"))
 
 
 def find_config(option: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The file of ``--config``, else of ``PRIVACYIDEA_CONFIGFILE``, else ``/etc/privacyidea/pi.cfg``, else ``./pi.cfg``.
+    """``--config``, else ``PRIVACYIDEA_CONFIGFILE``, else ``/etc/privacyidea/pi.cfg``, else ``./pi.cfg``.
 
     :raises ConfigurationError: when there is none; it names the places.
     """
@@ -46,13 +46,19 @@ def read_config(path: Path) -> dict[str, Any]:
     module = types.ModuleType("pi_cfg")
     module.__file__ = str(path)
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        code = compile(source, str(path), "exec")
     except SyntaxError as error:
-        raise ConfigurationError(f"{path}:{error.lineno}: expected Python, found: {error.msg}") from error
+        raise ConfigurationError(f"{path}:{error.lineno or 1}: expected Python, found: {error.msg}") from error
+    except ValueError as error:  # a null byte
+        raise ConfigurationError(f"{path}:1: expected Python, found: {error}") from error
+    try:
+        exec(code, module.__dict__)
     except (Exception, SystemExit) as error:
-        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0)
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        line = next((frame.lineno for frame in frames if frame.filename == str(path)), 1)
         # Only the type: the message of an error in pi.cfg may quote a secret.
-        raise ConfigurationError(f"{path}:{line}: expected settings, found code that raises {type(error).__name__}") from error
+        found = f"code that raises {type(error).__name__}"
+        raise ConfigurationError(f"{path}:{line}: expected settings, found {found}") from error
     return {name: value for name, value in vars(module).items() if name.isupper()}
 
 

@@ -54,6 +54,10 @@ def _job_option(option: str, value: Any) -> bool:
         return is_int(value) and value >= 1
     if option in ("expires", "timeout", "keep"):
         return value is None or (is_number(value) and value > 0)
+    if option == "backoff":
+        return is_number(value) and value >= 1
+    if option == "jitter":
+        return is_number(value) and 0 <= value <= 1
     return is_number(value) and value >= 0
 
 
@@ -145,16 +149,17 @@ def storage_url(settings: Settings) -> str:
         return str(settings[PREFIX + "URL"])
     password = settings[PREFIX + "PASSWORD"]
     login = f":{quote(password, safe='')}@" if password else ""
+    host = f"[{host}]" if ":" in host else host  # IPv6
     return f"redis://{login}{host}:{settings[PREFIX + 'PORT'] or 6379}/{settings[PREFIX + 'DB'] or 0}"
 
 
 def cross_faults(values: Mapping[str, Any]) -> list[str]:
     """Faults that only several settings together have."""
     faults = []
-    parts = [name for name in ("HOST", "PORT", "DB", "PASSWORD") if PREFIX + name in values]
+    parts = [name for name in ("HOST", "PORT", "DB", "PASSWORD") if values.get(PREFIX + name) is not None]
     if parts and PREFIX + "URL" in values:
         faults.append(f"{PREFIX}URL: expected either a URL or {PREFIX}{parts[0]}, found both; remove one")
-    elif parts and PREFIX + "HOST" not in values:
+    elif parts and "HOST" not in parts:
         faults.append(f"{PREFIX}{parts[0]}: expected together with {PREFIX}HOST, found without it")
     if values.get(PREFIX + "CLASS") and not values.get(PREFIX + "KEYS") and not values.get("SECRET_KEY"):
         faults.append(f"SECRET_KEY: expected a text (or {PREFIX}KEYS), found neither")

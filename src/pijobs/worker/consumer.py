@@ -1,7 +1,7 @@
 """The :class:`huey.consumer.Consumer` subclass: signals, worker slots, and the end of a worker.
 
-Both SIGTERM and SIGINT finish what runs, for the time of ``-t``; then, or at a second signal, what runs goes back to the
-queue, as the last act before the process exits (a thread can't be interrupted). Children of ``-k process`` ignore
+Both SIGTERM and SIGINT finish what runs, for the time of ``-t``; then, or at a second signal, what runs goes back to
+the queue, as the last act before the process exits (a thread can't be interrupted). Children of ``-k process`` ignore
 both, since systemd and terminals signal the whole group; the parent interrupts them by SIGUSR1.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,7 +31,9 @@ KILL_AFTER = 2.0
 class Worker(huey_consumer.Worker):  # type: ignore[misc]
     """One slot. ``floor`` is the priority it is reserved for."""
 
-    def __init__(self, floor: int | None, parent: int, on_start: Callable[[], None], on_stop: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self, floor: int | None, parent: int, on_start: Callable[[], None], on_stop: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(**options)
         self.floor = floor
         self._parent = parent
@@ -105,12 +108,17 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
     :param floors: one entry per worker: the lowest priority it takes, or None.
     """
 
-    def __init__(self, engine: Engine, *, floors: Iterable[int | None], shutdown_timeout: float, **options: Any) -> None:
+    def __init__(
+        self, engine: Engine, *, floors: Iterable[int | None], shutdown_timeout: float, **options: Any
+    ) -> None:
         self._floors: deque[int | None] = deque(floors)
         self._parent = os.getpid()
         self._ended_early = False
-        super().__init__(engine, workers=len(self._floors), shutdown_timeout=shutdown_timeout, graceful_signal="TERM", **options)
-        self._signal_actions = {
+        self._hurry = False
+        super().__init__(
+            engine, workers=len(self._floors), shutdown_timeout=shutdown_timeout, graceful_signal="TERM", **options
+        )
+        self._signal_actions: dict[int, tuple[bool, bool]] = {
             signal.SIGTERM: (False, True), signal.SIGINT: (False, True), signal.SIGHUP: (True, True),
         }  # fmt: skip
 
@@ -146,13 +154,26 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self.huey.queue.plugins.call("worker_stopped", worker=self.huey)
 
     def _handle_signal(self, signum: int, frame: Any) -> None:
+        # No exception is raised from here (huey's own handler does, the second time): it could strike anywhere.
+        if self._signum is not None:
+            self._hurry = True
+            return
         self._signum = signum
-        self._restart, self._graceful = self._signal_actions[signum]
-        # A second signal, whichever of the two, ends the waiting.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._restart, self._graceful = self._signal_actions[signal.Signals(signum)]
+
+    def _join_workers(self) -> bool:
+        """Wait until all have ended; False if the time is over, or a second signal came, before that."""
+        end = time.monotonic() + self.shutdown_timeout
+        processes = [process for _, process in self.worker_threads] + [self.scheduler]
+        while any(self.environment.is_alive(process) for process in processes):
+            if self._hurry or time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+        return True
 
     def stop(self, graceful: bool = False) -> None:
+        name = "a signal" if self._signum is None else signal.Signals(self._signum).name
+        log.info("%s: the worker stops; what runs has %g s to end", name, self.shutdown_timeout if graceful else 0)
         for session in self.huey.sessions:
             session.storage.wake()
         super().stop(graceful)

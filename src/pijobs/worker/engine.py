@@ -266,7 +266,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
             self._destinations.succeeded(session.storage, job, lease)
         level = logging.INFO if end.state is State.DONE else logging.WARNING
         why = f": {end.reason}" if end.reason else ""
-        log.log(level, "job %s %s: running -> %s, attempt %d (took %.3f s)%s", name, lease.id, end.state, attempt, took, why)
+        line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"
+        log.log(level, line, name, lease.id, end.state, attempt, took, why)
         self._finished(lease, end, took)
         return end
 

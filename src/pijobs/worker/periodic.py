@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pijobs.jobs import Job
 from pijobs.queue import Queue
+from pijobs.redact import describe
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +40,28 @@ class Periodic:
         storage = self._queue.storage
         if storage is None or not self._jobs:
             return
-        minute = storage.now() // _MINUTE
+        now = storage.now()
+        minute = now // _MINUTE
         if minute == self._asked:
             return
+        # What was looked at is not looked at again, or a yearly job would cost a year of minutes each minute. A clock
+        # that was set back leaves only what the storage knows.
+        looked = self._asked * _MINUTE if self._asked is not None and self._asked < minute else None
         for job in self._jobs:
-            due = newest_due(job, storage.last_periodic(job.name), storage.now())
+            last = storage.last_periodic(job.name)
+            due = _guarded_due(job, last if looked is None else max(looked, last or 0), now)
             if due is not None and self._queue.enqueue_periodic(job, due):
-                log.info("periodic job %s: enqueued for %s", job.name, dt.datetime.fromtimestamp(due / 1000, dt.timezone.utc))
+                moment = dt.datetime.fromtimestamp(due / 1000, dt.timezone.utc)
+                log.info("periodic job %s: enqueued for %s", job.name, moment)
         self._asked = minute
+
+
+def _guarded_due(job: Job, last: int | None, now: int) -> int | None:
+    try:
+        return newest_due(job, last, now)
+    except Exception as error:  # one bad schedule must not stop the others
+        log.error("periodic job %s: its schedule failed: %s", job.name, describe(error))
+        return None
 
 
 def newest_due(job: Job, last: int | None, now: int) -> int | None:
@@ -60,7 +75,8 @@ def newest_due(job: Job, last: int | None, now: int) -> int | None:
     oldest = newest if last is None else max(last + _MINUTE, newest - _LOOK_BACK * _MINUTE)
     if job.missed == "skip":
         oldest = max(oldest, newest - _LATE)
-    zone = ZoneInfo(job.timezone)
+    # Hosts without a time zone database know UTC only in this way.
+    zone = dt.timezone.utc if job.timezone == "UTC" else ZoneInfo(job.timezone)
     for due in range(newest, oldest - 1, -_MINUTE):
         if job.schedule(dt.datetime.fromtimestamp(due / 1000, zone).replace(tzinfo=None)):
             return due

@@ -1,0 +1,88 @@
+# Needs Python 3.10 or later (PYTHON=…), git and make. All else comes from PyPI into a virtual environment.
+
+PYTHON ?= $(shell command -v python3 || command -v python)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PLUGINS := plugins/mail
+# What "make pytest" runs: options and paths of pytest.
+TESTS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+export PIP_NO_INPUT ?= 1
+export PIP_RETRIES ?= 10
+export PIP_DEFAULT_TIMEOUT ?= 120
+export PIP_ROOT_USER_ACTION ?= ignore
+
+METADATA := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+# Stamps of the virtual environment: what it takes to run pijobs, to test it, and to work on it.
+RUN := $(VENV)/.run
+TEST := $(VENV)/.test
+DEV := $(VENV)/.dev
+# An index can be slow or away for a moment: three tries.
+install = echo "pip install $(1)" && for try in 1 2 3; do \
+	$(BIN)/python -m pip install --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
+	test $$try -lt 3 && sleep $$((5 * try)) || exit 1; done
+
+.PHONY: help demo test lint docs pytest chaos bench format example clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [ARGS=--once]  server, worker and a mail sink; a mail sent inline and one queued"
+	@echo "make test                lint, docs and all tests but the long ones"
+	@echo "make lint | docs | pytest [TESTS='-k NAME']"
+	@echo "make chaos               the tests that kill workers for minutes"
+	@echo "make bench               the benchmarks"
+	@echo "make format              ruff's format and its safe fixes"
+	@echo "make example             pi.cfg.example from the tables of settings"
+
+demo: $(RUN)
+	@$(BIN)/pijobs demo $(ARGS)
+
+test: lint docs pytest
+
+lint: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+docs: $(DEV)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+pytest: $(TEST)
+	$(BIN)/pytest -n 2 $(TESTS)
+
+chaos: $(TEST)
+	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)
+
+bench: $(TEST)
+	@for file in benchmarks/*.py; do \
+		test -e "$$file" || { echo "there are no benchmarks yet"; break; }; \
+		echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+
+format: $(DEV)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+example: $(RUN)
+	$(BIN)/python docs/_ext/example_file.py > pi.cfg.example
+
+clean:
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pijobs needs Python 3.10 or later, found " + sys.version)'
+	@echo "$(PYTHON) -m venv $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN): $(METADATA) | $(BIN)/python
+	@$(call install,--editable .)
+	@touch $@
+
+$(TEST): $(METADATA) | $(BIN)/python
+	@$(call install,--editable .[test])
+	@touch $(RUN) $@
+
+$(DEV): $(METADATA) | $(BIN)/python
+	@$(call install,--editable .[dev])
+	@touch $(RUN) $(TEST) $@

@@ -1,0 +1,149 @@
+"""The parts of the reference that are written from the code, so that they can't differ from it.
+
+A page takes one by a line ``<!-- from code: NAME -->``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pijobs import errors, hookspecs
+from pijobs.plugins import Plugins
+from pijobs.settings import CORE_SETTINGS, Setting
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+MARK = re.compile(r"<!-- from code: (\w+) -->")
+
+
+def tables() -> dict[str, Sequence[Setting]]:
+    """The tables of settings: the core's, then those of the bundled plugins."""
+    return {"core": CORE_SETTINGS} | {f"plugin {plugin.name}": plugin.settings for plugin in bundled()}
+
+
+def bundled() -> list[Any]:
+    """The plugins of this repository, whatever else is installed.
+
+    :raises PluginError: when one fails: a reference without it would be wrong.
+    """
+    plugins = Plugins()
+    plugins.refuse_failed()
+    return [plugin for plugin in plugins.loaded if (PLUGINS / plugin.name).is_dir()]
+
+
+def settings() -> Iterator[str]:
+    """Each setting with its help, what is expected and its default."""
+    for owner, table in tables().items():
+        yield f"## Settings of the {owner}\n"
+        for setting in table:
+            yield f"### `{setting.name}`\n"
+            yield f"{_text(setting.help)}\n"
+            yield f"Expected: {_text(setting.expected)}. Default: `{setting.default!r}`."
+            if setting.example is not None:
+                yield f"Example: `{setting.example!r}`."
+            if setting.secret:
+                yield "A secret: never printed."
+            yield ""
+
+
+def hooks() -> Iterator[str]:
+    """Each hook with its signature and its docstring."""
+    for name, function in vars(hookspecs).items():
+        if callable(function) and hasattr(function, f"{hookspecs.PROJECT}_spec"):
+            parameters = ", ".join(inspect.signature(function).parameters)
+            yield f"### `{name}({parameters})`\n\n{_doc(function)}\n"
+
+
+def commands() -> Iterator[str]:
+    """Each command with its arguments and options, depth first."""
+    from pijobs.cli.main import cli  # the example file needs no commands and no server
+
+    with click.Context(cli, info_name="pijobs") as context:
+        cli.list_commands(context)  # has the plugins add theirs
+        yield from _command(cli, context)
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## `{context.command_path}`\n"
+    yield f"```text\n{command.get_usage(context)}\n```\n"
+    yield f"{_paragraphs(command.help or '')}\n"
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record is not None:
+            yield f"`{record[0]}`\n: {_text(record[1]) or 'no more to say.'}\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                with click.Context(child, info_name=name, parent=context) as below:
+                    yield from _command(child, below)
+
+
+def routes() -> Iterator[str]:
+    """Each route with the first paragraph of its view's docstring."""
+    from pijobs.server import create_app
+
+    app = create_app(settings={"SECRET_KEY": "only for the list of routes"})
+    yield "| route | does |\n| --- | --- |"
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint.rpartition(".")[2] != "static":
+            does = _doc(app.view_functions[rule.endpoint]).partition("\n\n")[0].replace("\n", " ")
+            yield f"| `{', '.join(sorted(methods))} {rule.rule}` | {does} |"
+
+
+def exceptions() -> Iterator[str]:
+    """The tree of errors as the module draws it."""
+    tree = inspect.cleandoc(errors.__doc__ or "").split("::\n\n", 1)[1]
+    lines = tree.splitlines()
+    end = next(number for number, line in enumerate(lines) if line and not line.startswith(" "))
+    yield "```text"
+    yield from (line[4:] for line in lines[:end])
+    yield "```"
+
+
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    part.__name__: part for part in (settings, hooks, commands, routes, exceptions)
+}
+
+
+def write(source: str) -> str:
+    """The page with its parts written."""
+    return MARK.sub(lambda match: "\n".join(PARTS[match[1]]()), source)
+
+
+def _text(text: str | None) -> str:
+    return re.sub(r"([*_<|`])", r"\\\1", " ".join((text or "").split()))
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(_text(paragraph) for paragraph in inspect.cleandoc(text).replace("\b", "").split("\n\n"))
+
+
+def _doc(function: Any) -> str:
+    """The docstring, its reST roles and literals as Markdown."""
+    text = re.sub(r":\w+:`~?([^`<]+)`", r"`\1`", inspect.getdoc(function) or "")
+    return text.replace("``", "`")
+
+
+def _read(app: Sphinx, name: str, source: list[str]) -> None:
+    source[0] = write(source[0])
+
+
+def _outdated(app: Sphinx, env: Any, *changes: set[str]) -> list[str]:
+    return [name for name in env.found_docs if MARK.search(env.doc2path(name).read_text())]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Sphinx calls this."""
+    app.connect("source-read", _read)
+    app.connect("env-get-outdated", _outdated)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,1 @@
+"""Mail for pijobs. Views call :func:`pijobs_mail.send.send_mail`; :mod:`pijobs_mail.transport` is the engine."""

@@ -1,0 +1,83 @@
+"""The values that the engine takes and gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pijobs_mail.replies import Reply, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A server, and how to speak to it. Equal endpoints can share a connection.
+
+    :param timeout: seconds for connecting and for each reply.
+    :param login_without_tls: whether login and password may go to another machine in clear.
+    :param ca_file: PEM file of authorities to trust besides the system's.
+    :param ehlo: the name we give ourselves; None: the host's name, or its address.
+    """
+
+    host: str
+    port: int
+    security: Literal["plain", "starttls", "tls"] = "plain"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    timeout: float = 10.0
+    login_without_tls: bool = False
+    ca_file: str | None = None
+    ehlo: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Mail:
+    """An envelope and its content; addresses are checked already."""
+
+    sender: str = field(repr=False)
+    recipients: tuple[str, ...] = field(repr=False)
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recipient; never ``TROUBLE`` or ``LOGIN``."""
+
+    verdict: Verdict
+    reply: Reply = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a mail.
+
+    :ivar reply: the last word of the server.
+    :ivar queue_id: the server's own id for the mail, if it told one.
+    """
+
+    outcomes: Mapping[str, Outcome] = field(repr=False)
+    reply: Reply = field(repr=False)
+    queue_id: str | None = None
+
+    def having(self, verdict: Verdict) -> dict[str, Reply]:
+        """The recipients with this verdict, each with the reply that decided it."""
+        return {who: outcome.reply for who, outcome in self.outcomes.items() if outcome.verdict is verdict}
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The time of one mail.
+
+    :param time_left: seconds; bounds every wait before the effect.
+    :param check: raises when the time is over; called right before the effect. What it raises passes through.
+    """
+
+    time_left: Callable[[], float] = lambda: math.inf
+    check: Callable[[], None] = lambda: None
+
+
+NO_DEADLINE = Deadline()

@@ -1,0 +1,58 @@
+"""What can go wrong with a mail, one tree.
+
+::
+
+    MailError
+    ├── MessageError            the mail itself can't be sent; found before anything is enqueued
+    ├── ServerTrouble           the server takes no mail now; no fault of this one
+    │   ├── LoginRefused        it does not take our login, or may not be given it
+    │   └── TlsRefused          no connection that is encrypted and verified as asked for
+    ├── ConnectionLost          broken in the middle of a mail, before its end: it was not sent
+    └── MaybeSent               broken after the end of the mail, before the server's word: nobody knows
+
+Messages may quote a reply of the server, which may quote an address: redact them before people see them.
+"""
+
+from __future__ import annotations
+
+from pijobs.errors import PijobsError
+from pijobs_mail.replies import Reply
+
+
+class MailError(PijobsError):
+    """the mail could not be sent"""
+
+
+class MessageError(MailError, ValueError):
+    """the mail can't be sent as it is"""
+
+
+class ServerTrouble(MailError):
+    """the SMTP server takes no mail now
+
+    :param reply: what it said, if it said something.
+    :param retry_after: seconds after which it asked to be tried again.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, reply: Reply | None = None, retry_after: float | None = None
+    ) -> None:
+        self.reply = reply
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class LoginRefused(ServerTrouble):
+    """the SMTP server does not take the login"""
+
+
+class TlsRefused(ServerTrouble):
+    """there is no encrypted and verified connection to the SMTP server"""
+
+
+class ConnectionLost(MailError):
+    """the connection was lost in the middle of the mail; it was not sent"""
+
+
+class MaybeSent(MailError):
+    """the connection was lost after the end of the mail; it may have been sent"""

@@ -1,0 +1,206 @@
+"""The jobs ``mail.send`` and ``mail.test``: one attempt at a mail, and what follows from it.
+
+The engine tells what became of each recipient; here it is decided whether the instance is done, comes back for the
+rest, waits for its server, or is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.message import Message
+from typing import Any
+
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
+from pijobs.definitions import DefinitionError, DefinitionNotFound
+from pijobs.redact import mask_address, redact, texts_in
+from pijobs_mail import message as messages
+from pijobs_mail.delivery import Deadline, Delivery, Mail
+from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble
+from pijobs_mail.message import Letter
+from pijobs_mail.replies import Reply, Verdict, retry_after
+from pijobs_mail.servers import endpoint, open_store
+from pijobs_mail.transport import deliver
+
+#: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
+OTP_VALIDITY = 120
+#: Above jobs that nobody waits for.
+OTP_PRIORITY = 10
+
+
+def send(
+    ctx: JobContext,
+    server: str,
+    to: str | Sequence[str],
+    subject: str = "",
+    text: str | None = None,
+    html: str | None = None,
+    message: Message | None = None,
+    reply_to: str | None = None,
+    sender: str | None = None,
+    message_id: str | None = None,
+    date: datetime | None = None,
+    recipients: Sequence[str] | None = None,
+    refused: Mapping[str, int] | None = None,
+) -> None:
+    """Send one mail by the SMTP server's definition as it is now.
+
+    ``to`` up to ``date`` are the fields of :class:`~pijobs_mail.message.Letter`.
+
+    :param server: identifier of the definition.
+    :param recipients: those that do not have it yet; None: all. Set by the job itself, for its next attempt.
+    :param refused: those that earlier attempts were refused for good, with the code of the reply. Set likewise.
+    """
+    letter = _letter(
+        to, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
+        message_id=message_id, date=date,
+    )  # fmt: skip
+    try:
+        definition = open_store(ctx.settings).get(server)
+    except DefinitionNotFound:
+        raise FailJob(f"SMTP server {server!r} was deleted before the mail could be sent") from None
+    except DefinitionError as error:  # its password needs a key that this worker does not have (yet)
+        raise DestinationDown(str(error)) from None
+    _attempt(ctx, definition, letter, recipients, refused or {})
+
+
+def send_unsaved(
+    ctx: JobContext,
+    definition: Mapping[str, Any],
+    to: str | Sequence[str],
+    subject: str,
+    text: str,
+    message_id: str | None = None,
+    date: datetime | None = None,
+) -> None:
+    """Send one mail by a definition that is not saved. Somebody waits for the outcome: server trouble ends it."""
+    letter = _letter(to, subject=subject, text=text, message_id=message_id, date=date)
+    try:
+        _attempt(ctx, definition, letter, None, {})
+    except DestinationDown as error:
+        raise FailJob(str(error)) from None
+
+
+def register() -> list[Job]:
+    """Both jobs. Without a deadline of its own a mail has that of an OTP: late is worse than never."""
+    return [
+        Job(
+            "mail.send",
+            send,
+            retry=RetryPolicy(max_attempts=8, delay=2, backoff=2, max_delay=300),
+            expires=OTP_VALIDITY,
+            priority=OTP_PRIORITY,
+            timeout=900,
+            group=lambda server, *_, **__: f"smtp:{server}",
+            label=_label,
+            subject=_subject,
+        ),
+        Job(
+            "mail.test",
+            send_unsaved,
+            retry=RetryPolicy(max_attempts=2),
+            expires=OTP_VALIDITY,
+            timeout=900,
+            group=lambda definition, *_, **__: f"smtp-test:{definition['server']}",
+            label=_label,
+        ),
+    ]
+
+
+def _attempt(
+    ctx: JobContext,
+    definition: Mapping[str, Any],
+    letter: Letter,
+    recipients: Sequence[str] | None,
+    refused: Mapping[str, int],
+) -> None:
+    known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, definition["password"]]))
+    try:
+        mail = _mail(ctx, definition, letter, recipients)
+        delivery = deliver(endpoint(definition, ctx.settings), mail, Deadline(ctx.time_left, ctx.check_deadline))
+    # The causes stay behind: their texts are the server's, and may quote anything.
+    except ServerTrouble as error:
+        raise DestinationDown(redact(str(error), known), retry_after=error.retry_after) from None
+    except (ConnectionLost, MaybeSent) as error:
+        raise RetryJob(redact(str(error), known)) from None
+    except MailError as error:
+        raise FailJob(redact(str(error), known)) from None
+    _note(ctx, delivery, known)
+    _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
+
+
+def _letter(to: str | Sequence[str], **fields: Any) -> Letter:
+    letter = Letter(to=messages.as_recipients(to), **fields)
+    try:
+        letter.check()
+    except MessageError as error:
+        raise FailJob(str(error)) from None
+    return letter
+
+
+def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipients: Sequence[str] | None) -> Mail:
+    if definition["smime"]:
+        raise MessageError("the SMTP server wants mails signed by S/MIME, which does not exist yet; switch smime off")
+    sender = letter.sender or definition["sender"]
+    if not sender:
+        raise MessageError("sender: expected one in the SMTP server or in the call, found neither")
+    message_id = messages.message_id_of(ctx.id, sender)
+    content = messages.compose(letter, sender=sender, message_id=message_id, date=messages.now())
+    to = messages.mailboxes(letter.to if recipients is None else recipients, "to")
+    return Mail(messages.mailbox(sender, "sender").addr_spec, tuple(to), content)
+
+
+def _note(ctx: JobContext, delivery: Delivery, known: set[str]) -> None:
+    facts = {"reply": redact(str(delivery.reply), known)}
+    if delivery.queue_id is not None:
+        facts["queue_id"] = delivery.queue_id
+    ctx.note(**facts)
+
+
+def _conclude(delivery: Delivery, total: int, refused: Mapping[str, int], known: set[str]) -> None:
+    """:raises RetryJob: for those to come back for. :raises FailJob: when all that is left are refusals."""
+    newly = delivery.having(Verdict.REFUSED)
+    deferred = delivery.having(Verdict.DEFERRED)
+    if deferred:
+        waits = [wait for wait in map(retry_after, deferred.values()) if wait is not None]
+        raise RetryJob(
+            _count(len(deferred), total, "deferred", _lines(deferred, known)),
+            delay=max(waits) if waits else None,
+            kwargs={
+                "recipients": list(deferred),
+                "refused": {**refused, **{who: reply.code for who, reply in newly.items()}},
+            },
+        )
+    if newly or refused:
+        earlier = [f"{mask_address(who)}: {code}" for who, code in refused.items()]
+        lines = [*earlier, *_lines(newly, known)]
+        raise FailJob(_count(len(lines), total, "refused", lines))
+
+
+def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:
+    return [f"{mask_address(who)}: {redact(str(reply), known)}" for who, reply in replies.items()]
+
+
+def _count(number: int, total: int, what: str, lines: Sequence[str]) -> str:
+    return f"{number} of {total} recipients {what}: {'; '.join(lines)}"
+
+
+def _label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
+    recipients = messages.as_recipients(to)
+    if not recipients:
+        return "mail"
+    first = mask_address(_bare(recipients[0]))
+    return f"mail to {first}" if len(recipients) == 1 else f"mail to {first} and {len(recipients) - 1} more"
+
+
+def _subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
+    """A mail to one recipient can be found by the address."""
+    recipients = messages.as_recipients(to)
+    return _bare(recipients[0]).lower() if len(recipients) == 1 else None
+
+
+def _bare(recipient: str) -> str:
+    try:
+        return messages.mailbox(recipient, "to").addr_spec
+    except MessageError:
+        return "?"

@@ -1,0 +1,76 @@
+"""``send_mail``: what views and other plugins call. Direct or queued, as the SMTP server says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pijobs import Handle
+from pijobs.flask import current_queue
+from pijobs.queue import Queue
+from pijobs_mail import message as messages
+from pijobs_mail.errors import MessageError
+from pijobs_mail.message import Letter
+from pijobs_mail.servers import open_store
+
+
+def send_mail(
+    identifier: str,
+    *,
+    to: str | Sequence[str],
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    reply_to: str | None = None,
+    sender: str | None = None,
+    expires: float | None = None,
+    key: str | None = None,
+    queue: Queue | None = None,
+) -> Handle:
+    """Send a mail by a defined SMTP server: in this call, or by the worker if ``enqueue_job`` is on.
+
+    Everything that is wrong with the mail itself is found here, whether it is queued or not.
+
+    :param to: one recipient or several.
+    :param html: an alternative to the text, or instead of it.
+    :param sender: overrides the sender of the SMTP server.
+    :param expires: seconds after which it must not be sent any more; None: as the job ``mail.send`` has it (120).
+    :param key: a queued mail with the same key that still waits is replaced by this one.
+    :param queue: None: that of the current Flask app.
+    :raises MessageError: an address or header that can't be.
+    :raises DefinitionNotFound: no SMTP server of that identifier.
+    :raises AttemptEnd: sent in this call, and failed: why is its message.
+    """
+    queue = queue or current_queue()
+    definition = open_store(queue.settings).get(identifier)
+    letter = Letter(
+        to=messages.as_recipients(to), subject=subject, text=text, html=html, reply_to=reply_to, sender=sender
+    )
+    letter.check()
+    source = sender or definition["sender"]
+    if not source:
+        raise MessageError(f"sender: expected one in SMTP server {identifier!r} or in the call, found neither")
+    arguments = {"server": identifier, **as_arguments(letter, source)}
+    return submit(queue, definition["enqueue_job"], "mail.send", arguments, expires=expires, key=key)
+
+
+def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
+    """The letter as arguments of a job, with the id and the date that it keeps over all attempts."""
+    fields: dict[str, Any] = {
+        "to": list(letter.to),
+        "subject": letter.subject,
+        "text": letter.text,
+        "html": letter.html,
+        "reply_to": letter.reply_to,
+        "sender": letter.sender,
+        "message_id": letter.message_id or messages.make_message_id(sender),
+        "date": letter.date or messages.now(),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def submit(queue: Queue, queued: bool, name: str, arguments: Mapping[str, Any], **options: Any) -> Handle:
+    """By the toggle of a definition: to the worker, or in this call."""
+    if queued:
+        return queue.enqueue(name, (), dict(arguments), **options)
+    return queue.run(name, (), dict(arguments))

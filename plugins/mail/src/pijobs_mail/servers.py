@@ -1,0 +1,143 @@
+"""SMTP server definitions: the fields of privacyIDEA's, the queue toggle among them, and the endpoint they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pijobs.definitions import Definitions, DefinitionStore, Field
+from pijobs.settings import Setting, Settings
+from pijobs_mail.delivery import Endpoint
+from pijobs_mail.errors import MessageError
+from pijobs_mail.message import mailbox
+
+PREFIX = "PI_JOB_QUEUE_MAIL_"
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
+_PORTS = {"smtp": 25, "smtps": 465}
+
+
+def _check_server(value: str) -> str | None:
+    try:
+        parse_server(value)
+    except ValueError:
+        return "expected a host name, an address, or a URL smtp://host or smtps://host, found something else"
+    return None
+
+
+def _check_port(value: int) -> str | None:
+    return None if 0 < value < 65536 else f"expected a port from 1 to 65535, found {value}"
+
+
+def _check_timeout(value: float) -> str | None:
+    return None if 0 < value <= 600 else f"expected seconds above 0 and up to 600, found {value}"
+
+
+def _check_sender(value: str) -> str | None:
+    try:
+        if value:
+            mailbox(value, "sender")
+    except MessageError as error:
+        return str(error).partition(": ")[2]
+    return None
+
+
+def _check_smime(value: bool) -> str | None:
+    return "expected false, found true; mails can't be signed yet, and none leaves unsigned instead" if value else None
+
+
+FIELDS = (
+    Field("server", str, required=True, check=_check_server, help="host, or smtp:// or smtps:// URL"),
+    Field("port", int, default=25, check=_check_port, help="25; 465 for smtps://; a port in the URL wins"),
+    Field("username", str, default="", help="login; empty: none"),
+    Field("password", str, default="", secret=True, help="password of the login"),
+    Field("sender", str, default="", check=_check_sender, help="address that mails come from"),
+    Field("tls", bool, default=False, help="STARTTLS; a server that does not offer it gets no mail"),
+    Field("timeout", float, default=10.0, check=_check_timeout, help="seconds for connecting and for each reply"),
+    Field("description", str, default="", help="for people"),
+    Field("smime", bool, default=False, check=_check_smime, help="sign with S/MIME; refused until it exists"),
+    Field("certificate", str, default="", help="S/MIME: path of the certificate"),
+    Field("private_key", str, default="", help="S/MIME: path of the key"),
+    Field("private_key_password", str, default="", secret=True, help="S/MIME: password of the key"),
+    Field("dont_send_on_error", bool, default=False, help="S/MIME: send nothing rather than unsigned"),
+)
+DEFINITIONS = Definitions("smtpserver", FIELDS)
+
+SETTINGS = (
+    Setting(
+        name=PREFIX + "CA_FILE",
+        default=None,
+        expected="the path of a PEM file, or None",
+        accepts=lambda value: value is None or (isinstance(value, str) and value != ""),
+        help="Authorities that SMTP servers' certificates may come from, besides the system's.",
+        example="/etc/ssl/private-ca.pem",
+    ),
+    Setting(
+        name=PREFIX + "EHLO_NAME",
+        default=None,
+        expected="a host name, or None",
+        accepts=lambda value: value is None or bool(_HOST.fullmatch(value)),
+        help="The name we give to SMTP servers. None: the host's full name, or else its address.",
+        example="jobs.example.com",
+    ),
+    Setting(
+        name=PREFIX + "LOGIN_WITHOUT_TLS",
+        default=(),
+        expected="a list of host names as the SMTP servers have them",
+        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
+        help="Hosts that may be given login and password in clear. This machine always may.",
+        example=["mail.internal"],
+    ),
+)
+
+
+def open_store(settings: Settings) -> DefinitionStore:
+    """The definitions of an installation."""
+    return DEFINITIONS.open(settings)
+
+
+def parse_server(server: str) -> tuple[str, str, int | None]:
+    """Scheme (``smtp`` or ``smtps``), host, and the port if it is in the URL.
+
+    :raises ValueError: for anything else.
+    """
+    scheme, separator, _ = server.partition("://")
+    if not separator:
+        scheme, host, port = "smtp", server.strip("[]"), None
+    else:
+        parts = urlsplit(server)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        if parts.username or parts.password or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("more than a host and a port in the URL")
+    if scheme not in _PORTS or not _HOST.fullmatch(host):
+        raise ValueError("no host")
+    return scheme, host, port
+
+
+def with_port(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the port that belongs to the server, unless there is one."""
+    completed = dict(values)
+    if completed.get("port") in (None, ""):
+        completed.pop("port", None)
+        scheme, separator, _ = str(completed.get("server", "")).partition("://")
+        if separator and scheme in _PORTS:
+            completed["port"] = _PORTS[scheme]
+    return completed
+
+
+def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
+    """How to speak to the server of a definition. ``smtps://`` wins over STARTTLS, which has no place inside of TLS."""
+    scheme, host, port = parse_server(definition["server"])
+    security: Literal["plain", "starttls", "tls"] = "starttls" if definition["tls"] else "plain"
+    return Endpoint(
+        host=host,
+        port=port or definition["port"],
+        security="tls" if scheme == "smtps" else security,
+        username=definition["username"] or "",
+        password=definition["password"] or "",
+        timeout=float(definition["timeout"]),
+        login_without_tls=host in settings[PREFIX + "LOGIN_WITHOUT_TLS"],
+        ca_file=settings[PREFIX + "CA_FILE"],
+        ehlo=settings[PREFIX + "EHLO_NAME"],
+    )

@@ -1,0 +1,296 @@
+"""The engine: one SMTP conversation (RFC 5321), and what became of each recipient.
+
+It stands alone and knows nothing of jobs. Time comes in as a :class:`Deadline`. A :class:`Conversation` opens once and
+can send several mails, one after another.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pijobs_mail import auth
+from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
+from pijobs_mail.errors import ConnectionLost, LoginRefused, MaybeSent, ServerTrouble, TlsRefused
+from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict, judge, queue_id, retry_after
+from pijobs_mail.wire import Wire, verifying_context
+
+#: Seconds to wait for the reply to the end of the data, at least: whoever gives up here sends the mail twice
+#: (RFC 5321 4.5.3.2.6, which says ten minutes).
+FINAL_TIMEOUT = 30.0
+#: Seconds that a mail which is delivered already may wait for the good-bye.
+QUIT_TIMEOUT = 5.0
+
+
+def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
+    """Send one mail over a connection of its own.
+
+    :raises ServerTrouble: no mail can be sent at present. Nothing was sent.
+    :raises ConnectionLost: this mail broke the connection, or something else did. Nothing was sent.
+    :raises MaybeSent: the whole mail left, and the server's word on it did not come.
+    """
+    conversation = Conversation(endpoint)
+    try:
+        conversation.open(deadline)
+        return conversation.send(mail, deadline)
+    finally:
+        conversation.close()
+
+
+class Conversation:
+    """One connection to one server. Not for several threads at once."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        #: What the server offers in its answer to EHLO: keyword to parameters, both in capitals.
+        self.features: Mapping[str, str] = MappingProxyType({})
+        self._wire: Wire | None = None
+        self._unfinished = False
+
+    def open(self, deadline: Deadline = NO_DEADLINE) -> None:
+        """Connect, greet, encrypt and log in, as the endpoint says.
+
+        :raises ServerTrouble: or one of its kinds, for everything that can go wrong.
+        """
+        try:
+            self._connect(deadline)
+            self._expect(Step.GREETING, self._ask(Step.GREETING, None, deadline))
+            self._hello(deadline)
+            if self.endpoint.security == "starttls":
+                self._start_tls(deadline)
+            if self.endpoint.username:
+                self._login(deadline)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def send(self, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
+        """One mail transaction (RFC 5321 3.3). Raises as :func:`deliver`."""
+        try:
+            return self._transaction(mail, deadline)
+        except BaseException:
+            # Nobody knows where the server stands now; without the final dot it forgets the mail (RFC 5321 4.1.1.4).
+            self._abandon()
+            raise
+
+    def close(self) -> None:
+        """Say good-bye. Whatever the server makes of that, a mail it took is taken."""
+        if self._wire is None:
+            return
+        try:
+            seconds = min(self.endpoint.timeout, QUIT_TIMEOUT)
+            self._wire.send(b"QUIT\r\n", seconds)
+            self._wire.reply(seconds)
+        except (OSError, ProtocolError):
+            pass
+        finally:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    def _connect(self, deadline: Deadline) -> None:
+        endpoint, seconds = self.endpoint, self._seconds(deadline)
+        started = time.monotonic()
+        try:
+            self._wire = Wire.connect(endpoint.host, endpoint.port, seconds)
+        except TimeoutError:
+            deadline.check()
+            raise ServerTrouble(f"no connection to {endpoint} within {seconds:.1f} s") from None
+        except socket.gaierror as error:
+            raise ServerTrouble(f"the name {endpoint.host!r} has no address: {error.strerror}") from None
+        except OSError as error:
+            raise ServerTrouble(f"no connection to {endpoint}: {error.strerror or error}") from None
+        if endpoint.security == "tls":
+            self._encrypt(deadline, seconds - (time.monotonic() - started))
+
+    def _encrypt(self, deadline: Deadline, seconds: float) -> None:
+        endpoint = self.endpoint
+        try:
+            context = verifying_context(endpoint.ca_file)
+        except OSError as error:
+            raise TlsRefused(f"the CA file can't be used: {_why(error)}") from None
+        try:
+            self._link.start_tls(context, endpoint.host, seconds)
+        except TimeoutError:
+            deadline.check()
+            raise ServerTrouble(f"no TLS handshake with {endpoint} within {seconds:.1f} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise TlsRefused(f"the certificate of {endpoint} is not accepted: {error.verify_message}") from None
+        except (OSError, ProtocolError) as error:
+            raise TlsRefused(f"no TLS connection to {endpoint}: {_why(error)}") from None
+
+    def _hello(self, deadline: Deadline) -> None:
+        name = self.endpoint.ehlo or _host_name() or self._link.own_literal
+        reply = self._ask(Step.EHLO, f"EHLO {name}", deadline)
+        if not reply.accepted and not reply.temporary:  # RFC 5321 3.2: an old server knows HELO only
+            reply = self._ask(Step.EHLO, f"HELO {name}", deadline)
+            self._expect(Step.EHLO, reply)
+            self.features = MappingProxyType({})
+            return
+        self._expect(Step.EHLO, reply)
+        offers = (re.split(r"[ =]", line.strip().upper(), maxsplit=1) for line in reply.lines[1:])
+        self.features = MappingProxyType({keyword: "".join(rest) for keyword, *rest in offers})
+
+    def _start_tls(self, deadline: Deadline) -> None:
+        if "STARTTLS" not in self.features:
+            raise TlsRefused(f"STARTTLS is asked for, but {self.endpoint} does not offer it; no mail without it")
+        reply = self._ask(Step.STARTTLS, "STARTTLS", deadline)
+        if not reply.accepted:
+            raise TlsRefused(f"{self.endpoint} refused STARTTLS: {reply}", reply=reply, retry_after=retry_after(reply))
+        self._encrypt(deadline, self._seconds(deadline))
+        self._hello(deadline)  # RFC 3207 4.2: forget what was offered in clear
+
+    def _login(self, deadline: Deadline) -> None:
+        endpoint = self.endpoint
+        if not (self._link.encrypted or endpoint.login_without_tls or self._link.loopback):
+            raise LoginRefused(f"login and password go to {endpoint} in clear only where that is allowed; use TLS")
+        offered = self.features.get("AUTH", "").split()
+        chosen = auth.choose(offered, endpoint.username, endpoint.password)
+        if chosen is None:
+            raise LoginRefused(f"{endpoint} offers no login that we know, but {' '.join(offered) or 'none'}")
+        mechanism, initial, answers = chosen
+        sent = [] if initial is None else [auth.encode(initial)]
+        reply = self._ask(Step.AUTH, " ".join(["AUTH", mechanism, *sent]), deadline)
+        for answer in answers:
+            if reply.code != 334:
+                break
+            sent.append(auth.encode(answer(auth.decode(reply.text))))
+            reply = self._ask(Step.AUTH, sent[-1], deadline)
+        self._expect(Step.AUTH, reply.without(*sent, endpoint.password, endpoint.username))
+
+    def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
+        if self._unfinished:
+            self._expect(Step.MAIL, self._ask(Step.MAIL, "RSET", deadline))
+        self._unfinished = True
+        content = on_the_wire(mail.content)
+        size = f" SIZE={len(content)}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
+        reply = self._ask(Step.MAIL, f"MAIL FROM:<{mail.sender}>{size}", deadline)
+        verdict = self._judge(Step.MAIL, reply)
+        if verdict is not Verdict.ACCEPTED:
+            return _all(mail.recipients, verdict, reply)
+        outcomes = {}
+        for recipient in mail.recipients:
+            reply = self._ask(Step.RCPT, f"RCPT TO:<{recipient}>", deadline)
+            outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply)
+        taken = [who for who, outcome in outcomes.items() if outcome.verdict is Verdict.ACCEPTED]
+        if not taken:
+            return Delivery(outcomes, reply)
+        ending = self._content(content, taken, deadline)
+        return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
+
+    def _content(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
+        deadline.check()
+        reply = self._ask(Step.DATA, "DATA", deadline)
+        if reply.code != 354:
+            verdict = self._judge(Step.DATA, reply)
+            if verdict is Verdict.ACCEPTED:
+                raise ConnectionLost(f"expected 354 from {self.endpoint} at DATA, found {reply.code}")
+            return _all(recipients, verdict, reply)
+        deadline.check()
+        try:
+            self._link.send(content, self.endpoint.timeout)
+        except OSError as error:  # the final dot is the last that is sent: it did not leave
+            raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {_why(error)}") from None
+        reply = self._final_reply()
+        self._unfinished = False
+        verdict = self._judge(Step.END, reply)
+        return _all(recipients, verdict, reply, queue_id(reply) if verdict is Verdict.ACCEPTED else None)
+
+    def _final_reply(self) -> Reply:
+        """From here on the deadline does not count: the effect may have happened."""
+        try:
+            reply = self._link.reply(max(self.endpoint.timeout, FINAL_TIMEOUT))
+        except (OSError, ProtocolError) as error:
+            raise MaybeSent(f"no word from {self.endpoint} on the mail it was given: {_why(error)}") from None
+        if 300 <= reply.code < 400:
+            raise MaybeSent(f"no word from {self.endpoint} on the mail it was given, but {reply.code}")
+        return reply
+
+    def _ask(self, step: Step, command: str | None, deadline: Deadline) -> Reply:
+        """Send a command and wait for its reply."""
+        seconds = self._seconds(deadline)
+        try:
+            if command is not None:
+                self._tell(command, seconds)
+            return self._link.reply(seconds)
+        except TimeoutError:
+            deadline.check()
+            raise ServerTrouble(f"no answer from {self.endpoint} at {step} within {seconds:.1f} s") from None
+        except (OSError, ProtocolError) as error:
+            kind = ServerTrouble if step.before_mail else ConnectionLost
+            raise kind(f"{self.endpoint} broke off at {step}: {_why(error)}") from None
+
+    def _tell(self, command: str, seconds: float) -> None:
+        if re.search(r"[\r\n\0]", command):
+            raise ValueError("expected one line as a command, found more")
+        early = self._link.unasked()
+        if early is not None:  # RFC 5321 3.8: 421 may come at any time; nothing else may
+            if early.code == 421:
+                raise _trouble(ServerTrouble, f"{self.endpoint} closes the connection", early)
+            raise ProtocolError(f"a reply {early.code} that nothing was asked for")
+        self._link.send(command.encode("ascii") + b"\r\n", seconds)
+
+    def _expect(self, step: Step, reply: Reply) -> None:
+        """:raises ServerTrouble: unless the server agrees."""
+        if self._judge(step, reply) is not Verdict.ACCEPTED:
+            raise _trouble(ServerTrouble, f"{self.endpoint} refused {step}", reply)
+
+    def _judge(self, step: Step, reply: Reply) -> Verdict:
+        """:raises ServerTrouble: when the reply is about more than this mail."""
+        if 300 <= reply.code < 400:
+            kind = ServerTrouble if step.before_mail else ConnectionLost
+            raise kind(f"{self.endpoint} answered {reply.code} at {step}, which says nothing there")
+        verdict = judge(reply, step)
+        if verdict is Verdict.TROUBLE:
+            raise _trouble(ServerTrouble, f"{self.endpoint} takes no mail now, at {step}", reply)
+        if verdict is Verdict.LOGIN:
+            raise _trouble(LoginRefused, f"{self.endpoint} wants another login", reply)
+        return verdict
+
+    def _seconds(self, deadline: Deadline) -> float:
+        return min(self.endpoint.timeout, deadline.time_left())
+
+    @property
+    def _link(self) -> Wire:
+        if self._wire is None:
+            raise RuntimeError("the conversation is not open; call open() first")
+        return self._wire
+
+
+def on_the_wire(content: bytes) -> bytes:
+    """The content as DATA wants it (RFC 5321 4.5.2), final dot included.
+
+    Every line ends with CRLF, and there is no other CR or LF: what a server could take for another end of the data
+    ("SMTP smuggling") is not in it.
+    """
+    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
+    if not lines.endswith(b"\r\n"):
+        lines += b"\r\n"
+    return re.sub(rb"(?m)^\.", b"..", lines) + b".\r\n"
+
+
+def _all(recipients: tuple[str, ...] | list[str], verdict: Verdict, reply: Reply, id: str | None = None) -> Delivery:
+    return Delivery({recipient: Outcome(verdict, reply) for recipient in recipients}, reply, id)
+
+
+def _trouble(kind: type[ServerTrouble], message: str, reply: Reply) -> ServerTrouble:
+    return kind(f"{message}: {reply}", reply=reply, retry_after=retry_after(reply))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
+
+
+def _host_name() -> str | None:
+    """The host's full name if it knows one by itself; a look-up could take longer than the mail."""
+    name = socket.gethostname()
+    return name if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name) else None

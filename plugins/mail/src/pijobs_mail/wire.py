@@ -1,0 +1,119 @@
+"""Bytes to and from an SMTP server: a socket, TLS around it, replies out of it. Every wait is bounded as a whole."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import socket
+import ssl
+import time
+
+from pijobs_mail.replies import ProtocolError, Reply, take_reply
+
+_CHUNK = 64 * 1024
+
+
+class Wire:
+    """One connection.
+
+    Methods raise :class:`TimeoutError` when the seconds are over, other :class:`OSError` when the connection is
+    broken, and :class:`~pijobs_mail.replies.ProtocolError` when what comes in is not SMTP. After any of them the
+    connection is of no more use.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self.encrypted = False
+
+    @classmethod
+    def connect(cls, host: str, port: int, seconds: float) -> Wire:
+        """Try the addresses of the host in turn; each has its share of the seconds.
+
+        The look-up itself is bounded by the resolver of the system only.
+        """
+        until = time.monotonic() + seconds
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for index, (family, kind, protocol, _, place) in enumerate(places):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(_positive((until - time.monotonic()) / (len(places) - index)))
+                sock.connect(place)
+                # Commands are small and each waits for its reply: Nagle's algorithm could only delay them.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return cls(sock)
+            except OSError:
+                sock.close()
+                if index == len(places) - 1:
+                    raise
+        raise OSError("the name has no address")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the other end is this machine; judged by address, since a name may resolve to anything."""
+        return ipaddress.ip_address(self._socket.getpeername()[0].partition("%")[0]).is_loopback
+
+    @property
+    def own_literal(self) -> str:
+        """Our own end as an address literal (RFC 5321 4.1.3)."""
+        address = ipaddress.ip_address(self._socket.getsockname()[0].partition("%")[0])
+        return f"[{'IPv6:' if address.version == 6 else ''}{address}]"
+
+    def start_tls(self, context: ssl.SSLContext, host: str, seconds: float) -> None:
+        """Encrypt from here on.
+
+        :raises ProtocolError: when the server sent more in clear than it was asked for; what came before the
+            handshake could have been put there by anybody (CVE-2011-0411).
+        :raises ssl.SSLError: when the handshake or the verification failed.
+        """
+        if self._buffer:
+            raise ProtocolError("expected the TLS handshake, found bytes in clear; taken for an attack")
+        self._socket.settimeout(_positive(seconds))
+        self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        self.encrypted = True
+
+    def send(self, content: bytes, seconds: float) -> None:
+        self._socket.settimeout(_positive(seconds))
+        self._socket.sendall(content)
+
+    def reply(self, seconds: float) -> Reply:
+        """The next reply, whole within the seconds."""
+        until = time.monotonic() + seconds
+        while (reply := take_reply(self._buffer)) is None:
+            self._socket.settimeout(_positive(until - time.monotonic()))
+            received = self._socket.recv(_CHUNK)
+            if not received:
+                raise ConnectionResetError("the server closed the connection")
+            self._buffer += received
+        return reply
+
+    def unasked(self) -> Reply | None:
+        """A reply that is here already, before anything was asked for."""
+        return take_reply(self._buffer)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise TimeoutError("timed out")
+    return seconds
+
+
+def verifying_context(ca_file: str | None) -> ssl.SSLContext:
+    """A client context that verifies certificate and host name, by the system's authorities and those of ``ca_file``.
+
+    Kept, since reading all authorities takes longer than a mail; read again when the file changes.
+    """
+    return _context(ca_file, os.stat(ca_file).st_mtime_ns if ca_file else 0)
+
+
+@functools.lru_cache(maxsize=8)
+def _context(ca_file: str | None, _changed: int) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    return context

@@ -1,0 +1,82 @@
+"""``pijobs admin …``: accounts of the server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+
+import click
+
+from pijobs.cli.invocation import Invocation, pass_invocation
+
+stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+
+
+@click.group()
+def admin() -> None:
+    """The accounts of the server: add, list, remove, password."""
+
+
+@admin.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(["admin", "operator", "viewer"]), default="admin",
+              help="viewer sees, operator acts on jobs, admin (default) edits definitions, too.")
+@stdin_option
+@pass_invocation
+def add(invocation: Invocation, name: str, role: str, password_stdin: bool) -> None:
+    """Add an account."""  # fmt: skip
+    from pijobs.server.accounts import Accounts
+
+    Accounts.of(invocation.settings()).add(name, _password(password_stdin), role)
+    click.echo(f"account {name} ({role}) added")
+
+
+@admin.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_invocation
+def list_accounts(invocation: Invocation, as_json: bool) -> None:
+    """List the accounts."""
+    from pijobs.server.accounts import Accounts
+
+    rows = [
+        {"name": account.name, "role": account.role, "created": dt.datetime.fromtimestamp(account.created, dt.timezone.utc).isoformat()}
+        for account in Accounts.of(invocation.settings()).list()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']}  {row['role']}  since {row['created']}")
+    if not rows:
+        click.echo("no accounts; 'pijobs admin add NAME' adds one")
+
+
+@admin.command()
+@click.argument("name")
+@pass_invocation
+def remove(invocation: Invocation, name: str) -> None:
+    """Remove an account; its tokens end at once."""
+    from pijobs.server.accounts import Accounts
+
+    Accounts.of(invocation.settings()).remove(name)
+    click.echo(f"account {name} removed")
+
+
+@admin.command()
+@click.argument("name")
+@stdin_option
+@pass_invocation
+def password(invocation: Invocation, name: str, password_stdin: bool) -> None:
+    """Change a password; the account's tokens end at once."""
+    from pijobs.server.accounts import Accounts
+
+    Accounts.of(invocation.settings()).set_password(name, _password(password_stdin))
+    click.echo(f"password of {name} changed")
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    entered: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return entered

@@ -1,0 +1,139 @@
+"""``pijobs jobs …``: the instances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from pijobs import status
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.errors import JobError
+from pijobs.jobs import ENDED, State
+from pijobs.keys import KeyRing
+from pijobs.storage.contract import Record, Storage
+
+STATES = [state.value for state in status.STATE_ORDER]
+
+
+@click.group()
+def jobs() -> None:
+    """The job instances: list, show, retry, cancel, purge."""
+
+
+@jobs.command("list")
+@click.option("--state", type=click.Choice(STATES), help="Only this state.")
+@click.option("--name", help="Only this job.")
+@click.option("--group", help="Only this group.")
+@click.option("--subject", help="Only what concerns this subject (a user), where the job names one.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many (default 50).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_invocation
+def list_jobs(
+    invocation: Invocation, state: str | None, name: str | None, group: str | None, subject: str | None,
+    limit: int, as_json: bool,
+) -> None:
+    """List instances, those that run and wait first, the newest of each state first."""
+    storage = invocation.storage()
+    lookups = None if subject is None else KeyRing.of(invocation.settings()).lookups("subject", subject)
+    states = status.STATE_ORDER if state is None else (State(state),)
+    rows: list[dict[str, Any]] = []
+    for record in _records(storage, states, lookups, name=name, group=group):
+        rows.append(status.instance(record, storage.now()))
+        if len(rows) == limit:
+            break
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        why = f"  {row['reason']}" if row["reason"] else ""
+        click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{why}")
+    if not rows:
+        click.echo("no instances")
+
+
+def _records(
+    storage: Storage, states: tuple[State, ...], lookups: list[str] | None, **filters: Any
+) -> Iterator[Record]:
+    for state in states:
+        for subject in lookups or [None]:
+            cursor = None
+            while True:
+                page = storage.page(state, subject=subject, cursor=cursor, limit=200, **filters)
+                yield from page.records
+                cursor = page.cursor
+                if cursor is None:
+                    break
+
+
+@jobs.command()
+@click.argument("id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_invocation
+def show(invocation: Invocation, id: str, as_json: bool) -> None:
+    """Tell the life of one instance: its attempts, why it waits, and what happens next."""
+    storage = invocation.storage()
+    row = status.instance(storage.get(id), storage.now())
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+        return
+    for line in status.life(row):
+        click.echo(line)
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@pass_invocation
+def retry(invocation: Invocation, ids: tuple[str, ...]) -> int:
+    """Queue dead letters again."""
+    storage = invocation.storage()
+    return _each(ids, "queued again", storage.retry)
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@pass_invocation
+def cancel(invocation: Invocation, ids: tuple[str, ...]) -> int:
+    """Cancel waiting instances. One that runs is not touched."""
+    storage = invocation.storage()
+    return _each(ids, "cancelled", lambda id: storage.cancel(id, reason="cancelled by an operator"))
+
+
+@jobs.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--state", type=click.Choice([state.value for state in ENDED]), help="All of this state.")
+@click.option("--name", help="With --state: only this job.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_invocation
+def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name: str | None, yes: bool) -> int:
+    """Delete the records of ended instances: these, or all of a state."""
+    storage = invocation.storage()
+    if bool(ids) == bool(state):
+        raise click.UsageError("expected either ids or --state")
+    if state is not None:
+        ids = tuple(record.id for record in _records(storage, (State(state),), None, name=name))
+        if not yes:
+            click.confirm(f"delete {len(ids)} records of {state} instances?", abort=True)
+        for instance_id in ids:
+            try:
+                storage.remove(instance_id)
+            except JobError:
+                continue  # trimmed or retried meanwhile
+        click.echo(f"{len(ids)} records deleted")
+        return 0
+    return _each(ids, "deleted", storage.remove)
+
+
+def _each(ids: tuple[str, ...], done: str, act: Any) -> int:
+    """Do it for each id; what fails is said, the others go on."""
+    failed = 0
+    for instance_id in ids:
+        try:
+            act(instance_id)
+            click.echo(f"{instance_id}: {done}")
+        except JobError as error:
+            failed += 1
+            click.echo(f"{instance_id}: {error}", err=True)
+    return 1 if failed else 0

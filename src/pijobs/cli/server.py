@@ -1,0 +1,43 @@
+"""``pijobs server``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import click
+
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.errors import ConfigurationError
+from pijobs.logs import configure_log
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", help="Address to listen on (default 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, help="Port (default 5000; 0: a free one).")
+@pass_invocation
+def server(invocation: Invocation, host: str, port: int) -> None:
+    """Run the server, for development. For production: gunicorn 'pijobs.server:create_app()'."""
+    from werkzeug.serving import make_server
+
+    from pijobs.server import create_app
+
+    configure_log(invocation.settings(), None)
+    app = create_app(invocation.config_path())
+    try:
+        listening = make_server(host, port, app, threaded=True)
+    except (OSError, SystemExit) as error:
+        raise ConfigurationError(f"expected a free address, found {host}:{port} in use; choose another --port") from error
+    _stop_on_signal(listening)
+    click.echo(f"listening on http://{host}:{listening.server_port}")
+    listening.serve_forever()
+
+
+def _stop_on_signal(listening: Any) -> None:
+    def stop(signum: int, frame: Any) -> None:
+        # shutdown() waits for the loop that this handler interrupts, so it can't be called here.
+        threading.Thread(target=listening.shutdown, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

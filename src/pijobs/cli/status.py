@@ -1,0 +1,105 @@
+"""``pijobs status``, ``workers``, ``groups``, ``pause``, ``resume`` and ``drain``."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from pijobs import status as answers
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.jobs import State
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@json_option
+@pass_invocation
+def status(invocation: Invocation, as_json: bool) -> None:
+    """Depth and age per job and state, workers, the longest waiting, failures."""
+    invocation.storage().ping()
+    overview = answers.overview(invocation.installation().queue)
+    if as_json:
+        click.echo(json.dumps(overview, indent=2))
+        return
+    for line in answers.sentences(overview):
+        click.echo(line)
+
+
+@click.command()
+@json_option
+@pass_invocation
+def workers(invocation: Invocation, as_json: bool) -> None:
+    """The live workers, with their last sign of life."""
+    rows = answers.workers(invocation.storage())
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['host']} pid {row['pid']}  {row['workers']} {row['worker_type']}  "
+            f"seen {row['seen_age']:.1f} s ago  runs {len(row['running'])}  version {row['version']}"
+        )
+    if not rows:
+        click.echo("no live worker; start one with 'pijobs worker'")
+
+
+@click.command()
+@json_option
+@pass_invocation
+def groups(invocation: Invocation, as_json: bool) -> None:
+    """The groups, with their limits and breakers."""
+    rows = answers.groups(invocation.storage())
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        limit = "no limit" if row["limit"] is None else f"limit {row['limit']}"
+        blocked = f", blocked for {row['blocked_for']:.1f} s" if row["blocked_for"] else ""
+        paused = ", paused" if row["paused"] else ""
+        click.echo(f"{row['name']}: {row['running']} running, {row['waiting']} waiting, {limit}, "
+                   f"breaker {row['breaker']}{blocked}{paused}")  # fmt: skip
+    if not rows:
+        click.echo("no groups")
+
+
+@click.command()
+@click.argument("group", required=False)
+@pass_invocation
+def pause(invocation: Invocation, group: str | None) -> None:
+    """Start no more jobs (of one GROUP), until 'resume'. What runs goes on, and enqueueing, too."""
+    invocation.storage().pause(group)
+    click.echo(f"{'group ' + group if group else 'the queue'} is paused")
+
+
+@click.command()
+@click.argument("group", required=False)
+@pass_invocation
+def resume(invocation: Invocation, group: str | None) -> None:
+    """End a pause."""
+    invocation.storage().resume(group)
+    click.echo(f"{'group ' + group if group else 'the queue'} goes on")
+
+
+@click.command()
+@click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after so many seconds.")
+@pass_invocation
+def drain(invocation: Invocation, timeout: float) -> int:
+    """Wait until nothing is queued or running any more. Exit code 1 when the time is over first."""
+    storage, end = invocation.storage(), time.monotonic() + timeout
+    while True:
+        left = _left(storage.depths().counts)
+        if not left:
+            click.echo("nothing is queued or running")
+            return 0
+        if time.monotonic() >= end:
+            click.echo(f"{left} instances are still queued or running", err=True)
+            return 1
+        time.sleep(min(0.5, max(0.0, end - time.monotonic())))
+
+
+def _left(counts: Any) -> int:
+    return sum(number for (_, state), number in counts.items() if state in (State.QUEUED, State.RUNNING))

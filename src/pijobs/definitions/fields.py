@@ -1,0 +1,205 @@
+"""The declaration of a kind of definition, and what its values must be."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pijobs.errors import DefinitionError
+from pijobs.settings import Settings
+from pijobs.settings.model import masked_repr
+
+if TYPE_CHECKING:
+    from pijobs.definitions.store import DefinitionStore
+
+#: What people see instead of a secret; given back, it means the secret that is stored.
+CENSORED = "__CENSORED__"
+#: The field that every definition has: whether its jobs go through the queue.
+TOGGLE = "enqueue_job"
+IDENTIFIER = "identifier"
+UNREADABLE = "unreadable"
+MAX_IDENTIFIER = 100  # characters
+
+_KINDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+# Of forms, of JSON clients, and of HTML's checkboxes.
+_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a definition.
+
+    :param kind: ``str``, ``int``, ``bool`` or ``float``.
+    :param default: the value when none was ever given; not checked.
+    :param required: there is no default, and an empty text does not count.
+    :param secret: encrypted at rest, and censored for people.
+    :param help: for people.
+    :param check: tells None, or what is wrong with a value: "expected …, found …".
+    """
+
+    name: str
+    kind: type = str
+    default: Any = None
+    required: bool = False
+    secret: bool = False
+    help: str = ""
+    check: Callable[[Any], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ValueError(f"expected a field name of letters, digits and underscores, found {self.name!r}")
+        if self.kind not in _KINDS:
+            raise ValueError(f"field {self.name}: expected str, int, bool or float as kind, found {self.kind!r}")
+
+    def convert(self, value: Any) -> Any:
+        """The value as the field's kind, out of what forms and JSON clients send; an empty text is no number.
+
+        :raises ValueError: with what was expected and found.
+        """
+        if value == "" and self.kind is not str:
+            value = self.default
+        converted = None if value is None else _convert(self.kind, value)
+        if self.required and converted in (None, ""):
+            raise ValueError(f"expected {_KINDS[self.kind]}, found none")
+        if value is not None and converted is None:
+            raise ValueError(f"expected {_KINDS[self.kind]}, found {self._shown(value)}")
+        return converted
+
+    def fault(self, value: Any) -> str | None:
+        """None, or what :attr:`check` has against a value of the right kind."""
+        if self.check is None or value is None:
+            return None
+        try:
+            message = self.check(value)
+        except Exception:  # a check that trips over the value has refused it
+            message = f"expected a value that can be used, found {self._shown(value)}"
+        if message and self.secret:
+            return message.partition(", found")[0] + ", found something else"
+        return message
+
+    def _shown(self, value: Any) -> str:
+        if self.secret or isinstance(value, (dict, list)):
+            return f"a value of type {type(value).__name__}"
+        text = masked_repr(value)
+        return text if len(text) <= 60 else text[:59] + "…"
+
+
+class Definitions:
+    """The declaration of a kind of definition.
+
+    :param kind: such as ``"smtpserver"``; names of different kinds do not meet.
+    :param fields: without ``identifier`` and ``enqueue_job``, which all definitions have.
+    :raises ValueError: for a name that can't be, or is there twice.
+    """
+
+    def __init__(self, kind: str, fields: Sequence[Field]) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", kind):
+            raise ValueError(f"expected a kind of at most 50 letters, digits and underscores, found {kind!r}")
+        self.kind = kind
+        toggle = Field(TOGGLE, bool, default=False, help="let the worker do it, rather than the request")
+        self.fields: Mapping[str, Field] = {field.name: field for field in (*fields, toggle)}
+        names = [field.name for field in fields]
+        for name in names:
+            if names.count(name) > 1 or name in (TOGGLE, IDENTIFIER, UNREADABLE):
+                raise ValueError(f"{kind}: expected fields of different names, found {name!r} twice, or a reserved one")
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Names of the secret fields."""
+        return frozenset(name for name, field in self.fields.items() if field.secret)
+
+    def open(self, settings: Settings) -> DefinitionStore:
+        """The definitions of an installation; connects to nothing yet."""
+        from pijobs.definitions.store import DefinitionStore
+
+        return DefinitionStore(self, settings)
+
+    def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of all fields, with defaults for those that are not there."""
+        return {name: values.get(name, field.default) for name, field in self.fields.items()}
+
+    def validate(self, values: Mapping[str, Any], stored: Mapping[str, Any], lost: Mapping[str, str]) -> dict[str, Any]:
+        """Check everything at once.
+
+        None counts as not given, and what is not given stays as it is stored.
+
+        :param stored: values that are there already.
+        :param lost: secrets that are there but can't be read, and why.
+        :raises DefinitionError: with one line per fault.
+        """
+        faults = [self._unknown(name) for name in values if name not in (*self.fields, IDENTIFIER, UNREADABLE)]
+        validated = {}
+        for name, field in self.fields.items():
+            given = values.get(name)
+            try:
+                value = self._taken(field, given, stored, lost)
+                fault = field.fault(value) if value is not field.default else None
+            except ValueError as error:
+                fault = str(error)
+            if fault:
+                faults.append(f"{name}: {fault}")
+            else:
+                validated[name] = value
+        if faults:
+            raise DefinitionError(faults)
+        return validated
+
+    def _taken(self, field: Field, given: Any, stored: Mapping[str, Any], lost: Mapping[str, str]) -> Any:
+        keeps = given is None or (field.secret and given == CENSORED)
+        if not keeps:
+            return field.convert(given)
+        if field.name in lost:
+            raise ValueError(f"expected it anew, since the stored one can't be read: {lost[field.name]}")
+        if given is not None and field.name not in stored:
+            raise ValueError(f"expected the secret, found {CENSORED}, which keeps a stored one; none is stored")
+        return field.convert(stored.get(field.name, field.default))
+
+    def _unknown(self, name: object) -> str:
+        close = difflib.get_close_matches(str(name), self.fields, n=1, cutoff=0.7)
+        advice = f"did you mean {close[0]}?" if close else f"fields are {', '.join(self.fields)}"
+        return f"{str(name)[:60]}: expected a field of {self.kind}, found an unknown name; {advice}"
+
+
+def _convert(kind: type, value: Any) -> Any:
+    """None for a value that is not of this kind."""
+    if kind is str:
+        return value if isinstance(value, str) else None
+    if kind is bool:
+        return _as_bool(value)
+    if isinstance(value, bool):
+        return None
+    if kind is int:
+        return _as_int(value)
+    return _as_float(value)
+
+
+def _as_bool(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return _WORDS.get(value.strip().lower())
+    return bool(value) if isinstance(value, (bool, int)) and value in (0, 1) else None
+
+
+def _as_int(value: Any) -> int | None:
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _as_float(value: Any) -> float | None:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return None
+    if not isinstance(value, (str, int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,225 @@
+"""The definitions of one kind in the database of an installation."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Connection
+
+from pijobs.database import Database
+from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE, Definitions
+from pijobs.errors import DecodeError, DefinitionError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.keys import KeyRing
+from pijobs.settings import Settings
+
+
+def _name(length: int) -> sa.types.TypeEngine[str]:
+    # MariaDB compares without regard to case unless told.
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
+
+def _json() -> sa.types.TypeEngine[str]:
+    return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+
+metadata = sa.MetaData()
+table = sa.Table(
+    "pijobs_definition",
+    metadata,
+    sa.Column("kind", _name(50), primary_key=True),
+    sa.Column(IDENTIFIER, _name(MAX_IDENTIFIER), primary_key=True),
+    # A JSON object of the open fields: a field that is added later needs no new table.
+    sa.Column("content", _json(), nullable=False),
+    # A JSON object of the secret fields: field → [key id, Base64 of what the key made of the value's JSON].
+    sa.Column("secrets", _json(), nullable=False),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What is stored under an identifier. :ivar lost: secrets that can't be read, and why."""
+
+    values: dict[str, Any]
+    lost: dict[str, str]
+
+
+class DefinitionStore:
+    """The definitions of one kind, see :class:`~pijobs.definitions.Definitions`.
+
+    A definition is a dictionary of all fields, with ``identifier`` and ``enqueue_job``.
+    Every method but :meth:`check` and :meth:`censored` raises :class:`~pijobs.errors.DatabaseError` when the database
+    does not do its part.
+    """
+
+    def __init__(self, declaration: Definitions, settings: Settings) -> None:
+        self._declaration = declaration
+        self._settings = settings
+        self._database = Database.of(settings)
+
+    def list(self) -> dict[str, dict[str, Any]]:
+        """All definitions by identifier, secrets in the clear.
+
+        One with a secret that can't be read is listed, too: that secret is None, and a further entry ``unreadable``
+        tells by field why.
+        """
+        self._database.ensure(metadata)
+        with self._database.read() as connection:
+            query = sa.select(table).where(table.c.kind == self._declaration.kind).order_by(table.c.identifier)
+            rows = connection.execute(query).all()
+        listed = {}
+        for row in rows:
+            stored = self._opened(row)
+            listed[row.identifier] = self._definition(row.identifier, stored)
+            if stored.lost:
+                listed[row.identifier][UNREADABLE] = stored.lost
+        return listed
+
+    def get(self, identifier: str) -> dict[str, Any]:
+        """One definition, secrets in the clear.
+
+        :raises DefinitionNotFound: for an identifier that is not there.
+        :raises DefinitionUnreadable: when the key of a secret is not among those of this process (yet).
+        """
+        self._database.ensure(metadata)
+        with self._database.read() as connection:
+            stored = self._find(connection, identifier)
+        if stored is None:
+            raise DefinitionNotFound(self._declaration.kind, identifier)
+        if stored.lost:
+            raise DefinitionUnreadable(self._declaration.kind, identifier, stored.lost)
+        return self._definition(identifier, stored)
+
+    def save(self, identifier: str, values: Mapping[str, Any]) -> None:
+        """Create a definition, or change what is given of one. All its secrets are encrypted by the newest key.
+
+        :param values: None counts as not given; ``"__CENSORED__"`` keeps a stored secret.
+        :raises DefinitionError: with all faults of the whole definition.
+        """
+        fault = _identifier_fault(identifier, values)
+        self._database.ensure(metadata)
+
+        def work(connection: Connection) -> None:
+            known = self._find(connection, identifier, lock=True) if not fault else None
+            stored = known or _Stored({}, {})
+            try:
+                validated = self._declaration.validate(values, stored.values, stored.lost)
+            except DefinitionError as error:
+                raise DefinitionError([*fault, *error.faults]) from None
+            if fault:
+                raise DefinitionError(fault)
+            row = self._sealed(identifier, validated)
+            if known is None:
+                connection.execute(table.insert().values(kind=self._declaration.kind, identifier=identifier, **row))
+            else:
+                connection.execute(table.update().where(*self._place(identifier)).values(**row))
+
+        self._database.run(work)
+
+    def delete(self, identifier: str) -> None:
+        """:raises DefinitionNotFound: for an identifier that is not there."""
+        self._database.ensure(metadata)
+
+        def work(connection: Connection) -> int:
+            return connection.execute(table.delete().where(*self._place(identifier))).rowcount
+
+        if _identifier_fault(identifier, {}) or not self._database.run(work):
+            raise DefinitionNotFound(self._declaration.kind, identifier)
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a definition that is not saved, converted and with defaults, without an identifier.
+
+        :raises DefinitionError: with all faults.
+        """
+        return self._declaration.validate(values, {}, {})
+
+    def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
+        """A definition as people may see it. An empty secret is shown as such."""
+        hidden = {name for name in self._declaration.secrets if definition.get(name) not in (None, "")}
+        hidden |= set(definition.get(UNREADABLE, ()))
+        return {name: CENSORED if name in hidden else value for name, value in definition.items()}
+
+    def _definition(self, identifier: str, stored: _Stored) -> dict[str, Any]:
+        values = self._declaration.complete({**stored.values, **dict.fromkeys(stored.lost)})
+        return {IDENTIFIER: identifier, **values}
+
+    def _place(self, identifier: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+        return table.c.kind == self._declaration.kind, table.c.identifier == identifier
+
+    def _find(self, connection: Connection, identifier: str, *, lock: bool = False) -> _Stored | None:
+        if _identifier_fault(identifier, {}):
+            return None
+        query = sa.select(table).where(*self._place(identifier))
+        row = connection.execute(query.with_for_update() if lock else query).first()
+        return None if row is None else self._opened(row)
+
+    def _sealed(self, identifier: str, values: Mapping[str, Any]) -> dict[str, str]:
+        """The columns of a definition. What is empty needs no key."""
+        secrets, content = {}, dict(values)
+        for name in self._declaration.secrets:
+            if values[name] in (None, ""):
+                continue
+            key = KeyRing.of(self._settings).newest
+            sealed = key.encrypt(json.dumps(content.pop(name)).encode(), self._bound_to(identifier, name))
+            secrets[name] = [key.id, base64.b64encode(sealed).decode()]
+        return {"content": json.dumps(content), "secrets": json.dumps(secrets)}
+
+    def _opened(self, row: sa.Row[Any]) -> _Stored:
+        stored = _Stored(_object(row.content), {})
+        for name, sealed in _object(row.secrets).items():
+            if name not in self._declaration.fields:
+                continue  # of another version of the plugin
+            try:
+                key_id, text = sealed
+                plain = self._decrypted(row.identifier, name, key_id, text)
+                stored.values[name] = json.loads(plain)
+            except DecodeError as error:
+                stored.lost[name] = str(error)
+            except (ValueError, TypeError):
+                stored.lost[name] = "damaged: expected a key id and Base64, found something else"
+        return stored
+
+    def _decrypted(self, identifier: str, name: str, key_id: str, text: str) -> bytes:
+        ring = KeyRing.of(self._settings)
+        if key_id not in ring.ids:
+            raise DecodeError(
+                f"it was encrypted with key {key_id}, this process has {', '.join(ring.ids)}; "
+                "add the old key to PI_JOB_QUEUE_KEYS, or save the secret anew"
+            )
+        try:
+            sealed = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise DecodeError("damaged: expected Base64, found something else; save the secret anew") from error
+        return ring.get(key_id).decrypt(sealed, self._bound_to(identifier, name))
+
+    def _bound_to(self, identifier: str, name: str) -> bytes:
+        """Associated data: a secret that is copied to another place of the table can't be read there."""
+        return json.dumps([self._declaration.kind, identifier, name]).encode()
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; an empty one for what is none, so that it does not hide the other definitions."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _identifier_fault(identifier: str, values: Mapping[str, Any]) -> list[str]:
+    if not (0 < len(identifier) <= MAX_IDENTIFIER and identifier.isprintable() and identifier == identifier.strip()):
+        return [f"identifier: expected a text of 1 to {MAX_IDENTIFIER} characters in one line, found another one"]
+    if "/" in identifier:
+        return ["identifier: expected a text without a slash, since it is part of an address, found one"]
+    if values.get(IDENTIFIER) not in (None, identifier):
+        return [f"identifier: expected {identifier!r} as in the address, found another one; a name can't be changed"]
+    return []

@@ -1,0 +1,111 @@
+"""Answers in privacyIDEA's envelope, and who may ask what.
+
+====  ======  =================================================
+code  status  meaning (privacyIDEA's numbers, where it has one)
+====  ======  =================================================
+4031  401     wrong credentials
+4033  401     no token, or one that is no longer valid
+303   403     no right
+905   400     a parameter is missing or wrong
+601   404     not found
+602   409     the state of the thing does not allow that
+403   403     refused for another reason
+405   405     the route does not know this method
+413   413     the request is too large
+429   429     too many failed attempts to sign in
+503   503     the storage or the database does not answer
+-500  500     an error of ours; the log tells more
+====  ======  =================================================
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
+
+import flask
+
+Role = Literal["viewer", "operator", "admin"]
+#: Each role may do what those before it may.
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
+#: Attribute of a view that tells the role it requires.
+RIGHT = "pijobs_right"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class ApiError(Exception):
+    """An answer that is an error.
+
+    :param status: of HTTP. :param code: of the table above. :param message: for people, without secrets.
+    """
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        self.status, self.code, self.message = status, code, message
+        super().__init__(message)
+
+
+def answer(value: Any, status: int = 200) -> flask.Response:
+    """``{"jsonrpc": "2.0", "id": 1, "result": {"status": true, "value": …}}``."""
+    return _envelope({"status": True, "value": value}, status)
+
+
+def error_answer(status: int, code: int, message: str) -> flask.Response:
+    """``{"jsonrpc": "2.0", "id": 1, "result": {"status": false, "error": {"code": …, "message": …}}}``."""
+    return _envelope({"status": False, "error": {"code": code, "message": message}}, status)
+
+
+def _envelope(result: dict[str, Any], status: int) -> flask.Response:
+    response = flask.jsonify({"jsonrpc": "2.0", "id": 1, "result": result})
+    response.status_code = status
+    return response
+
+
+def parameters() -> dict[str, Any]:
+    """The parameters of the request: those of the query, and a JSON object or a form.
+
+    :raises ApiError: for a body that is not a JSON object, though it says so.
+    """
+    request = flask.request
+    values: dict[str, Any] = request.args.to_dict()
+    if request.is_json:
+        body = request.get_json(silent=True)
+        if not isinstance(body, dict):
+            raise ApiError(400, 905, "expected a JSON object as body")
+        return {**values, **body}
+    return {**values, **request.form.to_dict()}
+
+
+def required(values: dict[str, Any], name: str) -> str:
+    """A text parameter that must be there.
+
+    :raises ApiError: when it is missing, empty or not a text.
+    """
+    value = values.get(name)
+    if not isinstance(value, str) or not value:
+        raise ApiError(400, 905, f"expected the parameter {name!r}")
+    return value
+
+
+def requires(role: Role) -> Callable[[View], View]:
+    """Only accounts with this role, or one that may do more, are let in.
+
+    The account stands in ``flask.g.account`` then.
+    """
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            from pijobs.server.auth import signed_in
+
+            account = signed_in()
+            if ROLES.index(account.role) < ROLES.index(role):
+                raise ApiError(403, 303, f"this needs the role {role!r}; {account.name!r} has {account.role!r}")
+            flask.g.account = account
+            return view(*args, **kwargs)
+
+        setattr(guarded, RIGHT, role)
+        return cast(View, guarded)
+
+    return decorate

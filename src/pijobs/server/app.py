@@ -1,0 +1,91 @@
+"""The app factory of the server."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flask
+from werkzeug.exceptions import HTTPException
+
+from pijobs.errors import ConfigurationError, PijobsError, QueueUnavailable, StorageUnavailable
+from pijobs.flask import JobQueue
+from pijobs.redact import describe, redact
+from pijobs.server import auth, health, jobs_api
+from pijobs.server.api import ApiError, error_answer
+from pijobs.settings import config_warnings, find_config, read_config
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST = 1024 * 1024  # bytes
+_CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
+
+
+def create_app(config: str | os.PathLike[str] | None = None, *, settings: Mapping[str, Any] | None = None) -> flask.Flask:
+    """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
+
+    :param config: the file; default: as every command finds it.
+    :param settings: the settings themselves, instead of a file.
+    :raises ConfigurationError: when they can't be used.
+    """
+    directory = Path.cwd()
+    if settings is None:
+        path = find_config(config)
+        settings, directory = read_config(path), path.parent
+        for warning in config_warnings(path):
+            log.warning("%s", warning)
+    if not settings.get("SECRET_KEY"):
+        raise ConfigurationError("SECRET_KEY: expected a text, found none; the server signs its tokens with it")
+    app = flask.Flask("pijobs.server", static_folder=None)
+    app.config.update(settings)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
+    installation = JobQueue().init_app(app, directory=directory)
+    for blueprint in (auth.blueprint, health.blueprint, jobs_api.blueprint):
+        app.register_blueprint(blueprint)
+    for plugin, blueprints in installation.plugins.call("register_blueprints", app=app):
+        _register(app, plugin, blueprints)
+    _handle_errors(app)
+    app.after_request(_secure)
+    return app
+
+
+def _register(app: flask.Flask, plugin: str, blueprints: Any) -> None:
+    try:
+        for blueprint in blueprints:
+            app.register_blueprint(blueprint)
+    except Exception as error:
+        log.error("plugin %s: its routes could not be registered: %s", plugin, describe(error))
+
+
+def _handle_errors(app: flask.Flask) -> None:
+    @app.errorhandler(ApiError)
+    def told(error: ApiError) -> flask.Response:
+        return error_answer(error.status, error.code, error.message)
+
+    @app.errorhandler(StorageUnavailable)
+    @app.errorhandler(QueueUnavailable)
+    def away(error: PijobsError) -> flask.Response:
+        log.error("%s", error)
+        return error_answer(503, 503, redact(str(error)))
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> flask.Response:
+        status = error.code or 500
+        return error_answer(status, _CODES.get(status, status), error.description or error.name)
+
+    @app.errorhandler(Exception)
+    def ours(error: Exception) -> flask.Response:
+        log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
+        return error_answer(500, -500, "an error of the server; its log tells more")
+
+
+def _secure(response: flask.Response) -> flask.Response:
+    """Headers that keep answers out of frames, caches and guesses about their type."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response

@@ -1,0 +1,218 @@
+"""Instances in memory, and each arrow that they take."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count as counter
+from itertools import islice
+from secrets import token_hex
+
+from pijobs.errors import InstanceNotFound
+from pijobs.jobs import ENDED, State
+from pijobs.storage.contract import (
+    HOUSEKEEPING_BATCH,
+    MAX_CRASHES,
+    MAX_HISTORY,
+    End,
+    Ended,
+    Lease,
+    NewInstance,
+    Record,
+)
+
+
+@dataclass(slots=True)
+class Item:
+    """An instance; times in ms."""
+
+    new: NewInstance
+    state: State
+    due: int
+    #: Order of enqueue, and of the end.
+    place: int
+    end_place: int = 0
+    key: str | None = None
+    body: bytes | None = None
+    attempts: int = 0
+    crashes: int = 0
+    held_since: int | None = None
+    started: int | None = None
+    ended: int | None = None
+    reason: str | None = None
+    error: str | None = None
+    session: str | None = None
+    token: str | None = None
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Place in the queue, for good: recovered and retried instances come back to it."""
+        return -self.new.priority, self.place
+
+    @property
+    def page_place(self) -> int:
+        """Grows in the order in which people see the instances of a state, the newest last."""
+        return self.end_place if self.state in ENDED else self.place
+
+    def overdue(self, now: int) -> bool:
+        """Whether the deadline has passed."""
+        return self.new.deadline is not None and self.new.deadline <= now
+
+    def note(self, entry: str) -> None:
+        """Add a line to the history."""
+        self.history = [*self.history, entry][-MAX_HISTORY:]
+
+    def ended_as(self, state: State, reason: str) -> Ended:
+        """For observers."""
+        return Ended(self.new.id, self.new.name, self.new.group, state, self.attempts, self.crashes, reason)
+
+    def record(self) -> Record:
+        """For people."""
+        new = self.new
+        return Record(
+            new.id, new.name, self.state, new.group, new.priority, new.created, new.deadline, self.due, self.attempts,
+            self.crashes, self.started, self.ended, self.reason, self.error, self.session, tuple(self.history),
+            new.envelope, self.body is not None,
+        )  # fmt: skip
+
+
+class Items:
+    """All instances of a queue, by id and by state.
+
+    :param changed: held by each caller; notified whenever something may have become possible for a worker.
+    """
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self._changed = changed
+        self._places = counter(1)
+        self._by_id: dict[str, Item] = {}
+        self._by_state: dict[State, dict[str, Item]] = {state: {} for state in State}
+        self._by_key: dict[str, Item] = {}
+
+    def of(self, *states: State) -> list[Item]:
+        """All in these states."""
+        return [item for state in states for item in self._by_state[state].values()]
+
+    def some(self, *states: State, rule: Callable[[Item], bool]) -> list[Item]:
+        """As many as one call may keep house for."""
+        return list(islice(filter(rule, self.of(*states)), HOUSEKEEPING_BATCH))
+
+    def running(self) -> Counter[str]:
+        """Number of running instances by group."""
+        return Counter(item.new.group for item in self.of(State.RUNNING))
+
+    def get(self, instance_id: str) -> Item | None:
+        return self._by_id.get(instance_id)
+
+    def find(self, instance_id: str) -> Item:
+        """:raises InstanceNotFound:"""
+        try:
+            return self._by_id[instance_id]
+        except KeyError:
+            raise InstanceNotFound(instance_id) from None
+
+    def waiting_with(self, key: str | None) -> Item | None:
+        """The one instance that waits with a unique key."""
+        return self._by_key.get(key) if key is not None else None
+
+    def held(self, leases: Iterable[tuple[str, str]], session: str) -> list[Item]:
+        """Those of the leases (id, token) that the session holds."""
+        found = ((self.get(instance_id), token) for instance_id, token in leases)
+        return [item for item, token in found if item and item.token == token and item.session == session]
+
+    # -- arrows --------------------------------------------------------------------------------------------------
+
+    def add(self, new: NewInstance, now: int) -> Item:
+        """new -> queued, scheduled."""
+        state = State.SCHEDULED if new.due is not None and new.due > now else State.QUEUED
+        due = max(now, new.due or 0)
+        item = Item(new, state, due, place=next(self._places), key=new.key, body=new.body)
+        self._by_id[new.id] = self._by_state[state][new.id] = item
+        if new.key is not None:
+            self._by_key[new.key] = item
+        self._changed.notify_all()
+        return item
+
+    def move(self, item: Item, state: State) -> None:
+        """Change the state alone."""
+        del self._by_state[item.state][item.new.id]
+        item.state = state
+        self._by_state[state][item.new.id] = item
+
+    def _free_key(self, item: Item) -> None:
+        if item.key is not None:
+            del self._by_key[item.key]
+            item.key = None
+
+    def start(self, item: Item, session: str, now: int) -> Lease:
+        """queued -> running."""
+        self._free_key(item)
+        self.move(item, State.RUNNING)
+        item.session, item.started, item.token = session, now, token_hex(8)
+        item.reason = item.error = None
+        new, body = item.new, item.body or b""
+        return Lease(
+            new.id, item.token, new.name, new.envelope, body, new.group, new.priority,
+            item.attempts, item.crashes, item.held_since, item.due, now,
+        )  # fmt: skip
+
+    def back(self, item: Item, state: State, due: int) -> None:
+        """running, dead -> queued, scheduled; with the old rank."""
+        self.move(item, state)
+        item.due, item.token, item.session = due, None, None
+        self._changed.notify_all()
+
+    def finish(self, item: Item, state: State, now: int, reason: str | None, error: str | None = None) -> Ended:
+        """Any arrow to a state without return."""
+        self._free_key(item)
+        self.move(item, state)
+        item.token, item.ended, item.end_place = None, now, next(self._places)
+        item.reason, item.error = reason, error
+        if state is not State.DEAD:
+            item.body = None
+        # The end of one instance may make room in its group.
+        self._changed.notify_all()
+        return item.ended_as(state, reason or "")
+
+    def expire(self, item: Item, now: int) -> Ended:
+        """queued, scheduled -> expired."""
+        return self.finish(item, State.EXPIRED, now, "the deadline passed while it waited")
+
+    def crash(self, item: Item, now: int) -> Ended:
+        """running -> queued, dead, expired, because its worker died."""
+        item.note(json.dumps({"at": now, "event": "crashed", "session": item.session}))
+        item.crashes += 1
+        if item.overdue(now):
+            return self.finish(item, State.EXPIRED, now, "the deadline passed when its worker had died")
+        if item.crashes >= MAX_CRASHES:
+            return self.finish(item, State.DEAD, now, f"took down its workers {item.crashes} times")
+        item.reason = f"recovered from session {item.session}"
+        self.back(item, State.QUEUED, now)
+        return item.ended_as(State.QUEUED, item.reason)
+
+    def carry_out(self, end: End, now: int) -> bool:
+        """Any arrow out of running, if the lease is still held."""
+        item = self.get(end.id)
+        if item is None or item.token is None or item.token != end.token:
+            return False
+        item.attempts += end.counted
+        if end.entry is not None:
+            item.note(end.entry)
+        if end.body is not None:
+            item.body = end.body
+        held = end.state is State.QUEUED and end.due is not None
+        item.held_since = (item.held_since or now) if held else None
+        if end.state in ENDED:
+            self.finish(item, end.state, now, end.reason, end.error)
+        else:
+            item.reason, item.error = end.reason, end.error
+            self.back(item, end.state, now if end.due is None else end.due)
+        return True
+
+    def drop(self, item: Item) -> None:
+        """Forget the record."""
+        del self._by_state[item.state][item.new.id], self._by_id[item.new.id]

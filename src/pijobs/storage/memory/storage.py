@@ -1,0 +1,388 @@
+"""The contract in process memory.
+
+Everything happens under one lock; instances are kept by state, so that each rule reads as a scan over the states it
+speaks of.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from pijobs.clock import Clock, SystemClock, to_ms
+from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
+from pijobs.jobs import ENDED, WAITING, State
+from pijobs.storage.contract import (
+    HOUSEKEEPING_BATCH,
+    Beat,
+    Depths,
+    End,
+    Ended,
+    GroupRecord,
+    Lease,
+    NewInstance,
+    OnConflict,
+    Page,
+    Record,
+    Retention,
+    SessionInfo,
+    SessionRecord,
+    Step,
+    Storage,
+    Stored,
+)
+from pijobs.storage.memory.items import Item, Items
+
+PROMOTE_BATCH = 20
+FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
+
+
+@dataclass(slots=True)
+class _Group:
+    limit: int | None = None
+    blocked_until: int | None = None
+    paused: bool = False
+    policy: str = ""
+    version: int = 0
+
+    def is_open(self, now: int) -> bool:
+        return not self.paused and (self.blocked_until is None or self.blocked_until <= now)
+
+    def has_room(self, running: int, now: int) -> bool:
+        return self.is_open(now) and (self.limit is None or running < self.limit)
+
+    def is_forgettable(self, now: int) -> bool:
+        return self.is_open(now) and not self.policy
+
+
+@dataclass(slots=True)
+class _Session:
+    info: SessionInfo
+    seen: int
+    until: int
+
+
+class MemoryStorage(Storage):
+    """A queue that lives and dies with its process.
+
+    :param name: of the queue; two objects never meet, whatever their names.
+    :param clock: where the time comes from.
+    """
+
+    display_url = "memory://"
+
+    def __init__(self, name: str = "memory", *, clock: Clock | None = None, retention: Retention | None = None) -> None:
+        self.name = name
+        self._clock = clock or SystemClock()
+        self._retention = retention or Retention()
+        self._lock = threading.Condition()
+        self._items = Items(self._lock)
+        self._groups: dict[str, _Group] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._periodic: dict[str, int] = {}
+        self._counted: dict[str, tuple[int, list[int]]] = {}
+        self._paused = False
+        self._worker_seen: int | None = None
+
+    # -- clock and connection ------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        return to_ms(self._clock.time())
+
+    def ping(self) -> None:
+        """Memory always answers."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    # -- for servers ---------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        new: NewInstance,
+        *,
+        timeout: float,
+        on_conflict: OnConflict = "replace",
+        worker_within: int | None = None,
+    ) -> Stored:
+        with self._lock:
+            if known := self._items.get(new.id):
+                return Stored(new.id, known.state, fresh=False)
+            now = self.now()
+            if worker_within is not None and (self._worker_seen is None or now - self._worker_seen > worker_within):
+                raise NoLiveWorker
+            waiting = self._items.waiting_with(new.key)
+            if waiting and on_conflict == "error":
+                raise KeyConflict(waiting.new.id)
+            if waiting and on_conflict == "keep":
+                return Stored(waiting.new.id, waiting.state, fresh=False)
+            if waiting:
+                self._items.finish(waiting, State.CANCELLED, now, f"superseded by {new.id}")
+            item = self._items.add(new, now)
+            self._groups.setdefault(new.group, _Group(limit=new.limit))
+            return Stored(new.id, item.state, fresh=True, replaced=waiting.new.id if waiting else None)
+
+    def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
+        with self._lock:
+            if self._periodic.get(new.name, due - 1) >= due:
+                return False
+            self._periodic[new.name] = due
+            self.enqueue(new, timeout=0)
+            return True
+
+    def last_periodic(self, name: str) -> int | None:
+        with self._lock:
+            return self._periodic.get(name)
+
+    # -- for workers ---------------------------------------------------------------------------------------------
+
+    def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        with self._lock:
+            now = self._worker_seen = self.now()
+            self._sessions[info.id] = _Session(info, seen=now, until=now + lease)
+
+    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+        with self._lock:
+            now = self._worker_seen = self.now()
+            if alive := self._sessions.get(session):
+                alive.seen, alive.until = now, now + lease
+            ended = [self._items.crash(item, now) for item in self._items.held(abandoned, session)]
+            ended += self._recover(now)
+            ended += [
+                self._items.expire(item, now)
+                for item in self._items.some(*WAITING, rule=lambda item: item.overdue(now))
+            ]
+            self._trim(now)
+            return Beat(alive is not None, ended)
+
+    def _recover(self, now: int) -> list[Ended]:
+        for name in [name for name, session in self._sessions.items() if session.until <= now]:
+            del self._sessions[name]
+        lost = self._items.some(State.RUNNING, rule=lambda item: item.session not in self._sessions)
+        return [self._items.crash(item, now) for item in lost]
+
+    def _trim(self, now: int) -> None:
+        for item in self._items.some(State.DEAD, rule=lambda item: item.body is not None and item.overdue(now)):
+            item.body = None
+        for item in islice(self._outlived(now), HOUSEKEEPING_BATCH):
+            self._items.drop(item)
+        used = {item.new.group for item in self._items.of(*WAITING, State.RUNNING)}
+        for name, group in list(self._groups.items()):
+            if name not in used and group.is_forgettable(now):
+                del self._groups[name]
+        for key, (per, times) in list(self._counted.items()):
+            if times[-1] + per <= now:
+                del self._counted[key]
+
+    def _outlived(self, now: int) -> Iterator[Item]:
+        kept: Counter[str] = Counter()
+        for item in sorted(self._items.of(*FINISHED), key=lambda item: -item.end_place):
+            kept[item.new.name] += 1
+            keep = self._retention.finished if item.new.keep is None else item.new.keep
+            if kept[item.new.name] > self._retention.finished_max or (item.ended or 0) + keep <= now:
+                yield item
+        for item in self._items.of(State.DEAD):
+            if (item.ended or 0) + self._retention.dead <= now:
+                yield item
+
+    def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
+        with self._lock:
+            now = self.now()
+            lost = [end.id for end in ends if not self._items.carry_out(end, now)]
+            leases: list[Lease] = []
+            ended: list[Ended] = []
+            holder = self._sessions.get(session)
+            if want > 0:
+                self._promote(now)
+            if want > 0 and holder and holder.until > now:
+                for item in self._ready(floor, now):
+                    if item.overdue(now):
+                        ended.append(self._items.expire(item, now))
+                    elif len(leases) < want:
+                        leases.append(self._items.start(item, session, now))
+                    else:
+                        break
+            return Step(leases, lost, self._next_due(now), ended)
+
+    def _promote(self, now: int) -> None:
+        waiting = sorted(self._items.of(State.SCHEDULED), key=lambda item: item.due)
+        for item in waiting[:PROMOTE_BATCH]:
+            if item.due <= now:
+                self._items.move(item, State.QUEUED)
+
+    def _ready(self, floor: int | None, now: int) -> Iterator[Item]:
+        """What may be leased, in order; the caller may start one before it asks for the next."""
+        if self._paused:
+            return
+        running = self._items.running()
+        for item in sorted(self._items.of(State.QUEUED), key=lambda item: item.rank):
+            if floor is not None and item.new.priority < floor:
+                return
+            if item.due <= now and self._groups[item.new.group].has_room(running[item.new.group], now):
+                yield item
+                running[item.new.group] += item.state is State.RUNNING
+
+    def _next_due(self, now: int) -> int | None:
+        held = [item.due for item in self._items.of(State.QUEUED) if item.due > now]
+        return min((*held, *(item.due for item in self._items.of(State.SCHEDULED))), default=None)
+
+    def wait(self, timeout: float, *, floor: int | None = None) -> None:
+        with self._lock:
+            now = self.now()
+            if next(self._ready(floor, now), None) is None:
+                blocked = [group.blocked_until or 0 for group in self._groups.values()]
+                moments = (moment - now for moment in (*blocked, self._next_due(now) or 0) if moment > now)
+                overdue = any(item.due <= now for item in self._items.of(State.SCHEDULED))
+                self._lock.wait(0 if overdue else min((timeout, *(moment / 1000 for moment in moments))))
+
+    def wake(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
+
+    def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
+        with self._lock:
+            now = self.now()
+            held = [item for item in self._items.of(State.RUNNING) if item.session == session]
+            self._sessions.pop(session, None)
+            if crashed:
+                return [self._items.crash(item, now) for item in held]
+            for item in held:
+                self._items.back(item, State.QUEUED, now)
+            return []
+
+    # -- for people ----------------------------------------------------------------------------------------------
+
+    def get(self, instance_id: str) -> Record:
+        with self._lock:
+            return self._items.find(instance_id).record()
+
+    def body(self, instance_id: str) -> bytes | None:
+        with self._lock:
+            return self._items.find(instance_id).body
+
+    def page(
+        self,
+        state: State,
+        *,
+        name: str | None = None,
+        group: str | None = None,
+        subject: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        before = float("inf") if cursor is None else _parse_cursor(cursor)
+        wanted = (("name", name), ("group", group), ("subject", subject))
+        with self._lock:
+            found = [
+                item
+                for item in sorted(self._items.of(state), key=lambda item: -item.page_place)
+                if item.page_place < before
+                and all(value is None or getattr(item.new, key) == value for key, value in wanted)
+            ]
+            more = str(found[limit - 1].page_place) if len(found) > limit else None
+            return Page([item.record() for item in found[:limit]], more)
+
+    def depths(self) -> Depths:
+        with self._lock:
+            counts = Counter((item.new.name, item.state) for item in self._items.of(*State))
+            oldest: dict[str, int] = {}
+            for item in self._items.of(State.QUEUED):
+                oldest[item.new.name] = min(item.due, oldest.get(item.new.name, item.due))
+            return Depths(dict(counts), oldest, self._paused, self._worker_seen)
+
+    def sessions(self) -> list[SessionRecord]:
+        with self._lock:
+            now = self.now()
+            running = self._items.of(State.RUNNING)
+            return [
+                SessionRecord(
+                    one.info, one.seen, one.until, tuple(i.new.id for i in running if i.session == one.info.id)
+                )
+                for one in sorted(self._sessions.values(), key=lambda one: one.info.started)
+                if one.until > now
+            ]
+
+    def cancel(self, instance_id: str, *, reason: str) -> None:
+        with self._lock:
+            item = self._items.find(instance_id)
+            if item.state not in WAITING:
+                raise StateConflict(f"instance {instance_id} is {item.state}; only a waiting one can be cancelled")
+            self._items.finish(item, State.CANCELLED, self.now(), reason)
+
+    def retry(self, instance_id: str) -> None:
+        with self._lock:
+            item, now = self._items.find(instance_id), self.now()
+            if item.state is not State.DEAD:
+                raise StateConflict(f"instance {instance_id} is {item.state}; only a dead one can be retried")
+            if item.body is None or item.overdue(now):
+                raise StateConflict(f"instance {instance_id} is past its deadline; it can't be retried any more")
+            item.attempts = item.crashes = 0
+            item.reason = item.error = item.held_since = item.ended = None
+            self._groups.setdefault(item.new.group, _Group(limit=item.new.limit))
+            self._items.back(item, State.QUEUED, now)
+
+    def remove(self, instance_id: str) -> None:
+        with self._lock:
+            item = self._items.find(instance_id)
+            if item.state not in ENDED:
+                raise StateConflict(f"instance {instance_id} is {item.state}; only an ended one can be removed")
+            self._items.drop(item)
+
+    def pause(self, group: str | None = None) -> None:
+        self._set_paused(group, True)
+
+    def resume(self, group: str | None = None) -> None:
+        self._set_paused(group, False)
+
+    def _set_paused(self, group: str | None, paused: bool) -> None:
+        with self._lock:
+            if group is None:
+                self._paused = paused
+            elif paused or group in self._groups:
+                self._groups.setdefault(group, _Group()).paused = paused
+            self._lock.notify_all()
+
+    # -- groups and limits ---------------------------------------------------------------------------------------
+
+    def group(self, name: str) -> GroupRecord | None:
+        with self._lock:
+            return self._group_record(name) if name in self._groups else None
+
+    def groups(self) -> list[GroupRecord]:
+        with self._lock:
+            return [self._group_record(name) for name in sorted(self._groups)]
+
+    def _group_record(self, name: str) -> GroupRecord:
+        one = self._groups[name]
+        waiting = sum(item.new.group == name for item in self._items.of(*WAITING))
+        running = self._items.running()[name]
+        return GroupRecord(name, running, waiting, one.limit, one.blocked_until, one.paused, one.policy, one.version)
+
+    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+        with self._lock:
+            group = self._groups.get(name, _Group())
+            if group.version != version:
+                return False
+            group.limit, group.blocked_until, group.policy = limit, blocked_until, policy
+            group.version += 1
+            self._groups[name] = group
+            self._lock.notify_all()
+            return True
+
+    def count(self, key: str, *, limit: int, per: int) -> int | None:
+        with self._lock:
+            now = self.now()
+            times = [time for time in self._counted.get(key, (per, []))[1] if time > now - per]
+            if len(times) >= limit:
+                return times[-limit] + per
+            self._counted[key] = per, [*times, now]
+            return None
+
+
+def _parse_cursor(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit()):
+        raise ValueError(f"expected a cursor of an earlier page, found {cursor!r}; start again without one")
+    return int(cursor)

@@ -1,0 +1,7 @@
+"""Job instances in Redis (6.2 and later) or Valkey."""
+
+from __future__ import annotations
+
+from pijobs.storage.redis.storage import RedisStorage
+
+__all__ = ["RedisStorage"]

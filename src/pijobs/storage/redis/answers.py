@@ -1,0 +1,141 @@
+"""What the scripts answer, as the values of the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pijobs.jobs import State
+from pijobs.storage.contract import (
+    Depths,
+    Ended,
+    GroupRecord,
+    Lease,
+    Record,
+    SessionInfo,
+    SessionRecord,
+)
+
+_LEASE_FIELDS = 11
+_ENDED_FIELDS = 7
+#: In the order of the numbers in an answer about depths.
+_STATES = (
+    State.QUEUED,
+    State.RUNNING,
+    State.SCHEDULED,
+    State.DONE,
+    State.DEAD,
+    State.EXPIRED,
+    State.CANCELLED,
+)
+
+
+def leases(flat: Sequence[bytes], leased: int) -> list[Lease]:
+    return [_lease(flat[n : n + _LEASE_FIELDS], leased) for n in range(0, len(flat), _LEASE_FIELDS)]
+
+
+def _lease(values: Sequence[bytes], leased: int) -> Lease:
+    id, token, name, envelope, body, group, priority, attempts, crashes, held, due = values
+    return Lease(
+        id=id.decode(),
+        token=token.decode(),
+        name=name.decode(),
+        envelope=envelope,
+        body=body,
+        group=group.decode(),
+        priority=int(priority),
+        attempts=int(attempts),
+        crashes=int(crashes),
+        held_since=number(held),
+        due=int(due),
+        leased=leased,
+    )
+
+
+def ended(flat: Sequence[Any]) -> list[Ended]:
+    found = []
+    for n in range(0, len(flat), _ENDED_FIELDS):
+        id, name, group, state, attempts, crashes, reason = flat[n : n + _ENDED_FIELDS]
+        found.append(
+            Ended(
+                id=id.decode(),
+                name=name.decode(),
+                group=group.decode(),
+                state=State(state.decode()),
+                attempts=int(attempts),
+                crashes=int(crashes),
+                reason=reason.decode(),
+            )
+        )
+    return found
+
+
+def record(values: Sequence[Any]) -> Record:
+    (state, name, group, priority, created, deadline, due, attempts, crashes, started, finished) = values[:11]
+    reason, error, session, history, envelope, _subject, has_body, id = values[11:]
+    return Record(
+        id=id.decode(),
+        name=name.decode(),
+        state=State(state.decode()),
+        group=group.decode(),
+        priority=int(priority),
+        created=int(created),
+        deadline=number(deadline),
+        due=int(due),
+        attempts=int(attempts or 0),
+        crashes=int(crashes or 0),
+        started=number(started),
+        ended=number(finished),
+        reason=text(reason),
+        error=text(error),
+        session=text(session),
+        history=tuple(json.loads(history)) if history else (),
+        envelope=envelope,
+        has_body=bool(has_body),
+    )
+
+
+def depths(paused: int, seen: bytes, rows: Sequence[Sequence[Any]]) -> Depths:
+    counts = {
+        (row[0].decode(), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
+    }
+    oldest = {row[0].decode(): int(row[1]) for row in rows if row[1]}
+    return Depths(counts=counts, oldest_due=oldest, paused=bool(paused), worker_seen=number(seen))
+
+
+def group(values: Sequence[Any]) -> GroupRecord:
+    name, running, waiting, limit, blocked, paused, policy, version = values
+    return GroupRecord(
+        name=name.decode(),
+        running=running,
+        waiting=waiting,
+        limit=number(limit),
+        blocked_until=number(blocked),
+        paused=bool(paused),
+        policy=policy.decode(),
+        version=int(version),
+    )
+
+
+def told(info: SessionInfo) -> str:
+    """What a worker process tells about itself, as it is stored."""
+    return json.dumps(asdict(info), separators=(",", ":"))
+
+
+def session(values: Sequence[Any]) -> SessionRecord:
+    stored, seen, until, running = values
+    facts = json.loads(stored)
+    info = SessionInfo(**{**facts, "keys": tuple(facts["keys"]), "jobs": tuple(facts["jobs"])})
+    return SessionRecord(
+        info=info, seen=int(seen), until=int(until), running=tuple(sorted(one.decode() for one in running))
+    )
+
+
+def number(value: bytes) -> int | None:
+    return int(value) if value else None
+
+
+def text(value: bytes) -> str | None:
+    return value.decode() if value else None

@@ -1,0 +1,44 @@
+"""What the scripts are given."""
+
+from __future__ import annotations
+
+from pijobs.storage.contract import End, NewInstance
+
+Argument = str | bytes | int
+
+
+def optional(value: str | int | None) -> str | int:
+    """None as the scripts know it."""
+    return "" if value is None else value
+
+
+def of_instance(new: NewInstance) -> tuple[Argument, ...]:
+    return (
+        new.id,
+        new.name,
+        new.envelope,
+        new.body,
+        new.group,
+        new.priority,
+        new.created,
+        optional(new.deadline),
+        optional(new.due),
+        optional(new.key),
+        optional(new.subject),
+        optional(new.limit),
+        optional(new.keep),
+    )
+
+
+def of_end(end: End) -> tuple[Argument, ...]:
+    return (
+        end.id,
+        end.token,
+        end.state.value,
+        1 if end.counted else 0,
+        optional(end.due),
+        end.reason or "",
+        end.error or "",
+        end.entry or "",
+        b"" if end.body is None else end.body,
+    )

@@ -1,0 +1,27 @@
+-- What people do to one instance. Answers with the state that was found, and whether that was the right one.
+local action, id = ARGV[1], ARGV[2]
+needs_no_memory()
+local i = load(id)
+if not i then return {now, ''} end
+local found = i.state
+local waits = found == 'queued' or found == 'scheduled'
+if action == 'cancel' then
+  if not waits then return {now, found, 'state'} end
+  end_waiting(i, 'cancelled', ARGV[3])
+elseif action == 'remove' then
+  if not ENDED[found] then return {now, found, 'state'} end
+  delete(i)
+else
+  if found ~= 'dead' then return {now, found, 'state'} end
+  if i.deadline ~= '' and tonumber(i.deadline) <= now then return {now, found, 'deadline'} end
+  if call('HEXISTS', P .. 'i:' .. id, 'body') == 0 then return {now, found, 'body'} end
+  leave(i)
+  call('ZREM', P .. 'keep', id)
+  i.attempts, i.crashes = 0, 0
+  requeue(i, now, '')
+  call('HSET', P .. 'i:' .. id, 'attempts', 0, 'crashes', 0)
+  call('HDEL', P .. 'i:' .. id, 'error', 'ended', 'started', 'held')
+end
+settle()
+wake_for_the_rest()
+return {now, found, 'ok'}

@@ -1,0 +1,32 @@
+-- Pause and resume the queue or a group; write what the policy of a group decided.
+local action, group = ARGV[1], ARGV[2]
+local key = P .. 'g:' .. group
+local function touch()
+  call('ZADD', P .. 'groups', 0, group)
+  touched[group] = true
+end
+
+local done = 1
+needs_no_memory()
+if action == 'pause all' then
+  call('HSET', P .. 'meta', 'paused', 1)
+elseif action == 'resume all' then
+  call('HDEL', P .. 'meta', 'paused')
+elseif action == 'pause' then
+  call('HSET', key, 'paused', 1)
+  touch()
+elseif action == 'resume' then
+  call('HDEL', key, 'paused')
+  if call('EXISTS', key) == 1 then touch() end
+elseif (call('HGET', key, 'version') or '0') == ARGV[3] then
+  call('HINCRBY', key, 'version', 1)
+  call('HSET', key, 'limit', ARGV[4], 'blocked', ARGV[5], 'policy', ARGV[6])
+  call('ZREM', P .. 'later', 'g:' .. group)
+  if ARGV[5] ~= '' and tonumber(ARGV[5]) > now then call('ZADD', P .. 'later', ARGV[5], 'g:' .. group) end
+  touch()
+else
+  done = 0
+end
+settle()
+wake_for_the_rest()
+return {now, done}

@@ -1,0 +1,89 @@
+-- What people look at. Nothing here writes, but for entries of instances that an eviction took away.
+local what = ARGV[1]
+local RECORD = {'state', 'name', 'group', 'priority', 'created', 'deadline', 'due', 'attempts', 'crashes', 'started',
+  'ended', 'reason', 'error', 'session', 'history', 'envelope', 'subject'}
+local STATES = {'queued', 'running', 'scheduled', 'done', 'dead', 'expired', 'cancelled'}
+
+local function record(id)
+  local values = call('HMGET', P .. 'i:' .. id, unpack(RECORD))
+  if not values[1] then return nil end
+  for n = 1, #RECORD do values[n] = values[n] or '' end
+  values[#values + 1] = call('HEXISTS', P .. 'i:' .. id, 'body')
+  values[#values + 1] = id
+  return values
+end
+
+local function group(name)
+  local g = call('HMGET', P .. 'g:' .. name, 'limit', 'blocked', 'paused', 'policy', 'version')
+  local waiting = call('ZCARD', P .. 'y:queued:' .. name) + call('ZCARD', P .. 'y:scheduled:' .. name)
+  return {name, call('ZCARD', P .. 'y:running:' .. name), waiting, g[1] or '', g[2] or '', g[3] and 1 or 0, g[4] or '',
+    g[5] or '0'}
+end
+
+-- Up to n pairs (place, id) of a list below a place, newest first.
+local function newest(list, place, id, n, found)
+  if place ~= '+inf' then
+    for _, same in ipairs(call('ZREVRANGEBYSCORE', list, place, place)) do
+      if same < id then found[#found + 1] = {place = tonumber(place), id = same, list = list} end
+    end
+    place = '(' .. place
+  end
+  local flat = call('ZREVRANGEBYSCORE', list, place, '-inf', 'WITHSCORES', 'LIMIT', 0, n)
+  for k = 1, #flat, 2 do found[#found + 1] = {place = tonumber(flat[k + 1]), id = flat[k], list = list} end
+end
+
+local function page(state, name, of_group, subject, place, id, limit)
+  local lists, found, records = {}, {}, {}
+  if subject ~= '' then
+    lists[1] = 's:' .. state .. ':' .. subject
+  elseif of_group ~= '' then
+    lists[1] = 'y:' .. state .. ':' .. of_group
+  elseif name ~= '' then
+    lists[1] = 'x:' .. state .. ':' .. name
+  else
+    for _, one in ipairs(call('SMEMBERS', P .. 'names')) do lists[#lists + 1] = 'x:' .. state .. ':' .. one end
+  end
+  for _, list in ipairs(lists) do newest(P .. list, place, id, limit + 1, found) end
+  table.sort(found, function(a, b) return a.place > b.place or (a.place == b.place and a.id > b.id) end)
+  for n = 1, math.min(limit, #found) do
+    local values = record(found[n].id)
+    if not values then
+      call('ZREM', found[n].list, found[n].id)
+    elseif (name == '' or values[2] == name) and (of_group == '' or values[3] == of_group)
+      and (subject == '' or values[17] == subject) then
+      records[#records + 1] = values
+    end
+  end
+  local last = #found > limit and found[limit]
+  return records, last and string.format('%.0f.%s', last.place, last.id) or ''
+end
+
+if what == 'get' then
+  return {now, record(ARGV[2]) or {}}
+elseif what == 'page' then
+  local records, cursor = page(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]))
+  return {now, records, cursor}
+elseif what == 'depths' then
+  local meta, counts = call('HMGET', P .. 'meta', 'paused', 'seen'), {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
+    local row = {name, call('ZRANGE', P .. 'due:' .. name, 0, 0, 'WITHSCORES')[2] or ''}
+    for _, state in ipairs(STATES) do row[#row + 1] = call('ZCARD', P .. 'x:' .. state .. ':' .. name) end
+    counts[#counts + 1] = row
+  end
+  return {now, meta[1] and 1 or 0, meta[2] or '', counts}
+elseif what == 'group' then
+  return {now, call('ZSCORE', P .. 'groups', ARGV[2]) and group(ARGV[2]) or {}}
+elseif what == 'groups' then
+  local all = {}
+  for _, name in ipairs(call('ZRANGE', P .. 'groups', 0, -1)) do all[#all + 1] = group(name) end
+  return {now, all}
+elseif what == 'sessions' then
+  local all = {}
+  local live = call('ZRANGEBYSCORE', P .. 'live', now, '+inf', 'WITHSCORES')
+  for n = 1, #live, 2 do
+    local values = call('HMGET', P .. 'session:' .. live[n], 'told', 'seen')
+    if values[1] then all[#all + 1] = {values[1], values[2], live[n + 1], call('SMEMBERS', P .. 'runs:' .. live[n])} end
+  end
+  return {now, all}
+end
+return {now}

@@ -1,0 +1,27 @@
+-- Open or close a session.
+local action, session = ARGV[1], ARGV[2]
+local ended = {}
+needs_no_memory()
+if action == 'open' then
+  call('ZADD', P .. 'live', now + tonumber(ARGV[3]), session)
+  call('HSET', P .. 'session:' .. session, 'told', ARGV[4], 'seen', now)
+  call('HSET', P .. 'meta', 'seen', now)
+  return {now, ended}
+end
+call('ZREM', P .. 'live', session)
+for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
+  local i = load(id)
+  if i and i.state == 'running' and i.session == session then
+    if action == 'crashed' then
+      crash(i, ended)
+    else
+      stop_running(i)
+      requeue(i, tonumber(i.due), 'given back')
+      tell(ended, i, 'given back')
+    end
+  end
+end
+call('DEL', P .. 'session:' .. session, P .. 'runs:' .. session)
+settle()
+wake_for_the_rest()
+return {now, ended}

@@ -1,0 +1,127 @@
+-- End leases, promote what has become due, lease.
+local session, stamp, want, floor = ARGV[1], ARGV[2], tonumber(ARGV[3]), number(ARGV[4])
+local lost, ended, leases = {}, {}, {}
+
+local function carry_out(n)
+  local id, token, state, counted, due, reason, error, entry, body = unpack(ARGV, n, n + 8)
+  local i = load(id)
+  if not i or i.state ~= 'running' or i.token ~= token then
+    lost[#lost + 1] = id
+    return
+  end
+  stop_running(i)
+  local fields = {'error', error}
+  if counted == '1' then
+    fields[#fields + 1], fields[#fields + 2] = 'attempts', i.attempts + 1
+  end
+  if entry ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'history', with_entry(i, entry)
+  end
+  if body ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'body', body
+  end
+  due = number(due)
+  if state == 'queued' and due and due > now then
+    -- Held back; remember since when.
+    call('HSETNX', P .. 'i:' .. id, 'held', now)
+  end
+  call('HSET', P .. 'i:' .. id, unpack(fields))
+  if ENDED[state] then
+    finish(i, state, reason)
+  elseif state == 'queued' then
+    requeue(i, due or tonumber(i.due), reason)
+  else
+    start_waiting(i, 'scheduled', due or now)
+    call('HSET', P .. 'i:' .. id, 'state', 'scheduled', 'reason', reason, 'due', due or now)
+    call('HDEL', P .. 'i:' .. id, 'token', 'session')
+    if call('ZRANGE', P .. 'later', 0, 0)[1] == 'i:' .. id then
+      wake(i.priority, call('HGET', P .. 'meta', 'floors') or '')
+    end
+  end
+end
+
+local function promote()
+  for _, entry in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', now, 'LIMIT', 0, PROMOTE)) do
+    call('ZREM', P .. 'later', entry)
+    local name = string.sub(entry, 3)
+    local i = string.sub(entry, 1, 2) == 'i:' and load(name)
+    if i and i.state == 'scheduled' then
+      leave(i)
+      enter(i, 'queued', i.seq)
+      call('HSET', P .. 'i:' .. i.id, 'state', 'queued')
+      call('ZADD', P .. 'due:' .. i.name, i.due, i.id)
+    end
+    if i then line_up(i, now) else touched[name] = true end
+  end
+end
+
+local LEASE = {'state', 'name', 'envelope', 'body', 'group', 'priority', 'attempts', 'crashes', 'held', 'due',
+  'deadline', 'subject', 'key', 'seq'}
+
+local function lease(id)
+  local v = call('HMGET', P .. 'i:' .. id, unpack(LEASE))
+  if v[1] ~= 'queued' then return false end
+  local i = {id = id, state = v[1], name = v[2], group = v[5], deadline = v[11], subject = v[12], key = v[13] or '', seq = tonumber(v[14])}
+  if i.deadline ~= '' and tonumber(i.deadline) <= now then
+    i = load(id)
+    end_waiting(i, 'expired', 'deadline passed')
+    tell(ended, i, 'deadline passed')
+    return false
+  end
+  stop_waiting(i)
+  enter(i, 'running', i.seq)
+  local token = stamp .. '-' .. (#leases / 11)
+  call('HSET', P .. 'i:' .. id, 'state', 'running', 'token', token, 'session', session, 'started', now)
+  for _, value in ipairs({id, token, v[2], v[3], v[4] or '', v[5], v[6], v[7] or 0, v[8] or 0, v[9] or '', v[10]}) do
+    leases[#leases + 1] = value
+  end
+  return true
+end
+
+-- The next ids of the best group that may run, no further than the head of the second best.
+local function best()
+  local heads = call('ZRANGE', P .. 'ready', 0, 1, 'WITHSCORES')
+  if not heads[1] then return nil end
+  local last = heads[4] or '+inf'
+  if floor then
+    local lowest = (1 - floor) * PRIORITY - 1
+    if tonumber(heads[2]) > lowest then return nil end
+    if not heads[4] or tonumber(heads[4]) > lowest then last = lowest end
+  end
+  local most = math.min(want, room_of(heads[1]) or want, HOUSEKEEPING)
+  return heads[1], call('ZRANGEBYSCORE', P .. 'q:' .. heads[1], '-inf', last, 'LIMIT', 0, most)
+end
+
+needs_no_memory()
+for n = 5, #ARGV, 9 do carry_out(n) end
+if want > 0 then promote() end
+settle()
+
+local meta = call('HMGET', P .. 'meta', 'paused', 'floors')
+local is_live = false
+if want > 0 then
+  local til = call('ZSCORE', P .. 'live', session)
+  is_live = til and tonumber(til) >= now
+  if floor and not string.find(' ' .. (meta[2] or '') .. ' ', ' ' .. ARGV[4] .. ' ', 1, true) then
+    call('HSET', P .. 'meta', 'floors', (meta[2] or '') .. ' ' .. ARGV[4])
+  end
+end
+local taken, looked = {}, 0
+while is_live and not meta[1] and want > 0 and looked < HOUSEKEEPING do
+  local group, ids = best()
+  if not group then break end
+  if ids[1] then call('ZREM', P .. 'q:' .. group, unpack(ids)) end
+  for _, id in ipairs(ids) do
+    looked = looked + 1
+    if lease(id) then
+      taken[#taken + 1] = id
+      want = want - 1
+    end
+  end
+  touched[group] = true
+  settle()
+end
+if taken[1] then call('SADD', P .. 'runs:' .. session, unpack(taken)) end
+if want == 0 or is_live then wake_for_the_rest() end
+local next_due = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
+return {now, next_due or '', leases, lost, ended}

@@ -1,0 +1,79 @@
+"""The Lua scripts: one prelude with all arrows in front of each."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, MAX_CRASHES, MAX_HISTORY, Retention
+
+#: Instances whose time has come that one step promotes.
+PROMOTE_BATCH = 20
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script as Redis caches it."""
+
+    source: str
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Scripts:
+    """All scripts; what never changes while a storage is used is written into their text."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._constants = {
+            "KEEP_FINISHED": retention.finished,
+            "KEEP_DEAD": retention.dead,
+            "FINISHED_MAX": retention.finished_max,
+            "MAX_CRASHES": MAX_CRASHES,
+            "MAX_HISTORY": MAX_HISTORY,
+            "HOUSEKEEPING": HOUSEKEEPING_BATCH,
+            "PROMOTE": PROMOTE_BATCH,
+        }
+
+    @cached_property
+    def enqueue(self) -> Script:
+        return self._script("enqueue")
+
+    @cached_property
+    def step(self) -> Script:
+        return self._script("step")
+
+    @cached_property
+    def beat(self) -> Script:
+        return self._script("beat")
+
+    @cached_property
+    def session(self) -> Script:
+        return self._script("session")
+
+    @cached_property
+    def admin(self) -> Script:
+        return self._script("admin")
+
+    @cached_property
+    def group(self) -> Script:
+        return self._script("group")
+
+    @cached_property
+    def count(self) -> Script:
+        return self._script("count")
+
+    @cached_property
+    def read(self) -> Script:
+        return self._script("read")
+
+    def _script(self, name: str) -> Script:
+        constants = "".join(f"local {name} = {int(value)}\n" for name, value in self._constants.items())
+        return Script(constants + _text("prelude") + _text(name))
+
+
+def _text(name: str) -> str:
+    return (files(__package__) / "lua" / f"{name}.lua").read_text(encoding="utf-8")

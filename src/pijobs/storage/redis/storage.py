@@ -1,0 +1,294 @@
+"""The storage in Redis: what the contract asks, each as one script."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
+from pijobs.jobs import State
+from pijobs.storage.contract import (
+    Beat,
+    Depths,
+    End,
+    Ended,
+    GroupRecord,
+    NewInstance,
+    OnConflict,
+    Page,
+    Record,
+    Retention,
+    SessionInfo,
+    SessionRecord,
+    Step,
+    Storage,
+    Stored,
+)
+from pijobs.storage.ready import ReadyPool
+from pijobs.storage.redis import answers, arguments
+from pijobs.storage.redis.arguments import Argument
+from pijobs.storage.redis.connection import Place, Wire, key_prefix
+from pijobs.storage.redis.scripts import Script, Scripts
+
+#: Seconds that workers and pages wait for an answer.
+TIMEOUT = 5.0
+#: Seconds that :meth:`RedisStorage.ping` and the first :meth:`RedisStorage.now` wait.
+PING_TIMEOUT, FIRST_NOW_TIMEOUT = 1.0, 0.2
+#: Seconds of one blocking pop, and so how long :meth:`RedisStorage.wake` may take.
+NAP = 0.9
+#: A :meth:`RedisStorage.wake` so many seconds ago still counts for a wait that has just begun.
+JUST_NOW = 0.1
+#: Answers that took longer say too little about the time at which they were given.
+GOOD_SAMPLE = 0.1
+
+_CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
+
+
+class RedisStorage(Storage):
+    """Job instances in Redis (6.2 and later) or Valkey.
+
+    :param url: see :class:`~pijobs.storage.redis.connection.Place`.
+    :param name: queues of different names do not meet.
+    :param password: instead of one in the URL.
+    """
+
+    def __init__(self, url: str, name: str, *, retention: Retention | None = None, password: str | None = None) -> None:
+        self._url = url
+        self._prefix = key_prefix(name)
+        place = Place(url, self._prefix, password=password)
+        self.display_url = place.display_url
+        self._scripts = Scripts(retention or Retention())
+        # Requests have connections of their own, so that no worker's blocking pop stands in their way.
+        self._requests: ReadyPool[Wire] = ReadyPool(place.connect, Wire.close, usable=Wire.is_usable, retry_max=2.0)
+        self._workers: ReadyPool[Wire] = ReadyPool(
+            place.connect, Wire.close, usable=Wire.is_usable, size=1024, retry_after=0.1, retry_max=1.0
+        )
+        self._offset: float | None = None
+        self._woken = float("-inf")
+
+    # -- clock and connection ------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        if self._offset is None:
+            try:
+                self._ask_time(FIRST_NOW_TIMEOUT)
+            except StorageUnavailable:
+                return round(time.time() * 1000)
+        return round(time.monotonic() * 1000 + (self._offset or 0))
+
+    def ping(self) -> None:
+        self._ask_time(PING_TIMEOUT)
+
+    def close(self) -> None:
+        self._requests.close()
+        self._workers.close()
+
+    def _ask_time(self, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        with self._requests.take(timeout) as wire:
+            sent = time.monotonic()
+            seconds, micros = wire.ask(end - sent, "TIME")
+        self._learn_time(int(seconds) * 1000 + int(micros) / 1000, sent)
+
+    def _learn_time(self, server: float, sent: float) -> None:
+        received = time.monotonic()
+        if self._offset is None or received - sent < GOOD_SAMPLE:
+            self._offset = server - (sent + received) * 500
+
+    def _run(self, script: Script, *words: Argument) -> list[Any]:
+        return self._run_on(self._workers, TIMEOUT, script, words)
+
+    def _run_on(self, pool: ReadyPool[Wire], timeout: float, script: Script, words: Sequence[Argument]) -> list[Any]:
+        end = time.monotonic() + timeout
+        with pool.take(timeout) as wire:
+            sent = time.monotonic()
+            answer = wire.run(end - sent, script, self._prefix, words)
+        self._learn_time(answer[0], sent)
+        return answer
+
+    # -- for servers ---------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        new: NewInstance,
+        *,
+        timeout: float,
+        on_conflict: OnConflict = "replace",
+        worker_within: int | None = None,
+    ) -> Stored:
+        words = (*arguments.of_instance(new), on_conflict, arguments.optional(worker_within), "")
+        answer = self._run_on(self._requests, timeout, self._scripts.enqueue, words)
+        kind = answer[1]
+        if kind == b"no worker":
+            raise NoLiveWorker
+        if kind == b"conflict":
+            raise KeyConflict(answer[2].decode())
+        state, instance_id = State(answer[2].decode()), answer[3].decode()
+        return Stored(instance_id, state, kind == b"new", answers.text(answer[4]) if kind == b"new" else None)
+
+    def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
+        answer = self._run(self._scripts.enqueue, *arguments.of_instance(new), "replace", "", due)
+        return bool(answer[1] != b"taken")
+
+    def last_periodic(self, name: str) -> int | None:
+        return answers.number(self._ask("HGET", "cron", name))
+
+    def _ask(self, command: str, key: str, *rest: Argument) -> Any:
+        with self._workers.take(TIMEOUT) as wire:
+            return wire.ask(TIMEOUT, command, self._prefix + key, *rest)
+
+    # -- for workers ---------------------------------------------------------------------------------------------
+
+    def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        self._run(self._scripts.session, "open", info.id, lease, answers.told(info))
+
+    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+        pairs = [one for pair in abandoned for one in pair]
+        answer = self._run(self._scripts.beat, session, lease, *pairs)
+        return Beat(alive=bool(answer[1]), ended=answers.ended(answer[2]))
+
+    def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
+        words: list[Argument] = [session, secrets.token_hex(8), want, arguments.optional(floor)]
+        for end in ends:
+            words += arguments.of_end(end)
+        now, next_due, leases, lost, ended = self._run(self._scripts.step, *words)
+        return Step(
+            leases=answers.leases(leases, now),
+            lost=[one.decode() for one in lost],
+            next_due=answers.number(next_due),
+            ended=answers.ended(ended),
+        )
+
+    def wait(self, timeout: float, *, floor: int | None = None) -> None:
+        start = time.monotonic()
+        tokens = self._prefix + ("wake" if floor is None else f"wake:{floor}")
+        while self._woken < start - JUST_NOW and (left := start + timeout - time.monotonic()) > 0:
+            # Never 0, which means for ever.
+            nap = min(max(left, 0.01), NAP)
+            with self._workers.take(TIMEOUT) as wire:
+                if wire.ask(nap + TIMEOUT, "BLPOP", tokens, f"{nap:.3f}") is not None:
+                    return
+
+    def wake(self) -> None:
+        self._woken = time.monotonic()
+
+    def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
+        answer = self._run(self._scripts.session, "crashed" if crashed else "close", session)
+        return answers.ended(answer[1])
+
+    # -- for people ----------------------------------------------------------------------------------------------
+
+    def get(self, instance_id: str) -> Record:
+        values = self._run(self._scripts.read, "get", instance_id)[1]
+        if not values:
+            raise InstanceNotFound(instance_id)
+        return answers.record(values)
+
+    def body(self, instance_id: str) -> bytes | None:
+        state, body = self._ask("HMGET", f"i:{instance_id}", "state", "body")
+        if state is None:
+            raise InstanceNotFound(instance_id)
+        return None if body is None else bytes(body)
+
+    def page(
+        self,
+        state: State,
+        *,
+        name: str | None = None,
+        group: str | None = None,
+        subject: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        place, last = "+inf", ""
+        if cursor is not None:
+            if not (match := _CURSOR.fullmatch(cursor)):
+                raise ValueError(f"expected a cursor that an earlier page gave, found {cursor!r}")
+            place, last = match.groups()
+        filters = (name or "", group or "", subject or "")
+        answer = self._run(self._scripts.read, "page", state.value, *filters, place, last, limit)
+        return Page([answers.record(values) for values in answer[1]], answers.text(answer[2]))
+
+    def depths(self) -> Depths:
+        return answers.depths(*self._run(self._scripts.read, "depths")[1:])
+
+    def sessions(self) -> list[SessionRecord]:
+        found = [answers.session(values) for values in self._run(self._scripts.read, "sessions")[1]]
+        return sorted(found, key=lambda record: (record.info.started, record.info.id))
+
+    def cancel(self, instance_id: str, *, reason: str) -> None:
+        self._administer("cancel", instance_id, reason)
+
+    def retry(self, instance_id: str) -> None:
+        self._administer("retry", instance_id)
+
+    def remove(self, instance_id: str) -> None:
+        self._administer("remove", instance_id)
+
+    def _administer(self, action: Literal["cancel", "retry", "remove"], instance_id: str, *rest: str) -> None:
+        answer = self._run(self._scripts.admin, action, instance_id, *rest)
+        state = answer[1].decode()
+        if not state:
+            raise InstanceNotFound(instance_id)
+        fault = answer[2]
+        if fault == b"state":
+            wanted = {"cancel": "queued or scheduled", "retry": "dead", "remove": "ended"}[action]
+            raise StateConflict(f"can't {action} instance {instance_id}: expected it to be {wanted}, it is {state}")
+        if fault == b"deadline":
+            raise StateConflict(f"can't retry instance {instance_id}: its deadline has passed")
+        if fault == b"body":
+            raise StateConflict(f"can't retry instance {instance_id}: its body has gone")
+
+    # -- groups and limits ---------------------------------------------------------------------------------------
+
+    def pause(self, group: str | None = None) -> None:
+        self._run(self._scripts.group, "pause all" if group is None else "pause", group or "")
+
+    def resume(self, group: str | None = None) -> None:
+        self._run(self._scripts.group, "resume all" if group is None else "resume", group or "")
+
+    def group(self, name: str) -> GroupRecord | None:
+        values = self._run(self._scripts.read, "group", name)[1]
+        return answers.group(values) if values else None
+
+    def groups(self) -> list[GroupRecord]:
+        return [answers.group(values) for values in self._run(self._scripts.read, "groups")[1]]
+
+    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+        answer = self._run(
+            self._scripts.group,
+            "set",
+            name,
+            version,
+            arguments.optional(limit),
+            arguments.optional(blocked_until),
+            policy,
+        )
+        return bool(answer[1])
+
+    def count(self, key: str, *, limit: int, per: int) -> int | None:
+        return answers.number(self._run(self._scripts.count, key, limit, per)[1])
+
+    # -- for `config check` --------------------------------------------------------------------------------------
+
+    def diagnose(self) -> dict[str, str]:
+        """What an operator should know about this Redis; without what its user may not ask."""
+        facts: dict[str, str] = {}
+        with self._workers.take(TIMEOUT) as wire:
+            for section in ("server", "replication", "memory", "persistence"):
+                answer = wire.ask_if_allowed(TIMEOUT, "INFO", section) or b""
+                pairs = (line.partition(":") for line in answer.decode().splitlines())
+                facts.update({name: value for name, _, value in pairs})
+            policy = wire.ask_if_allowed(TIMEOUT, "CONFIG", "GET", "maxmemory-policy")
+        found = {name: facts[name] for name in _FACTS if name in facts}
+        if policy:
+            found["maxmemory-policy"] = policy[1].decode()
+        elif "maxmemory_policy" in facts:
+            found["maxmemory-policy"] = facts["maxmemory_policy"]
+        return found
+
+
+_FACTS = ("redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "aof_enabled", "rdb_last_bgsave_status")

@@ -1,0 +1,163 @@
+"""What each arrow of the state diagram does to the row of an instance. No SQL in here.
+
+A row is read, changed by one of these functions, and written back in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+
+from pijobs.jobs import State
+from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, Record, Retention
+from pijobs.storage.sql.schema import CODE_OF, ENDED, WAITING, Code
+
+
+@dataclass(slots=True)
+class Row:
+    """One instance, in the order of :data:`COLUMNS`. ``body`` is read by a lease only."""
+
+    seq: int
+    id: str
+    name: str
+    state: int
+    grp: str
+    priority: int
+    created: int
+    enqueued: int
+    place: int
+    deadline: int | None
+    due: int
+    alarm: int | None
+    attend: int | None
+    attempts: int
+    crashes: int
+    started: int | None
+    ended: int | None
+    session: str | None
+    token: str | None
+    ukey: str | None
+    lim: int | None
+    keep: int | None
+    held_since: int | None
+    reason: str | None
+    error: str | None
+    history: str | None
+    envelope: bytes
+    has_body: bool
+    body: bytes | None = None
+    #: Whether :attr:`body` is to be written.
+    new_body: bool = False
+
+    def overdue(self, now: int) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
+    def note(self, entry: str) -> None:
+        lines = [*json.loads(self.history or "[]"), entry]
+        self.history = json.dumps(lines[-MAX_HISTORY:])
+
+    def set_body(self, body: bytes | None) -> None:
+        self.body, self.has_body, self.new_body = body, body is not None, True
+
+    def ended_as(self, reason: str) -> Ended:
+        return Ended(self.id, self.name, self.grp, Code(self.state).state, self.attempts, self.crashes, reason)
+
+    def record(self) -> Record:
+        return Record(
+            self.id, self.name, Code(self.state).state, self.grp, self.priority, self.created, self.deadline, self.due,
+            self.attempts, self.crashes, self.started, self.ended, self.reason, self.error, self.session,
+            tuple(json.loads(self.history or "[]")), self.envelope, bool(self.has_body),
+        )  # fmt: skip
+
+    def lease(self, token: str, leased: int) -> Lease:
+        return Lease(
+            self.id, token, self.name, self.envelope, self.body or b"", self.grp, self.priority, self.attempts,
+            self.crashes, self.held_since, self.due, leased,
+        )  # fmt: skip
+
+
+#: The columns of the table that are read into a row; ``has_body`` and ``body`` are computed or left out.
+COLUMNS = tuple(field.name for field in fields(Row) if field.name not in ("has_body", "body", "new_body"))
+#: What an arrow may change, besides the body.
+MOVED = (
+    "state", "place", "due", "alarm", "attend", "attempts", "crashes", "ended", "session", "token", "ukey",
+    "held_since", "reason", "error", "history",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Arrows:
+    """The arrows at one moment (microseconds), under one retention."""
+
+    now_us: int
+    retention: Retention
+
+    @property
+    def now(self) -> int:
+        return self.now_us // 1000
+
+    def finish(self, row: Row, code: Code, reason: str | None, error: str | None = None, *, nth: int = 0) -> Ended:
+        """Into one of the ended states; ``nth`` keeps the order of those that end together."""
+        row.state, row.ended, row.place = code, self.now, self.now_us + nth
+        row.token = row.ukey = row.alarm = None
+        row.reason, row.error = reason, error
+        if code is not Code.DEAD:
+            row.set_body(None)
+        row.attend = self.attend(row)
+        return row.ended_as(reason or "")
+
+    def attend(self, row: Row) -> int | None:
+        """When housekeeping has something to do for this row."""
+        if row.state in WAITING:
+            return row.deadline
+        if row.ended is None or row.state not in ENDED:
+            return None
+        if row.state != Code.DEAD:
+            return row.ended + (self.retention.finished if row.keep is None else row.keep)
+        gone = row.ended + self.retention.dead
+        return min(gone, row.deadline) if row.has_body and row.deadline is not None else gone
+
+    def back(self, row: Row, code: Code, due: int) -> None:
+        """Into one of the waiting states, with the old rank."""
+        row.state, row.due, row.place, row.ended = code, due, row.enqueued, None
+        row.alarm = None if code is Code.QUEUED else due
+        row.token = row.session = None
+        row.attend = row.deadline
+
+    def promote(self, row: Row) -> None:
+        row.state, row.alarm = Code.QUEUED, None
+
+    def expire(self, row: Row) -> Ended:
+        return self.finish(row, Code.EXPIRED, "the deadline passed while it waited")
+
+    def crash(self, row: Row) -> Ended:
+        row.note(json.dumps({"at": self.now, "event": "crashed", "session": row.session}))
+        row.crashes += 1
+        if row.overdue(self.now):
+            return self.finish(row, Code.EXPIRED, "the deadline passed when its worker had died")
+        if row.crashes >= MAX_CRASHES:
+            return self.finish(row, Code.DEAD, f"took down its workers {row.crashes} times")
+        row.reason = f"recovered from session {row.session}"
+        self.back(row, Code.QUEUED, self.now)
+        return row.ended_as(row.reason)
+
+    def carry_out(self, row: Row, end: End, *, nth: int) -> None:
+        row.attempts += end.counted
+        if end.entry is not None:
+            row.note(end.entry)
+        if end.body is not None:
+            row.set_body(end.body)
+        held = end.state is State.QUEUED and end.due is not None
+        row.held_since = (row.held_since or self.now) if held else None
+        code = CODE_OF[end.state]
+        if code in ENDED:
+            self.finish(row, code, end.reason, end.error, nth=nth)
+            return
+        row.reason, row.error = end.reason, end.error
+        due = self.now if end.due is None else end.due
+        self.back(row, Code.HELD if held and due > self.now else code, due)
+
+    def retry(self, row: Row) -> None:
+        row.attempts = row.crashes = 0
+        row.reason = row.error = row.held_since = None
+        self.back(row, Code.QUEUED, self.now)

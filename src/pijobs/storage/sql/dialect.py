@@ -1,0 +1,235 @@
+"""All that differs between the databases.
+
+What is promised of a commit, and by which setting:
+
+* SQLite: WAL mode. An enqueue, and what an admin does, is committed with ``synchronous=FULL``: it survives a power cut.
+  What workers do is committed with ``synchronous=NORMAL``: it survives the death of any process, while a power cut may
+  take back the last acknowledgements, which only repeats those jobs.
+* PostgreSQL and MariaDB: as the server is configured; both flush each commit by default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, ColumnElement, Table, bindparam, literal_column
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql.dml import Insert
+
+from pijobs.errors import ConfigurationError
+
+#: Seconds after which an attempt to connect to a server is given up.
+CONNECT_TIMEOUT = 5
+
+
+class Trouble(Enum):
+    """What an error of the driver means for the transaction."""
+
+    #: It met another one: the same again may succeed.
+    AGAIN = auto()
+    #: The connection is of no more use.
+    LOST = auto()
+    #: A table is missing: somebody threw the database away.
+    SCHEMA = auto()
+    #: A unique key is taken.
+    DUPLICATE = auto()
+    #: Anything else.
+    OTHER = auto()
+
+
+class Dialect:
+    """PostgreSQL, and what most have in common."""
+
+    name = "PostgreSQL"
+    begin: ClassVar[str] = "BEGIN"
+    #: Whether writers wait for each other anyway, so that rows need no locks.
+    one_writer: ClassVar[bool] = False
+    server: ClassVar[bool] = True
+    #: The database's clock in microseconds; for one without a server the host's clock is handed in.
+    clock: ColumnElement[Any] = literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
+    #: Of a new connection.
+    settings: ClassVar[tuple[str, ...]] = (
+        # What a client left behind that hung up does not stay for long.
+        "SET statement_timeout = '15s'",
+        "SET idle_in_transaction_session_timeout = '30s'",
+        "SET default_transaction_isolation = 'read committed'",
+    )
+    schema_lock: ClassVar[str | None] = "SELECT pg_advisory_xact_lock(7067381)"
+    schema_unlock: ClassVar[str | None] = None
+    version_query = "SELECT current_setting('server_version')"
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    def connect_args(self) -> dict[str, Any]:
+        given = self.url.query
+        options = {"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 30, "tcp_user_timeout": 10_000}
+        return {name: value for name, value in options.items() if name not in given}
+
+    def prepare(self, connection: Any, *, durable: bool) -> None:
+        """Bring a new connection of the driver into autocommit mode, and make its settings."""
+        self._autocommit(connection)
+        cursor = connection.cursor()
+        for setting in self.settings:
+            cursor.execute(setting)
+        cursor.close()
+
+    def _autocommit(self, connection: Any) -> None:
+        connection.autocommit = True
+
+    def socket_of(self, connection: Any) -> socket.socket | None:
+        """A second handle of the connection's socket, by which another thread can end what hangs."""
+        return socket.socket(fileno=os.dup(connection.fileno()))
+
+    def insert_new(self, table: Table) -> Insert:
+        """An INSERT that does nothing, and tells so by its row count, where the row exists."""
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    def judge(self, error: BaseException) -> Trouble:
+        code = getattr(error, "sqlstate", None)
+        if code in ("40001", "40P01"):
+            return Trouble.AGAIN
+        if code == "42P01":
+            return Trouble.SCHEMA
+        if code is None or code[:2] in ("08", "57"):
+            return Trouble.LOST
+        return Trouble.OTHER
+
+    def tell(self, error: BaseException) -> str:
+        """What may be said of an error: its kind and code; a server's text may quote parameters."""
+        code = getattr(error, "sqlstate", None)
+        return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+class Mariadb(Dialect):
+    """MariaDB and MySQL."""
+
+    name = "MariaDB/MySQL"
+    begin = "START TRANSACTION"
+    clock = literal_column("CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)")
+    settings = (
+        # Without gap locks, that would make enqueues wait for each other.
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET SESSION innodb_lock_wait_timeout = 5",
+        # In a zone with summer time, one hour of the year would be there twice.
+        "SET SESSION time_zone = '+00:00'",
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    )
+    schema_lock = "SELECT GET_LOCK('pijobs_schema', 30)"
+    schema_unlock = "SELECT RELEASE_LOCK('pijobs_schema')"
+    version_query = "SELECT version()"
+
+    def connect_args(self) -> dict[str, Any]:
+        given = self.url.query
+        options = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
+        return {name: value for name, value in options.items() if name not in given}
+
+    def _autocommit(self, connection: Any) -> None:
+        connection.autocommit(True)
+
+    def socket_of(self, connection: Any) -> socket.socket | None:
+        return socket.socket(fileno=os.dup(connection._sock.fileno()))
+
+    def insert_new(self, table: Table) -> Insert:
+        # Not INSERT IGNORE, which also cuts off what is too long. The caller takes DUPLICATE for "not inserted".
+        return mysql.insert(table)
+
+    def judge(self, error: BaseException) -> Trouble:
+        code = _number(error)
+        if code in (1205, 1213, 1020):
+            return Trouble.AGAIN
+        if code == 1146:
+            return Trouble.SCHEMA
+        if code == 1062:
+            return Trouble.DUPLICATE
+        if code in (None, 0, 1053, 1927, 2003, 2006, 2013, 2014, 2055) or isinstance(error, OSError):
+            return Trouble.LOST
+        return Trouble.OTHER
+
+    def tell(self, error: BaseException) -> str:
+        code = _number(error)
+        return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+class Sqlite(Dialect):
+    """SQLite, in a file."""
+
+    name = "SQLite"
+    begin = "BEGIN IMMEDIATE"
+    one_writer = True
+    server = False
+    clock = bindparam("now_us")
+    schema_lock = None
+    version_query = "SELECT sqlite_version()"
+
+    def __init__(self, url: URL) -> None:
+        if url.database in (None, "", ":memory:") or url.query.get("mode") == "memory":
+            raise ConfigurationError(
+                "expected a file in the URL of an SQLite queue (sqlite:////var/lib/pijobs/queue.sqlite), found none; "
+                "a database in memory can't be shared between server and worker"
+            )
+        if str(url.database).startswith("file:"):
+            raise ConfigurationError("expected a plain path in the URL of an SQLite queue, found a file: URI")
+        self.given_absolute = os.path.isabs(str(url.database))
+        # The working directory may change (a daemon); the file must not.
+        super().__init__(url.set(database=os.path.abspath(str(url.database))))
+
+    @property
+    def path(self) -> str:
+        return str(self.url.database)
+
+    def connect_args(self) -> dict[str, Any]:
+        # Waiting for a lock is ours: in steps of a millisecond where SQLite's go up to 100, and bounded by the call.
+        return {"isolation_level": None, "check_same_thread": False, "timeout": 0}
+
+    def prepare(self, connection: Any, *, durable: bool) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        # Copying the log back is left to the workers as long as there are some: a request has no time for it.
+        connection.execute(f"PRAGMA wal_autocheckpoint={8000 if durable else 1000}")
+
+    def socket_of(self, connection: Any) -> socket.socket | None:
+        return None
+
+    def insert_new(self, table: Table) -> Insert:
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    def judge(self, error: BaseException) -> Trouble:
+        text = str(error)
+        # The code is there from Python 3.11 only.
+        if isinstance(error, sqlite3.OperationalError) and ("locked" in text or "busy" in text):
+            return Trouble.AGAIN
+        if "no such table" in text:
+            return Trouble.SCHEMA
+        return Trouble.LOST
+
+    def tell(self, error: BaseException) -> str:
+        return f"{error}: {self.path}"
+
+
+def dialect_for(url: URL) -> Dialect:
+    """:raises ConfigurationError: for a database or a driver that is none of ours."""
+    for pattern, kind in _KINDS.items():
+        if re.fullmatch(pattern, url.drivername):
+            return kind(url)
+    raise ConfigurationError(
+        f"expected sqlite, postgresql+psycopg or mysql+pymysql as the database of the queue, found {url.drivername!r}"
+    )
+
+
+_KINDS: Mapping[str, type[Dialect]] = {
+    r"sqlite(\+pysqlite)?": Sqlite,
+    r"postgresql\+psycopg": Dialect,
+    r"(mysql|mariadb)\+pymysql": Mariadb,
+}
+
+
+def _number(error: BaseException) -> int | None:
+    arguments: Sequence[Any] = error.args
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None

@@ -1,0 +1,134 @@
+"""Sessions, their signs of life, and what is done with each of them: recover, expire, remove."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, SessionInfo, SessionRecord
+from pijobs.storage.sql.arrows import Row
+from pijobs.storage.sql.rows import save, to_rows
+from pijobs.storage.sql.schema import FINISHED, WAITING, Code
+from pijobs.storage.sql.transactions import Tx
+
+
+def open_session(tx: Tx, info: SessionInfo, lease: int) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.open_session`."""
+    _saw_worker(tx)
+    times = {"seen": tx.now, "until": tx.now + lease}
+    text = json.dumps(asdict(info))
+    if not tx.insert(tx.st.insert_session, queue=tx.queue, id=info.id, started=info.started, info=text, **times):
+        tx.change(tx.st.renew, b_queue=tx.queue, b_id=info.id, **times)
+
+
+def _saw_worker(tx: Tx) -> None:
+    """Also keeps two processes from keeping house in the same moment: they wait for this row."""
+    tx.know_time()
+    tx.change(tx.st.saw_worker, b_queue=tx.queue, seen=tx.now)
+
+
+def beat(tx: Tx, session: str, lease: int, abandoned: Sequence[tuple[str, str]], doubtful: Sequence[str]) -> Beat:
+    """See :meth:`pijobs.storage.contract.Storage.beat`.
+
+    :param doubtful: tokens of leases that may have been taken, but nobody was told of.
+    """
+    _saw_worker(tx)
+    alive = tx.change(tx.st.renew, b_queue=tx.queue, b_id=session, seen=tx.now, until=tx.now + lease) > 0
+    ended: list[Ended] = []
+    if abandoned or doubtful:
+        ended += _give_up(tx, session, set(abandoned), set(doubtful))
+    ended += _recover(tx)
+    ended += _attend(tx)
+    _remove_unused(tx)
+    return Beat(alive, ended)
+
+
+def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], doubtful: set[str]) -> list[Ended]:
+    held = to_rows(tx.rows(tx.st.running_in, session=session))
+    crashed = [row for row in held if (row.id, row.token) in abandoned][:HOUSEKEEPING_BATCH]
+    untold = [row for row in held if row.token in doubtful and row not in crashed]
+    for row in untold:
+        tx.arrows.back(row, Code.QUEUED, tx.now)
+    ended = [tx.arrows.crash(row) for row in crashed]
+    save(tx, crashed + untold)
+    return ended
+
+
+def _recover(tx: Tx) -> list[Ended]:
+    """Whatever runs without a live session goes back, so no lock of a session is needed by a step."""
+    rows = to_rows(tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
+    ended = [tx.arrows.crash(row) for row in rows]
+    save(tx, rows)
+    tx.change(tx.st.end_dead_sessions, now=tx.now)
+    return ended
+
+
+def _attend(tx: Tx) -> list[Ended]:
+    kinds: tuple[Callable[[Row], bool], ...] = (
+        lambda row: row.state in WAITING,
+        lambda row: row.state == Code.DEAD and bool(row.has_body) and row.overdue(tx.now),
+    )
+    rows = to_rows(tx.rows(tx.st.attended, now=tx.now, n=HOUSEKEEPING_BATCH * (len(kinds) + 1)))
+    waiting = [row for row in rows if kinds[0](row)][:HOUSEKEEPING_BATCH]
+    letters = [row for row in rows if kinds[1](row)][:HOUSEKEEPING_BATCH]
+    outlived = [row for row in rows if not any(kind(row) for kind in kinds)][:HOUSEKEEPING_BATCH]
+    ended = [tx.arrows.expire(row) for row in waiting]
+    for row in letters:
+        row.set_body(None)
+        row.attend = tx.arrows.attend(row)
+    save(tx, waiting)
+    tx.many(tx.st.drop_body, [{"b_seq": row.seq, "attend": row.attend, "body": None} for row in letters])
+    tx.many(tx.st.delete, [{"b_seq": row.seq} for row in outlived])
+    return ended
+
+
+def _remove_unused(tx: Tx) -> None:
+    for (name,) in tx.rows(tx.st.idle_groups, now=tx.now, n=HOUSEKEEPING_BATCH):
+        tx.change(tx.st.remove_group, grp=name, now=tx.now)
+    tx.change(tx.st.remove_counters, now=tx.now)
+
+
+def trim(tx: Tx) -> int:
+    """Remove the oldest finished instances of jobs that have too many; returns how many were removed."""
+    tx.rows(tx.st.lock_queue)
+    most, removed = tx.retention.finished_max, 0
+    for name, count in tx.rows(tx.st.finished_counts, most=most):
+        excess = min(count - most, HOUSEKEEPING_BATCH - removed)
+        oldest: list[tuple[int, int]] = []
+        for code in FINISHED:
+            found = tx.rows(tx.st.oldest_finished[code], name=name, n=max(excess, 0))
+            oldest += [(place, seq) for place, seq in found]
+        gone = sorted(oldest)[: max(excess, 0)]
+        tx.many(tx.st.delete, [{"b_seq": seq} for _, seq in gone])
+        removed += len(gone)
+    return removed
+
+
+def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
+    """See :meth:`pijobs.storage.contract.Storage.close_session`."""
+    tx.know_time()
+    held = to_rows(tx.rows(tx.st.running_in, session=session))
+    ended = []
+    for row in held:
+        if crashed:
+            ended.append(tx.arrows.crash(row))
+        else:
+            tx.arrows.back(row, Code.QUEUED, tx.now)
+    save(tx, held)
+    tx.change(tx.st.end_session, b_queue=tx.queue, b_id=session)
+    return ended
+
+
+def sessions(tx: Tx) -> list[SessionRecord]:
+    """See :meth:`pijobs.storage.contract.Storage.sessions`."""
+    tx.know_time()
+    running: dict[str, list[str]] = {}
+    for session, instance_id in tx.rows(tx.st.running_ids):
+        running.setdefault(session, []).append(instance_id)
+    records = []
+    for text, seen, until in tx.rows(tx.st.sessions, now=tx.now):
+        values = json.loads(text)
+        info = SessionInfo(**{**values, "keys": tuple(values["keys"]), "jobs": tuple(values["jobs"])})
+        records.append(SessionRecord(info, seen, until, tuple(running.get(info.id, ()))))
+    return records

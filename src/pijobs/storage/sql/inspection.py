@@ -1,0 +1,63 @@
+"""What people look at: pages of records, and numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pijobs.jobs import State
+from pijobs.storage.contract import Depths, Page
+from pijobs.storage.sql.arrows import Row
+from pijobs.storage.sql.rows import to_rows
+from pijobs.storage.sql.schema import Code, codes_of
+from pijobs.storage.sql.transactions import Tx
+
+_CURSOR = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
+_FAR = 2**63 - 1
+
+
+def page(
+    tx: Tx, state: State, *, name: str | None, group: str | None, subject: str | None, cursor: str | None, limit: int
+) -> Page:
+    """See :meth:`pijobs.storage.contract.Storage.page`. One filter is searched by its index, others sift its page."""
+    place, seq = _parse(cursor)
+    filters = {"subject": subject, "grp": group, "name": name}
+    given = {column: value for column, value in filters.items() if value is not None}
+    # The rarest first; a subject is sifted nowhere else, since the rows do not carry it.
+    column = next(iter(given), None)
+    found: list[Row] = []
+    for code in codes_of(state):
+        parameters: dict[str, Any] = {"place": place, "seq": seq, "n": limit + 1}
+        if column is not None:
+            parameters["value"] = given[column]
+        found += to_rows(tx.rows(tx.st.page(code, column), **parameters))
+    found.sort(key=lambda row: (row.place, row.seq), reverse=True)
+    shown = found[:limit]
+    more = f"{shown[-1].place}-{shown[-1].seq}" if len(found) > limit else None
+    return Page([row.record() for row in shown if _fits(row, name, group)], more)
+
+
+def _fits(row: Row, name: str | None, group: str | None) -> bool:
+    return (name is None or row.name == name) and (group is None or row.grp == group)
+
+
+def _parse(cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return _FAR, _FAR
+    match = _CURSOR.fullmatch(cursor)
+    if match is None or any(int(part) > _FAR for part in match.groups()):
+        raise ValueError(f"expected a cursor of an earlier page, found {cursor!r}; start again without one")
+    return int(match[1]), int(match[2])
+
+
+def depths(tx: Tx) -> Depths:
+    """See :meth:`pijobs.storage.contract.Storage.depths`."""
+    paused, seen = tx.rows(tx.st.queue)[0]
+    counts: dict[tuple[str, State], int] = {}
+    oldest: dict[str, int] = {}
+    for name, code, number, due in tx.rows(tx.st.counts):
+        place = name, Code(code).state
+        counts[place] = counts.get(place, 0) + number
+        if place[1] is State.QUEUED:
+            oldest[name] = min(due, oldest.get(name, due))
+    return Depths(counts, oldest, bool(paused), seen)

@@ -1,0 +1,170 @@
+"""Where connections come from, and how long a caller waits for one.
+
+Each kind lends a :class:`~pijobs.storage.sql.link.Link` for a block. A :class:`StorageUnavailable` that leaves the
+block says that the connection is of no more use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Protocol
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from pijobs.errors import PijobsError, StorageUnavailable
+from pijobs.storage.ready import ReadyPool
+from pijobs.storage.sql.dialect import Dialect, Sqlite, Trouble
+from pijobs.storage.sql.link import Link
+from pijobs.storage.sql.watchdog import Watchdog
+
+#: Connections of one process to a server, at most.
+POOL_SIZE = 16
+
+
+class Busy(StorageUnavailable):
+    """another process holds the lock of the database"""
+
+
+class Lane(Protocol):
+    def take(self, end: float, *, writing: bool) -> AbstractContextManager[Link]:
+        """:param end: monotonic seconds at which everything in the block must be over."""
+
+    def connect(self) -> Link:
+        """A connection that nobody else uses."""
+
+    def close(self) -> None: ...
+
+
+class ServerLane:
+    """Connections to a server: made by a thread of their own, hung up by another when the caller's time is over."""
+
+    def __init__(self, engine: Engine, dialect: Dialect) -> None:
+        self._engine = engine
+        self._dialect = dialect
+        self._pool = ReadyPool(self.connect, Link.close, size=POOL_SIZE, usable=Link.is_open)
+        self._watchdog = Watchdog()
+
+    def connect(self) -> Link:
+        with _told(self._dialect):
+            return Link(self._engine, self._dialect, durable=True)
+
+    @contextmanager
+    def take(self, end: float, *, writing: bool) -> Iterator[Link]:
+        with self._pool.take(max(0.0, end - time.monotonic())) as link, self._watchdog.guard(end, link.hang_up):
+            yield link
+
+    def close(self) -> None:
+        self._pool.close()
+        self._watchdog.close()
+
+
+class LocalLane:
+    """Connections to a file: opened where they are needed. Writers of this process queue up for one lock, since those
+    of other processes can only be polled for."""
+
+    def __init__(self, engine: Engine, dialect: Sqlite, writer: threading.Lock, *, durable: bool) -> None:
+        self._engine = engine
+        self._dialect = dialect
+        self._writer = writer
+        self._durable = durable
+        self._idle: list[Link] = []
+
+    def connect(self) -> Link:
+        self._create_file()
+        with _told(self._dialect):
+            link = Link(self._engine, self._dialect, durable=self._durable)
+        link.file = self._file()
+        return link
+
+    def _create_file(self) -> None:
+        path = self._dialect.path
+        try:
+            # Bodies are encrypted, but names of jobs and destinations are nobody else's business either.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except FileNotFoundError as error:
+            folder = os.path.dirname(path)
+            raise StorageUnavailable(
+                f"the directory {folder} of the SQLite file {os.path.basename(path)} does not exist; create it, "
+                "owned by the user that server and worker run as"
+            ) from error
+        except OSError as error:
+            raise StorageUnavailable(f"can't open the SQLite file {path} for writing: {error.strerror}") from error
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._dialect.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @contextmanager
+    def take(self, end: float, *, writing: bool) -> Iterator[Link]:
+        if writing and not self._writer.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise StorageUnavailable("other threads of this process kept the SQLite file locked for too long")
+        try:
+            link = self._pick()
+            try:
+                yield link
+            except StorageUnavailable:
+                link.close()
+                raise
+            except PijobsError:
+                self._idle.append(link)
+                raise
+            except BaseException:
+                link.close()
+                raise
+            self._idle.append(link)
+        finally:
+            if writing:
+                self._writer.release()
+
+    def _pick(self) -> Link:
+        file = self._file()
+        while self._idle:
+            with suppress(IndexError):
+                link = self._idle.pop()
+                # A file that was removed or replaced would take what is stored with it.
+                if link.file == file and file is not None:
+                    return link
+                link.close()
+        return self.connect()
+
+    def close(self) -> None:
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
+
+
+@contextmanager
+def _told(dialect: Dialect) -> Iterator[None]:
+    """Errors of connecting, with the server's name and without the password."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        # Without SQLAlchemy's text around it, that quotes what was run.
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        _refuse(dialect, cause)
+    except (OSError, dialect_errors(dialect)) as error:
+        _refuse(dialect, error)
+
+
+def _refuse(dialect: Dialect, error: BaseException) -> None:
+    kind = Busy if dialect.judge(error) is Trouble.AGAIN else StorageUnavailable
+    text = " ".join(str(error).split())[:200]
+    if password := dialect.url.password:
+        text = text.replace(str(password), "***")
+    place = dialect.path if isinstance(dialect, Sqlite) else dialect.url.host or "the local socket"
+    raise kind(f"can't connect to {dialect.name} at {place}: {text}") from error
+
+
+def dialect_errors(dialect: Dialect) -> type[Exception]:
+    """The driver's base class of errors."""
+    module = dialect.url.get_dialect().import_dbapi()
+    error: type[Exception] = module.Error
+    return error

@@ -1,0 +1,175 @@
+"""A step of a worker: ends leases, promotes what has become due, takes new leases.
+
+What may be taken is decided group by group: the outlook gives for each group the rank of its head, and whether it has
+room; the heads are merged. So a group that is blocked or full costs one look, however many instances wait in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+
+from pijobs.jobs import MIN_PRIORITY
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step
+from pijobs.storage.sql.arrows import Row
+from pijobs.storage.sql.rows import save, to_rows
+from pijobs.storage.sql.schema import RANK_STEP, Code
+from pijobs.storage.sql.transactions import Tx
+
+PROMOTE_BATCH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A group that may run, and the rank of what it would run next."""
+
+    group: str
+    rank: int
+    #: How many may start; None: any number.
+    room: int | None
+
+    @property
+    def priority(self) -> int:
+        return -(self.rank // RANK_STEP)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a step would find."""
+
+    now: int
+    #: Whether the session may take leases.
+    alive: bool
+    #: When the next held or scheduled instance becomes due.
+    alarm: int | None
+    #: In the order of their ranks.
+    heads: list[Head]
+    #: When the next blocked group in which something waits may run again.
+    unblocked: int | None
+
+    @property
+    def promotable(self) -> bool:
+        return self.alarm is not None and self.alarm <= self.now
+
+
+def last_rank(floor: int | None) -> int:
+    """The last rank with a priority of at least ``floor``."""
+    # A rank's remainder is the time of its enqueue, always less than a step.
+    return (1 - (MIN_PRIORITY if floor is None else max(floor, MIN_PRIORITY))) * RANK_STEP - 1
+
+
+def look_out(tx: Tx, session: str, floor: int | None) -> Outlook:
+    found = tx.timed_rows(tx.st.outlook, session=session, last_rank=last_rank(floor))
+    if not found:
+        return Outlook(tx.now, False, None, [], None)
+    _, paused, until, alarm, *_ = found[0]
+    now, heads, blocks = tx.now, [], []
+    for *_, group, limit, blocked_until, group_paused, running, rank in found:
+        if rank is None or paused or group_paused:
+            continue
+        if blocked_until is not None and now < blocked_until:
+            blocks.append(blocked_until)
+        elif limit is None or running < limit:
+            heads.append(Head(group, rank, None if limit is None else limit - running))
+    heads.sort(key=lambda head: head.rank)
+    return Outlook(now, until is not None and until > now, alarm, heads, min(blocks, default=None))
+
+
+def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None) -> Step:
+    """See :meth:`pijobs.storage.contract.Storage.step`."""
+    lost = carry_out(tx, ends) if ends else []
+    if want <= 0:
+        return Step([], lost, tx.rows(tx.st.next_alarm)[0][0])
+    outlook = look_out(tx, session, floor)
+    if outlook.promotable:
+        _promote(tx)
+        outlook = look_out(tx, session, floor)
+    leases: list[Lease] = []
+    ended: list[Ended] = []
+    while outlook.alive and outlook.heads and len(leases) < want:
+        taken, expired = _take(tx, session, outlook, want - len(leases), floor)
+        leases += taken
+        ended += expired
+        if not expired or len(ended) >= HOUSEKEEPING_BATCH:
+            break
+        outlook = look_out(tx, session, floor)
+    return Step(leases, lost, outlook.alarm, ended)
+
+
+def carry_out(tx: Tx, ends: Sequence[End]) -> list[str]:
+    """Carry out the ends; returns the ids of those whose lease is no longer held."""
+    tx.know_time()
+    # One statement for 1, 2, 4 … ids: the last is repeated.
+    count = 1 << (len(ends) - 1).bit_length()
+    ids = {f"id{number}": ends[min(number, len(ends) - 1)].id for number in range(count)}
+    held = {row.id: row for row in to_rows(tx.rows(tx.st.running_of(count), **ids))}
+    lost, changed, arrows = [], [], tx.arrows
+    for nth, end in enumerate(ends):
+        row = held.get(end.id)
+        if row is None or row.token is None or row.token != end.token:
+            lost.append(end.id)
+            continue
+        arrows.carry_out(row, end, nth=nth)
+        changed.append(row)
+    save(tx, changed)
+    return lost
+
+
+def _promote(tx: Tx) -> None:
+    rows = to_rows(tx.rows(tx.st.due, now=tx.now, n=PROMOTE_BATCH))
+    for row in rows:
+        tx.arrows.promote(row)
+    save(tx, rows)
+
+
+def _take(tx: Tx, session: str, outlook: Outlook, want: int, floor: int | None) -> tuple[list[Lease], list[Ended]]:
+    if not tx.dialect.one_writer and any(head.room is not None for head in outlook.heads[:want]):
+        outlook = _lock_limits(tx, session, outlook, want, floor)
+    rows = _choose(tx, outlook.heads, want, floor)
+    overdue = [row for row in rows if row.overdue(tx.now)]
+    ended = [tx.arrows.expire(row) for row in overdue]
+    save(tx, overdue)
+    return _start(tx, session, [row for row in rows if not row.overdue(tx.now)]), ended
+
+
+def _lock_limits(tx: Tx, session: str, outlook: Outlook, want: int, floor: int | None) -> Outlook:
+    """Count again under a lock what runs in groups with a limit, since others may be counting as well."""
+    locked = {head.group for head in outlook.heads[:want] if head.room is not None}
+    for group in sorted(locked):
+        tx.rows(tx.st.lock_group, grp=group)
+    again = look_out(tx, session, floor)
+    heads = [head for head in again.heads if head.room is None or head.group in locked]
+    return Outlook(again.now, again.alive, again.alarm, heads, again.unblocked)
+
+
+def _choose(tx: Tx, heads: Sequence[Head], want: int, floor: int | None) -> list[Row]:
+    """The ``want`` first rows of all groups, as far as there is room."""
+    found: list[tuple[int, int, Row]] = []
+    for head in heads:
+        if len(found) == want and found[-1][0] < head.rank:
+            break
+        limit = want if head.room is None else min(want, head.room)
+        rows = to_rows(tx.rows(tx.st.take, grp=head.group, last_rank=last_rank(floor), n=limit))
+        found += [(row.enqueued - row.priority * RANK_STEP, row.seq, row) for row in rows]
+        found = sorted(found, key=lambda one: one[:2])[:want]
+    return [row for *_, row in found]
+
+
+def _start(tx: Tx, session: str, rows: Sequence[Row]) -> list[Lease]:
+    if not rows:
+        return []
+    token, now = token_hex(8), tx.now
+    tx.leased_as = session, token
+    values = {
+        "state": int(Code.RUNNING),
+        "attend": None,
+        "ukey": None,
+        "started": now,
+        "session": session,
+        "token": token,
+        "reason": None,
+        "error": None,
+    }
+    tx.many(tx.st.start, [{**values, "b_seq": row.seq} for row in rows])
+    return [row.lease(token, now) for row in rows]

@@ -1,0 +1,62 @@
+"""Groups as the policy writes them, pauses, and counters."""
+
+from __future__ import annotations
+
+import json
+
+from pijobs.storage.contract import GroupRecord
+from pijobs.storage.sql.link import Row
+from pijobs.storage.sql.transactions import Tx
+
+
+def groups(tx: Tx) -> list[GroupRecord]:
+    """See :meth:`pijobs.storage.contract.Storage.groups`."""
+    # Sorted here: databases differ in how they order texts.
+    return sorted((_record(row) for row in tx.rows(tx.st.groups)), key=lambda one: one.name)
+
+
+def group(tx: Tx, name: str) -> GroupRecord | None:
+    """See :meth:`pijobs.storage.contract.Storage.group`."""
+    found = tx.rows(tx.st.group, grp=name)
+    return _record(found[0]) if found else None
+
+
+def _record(row: Row) -> GroupRecord:
+    name, limit, blocked_until, paused, policy, version, running, *waiting = row
+    return GroupRecord(name, running, sum(waiting), limit, blocked_until, bool(paused), policy, version)
+
+
+def set_group(tx: Tx, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+    """See :meth:`pijobs.storage.contract.Storage.set_group`."""
+    values = {"lim": limit, "blocked_until": blocked_until, "policy": policy, "version": version + 1}
+    if tx.change(tx.st.set_group, b_queue=tx.queue, b_name=name, b_version=version, **values):
+        return True
+    return version == 0 and tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=0, **values)
+
+
+def pause(tx: Tx, name: str | None, paused: bool) -> None:
+    """Pause or resume the queue, or a group (which may not be known yet)."""
+    if name is None:
+        tx.change(tx.st.pause_queue, b_queue=tx.queue, paused=int(paused))
+        return
+    if tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, paused=int(paused)) or not paused:
+        return
+    values = {"lim": None, "blocked_until": None, "policy": "", "version": 0}
+    if not tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=1, **values):
+        tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, paused=1)
+
+
+def count(tx: Tx, key: str, *, limit: int, per: int) -> int | None:
+    """See :meth:`pijobs.storage.contract.Storage.count`."""
+    tx.know_time()
+    # Again and again: housekeeping may remove the row between the two.
+    while not (found := tx.rows(tx.st.counter, b_queue=tx.queue, b_name=key)):
+        tx.insert(tx.st.insert_counter, queue=tx.queue, name=key, times="[]", until=tx.now + per)
+    # Asked again under the lock, which may have taken its time.
+    now = max(tx.now, tx.clock.now_us() // 1000)
+    times = [time for time in json.loads(found[0][0]) if time > now - per]
+    if len(times) >= limit:
+        return int(times[-limit]) + per
+    values = {"times": json.dumps([*times, now]), "until": now + per}
+    tx.change(tx.st.set_counter, b_queue=tx.queue, b_name=key, **values)
+    return None

@@ -1,0 +1,162 @@
+"""One thread per process that looks whether a step would find something, for all who wait.
+
+It asks exactly what a step asks (what is the best instance that may start, and when does that change by time alone), so
+nobody is woken for nothing. On SQLite it asks only after the file has changed, which ``PRAGMA data_version`` tells for
+a few microseconds. The thread starts with the first wait and ends when nobody has waited for a while.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pijobs.errors import PijobsError
+
+#: Seconds between two looks.
+INTERVAL = 0.015
+#: Seconds without anybody waiting after which the thread ends.
+LINGER = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the poller saw."""
+
+    #: The highest priority that could start; None: nothing could.
+    priority: int | None
+    #: Whether something is to be promoted, of whatever priority.
+    promotable: bool
+    #: Seconds until that may change without anybody's doing; None: never.
+    changes_in: float | None
+
+    def concerns(self, floor: int | None) -> bool:
+        ready = self.priority is not None and (floor is None or self.priority >= floor)
+        return ready or self.promotable
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    floor: int | None
+    woken: threading.Event = field(default_factory=threading.Event)
+
+
+class Eye:
+    """How the poller looks; made and used by its thread only."""
+
+    def changed(self) -> bool:
+        """Whether it is worth a look."""
+        raise NotImplementedError
+
+    def look(self) -> Sight:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Poller:
+    """:param open_eye: makes what it looks with."""
+
+    def __init__(self, open_eye: Callable[[], Eye]) -> None:
+        self._open_eye = open_eye
+        self._lock = threading.Lock()
+        self._waiters: set[_Waiter] = set()
+        self._nudge = threading.Event()
+        #: Somebody new waits, or this process changed something: look at once.
+        self._look_now = False
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        #: When somebody waited last.
+        self._wanted = 0.0
+
+    def wait(self, timeout: float, floor: int | None) -> None:
+        waiter = _Waiter(floor)
+        with self._lock:
+            self._waiters.add(waiter)
+            self._look_now = True
+            if self._thread is None:
+                self._closed = False
+                self._thread = threading.Thread(target=self._run, name="pijobs-poller", daemon=True)
+                self._thread.start()
+        self._nudge.set()
+        try:
+            waiter.woken.wait(timeout)
+        finally:
+            with self._lock:
+                self._waiters.discard(waiter)
+
+    def kick(self) -> None:
+        """This process changed something."""
+        if self._waiters:
+            with self._lock:
+                self._look_now = True
+            self._nudge.set()
+
+    def wake(self) -> None:
+        """Let everybody go who waits now."""
+        with self._lock:
+            waiters = list(self._waiters)
+        for waiter in waiters:
+            waiter.woken.set()
+
+    def close(self) -> None:
+        """End the thread; it starts again with the next wait."""
+        with self._lock:
+            thread, self._closed = self._thread, True
+        self._nudge.set()
+        self.wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(2)
+
+    def _run(self) -> None:
+        eye: Eye | None = None
+        again_at = float("inf")
+        try:
+            while not self._is_over():
+                try:
+                    eye = eye or self._open_eye()
+                    asked = self._asked()
+                    if eye.changed() or asked or time.monotonic() >= again_at:
+                        sight = eye.look()
+                        again_at = time.monotonic() + (float("inf") if sight.changes_in is None else sight.changes_in)
+                        self._tell(sight)
+                except PijobsError:
+                    # Whoever waits finds out by the next step, which says more than could be said here.
+                    _close(eye)
+                    eye, again_at = None, 0.0
+                    self.wake()
+                self._pause()
+        finally:
+            _close(eye)
+
+    def _asked(self) -> bool:
+        with self._lock:
+            asked, self._look_now = self._look_now, False
+            return asked
+
+    def _pause(self) -> None:
+        if self._nudge.wait(INTERVAL if self._waiters else LINGER):
+            self._nudge.clear()
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            if self._waiters or self._look_now:
+                self._wanted = time.monotonic()
+            over = self._closed or time.monotonic() - self._wanted >= LINGER
+            if over:
+                # Under the lock: one who begins to wait after this starts another thread.
+                self._thread = None
+            return over
+
+    def _tell(self, sight: Sight) -> None:
+        with self._lock:
+            waiters = [waiter for waiter in self._waiters if sight.concerns(waiter.floor)]
+        for waiter in waiters:
+            waiter.woken.set()
+
+
+def _close(eye: Eye | None) -> None:
+    if eye is not None:
+        eye.close()

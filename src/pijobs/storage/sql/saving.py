@@ -1,0 +1,118 @@
+"""Stores new instances: at enqueue, once per due time of a periodic job, and when an admin retries one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
+from pijobs.storage.contract import NewInstance, OnConflict, Stored
+from pijobs.storage.sql.arrows import Row
+from pijobs.storage.sql.rows import find, save, to_row
+from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
+from pijobs.storage.sql.transactions import Tx
+
+
+def enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, worker_within: int | None) -> Stored:
+    """See :meth:`pijobs.storage.contract.Storage.enqueue`."""
+    seen = _hold_group(tx, new.group, new.limit)
+    if worker_within is not None and (seen is None or tx.now - seen > worker_within):
+        if known := _known(tx, new.id):
+            return known
+        raise NoLiveWorker
+    replaced: str | None = None
+    while not _insert(tx, new):
+        if known := _known(tx, new.id):
+            return known
+        waiting = to_row(tx.rows(tx.st.by_key, ukey=new.key))
+        if waiting is None:
+            # It has started in this moment.
+            continue
+        if on_conflict == "error":
+            raise KeyConflict(waiting.id)
+        if on_conflict == "keep":
+            return Stored(waiting.id, Code(waiting.state).state, fresh=False)
+        replaced = waiting.id
+        tx.arrows.finish(waiting, Code.CANCELLED, f"superseded by {new.id}")
+        save(tx, [waiting])
+    return Stored(new.id, _first_code(tx, new).state, fresh=True, replaced=replaced)
+
+
+def enqueue_periodic(tx: Tx, new: NewInstance, due: int) -> bool:
+    """See :meth:`pijobs.storage.contract.Storage.enqueue_periodic`."""
+    if not tx.insert(tx.st.insert_periodic, queue=tx.queue, name=new.name, due=due):
+        moved = tx.change(tx.st.move_periodic, b_queue=tx.queue, b_name=new.name, b_due=due, due=due)
+        if not moved:
+            return False
+    enqueue(tx, new, "replace", None)
+    return True
+
+
+def retry(tx: Tx, instance_id: str) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.retry`."""
+    row = find(tx, instance_id, lock=True)
+    tx.know_time()
+    if row.state != Code.DEAD:
+        raise StateConflict(f"instance {instance_id} is {Code(row.state).state}; only a dead one can be retried")
+    if not row.has_body or row.overdue(tx.now):
+        raise StateConflict(f"instance {instance_id} is past its deadline; it can't be retried any more")
+    _hold_group(tx, row.grp, row.lim)
+    tx.arrows.retry(row)
+    save(tx, [row])
+
+
+def cancel(tx: Tx, instance_id: str, reason: str) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.cancel`."""
+    row = find(tx, instance_id, lock=True)
+    tx.know_time()
+    if row.state not in WAITING:
+        raise StateConflict(f"instance {instance_id} is {Code(row.state).state}; only a waiting one can be cancelled")
+    tx.arrows.finish(row, Code.CANCELLED, reason)
+    save(tx, [row])
+
+
+def _hold_group(tx: Tx, group: str, limit: int | None) -> int | None:
+    """Make sure that the group is there until the end of the transaction; returns when a worker was last seen."""
+    while not (found := tx.timed_rows(tx.st.look, grp=group)):
+        values = {"lim": limit, "blocked_until": None, "paused": 0, "policy": "", "version": 0}
+        tx.insert(tx.st.insert_group, queue=tx.queue, name=group, **values)
+    seen: int | None = found[0][1]
+    return seen
+
+
+def _known(tx: Tx, instance_id: str) -> Stored | None:
+    row: Row | None = to_row(tx.rows(tx.st.get, id=instance_id))
+    return Stored(row.id, Code(row.state).state, fresh=False) if row else None
+
+
+def _first_code(tx: Tx, new: NewInstance) -> Code:
+    return Code.SCHEDULED if new.due is not None and new.due > tx.now else Code.QUEUED
+
+
+def _insert(tx: Tx, new: NewInstance) -> bool:
+    code, now_us = _first_code(tx, new), tx.now_us
+    due = max(tx.now, new.due or 0)
+    values: dict[str, Any] = {
+        "queue": tx.queue,
+        "id": new.id,
+        "name": new.name,
+        "state": int(code),
+        "grp": new.group,
+        "priority": new.priority,
+        "rank": now_us - new.priority * RANK_STEP,
+        "created": new.created,
+        "enqueued": now_us,
+        "place": now_us,
+        "deadline": new.deadline,
+        "due": due,
+        "alarm": due if code is Code.SCHEDULED else None,
+        "attend": new.deadline,
+        "attempts": 0,
+        "crashes": 0,
+        "ukey": new.key,
+        "subject": new.subject,
+        "lim": new.limit,
+        "keep": new.keep,
+        "envelope": new.envelope,
+        "body": new.body,
+    }
+    return tx.insert(tx.st.insert, **values)

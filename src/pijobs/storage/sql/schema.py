@@ -1,0 +1,222 @@
+"""The tables, and how a state is written into them.
+
+An instance is one row that moves. Each way to look for rows has one index of its own, so that nothing scans: see the
+comments at the indexes. Two columns exist only for that:
+
+* ``alarm``: when a held or scheduled instance becomes due; NULL for all others.
+* ``attend``: when housekeeping must look at the row: the deadline of what waits or of a dead letter's body, the end of
+  retention of what has ended; NULL while it runs.
+
+``place`` and ``enqueued`` are microseconds, so that what ends or comes within a millisecond keeps its order; all other
+times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from pijobs.jobs import State
+
+#: Grows with each change of the tables.
+SCHEMA_VERSION = 1
+
+#: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
+#: below it until the year 2112, and 1000 times it fits into 64 bits.
+RANK_STEP = 2**52
+
+
+class Code(IntEnum):
+    """A state as it is stored. ``HELD`` is ``queued`` for people, but not to be leased before ``alarm``."""
+
+    QUEUED = 0
+    HELD = 1
+    SCHEDULED = 2
+    RUNNING = 3
+    DONE = 4
+    DEAD = 5
+    EXPIRED = 6
+    CANCELLED = 7
+
+    @property
+    def state(self) -> State:
+        return State.QUEUED if self is Code.HELD else State[self.name]
+
+
+#: The states without HELD under their own names.
+CODE_OF = {state: Code[state.name] for state in State}
+WAITING = frozenset({Code.QUEUED, Code.HELD, Code.SCHEDULED})
+FINISHED = (Code.DONE, Code.EXPIRED, Code.CANCELLED)
+ENDED = frozenset({*FINISHED, Code.DEAD})
+
+
+def codes_of(state: State) -> tuple[Code, ...]:
+    """All codes that are this state for people."""
+    return (Code.QUEUED, Code.HELD) if state is State.QUEUED else (CODE_OF[state],)
+
+
+def _name(length: int) -> TypeEngine[Any]:
+    # MariaDB indexes no unbounded text, and compares without regard to case unless told.
+    return Text().with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+def _text() -> TypeEngine[Any]:
+    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+def _bytes() -> TypeEngine[Any]:
+    return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+def _queue() -> Column[Any]:
+    return Column("queue", _name(100), nullable=False)
+
+
+def _number(name: str, *, nullable: bool = True) -> Column[Any]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+metadata = MetaData()
+_INNODB: Mapping[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+
+meta = Table(
+    "pijobs_meta", metadata, Column("name", _name(100), primary_key=True), _number("value", nullable=False), **_INNODB
+)
+
+queue = Table(
+    "pijobs_queue",
+    metadata,
+    Column("name", _name(100), primary_key=True),
+    Column("paused", SmallInteger, nullable=False),
+    _number("seen"),
+    **_INNODB,
+)
+
+group = Table(
+    "pijobs_group",
+    metadata,
+    _queue(),
+    Column("name", _name(512), nullable=False),
+    _number("lim"),
+    _number("blocked_until"),
+    Column("paused", SmallInteger, nullable=False),
+    Column("policy", _text(), nullable=False),
+    _number("version", nullable=False),
+    PrimaryKeyConstraint("queue", "name"),
+    **_INNODB,
+)
+
+session = Table(
+    "pijobs_session",
+    metadata,
+    _queue(),
+    Column("id", _name(255), nullable=False),
+    _number("started", nullable=False),
+    _number("seen", nullable=False),
+    _number("until", nullable=False),
+    # SessionInfo as JSON.
+    Column("info", _text(), nullable=False),
+    PrimaryKeyConstraint("queue", "id"),
+    **_INNODB,
+)
+
+periodic = Table(
+    "pijobs_periodic",
+    metadata,
+    _queue(),
+    Column("name", _name(255), nullable=False),
+    _number("due", nullable=False),
+    PrimaryKeyConstraint("queue", "name"),
+    **_INNODB,
+)
+
+counter = Table(
+    "pijobs_counter",
+    metadata,
+    _queue(),
+    Column("name", _name(512), nullable=False),
+    # The times of the events in the window, as JSON.
+    Column("times", _text(), nullable=False),
+    # When the last of them leaves the window.
+    _number("until", nullable=False),
+    PrimaryKeyConstraint("queue", "name"),
+    **_INNODB,
+)
+
+instance = Table(
+    "pijobs_instance",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _queue(),
+    Column("id", _name(255), nullable=False),
+    Column("name", _name(255), nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("grp", _name(512), nullable=False),
+    Column("priority", Integer, nullable=False),
+    _number("rank", nullable=False),
+    _number("created", nullable=False),
+    _number("enqueued", nullable=False),
+    # Order on the pages: enqueued, or when it ended.
+    _number("place", nullable=False),
+    _number("deadline"),
+    _number("due", nullable=False),
+    _number("alarm"),
+    _number("attend"),
+    Column("attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    _number("started"),
+    _number("ended"),
+    Column("session", _name(255)),
+    Column("token", _name(64)),
+    Column("ukey", _name(255)),
+    Column("subject", _name(255)),
+    _number("lim"),
+    _number("keep"),
+    _number("held_since"),
+    Column("reason", _text()),
+    Column("error", _name(255)),
+    # A JSON list of strings; NULL: none yet.
+    Column("history", _text()),
+    Column("envelope", _bytes(), nullable=False),
+    Column("body", _bytes()),
+    UniqueConstraint("queue", "id", name="pijobs_instance_id"),
+    sqlite_autoincrement=True,
+    **_INNODB,
+)
+
+_c = instance.c
+# What is leased next in a group, and how many of it run or wait.
+Index("pijobs_instance_lease", _c.queue, _c.state, _c.grp, _c.rank, _c.seq)
+# Pages of a state; of a state and a name, which is also counted; of a state and a group; of a state and a subject.
+Index("pijobs_instance_state", _c.queue, _c.state, _c.place, _c.seq)
+Index("pijobs_instance_name", _c.queue, _c.name, _c.state, _c.place, _c.seq, _c.due)
+Index("pijobs_instance_group", _c.queue, _c.grp, _c.state, _c.place, _c.seq)
+
+
+def _partial(name: str, column: Column[Any], *columns: Column[Any], unique: bool = False) -> None:
+    there = column.is_not(None)
+    Index(name, _c.queue, column, *columns, unique=unique, sqlite_where=there, postgresql_where=there)
+
+
+_partial("pijobs_instance_subject", _c.subject, _c.state, _c.place, _c.seq)
+_partial("pijobs_instance_alarm", _c.alarm)
+_partial("pijobs_instance_attend", _c.attend)
+# Only what waits has a key.
+_partial("pijobs_instance_key", _c.ukey, unique=True)

@@ -1,0 +1,249 @@
+"""Every statement on instances, groups and sessions, once, for all databases.
+
+States are written as literals: a planner that sees them knows how few rows run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from pijobs.storage.sql.arrows import COLUMNS, MOVED
+from pijobs.storage.sql.dialect import Dialect
+from pijobs.storage.sql.link import Statement
+from pijobs.storage.sql.schema import FINISHED, Code, counter, group, instance, meta, periodic, queue, session
+
+I, G, S, Q = instance.c, group.c, session.c, queue.c  # noqa: E741
+
+INSTANCE_COLUMNS = tuple(
+    column.name
+    for column in instance.columns
+    if column.name not in ("seq", "started", "ended", "session", "token", "held_since", "reason", "error", "history")
+)
+
+
+def _code(code: Code) -> ColumnElement[Any]:
+    column: ColumnElement[Any] = literal_column(str(int(code)))
+    return column
+
+
+def _in(codes: Iterable[Code]) -> ColumnElement[Any]:
+    return I.state.in_([_code(code) for code in codes])
+
+
+_here = I.queue == bindparam("queue")
+_row = select(*(I[name] for name in COLUMNS), I.body.is_not(None).label("has_body"))
+_row_and_body = _row.add_columns(I.body)
+
+
+class Statements:
+    """The statements for one dialect. Names of parameters follow the columns; ``n`` is a number of rows."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._by_count: dict[int, Statement] = {}
+        self.clock = Statement(select(dialect.clock))
+        self.version = Statement(select(meta.c.value).where(meta.c.name == "schema"))
+        self.set_version = Statement(dialect.insert_new(meta), ["name", "value"])
+        self._instances(dialect)
+        self._leasing(dialect)
+        self._housekeeping(dialect)
+        self._pages()
+        self._groups(dialect)
+
+    def _instances(self, dialect: Dialect) -> None:
+        known = and_(G.queue == bindparam("queue"), G.name == bindparam("grp"))
+        seen = select(Q.seen).where(Q.name == bindparam("queue")).scalar_subquery()
+        # The lock of a foreign key: it keeps housekeeping from removing the group, and nobody else from anything.
+        self.look = Statement(
+            select(dialect.clock, seen).where(known).with_for_update(read=True, key_share=True, of=group)
+            if not dialect.one_writer
+            else select(dialect.clock, seen).where(known)
+        )
+        self.queue_seen = Statement(select(dialect.clock, Q.seen).where(Q.name == bindparam("queue")))
+        self.insert = Statement(dialect.insert_new(instance), INSTANCE_COLUMNS)
+        by_id = _row.where(_here, I.id == bindparam("id"))
+        self.get = Statement(by_id)
+        self.by_id = Statement(by_id.with_for_update())
+        self.by_key = Statement(_row.where(_here, I.ukey == bindparam("ukey")).with_for_update())
+        self.body = Statement(select(I.body).where(_here, I.id == bindparam("id")))
+        this = update(instance).where(I.seq == bindparam("b_seq"))
+        self.move = Statement(this, MOVED)
+        self.move_with_body = Statement(this, [*MOVED, "body"])
+        self.start = Statement(this, ["state", "attend", "ukey", "started", "session", "token", "reason", "error"])
+        self.drop_body = Statement(this, ["attend", "body"])
+        self.delete = Statement(delete(instance).where(I.seq == bindparam("b_seq")))
+        self.last_periodic = Statement(
+            select(periodic.c.due).where(periodic.c.queue == bindparam("queue"), periodic.c.name == bindparam("name"))
+        )
+        self.insert_periodic = Statement(dialect.insert_new(periodic), ["queue", "name", "due"])
+        self.move_periodic = Statement(
+            update(periodic)
+            .where(periodic.c.queue == bindparam("b_queue"), periodic.c.name == bindparam("b_name"))
+            .where(periodic.c.due < bindparam("b_due")),
+            ["due"],
+        )
+
+    def _leasing(self, dialect: Dialect) -> None:
+        running, queued = I.state == _code(Code.RUNNING), I.state == _code(Code.QUEUED)
+        mine = (I.queue == G.queue, I.grp == G.name)
+        count = select(func.count()).select_from(instance).where(*mine, running).scalar_subquery()
+        head = (
+            select(I.rank).where(*mine, queued, I.rank <= bindparam("last_rank"))
+            .order_by(I.rank, I.seq).limit(literal_column("1")).scalar_subquery()
+        )  # fmt: skip
+        alarm = _first(select(I.alarm).where(_here, I.alarm.is_not(None)).order_by(I.alarm))
+        until = select(S.until).where(S.queue == bindparam("queue"), S.id == bindparam("session")).scalar_subquery()
+        self.next_alarm = Statement(select(alarm))
+        #: One row per group (or one without): all that a step needs to know to decide what it takes.
+        self.outlook = Statement(
+            select(
+                dialect.clock, Q.paused, until, alarm, G.name, G.lim, G.blocked_until, G.paused.label("group_paused"),
+                case((G.lim.is_(None), literal_column("0")), else_=count), head,
+            )
+            .select_from(queue.outerjoin(group, G.queue == Q.name))
+            .where(Q.name == bindparam("queue"))
+        )  # fmt: skip
+        take = _row_and_body.where(_here, queued, I.grp == bindparam("grp"), I.rank <= bindparam("last_rank"))
+        self.take = Statement(_skipping(take.order_by(I.rank, I.seq).limit(bindparam("n"))))
+        due = _row.where(_here, I.alarm <= bindparam("now")).order_by(I.alarm).limit(bindparam("n"))
+        self.due = Statement(_skipping(due))
+        self.lock_group = Statement(
+            select(G.lim).where(G.queue == bindparam("queue"), G.name == bindparam("grp"))
+            .with_for_update(key_share=True)
+        )  # fmt: skip
+
+    def running_of(self, count: int) -> Statement:
+        """Those of ``id0`` … that run, locked; ``count`` of them."""
+        if count not in self._by_count:
+            ids: list[BindParameter[Any]] = [bindparam(f"id{number}") for number in range(count)]
+            held = _row.where(_here, I.id.in_(ids), I.state == _code(Code.RUNNING))
+            self._by_count[count] = Statement(held.order_by(I.id).with_for_update())
+        return self._by_count[count]
+
+    def _housekeeping(self, dialect: Dialect) -> None:
+        running = _row.where(_here, I.state == _code(Code.RUNNING))
+        limit: BindParameter[Any] = bindparam("n")
+        alive = exists().where(S.queue == I.queue, S.id == I.session, S.until > bindparam("now"))
+        self.orphans = Statement(_skipping(running.where(~alive).order_by(I.seq).limit(limit)))
+        self.running_in = Statement(running.where(I.session == bindparam("session")).order_by(I.seq).with_for_update())
+        self.running_ids = Statement(
+            select(I.session, I.id).where(_here, I.state == _code(Code.RUNNING)).order_by(I.place, I.seq)
+        )
+        overdue = _row.where(_here, I.attend <= bindparam("now")).order_by(I.attend).limit(limit)
+        self.attended = Statement(_skipping(overdue))
+        self.finished_counts = Statement(
+            select(I.name, func.count()).where(_here, _in(FINISHED)).group_by(I.name)
+            .having(func.count() > bindparam("most"))
+        )  # fmt: skip
+        self.oldest_finished = {
+            code: Statement(
+                select(I.place, I.seq).where(_here, I.name == bindparam("name"), I.state == _code(code))
+                .order_by(I.place, I.seq).limit(limit)
+            )
+            for code in FINISHED
+        }  # fmt: skip
+        this = (S.queue == bindparam("b_queue"), S.id == bindparam("b_id"))
+        self.insert_session = Statement(
+            dialect.insert_new(session), ["queue", "id", "started", "seen", "until", "info"]
+        )
+        self.renew = Statement(update(session).where(*this), ["seen", "until"])
+        self.end_session = Statement(delete(session).where(*this))
+        holds = exists().where(I.queue == S.queue, I.state == _code(Code.RUNNING), I.session == S.id)
+        self.end_dead_sessions = Statement(
+            delete(session).where(S.queue == bindparam("queue"), S.until <= bindparam("now"), ~holds)
+        )
+        self.sessions = Statement(
+            select(S.info, S.seen, S.until).where(S.queue == bindparam("queue"), S.until > bindparam("now"))
+            .order_by(S.started, S.id)
+        )  # fmt: skip
+        this_queue = Q.name == bindparam("b_queue")
+        self.insert_queue = Statement(dialect.insert_new(queue), ["name", "paused"])
+        self.saw_worker = Statement(update(queue).where(this_queue), ["seen"])
+        self.pause_queue = Statement(update(queue).where(this_queue), ["paused"])
+        self.lock_queue = Statement(select(Q.paused).where(Q.name == bindparam("queue")).with_for_update())
+        self.queue = Statement(select(Q.paused, Q.seen).where(Q.name == bindparam("queue")))
+
+    def _pages(self) -> None:
+        self.counts = Statement(
+            select(I.name, I.state, func.count(), func.min(I.due)).where(_here).group_by(I.name, I.state)
+        )
+        self._page: dict[tuple[Code, str | None], Statement] = {}
+
+    def page(self, code: Code, column: str | None) -> Statement:
+        """``n`` rows of a state, and of a value of one column, newest first, behind (``place``, ``seq``)."""
+        if (code, column) not in self._page:
+            # Written so that all databases take the first comparison for a range of the index.
+            behind = and_(I.place <= bindparam("place"), or_(I.place < bindparam("place"), I.seq < bindparam("seq")))
+            query = _row.where(_here, I.state == _code(code), behind)
+            if column is not None:
+                query = query.where(I[column] == bindparam("value"))
+            ordered = query.order_by(I.place.desc(), I.seq.desc()).limit(bindparam("n"))
+            self._page[code, column] = Statement(ordered)
+        return self._page[code, column]
+
+    def _groups(self, dialect: Dialect) -> None:
+        columns = ["queue", "name", "lim", "blocked_until", "paused", "policy", "version"]
+        self.insert_group = Statement(dialect.insert_new(group), columns)
+        mine = (I.queue == G.queue, I.grp == G.name)
+        number = [
+            select(func.count()).select_from(instance).where(*mine, I.state == _code(code)).scalar_subquery()
+            for code in (Code.RUNNING, Code.QUEUED, Code.HELD, Code.SCHEDULED)
+        ]
+        known = select(G.name, G.lim, G.blocked_until, G.paused, G.policy, G.version, *number)
+        known = known.where(G.queue == bindparam("queue"))
+        self.groups = Statement(known.order_by(G.name))
+        self.group = Statement(known.where(G.name == bindparam("grp")))
+        this = (G.queue == bindparam("b_queue"), G.name == bindparam("b_name"))
+        self.set_group = Statement(
+            update(group).where(*this, G.version == bindparam("b_version")),
+            ["lim", "blocked_until", "policy", "version"],
+        )
+        self.pause_group = Statement(update(group).where(*this), ["paused"])
+        used = or_(
+            *(
+                exists().where(*mine, I.state == _code(code))
+                for code in (Code.RUNNING, Code.QUEUED, Code.HELD, Code.SCHEDULED)
+            )
+        )
+        idle = and_(
+            G.paused == literal_column("0"),
+            G.policy == "",
+            or_(G.blocked_until.is_(None), G.blocked_until <= bindparam("now")),
+            ~used,
+        )
+        here = G.queue == bindparam("queue")
+        self.idle_groups = Statement(_skipping(select(G.name).where(here, idle).limit(bindparam("n")), of=group))
+        # Asked again under the lock: an enqueue may have come in between.
+        self.remove_group = Statement(delete(group).where(here, G.name == bindparam("grp"), idle))
+        this_counter = (counter.c.queue == bindparam("b_queue"), counter.c.name == bindparam("b_name"))
+        self.insert_counter = Statement(dialect.insert_new(counter), ["queue", "name", "times", "until"])
+        self.counter = Statement(select(counter.c.times).where(*this_counter).with_for_update())
+        self.set_counter = Statement(update(counter).where(*this_counter), ["times", "until"])
+        self.remove_counters = Statement(
+            delete(counter).where(counter.c.queue == bindparam("queue"), counter.c.until <= bindparam("now"))
+        )
+
+
+def _first(query: Select[Any]) -> ScalarSelect[Any]:
+    return query.limit(literal_column("1")).scalar_subquery()
+
+
+def _skipping(query: Select[Any], of: Any = instance) -> Select[Any]:
+    return query.with_for_update(skip_locked=True, of=of)

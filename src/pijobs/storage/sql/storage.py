@@ -1,0 +1,267 @@
+"""The storage contract on SQLite, PostgreSQL, and MariaDB or MySQL.
+
+Every call is bounded: by its own time-out for an enqueue, by :data:`TIMEOUT` for all others. On a server a thread
+connects (:mod:`pijobs.storage.ready`) and another hangs up what takes too long (:mod:`pijobs.storage.sql.watchdog`).
+On SQLite only a lock can take long, and waiting for it is bounded; a disk that hangs is not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, NullPool, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from pijobs.errors import ConfigurationError, StateConflict
+from pijobs.jobs import State
+from pijobs.storage.contract import (
+    HOUSEKEEPING_BATCH,
+    Beat,
+    Depths,
+    End,
+    Ended,
+    GroupRecord,
+    NewInstance,
+    OnConflict,
+    Page,
+    Record,
+    Retention,
+    SessionInfo,
+    SessionRecord,
+    Step,
+    Storage,
+    Stored,
+)
+from pijobs.storage.sql import diagnosis, housekeeping, inspection, leasing, limits, saving
+from pijobs.storage.sql.dialect import Dialect, dialect_for
+from pijobs.storage.sql.live import Live
+from pijobs.storage.sql.rows import find
+from pijobs.storage.sql.schema import ENDED, Code
+from pijobs.storage.sql.transactions import Tx
+
+T = TypeVar("T")
+
+#: Seconds after which any call but an enqueue fails.
+TIMEOUT = 10.0
+#: Seconds that one sign of life may spend on removing what is too much.
+TRIM_TIME = 0.2
+
+
+class SqlStorage(Storage):
+    """A queue in a database.
+
+    :param url: as SQLAlchemy reads it: ``sqlite:////path/of/file``, ``postgresql+psycopg://…``, ``mysql+pymysql://…``.
+    :param name: of the queue; queues of different names in one database do not meet.
+    :raises ConfigurationError: for a URL that can't be read, or of another database.
+    """
+
+    def __init__(self, url: str, name: str, *, retention: Retention = Retention()) -> None:  # noqa: B008
+        try:
+            self._dialect: Dialect = dialect_for(make_url(url))
+            self._dialect.url.get_dialect().import_dbapi()
+        except (ArgumentError, ValueError) as error:
+            raise ConfigurationError("the URL of the queue's database can't be read") from error
+        except (NoSuchModuleError, ImportError) as error:
+            raise ConfigurationError(f"the driver for {self._dialect.name} is not installed: {error}") from error
+        self.name = name
+        self.display_url = make_url(url).render_as_string(hide_password=True)
+        self._url = self._dialect.url.render_as_string(hide_password=False)
+        self._retention = retention
+        # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
+        self._lives: dict[int, Live] = {}
+
+    @property
+    def _live(self) -> Live:
+        pid = os.getpid()
+        # setdefault is atomic; a lock could have been copied by the fork while another thread held it.
+        return self._lives.get(pid) or self._lives.setdefault(pid, self._begin_to_live())
+
+    def _begin_to_live(self) -> Live:
+        engine: Engine = create_engine(
+            self._dialect.url, poolclass=NullPool, hide_parameters=True, connect_args=self._dialect.connect_args()
+        )
+        return Live(engine, self._dialect, self.name, self._retention)
+
+    def _run(self, work: Callable[[Tx], T]) -> T:
+        """In a transaction, as durable as an enqueue."""
+        live = self._live
+        return live.transactions.run(live.durable, work, timeout=TIMEOUT)
+
+    def _run_quickly(self, work: Callable[[Tx], T]) -> T:
+        """In a transaction that a power cut may take back (on SQLite)."""
+        live = self._live
+        return live.transactions.run(live.quick, work, timeout=TIMEOUT)
+
+    def _read(self, work: Callable[[Tx], T]) -> T:
+        live = self._live
+        return live.transactions.read(live.quick, work, timeout=TIMEOUT)
+
+    # -- clock and connection ------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        return self._live.clock.now_us() // 1000
+
+    def ping(self) -> None:
+        self._read(lambda tx: tx.timed_rows(tx.st.clock))
+
+    def close(self) -> None:
+        if live := self._lives.pop(os.getpid(), None):
+            live.close()
+
+    def diagnose(self) -> dict[str, str]:
+        """Facts for ``pijobs config check``: the database's version, and what matters for safety."""
+        return self._read(diagnosis.diagnose)
+
+    # -- for servers ---------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        new: NewInstance,
+        *,
+        timeout: float,
+        on_conflict: OnConflict = "replace",
+        worker_within: int | None = None,
+    ) -> Stored:
+        live = self._live
+
+        def work(tx: Tx) -> Stored:
+            return saving.enqueue(tx, new, on_conflict, worker_within)
+
+        stored = live.transactions.run(live.durable, work, timeout=timeout)
+        live.poller.kick()
+        return stored
+
+    def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
+        stored = self._run(lambda tx: saving.enqueue_periodic(tx, new, due))
+        self._live.poller.kick()
+        return stored
+
+    def last_periodic(self, name: str) -> int | None:
+        found = self._read(lambda tx: tx.rows(tx.st.last_periodic, name=name))
+        return int(found[0][0]) if found else None
+
+    # -- for workers ---------------------------------------------------------------------------------------------
+
+    def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        self._run_quickly(lambda tx: housekeeping.open_session(tx, info, lease))
+
+    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+        live = self._live
+        doubtful = live.doubtful_of(session)
+        beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, doubtful))
+        live.settle(session, doubtful)
+        end = time.monotonic() + TRIM_TIME
+        while self._run_quickly(housekeeping.trim) >= HOUSEKEEPING_BATCH and time.monotonic() < end:
+            pass
+        live.poller.kick()
+        return beat
+
+    def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
+        live = self._live
+        if not ends and (empty := self._nothing_to_do(session, want, floor)):
+            return empty
+
+        def work(tx: Tx) -> Step:
+            return leasing.step(tx, session, ends, want, floor)
+
+        step = live.transactions.run(live.quick, work, timeout=TIMEOUT, doubt=live.doubt)
+        if ends:
+            live.poller.kick()
+        return step
+
+    def _nothing_to_do(self, session: str, want: int, floor: int | None) -> Step | None:
+        """Looking takes no lock; so an idle worker is in nobody's way."""
+        outlook = self._read(lambda tx: leasing.look_out(tx, session, floor))
+        if want > 0 and (outlook.promotable or (outlook.alive and outlook.heads)):
+            return None
+        return Step([], [], outlook.alarm)
+
+    def wait(self, timeout: float, *, floor: int | None = None) -> None:
+        self._live.poller.wait(timeout, floor)
+
+    def wake(self) -> None:
+        self._live.poller.wake()
+
+    def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
+        ended = self._run_quickly(lambda tx: housekeeping.close_session(tx, session, crashed))
+        self._live.poller.kick()
+        return ended
+
+    # -- for people ----------------------------------------------------------------------------------------------
+
+    def get(self, instance_id: str) -> Record:
+        return self._read(lambda tx: find(tx, instance_id, lock=False)).record()
+
+    def body(self, instance_id: str) -> bytes | None:
+        def work(tx: Tx) -> Any:
+            return find(tx, instance_id, lock=False).has_body and tx.rows(tx.st.body, id=instance_id)
+
+        found = self._read(work)
+        return found[0][0] if found else None
+
+    def page(
+        self,
+        state: State,
+        *,
+        name: str | None = None,
+        group: str | None = None,
+        subject: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        def work(tx: Tx) -> Page:
+            return inspection.page(tx, state, name=name, group=group, subject=subject, cursor=cursor, limit=limit)
+
+        return self._read(work)
+
+    def depths(self) -> Depths:
+        return self._read(inspection.depths)
+
+    def sessions(self) -> list[SessionRecord]:
+        return self._read(housekeeping.sessions)
+
+    def cancel(self, instance_id: str, *, reason: str) -> None:
+        self._run(lambda tx: saving.cancel(tx, instance_id, reason))
+
+    def retry(self, instance_id: str) -> None:
+        self._run(lambda tx: saving.retry(tx, instance_id))
+        self._live.poller.kick()
+
+    def remove(self, instance_id: str) -> None:
+        def work(tx: Tx) -> None:
+            row = find(tx, instance_id, lock=True)
+            if row.state not in ENDED:
+                state = Code(row.state).state
+                raise StateConflict(f"instance {instance_id} is {state}; only an ended one can be removed")
+            tx.many(tx.st.delete, [{"b_seq": row.seq}])
+
+        self._run(work)
+
+    def pause(self, group: str | None = None) -> None:
+        self._run(lambda tx: limits.pause(tx, group, True))
+
+    def resume(self, group: str | None = None) -> None:
+        self._run(lambda tx: limits.pause(tx, group, False))
+        self._live.poller.kick()
+
+    # -- groups and limits ---------------------------------------------------------------------------------------
+
+    def group(self, name: str) -> GroupRecord | None:
+        return self._read(lambda tx: limits.group(tx, name))
+
+    def groups(self) -> list[GroupRecord]:
+        return self._read(limits.groups)
+
+    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+        def work(tx: Tx) -> bool:
+            return limits.set_group(tx, name, version=version, limit=limit, blocked_until=blocked_until, policy=policy)
+
+        written = self._run_quickly(work)
+        self._live.poller.kick()
+        return written
+
+    def count(self, key: str, *, limit: int, per: int) -> int | None:
+        return self._run_quickly(lambda tx: limits.count(tx, key, limit=limit, per=per))

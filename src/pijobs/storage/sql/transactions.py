@@ -1,0 +1,207 @@
+"""Runs work in transactions: begins, commits, tries again what met another transaction, and translates errors."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pijobs.errors import PijobsError, StorageUnavailable
+from pijobs.storage.contract import Retention
+from pijobs.storage.sql.arrows import Arrows
+from pijobs.storage.sql.dialect import Dialect, Trouble
+from pijobs.storage.sql.lanes import Busy, Lane, dialect_errors
+from pijobs.storage.sql.link import Link, Row, Statement
+from pijobs.storage.sql.statements import Statements
+
+T = TypeVar("T")
+
+#: Seconds that an estimate of the server's clock is good for.
+FRESH = 10.0
+
+
+class DatabaseClock:
+    """The database's time in microseconds, known from its last answer."""
+
+    def __init__(self, *, own: bool) -> None:
+        # Without a server it is the host's clock.
+        self._own = own
+        self._offset: float | None = None
+        self._asked = float("-inf")
+
+    def heard(self, now_us: int, before: float) -> None:
+        """:param before: monotonic seconds when the question went out."""
+        after = time.monotonic()
+        self._offset, self._asked = now_us / 1e6 - (before + after) / 2, after
+
+    def now_us(self) -> int:
+        if self._own or self._offset is None:
+            return time.time_ns() // 1000
+        return int((time.monotonic() + self._offset) * 1e6)
+
+    @property
+    def fresh(self) -> bool:
+        return self._own or time.monotonic() - self._asked < FRESH
+
+
+class Tx:
+    """One transaction (or, for reading, one connection) of one queue."""
+
+    def __init__(
+        self,
+        link: Link,
+        statements: Statements,
+        dialect: Dialect,
+        queue: str,
+        clock: DatabaseClock,
+        retention: Retention,
+    ) -> None:
+        self.link = link
+        self.st = statements
+        self.dialect = dialect
+        self.queue = queue
+        self.clock = clock
+        self.retention = retention
+        self._common = {"queue": queue, "now_us": clock.now_us()}
+        #: What is to be known when the commit gets no answer.
+        self.leased_as: tuple[str, str] | None = None
+
+    @property
+    def now_us(self) -> int:
+        return self._common["now_us"]  # type: ignore[return-value]
+
+    @property
+    def now(self) -> int:
+        """Milliseconds; of the last answer of the database's clock in this transaction."""
+        return self.now_us // 1000
+
+    @property
+    def arrows(self) -> Arrows:
+        return Arrows(self.now_us, self.retention)
+
+    def rows(self, statement: Statement, **parameters: Any) -> list[Row]:
+        return self.link.rows(statement, {**self._common, **parameters})
+
+    def timed_rows(self, statement: Statement, **parameters: Any) -> list[Row]:
+        """Of a statement whose first column is the clock."""
+        before = time.monotonic()
+        found = self.rows(statement, **parameters)
+        if found and self.dialect.server:
+            self._common["now_us"] = found[0][0]
+            self.clock.heard(found[0][0], before)
+        return found
+
+    def know_time(self) -> None:
+        """Make sure that :attr:`now` is the database's."""
+        if not self.clock.fresh:
+            self.timed_rows(self.st.clock)
+
+    def change(self, statement: Statement, **parameters: Any) -> int:
+        return self.link.change(statement, {**self._common, **parameters})
+
+    def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.link.many(statement, rows)
+
+    def insert(self, statement: Statement, **values: Any) -> bool:
+        """Whether the row was new."""
+        try:
+            return self.link.change(statement, values) > 0
+        except Exception as error:
+            if self.dialect.judge(error) is Trouble.DUPLICATE:
+                return False
+            raise
+
+
+class Transactions:
+    """Runs functions of a :class:`Tx`.
+
+    :param ensure: makes the tables, once per process.
+    """
+
+    def __init__(self, make: Callable[[Link], Tx], dialect: Dialect, ensure: Callable[[Link], None]) -> None:
+        self._make = make
+        self._dialect = dialect
+        self._ensure = ensure
+        self._errors = (dialect_errors(dialect), OSError)
+        self._ensured = False
+
+    def run(
+        self, lane: Lane, work: Callable[[Tx], T], *, timeout: float, doubt: Callable[[Tx], None] | None = None
+    ) -> T:
+        """Run ``work`` in a transaction.
+
+        :param timeout: seconds after which it must have succeeded.
+        :param doubt: told when the commit got no answer.
+        """
+        return self._insist(lane, lambda link: self._once(link, work, doubt), timeout, writing=True)
+
+    def read(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
+        """Run ``work`` without a transaction."""
+        return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=False)
+
+    def forget_tables(self) -> None:
+        self._ensured = False
+
+    def _insist(self, lane: Lane, attempt: Callable[[Link], T], timeout: float, *, writing: bool) -> T:
+        end = time.monotonic() + timeout
+        pause = 0.0005
+        while True:
+            met: BaseException
+            try:
+                with lane.take(end, writing=writing) as link:
+                    try:
+                        return self._prepared(link, attempt)
+                    except self._errors as error:
+                        trouble = self._judge(link, error)
+                        if trouble is Trouble.LOST:
+                            raise self._unavailable(error, end) from error
+                        met = error
+            except Busy as error:
+                met, trouble = error, Trouble.AGAIN
+            left = end - time.monotonic()
+            if left <= 0 or trouble is not Trouble.AGAIN:
+                raise self._unavailable(met, end) from met
+            time.sleep(min(left, pause * random.uniform(0.5, 1.5)))
+            pause = min(pause * 1.3, 0.004)
+
+    def _prepared(self, link: Link, attempt: Callable[[Link], T]) -> T:
+        if not self._ensured:
+            self._ensure(link)
+            self._ensured = True
+        return attempt(link)
+
+    def _once(self, link: Link, work: Callable[[Tx], T], doubt: Callable[[Tx], None] | None) -> T:
+        link.begin()
+        tx = self._make(link)
+        try:
+            result = work(tx)
+        except PijobsError:
+            link.rollback()
+            raise
+        try:
+            link.commit()
+        except self._errors as error:
+            if doubt and self._dialect.judge(error) is Trouble.LOST:
+                doubt(tx)
+            raise
+        return result
+
+    def _judge(self, link: Link, error: BaseException) -> Trouble:
+        """What to do about an error. Afterwards the connection is clean, unless it is lost."""
+        trouble = self._dialect.judge(error)
+        if trouble is Trouble.LOST:
+            return trouble
+        with suppress(*self._errors):
+            link.rollback()
+        if trouble is Trouble.SCHEMA:
+            self._ensured = False
+            return Trouble.AGAIN
+        return trouble
+
+    def _unavailable(self, error: BaseException, end: float) -> StorageUnavailable:
+        what = self._dialect.tell(error) if not isinstance(error, PijobsError) else str(error)
+        late = time.monotonic() >= end - 0.001
+        text = "did not answer in time" if late else "failed"
+        return StorageUnavailable(f"{self._dialect.name} {text} ({what})")

@@ -1,0 +1,71 @@
+"""Ends operations that take too long.
+
+No driver bounds a whole operation: PyMySQL's time-outs are per packet, psycopg's waits for ever, and a server that
+vanished in the middle of a query answers nobody. So one thread hangs up connections whose time is over, which ends the
+wait of the thread that uses them. Nothing else costs the caller less (no hand-over to another thread) and bounds as
+surely (DNS, TCP and TLS are not in here: :mod:`pijobs.storage.ready` connects).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+#: Seconds without work after which the thread ends.
+LINGER = 10.0
+
+
+class Watchdog:
+    """Calls what was handed in when its time is over. Starts its thread with the first work."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watched: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._numbers = count()
+        self._thread: threading.Thread | None = None
+        #: When the thread looks next, if nobody tells it to.
+        self._next = float("inf")
+        self._used = 0.0
+        self._closing = False
+
+    @contextmanager
+    def guard(self, end: float, hang_up: Callable[[], None]) -> Iterator[None]:
+        """Call ``hang_up`` if the block has not ended at ``end`` (monotonic seconds). It is never called later."""
+        number = next(self._numbers)
+        with self._changed:
+            self._watched[number] = end, hang_up
+            self._used, self._closing = time.monotonic(), False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="pijobs-watchdog", daemon=True)
+                self._thread.start()
+            elif end < self._next:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watched.pop(number, None)
+
+    def close(self) -> None:
+        """End the thread as soon as nothing is watched; it starts again with the next work."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for number, (end, hang_up) in list(self._watched.items()):
+                    if end <= now:
+                        del self._watched[number]
+                        hang_up()
+                ends = [end for end, _ in self._watched.values()]
+                if not ends and (self._closing or now - self._used >= LINGER):
+                    self._thread = None
+                    return
+                self._next = min(ends, default=now + LINGER)
+                self._changed.wait(self._next - now)

@@ -1,0 +1,1 @@
+"""One suite that holds all storages to :mod:`pijobs.storage.contract`."""

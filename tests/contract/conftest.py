@@ -1,0 +1,114 @@
+"""The storages, and what the suite needs to work with all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from services import wait_until
+
+from pijobs.storage.contract import Retention, Storage
+from pijobs.storage.memory import MemoryStorage
+from pijobs.testing.clock import ManualClock
+
+from .workers import Worker
+
+OpenStorage = Callable[..., Storage]
+Advance = Callable[[int], None]
+StartWorker = Callable[..., Worker]
+
+SERVERS = {"redis": "redis_url", "postgresql": "postgresql_url", "mariadb": "mariadb_url"}
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgresql", "mariadb"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which storage."""
+    return str(request.param)
+
+
+@pytest.fixture
+def queue() -> str:
+    """The name of a queue that no other test uses."""
+    return f"contract-{uuid4().hex}"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time of the memory storage; all others have their own."""
+    return ManualClock()
+
+
+@pytest.fixture
+def open_storage(
+    kind: str, queue: str, clock: ManualClock, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[OpenStorage]:
+    """Make another object for the queue of this test, or for one of another name."""
+    url = request.getfixturevalue(SERVERS[kind]) if kind in SERVERS else f"sqlite:///{tmp_path}/queue.sqlite"
+    with ExitStack() as opened:
+
+        def open_one(retention: Retention | None = None, *, name: str = queue) -> Storage:
+            storage = open_kind(kind, url, name, retention or Retention(), clock)
+            opened.callback(storage.close)
+            return storage
+
+        yield open_one
+
+
+def open_kind(kind: str, url: str, queue: str, retention: Retention, clock: ManualClock) -> Storage:
+    """One object of a storage class."""
+    if kind == "memory":
+        return MemoryStorage(queue, clock=clock, retention=retention)
+    if kind == "redis":
+        from pijobs.storage.redis import RedisStorage
+
+        return RedisStorage(url, queue, retention=retention)
+    from pijobs.storage.sql import SqlStorage
+
+    return SqlStorage(url, queue, retention=retention)
+
+
+@pytest.fixture
+def storage(open_storage: OpenStorage) -> Storage:
+    """The storage under test."""
+    return open_storage()
+
+
+@pytest.fixture
+def peer(kind: str, storage: Storage, open_storage: OpenStorage) -> Storage:
+    """Another object for the same queue, as another process has it (memory has only itself)."""
+    return storage if kind == "memory" else open_storage()
+
+
+@pytest.fixture
+def advance(kind: str, clock: ManualClock, request: pytest.FixtureRequest) -> Advance:
+    """Let so many milliseconds pass on the storage's clock."""
+
+    def pass_by(ms: int) -> None:
+        if kind == "memory":
+            clock.advance(ms / 1000)
+            return
+        storage = request.getfixturevalue("storage")
+        # now() is an estimate; some milliseconds more make up for it.
+        target = storage.now() + ms + 10
+        wait_until(lambda: storage.now() > target, ms / 1000 + 5, what="the passing of time")
+
+    return pass_by
+
+
+@pytest.fixture
+def start_worker(storage: Storage, advance: Advance) -> StartWorker:
+    """Open a session of a worker: ``start_worker(on=storage)``."""
+
+    def start(*, on: Storage | None = None, **info: object) -> Worker:
+        return Worker(on or storage, advance, **info)
+
+    return start
+
+
+@pytest.fixture
+def worker(start_worker: StartWorker) -> Worker:
+    """A worker with a live session."""
+    return start_worker()

@@ -1,0 +1,211 @@
+"""What servers store."""
+
+from __future__ import annotations
+
+import pytest
+
+from pijobs.errors import KeyConflict, NoLiveWorker
+from pijobs.jobs import State
+from pijobs.storage.contract import Storage
+
+from .conftest import Advance, StartWorker
+from .workers import LONG, Worker, enqueue, new_instance, store
+
+
+def test_a_new_instance_is_queued(storage: Storage) -> None:
+    new = new_instance()
+    stored = storage.enqueue(new, timeout=5)
+    assert (stored.id, stored.state, stored.fresh, stored.replaced) == (new.id, State.QUEUED, True, None)
+
+
+def test_a_record_shows_what_was_stored(storage: Storage) -> None:
+    created, deadline = storage.now() - 5, storage.now() + LONG
+    new = new_instance(group="smtp.example", priority=7, created=created, deadline=deadline)
+    storage.enqueue(new, timeout=5)
+    record = storage.get(new.id)
+    assert (record.id, record.name, record.state, record.group) == (new.id, new.name, State.QUEUED, "smtp.example")
+    assert (record.priority, record.created, record.deadline) == (7, created, deadline)
+    assert (record.attempts, record.crashes, record.history) == (0, 0, ())
+    assert (record.started, record.ended, record.reason, record.error, record.session) == (None,) * 5
+    assert (record.envelope, record.has_body) == (new.envelope, True)
+
+
+def test_a_new_instance_is_due_at_once(storage: Storage) -> None:
+    before = storage.now()
+    due = storage.get(enqueue(storage)).due
+    assert before - 50 <= due <= storage.now() + 50
+
+
+def test_a_due_time_in_the_past_means_at_once(storage: Storage) -> None:
+    assert store(storage, due=storage.now() - LONG).state is State.QUEUED
+
+
+def test_a_due_time_in_the_future_means_scheduled(storage: Storage) -> None:
+    due = storage.now() + LONG
+    stored = store(storage, due=due)
+    assert stored.state is State.SCHEDULED
+    assert storage.get(stored.id).state is State.SCHEDULED
+    assert storage.get(stored.id).due == due
+
+
+def test_every_priority_and_text_is_kept(storage: Storage) -> None:
+    for priority in (-1000, 0, 1000):
+        new = new_instance(priority=priority, group="gruppe/ä €\U0001f4a9 :{}*'\"%s", name="test.job_1")
+        storage.enqueue(new, timeout=5)
+        assert (storage.get(new.id).priority, storage.get(new.id).group) == (priority, new.group)
+
+
+def test_a_large_body_is_kept(storage: Storage, worker: Worker) -> None:
+    body = bytes(range(256)) * 1200
+    enqueue(storage, body=body)
+    assert worker.take_one().body == body
+
+
+# -- idempotent by id ------------------------------------------------------------------------------------------------
+
+
+def test_a_second_enqueue_of_an_id_changes_nothing(storage: Storage, worker: Worker) -> None:
+    new = new_instance()
+    storage.enqueue(new, timeout=5)
+    again = storage.enqueue(new, timeout=5)
+    assert (again.id, again.state, again.fresh) == (new.id, State.QUEUED, False)
+    assert worker.take_ids() == [new.id]
+
+
+def test_a_second_enqueue_tells_the_state_of_a_running_instance(storage: Storage, worker: Worker) -> None:
+    new = new_instance()
+    storage.enqueue(new, timeout=5)
+    lease = worker.take_one()
+    assert storage.enqueue(new, timeout=5).state is State.RUNNING
+    worker.end(lease, State.DONE)
+    assert storage.get(new.id).state is State.DONE
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.DEAD, State.EXPIRED])
+def test_a_second_enqueue_does_not_revive_what_has_ended(storage: Storage, worker: Worker, state: State) -> None:
+    new = new_instance()
+    storage.enqueue(new, timeout=5)
+    worker.run(new.id, state)
+    again = storage.enqueue(new, timeout=5)
+    assert (again.state, again.fresh) == (state, False)
+    assert worker.take() == []
+
+
+def test_a_second_enqueue_of_an_id_does_not_replace_itself_by_its_key(storage: Storage) -> None:
+    new = new_instance(key="key")
+    storage.enqueue(new, timeout=5)
+    again = storage.enqueue(new, timeout=5, on_conflict="replace")
+    assert (again.state, again.fresh, again.replaced) == (State.QUEUED, False, None)
+    assert storage.get(new.id).state is State.QUEUED
+
+
+# -- unique keys -----------------------------------------------------------------------------------------------------
+
+
+def test_replace_cancels_the_waiting_instance_of_the_key(storage: Storage, worker: Worker) -> None:
+    first = enqueue(storage, key="key")
+    second = store(storage, key="key", on_conflict="replace")
+    assert (second.fresh, second.replaced) == (True, first)
+    record = storage.get(first)
+    assert (record.state, record.reason, record.has_body) == (State.CANCELLED, f"superseded by {second.id}", False)
+    assert worker.take_ids() == [second.id]
+
+
+def test_replace_is_the_default(storage: Storage) -> None:
+    first = enqueue(storage, key="key")
+    assert store(storage, key="key").replaced == first
+
+
+def test_replace_works_again_and_again(storage: Storage, worker: Worker) -> None:
+    ids = [enqueue(storage, key="key") for _ in range(4)]
+    assert [storage.get(one).state for one in ids] == [State.CANCELLED] * 3 + [State.QUEUED]
+    assert worker.take_ids() == ids[3:]
+
+
+def test_keep_returns_the_waiting_instance(storage: Storage, worker: Worker) -> None:
+    first = enqueue(storage, key="key", due=storage.now() + LONG)
+    second = store(storage, key="key", on_conflict="keep")
+    assert (second.id, second.state, second.fresh, second.replaced) == (first, State.SCHEDULED, False, None)
+    assert worker.take() == []
+
+
+def test_error_refuses_a_second_instance(storage: Storage) -> None:
+    first = enqueue(storage, key="key")
+    with pytest.raises(KeyConflict) as caught:
+        store(storage, key="key", on_conflict="error")
+    assert caught.value.existing == first
+    assert sum(storage.depths().counts.values()) == 1
+
+
+def test_a_scheduled_instance_has_its_key_too(storage: Storage) -> None:
+    first = enqueue(storage, key="key", due=storage.now() + LONG)
+    assert store(storage, key="key").replaced == first
+    assert storage.get(first).state is State.CANCELLED
+
+
+def test_other_keys_and_no_key_do_not_meet(storage: Storage, worker: Worker) -> None:
+    ids = [enqueue(storage, key=key) for key in ("one", "two", None, None)]
+    assert worker.take_ids() == ids
+
+
+def test_the_key_is_free_when_the_instance_starts(storage: Storage, worker: Worker) -> None:
+    first = enqueue(storage, key="key")
+    lease = worker.take_one()
+    second = store(storage, key="key", on_conflict="error")
+    assert (second.fresh, second.replaced) == (True, None)
+    worker.end(lease, State.DONE)
+    assert [storage.get(one).state for one in (first, second.id)] == [State.DONE, State.QUEUED]
+
+
+def test_a_retried_instance_does_not_get_its_key_back(storage: Storage, worker: Worker) -> None:
+    first = enqueue(storage, key="key")
+    worker.run(first, State.SCHEDULED, due=storage.now() + LONG)
+    second = store(storage, key="key", on_conflict="error")
+    assert second.fresh
+    assert storage.get(first).state is State.SCHEDULED
+    assert store(storage, key="key").replaced == second.id
+
+
+def test_the_key_is_free_when_the_instance_was_cancelled(storage: Storage) -> None:
+    storage.cancel(enqueue(storage, key="key"), reason="by admin")
+    assert store(storage, key="key", on_conflict="error").fresh
+
+
+def test_the_key_is_free_when_the_instance_has_expired(storage: Storage, worker: Worker, advance: Advance) -> None:
+    enqueue(storage, key="key", deadline=storage.now() + 1)
+    advance(5)
+    worker.beat()
+    assert store(storage, key="key", on_conflict="error").fresh
+
+
+# -- only with a worker ----------------------------------------------------------------------------------------------
+
+
+def test_worker_within_refuses_when_no_worker_was_ever_there(storage: Storage) -> None:
+    with pytest.raises(NoLiveWorker):
+        store(storage, worker_within=LONG)
+    assert sum(storage.depths().counts.values()) == 0
+
+
+def test_worker_within_stores_when_a_worker_gave_a_sign_of_life(storage: Storage, worker: Worker) -> None:
+    assert store(storage, worker_within=LONG).fresh
+
+
+def test_worker_within_refuses_when_the_sign_of_life_is_old(storage: Storage, worker: Worker, advance: Advance) -> None:
+    advance(60)
+    with pytest.raises(NoLiveWorker):
+        store(storage, worker_within=50)
+
+
+def test_a_beat_is_a_sign_of_life(storage: Storage, start_worker: StartWorker, advance: Advance) -> None:
+    worker = start_worker()
+    advance(400)
+    worker.beat()
+    assert store(storage, worker_within=300).fresh
+
+
+def test_worker_within_refuses_without_touching_the_waiting_instance_of_the_key(storage: Storage) -> None:
+    first = enqueue(storage, key="key")
+    with pytest.raises(NoLiveWorker):
+        store(storage, key="key", worker_within=LONG)
+    assert storage.get(first).state is State.QUEUED

@@ -1,0 +1,81 @@
+"""The reference tells all that there is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import click
+import pytest
+from from_code import tables
+
+import pijobs
+from pijobs import State, errors, hookspecs
+from pijobs.cli.main import cli
+from pijobs.server import create_app
+
+HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, "pijobs_spec")]
+ERRORS = [
+    name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+]
+#: What the pages "hooks", "errors" and "states" tell; and huey's function.
+ELSEWHERE = {"Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec", "State", "HueyQueue", "Settings"}
+
+
+def commands(command: click.Command = cli, *path: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands by their path."""
+    yield " ".join(("pijobs", *path)), command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from commands(child, *path, name)
+
+
+def test_every_setting(reference: dict[str, str]) -> None:
+    names = [setting.name for table in tables().values() for setting in table]
+    assert [name for name in names if f'"{name}"' not in reference["settings"]] == []
+
+
+def test_every_hook(reference: dict[str, str]) -> None:
+    assert len(HOOKS) > 5
+    assert [name for name in HOOKS if f'"{name}(' not in reference["hooks"]] == []
+
+
+def test_every_command_and_option(reference: dict[str, str]) -> None:
+    text = reference["commands"]
+    missing = [path for path, _ in commands() if f'"{path}"\n' not in text]
+    for path, command in commands():
+        section = text.partition(f'"{path}"\n')[2].partition('\n"pijobs')[0]
+        options = [
+            name for parameter in command.params if isinstance(parameter, click.Option) for name in parameter.opts
+        ]
+        missing += [f"{path} {name}" for name in options if name not in section]
+    assert missing == []
+
+
+def test_the_worker_has_hueys_options(reference: dict[str, str]) -> None:
+    section = reference["commands"].partition('"pijobs worker"\n')[2].partition('\n"pijobs')[0]
+    letters = ["w", "k", "d", "m", "b", "c", "C", "M", "t", "s", "n", "l", "v", "q", "S", "f", "L", "g", "r"]
+    assert [letter for letter in letters if f'"-{letter}' not in section] == []
+
+
+def test_every_route(reference: dict[str, str]) -> None:
+    text = " ".join(reference["routes"].split())
+    rules = create_app(settings={"SECRET_KEY": "only for the list of routes"}).url_map.iter_rules()
+    assert [rule.rule for rule in rules if rule.endpoint != "static" and f" {rule.rule}" not in text] == []
+
+
+def test_every_state(reference: dict[str, str]) -> None:
+    assert [state for state in State if f'"{state}"' not in reference["states"]] == []
+
+
+def test_every_error(reference: dict[str, str]) -> None:
+    assert len(ERRORS) > 10
+    assert [name for name in ERRORS if f"exception pijobs.errors.{name}" not in reference["errors"]] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(pijobs.__all__) - ELSEWHERE))
+def test_every_public_name(reference: dict[str, str], name: str) -> None:
+    assert name in reference["python"]

@@ -1,0 +1,45 @@
+"""``pijobs demo --once``: the real command, with all its processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "pijobs", "demo", *options]
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
+    done = subprocess.run(command("--once", "--delay", "0.1"), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    answered = dict(re.findall(r"(queued|inline): request answered after +(\d+) ms", done.stdout))
+    assert int(answered["queued"]) < 700 <= int(answered["inline"])
+    assert done.stdout.count("Subject: Test mail of SMTP server") == 2
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_takes_its_children_along(number: signal.Signals) -> None:
+    demo = subprocess.Popen(command("--delay", "0"), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert demo.stdout is not None
+    try:
+        url = next(found[0] for line in demo.stdout if (found := re.findall(r"http://\S+:\d+", line)))
+        assert url
+        demo.send_signal(number)
+        demo.stdout.read()
+        assert demo.wait(30) == 0
+        # Nobody is left in its session, so there is no such process group any more.
+        with pytest.raises(ProcessLookupError):
+            os.killpg(demo.pid, 0)
+    finally:
+        demo.stdout.close()
+        if demo.poll() is None:
+            os.killpg(demo.pid, signal.SIGKILL)
+            demo.wait()

@@ -1,0 +1,209 @@
+"""TLS as it is meant: verified by authority and host name, or no mail."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.errors import LoginRefused, ServerTrouble, TlsRefused
+from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.transport import deliver
+
+Security = Literal["starttls", "tls"]
+SECURE: tuple[Security, ...] = ("starttls", "tls")
+MAIL = Mail("from@example.com", ("alice@example.com",), b"Subject: x\r\n\r\nhello\r\n")
+NOW = dt.datetime.now(dt.timezone.utc)
+DAY = dt.timedelta(days=1)
+
+
+class Authority:
+    """Issues certificates for servers of these tests."""
+
+    def __init__(self, directory: Path, name: str = "test authority") -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._certificate = (
+            _builder(self._name, self._name, self._key.public_key(), NOW + DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.file = str(_write(directory / f"{name}.pem", self._certificate.public_bytes(serialization.Encoding.PEM)))
+
+    def context(self, host: str = "127.0.0.1", until: dt.datetime = NOW + DAY) -> ssl.SSLContext:
+        """A server's context with a certificate for the host."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+        certificate = (
+            _builder(subject, self._name, key.public_key(), until)
+            .add_extension(x509.SubjectAlternativeName([_alternative(host)]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return _context(self._directory / f"{host}-{until:%j}.pem", certificate, key)
+
+    def self_signed(self) -> ssl.SSLContext:
+        """A server's context with a certificate that nobody vouches for."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        certificate = (
+            _builder(subject, subject, key.public_key(), NOW + DAY)
+            .add_extension(x509.SubjectAlternativeName([_alternative("127.0.0.1")]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        return _context(self._directory / "self-signed.pem", certificate, key)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, until: dt.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - 3 * DAY)
+        .not_valid_after(until)
+    )
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _context(path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> ssl.SSLContext:
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write(path, private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def secure_sink(authority: Authority, security: Security) -> Iterator[Sink]:
+    with Sink(tls=authority.context(), implicit_tls=security == "tls", logins={"user": "hunter2"}) as sink:
+        yield sink
+
+
+def endpoint(sink: Sink, authority: Authority, security: Security, host: str = "127.0.0.1") -> Endpoint:
+    return Endpoint(
+        host=host,
+        port=sink.port,
+        security=security,
+        username="user",
+        password="hunter2",
+        timeout=5,
+        ca_file=authority.file,
+    )
+
+
+@pytest.mark.parametrize("security", SECURE)
+def test_a_mail_goes_encrypted_and_logged_in(secure_sink: Sink, authority: Authority, security: Security) -> None:
+    deliver(endpoint(secure_sink, authority, security), MAIL)
+    mail = secure_sink.wait_for(1, 5)[0]
+    assert (mail.encrypted, mail.login, mail.recipients) == (True, "user", MAIL.recipients)
+
+
+@pytest.mark.parametrize("security", SECURE)
+def test_a_login_may_leave_the_machine_when_it_is_encrypted(
+    secure_sink: Sink, authority: Authority, security: Security, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pijobs_mail.wire.Wire.loopback", False)
+    deliver(endpoint(secure_sink, authority, security), MAIL)
+    assert secure_sink.wait_for(1, 5)[0].login == "user"
+
+
+@pytest.mark.parametrize("security", SECURE)
+@pytest.mark.parametrize(
+    ("flaw", "reason"),
+    [
+        ("expired", "expired"),
+        ("wrong host", "mismatch"),
+        ("self-signed", "self-signed|self signed"),
+        ("unknown authority", "unable to get local issuer"),
+    ],
+)
+def test_a_certificate_that_is_not_right_means_no_mail(
+    authority: Authority, tmp_path: Path, security: Security, flaw: str, reason: str
+) -> None:
+    contexts: dict[str, Callable[[], ssl.SSLContext]] = {
+        "expired": lambda: authority.context(until=NOW - DAY),
+        "wrong host": lambda: authority.context(host="other.example"),
+        "self-signed": authority.self_signed,
+        "unknown authority": lambda: Authority(tmp_path, "stranger").context(),
+    }
+    with Sink(tls=contexts[flaw](), implicit_tls=security == "tls", logins={"user": "hunter2"}) as sink:
+        with pytest.raises(TlsRefused, match=reason):
+            deliver(endpoint(sink, authority, security), MAIL)
+        assert (sink.steps["AUTH"], sink.steps["MAIL"], sink.mails) == (0, 0, [])
+
+
+def test_a_server_that_refuses_starttls_gets_no_mail(authority: Authority) -> None:
+    with Sink(tls=authority.context(), faults={"STARTTLS": "454 4.7.0 TLS not available"}) as sink:
+        with pytest.raises(TlsRefused, match="454"):
+            deliver(endpoint(sink, authority, "starttls"), MAIL)
+        assert sink.steps["MAIL"] == 0
+
+
+def test_bytes_in_clear_after_the_answer_to_starttls_are_an_attack(authority: Authority) -> None:
+    injected = Fault(raw=b"220 go on\r\n250 injected\r\n")
+    with Sink(tls=authority.context(), faults={"STARTTLS": injected}) as sink:
+        with pytest.raises(TlsRefused, match="attack"):
+            deliver(endpoint(sink, authority, "starttls"), MAIL)
+        assert sink.steps["MAIL"] == 0
+
+
+def test_a_server_that_does_not_speak_tls_gets_no_mail_by_smtps(authority: Authority) -> None:
+    with Sink() as sink, pytest.raises(TlsRefused):
+        deliver(endpoint(sink, authority, "tls"), MAIL)
+
+
+def test_a_server_that_is_silent_in_the_handshake_is_trouble(authority: Authority) -> None:
+    hang = Fault(raw=b"220 go on\r\n")
+    with Sink(tls=authority.context(), faults={"STARTTLS": hang}) as sink:
+        quick = Endpoint(host=sink.host, port=sink.port, security="starttls", timeout=0.3, ca_file=authority.file)
+        with pytest.raises(ServerTrouble):
+            deliver(quick, MAIL)
+
+
+@pytest.mark.parametrize("security", SECURE)
+def test_a_wrong_password_is_trouble_of_the_server(secure_sink: Sink, authority: Authority, security: Security) -> None:
+    wrong = Endpoint(
+        host="127.0.0.1",
+        port=secure_sink.port,
+        security=security,
+        username="user",
+        password="wrong",
+        ca_file=authority.file,
+    )
+    with pytest.raises(LoginRefused):
+        deliver(wrong, MAIL)
+    assert secure_sink.mails == []

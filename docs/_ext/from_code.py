@@ -59,7 +59,7 @@ def hooks() -> Iterator[str]:
     for name, function in vars(hookspecs).items():
         if callable(function) and hasattr(function, f"{hookspecs.PROJECT}_spec"):
             parameters = ", ".join(inspect.signature(function).parameters)
-            yield f"### `{name}({parameters})`\n\n{_doc(function)}\n"
+            yield f"## `{name}({parameters})`\n\n{_doc(function)}\n"
 
 
 def commands() -> Iterator[str]:
@@ -77,8 +77,8 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"{_paragraphs(command.help or '')}\n"
     for parameter in command.params:
         record = parameter.get_help_record(context)
-        if record is not None:
-            yield f"`{record[0]}`\n: {_text(record[1]) or 'no more to say.'}\n"
+        if record is not None and record[1]:
+            yield f"`{record[0]}`\n: {_text(record[1])}\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
@@ -88,16 +88,28 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def routes() -> Iterator[str]:
-    """Each route with the first paragraph of its view's docstring."""
+    """Each route with the role that it requires, and the first paragraph of its view's docstring."""
     from pijobs.server import create_app
+    from pijobs.server.api import RIGHT
 
     app = create_app(settings={"SECRET_KEY": "only for the list of routes"})
-    yield "| route | does |\n| --- | --- |"
+    yield "| route | role | does |\n| --- | --- | --- |"
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint.rpartition(".")[2] != "static":
-            does = _doc(app.view_functions[rule.endpoint]).partition("\n\n")[0].replace("\n", " ")
-            yield f"| `{', '.join(sorted(methods))} {rule.rule}` | {does} |"
+            view = app.view_functions[rule.endpoint]
+            does = _doc(view).partition("\n\n")[0].replace("\n", " ")
+            yield f"| `{', '.join(sorted(methods))} {rule.rule}` | {getattr(view, RIGHT, '')} | {does} |"
+
+
+def codes() -> Iterator[str]:
+    """The codes of errors, as the module of the answers has them."""
+    from pijobs.server import api
+
+    for line in (api.__doc__ or "").splitlines():
+        if re.match(r"-?\d", line):
+            code, status, meaning = line.split(maxsplit=2)
+            yield f"| `{code}` | {status} | {meaning} |"
 
 
 def exceptions() -> Iterator[str]:
@@ -111,7 +123,7 @@ def exceptions() -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
-    part.__name__: part for part in (settings, hooks, commands, routes, exceptions)
+    part.__name__: part for part in (settings, hooks, commands, routes, codes, exceptions)
 }
 
 

@@ -51,6 +51,10 @@ class _Compat(email.policy.Compat32):
         name, value = super().header_source_parse(sourcelines)
         return name, _Stored(value)
 
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        found = super().header_fetch_parse(name, value)
+        return str(found) if isinstance(found, _Stored) else found
+
     def fold_binary(self, name: str, value: str) -> bytes:
         if isinstance(value, _Stored):
             lines = re.split(r"\r\n|\r|\n", f"{name}: {value}")
@@ -130,8 +134,8 @@ def open_envelope(data: bytes) -> Envelope:
 def pack_call(call: Call) -> bytes:
     """The body in clear. :raises EncodeError: for a value that the codec does not know."""
     plain = [
-        [_plain(value, f"args[{index}]") for index, value in enumerate(call.args)],
-        {_name(name): _plain(value, name) for name, value in call.kwargs.items()},
+        [_plain(value, (_ARGS, index)) for index, value in enumerate(call.args)],
+        {_name(name): _plain(value, (None, name)) for name, value in call.kwargs.items()},
         call.label,
     ]
     return _pack(plain)
@@ -142,23 +146,28 @@ def check_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     pack_call(Call(tuple(args), dict(kwargs)))
 
 
-def _plain(value: Any, path: str, depth: int = 0) -> Any:
+#: Where a value stands: its parent's path and its key there; put into words only for a refusal.
+_Path = tuple[Any, Any]
+_ARGS: _Path = (None, "args")
+
+
+def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
     """The value as msgpack knows it. Exact types only: a subclass would come back as something else."""
     kind = type(value)
     if kind in _UNCHANGED:
         return value
     if kind is str:
-        return _text(value, path)
+        return value if value.isascii() else _text(value, path)
     if kind is int:
         return value if -(2**63) <= value < 2**64 else _ext(_INT, b"%x" % value)
     if depth > _MAX_DEPTH:
         raise _refusal(path, f"at most {_MAX_DEPTH} levels", "more")
     if kind is list:
-        return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return [_plain(item, (path, index), depth + 1) for index, item in enumerate(value)]
     if kind is dict:
-        return {_dict_key(key, path): _plain(item, f"{path}[{key!r}]", depth + 1) for key, item in value.items()}
+        return {_dict_key(key, path): _plain(item, (path, key), depth + 1) for key, item in value.items()}
     if kind in _SEQUENCES:
-        items = [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        items = [_plain(item, (path, index), depth + 1) for index, item in enumerate(value)]
         return _ext(_SEQUENCES[kind], _pack(items))
     if kind in _SCALARS:
         code, dump = _SCALARS[kind]
@@ -172,12 +181,17 @@ def _plain(value: Any, path: str, depth: int = 0) -> Any:
     raise _refusal(path, expected, f"{kind.__module__}.{kind.__qualname__}")
 
 
-def _refusal(path: str, expected: str, found: str) -> EncodeError:
+def _refusal(path: _Path, expected: str, found: str) -> EncodeError:
+    parent, name = path
+    shown = ""
+    while parent is not None:
+        shown = f"[{name!r}]{shown}"
+        parent, name = parent
     # A path holds the keys of dictionaries, which may be addresses.
-    return EncodeError(f"{redact(path)}: expected {expected}, found {found}")
+    return EncodeError(f"{redact(f'{name}{shown}')}: expected {expected}, found {found}")
 
 
-def _text(value: str, path: str) -> str:
+def _text(value: str, path: _Path) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -187,19 +201,19 @@ def _text(value: str, path: str) -> str:
 
 def _name(name: Any) -> str:
     if type(name) is not str:
-        raise _refusal("kwargs", "text as names", type(name).__qualname__)
-    return _text(name, "kwargs")
+        raise _refusal((None, "kwargs"), "text as names", type(name).__qualname__)
+    return _text(name, (None, "kwargs"))
 
 
-def _dict_key(key: Any, path: str) -> Any:
+def _dict_key(key: Any, path: _Path) -> Any:
     if type(key) is str:
-        return _text(key, path)
+        return key if key.isascii() else _text(key, path)
     if type(key) is int and -(2**63) <= key < 2**64:
         return key
     raise _refusal(path, "text or whole numbers as keys", type(key).__qualname__)
 
 
-def _message(value: email.message.Message, path: str) -> msgspec.msgpack.Ext:
+def _message(value: email.message.Message, path: _Path) -> msgspec.msgpack.Ext:
     modern = isinstance(value, email.message.EmailMessage)
     try:
         wire = value.as_bytes(policy=value.policy.clone(linesep="\n"))

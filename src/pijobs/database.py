@@ -1,128 +1,272 @@
-"""The database of an installation: definitions and accounts, by SQLAlchemy Core.
+"""The database of definitions and accounts, one for an installation, by SQLAlchemy Core.
 
-``SQLALCHEMY_DATABASE_URI``, or else the SQLite file ``pijobs.sqlite`` beside ``pi.cfg``. Only who needs it imports this
+``SQLALCHEMY_DATABASE_URI`` says where it is: SQLite, PostgreSQL or MariaDB; otherwise it is the file
+``pijobs.sqlite`` beside ``pi.cfg``. Nothing connects before the first transaction. Only who needs it imports this
 module: a worker whose queue is in Redis does not pay for SQLAlchemy unless a plugin asks.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool, QueuePool
 
-from pijobs.errors import DatabaseError
+from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
+from pijobs.redact import redact
 from pijobs.settings import Settings
 
+T = TypeVar("T")
+
 FILE = "pijobs.sqlite"
-BUSY_TIMEOUT = 5.0  # seconds that a writer waits for another one (SQLite)
+SETTING = "SQLALCHEMY_DATABASE_URI"
+_PATIENCE = 5  # seconds for a connection, for a lock of SQLite, and for a free place in the pool
+_ANSWER = 20  # seconds that MariaDB may take for one answer
+_RECYCLE = 300  # seconds; firewalls forget idle connections sooner than servers do
+_TRIES = 5  # of a transaction that met another one
+_READ = "pijobs_read"
+_PG_LOCK = "SELECT pg_advisory_xact_lock(7067382)"
+_MY_LOCK, _MY_UNLOCK = f"SELECT GET_LOCK('pijobs_tables', {_ANSWER - 1})", "SELECT RELEASE_LOCK('pijobs_tables')"
+#: Codes of MariaDB and SQLSTATEs of PostgreSQL for "another transaction was in the way, try again".
+_CONFLICTS = frozenset({1020, 1205, 1213, "40001", "40P01"})
+
+
+class _Opened:
+    """What one process has of the database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.ensured: set[sa.MetaData] = set()
 
 
 class Database:
-    """Connections to one database; made on first use, and made anew in a child process.
+    """Transactions in one database.
 
     :param url: as SQLAlchemy reads it.
+    :param directory: what a relative path of an SQLite file starts from. Not the working directory: server and worker
+        may have different ones.
+    :raises ConfigurationError: for a URL that can't be read, or whose driver is not installed.
     """
 
-    def __init__(self, url: str | sa.URL) -> None:
-        try:
-            self._url = sa.make_url(url)
-        except sa.exc.ArgumentError as error:
-            raise DatabaseError("SQLALCHEMY_DATABASE_URI: expected a URL as SQLAlchemy reads it") from error
-        self._engine: sa.Engine | None = None
-        self._pid = 0
-        self._ensured: set[int] = set()
-        self._lock = threading.RLock()
+    def __init__(self, url: str | URL, directory: Path) -> None:
+        self._url = _parsed(url, directory)
+        # By process: after a fork the child must neither use nor close what its parent has open. (What it does not
+        # touch stays referenced, so that it is not closed by the garbage collector either.)
+        self._opened: dict[int, _Opened] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Database:
         """The database of an installation."""
-        return settings.resource(cls, lambda: cls(settings["SQLALCHEMY_DATABASE_URI"] or _beside(settings.directory)))
+        directory = settings.directory
+        default = URL.create("sqlite", database=str(directory / FILE))
+        return settings.resource(cls, lambda: cls(settings[SETTING] or default, directory))
 
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """A connection in a transaction: committed at the end of the block, rolled back by an exception.
+    def begin(self) -> Iterator[Connection]:
+        """A connection in a transaction, which is committed at the end, and undone by an exception.
 
-        :raises DatabaseError: when the database does not answer or refuses; without values or passwords.
+        :raises DatabaseUnavailable: when the database does not answer.
+        :raises DatabaseConflict: when another transaction was there first; see :meth:`run`.
+        :raises DatabaseError: when the database refuses a statement.
         """
-        try:
-            with self._present().begin() as connection:
-                yield connection
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self._translated(error) from error
+        opened = self._open()
+        with self._translated(opened), opened.engine.begin() as connection:
+            yield connection
 
-    def ensure(self, metadata: sa.MetaData) -> None:
-        """Make the tables that are not there yet. Another process may make them at the same moment.
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Like :meth:`begin`, for reading only: does not wait for writers of an SQLite file.
 
         :raises DatabaseError: as :meth:`begin`.
         """
-        with self._lock:
-            if id(metadata) in self._ensured:
-                return
-            try:
-                metadata.create_all(self._present())
-            except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError):
-                # Somebody else was quicker; what is really wrong is wrong the second time, too.
-                try:
-                    metadata.create_all(self._present())
-                except (sa.exc.SQLAlchemyError, OSError) as error:
-                    raise self._translated(error) from error
-            self._ensured.add(id(metadata))
+        opened = self._open()
+        with self._translated(opened), opened.engine.connect() as connection:
+            yield connection.execution_options(**{_READ: True})
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """The result of ``work``, done in a transaction; begun anew when it met another transaction.
+
+        :raises DatabaseError: as :meth:`begin`.
+        """
+        for _ in range(_TRIES - 1):
+            with suppress(DatabaseConflict), self.begin() as connection:
+                return work(connection)
+        with self.begin() as connection:
+            return work(connection)
+
+    def ensure(self, metadata: sa.MetaData) -> None:
+        """Create the tables that are not there, once in each process; several processes at once do no harm.
+
+        :raises DatabaseError: as :meth:`begin`.
+        """
+        opened = self._open()
+        if metadata in opened.ensured:
+            return
+        with self.begin() as connection, _alone(connection):
+            metadata.create_all(connection)
+        opened.ensured.add(metadata)
 
     def close(self) -> None:
-        """Close all connections; the next use opens new ones."""
-        with self._lock:
-            if self._engine is not None:
-                self._engine.dispose(close=self._pid == os.getpid())
-            self._engine = None
+        """Close the idle connections of this process; the next use opens new ones."""
+        if opened := self._opened.pop(os.getpid(), None):
+            opened.engine.dispose()
 
-    def _present(self) -> sa.Engine:
-        with self._lock:
-            if self._engine is not None and self._pid != os.getpid():
-                self._engine.dispose(close=False)  # the sockets are the parent's
-                self._engine = None
-            if self._engine is None:
-                self._engine, self._pid = self._make(), os.getpid()
-            return self._engine
+    def __repr__(self) -> str:
+        return f"<Database {self._url.render_as_string()}>"
 
-    def _make(self) -> sa.Engine:
-        if self._url.get_backend_name() != "sqlite":
-            # Whoever prints a statement must not print what is in it.
-            return sa.create_engine(self._url, hide_parameters=True, pool_pre_ping=True)
-        if self._url.database not in (None, "", ":memory:"):
-            _create_private(Path(str(self._url.database)))
-        engine = sa.create_engine(self._url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT})
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
-        return engine
+    def _open(self) -> _Opened:
+        pid = os.getpid()
+        # setdefault is atomic; a lock could have been copied by the fork while another thread held it.
+        return self._opened.get(pid) or self._opened.setdefault(pid, _Opened(_engine(self._url)))
 
-    def _translated(self, error: Exception) -> DatabaseError:
-        cause = getattr(error, "orig", None) or error
-        shown = self._url.render_as_string(hide_password=True)
-        return DatabaseError(f"the database {shown} refused or does not answer ({type(cause).__name__})")
+    @contextmanager
+    def _translated(self, opened: _Opened) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            # The tables may be gone: next time it is looked again.
+            opened.ensured.clear()
+            raise _translation(error, self._url) from error
 
 
-def _beside(directory: Path) -> sa.URL:
-    return sa.URL.create("sqlite", database=str(directory / FILE))
-
-
-def _create_private(path: Path) -> None:
-    """An empty file that only its owner can read, if there is none."""
+def _parsed(url: str | URL, directory: Path) -> URL:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        parsed = sa.make_url(url)
+        parsed.get_dialect()
+    except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
+        # Without the cause, which may quote the URL.
+        raise ConfigurationError(
+            f"{SETTING}: expected a URL as SQLAlchemy reads it, found one that it can't read ({type(error).__name__}); "
+            "special characters of a password are written as %XX"
+        ) from None
+    if _in_file(parsed):
+        parsed = parsed.set(database=str((directory / str(parsed.database)).absolute()))
+    return parsed
+
+
+def _in_memory(url: URL) -> bool:
+    return url.database in (None, "", ":memory:")
+
+
+def _in_file(url: URL) -> bool:
+    """Of SQLite, with a plain path."""
+    plain = not _in_memory(url) and not str(url.database).startswith("file:")
+    return url.get_backend_name() == "sqlite" and plain
+
+
+def _engine(url: URL) -> Engine:
+    options: dict[str, Any] = {"hide_parameters": True, "connect_args": _connect_args(url)}
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite and _in_memory(url):
+        # It lives as long as its one connection.
+        options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": _PATIENCE}
+    elif sqlite:
+        # SQLite counts its locks by process: no idle connection may be there at a fork.
+        options |= {"poolclass": NullPool}
+    else:
+        options |= {"pool_pre_ping": True, "pool_recycle": _RECYCLE, "pool_timeout": _PATIENCE}
+        # Also MariaDB, whose default locks gaps between rows, by which two inserts would meet.
+        options |= {"isolation_level": "READ COMMITTED"}
+    try:
+        engine = sa.create_engine(url, **options)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{SETTING}: expected a database whose driver is installed, found {url.drivername!r}: {error}; "
+            "install pijobs[postgresql] for postgresql+psycopg:// or pijobs[mysql] for mysql+pymysql://"
+        ) from error
+    if sqlite:
+        _listen(engine, url)
+    return engine
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    options: dict[str, dict[str, Any]] = {
+        "pysqlite": {"timeout": _PATIENCE, "check_same_thread": False},
+        "psycopg": {"connect_timeout": _PATIENCE, "tcp_user_timeout": 2000 * _PATIENCE},
+        "psycopg2": {"connect_timeout": _PATIENCE},
+        "pymysql": {"connect_timeout": _PATIENCE, "read_timeout": _ANSWER, "write_timeout": _ANSWER},
+    }
+    given = options.get(url.get_driver_name(), {})
+    return {name: value for name, value in given.items() if name not in url.query}
+
+
+def _listen(engine: Engine, url: URL) -> None:
+    """Transactions begin when we say so (Python's sqlite3 would begin them at the first change), in WAL mode."""
+
+    def make_file(*_: object) -> None:
+        if _in_file(url):
+            _create(Path(str(url.database)))
+
+    def prepare(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        # Locked: another process switches the file over in this moment.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode=WAL")
+
+    def begin(connection: Connection) -> None:
+        # A writer waits for its turn before it reads: SQLite refuses to turn a reader that was overtaken into a writer.
+        reads = connection.get_execution_options().get(_READ)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    for name, listener in (("do_connect", make_file), ("connect", prepare), ("begin", begin)):
+        sa.event.listen(engine, name, listener)
+
+
+def _create(path: Path) -> None:
+    """The file, readable by its owner only; the files that SQLite puts beside it take over its mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
-        raise DatabaseError(f"expected a database file that can be written, found {path}: {error.strerror}") from error
+        raise DatabaseUnavailable(
+            f"{path}: expected a folder where this user may create the database, found: {error.strerror or error}; "
+            f"create the folder, or set {SETTING}"
+        ) from error
 
 
-def _prepare_sqlite(connection: object, record: object) -> None:
-    # sqlite3 would begin by itself, and only at the first change: two readers that both want to write then deadlock.
-    connection.isolation_level = None  # type: ignore[attr-defined]
-    connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[attr-defined]
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """No other process creates tables meanwhile. With SQLite the transaction alone sees to that."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_PG_LOCK)
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        yield
+        return
+    connection.exec_driver_sql(_MY_LOCK)
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(_MY_UNLOCK)
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _translation(error: sa.exc.DBAPIError | sa.exc.TimeoutError, url: URL) -> DatabaseError:
+    place = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
+    if isinstance(error, sa.exc.TimeoutError):
+        return DatabaseUnavailable(f"{place}: expected a free connection within {_PATIENCE} s, found none")
+    found = _told(error, url)
+    if isinstance(error, sa.exc.IntegrityError) or _code(error) in _CONFLICTS:
+        return DatabaseConflict(f"{place}: another transaction was there first: {found}")
+    if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        return DatabaseUnavailable(f"{place}: expected a database that answers, found: {found}")
+    return DatabaseError(f"{place}: the database refused a statement: {found}")
+
+
+def _told(error: sa.exc.DBAPIError, url: URL) -> str:
+    """What may be said of an error: a server's text may quote values, unless it is about the connection."""
+    code, kind = _code(error), type(error.orig).__name__
+    if error.statement is None or url.get_backend_name() == "sqlite":
+        return f"{kind}: {redact(str(error.orig), [str(url.password)] if url.password else ())}"
+    return f"{kind} {code}" if code else kind
+
+
+def _code(error: sa.exc.DBAPIError) -> int | str | None:
+    code: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    first = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return code or (first if isinstance(first, int) else None)

@@ -29,7 +29,7 @@
         ├── FailJob
         └── DeadlinePassed
 
-The docstring of each class is its message when it is raised without one. No message ever contains a secret, a
+The first line of each class's docstring is its message when it is raised without one. No message ever contains a secret, a
 body or a whole address.
 """
 
@@ -46,7 +46,7 @@ class PijobsError(Exception):
     """something went wrong in the job queue"""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__ or type(self).__name__)
+        super().__init__(message or (type(self).__doc__ or type(self).__name__).partition("\n")[0])
 
 
 class ConfigurationError(PijobsError):

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import logging
 import operator
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from pijobs.redact import describe
 from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
 
 log = logging.getLogger(__name__)
+
+#: Files that say nothing about where a plugin went wrong.
+_OURS = re.compile(rf"^{re.escape(os.path.dirname(__file__))}[\\/]|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
 
 
 @dataclass
@@ -217,7 +221,7 @@ def _reason(error: BaseException) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename != __file__ and not re.search(r"\bimportlib\b|[\\/]pluggy[\\/]", code.co_filename):
+        if not _OURS.search(code.co_filename):
             place = f" ({code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
     return describe(error) + place

@@ -27,7 +27,7 @@ from pijobs.jobs import Job, State, is_number, is_priority
 from pijobs.keys import KeyRing
 from pijobs.plugins import Plugins
 from pijobs.redact import describe, mask_address, texts_in
-from pijobs.registry import Registry, check_signature
+from pijobs.registry import Registry
 from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
 from pijobs.storage.contract import Lease, NewInstance, OnConflict, Storage, Stored
@@ -174,7 +174,7 @@ class Queue:
 
     def _checked(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
         job, call = self.registry[name], Call(tuple(args), dict(kwargs or {}))
-        check_signature(self.registry, name, call.args, call.kwargs)
+        self.registry.check_call(name, call.args, call.kwargs)
         return job, call
 
     def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:

@@ -20,6 +20,7 @@ class Registry(Mapping[str, Job]):
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = dict(jobs)
         self._wants_context = {name: takes_context(job.function) for name, job in self._jobs.items()}
+        self._signatures = {name: _signature(job.function) for name, job in self._jobs.items()}
 
     @classmethod
     def of(cls, jobs: Iterable[Job], overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Registry:
@@ -47,6 +48,25 @@ class Registry(Mapping[str, Job]):
         """Whether the job's function takes a :class:`JobContext` first."""
         return self._wants_context[name]
 
+    def check_call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """:raises EncodeError: when the job's function can't be called like that."""
+        signature = self._signatures[name]
+        if signature is None:
+            return
+        leading: tuple[Any, ...] = (None,) if self._wants_context[name] else ()
+        try:
+            signature.bind(*leading, *args, **kwargs)
+        except TypeError as error:
+            told = f"job {name!r}: expected the arguments of its function, found a call with {error}"
+            raise EncodeError(told) from None
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # some functions written in C have none
+        return None
+
 
 def override(job: Job, options: Mapping[str, Any]) -> Job:
     """The job with other options; those of its retry policy are told by their names."""
@@ -58,10 +78,8 @@ def override(job: Job, options: Mapping[str, Any]) -> Job:
 
 def takes_context(function: Callable[..., Any]) -> bool:
     """Whether the first parameter is annotated :class:`JobContext` (also as text, under postponed evaluation)."""
-    try:
-        first = next(iter(inspect.signature(function).parameters.values()), None)
-    except ValueError:  # some functions written in C have none
-        return False
+    signature = _signature(function)
+    first = next(iter(signature.parameters.values()), None) if signature else None
     if first is None or first.annotation is inspect.Parameter.empty:
         return False
     annotation = first.annotation
@@ -71,16 +89,3 @@ def takes_context(function: Callable[..., Any]) -> bool:
         except Exception:  # a name that exists for type checkers only
             annotation = JobContext if annotation.split(".")[-1] == "JobContext" else None
     return annotation is JobContext
-
-
-def check_signature(registry: Registry, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """:raises EncodeError: when the function can't be called like that."""
-    leading: tuple[Any, ...] = (None,) if registry.wants_context(name) else ()
-    try:
-        signature = inspect.signature(registry[name].function)
-    except ValueError:
-        return
-    try:
-        signature.bind(*leading, *args, **kwargs)
-    except TypeError as error:
-        raise EncodeError(f"job {name!r}: expected the arguments of its function, found a call with {error}") from None

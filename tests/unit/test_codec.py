@@ -129,7 +129,7 @@ def wire(message: Message) -> bytes:
     return out.getvalue()
 
 
-def modern(policy: email.policy.EmailPolicy = email.policy.default) -> EmailMessage:
+def modern(policy: Any = email.policy.default) -> EmailMessage:
     message = EmailMessage(policy=policy)
     message["From"] = "Jürgen Müller <jm@example.com>"
     message["To"] = ", ".join(f"Frau Zoë Nr. {n} <zoe{n}@example.com>" for n in range(9))
@@ -143,7 +143,7 @@ def modern(policy: email.policy.EmailPolicy = email.policy.default) -> EmailMess
 
 def legacy() -> MIMEMultipart:
     message = MIMEMultipart("related")
-    message["Subject"] = Header("Grüße aus der Universität zu Köln " * 4, "utf-8")
+    message["Subject"] = Header("Grüße aus der Universität zu Köln " * 4, "utf-8")  # type: ignore[assignment]
     message["To"] = "alice@example.com, " + ", ".join(f"someone{n}@example.com" for n in range(12))
     message["From"] = "pi@example.com"
     message["X-Tab"] = "folded\n\tby hand"
@@ -155,9 +155,18 @@ def legacy() -> MIMEMultipart:
 
 
 def raw(policy: Any) -> Message:
-    source = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n  and more\r\nX-Bad: \xe4\xf6\r\nContent-Type: text/plain; " \
-        b"charset=latin-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGr\xfc\xdfe\r\nFrom x\r\n"  # fmt: skip
-    return email.message_from_bytes(source, policy=policy)
+    lines = [
+        b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=",
+        b"  and more",
+        b"X-Bad: \xe4\xf6",
+        b"Content-Type: text/plain; charset=latin-1",
+        b"Content-Transfer-Encoding: 8bit",
+        b"",
+        b"Gr\xfc\xdfe",
+        b"From x",
+    ]
+    message: Message = email.message_from_bytes(b"\r\n".join(lines), policy=policy)
+    return message
 
 
 def calendar() -> EmailMessage:
@@ -210,6 +219,7 @@ def test_a_legacy_message_can_be_changed_after_it_came_back() -> None:
     del back["Subject"]
     back["Subject"] = "a long subject " * 20
     back["Reply-To"] = Header("Grüße", "utf-8")
+    assert type(back["To"]) is str
     again = email.message_from_bytes(wire(back), policy=email.policy.default)
     assert again["Subject"].strip() == ("a long subject " * 20).strip() and again["Reply-To"] == "Grüße"
     assert max(map(len, wire(back).split(b"\r\n\r\n")[0].splitlines())) <= 80
@@ -224,7 +234,7 @@ def test_the_sender_s_message_is_not_touched() -> None:
 
 def test_a_message_that_is_not_complete_is_refused() -> None:
     broken = EmailMessage()
-    broken.set_payload(object())
+    broken.set_payload(object())  # type: ignore[call-overload]
     with pytest.raises(EncodeError, match=r"args\[0\]: expected a complete email message"):
         check_arguments([broken], {})
 
@@ -358,7 +368,7 @@ def test_every_field_of_the_envelope_is_authenticated(changed: dict[str, Any]) -
 
 def test_an_unknown_version_is_told() -> None:
     newer = msgspec.msgpack.encode([VERSION + 1, "k", "i", "n", 1, None, "a field more"])
-    with pytest.raises(DecodeError, match=f"version {VERSION + 1} of the envelope; this pijobs knows version {VERSION}"):
+    with pytest.raises(DecodeError, match=f"version {VERSION + 1} of the .* this pijobs knows version {VERSION}"):
         open_envelope(newer)
 
 

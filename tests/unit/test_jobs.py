@@ -23,7 +23,7 @@ def test_valid_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "send", "Sms.send", "sms.", ".send", "sms..send", "sms.send\n", "sms-x.y", 7])
 def test_an_invalid_name_is_refused(name: Any) -> None:
-    with pytest.raises(ValueError, match="name must look like 'sms.send'"):
+    with pytest.raises(ValueError, match=r"name must look like 'sms\.send'"):
         Job(name, print)
 
 
@@ -50,13 +50,14 @@ def test_an_invalid_name_is_refused(name: Any) -> None:
     ],
 )
 def test_an_impossible_option_is_refused(option: str, value: Any, fault: str) -> None:
-    with pytest.raises(ValueError, match="job 'a.b': .*" + fault.split("(")[0].replace("*", r"\*")):
+    with pytest.raises(ValueError) as caught:
         Job("a.b", print, **{option: value})
+    assert str(caught.value).startswith("job 'a.b': ") and fault in str(caught.value)
 
 
 def test_all_faults_are_told_at_once() -> None:
     wrong: dict[str, Any] = {"priority": 5000, "expires": 0}
-    with pytest.raises(ValueError, match="name must .*; function must .*; priority must .*; expires must"):
+    with pytest.raises(ValueError, match=r"name must .*; function must .*; priority must .*; expires must"):
         Job("X", None, **wrong)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 
 def settings(**values: Any) -> Settings:
-    return validate({name: value for name, value in values.items()}, CORE_SETTINGS)
+    return validate(values, CORE_SETTINGS)
 
 
 def test_the_same_secret_gives_the_same_key_in_every_process() -> None:

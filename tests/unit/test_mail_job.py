@@ -63,7 +63,7 @@ def attempt(settings: Settings, sink: Sink, **arguments: Any) -> JobContext:
 def test_a_mail_that_every_recipient_got_is_done(settings: Settings, smtp_sink: Sink) -> None:
     ctx = attempt(settings, smtp_sink)
     assert smtp_sink.wait_for(1, 5)[0].recipients == tuple(TO)
-    assert ctx.notes["queue_id"] == "000001"
+    assert ctx.notes["queue_id"] == "S000001"
     assert ctx.notes["reply"].startswith("250")
 
 
@@ -252,5 +252,17 @@ def test_an_otp_mail_does_not_outlive_the_otp() -> None:
 def test_a_password_that_this_worker_can_not_read_costs_no_attempt(tmp_path: Path, smtp_sink: Sink) -> None:
     save(validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path), smtp_sink, password="pw")
     other = validate({"SECRET_KEY": "y" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
-    with pytest.raises(DestinationDown, match="can't be decrypted"):
+    with pytest.raises(DestinationDown, match="smtpserver"):
         send(context(other), "main", **MAIL)
+
+
+def test_the_log_tells_where_the_mail_went_and_no_secret(
+    settings: Settings, smtp_sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    smtp_sink.fail_at("RCPT", Fault("550 5.1.1 bob@example.com is unknown", recipient="bob@"))
+    with pytest.raises(FailJob):
+        attempt(settings, smtp_sink)
+    ours = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("mail."))
+    assert f"2 of 3 recipients taken by {smtp_sink.host}:{smtp_sink.port}: 250 2.0.0 Ok: queued as S000001" in ours
+    assert not any(secret in ours for secret in (OTP, "alice@", "bob@"))

@@ -10,8 +10,7 @@ import flask
 import pytest
 
 from pijobs import FailJob, State
-from pijobs.definitions import DefinitionNotFound
-from pijobs.errors import AttemptEnd
+from pijobs.errors import AttemptEnd, DefinitionNotFound
 from pijobs.flask import JobQueue, current_queue
 from pijobs_mail.errors import MessageError
 from pijobs_mail.send import send_mail

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pijobs.definitions import DefinitionError
+from pijobs.errors import DefinitionError
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 from pijobs_mail.checks import definitions_check
 from pijobs_mail.servers import PREFIX, SETTINGS, endpoint, open_store, parse_server, with_port

@@ -59,7 +59,7 @@ def test_a_mail_arrives_with_its_envelope_and_content() -> None:
         mail = sink.wait_for(1, 5)[0]
     assert (mail.sender, mail.recipients, mail.content) == (MAIL.sender, MAIL.recipients, CONTENT)
     assert set(delivery.having(Verdict.ACCEPTED)) == set(MAIL.recipients)
-    assert delivery.queue_id == "000001"
+    assert delivery.queue_id == "S000001"
 
 
 def test_lines_that_begin_with_a_dot_arrive_unchanged() -> None:

@@ -23,7 +23,7 @@ def refusal(path: Path) -> str:
 
 
 def test_upper_case_names_are_the_settings(pi_cfg: Path) -> None:
-    pi_cfg.write_text("import os\nminutes = 5\nPI_JOB_QUEUE_LEASE = minutes * 2\nPI_PLACE = os.path.dirname(__file__)\n")
+    pi_cfg.write_text("import os\nhalf = 5\nPI_JOB_QUEUE_LEASE = half * 2\nPI_PLACE = os.path.dirname(__file__)\n")
     assert read_config(pi_cfg) == {"PI_JOB_QUEUE_LEASE": 10, "PI_PLACE": str(pi_cfg.parent)}
 
 

@@ -134,7 +134,7 @@ def test_texts_of_messages_are_found() -> None:
 
 def test_a_message_that_can_not_be_written_disturbs_nothing() -> None:
     broken = EmailMessage()
-    broken.set_payload(object())
+    broken.set_payload(object())  # type: ignore[call-overload]
     assert list(texts_in([broken, "text"])) == ["text"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,31 +173,30 @@ class DefinitionStore:
         return {"content": json.dumps(content), "secrets": json.dumps(secrets)}
 
     def _opened(self, row: sa.Row[Any]) -> _Stored:
-        stored = _Stored(_object(row.content), {})
-        for name, sealed in _object(row.secrets).items():
-            if name not in self._declaration.fields:
-                continue  # of another version of the plugin
+        """What is damaged is told of this definition, and does not hide the others."""
+        try:
+            stored, secrets = _Stored(_object(row.content), {}), _object(row.secrets)
+        except ValueError:
+            return _Stored({}, {"definition": "damaged: expected JSON, found something else; save it anew"})
+        for name in secrets.keys() & self._declaration.fields.keys():  # others are of another version of the plugin
             try:
-                key_id, text = sealed
-                plain = self._decrypted(row.identifier, name, key_id, text)
-                stored.values[name] = json.loads(plain)
+                stored.values[name] = json.loads(self._decrypted(row.identifier, name, secrets[name]))
             except DecodeError as error:
                 stored.lost[name] = str(error)
-            except (ValueError, TypeError):
-                stored.lost[name] = "damaged: expected a key id and Base64, found something else"
         return stored
 
-    def _decrypted(self, identifier: str, name: str, key_id: str, text: str) -> bytes:
+    def _decrypted(self, identifier: str, name: str, secret: Any) -> bytes:
+        try:
+            key_id, text = secret
+            sealed = base64.b64decode(text, validate=True)
+        except (ValueError, TypeError) as error:
+            raise DecodeError("damaged: expected a key id and Base64, found something else; save it anew") from error
         ring = KeyRing.of(self._settings)
         if key_id not in ring.ids:
             raise DecodeError(
                 f"it was encrypted with key {key_id}, this process has {', '.join(ring.ids)}; "
-                "add the old key to PI_JOB_QUEUE_KEYS, or save the secret anew"
+                "add the old key to PI_JOB_QUEUE_KEYS, or save it anew"
             )
-        try:
-            sealed = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise DecodeError("damaged: expected Base64, found something else; save the secret anew") from error
         return ring.get(key_id).decrypt(sealed, self._bound_to(identifier, name))
 
     def _bound_to(self, identifier: str, name: str) -> bytes:
@@ -207,12 +205,11 @@ class DefinitionStore:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """A JSON object; an empty one for what is none, so that it does not hide the other definitions."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    """:raises ValueError: for what is no JSON object."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 def _identifier_fault(identifier: str, values: Mapping[str, Any]) -> list[str]:

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
-import argon2
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from pijobs.database import Database
-from pijobs.errors import ConfigurationError, PijobsError
+from pijobs.errors import DatabaseConflict, PijobsError
 from pijobs.server.api import ROLES, Role
 from pijobs.settings import Settings
 
-MIN_PASSWORD = 8  # characters, NIST SP 800-63B 5.1.1.1
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
+MIN_PASSWORD = 8  # characters; NIST SP 800-63B, 5.1.1.1
+#: Passwords that are hashed at the same moment. Each takes 64 MiB, and anybody may ask.
+AT_ONCE = 4
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
 metadata = sa.MetaData()
 table = sa.Table(
     "pijobs_account",
     metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column(
+        "name",
+        # MariaDB compares without regard to case unless told.
+        sa.String(64).with_variant(mysql.VARCHAR(64, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"),
+        primary_key=True,
+    ),
     sa.Column("password", sa.String(256), nullable=False),
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
 )
 
 
@@ -44,12 +59,14 @@ class Account:
 
 
 class Accounts:
-    """The accounts of an installation."""
+    """The accounts of an installation.
+
+    Each method raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hasher = argon2.PasswordHasher()
-        self._nobody = ""
+        self._places = threading.BoundedSemaphore(AT_ONCE)
 
     @classmethod
     def of(cls, settings: Settings) -> Accounts:
@@ -57,74 +74,109 @@ class Accounts:
         return settings.resource(cls, lambda: cls(Database.of(settings)))
 
     def add(self, name: str, password: str, role: str) -> None:
-        """:raises AccountError: for a name or password that can't be used, or a name that is taken."""
+        """:raises AccountError: for a name, password or role that can't be, or a name that is taken."""
         if not _NAME.fullmatch(name):
             raise AccountError(f"expected a name of letters, digits and . @ + - _, at most 64, found {name!r}")
-        row = {"name": name, "password": self._hash(password), "role": _role(role), "created": int(time.time())}
-        with self._begin() as connection:
-            if connection.execute(sa.select(table.c.name).where(table.c.name == name)).first():
-                raise AccountError(f"there is an account {name!r} already; 'pijobs admin password' changes its password")
-            connection.execute(table.insert().values(row))
+        row = {"name": name, "role": _role(role), "password": self._new_hash(password), "created": int(time.time())}
+        try:
+            with self._begin() as connection:
+                connection.execute(table.insert().values(row))
+        except DatabaseConflict as error:
+            advice = "'pijobs admin password' changes its password"
+            raise AccountError(f"there is an account {name!r} already; {advice}") from error
 
     def list(self) -> list[Account]:
         """All accounts by name."""
-        with self._begin() as connection:
+        with self._read() as connection:
             return [_account(row) for row in connection.execute(sa.select(table).order_by(table.c.name))]
 
     def get(self, name: str) -> Account | None:
-        with self._begin() as connection:
+        """None for a name that nobody has."""
+        if not _NAME.fullmatch(name):
+            return None
+        with self._read() as connection:
             row = connection.execute(sa.select(table).where(table.c.name == name)).first()
         return None if row is None else _account(row)
 
     def remove(self, name: str) -> None:
         """:raises AccountError: for an unknown name, or the last admin: nobody could edit definitions any more."""
+        account = self.get(name)
+        if account is None:
+            raise AccountError(_nobody(name))
         with self._begin() as connection:
-            rows = {row.name: row.role for row in connection.execute(sa.select(table.c.name, table.c.role))}
-            if name not in rows:
-                raise AccountError(f"there is no account {name!r}")
-            if rows[name] == "admin" and list(rows.values()).count("admin") == 1:
+            # Locked, so that two admins who remove each other do not both succeed.
+            admins = sa.select(table.c.name).where(table.c.role == "admin").order_by(table.c.name).with_for_update()
+            if connection.execute(admins).scalars().all() == [name]:
                 raise AccountError(f"{name!r} is the last admin; add another one first")
             connection.execute(table.delete().where(table.c.name == name))
 
     def set_password(self, name: str, password: str) -> None:
         """:raises AccountError: for an unknown name or a password that is too short."""
-        changed = self._hash(password)
-        with self._begin() as connection:
-            done = connection.execute(table.update().where(table.c.name == name).values(password=changed))
-            if not done.rowcount:
-                raise AccountError(f"there is no account {name!r}")
+        self._write_hash(name, self._new_hash(password))
 
     def verify(self, name: str, password: str) -> Account | None:
         """The account, if the password is right. An unknown name takes as long as a wrong password."""
-        account = self.get(name)
+        from argon2.exceptions import InvalidHashError, VerificationError
+
+        account, given = self.get(name), _bytes(password)
         try:
-            self._hasher.verify(account.password_hash if account else self._dummy(), password)
-        except argon2.exceptions.VerificationError:
+            with self._places:
+                self._hasher.verify(self._nobodys_hash if account is None else account.password_hash, given)
+        except (VerificationError, InvalidHashError):
             return None
         if account is None:
             return None
         if self._hasher.check_needs_rehash(account.password_hash):
-            self.set_password(name, password)
+            # Also a password that was set when shorter ones were allowed.
+            self._write_hash(name, self._hash(given))
             return self.get(name)
         return account
 
-    def _begin(self):  # type: ignore[no-untyped-def]
+    def _begin(self) -> AbstractContextManager[sa.Connection]:
         self._database.ensure(metadata)
         return self._database.begin()
 
-    def _hash(self, password: str) -> str:
+    def _read(self) -> AbstractContextManager[sa.Connection]:
+        self._database.ensure(metadata)
+        return self._database.read()
+
+    def _write_hash(self, name: str, new: str) -> None:
+        with self._begin() as connection:
+            if not connection.execute(table.update().where(table.c.name == name).values(password=new)).rowcount:
+                raise AccountError(_nobody(name))
+
+    def _new_hash(self, password: str) -> str:
         if len(password) < MIN_PASSWORD:
             raise AccountError(f"expected a password of at least {MIN_PASSWORD} characters, found {len(password)}")
-        return self._hasher.hash(password)
+        return self._hash(_bytes(password))
 
-    def _dummy(self) -> str:
-        self._nobody = self._nobody or self._hasher.hash("nobody's password")
-        return self._nobody
+    def _hash(self, password: bytes) -> str:
+        with self._places:
+            return self._hasher.hash(password)
+
+    @cached_property
+    def _hasher(self) -> PasswordHasher:
+        from argon2 import PasswordHasher
+
+        return PasswordHasher()
+
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._hash(b"the password of nobody")
+
+
+def _bytes(password: str) -> bytes:
+    # JSON can carry half of a surrogate pair.
+    return password.encode("utf-8", "surrogatepass")
+
+
+def _nobody(name: str) -> str:
+    return f"there is no account {name!r}; 'pijobs admin list' shows them"
 
 
 def _role(role: str) -> Role:
     if role not in ROLES:
-        raise ConfigurationError(f"expected a role out of {', '.join(ROLES)}, found {role!r}")
+        raise AccountError(f"expected a role out of {', '.join(ROLES)}, found {role!r}")
     return cast(Role, role)
 
 

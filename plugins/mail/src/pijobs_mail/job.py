@@ -12,7 +12,7 @@ from email.message import Message
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
-from pijobs.definitions import DefinitionError, DefinitionNotFound
+from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
 from pijobs_mail.delivery import Deadline, Delivery, Mail
@@ -59,8 +59,9 @@ def send(
         definition = open_store(ctx.settings).get(server)
     except DefinitionNotFound:
         raise FailJob(f"SMTP server {server!r} was deleted before the mail could be sent") from None
-    except DefinitionError as error:  # its password needs a key that this worker does not have (yet)
-        raise DestinationDown(str(error)) from None
+    except (DefinitionUnreadable, DatabaseError) as error:
+        # No fault of the mail: a key that this worker does not have yet, or a database that is away.
+        raise DestinationDown(redact(str(error))) from None
     _attempt(ctx, definition, letter, recipients, refused or {})
 
 
@@ -115,9 +116,10 @@ def _attempt(
     refused: Mapping[str, int],
 ) -> None:
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, definition["password"]]))
+    place = endpoint(definition, ctx.settings)
     try:
         mail = _mail(ctx, definition, letter, recipients)
-        delivery = deliver(endpoint(definition, ctx.settings), mail, Deadline(ctx.time_left, ctx.check_deadline))
+        delivery = deliver(place, mail, Deadline(ctx.time_left, ctx.check_deadline))
     # The causes stay behind: their texts are the server's, and may quote anything.
     except ServerTrouble as error:
         raise DestinationDown(redact(str(error), known), retry_after=error.retry_after) from None
@@ -125,7 +127,7 @@ def _attempt(
         raise RetryJob(redact(str(error), known)) from None
     except MailError as error:
         raise FailJob(redact(str(error), known)) from None
-    _note(ctx, delivery, known)
+    _note(ctx, str(place), delivery, known)
     _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
 
 
@@ -150,11 +152,14 @@ def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipi
     return Mail(messages.mailbox(sender, "sender").addr_spec, tuple(to), content)
 
 
-def _note(ctx: JobContext, delivery: Delivery, known: set[str]) -> None:
+def _note(ctx: JobContext, place: str, delivery: Delivery, known: set[str]) -> None:
+    """What the server said, for the history and for the log."""
     facts = {"reply": redact(str(delivery.reply), known)}
     if delivery.queue_id is not None:
         facts["queue_id"] = delivery.queue_id
     ctx.note(**facts)
+    accepted, all_of_them = len(delivery.having(Verdict.ACCEPTED)), len(delivery.outcomes)
+    ctx.log.info("mail for %d of %d recipients taken by %s: %s", accepted, all_of_them, place, facts["reply"])
 
 
 def _conclude(delivery: Delivery, total: int, refused: Mapping[str, int], known: set[str]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from pijobs import State
-from pijobs.definitions import DefinitionError, DefinitionNotFound
-from pijobs.errors import AttemptEnd
+from pijobs.definitions import CENSORED
+from pijobs.errors import AttemptEnd, DefinitionError, DefinitionNotFound
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters, requires
 from pijobs_mail import message as messages
@@ -18,7 +18,6 @@ from pijobs_mail.message import Letter
 from pijobs_mail.send import as_arguments, submit
 from pijobs_mail.servers import open_store, with_port
 
-CENSORED = "__CENSORED__"
 #: privacyIDEA's codes: a resource that is not there, the server itself, a parameter.
 _NOT_FOUND, _SERVER, _PARAMETER = 601, 903, 905
 
@@ -82,10 +81,10 @@ def send_test_email() -> Response:
 def _definition(identifier: str, posted: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """What was posted, on top of what is saved under the identifier, and whether they are the same."""
     store = open_store(current_queue().settings)
-    try:
-        stored = _without_identifier(store.get(identifier)) if identifier else {}
-    except DefinitionNotFound:
-        stored = {}
+    stored = _without_identifier(store.list().get(identifier, {}))
+    lost = stored.pop("unreadable", {})
+    if any(posted.get(name) in (None, CENSORED) for name in lost):
+        raise ApiError(400, _PARAMETER, f"{', '.join(lost)}: expected it anew, since the stored one can't be read")
     changes = {name: value for name, value in posted.items() if not (stored and value == CENSORED)}
     try:
         definition = _without_identifier(store.check(with_port({**stored, **changes})))

@@ -184,7 +184,7 @@ class _Keep:
         # A mail that is refused at its end never arrived; one whose reply gets lost did.
         if server.end_fault is None or not server.end_fault.reply:
             self._sink.keep(self._received(session, envelope))
-        return f"250 2.0.0 Ok: queued as {len(self._sink.mails):06X}"
+        return f"250 2.0.0 Ok: queued as S{len(self._sink.mails):06X}"
 
     def _received(self, session: Session, envelope: Envelope) -> Received:
         login = getattr(session.auth_data, "login", None)

@@ -24,6 +24,8 @@ from pijobs.storage.sql.watchdog import Watchdog
 
 #: Connections of one process to a server, at most.
 POOL_SIZE = 16
+#: Seconds to wait, when closing, for a connection that is just being made.
+CLOSE_PATIENCE = 1.0
 
 
 class Busy(StorageUnavailable):
@@ -48,9 +50,10 @@ class ServerLane:
         self._dialect = dialect
         self._pool = ReadyPool(self.connect, Link.close, size=POOL_SIZE, usable=Link.is_open)
         self._watchdog = Watchdog()
+        self._connecting = threading.Lock()
 
     def connect(self) -> Link:
-        with _told(self._dialect):
+        with self._connecting, _told(self._dialect):
             return Link(self._engine, self._dialect, durable=True)
 
     @contextmanager
@@ -61,6 +64,9 @@ class ServerLane:
     def close(self) -> None:
         self._pool.close()
         self._watchdog.close()
+        # What is just being made is closed by the thread that makes it.
+        if self._connecting.acquire(timeout=CLOSE_PATIENCE):
+            self._connecting.release()
 
 
 class LocalLane:

@@ -1,0 +1,460 @@
+"""Definitions: what they accept, what people see, and what lies in the database."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from pijobs.database import Database
+from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field
+from pijobs.definitions.store import table
+from pijobs.errors import DefinitionError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.settings import CORE_SETTINGS, Settings, validate
+
+OLD, NEW = "an old key, long enough", "a new key, long enough"
+
+
+def _check_port(value: int) -> str | None:
+    return None if 0 < value < 65536 else f"expected a port from 1 to 65535, found {value}"
+
+
+def _check_password(value: str) -> str | None:
+    return f"expected no space, found {value!r}" if " " in value else None
+
+
+FIELDS = (
+    Field("server", required=True),
+    Field("port", int, default=25, check=_check_port),
+    Field("timeout", float, default=10.0),
+    Field("tls", bool, default=False),
+    Field("description", default=""),
+    Field("password", default="", secret=True, check=_check_password),
+    Field("pin", int, secret=True),
+)
+SERVERS = Definitions("smtpserver", FIELDS)
+DEFAULTS = {
+    "port": 25, "timeout": 10.0, "tls": False, "description": "", "password": "", "pin": None, "enqueue_job": False,
+}  # fmt: skip
+
+
+def settings_in(directory: Path, *keys: str, url: str | None = None) -> Settings:
+    values = {"PI_JOB_QUEUE_KEYS": keys or (OLD,), "SQLALCHEMY_DATABASE_URI": url}
+    return validate(values, CORE_SETTINGS, directory=directory)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DefinitionStore:
+    return SERVERS.open(settings_in(tmp_path))
+
+
+def stored_secrets(directory: Path) -> dict[str, Any]:
+    """What lies in the column of the secrets, by identifier."""
+    with Database.of(settings_in(directory)).read() as connection:
+        rows = connection.execute(sa.select(table.c.identifier, table.c.secrets)).all()
+    return {row.identifier: json.loads(row.secrets) for row in rows}
+
+
+def overwrite(directory: Path, identifier: str, **columns: Any) -> None:
+    with Database.of(settings_in(directory)).begin() as connection:
+        connection.execute(table.update().where(table.c.identifier == identifier).values(**columns))
+
+
+# -- save, get, list, delete ---------------------------------------------------------------------------------------
+
+
+def test_a_definition_comes_back_with_defaults_for_the_rest(store: DefinitionStore) -> None:
+    store.save("main", {"server": "mail.example.com", "password": "hunter2"})
+    expected = {"identifier": "main", **DEFAULTS, "server": "mail.example.com", "password": "hunter2"}
+    assert store.get("main") == expected
+    assert store.list() == {"main": expected}
+
+
+def test_nothing_is_there_at_first(store: DefinitionStore) -> None:
+    assert store.list() == {}
+
+
+def test_a_definition_is_there_for_every_process_of_the_installation(tmp_path: Path) -> None:
+    SERVERS.open(settings_in(tmp_path)).save("main", {"server": "h", "password": "hunter2"})
+    assert SERVERS.open(settings_in(tmp_path)).get("main")["password"] == "hunter2"
+
+
+def test_what_is_not_given_stays(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h", "port": 26, "password": "hunter2"})
+    store.save("main", {"enqueue_job": True, "port": None})
+    kept = store.get("main")
+    assert (kept["server"], kept["port"], kept["password"], kept["enqueue_job"]) == ("h", 26, "hunter2", True)
+
+
+def test_an_empty_text_clears_a_field(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h", "port": 26, "password": "hunter2"})
+    store.save("main", {"port": "", "password": ""})
+    assert (store.get("main")["port"], store.get("main")["password"]) == (25, "")
+
+
+def test_an_unknown_identifier_is_not_found(store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionNotFound, match="there is no smtpserver 'main'"):
+        store.get("main")
+
+
+def test_a_definition_can_be_deleted_once(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h"})
+    store.delete("main")
+    assert store.list() == {}
+    with pytest.raises(DefinitionNotFound):
+        store.delete("main")
+
+
+def test_kinds_do_not_meet(tmp_path: Path, store: DefinitionStore) -> None:
+    gateways = Definitions("smsgateway", [Field("url", required=True)]).open(settings_in(tmp_path))
+    store.save("main", {"server": "h"})
+    gateways.save("main", {"url": "https://example.com"})
+    gateways.delete("main")
+    assert list(store.list()) == ["main"]
+
+
+def test_identifiers_that_differ_by_case_are_two(store: DefinitionStore) -> None:
+    store.save("main", {"server": "a"})
+    store.save("Main", {"server": "b"})
+    assert {name: definition["server"] for name, definition in store.list().items()} == {"main": "a", "Main": "b"}
+
+
+@pytest.mark.parametrize("identifier", ["", " main", "a/b", "a\nb", "x" * 101, "a\0b"])
+def test_an_identifier_that_can_not_stand_in_an_address_is_refused(identifier: str, store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError, match="identifier: expected"):
+        store.save(identifier, {"server": "h"})
+    with pytest.raises(DefinitionNotFound):
+        store.get(identifier)
+    with pytest.raises(DefinitionNotFound):
+        store.delete(identifier)
+
+
+def test_a_field_that_a_later_version_adds_has_its_default(tmp_path: Path, store: DefinitionStore) -> None:
+    store.save("main", {"server": "h"})
+    later = Definitions("smtpserver", [*FIELDS, Field("ehlo", default="me")]).open(settings_in(tmp_path))
+    assert later.get("main")["ehlo"] == "me"
+
+
+def test_a_field_that_becomes_secret_keeps_its_value(tmp_path: Path) -> None:
+    Definitions("smtpserver", [Field("token")]).open(settings_in(tmp_path)).save("main", {"token": "hunter2"})
+    later = Definitions("smtpserver", [Field("token", secret=True)]).open(settings_in(tmp_path))
+    later.save("main", {})
+    assert later.get("main")["token"] == "hunter2"
+    assert list(stored_secrets(tmp_path)["main"]) == ["token"]
+
+
+# -- validation ----------------------------------------------------------------------------------------------------
+
+
+def test_all_faults_are_told_at_once(store: DefinitionStore) -> None:
+    values = {"port": 0, "timeout": "soon", "tls": "maybe", "sever": "h", "password": CENSORED, "pin": "x"}
+    with pytest.raises(DefinitionError) as caught:
+        store.save("a/b", values)
+    told = {fault.partition(":")[0]: fault for fault in caught.value.faults}
+    assert told.keys() == {"identifier", "server", *values}
+    assert told["sever"].endswith("did you mean server?")
+    assert told["port"] == "port: expected a port from 1 to 65535, found 0"
+    assert told["timeout"] == "timeout: expected a number, found 'soon'"
+    assert all(fault in str(caught.value) for fault in caught.value.faults)
+
+
+def test_what_was_refused_is_not_stored(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h"})
+    with pytest.raises(DefinitionError):
+        store.save("main", {"server": "other", "port": 0})
+    assert store.get("main")["server"] == "h"
+
+
+def test_a_fault_does_not_quote_a_secret(store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        store.check({"server": "h", "password": "hunter 2", "pin": "hunter2"})
+    assert caught.value.faults == (
+        "password: expected no space, found something else",
+        "pin: expected a whole number, found a value of type str",
+    )
+
+
+def test_a_fault_does_not_quote_the_password_of_a_url(store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        store.check({"server": "h", "port": "smtp://u:hunter2@h"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_check_that_trips_over_a_value_has_refused_it(tmp_path: Path) -> None:
+    field = Field("ratio", float, check=lambda value: f"expected one, found {1 / value}")
+    with pytest.raises(DefinitionError, match=r"ratio: expected a value that can be used, found 0\.0"):
+        Definitions("thing", [field]).open(settings_in(tmp_path)).check({"ratio": 0})
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_a_required_field_is_not_empty(value: str | None, store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError, match="server: expected a text, found none"):
+        store.check({"server": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        *[("tls", given, True) for given in (True, 1, "1", "true", "True", "TRUE", "on", "yes")],
+        *[("tls", given, False) for given in (False, 0, "0", "false", "off", "no", "")],
+        *[("port", given, 587) for given in (587, "587", " 587 ", 587.0)],
+        *[("timeout", given, 5.0) for given in (5, 5.0, "5", "5.", "5.0", "50e-1")],
+        ("timeout", "", 10.0),
+        ("pin", "0042", 42),
+        ("enqueue_job", "true", True),
+        ("description", " as it is ", " as it is "),
+        ("description", "\0 and \ud800", "\0 and \ud800"),
+    ],
+)
+def test_what_forms_and_json_clients_send_is_converted(
+    name: str, given: Any, value: Any, store: DefinitionStore
+) -> None:
+    store.save("main", {"server": "h", name: given})
+    assert store.get("main")[name] == store.check({"server": "h", name: given})[name] == value
+    assert type(store.get("main")[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("tls", value) for value in (2, "2", "maybe", 1.0, [], {})],
+        *[("port", value) for value in (True, 2.5, "2.5", "0x10", "1_000", "٢٥", "9" * 5000, [25])],
+        *[("timeout", value) for value in (True, "nan", "inf", float("nan"), float("inf"), 10**400, "1e999", [])],
+        *[("server", value) for value in (1, True, b"h", ["h"])],
+    ],
+)
+def test_what_is_of_another_kind_is_refused(name: str, value: Any, store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError, match=f"^{name}: expected .*, found ") as caught:
+        store.check({"server": "h", name: value})
+    assert len(str(caught.value)) < 200
+
+
+def test_a_checked_definition_is_complete_and_not_stored(store: DefinitionStore) -> None:
+    assert store.check({"server": "h"}) == {"server": "h", **DEFAULTS}
+    assert store.list() == {}
+
+
+def test_what_was_listed_can_be_saved_again(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h", "password": "hunter2"})
+    before = store.get("main")
+    store.save("main", store.censored(store.list()["main"]))
+    assert store.get("main") == before
+
+
+def test_a_definition_can_not_be_renamed_by_its_values(store: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError, match="identifier: expected 'main'"):
+        store.save("main", {"identifier": "other", "server": "h"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [Field("a"), Field("a")],
+        [Field("enqueue_job", bool)],
+        [Field("identifier")],
+    ],
+)
+def test_names_of_fields_are_there_once(fields: list[Field]) -> None:
+    with pytest.raises(ValueError, match="twice, or a reserved one"):
+        Definitions("thing", fields)
+
+
+def test_a_field_has_a_kind_that_is_known() -> None:
+    with pytest.raises(ValueError, match="expected str, int, bool or float"):
+        Field("a", list)
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------
+
+
+def test_people_see_that_there_is_a_secret_and_not_which(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h", "password": "hunter2", "pin": 0})
+    shown = store.censored(store.get("main"))
+    assert shown == {**store.get("main"), "password": CENSORED, "pin": CENSORED}
+
+
+def test_people_see_that_there_is_no_secret(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h"})
+    assert store.censored(store.get("main")) == store.get("main")
+
+
+def test_a_censored_secret_keeps_the_stored_one(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h", "password": "hunter2"})
+    store.save("main", {"server": "other", "password": CENSORED})
+    assert (store.get("main")["server"], store.get("main")["password"]) == ("other", "hunter2")
+
+
+def test_no_secret_lies_in_the_files(tmp_path: Path, store: DefinitionStore) -> None:
+    store.save("main", {"server": "findable", "password": "hunter2hunter2"})
+    with Database.of(settings_in(tmp_path)).begin():  # so that the log of changes is still there
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"findable" in content
+    for form in (b"hunter2", b"hunter2".hex().encode(), base64.b64encode(b"hunter2hunter2")[:16]):
+        assert form not in content
+
+
+def test_equal_secrets_do_not_look_equal(tmp_path: Path, store: DefinitionStore) -> None:
+    for identifier in ("one", "two"):
+        store.save(identifier, {"server": "h", "password": "hunter2"})
+    secrets = stored_secrets(tmp_path)
+    assert secrets["one"]["password"] != secrets["two"]["password"]
+
+
+def test_a_secret_can_not_be_moved_to_another_definition(tmp_path: Path, store: DefinitionStore) -> None:
+    store.save("mine", {"server": "h", "password": "hunter2"})
+    store.save("evil", {"server": "evil.example.com"})
+    overwrite(tmp_path, "evil", secrets=json.dumps(stored_secrets(tmp_path)["mine"]))
+    with pytest.raises(DefinitionUnreadable, match="smtpserver 'evil', password: damaged"):
+        store.get("evil")
+
+
+def test_a_secret_is_read_by_an_older_key_and_saved_by_the_newest(tmp_path: Path) -> None:
+    SERVERS.open(settings_in(tmp_path, OLD)).save("main", {"server": "h", "password": "hunter2", "pin": 7})
+    old_ids = {key_id for key_id, _ in stored_secrets(tmp_path)["main"].values()}
+    rotated = SERVERS.open(settings_in(tmp_path, NEW, OLD))
+    assert rotated.get("main")["password"] == "hunter2"
+    rotated.save("main", {"password": CENSORED})
+    new_ids = {key_id for key_id, _ in stored_secrets(tmp_path)["main"].values()}
+    assert len(old_ids) == len(new_ids) == 1
+    assert old_ids != new_ids
+    after = SERVERS.open(settings_in(tmp_path, NEW)).get("main")
+    assert (after["password"], after["pin"]) == ("hunter2", 7)
+
+
+@pytest.fixture
+def keyless(tmp_path: Path) -> DefinitionStore:
+    """A store whose definition ``lost`` has a password by a key that is gone, and ``fine`` has not."""
+    SERVERS.open(settings_in(tmp_path, OLD)).save("lost", {"server": "h", "password": "hunter2"})
+    store = SERVERS.open(settings_in(tmp_path, NEW))
+    store.save("fine", {"server": "h", "password": "hunter3"})
+    return store
+
+
+def test_a_secret_whose_key_is_gone_is_told_by_definition_and_field(keyless: DefinitionStore) -> None:
+    told = "smtpserver 'lost', password: it was encrypted with key .* add the old key to PI_JOB_QUEUE_KEYS"
+    with pytest.raises(DefinitionUnreadable, match=told):
+        keyless.get("lost")
+
+
+def test_a_secret_whose_key_is_gone_does_not_hide_the_other_definitions(keyless: DefinitionStore) -> None:
+    listed = keyless.list()
+    assert listed["fine"]["password"] == "hunter3"
+    assert "unreadable" not in listed["fine"]
+    assert listed["lost"]["password"] is None
+    assert "encrypted with key" in listed["lost"]["unreadable"]["password"]
+    assert keyless.censored(listed["lost"])["password"] == CENSORED
+
+
+@pytest.mark.parametrize("values", [{"port": 26}, {"password": CENSORED}])
+def test_a_secret_whose_key_is_gone_is_not_dropped_silently(values: dict[str, Any], keyless: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError, match="password: expected it anew, since the stored one can't be read"):
+        keyless.save("lost", values)
+
+
+def test_a_secret_whose_key_is_gone_can_be_saved_anew(keyless: DefinitionStore) -> None:
+    keyless.save("lost", {**keyless.censored(keyless.list()["lost"]), "password": "hunter4"})
+    assert keyless.get("lost")["password"] == "hunter4"
+
+
+def test_a_definition_whose_key_is_gone_can_be_deleted(keyless: DefinitionStore) -> None:
+    keyless.delete("lost")
+    assert list(keyless.list()) == ["fine"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"secrets": '{"password": ["0", "!"]}'},
+        {"secrets": '{"password": 1}'},
+        {"secrets": "nonsense"},
+        {"content": "[]"},
+    ],
+)
+def test_a_damaged_definition_does_not_hide_the_others(
+    columns: dict[str, str], tmp_path: Path, store: DefinitionStore
+) -> None:
+    store.save("bad", {"server": "h"})
+    store.save("good", {"server": "h"})
+    overwrite(tmp_path, "bad", **columns)
+    listed = store.list()
+    assert "unreadable" in listed["bad"]
+    assert listed["good"]["server"] == "h"
+    with pytest.raises(DefinitionUnreadable, match="smtpserver 'bad', .*damaged"):
+        store.get("bad")
+
+
+# -- several processes, all databases ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/pijobs.sqlite"
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+SAVE = """
+import sys
+from pathlib import Path
+from pijobs.definitions import Definitions, Field
+from pijobs.settings import CORE_SETTINGS, validate
+url, kind, field, directory = sys.argv[1:]
+settings = validate({"SECRET_KEY": "x" * 32, "SQLALCHEMY_DATABASE_URI": url}, CORE_SETTINGS, directory=Path(directory))
+store = Definitions(kind, [Field("a", int), Field("b", int, secret=True), Field("c", int)]).open(settings)
+sys.stdin.read()
+for number in range(20):
+    store.save("main", {field: number})
+"""
+
+
+def test_processes_that_save_at_once_lose_nothing_of_each_other(url: str, tmp_path: Path) -> None:
+    kind = f"test_{uuid.uuid4().hex}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVE, url, kind, field, str(tmp_path)],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for field in "abc"
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert [process.communicate()[1] for process in processes] == [""] * 3
+    settings = validate({"SECRET_KEY": "x" * 32, "SQLALCHEMY_DATABASE_URI": url}, CORE_SETTINGS, directory=tmp_path)
+    store = Definitions(kind, [Field("a", int), Field("b", int, secret=True), Field("c", int)]).open(settings)
+    saved = store.get("main")
+    assert (saved["a"], saved["b"], saved["c"]) == (19, 19, 19)
+    store.delete("main")
+    Database.of(settings).close()
+
+
+def test_every_database_keeps_a_definition_as_it_is(url: str, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, url=url)
+    store = Definitions(f"test_{uuid.uuid4().hex}", FIELDS).open(settings)
+    values = {"server": "Straße €😀\0", "password": "pässwörd😀" * 1000, "timeout": 0.1, "pin": 10**17}
+    for identifier in ("main", "MAIN", "größe"):
+        store.save(identifier, values)
+    assert {name: store.get("größe")[name] for name in values} == values
+    assert set(store.list()) == {"main", "MAIN", "größe"}
+    for identifier in store.list():
+        store.delete(identifier)
+    Database.of(settings).close()
+
+
+def test_a_message_of_an_error_is_one_that_people_understand(tmp_path: Path) -> None:
+    store = SERVERS.open(settings_in(tmp_path / "nowhere"))
+    with pytest.raises(Exception) as caught:
+        store.list()
+    assert re.match(r".*/nowhere/pijobs\.sqlite: expected a folder", str(caught.value))

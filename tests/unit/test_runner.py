@@ -1,0 +1,523 @@
+"""How an attempt ends: a table for the decision, and real attempts on a storage."""
+
+from __future__ import annotations
+
+import json
+import logging
+import smtplib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
+from pijobs.codec import Call, Codec
+from pijobs.errors import DeadlinePassed
+from pijobs.keys import KeyRing
+from pijobs.registry import Registry
+from pijobs.runner import DOWN_WAIT, HELD_GRACE, HELD_WAIT, Runner, decide
+from pijobs.storage.contract import End, Lease, NewInstance, Record, SessionInfo
+from pijobs.storage.memory import MemoryStorage
+from pijobs.testing.clock import ManualClock
+
+INF = float("inf")
+POLICY = RetryPolicy(max_attempts=3, delay=10, backoff=2, jitter=0, permanent=(LookupError,))
+STRICT = RetryPolicy(max_attempts=3, delay=10, jitter=0, retry_on=(OSError,))
+
+# -- the decision ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "attempt", "time_left", "state", "counted", "wait"),
+    [
+        (POLICY, OSError(), 1, INF, State.SCHEDULED, True, 10),
+        (POLICY, OSError(), 2, INF, State.SCHEDULED, True, 20),
+        (POLICY, OSError(), 3, INF, State.DEAD, True, None),
+        (POLICY, OSError(), 1, 10.1, State.SCHEDULED, True, 10),
+        (POLICY, OSError(), 1, 10.0, State.EXPIRED, True, None),
+        (POLICY, OSError(), 3, 1.0, State.DEAD, True, None),
+        (POLICY, KeyError(), 1, INF, State.DEAD, True, None),
+        (POLICY, SystemExit(1), 1, INF, State.SCHEDULED, True, 10),
+        (POLICY, GeneratorExit(), 1, INF, State.SCHEDULED, True, 10),
+        (STRICT, ConnectionError(), 1, INF, State.SCHEDULED, True, 10),
+        (STRICT, ValueError(), 1, INF, State.DEAD, True, None),
+        (STRICT, SystemExit(), 1, INF, State.DEAD, True, None),
+        (POLICY, FailJob(), 1, INF, State.DEAD, True, None),
+        (POLICY, RetryJob(), 1, INF, State.SCHEDULED, True, 10),
+        (STRICT, RetryJob(), 1, INF, State.SCHEDULED, True, 10),
+        (POLICY, RetryJob(delay=3), 1, INF, State.SCHEDULED, True, 3),
+        (POLICY, RetryJob(delay=0), 1, INF, State.SCHEDULED, True, 0),
+        (POLICY, RetryJob(delay=-5), 1, INF, State.SCHEDULED, True, 0),
+        (POLICY, RetryJob(delay=3), 3, INF, State.DEAD, True, None),
+        (POLICY, RetryJob(delay=60), 1, 30, State.EXPIRED, True, None),
+        (POLICY, DestinationDown(), 1, INF, State.SCHEDULED, False, DOWN_WAIT),
+        (STRICT, DestinationDown(), 99, INF, State.SCHEDULED, False, DOWN_WAIT),
+        (POLICY, DestinationDown(retry_after=90), 3, INF, State.SCHEDULED, False, 90),
+        (POLICY, DestinationDown(retry_after=-1), 1, INF, State.SCHEDULED, False, 0),
+        (POLICY, DestinationDown(retry_after=90), 1, 60, State.EXPIRED, False, None),
+        (POLICY, DeadlinePassed(), 1, 0, State.EXPIRED, True, None),
+        (POLICY, DeadlinePassed(), 3, INF, State.EXPIRED, True, None),
+    ],
+)
+def test_what_a_failed_attempt_leads_to(
+    policy: RetryPolicy,
+    error: BaseException,
+    attempt: int,
+    time_left: float,
+    state: State,
+    counted: bool,
+    wait: float | None,
+) -> None:
+    verdict = decide(Job("a.b", print, retry=policy), error, attempt, time_left)
+    assert (verdict.state, verdict.counted, verdict.wait) == (state, counted, wait)
+    assert verdict.error == type(error).__name__ and verdict.reason
+
+
+def test_the_reason_tells_how_many_attempts_there_were() -> None:
+    verdict = decide(Job("a.b", print, retry=POLICY), OSError("refused"), 3, INF)
+    assert verdict.reason == "all 3 attempts used up; last: OSError: refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (smtplib.SMTPRecipientsRefused({"alice@example.com": (550, b"no such user alice@example.com")}), []),
+        (smtplib.SMTPSenderRefused(550, b"denied", "alice@example.com"), []),
+        (smtplib.SMTPDataError(554, b"spam: Dear alice, the code is 739105"), ["Dear alice, the code is 739105"]),
+        (smtplib.SMTPAuthenticationError(535, b"bad password s3cr3t for alice"), ["s3cr3t", "alice"]),
+        (ValueError("Dear alice,\nthe code"), ["Dear alice,\nthe code"]),
+        (KeyError("Dear alice,\nthe code"), ["Dear alice,\nthe code"]),
+    ],
+)
+def test_the_reason_holds_neither_argument_nor_address(error: Exception, known: list[str]) -> None:
+    reason = decide(Job("a.b", print), error, 1, INF, known).reason
+    assert reason is not None
+    assert not any(word in reason for word in ("alice", "739105", "s3cr3t", "the code"))
+
+
+# -- attempts --------------------------------------------------------------------------------------------------------
+
+
+class Site:
+    """One job, one worker, one storage."""
+
+    def __init__(self, memory: MemoryStorage, clock: ManualClock, settings: Settings) -> None:
+        self.memory, self.clock, self.settings = memory, clock, settings
+        self.codec = Codec(KeyRing.of(settings))
+        self.app_context: Callable[[], AbstractContextManager[Any]] = nullcontext
+        memory.open_session(SessionInfo("s", "host", 1, memory.now(), "1"), lease=10**9)
+
+    def enqueue(self, *args: Any, expires: float | None = None, name: str = "a.b", **kwargs: Any) -> None:
+        now = self.memory.now()
+        deadline = None if expires is None else now + round(expires * 1000)
+        envelope, body = self.codec.encode(id="1", name=name, call=Call(args, kwargs), created=now, deadline=deadline)
+        self.memory.enqueue(NewInstance("1", name, envelope, body, name, created=now, deadline=deadline), timeout=1)
+
+    def lease(self) -> Lease:
+        (lease,) = self.memory.step("s", [], want=1).leases
+        return lease
+
+    def attempt(self, function: Callable[..., Any], **options: Any) -> End:
+        """One attempt, written down in the storage."""
+        lease = self.lease()
+        registry = Registry.of([Job("a.b", function, **{"retry": POLICY, **options})])
+        runner = Runner(registry, lambda: self.codec, self.settings, self.app_context)
+        call = runner.decode(lease, self.memory.now())
+        assert isinstance(call, Call)
+        end = runner.attempt(self.memory, lease, call)
+        assert self.memory.step("s", [end], want=0).lost == []
+        return end
+
+    @property
+    def record(self) -> Record:
+        return self.memory.get("1")
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The last line of the history."""
+        entry: dict[str, Any] = json.loads(self.record.history[-1])
+        return entry
+
+
+@pytest.fixture
+def site(memory: MemoryStorage, clock: ManualClock, core_settings: Settings) -> Site:
+    return Site(memory, clock, core_settings)
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def function(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return function
+
+
+def test_a_function_that_returns_is_done(site: Site) -> None:
+    got: list[Any] = []
+    site.enqueue(1, two=(2,))
+    site.attempt(lambda *args, **kwargs: got.append((args, kwargs)))
+    assert got == [((1,), {"two": (2,)})]
+    assert site.record.state is State.DONE and site.record.attempts == 1 and not site.record.has_body
+    assert site.entry["outcome"] == "done" and site.entry["attempt"] == 1
+
+
+def test_the_context_tells_the_instance_and_the_attempt(site: Site) -> None:
+    seen: list[Any] = []
+
+    def function(ctx: JobContext) -> None:
+        seen.append((ctx.id, ctx.name, ctx.attempt, ctx.deadline, ctx.time_left(), ctx.settings))
+        raise RetryJob(delay=0)
+
+    site.enqueue(expires=60)
+    start = site.clock.time()
+    site.attempt(function)
+    site.clock.advance(20)
+    site.attempt(function)
+    assert seen == [
+        ("1", "a.b", 1, start + 60, 60, site.settings),
+        ("1", "a.b", 2, start + 60, 40, site.settings),
+    ]
+
+
+def test_a_failure_is_scheduled_again(site: Site) -> None:
+    site.enqueue()
+    site.attempt(raising(OSError("away")))
+    record = site.record
+    assert (record.state, record.attempts, record.error, record.reason) == (
+        State.SCHEDULED, 1, "OSError", "OSError: away",
+    )  # fmt: skip
+    assert record.due == site.memory.now() + 10_000 and record.has_body
+
+
+def test_after_the_last_attempt_it_is_dead_with_one_line_per_attempt(site: Site) -> None:
+    site.enqueue()
+    for _ in range(3):
+        site.attempt(raising(OSError("away")))
+        site.clock.advance(100)
+    assert site.record.state is State.DEAD and site.record.attempts == 3
+    assert [json.loads(line)["attempt"] for line in site.record.history] == [1, 2, 3]
+
+
+def test_retry_with_other_arguments_replaces_only_those(site: Site) -> None:
+    got: list[Any] = []
+
+    def function(first: int, *, rest: list[str], note: str) -> None:
+        got.append((first, rest, note))
+        if len(rest) > 1:
+            raise RetryJob(delay=1, kwargs={"rest": rest[1:]})
+
+    site.enqueue(7, rest=["a", "b", "c"], note="kept")
+    for _ in range(3):
+        site.attempt(function)
+        site.clock.advance(1)
+    assert got == [(7, ["a", "b", "c"], "kept"), (7, ["b", "c"], "kept"), (7, ["c"], "kept")]
+    assert site.record.state is State.DONE
+
+
+def test_retry_with_arguments_that_can_not_be_stored_is_dead_and_says_where(site: Site) -> None:
+    site.enqueue()
+    end = site.attempt(raising(RetryJob(kwargs={"rest": [object()]})))
+    assert end.state is State.DEAD and end.body is None
+    assert site.record.error == "EncodeError" and "rest[0]" in (site.record.reason or "")
+
+
+def test_the_arguments_of_a_retry_that_is_dead_are_not_stored(site: Site) -> None:
+    site.enqueue()
+    end = site.attempt(raising(RetryJob(kwargs={"x": 1})), retry=RetryPolicy(max_attempts=1))
+    assert end.state is State.DEAD and end.body is None
+
+
+def test_a_destination_that_is_down_does_not_count(site: Site) -> None:
+    site.enqueue()
+    for _ in range(10):
+        site.attempt(raising(DestinationDown("421 come back later", retry_after=30)))
+        assert site.record.due == site.memory.now() + 30_000
+        site.clock.advance(30)
+    assert site.record.state is State.SCHEDULED and site.record.attempts == 0
+
+
+def test_no_attempt_is_planned_beyond_the_deadline(site: Site) -> None:
+    site.enqueue(expires=10)
+    site.attempt(raising(OSError("away")))
+    assert site.record.state is State.EXPIRED and not site.record.has_body
+    assert site.record.reason == "the next attempt would begin after the deadline; last: OSError: away"
+
+
+def test_a_job_that_finds_its_deadline_passed_expires(site: Site) -> None:
+    def function(ctx: JobContext) -> None:
+        site.clock.advance(61)
+        ctx.check_deadline()
+        pytest.fail("the effect happened")
+
+    site.enqueue(expires=60)
+    site.attempt(function)
+    assert site.record.state is State.EXPIRED
+
+
+def test_a_lease_taken_before_the_deadline_and_begun_after_it_has_no_effect(site: Site) -> None:
+    called: list[int] = []
+    site.enqueue(expires=60)
+    lease = site.lease()
+    site.clock.advance(60)
+    runner = Runner(
+        Registry.of([Job("a.b", lambda: called.append(1))]), lambda: site.codec, site.settings, nullcontext
+    )
+    assert runner.attempt(site.memory, lease, Call((), {})).state is State.EXPIRED
+    assert called == []
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), BaseException("odd")])
+def test_whatever_a_job_raises_is_a_failed_attempt(site: Site, error: BaseException) -> None:
+    site.enqueue()
+    site.attempt(raising(error))
+    assert site.record.state is State.SCHEDULED and site.record.error == type(error).__name__
+
+
+def test_an_interruption_of_the_process_reaches_the_worker(site: Site) -> None:
+    site.enqueue()
+    with pytest.raises(KeyboardInterrupt):
+        site.attempt(raising(KeyboardInterrupt()))
+    assert site.record.state is State.RUNNING
+
+
+def test_an_error_that_can_not_be_written_is_a_failed_attempt(site: Site) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    site.enqueue()
+    site.attempt(raising(Broken()))
+    assert site.record.reason == "Broken"
+
+
+def test_a_retry_with_a_delay_that_is_no_number_is_a_failed_attempt(site: Site) -> None:
+    def function() -> None:
+        wrong: Any = "5 minutes"
+        raise RetryJob(delay=wrong)
+
+    site.enqueue()
+    site.attempt(function)
+    assert site.record.state is State.SCHEDULED and site.record.error == "TypeError"
+
+
+# -- the app context -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def contexts(site: Site) -> list[str]:
+    """What happens to the context of the app."""
+    seen: list[str] = []
+
+    @contextmanager
+    def app_context() -> Iterator[None]:
+        seen.append("pushed")
+        try:
+            yield
+        finally:
+            seen.append("popped")
+
+    site.app_context = app_context
+    return seen
+
+
+@pytest.mark.parametrize("error", [None, OSError(), SystemExit(), KeyboardInterrupt()], ids=repr)
+def test_the_context_is_pushed_and_popped_however_the_job_ends(
+    site: Site, contexts: list[str], error: BaseException | None
+) -> None:
+    def function() -> None:
+        contexts.append("runs")
+        if error is not None:
+            raise error
+
+    site.enqueue()
+    try:
+        site.attempt(function)
+    except KeyboardInterrupt:
+        assert isinstance(error, KeyboardInterrupt)
+    assert contexts == ["pushed", "runs", "popped"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_context_that_fails_is_a_failed_attempt(site: Site, when: str) -> None:
+    @contextmanager
+    def app_context() -> Iterator[None]:
+        if when == "before":
+            raise OSError("no database")
+        yield
+        raise OSError("no database")
+
+    site.app_context = app_context
+    site.enqueue()
+    site.attempt(lambda: None)
+    assert site.record.state is State.SCHEDULED and site.record.reason == "OSError: no database"
+
+
+# -- what is written down --------------------------------------------------------------------------------------------
+
+SECRETS = {"to": "alice@example.com", "text": "Dear Alice,\nyour code is 739105", "pin": 4711, "token": "hush-hush"}
+
+
+def written(site: Site) -> str:
+    return f"{site.record.reason} {site.record.error} {site.record.history}"
+
+
+def assert_no_secret(text: str) -> None:
+    for secret in ("alice@", "Alice", "739105", "4711", "hush-hush", "your code"):
+        assert secret not in text, text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "cannot send {text}",
+        "cannot send {text!r} to {to}",
+        "got {token} and {pin}",
+        "parameters: {args}",
+        "at line 'your code is 739105'",
+    ],
+)
+def test_the_reason_of_an_attempt_holds_no_argument(site: Site, message: str) -> None:
+    def function(**kwargs: Any) -> None:
+        raise ValueError(message.format(args=kwargs, **kwargs))
+
+    site.enqueue(**SECRETS)
+    site.attempt(function)
+    assert "ValueError" in written(site)
+    assert_no_secret(written(site))
+
+
+def test_notes_are_kept_after_redaction(site: Site) -> None:
+    def function(ctx: JobContext, **kwargs: Any) -> None:
+        ctx.note(reply="250 2.0.0 queued as 4XyZ", code=250)
+        ctx.note(reply_to="{to} said {text!r} {pin} {token}".format(**kwargs))
+
+    site.enqueue(**SECRETS)
+    site.attempt(function)
+    assert site.entry["notes"]["reply"] == "250 2.0.0 queued as 4XyZ" and site.entry["notes"]["code"] == "250"
+    assert_no_secret(written(site))
+
+
+def test_notes_of_a_failed_attempt_are_kept(site: Site) -> None:
+    def function(ctx: JobContext) -> None:
+        ctx.note(reply="451 try later")
+        raise OSError
+
+    site.enqueue()
+    site.attempt(function)
+    assert site.entry["notes"] == {"reply": "451 try later"} and site.entry["outcome"] == "scheduled"
+
+
+def test_a_note_that_can_not_be_written_does_not_end_the_attempt(site: Site) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def function(ctx: JobContext) -> None:
+        ctx.note(broken=Broken())
+
+    site.enqueue()
+    site.attempt(function)
+    assert site.record.state is State.DONE and site.entry["notes"] == {"broken": "a Broken"}
+
+
+def test_what_a_job_logs_carries_the_instance_and_no_argument(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    def function(ctx: JobContext, **kwargs: Any) -> None:
+        ctx.log.info("sending %(text)s to %(to)s", kwargs)
+        ctx.log.warning("%s, %r: %d", kwargs["token"], kwargs["text"], kwargs["pin"])
+        try:
+            raise ValueError("cannot send {text!r}".format(**kwargs))
+        except ValueError:
+            ctx.log.exception("failed")
+        ctx.log.info("not %d of a number", "x")
+        ctx.log.debug("not shown")
+
+    caplog.set_level(logging.INFO, "pijobs.job")
+    site.enqueue(**SECRETS)
+    site.attempt(function)
+    lines = [record.getMessage() for record in caplog.records]
+    assert site.record.state is State.DONE and len(lines) == 4
+    assert all(line.startswith("1 attempt 1: ") for line in lines)
+    # Formatted by logging itself, not by our own formatter: PI_LOGCONFIG may choose any.
+    assert_no_secret(caplog.text.split("raise ValueError")[-1] + "".join(lines))
+    error = caplog.records[2].exc_info
+    assert error and type(error[1]).__name__ == "ValueError" and error[2] is not None
+
+
+# -- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_counts_against_a_limit_of_its_own(site: Site) -> None:
+    answers: list[float | None] = []
+
+    def function(ctx: JobContext) -> None:
+        answers.extend(ctx.count("gateway", 2, 60) for _ in range(2))
+        site.clock.advance(20)
+        answers.append(ctx.count("gateway", 2, 60))
+
+    site.enqueue()
+    site.attempt(function)
+    assert answers == [None, None, 40.0]
+
+
+# -- what can't be decoded -------------------------------------------------------------------------------------------
+
+
+def runner(site: Site, *names: str, keys: tuple[str, ...] | None = None) -> Runner:
+    codec = site.codec if keys is None else Codec(KeyRing(keys))
+    registry = Registry.of([Job(name, lambda *args: None) for name in names])
+    return Runner(registry, lambda: codec, site.settings, nullcontext)
+
+
+def turn(site: Site, runner: Runner) -> Call | End:
+    """Lease and decode; what is held back is written down."""
+    answer = runner.decode(site.lease(), site.memory.now())
+    if isinstance(answer, End):
+        site.memory.step("s", [answer], want=0)
+    return answer
+
+
+def test_an_unknown_job_is_held_back_and_runs_once_it_is_known(site: Site) -> None:
+    site.enqueue("x", name="later.job")
+    held = turn(site, runner(site, "a.b"))
+    assert isinstance(held, End) and (held.state, held.counted) == (State.QUEUED, False)
+    assert site.record.state is State.QUEUED and "later.job" in (site.record.reason or "")
+    assert site.memory.step("s", [], want=1).leases == []
+    site.clock.advance(HELD_WAIT)
+    assert turn(site, runner(site, "later.job")) == Call(("x",), {})
+
+
+def test_an_unknown_key_is_held_back_and_runs_once_it_is_there(site: Site) -> None:
+    site.enqueue("x")
+    held = turn(site, runner(site, "a.b", keys=("another",)))
+    assert isinstance(held, End) and held.error == "DecodeError" and "unknown key" in (held.reason or "")
+    site.clock.advance(HELD_WAIT)
+    assert turn(site, runner(site, "a.b")) == Call(("x",), {})
+
+
+def test_what_stays_undecodable_is_dead_after_the_grace_and_not_before(site: Site) -> None:
+    site.enqueue(name="later.job")
+    strange, turns = runner(site), 0
+    start = site.memory.now()
+    while site.record.state is State.QUEUED:
+        turn(site, strange)
+        turns += 1
+        site.clock.advance(HELD_WAIT)
+    assert site.record.state is State.DEAD and site.record.attempts == 0
+    assert (site.record.ended or 0) - start >= HELD_GRACE * 1000 and turns == HELD_GRACE / HELD_WAIT + 1
+    assert (site.record.reason or "").startswith("undecodable for 10 minutes: ")
+    # The first time and the last, not each of the hundred between.
+    assert len(site.record.history) == 2 and site.record.has_body
+
+
+def test_an_envelope_of_another_instance_is_damaged(site: Site) -> None:
+    envelope, body = site.codec.encode(id="2", name="a.b", call=Call((), {}), created=0, deadline=None)
+    site.memory.enqueue(NewInstance("1", "a.b", envelope, body, "a.b"), timeout=1)
+    held = turn(site, runner(site, "a.b"))
+    assert isinstance(held, End) and held.reason == "damaged: envelope and record differ"
+
+
+@pytest.mark.parametrize(("envelope", "body"), [(b"", b""), (b"\xc1", b"x"), (b"\x96\x02", b""), (b"\x91\x01", b"")])
+def test_rubbish_is_held_back(site: Site, envelope: bytes, body: bytes) -> None:
+    site.memory.enqueue(NewInstance("1", "a.b", envelope, body, "a.b"), timeout=1)
+    assert isinstance(turn(site, runner(site, "a.b")), End)
+    assert site.record.state is State.QUEUED

@@ -29,8 +29,8 @@
         ├── FailJob
         └── DeadlinePassed
 
-The first line of each class's docstring is its message when it is raised without one. No message ever contains a secret, a
-body or a whole address.
+The first line of each class's docstring is its message when it is raised without one. No message ever contains a
+secret, a body or a whole address.
 """
 
 from __future__ import annotations

@@ -107,9 +107,10 @@ def _from_file(path: Path) -> None:
         if path.suffix in (".yml", ".yaml"):
             import yaml
 
-            logging.config.dictConfig(yaml.safe_load(path.read_text()))
+            # Our loggers exist already; without a word about them in the file they must not fall silent.
+            logging.config.dictConfig({"disable_existing_loggers": False, **yaml.safe_load(path.read_text())})
         elif path.suffix == ".json":
-            logging.config.dictConfig(json.loads(path.read_text()))
+            logging.config.dictConfig({"disable_existing_loggers": False, **json.loads(path.read_text())})
         else:
             logging.config.fileConfig(path, disable_existing_loggers=False)
     except ImportError as error:

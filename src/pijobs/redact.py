@@ -41,7 +41,9 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     for secret in sorted(known, key=len, reverse=True):
         mask = mask_address(secret) if _ADDRESS.fullmatch(secret) else "***"
         for form in _forms(secret):
-            text = text.replace(form, mask)
+            if form in text:
+                # Whole words only: an argument "mail" must not mask half of "mailbox".
+                text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", lambda _, mask=mask: mask, text)
     text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
     text = _URL_LOGIN.sub("***@", text)
     text = " ".join(_DIGITS.sub("***", text).split())

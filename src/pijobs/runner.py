@@ -84,7 +84,7 @@ class Runner:
         """
         job, started = self._registry[lease.name], storage.now()
         context = self._context(storage, lease, call)
-        verdict = self._run(job, context, call, lease.attempts, on_down)
+        verdict = self._run(job, context, call, lease, on_down)
         now = storage.now()
         return self._end(lease, call, verdict, context, started, now)
 
@@ -103,7 +103,7 @@ class Runner:
         job: Job,
         context: JobContext,
         call: Call,
-        attempts: int,
+        lease: Lease,
         on_down: Callable[[DestinationDown], None],
     ) -> Verdict:
         try:
@@ -116,7 +116,7 @@ class Runner:
         except BaseException as error:
             if isinstance(error, DestinationDown):
                 on_down(error)
-            return decide(job, error, attempts + 1, context.time_left(), _known(call))
+            return decide(job, error, lease.attempts + 1, context.time_left(), _known(call, lease.group))
         return Verdict(State.DONE)
 
     def _call(self, job: Job, context: JobContext, call: Call) -> None:
@@ -146,7 +146,7 @@ class Runner:
                 body = self._codec().reencode(lease.envelope, changed)
             except EncodeError as error:
                 verdict = Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
-        known = _known(call)
+        known = _known(call, lease.group) if context.notes else ()
         entry = {
             "at": now,
             "event": "attempt",
@@ -207,9 +207,9 @@ def _hold(lease: Lease, now: int, error: Exception) -> End:
     return End(lease.id, lease.token, State.QUEUED, False, due=due, reason=reason, error=name, entry=first)
 
 
-def _known(call: Call) -> set[str]:
-    """The texts that nobody may read outside of the body."""
-    return set(texts_in([call.args, call.kwargs]))
+def _known(call: Call, group: str = "") -> set[str]:
+    """The texts that nobody may read outside of the body. The name of a group is stored in clear anyway."""
+    return {text for text in texts_in([call.args, call.kwargs]) if text not in group}
 
 
 def _shown(value: object, known: Iterable[str]) -> str:

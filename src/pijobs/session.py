@@ -44,7 +44,8 @@ class Session:
     ) -> None:
         self.storage = storage
         self.info = info
-        self.reachable = False
+        #: Whether the storage answered last time; None before the first time.
+        self.reachable: bool | None = None
         self._lease_ms = to_ms(lease)
         self._on_ended = on_ended
         self._on_stuck = on_stuck
@@ -122,9 +123,7 @@ class Session:
             if reachable:
                 log.info("storage %s answers; session %s is open", self.storage.display_url, self.info.id)
             else:
-                log.error("storage %s does not answer: %s", self.storage.display_url, error)
-        elif not reachable and self._thread is None:
-            log.error("storage %s does not answer, waiting for it: %s", self.storage.display_url, error)
+                log.error("storage %s does not answer, waiting for it: %s", self.storage.display_url, error)
         self.reachable = reachable
 
     # -- leases --------------------------------------------------------------------------------------------------

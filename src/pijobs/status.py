@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pijobs.errors import StorageUnavailable
@@ -65,7 +65,9 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"{len(live)} live worker processes, {sum(row['workers'] for row in live)} workers"
     else:
         seen = answer["worker_seen_age"]
-        yield "no live worker" + (", none was ever seen" if seen is None else f"; the last one was seen {seen:.0f} s ago")
+        yield "no live worker" + (
+            ", none was ever seen" if seen is None else f"; the last one was seen {seen:.0f} s ago"
+        )
     for name, row in answer["jobs"].items():
         numbers = ", ".join(f"{row[state.value]} {state}" for state in STATE_ORDER if row.get(state.value))
         waits = f"; the oldest is due since {row['oldest_age']:.1f} s" if row.get("oldest_age") else ""
@@ -167,7 +169,9 @@ def _told(event: Mapping[str, Any]) -> str:
         return f"{event.get('event')}: {event.get('reason') or event.get('session') or ''}".rstrip(": ")
     notes = ", ".join(f"{key} {value}" for key, value in event.get("notes", {}).items())
     why = f": {event['reason']}" if event.get("reason") else ""
-    return f"attempt {event['attempt']} (begun {event['started']}) -> {event['outcome']}{why}" + (f" [{notes}]" if notes else "")
+    return f"attempt {event['attempt']} (begun {event['started']}) -> {event['outcome']}{why}" + (
+        f" [{notes}]" if notes else ""
+    )
 
 
 def _next(row: Mapping[str, Any]) -> str:
@@ -186,21 +190,46 @@ def _next(row: Mapping[str, Any]) -> str:
 
 def readiness(queue: Queue) -> list[tuple[str, CheckResult]]:
     """Each check by name; all must be ok for a server or worker to be ready."""
+    return [*_queue_checks(queue), *_plugin_checks(queue)]
+
+
+def _queue_checks(queue: Queue) -> Iterator[tuple[str, CheckResult]]:
     storage = queue.storage
-    if storage is None:
-        return [("queue", CheckResult(True, "the queue is off; jobs run in the request"))]
+    if storage is None or queue.mode != "queued":
+        yield "queue", CheckResult(True, _without_workers(queue))
+        return
     try:
         storage.ping()
-        answer = overview(queue)
+        answer, found = overview(queue), storage.groups()
+        outage = answer.get("reason")
     except StorageUnavailable as error:
+        outage = str(error)
+    if outage:
         advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
-        return [("storage", CheckResult(False, f"the storage does not answer: {error}", advice))]
-    checks = [("storage", CheckResult(True, f"{storage.display_url} answers"))]
-    checks += [("worker", _worker(answer)), ("keys", _keys(queue, answer)), ("oldest", _oldest(queue, answer))]
+        yield "storage", CheckResult(False, f"the storage does not answer: {outage}", advice)
+    else:
+        yield "storage", CheckResult(True, f"{storage.display_url} answers")
+        yield "worker", _worker(answer)
+        yield "keys", _keys(queue, answer)
+        yield "oldest", _oldest(queue, answer)
+        yield "breakers", _breakers(found)
+    if queue.spool is not None:
+        yield "spool", _spool(queue, queue.spool)
+
+
+def _plugin_checks(queue: Queue) -> Iterator[tuple[str, CheckResult]]:
     for plugin, found in queue.plugins.call("register_checks", queue=queue):
         for check in found:
-            checks.append((f"{plugin}.{check.name}", _guarded(check.run)))
-    return checks
+            yield f"{plugin}.{check.name}", _guarded(check.run)
+
+
+def _without_workers(queue: Queue) -> str:
+    if queue.mode == "immediate":
+        return "immediate mode; jobs run in the request"
+    chosen = queue.option("CLASS")
+    if chosen:
+        return f"{chosen} takes the jobs, or could not be imported (see the log); nothing is known of its workers"
+    return "the queue is off; jobs run in the request"
 
 
 def _guarded(run: Any) -> CheckResult:
@@ -238,11 +267,37 @@ def _oldest(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     return CheckResult(False, f"the oldest due instance waits for {waits:.0f} s, more than {limit:g} s", advice)
 
 
+def _breakers(found: Iterable[GroupRecord]) -> CheckResult:
+    """Red when a probe failed, too, and somebody waits: a breaker that opened once may close in a moment."""
+    down = [
+        record.name for record in found if Policy.loads(record.policy).opened > 1 and (record.waiting or record.running)
+    ]
+    if not down:
+        return CheckResult(True, "no destination is down for long while instances wait for it")
+    advice = "look at the destination; 'pijobs groups' tells when it is tried again"
+    return CheckResult(False, f"down for more than one try, with instances waiting: {', '.join(down)}", advice)
+
+
+def _spool(queue: Queue, spool: Storage) -> CheckResult:
+    limit = queue.option("READY_MAX_AGE")
+    try:
+        depths, now = spool.depths(), spool.now()
+    except StorageUnavailable as error:
+        return CheckResult(False, f"the spool does not answer: {error}", "correct PI_JOB_QUEUE_SPOOL, or its folder")
+    waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
+    if waits <= limit:
+        return CheckResult(True, f"{spool.display_url} answers")
+    advice = "start a worker on this machine; it works from the spool, too"
+    return CheckResult(False, f"an instance in the spool waits for {waits:.0f} s, more than {limit:g} s", advice)
+
+
 def moment(ms: int | None) -> str | None:
     """ISO 8601 in UTC, with milliseconds."""
     if ms is None:
         return None
-    return dt.datetime.fromtimestamp(ms / 1000, dt.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        dt.datetime.fromtimestamp(ms / 1000, dt.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def age(then: int, now: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pijobs.jobs import ENDED, State
 from pijobs.queue import Queue
 from pijobs.settings import read_config
 from pijobs.storage.contract import Record
+
+from .web import Web
 
 HERE = Path(__file__).parent
 JOBS_MODULE = "jobs_under_test"
@@ -72,6 +75,19 @@ class Site:
         process = self.start("worker", "-l", str(self.log), *arguments)
         wait_until(lambda: self.has_worker(process), 30, what="the sign of life of a worker")
         return process
+
+    def start_server(self, name: str = "root", password: str = "correct horse battery") -> Web:
+        """Start the server with an admin account, signed in."""
+        added = self.run("admin", "add", name, "--password-stdin", input=password + "\n")
+        assert added.returncode == 0, added.stderr
+        self.start("server", "--port", "0")
+        pattern = re.compile(r"listening on (http://\S+)")
+        wait_until(lambda: pattern.search(self.output()) is not None, 30, what="the start of the server")
+        match = pattern.search(self.output())
+        assert match is not None
+        web = Web(match[1])
+        web.sign_in(name, password)
+        return web
 
     def has_worker(self, process: subprocess.Popen[bytes]) -> bool:
         """Whether a worker, or one of its children, gave a sign of life."""

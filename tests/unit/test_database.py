@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from processes import run_at_once
 
 from pijobs.database import Database
 from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
@@ -123,9 +123,9 @@ def test_a_url_that_can_not_be_read_is_refused_without_its_password(url: str, tm
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.skipif("__import__('importlib.util').util.find_spec('cx_Oracle')", reason="the driver is installed")
+@pytest.mark.skipif(importlib.util.find_spec("cx_Oracle") is not None, reason="the driver is installed")
 def test_a_driver_that_is_not_installed_is_told_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"driver is installed.*pip|install pijobs\[postgresql\]"):
+    with pytest.raises(ConfigurationError, match=r"driver is installed, found .*; install pijobs\[postgresql\]"):
         Database("oracle+cx_oracle://u:hunter2@host/x", tmp_path).ensure(sa.MetaData())
 
 
@@ -151,7 +151,7 @@ def test_a_folder_that_is_not_ours_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "pijobs.sqlite").write_text("something else, and long enough to be read as one" * 100)
-    with pytest.raises(DatabaseError, match="pijobs.sqlite: .*not a database"):
+    with pytest.raises(DatabaseError, match=r"pijobs\.sqlite: .*not a database"):
         Database.of(settings_in(tmp_path)).ensure(sa.MetaData())
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     "url", ["postgresql+psycopg://me:hunter2@127.0.0.1:1/x", "mysql+pymysql://me:hunter2@127.0.0.1:1/x"]
 )
 def test_a_server_that_is_away_is_told_without_the_password(url: str, tmp_path: Path) -> None:
-    with pytest.raises(DatabaseUnavailable, match="expected a database that answers, found: .*refused") as caught:
+    with pytest.raises(DatabaseUnavailable, match=r"expected a database that answers, found: .*refused") as caught:
         Database(url, tmp_path).ensure(sa.MetaData())
     assert "hunter2" not in str(caught.value)
 
@@ -236,6 +236,7 @@ metadata = sa.MetaData()
 for number in range(5):
     sa.Table(f"{name}_{number}", metadata, sa.Column("n", sa.Integer, primary_key=True))
 database = Database(url, pathlib.Path())
+print("ready", flush=True)
 sys.stdin.read()
 database.ensure(metadata)
 """
@@ -243,17 +244,7 @@ database.ensure(metadata)
 
 def test_tables_may_be_created_by_several_processes_at_once(url: str, database: Database) -> None:
     name = f"pijobs_test_{uuid.uuid4().hex}"
-    command = [sys.executable, "-c", CREATE, url, name]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.stdin = None
-    assert [process.communicate()[1] for process in processes] == [""] * 4
+    run_at_once(*([CREATE, url, name] for _ in range(3)))
     with database.begin() as connection:
         created = [table for table in sa.inspect(connection).get_table_names() if table.startswith(name)]
         for table in created:

@@ -20,12 +20,16 @@ def admin() -> None:
 
 @admin.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice(["admin", "operator", "viewer"]), default="admin",
-              help="viewer sees, operator acts on jobs, admin (default) edits definitions, too.")
+@click.option(
+    "--role",
+    type=click.Choice(["admin", "operator", "viewer"]),
+    default="admin",
+    help="viewer sees, operator acts on jobs, admin (default) edits definitions, too.",
+)
 @stdin_option
 @pass_invocation
 def add(invocation: Invocation, name: str, role: str, password_stdin: bool) -> None:
-    """Add an account."""  # fmt: skip
+    """Add an account."""
     from pijobs.server.accounts import Accounts
 
     Accounts.of(invocation.settings()).add(name, _password(password_stdin), role)
@@ -40,7 +44,11 @@ def list_accounts(invocation: Invocation, as_json: bool) -> None:
     from pijobs.server.accounts import Accounts
 
     rows = [
-        {"name": account.name, "role": account.role, "created": dt.datetime.fromtimestamp(account.created, dt.timezone.utc).isoformat()}
+        {
+            "name": account.name,
+            "role": account.role,
+            "created": dt.datetime.fromtimestamp(account.created, dt.timezone.utc).isoformat(),
+        }
         for account in Accounts.of(invocation.settings()).list()
     ]
     if as_json:

@@ -12,6 +12,7 @@ import click
 from pijobs.cli.invocation import Invocation
 from pijobs.errors import (
     ConfigurationError,
+    DatabaseUnavailable,
     PijobsError,
     PluginError,
     QueueUnavailable,
@@ -24,6 +25,7 @@ _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
     (ConfigurationError, 2),
     (PluginError, 4),
     (StorageUnavailable, 3),
+    (DatabaseUnavailable, 3),
     (QueueUnavailable, 3),
     (PijobsError, 1),
 )

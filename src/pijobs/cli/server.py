@@ -10,6 +10,7 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError
+from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
 
 
@@ -23,14 +24,16 @@ def server(invocation: Invocation, host: str, port: int) -> None:
 
     from pijobs.server import create_app
 
-    configure_log(invocation.settings(), None)
     app = create_app(invocation.config_path())
+    configure_log(app.extensions[EXTENSION].settings, None)
     try:
         listening = make_server(host, port, app, threaded=True)
     except (OSError, SystemExit) as error:
-        raise ConfigurationError(f"expected a free address, found {host}:{port} in use; choose another --port") from error
+        advice = "choose another --host or --port"
+        raise ConfigurationError(f"expected an address to listen on, found {host}:{port} in use; {advice}") from error
     _stop_on_signal(listening)
-    click.echo(f"listening on http://{host}:{listening.server_port}")
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"listening on http://{shown}:{listening.server_port}")
     listening.serve_forever()
 
 

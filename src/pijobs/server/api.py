@@ -1,21 +1,22 @@
 """Answers in privacyIDEA's envelope, and who may ask what.
 
-====  ======  =================================================
-code  status  meaning (privacyIDEA's numbers, where it has one)
-====  ======  =================================================
+====  ======  ================================================================
+code  status  meaning (privacyIDEA's number; HTTP's, where privacyIDEA has none)
+====  ======  ================================================================
 4031  401     wrong credentials
 4033  401     no token, or one that is no longer valid
 303   403     no right
 905   400     a parameter is missing or wrong
 601   404     not found
-602   409     the state of the thing does not allow that
-403   403     refused for another reason
 405   405     the route does not know this method
+409   409     the state of the thing does not allow that
 413   413     the request is too large
-429   429     too many failed attempts to sign in
+429   429     too many failed tries to sign in
+903   500     a secret that is stored can't be read
+903   502     a server that we asked (SMTP) did not do its part
 503   503     the storage or the database does not answer
 -500  500     an error of ours; the log tells more
-====  ======  =================================================
+====  ======  ================================================================
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def _envelope(result: dict[str, Any], status: int) -> flask.Response:
 
 
 def parameters() -> dict[str, Any]:
-    """The parameters of the request: those of the query, and a JSON object or a form.
+    """The parameters of the request: those of the query, and a JSON object or a form, which wins.
 
     :raises ApiError: for a body that is not a JSON object, though it says so.
     """
     request = flask.request
     values: dict[str, Any] = request.args.to_dict()
-    if request.is_json:
+    if request.is_json and request.get_data():
         body = request.get_json(silent=True)
         if not isinstance(body, dict):
             raise ApiError(400, 905, "expected a JSON object as body")

@@ -11,7 +11,18 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from pijobs.errors import ConfigurationError, PijobsError, QueueUnavailable, StorageUnavailable
+from pijobs.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DefinitionError,
+    DefinitionNotFound,
+    DefinitionUnreadable,
+    InstanceNotFound,
+    PijobsError,
+    QueueUnavailable,
+    StateConflict,
+    StorageUnavailable,
+)
 from pijobs.flask import JobQueue
 from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
@@ -22,9 +33,20 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1024 * 1024  # bytes
 _CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
+#: Status and code of what a route need not catch.
+_ANSWERS: Mapping[type[PijobsError], tuple[int, int]] = {
+    DefinitionError: (400, 905),
+    DefinitionNotFound: (404, 601),
+    DefinitionUnreadable: (500, 903),
+    InstanceNotFound: (404, 601),
+    StateConflict: (409, 409),
+}
+_AWAY = (StorageUnavailable, QueueUnavailable, DatabaseUnavailable)
 
 
-def create_app(config: str | os.PathLike[str] | None = None, *, settings: Mapping[str, Any] | None = None) -> flask.Flask:
+def create_app(
+    config: str | os.PathLike[str] | None = None, *, settings: Mapping[str, Any] | None = None
+) -> flask.Flask:
     """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
 
     :param config: the file; default: as every command finds it.
@@ -65,11 +87,18 @@ def _handle_errors(app: flask.Flask) -> None:
     def told(error: ApiError) -> flask.Response:
         return error_answer(error.status, error.code, error.message)
 
-    @app.errorhandler(StorageUnavailable)
-    @app.errorhandler(QueueUnavailable)
+    def told_by_type(error: PijobsError) -> flask.Response:
+        status, code = next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))
+        return error_answer(status, code, str(error))
+
     def away(error: PijobsError) -> flask.Response:
         log.error("%s", error)
         return error_answer(503, 503, redact(str(error)))
+
+    for kind in _ANSWERS:
+        app.register_error_handler(kind, told_by_type)
+    for kind in _AWAY:
+        app.register_error_handler(kind, away)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> flask.Response:

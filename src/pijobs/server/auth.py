@@ -1,8 +1,10 @@
 """Signing in: ``POST /auth`` gives a token that later requests send in the ``Authorization`` header.
 
 A token is signed with ``SECRET_KEY``, holds for an hour, and is bound to the stored password hash and role: an account
-that is removed or changed is out at once. Failed tries are counted per account and address in this process; with
-several server processes each counts for itself.
+that is removed or changed is out at once.
+
+Failed tries are counted in the memory of the process, not in the database, which a guesser could fill: with several
+server processes each counts for itself, so that there are as many times more tries.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 
 import flask
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -20,32 +23,48 @@ from pijobs.server.accounts import Account, Accounts
 from pijobs.server.api import ApiError, answer, parameters, required
 
 LIFETIME = 3600  # seconds
-MOST_FAILURES, WINDOW = 10, 300.0  # tries per account and address, in so many seconds
+WINDOW = 300.0  # seconds in which failed tries count
+#: Failed tries in the window. The bounds of an account and of an address alone are wide: a guesser must not lock out
+#: an admin who sits elsewhere, and behind a proxy that is not told to Flask everybody has the same address.
+MOST_OF_BOTH, MOST_OF_ADDRESS, MOST_OF_ACCOUNT = 10, 100, 100
 _SALT = "pijobs server token"
 
 blueprint = flask.Blueprint("pijobs_auth", __name__)
 
 
-class Failures:
-    """Failed tries of the last minutes, by account and address."""
+class Tries:
+    """The tries to sign in of the last minutes, but for those that succeeded.
 
-    def __init__(self) -> None:
-        self._times: dict[tuple[str, str], deque[float]] = {}
+    :param monotonic: seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._times: dict[tuple[str, ...], deque[float]] = {}
         self._lock = threading.Lock()
+        self._monotonic = monotonic
 
-    def check(self, who: tuple[str, str]) -> None:
-        """:raises ApiError: (429) after too many failures."""
+    def begin(self, name: str, address: str) -> None:
+        """Count a try before its password is looked at, so that many at the same moment gain nothing.
+
+        :raises ApiError: (429) after too many.
+        """
         with self._lock:
             self._forget()
-            if len(self._times.get(who, ())) >= MOST_FAILURES:
-                raise ApiError(429, 429, f"too many failed tries; wait {WINDOW / 60:.0f} minutes")
+            bounds = dict(_bounds(name, address))
+            if any(len(self._times.get(who, ())) >= most for who, most in bounds.items()):
+                raise ApiError(429, 429, f"too many failed tries to sign in; wait {WINDOW / 60:.0f} minutes")
+            for who in bounds:
+                self._times.setdefault(who, deque()).append(self._monotonic())
 
-    def add(self, who: tuple[str, str]) -> None:
+    def succeed(self, name: str, address: str) -> None:
+        """Take back what :meth:`begin` counted."""
         with self._lock:
-            self._times.setdefault(who, deque()).append(time.monotonic())
+            for who, _ in _bounds(name, address):
+                if times := self._times.get(who):
+                    times.pop()
 
     def _forget(self) -> None:
-        oldest = time.monotonic() - WINDOW
+        oldest = self._monotonic() - WINDOW
         for who, times in list(self._times.items()):
             while times and times[0] < oldest:
                 times.popleft()
@@ -53,19 +72,27 @@ class Failures:
                 del self._times[who]
 
 
+def _bounds(name: str, address: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    short = name[:64]  # longer ones are nobody's
+    yield ("both", short, address), MOST_OF_BOTH
+    yield ("address", address), MOST_OF_ADDRESS
+    yield ("account", short), MOST_OF_ACCOUNT
+
+
 @blueprint.post("/auth")
 def sign_in() -> flask.Response:
     """A token for a name and password."""
+    if "password" in flask.request.args:
+        raise ApiError(400, 905, "expected the password in the body, found it in the URL, which is written to logs")
     values = parameters()
     name, password = required(values, "username"), required(values, "password")
     settings = current_installation().settings
-    failures = settings.resource(Failures, Failures)
-    who = (name, flask.request.remote_addr or "")
-    failures.check(who)
+    tries, address = settings.resource(Tries, Tries), flask.request.remote_addr or ""
+    tries.begin(name, address)
     account = Accounts.of(settings).verify(name, password)
     if account is None:
-        failures.add(who)
         raise ApiError(401, 4031, "wrong credentials")
+    tries.succeed(name, address)
     return answer({"token": _make_token(account), "username": account.name, "role": account.role})
 
 
@@ -74,8 +101,8 @@ def signed_in() -> Account:
 
     :raises ApiError: (401) without a token, or with one that does not hold any more.
     """
-    header = flask.request.headers.get("Authorization") or flask.request.headers.get("PI-Authorization") or ""
-    token = header.removeprefix("Bearer ").strip()
+    headers = flask.request.headers
+    token = (headers.get("Authorization") or headers.get("PI-Authorization") or "").removeprefix("Bearer ").strip()
     if not token:
         raise ApiError(401, 4033, "sign in first: POST /auth, then send the token in the Authorization header")
     try:

@@ -17,18 +17,19 @@ from pijobs import status
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION, current_queue
 from pijobs.queue import Queue
+from pijobs.server.api import answer
 
 blueprint = flask.Blueprint("pijobs_health", __name__)
 
 
 @blueprint.get("/livez")
-def livez() -> tuple[dict[str, str], int]:
+def livez() -> flask.Response:
     """200 as long as the process answers."""
-    return {"status": "OK"}, 200
+    return answer({"status": "OK"})
 
 
 @blueprint.get("/readyz")
-def readyz() -> tuple[dict[str, Any], int]:
+def readyz() -> flask.Response:
     """200, or 503 with each check by name, what it found and what to do."""
     checks = status.readiness(current_queue())
     ready = all(result.ok for _, result in checks)
@@ -36,7 +37,7 @@ def readyz() -> tuple[dict[str, Any], int]:
         name: {"ok": result.ok, "message": result.message, "advice": result.advice if not result.ok else ""}
         for name, result in checks
     }
-    return {"status": "OK" if ready else "not ready", "checks": rows}, 200 if ready else 503
+    return answer({"status": "ready" if ready else "not ready", "checks": rows}, 200 if ready else 503)
 
 
 @blueprint.get("/metrics")
@@ -54,8 +55,8 @@ class _Collector:
         self._queue = queue
 
     def collect(self) -> Iterator[Metric]:
-        answer = status.overview(self._queue)
-        reachable = bool(answer["reachable"] and answer["storage"])
+        found = status.overview(self._queue)
+        reachable = bool(found["reachable"] and found["storage"])
         yield GaugeMetricFamily("pijobs_storage_up", "Whether the storage of the queue answers.", float(reachable))
         yield GaugeMetricFamily(
             "pijobs_fallbacks", "Jobs of this process that took a fallback.", float(self._queue.outage.fallbacks)
@@ -64,18 +65,18 @@ class _Collector:
             return
         instances = GaugeMetricFamily("pijobs_instances", "Job instances.", labels=["job", "state"])
         oldest = GaugeMetricFamily("pijobs_oldest_due_seconds", "Wait of the oldest due instance.", labels=["job"])
-        for job, row in answer["jobs"].items():
+        for job, row in found["jobs"].items():
             for state in status.STATE_ORDER:
                 instances.add_metric([job, state.value], row.get(state.value, 0))
             oldest.add_metric([job], row.get("oldest_age", 0.0))
         yield instances
         yield oldest
-        yield GaugeMetricFamily("pijobs_worker_processes", "Live worker processes.", len(answer["workers"]))
-        yield GaugeMetricFamily("pijobs_paused", "Whether the queue is paused.", float(answer["paused"]))
-        if answer["worker_seen_age"] is not None:
+        yield GaugeMetricFamily("pijobs_worker_processes", "Live worker processes.", len(found["workers"]))
+        yield GaugeMetricFamily("pijobs_paused", "Whether the queue is paused.", float(found["paused"]))
+        if found["worker_seen_age"] is not None:
             yield GaugeMetricFamily(
                 "pijobs_worker_seen_seconds", "Seconds since the last sign of life of a worker.",
-                answer["worker_seen_age"],
+                found["worker_seen_age"],
             )  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import flask
 
 from pijobs import status
-from pijobs.errors import InstanceNotFound, StateConflict
 from pijobs.flask import current_installation, current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
@@ -15,6 +15,8 @@ from pijobs.server.api import ApiError, answer, parameters, requires
 from pijobs.storage.contract import Page, Storage
 
 MOST = 500
+#: Pages of the storage that are read for one answer. With several filters they may hold few records or none.
+MOST_PAGES = 50
 
 blueprint = flask.Blueprint("pijobs_jobs", __name__)
 
@@ -22,14 +24,17 @@ blueprint = flask.Blueprint("pijobs_jobs", __name__)
 def _storage() -> Storage:
     storage = current_queue().storage
     if storage is None:
-        raise ApiError(409, 602, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
+        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
     return storage
 
 
 @blueprint.get("/jobs")
 @requires("viewer")
 def list_jobs() -> flask.Response:
-    """Instances, a page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``."""
+    """Instances, a page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
+
+    A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last.
+    """
     values, storage = parameters(), _storage()
     filters = {name: values[name] for name in ("name", "group") if values.get(name)}
     limit = _limit(values.get("limit", 50))
@@ -40,7 +45,9 @@ def list_jobs() -> flask.Response:
     places = [(state, subject) for state in states for subject in subjects]
     index, cursor = _cursor(values.get("cursor"), len(places))
     rows: list[dict[str, Any]] = []
-    while index < len(places) and len(rows) < limit:
+    for _ in range(MOST_PAGES):
+        if index == len(places) or len(rows) == limit:
+            break
         state, subject = places[index]
         page = _page(storage, state, subject=subject, cursor=cursor, limit=limit - len(rows), **filters)
         rows += [status.instance(record, storage.now()) for record in page.records]
@@ -63,15 +70,15 @@ def _cursor(text: Any, most: int) -> tuple[int, str | None]:
     if not text:
         return 0, None
     index, _, cursor = str(text).partition(".")
-    if not index.isdigit() or int(index) >= most:
+    if not re.fullmatch(r"[0-9]{1,3}", index) or int(index) >= most:
         raise ApiError(400, 905, "the cursor is none of ours; begin without one")
     return int(index), cursor or None
 
 
 def _limit(value: Any) -> int:
     text = str(value)
-    if not text.isdigit() or not 1 <= int(text) <= MOST:
-        raise ApiError(400, 905, f"limit: expected a number from 1 to {MOST}, found {text!r}")
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST:
+        raise ApiError(400, 905, f"limit: expected a number from 1 to {MOST}, found {text[:20]!r}")
     return int(text)
 
 
@@ -111,7 +118,7 @@ def delete(id: str) -> flask.Response:
     if state in ENDED:
         storage.remove(id)
         return answer("removed")
-    raise ApiError(409, 602, "the instance runs; wait until it has ended")
+    raise ApiError(409, 409, "the instance runs; wait until it has ended")
 
 
 @blueprint.get("/workers")
@@ -126,17 +133,3 @@ def workers() -> flask.Response:
 def groups() -> flask.Response:
     """The groups, with limits and breakers."""
     return answer(status.groups(_storage()))
-
-
-@blueprint.app_errorhandler(InstanceNotFound)
-def not_found(error: InstanceNotFound) -> flask.Response:
-    from pijobs.server.api import error_answer
-
-    return error_answer(404, 601, str(error))
-
-
-@blueprint.app_errorhandler(StateConflict)
-def conflict(error: StateConflict) -> flask.Response:
-    from pijobs.server.api import error_answer
-
-    return error_answer(409, 602, str(error))

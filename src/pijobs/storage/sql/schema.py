@@ -163,7 +163,7 @@ counter = Table(
 instance = Table(
     "pijobs_instance",
     metadata,
-    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     _queue(),
     Column("id", _name(255), nullable=False),
     Column("name", _name(255), nullable=False),
@@ -197,7 +197,6 @@ instance = Table(
     Column("envelope", _bytes(), nullable=False),
     Column("body", _bytes()),
     UniqueConstraint("queue", "id", name="pijobs_instance_id"),
-    sqlite_autoincrement=True,
     **_INNODB,
 )
 

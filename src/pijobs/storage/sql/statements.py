@@ -141,8 +141,8 @@ class Statements:
         running = _row.where(_here, I.state == _code(Code.RUNNING))
         limit: BindParameter[Any] = bindparam("n")
         alive = exists().where(S.queue == I.queue, S.id == I.session, S.until > bindparam("now"))
-        self.orphans = Statement(_skipping(running.where(~alive).order_by(I.seq).limit(limit)))
-        self.running_in = Statement(running.where(I.session == bindparam("session")).order_by(I.seq).with_for_update())
+        self.orphans = Statement(_skipping(running.where(~alive).order_by(I.place, I.seq).limit(limit)))
+        self.running_in = Statement(running.where(I.session == bindparam("session")).order_by(I.place, I.seq).with_for_update())
         self.running_ids = Statement(
             select(I.session, I.id).where(_here, I.state == _code(Code.RUNNING)).order_by(I.place, I.seq)
         )

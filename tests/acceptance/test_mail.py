@@ -1,0 +1,191 @@
+"""The main job, end to end: a mail leaves the request and arrives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from services import wait_until
+
+from pijobs.jobs import State
+from pijobs_mail.sink import Fault, Sink
+
+from .conftest import MakeSite
+from .site import Site, children
+from .web import Web
+
+OTP = "490137"
+SMTP_PASSWORD = "the-smtp-password-9f2"
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink(logins={"otp": SMTP_PASSWORD}) as sink:
+        yield sink
+
+
+@pytest.fixture
+def mail_site(make_site: MakeSite) -> Site:
+    return make_site(PLUGINS=("mail", "jobs_under_test"))
+
+
+def define(web: Web, sink: Sink, identifier: str, **values: Any) -> dict[str, Any]:
+    """Save an SMTP server definition, and return it as a client would post it again."""
+    definition = {
+        "server": sink.host, "port": sink.port, "sender": "server@example.com", "username": "otp",
+        "password": SMTP_PASSWORD, **values,
+    }  # fmt: skip
+    web.call("POST", f"/smtpserver/{identifier}", **definition)
+    return {"identifier": identifier, **definition, "password": "__CENSORED__"}
+
+
+def test_the_box_takes_the_mail_out_of_the_request(mail_site: Site) -> None:
+    with Sink(delay=0.3, logins={"otp": SMTP_PASSWORD}) as slow:
+        web = mail_site.start_server()
+        mail_site.start_worker()
+        with_box = define(web, slow, "boxed", enqueue_job=True)
+        without = define(web, slow, "plain", enqueue_job=False)
+        # Order of events, not seconds: the queued answer is there before the conversation can have ended.
+        web.call("POST", "/smtpserver/send_test_email", **with_box, recipient="alice@example.com")
+        assert not slow.mails
+        slow.wait_for(1, timeout=30)
+        web.call("POST", "/smtpserver/send_test_email", **without, recipient="bob@example.com")
+        assert [mail.recipients for mail in slow.mails] == [("alice@example.com",), ("bob@example.com",)]
+    assert mail_site.wait_all_ended("mail.send") == {State.DONE: 1}
+    assert [job["state"] for job in web.call("GET", "/jobs?name=mail.send")["jobs"]] == ["done"]
+    log = mail_site.output()
+    assert "mail.send" in log
+    for secret in ("alice@example.com", "bob@example.com", SMTP_PASSWORD):
+        assert secret not in log
+
+
+def test_the_historic_lines_of_privacyideas_documentation_work(make_site: MakeSite, sink: Sink) -> None:
+    site = make_site(CLASS="privacyidea.lib.queues.huey_queue.HueyQueue", PLUGINS=("mail",))
+    web = site.start_server()
+    site.start_worker()
+    definition = define(web, sink, "main", enqueue_job=True)
+    web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    assert len(sink.wait_for(1, timeout=30)) == 1
+
+
+def test_a_worker_killed_in_the_middle_of_a_mail_loses_nothing(mail_site: Site) -> None:
+    with Sink(faults={"DATA": Fault(hang=True, times=1)}, logins={"otp": SMTP_PASSWORD}) as hanging:
+        web = mail_site.start_server()
+        first = mail_site.start_worker()
+        definition = define(web, hanging, "main", enqueue_job=True)
+        web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+        wait_until(lambda: mail_site.counts("mail.send").get(State.RUNNING) == 1, 30, what="the attempt")
+        mail_site.start_worker()
+        os.killpg(first.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        # One lease of 1 s, the beat that finds it out, and the conversation of the second worker.
+        hanging.wait_for(1, timeout=10)
+        assert time.monotonic() - killed < 5
+        assert mail_site.wait_all_ended("mail.send") == {State.DONE: 1}
+    record = mail_site.storage.page(State.DONE, name="mail.send").records[0]
+    assert record.crashes == 1
+
+
+def test_a_mail_waits_for_its_server_and_arrives(mail_site: Site, sink: Sink) -> None:
+    sink.fail_at("RCPT", Fault("451 4.7.1 try again in 1 seconds", times=1))
+    web = mail_site.start_server()
+    mail_site.start_worker()
+    definition = define(web, sink, "main", enqueue_job=True)
+    web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    assert len(sink.wait_for(1, timeout=30)) == 1
+
+
+def test_a_definition_deleted_meanwhile_leaves_a_dead_letter_that_says_so(mail_site: Site, sink: Sink) -> None:
+    web = mail_site.start_server()
+    definition = define(web, sink, "shortlived", enqueue_job=True)
+    web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    web.call("DELETE", "/smtpserver/shortlived")
+    mail_site.start_worker()
+    wait_until(lambda: mail_site.counts("mail.send").get(State.DEAD) == 1, 30, what="the dead letter")
+    listed = mail_site.run("jobs", "list", "--state", "dead")
+    assert "'shortlived' was deleted" in listed.stdout, listed.stdout + listed.stderr
+
+
+def test_the_worker_reads_the_definition_as_it_is_then(mail_site: Site, sink: Sink) -> None:
+    web = mail_site.start_server()
+    definition = define(web, sink, "main", enqueue_job=True)
+    web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    with Sink(logins={"otp": SMTP_PASSWORD}) as other:
+        define(web, other, "main", enqueue_job=True)
+        mail_site.start_worker()
+        other.wait_for(1, timeout=30)
+    assert not sink.mails
+
+
+def test_neither_storage_nor_log_holds_what_must_not_be_seen(mail_site: Site, sink: Sink, storage_url: str) -> None:
+    web = mail_site.start_server()
+    worker = mail_site.start_worker("-v")
+    define(web, sink, "main", enqueue_job=True)
+    sink.fail_at("RCPT", Fault(f"550 5.1.1 no such user carol@example.com, the text was {OTP}"))
+    from pijobs_mail.send import send_mail
+
+    failed = send_mail(
+        "main", to="carol@example.com", subject="Your OTP", text=f"Your OTP is {OTP}.", queue=mail_site.queue
+    )
+    assert mail_site.wait_for(failed.id).state is State.DEAD
+    worker.send_signal(signal.SIGSTOP)
+    waiting = send_mail("main", to="dave@example.com", subject="x", text=f"Your OTP is {OTP}.", queue=mail_site.queue)
+    assert mail_site.record(waiting.id).state is State.QUEUED
+    kept = stored_bytes(mail_site, storage_url) + mail_site.output().encode()
+    kept += b"".join(file.read_bytes() for file in mail_site.folder.glob("*.sqlite*"))
+    for secret in (OTP, "carol@example.com", "dave@example.com", SMTP_PASSWORD, "correct horse battery"):
+        assert secret.encode() not in kept, secret
+    assert waiting.id.encode() in kept  # the search can find something
+    os.killpg(worker.pid, signal.SIGKILL)
+
+
+def stored_bytes(site: Site, storage_url: str) -> bytes:
+    """All that the storage keeps, as ``strings`` would see it."""
+    if storage_url.startswith("sqlite"):
+        return b"".join(file.read_bytes() for file in Path(site.folder).glob("queue.sqlite*"))
+    client = redis.Redis.from_url(storage_url)
+    name = site.queue.option("NAME")
+    # Not DUMP: that may be compressed.
+    dump = []
+    for key in client.scan_iter(f"*{name}*"):
+        kind = client.type(key)
+        dump.append(key)
+        if kind == b"hash":
+            dump += [part for pair in client.hgetall(key).items() for part in pair]
+        elif kind == b"zset":
+            dump += client.zrange(key, 0, -1)
+        elif kind == b"list":
+            dump += client.lrange(key, 0, -1)
+        elif kind == b"set":
+            dump += client.smembers(key)
+        else:
+            dump.append(client.get(key))
+    return b"\n".join(part for part in dump if part)
+
+
+def test_jobs_can_be_retried_by_command(mail_site: Site, sink: Sink) -> None:
+    web = mail_site.start_server()
+    mail_site.start_worker()
+    definition = define(web, sink, "main", enqueue_job=True)
+    sink.fail_at("RCPT", Fault("550 5.1.1 no such user", times=1))
+    web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    wait_until(lambda: mail_site.counts("mail.send").get(State.DEAD) == 1, 30, what="the dead letter")
+    dead = mail_site.storage.page(State.DEAD, name="mail.send").records[0]
+    done = mail_site.run("jobs", "retry", dead.id)
+    assert done.returncode == 0, done.stderr
+    assert len(sink.wait_for(1, timeout=30)) == 1
+
+
+def test_a_process_worker_sends_mails_too(mail_site: Site, sink: Sink) -> None:
+    web = mail_site.start_server()
+    worker = mail_site.start_worker("-k", "process", "-w", "2")
+    assert len(list(children(worker.pid))) >= 2
+    definition = define(web, sink, "main", enqueue_job=True)
+    web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    assert len(sink.wait_for(1, timeout=30)) == 1

@@ -1,0 +1,205 @@
+"""The server as a whole: who may ask what, what errors look like, and that one bad plugin does not take it down."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import flask
+import pytest
+from integration.served import PASSWORD, Client, error_of, make_app, settings_of, value_of
+
+from pijobs.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DefinitionError,
+    DefinitionNotFound,
+    DefinitionUnreadable,
+    StorageUnavailable,
+)
+from pijobs.server import create_app
+from pijobs.server.accounts import Accounts
+from pijobs.server.api import RIGHT, ROLES, ApiError, answer, parameters, requires
+
+#: What may be asked by everybody; nothing is added here without a reason.
+PUBLIC = {"/auth", "/livez", "/readyz", "/metrics"}
+PLUGIN = "routes_under_test"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> flask.Flask:
+    return make_app(tmp_path)
+
+
+@pytest.fixture
+def write_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Write the module of a plugin; it is forgotten after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, PLUGIN, raising=False)
+    yield lambda source: (tmp_path / f"{PLUGIN}.py").write_text(source) and None
+    monkeypatch.delitem(__import__("sys").modules, PLUGIN, raising=False)
+
+
+def rights(app: flask.Flask) -> dict[str, str | None]:
+    """What each route requires."""
+    return {
+        f"{sorted(rule.methods or ())} {rule.rule}": getattr(app.view_functions[rule.endpoint], RIGHT, None)
+        for rule in app.url_map.iter_rules()
+        if rule.rule not in PUBLIC
+    }
+
+
+@pytest.mark.parametrize("plugins", [(), ("pijobs_mail.plugin",)])
+def test_every_route_requires_a_right_or_is_public_on_purpose(tmp_path: Path, plugins: tuple[str, ...]) -> None:
+    found = rights(make_app(tmp_path, PLUGINS=plugins))
+    assert len(found) >= 6
+    assert {route for route, right in found.items() if right not in ROLES} == set()
+
+
+def test_what_changes_something_is_not_for_viewers(app: flask.Flask) -> None:
+    assert {route for route, right in rights(app).items() if right == "viewer" and "GET" not in route} == set()
+
+
+def test_public_routes_are_there(app: flask.Flask) -> None:
+    assert {rule.rule for rule in app.url_map.iter_rules()} >= PUBLIC
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/jobs", "/nowhere", "/auth"])
+def test_every_answer_carries_the_security_headers(app: flask.Flask, path: str) -> None:
+    headers = app.test_client().get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "Set-Cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/nowhere", (404, 601)),
+        ("GET", "/auth", (405, 405)),
+        ("GET", "/jobs", (401, 4033)),
+        ("POST", "/auth", (400, 905)),
+    ],
+)
+def test_an_error_comes_in_the_envelope(app: flask.Flask, method: str, path: str, expected: tuple[int, int]) -> None:
+    assert error_of(app.test_client().open(path, method=method)) == expected
+
+
+def test_a_body_that_is_no_json_object_is_refused(app: flask.Flask) -> None:
+    for body in ("[]", "{", "1"):
+        response = app.test_client().post("/auth", data=body, content_type="application/json")
+        assert error_of(response) == (400, 905)
+
+
+def test_a_body_that_is_too_large_is_refused(app: flask.Flask) -> None:
+    response = app.test_client().post("/auth", json={"username": "x" * 2_000_000, "password": "y"})
+    assert error_of(response) == (413, 413)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("the password is hunter2"), (500, -500)),
+        (StorageUnavailable(), (503, 503)),
+        (DatabaseUnavailable(), (503, 503)),
+        (DefinitionError(["port: expected a whole number, found 'x'"]), (400, 905)),
+        (DefinitionNotFound("smtpserver", "main"), (404, 601)),
+        (DefinitionUnreadable("smtpserver", "main", {"password": "unknown key"}), (500, 903)),
+        (ApiError(418, 905, "a teapot"), (418, 905)),
+    ],
+)
+def test_what_a_view_raises_becomes_an_answer(
+    app: flask.Flask, error: Exception, expected: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise error
+
+    app.add_url_rule("/fails", view_func=fail)
+    with caplog.at_level(logging.CRITICAL):
+        response = app.test_client().get("/fails")
+    assert error_of(response) == expected
+    assert b"hunter2" not in response.data
+    assert b"Traceback" not in response.data
+
+
+def test_an_error_of_ours_is_in_the_log(app: flask.Flask, caplog: pytest.LogCaptureFixture) -> None:
+    app.add_url_rule("/fails", view_func=lambda: 1 / 0)
+    app.test_client().get("/fails")
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["GET /fails failed"]
+
+
+def test_parameters_come_from_query_form_and_json(app: flask.Flask) -> None:
+    app.add_url_rule("/echo", view_func=lambda: answer(parameters()), methods=["POST"])
+    client = app.test_client()
+    assert value_of(client.post("/echo?a=1", data={"b": "2"})) == {"a": "1", "b": "2"}
+    assert value_of(client.post("/echo?a=1", json={"a": 2})) == {"a": 2}
+    assert value_of(client.post("/echo", content_type="application/json")) == {}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_do_what_those_before_it_may(app: flask.Flask, role: str) -> None:
+    for right in ROLES:
+        view = requires(right)(lambda: answer(flask.g.account.name))
+        app.add_url_rule(f"/for/{right}", endpoint=right, view_func=view)
+    client = Client(app, role)
+    for right in ROLES:
+        response = client.ask("GET", f"/for/{right}")
+        if ROLES.index(right) <= ROLES.index(role):  # type: ignore[arg-type]
+            assert value_of(response) == role
+        else:
+            assert error_of(response) == (403, 303)
+
+
+BLUEPRINTS = """
+import flask
+from pijobs import hookimpl
+from pijobs.server.api import answer
+
+@hookimpl
+def register_blueprints(app):
+    {first}
+    blueprint = flask.Blueprint("under_test", __name__)
+    blueprint.get("/under-test")(lambda: answer("from the plugin"))
+    return [blueprint, {second}]
+"""
+
+
+def test_a_plugin_brings_its_routes(tmp_path: Path, write_plugin: Callable[[str], None]) -> None:
+    write_plugin(BLUEPRINTS.format(first="", second=""))
+    app = make_app(tmp_path, PLUGINS=(PLUGIN,))
+    assert value_of(app.test_client().get("/under-test")) == "from the plugin"
+
+
+@pytest.mark.parametrize("fault", [{"first": "1 / 0", "second": ""}, {"first": "", "second": "'no blueprint'"}])
+def test_the_server_starts_without_the_routes_of_a_broken_plugin(
+    tmp_path: Path, write_plugin: Callable[[str], None], fault: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_plugin(BLUEPRINTS.format(**fault))
+    app = make_app(tmp_path, PLUGINS=(PLUGIN,))
+    assert app.test_client().get("/livez").status_code == 200
+    assert any(PLUGIN in record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+
+
+def test_the_settings_are_read_from_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "pi.cfg"
+    config.write_text("SECRET_KEY = 'from the file'\nPI_JOB_QUEUE_PLUGINS = ()\n")
+    config.chmod(0o600)
+    app = create_app(config)
+    assert settings_of(app)["SECRET_KEY"] == "from the file"
+    Accounts.of(settings_of(app)).add("alice", PASSWORD, "admin")
+    assert (tmp_path / "pijobs.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_server_needs_a_secret_key() -> None:
+    with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+        create_app(settings={"PI_JOB_QUEUE_PLUGINS": ()})
+
+
+def test_a_server_without_a_queue_says_so(tmp_path: Path) -> None:
+    client = Client(make_app(tmp_path, CLASS=""), "viewer")
+    response = client.ask("GET", "/jobs")
+    assert error_of(response) == (409, 409)
+    assert "PI_JOB_QUEUE_CLASS" in json.dumps(response.json)

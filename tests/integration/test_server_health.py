@@ -1,0 +1,179 @@
+"""What machines ask: alive, ready, and the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from integration.served import add_instance, add_worker, make_app, queue_of, storage_of, value_of
+from prometheus_client.parser import text_string_to_metric_families
+
+from pijobs.groups import Policy
+from pijobs.hookspecs import Check, CheckResult
+from pijobs.jobs import State
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    return make_app(tmp_path)
+
+
+def readiness(app: Flask) -> tuple[int, dict[str, Any]]:
+    response = app.test_client().get("/readyz")
+    value = value_of(response)
+    assert (value["status"] == "ready") is (response.status_code == 200)
+    checks: dict[str, Any] = value["checks"]
+    return response.status_code, checks
+
+
+def red(app: Flask) -> dict[str, str]:
+    """The checks that are not ok, and what they found; each must tell what to do."""
+    status, checks = readiness(app)
+    found = {name: check["message"] for name, check in checks.items() if not check["ok"]}
+    assert status == (503 if found else 200)
+    assert all(checks[name]["advice"] for name in found)
+    return found
+
+
+def metrics(app: Flask) -> dict[tuple[str, ...], float]:
+    """Name and label values of each sample."""
+    response = app.test_client().get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    families = text_string_to_metric_families(response.text)
+    return {(row.name, *row.labels.values()): row.value for family in families for row in family.samples}
+
+
+def shut_storage(app: Flask, tmp_path: Path) -> None:
+    """Make the file of the queue none of SQLite's."""
+    storage_of(app).close()
+    for path in tmp_path.glob("queue.sqlite*"):
+        path.unlink()
+    (tmp_path / "queue.sqlite").mkdir()
+
+
+def test_a_process_that_answers_is_alive(app: Flask, tmp_path: Path) -> None:
+    shut_storage(app, tmp_path)
+    assert value_of(app.test_client().get("/livez")) == {"status": "OK"}
+
+
+def test_with_a_worker_the_server_is_ready(app: Flask) -> None:
+    add_worker(app)
+    status, checks = readiness(app)
+    assert status == 200
+    assert {"storage", "worker", "keys", "oldest", "breakers"} <= set(checks)
+
+
+def test_a_worker_that_was_never_seen_is_red(app: Flask) -> None:
+    assert red(app) == {"worker": "no worker was ever seen"}
+
+
+def test_a_storage_that_does_not_answer_is_red(app: Flask, tmp_path: Path) -> None:
+    shut_storage(app, tmp_path)
+    assert list(red(app)) == ["storage"]
+
+
+def test_a_worker_with_another_key_is_red(app: Flask) -> None:
+    add_worker(app, keys=("another",))
+    assert list(red(app)) == ["keys"]
+    add_worker(app)
+    assert red(app) == {}
+
+
+def test_what_waits_too_long_is_red(tmp_path: Path) -> None:
+    app = make_app(tmp_path, READY_MAX_AGE=60)
+    add_worker(app)
+    now = storage_of(app).now()
+    add_instance(app, created=now - 50_000, due=now - 50_000)
+    waits = readiness(app)[1]["oldest"]["message"]
+    storage_of(app).pause()
+    assert red(app) == {}
+    assert "waits" in waits
+
+
+def test_a_destination_that_stays_down_is_red_while_somebody_waits_for_it(app: Flask) -> None:
+    add_worker(app)
+    instance = add_instance(app, group="smtp:main")
+    assert red(app) == {}
+    down = Policy(limit=1, failures=4, opened=2).dumps()
+    known = storage_of(app).group("smtp:main")
+    version = known.version if known else 0
+    until = storage_of(app).now() + 60_000
+    assert storage_of(app).set_group("smtp:main", version=version, limit=1, blocked_until=until, policy=down)
+    assert list(red(app)) == ["breakers"]
+    assert "smtp:main" in red(app)["breakers"]
+    storage_of(app).cancel(instance, reason="a test")
+    assert red(app) == {}
+
+
+@pytest.mark.parametrize(("settings", "told"), [({"CLASS": ""}, "off"), ({"IMMEDIATE": True}, "immediate")])
+def test_a_server_that_needs_no_worker_is_ready_and_says_why(
+    tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    status, checks = readiness(make_app(tmp_path, **settings))
+    assert status == 200
+    assert told in checks["queue"]["message"]
+
+
+def test_a_spool_that_nobody_empties_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(tmp_path, SPOOL=str(tmp_path / "spool.sqlite"), READY_MAX_AGE=0.001)
+    add_worker(app)
+    assert red(app) == {}
+    spool = queue_of(app).spool
+    assert spool is not None
+    monkeypatch.setattr(queue_of(app), "storage", spool)
+    add_instance(app)
+    monkeypatch.undo()
+    found = red(app)
+    assert list(found) == ["spool"]
+
+
+def no_answer() -> CheckResult:
+    raise RuntimeError("the password is hunter2")
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (lambda: CheckResult(True, "all is well"), {}),
+        (lambda: CheckResult(False, "no disk", "buy one"), {"under_test.disk": "no disk"}),
+        (no_answer, {"under_test.disk": "the check itself failed (RuntimeError)"}),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"CLASS": ""}])
+def test_plugins_add_checks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[], CheckResult],
+    expected: dict[str, str],
+    settings: dict[str, Any],
+) -> None:
+    app = make_app(tmp_path, **settings)
+    if queue_of(app).storage:
+        add_worker(app)
+    monkeypatch.setattr(queue_of(app).plugins, "call", lambda hook, **_: [("under_test", [Check("disk", run)])])
+    assert red(app) == expected
+    assert "under_test.disk" in readiness(app)[1]
+
+
+def test_metrics_count_instances_by_job_and_state(app: Flask) -> None:
+    add_instance(app, State.DEAD)
+    add_instance(app, name="other.job")
+    add_worker(app)
+    found = metrics(app)
+    assert found["pijobs_instances", "test.job", "dead"] == 1
+    assert found["pijobs_instances", "other.job", "queued"] == 1
+    assert found[("pijobs_worker_processes",)] == 1
+    assert found[("pijobs_storage_up",)] == 1
+
+
+def test_metrics_tell_the_outage_of_the_storage(app: Flask, tmp_path: Path) -> None:
+    shut_storage(app, tmp_path)
+    assert metrics(app)[("pijobs_storage_up",)] == 0
+
+
+def test_metrics_are_those_of_the_installation_alone(app: Flask) -> None:
+    assert {name for name, *_ in metrics(app) if not name.startswith("pijobs_")} == set()

@@ -1,0 +1,149 @@
+"""PostgreSQL and MariaDB behind a network that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from contract.workers import LONG, new_instance
+from integration.sql_proxy import Proxy, proxy
+from services import wait_until
+from sqlalchemy import make_url
+
+from pijobs.errors import StorageUnavailable
+from pijobs.jobs import State
+from pijobs.storage.contract import End, SessionInfo
+from pijobs.storage.sql import SqlStorage
+
+#: Seconds that a slow machine may take on top of a time-out.
+GRACE = 0.4
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def direct(request: pytest.FixtureRequest) -> str:
+    """The URL of a server on its UNIX socket."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    if not {"host", "unix_socket"} & set(make_url(url).query):
+        pytest.skip("needs a server on a UNIX socket, to stand a proxy before it")
+    return url
+
+
+@pytest.fixture
+def network(direct: str) -> Iterator[Proxy]:
+    query = make_url(direct).query
+    target = query["unix_socket"] if "unix_socket" in query else f"{query['host']}/.s.PGSQL.5432"
+    with proxy(str(target)) as one:
+        yield one
+
+
+@pytest.fixture
+def storage(direct: str, network: Proxy) -> Iterator[SqlStorage]:
+    url = make_url(direct).set(host="127.0.0.1", port=network.port, query={})
+    one = SqlStorage(url.render_as_string(hide_password=False), f"network-{uuid4().hex}")
+    one.enqueue(new_instance(), timeout=10)
+    yield one
+    network.thaw()
+    one.close()
+
+
+def open_session(storage: SqlStorage) -> str:
+    session = uuid4().hex
+    storage.open_session(SessionInfo(session, "host.example", 1, storage.now(), "1.0"), lease=LONG)
+    return session
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.monotonic()
+    with pytest.raises(StorageUnavailable):
+        call()
+    return time.monotonic() - start
+
+
+def test_an_enqueue_gives_up_in_time_when_the_network_falls_silent(storage: SqlStorage, network: Proxy) -> None:
+    network.freeze()
+    assert seconds_of(lambda: storage.enqueue(new_instance(), timeout=0.25)) < 0.25 + GRACE
+
+
+def test_further_enqueues_of_an_outage_give_up_in_time(storage: SqlStorage, network: Proxy) -> None:
+    network.freeze()
+    for _ in range(3):
+        assert seconds_of(lambda: storage.enqueue(new_instance(), timeout=0.25)) < 0.25 + GRACE
+
+
+def test_an_enqueue_works_again_when_the_network_is_back(storage: SqlStorage, network: Proxy) -> None:
+    network.freeze()
+    seconds_of(lambda: storage.enqueue(new_instance(), timeout=0.2))
+    network.thaw()
+
+    def works() -> bool:
+        try:
+            return storage.enqueue(new_instance(), timeout=1).fresh
+        except StorageUnavailable:
+            return False
+
+    wait_until(works, 10, what="an enqueue")
+
+
+def test_connections_that_were_ended_while_idle_cost_nothing(storage: SqlStorage, network: Proxy) -> None:
+    storage.ping()
+    network.cut()
+    # The end has to arrive before it can be seen.
+    time.sleep(0.05)
+    assert storage.enqueue(new_instance(), timeout=2).fresh
+
+
+def test_leases_nobody_was_told_of_go_back_with_the_next_beat(storage: SqlStorage, network: Proxy) -> None:
+    session = open_session(storage)
+    network.swallow_answer_to = b"COMMIT"
+    with pytest.raises(StorageUnavailable):
+        storage.step(session, [], want=1)
+
+    def beats() -> bool:
+        try:
+            return storage.beat(session, lease=LONG).alive
+        except StorageUnavailable:
+            return False
+
+    wait_until(beats, 10, what="a beat")
+    (lease,) = storage.step(session, [], want=1).leases
+    assert storage.get(lease.id).crashes == 0
+
+
+def test_an_enqueue_whose_answer_was_lost_is_stored_once(storage: SqlStorage, network: Proxy) -> None:
+    new = new_instance()
+    network.swallow_answer_to = b"COMMIT"
+    seconds_of(lambda: storage.enqueue(new, timeout=2))
+
+    def stored() -> bool:
+        try:
+            return not storage.enqueue(new, timeout=2).fresh
+        except StorageUnavailable:
+            return False
+
+    wait_until(stored, 10, what="the second enqueue")
+
+
+def test_an_end_whose_answer_was_lost_happened_once(storage: SqlStorage, network: Proxy) -> None:
+    session = open_session(storage)
+    (lease,) = storage.step(session, [], want=1).leases
+    end = End(lease.id, lease.token, State.DONE)
+    network.swallow_answer_to = b"COMMIT"
+    with pytest.raises(StorageUnavailable):
+        storage.step(session, [end], want=0)
+
+    def ended() -> bool:
+        try:
+            return storage.step(session, [end], want=0).lost == [lease.id]
+        except StorageUnavailable:
+            return False
+
+    wait_until(ended, 10, what="the second step")
+    assert storage.get(lease.id).attempts == 1
+
+
+def test_diagnose_tells_version_and_clock(storage: SqlStorage) -> None:
+    facts = storage.diagnose()
+    assert facts["version"][0].isdigit()
+    assert "against this host" in facts["clock"]

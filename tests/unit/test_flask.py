@@ -1,0 +1,104 @@
+"""The Flask extension keeps its state per app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+
+from pijobs import State
+from pijobs.errors import ConfigurationError, SettingsError
+from pijobs.flask import EXTENSION, JobQueue, current_installation, current_queue
+
+
+def make_app(name: str = "an_app", **config: Any) -> flask.Flask:
+    app = flask.Flask(name)
+    app.config.update(PI_JOB_QUEUE_PLUGINS=["broken.good"], **config)
+    return app
+
+
+@pytest.fixture(autouse=True)
+def _plugins(broken_plugins: None) -> None:
+    """All apps here have the job ``good.shout``."""
+
+
+def test_an_app_with_flask_s_own_defaults_runs_jobs_in_the_request() -> None:
+    app = make_app()
+    jobs = JobQueue(app)
+    with app.app_context():
+        assert jobs.enqueue("good.shout", ["x"]).via == "direct" and current_queue().mode == "off"
+
+
+def test_the_app_may_come_later() -> None:
+    jobs, app = JobQueue(), make_app()
+    installation = jobs.init_app(app)
+    assert app.extensions[EXTENSION] is installation
+    with app.app_context():
+        assert current_installation() is installation and jobs.run("good.shout", kwargs={"text": "x"}).state is State.DONE
+
+
+def test_one_extension_serves_many_apps() -> None:
+    jobs = JobQueue()
+    queued = make_app(SECRET_KEY="s", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL="memory://")
+    off = make_app("another_app")
+    for app in (queued, off):
+        jobs.init_app(app)
+    with queued.app_context():
+        assert jobs.enqueue("good.shout", ["x"], priority=3).state is State.QUEUED
+    with off.app_context():
+        assert jobs.enqueue("good.shout", ["x"]).state is State.DONE
+
+
+def test_options_reach_the_queue_and_arguments_the_job() -> None:
+    app = make_app(SECRET_KEY="s", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL="memory://")
+    jobs = JobQueue(app)
+    with app.app_context():
+        handle = jobs.enqueue("good.shout", kwargs={"text": "x"}, delay=60, expires=120, priority=-3)
+        storage = current_queue().storage
+        assert storage is not None
+        record = storage.get(handle.id)
+        assert record.state is State.SCHEDULED and record.priority == -3 and record.deadline == record.created + 120_000
+        with pytest.raises(TypeError):
+            jobs.enqueue("good.shout", kwargs={"text": "x"}, colour="red")
+
+
+def test_a_second_queue_for_an_app_is_refused_with_advice() -> None:
+    app = make_app()
+    JobQueue(app)
+    for again in (lambda: JobQueue(app), lambda: JobQueue().init_app(app)):
+        with pytest.raises(ConfigurationError, match=r"use current_queue\(\)"):
+            again()
+
+
+def test_an_app_without_a_queue_is_told_what_to_do() -> None:
+    with make_app().app_context(), pytest.raises(ConfigurationError, match=r"call JobQueue\(app\) first"):
+        JobQueue().enqueue("good.shout", ["x"])
+
+
+def test_outside_of_an_app_flask_says_so() -> None:
+    with pytest.raises(RuntimeError, match="application context"):
+        JobQueue().enqueue("good.shout", ["x"])
+
+
+def test_wrong_settings_of_the_app_are_refused_and_leave_no_trace() -> None:
+    app = make_app(PI_JOB_QUEUE_LEASE=0, PI_JOB_QUEUE_LEESE=1)
+    with pytest.raises(SettingsError) as caught:
+        JobQueue(app)
+    assert len(caught.value.faults) == 2 and EXTENSION not in app.extensions
+
+
+def test_a_broken_plugin_and_a_warning_stand_in_the_log_of_the_app(caplog: pytest.LogCaptureFixture) -> None:
+    app = flask.Flask("with_faults")
+    app.config.update(PI_JOB_QUEUE_PLUGINS=["broken.import_error"], PI_JOB_QUEUE_IMPORT_ERROR_X=1)
+    JobQueue(app)
+    told = [record.getMessage() for record in caplog.records if record.name == app.logger.name]
+    assert any("broken.import_error is not loaded: ModuleNotFoundError" in line for line in told)
+    assert any(line.startswith("PI_JOB_QUEUE_IMPORT_ERROR_X") for line in told)
+
+
+def test_files_of_the_installation_lie_beside_the_app_or_where_they_are_told_to(tmp_path: Path) -> None:
+    one, two = make_app(), make_app()
+    assert JobQueue().init_app(one).settings.directory == Path(one.root_path)
+    assert JobQueue().init_app(two, directory=tmp_path).settings.directory == tmp_path

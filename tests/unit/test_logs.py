@@ -1,0 +1,262 @@
+"""No line of the log shows an address, a one-time password or a body; not even through somebody else's error."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import smtplib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from pijobs.errors import ConfigurationError
+from pijobs.logs import CLASSIC, SIMPLE, JsonFormatter, RedactingFormatter, configure_log
+from pijobs.settings import CORE_SETTINGS, Settings, validate
+
+BODY = "Dear Alice, your code is 739105"
+ADDRESS = "alice@example.com"
+
+
+@pytest.fixture(autouse=True)
+def _root_logger() -> Iterator[None]:
+    """What a test does to the root logger goes with it."""
+    root, huey = logging.getLogger(), logging.getLogger("huey")
+    before = list(root.handlers), root.level, huey.level
+    yield
+    for handler in root.handlers:
+        if handler not in before[0]:
+            handler.close()
+    root.handlers[:], _, _ = before
+    root.setLevel(before[1])
+    huey.setLevel(before[2])
+
+
+def logged(formatter: logging.Formatter, message: str, *args: Any, error: BaseException | None = None) -> str:
+    """What a handler with this formatter writes."""
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter)
+    logger = logging.Logger("pijobs.job")
+    logger.addHandler(handler)
+    logger.error(message, *args, exc_info=error)
+    return out.getvalue()
+
+
+def raised(act: Callable[[], Any]) -> BaseException:
+    try:
+        act()
+    except Exception as error:
+        return error
+    pytest.fail("nothing was raised")
+
+
+# -- errors of libraries ---------------------------------------------------------------------------------------------
+
+
+def statement_error() -> None:
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.execute(sa.text("INSERT INTO nowhere VALUES (:to, :body)"), {"to": ADDRESS, "body": BODY})
+
+
+def interface_error() -> None:
+    with sa.create_engine("sqlite://").connect() as connection:
+        connection.execute(sa.text("SELECT :body"), {"body": [BODY]})
+
+
+def unreachable() -> None:
+    sa.create_engine("mysql+pymysql://pi:s3cr3t@127.0.0.1:1/db").connect()
+
+
+def redis_unreachable() -> None:
+    redis.Redis.from_url("redis://:s3cr3t@127.0.0.1:1/0").set("x", BODY)
+
+
+def redis_pipeline() -> None:
+    error = redis.ResponseError("WRONGTYPE Operation against a key")
+    redis.Redis().pipeline().annotate_exception(error, 1, ["SET", "mail", BODY, ADDRESS])
+    raise error
+
+
+def refused() -> None:
+    raise smtplib.SMTPRecipientsRefused({ADDRESS: (550, f"5.1.1 <{ADDRESS}> unknown, code 739105".encode())})
+
+
+def sender_refused() -> None:
+    raise smtplib.SMTPSenderRefused(550, b"denied", ADDRESS)
+
+
+def nested() -> None:
+    try:
+        raise ValueError(BODY)
+    except ValueError as error:
+        raise RuntimeError(f"could not write to {ADDRESS}") from error
+
+
+def integrity() -> None:
+    with sqlite3.connect(":memory:") as database:
+        database.execute(f"SELECT * FROM '{ADDRESS}'")
+
+
+ERRORS = [
+    statement_error, interface_error, unreachable, redis_unreachable, redis_pipeline, refused, sender_refused, nested,
+    integrity,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fails", ERRORS)
+@pytest.mark.parametrize("formatter", [RedactingFormatter(CLASSIC), RedactingFormatter(SIMPLE), JsonFormatter()])
+def test_the_error_of_a_library_shows_neither_address_nor_body(
+    fails: Callable[[], Any], formatter: logging.Formatter
+) -> None:
+    error = raised(fails)
+    for text in (
+        logged(formatter, "job %s failed", "0af3c1", error=error),
+        logged(formatter, "job 0af3c1 failed: %s", error),
+    ):
+        assert type(error).__name__ in text or str(error)[:10] in text or "0af3c1" in text
+        for secret in ("alice", "Alice", "739105", "your code", "s3cr3t"):
+            assert secret not in text, text
+
+
+def test_a_traceback_shows_where_and_what_but_no_line_of_source() -> None:
+    lines = logged(RedactingFormatter(SIMPLE), "failed", error=raised(nested)).splitlines()
+    assert lines[0].endswith("failed") and lines[-1] == "RuntimeError: could not write to a***@example.com"
+    assert lines[-2].startswith('  File "') and lines[-2].endswith("in nested") and "raise " not in "".join(lines)
+
+
+# -- lines -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_redacted_and_stays_one_line() -> None:
+    text = logged(RedactingFormatter(CLASSIC), "to %s:\n[2026] ERROR forged %s", ADDRESS, 739105)
+    assert len(text.splitlines()) == 1 and ADDRESS not in text and "739105" not in text
+    assert "ERROR:pijobs.job:" in text
+
+
+def test_what_huey_writes_stays_readable() -> None:
+    text = logged(RedactingFormatter(CLASSIC), "job mail.send %s: queued -> running (waited %.3f s)", "0af3c1d2", 1.25)
+    assert text.endswith("job mail.send 0af3c1d2: queued -> running (waited 1.250 s)\n")
+
+
+def test_json_lines_can_be_parsed() -> None:
+    text = logged(JsonFormatter(), 'say "%s"\nto %s', "Grüße", ADDRESS, error=raised(nested))
+    (line,) = text.splitlines()
+    entry = json.loads(line)
+    assert set(entry) == {"time", "level", "logger", "process", "thread", "message", "error"}
+    assert entry["message"] == 'say "Grüße" to a***@example.com' and entry["level"] == "ERROR"
+    assert entry["error"][-1] == "RuntimeError: could not write to a***@example.com"
+
+
+def test_the_time_of_json_lines_is_utc() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "m", None, None)
+    record.created = 1_700_000_000.25
+    assert json.loads(JsonFormatter().format(record))["time"] == "2023-11-14T22:13:20.250+00:00"
+
+
+def test_without_an_error_there_is_no_error() -> None:
+    assert "error" not in json.loads(logged(JsonFormatter(), "fine"))
+
+
+# -- where the log goes ----------------------------------------------------------------------------------------------
+
+
+def settings(**values: Any) -> Settings:
+    return validate(values, CORE_SETTINGS)
+
+
+def test_the_log_goes_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "worker.log"
+    configure_log(settings(), file)
+    logging.getLogger("pijobs.job").info("to %s", ADDRESS)
+    logging.getLogger("pijobs.job").debug("not shown")
+    text = file.read_text()
+    assert "INFO:pijobs.job:MainThread:to a***@example.com" in text and "not shown" not in text
+
+
+def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_log(settings(), None, simple=True)
+    logging.getLogger("pijobs").warning("hello")
+    assert capsys.readouterr().err.endswith(" hello\n")
+
+
+def test_json_is_chosen_by_the_setting(tmp_path: Path) -> None:
+    file = tmp_path / "worker.log"
+    configure_log(settings(PI_JOB_QUEUE_LOG_FORMAT="json"), file, simple=True)
+    logging.getLogger("pijobs").info("hello")
+    assert [json.loads(line)["message"] for line in file.read_text().splitlines()] == ["hello"]
+
+
+def test_children_write_their_process(tmp_path: Path) -> None:
+    file = tmp_path / "worker.log"
+    configure_log(settings(), file, processes=True)
+    logging.getLogger("pijobs").info("hello")
+    assert ":MainThread:" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("configured", "option", "level"),
+    [
+        (logging.INFO, None, logging.INFO),
+        (10, None, logging.DEBUG),
+        ("debug", None, logging.DEBUG),
+        ("Warning", None, logging.WARNING),
+        ("debug", logging.ERROR, logging.ERROR),
+    ],
+)
+def test_the_level_comes_from_setting_or_option(configured: Any, option: int | None, level: int) -> None:
+    configure_log(settings(PI_LOGLEVEL=configured), None, level=option)
+    assert logging.getLogger().level == level
+
+
+def test_huey_s_own_lines_are_details(tmp_path: Path) -> None:
+    file = tmp_path / "worker.log"
+    configure_log(settings(), file)
+    logging.getLogger("huey.consumer").info("repeats what ours say")
+    assert file.read_text() == ""
+
+
+def test_a_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="expected a log file that can be written, found .*; name another"):
+        configure_log(settings(), tmp_path / "nowhere" / "worker.log")
+
+
+def test_pi_logconfig_decides_alone(tmp_path: Path) -> None:
+    file, log = tmp_path / "log.json", tmp_path / "theirs.log"
+    handler = {"class": "logging.FileHandler", "filename": str(log)}
+    file.write_text(json.dumps({"version": 1, "handlers": {"h": handler}, "root": {"handlers": ["h"], "level": 10}}))
+    configure_log(settings(PI_LOGCONFIG=str(file)), tmp_path / "ours.log")
+    logging.getLogger("pijobs").debug("hello")
+    assert log.read_text() == "hello\n" and not (tmp_path / "ours.log").exists()
+
+
+def test_pi_logconfig_that_is_not_there_is_as_good_as_none(tmp_path: Path) -> None:
+    configure_log(settings(PI_LOGCONFIG=str(tmp_path / "nowhere.json")), tmp_path / "ours.log")
+    assert (tmp_path / "ours.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.json", "{not json"),
+        ("log.json", "[]"),
+        ("log.json", '{"version": 9}'),
+        ("log.json", '{"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}'),
+        ("log.cfg", "not an ini file"),
+        ("log.cfg", "[loggers]\nkeys=root\n"),
+        ("log.yaml", "a: [b"),
+        ("log.yaml", "\ttabs"),
+        ("log.yaml", "just a text"),
+    ],
+)
+def test_a_faulty_pi_logconfig_is_told(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match="PI_LOGCONFIG: "):
+        configure_log(settings(PI_LOGCONFIG=str(file)), None)

@@ -1,0 +1,288 @@
+"""A worker's sign of life, on a storage and a clock that stand still until told otherwise."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from services import wait_until
+
+from pijobs import State
+from pijobs.errors import StorageUnavailable
+from pijobs.session import Session, describe_process
+from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo
+from pijobs.storage.memory import MemoryStorage
+from pijobs.testing.clock import ManualClock
+
+LEASE = 10.0
+
+
+class Outage(MemoryStorage):
+    """The memory storage, with a cable that can be pulled."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.away = False
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StorageUnavailable("the cable is pulled")
+
+    def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        self._answer()
+        super().open_session(info, lease=lease)
+
+    def beat(self, session: str, *, lease: int, abandoned: Any = ()) -> Beat:
+        self._answer()
+        return super().beat(session, lease=lease, abandoned=abandoned)
+
+    def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
+        self._answer()
+        return super().close_session(session, crashed=crashed)
+
+
+@pytest.fixture
+def storage(clock: ManualClock) -> Outage:
+    return Outage(clock)
+
+
+@pytest.fixture
+def told() -> list[Ended]:
+    """The transitions that the session was told of."""
+    return []
+
+
+@pytest.fixture
+def stuck() -> list[Lease]:
+    return []
+
+
+@pytest.fixture
+def new_session(
+    storage: Outage, clock: ManualClock, told: list[Ended], stuck: list[Lease]
+) -> Iterator[Callable[[], Session]]:
+    made: list[Session] = []
+
+    def new() -> Session:
+        info = SessionInfo(f"session{len(made)}", "host", 1, 0, "1")
+        made.append(
+            Session(storage, info, lease=LEASE, on_ended=told.append, on_stuck=stuck.append, clock=clock)
+        )
+        return made[-1]
+
+    yield new
+    storage.away = False
+    for session in made:
+        session.close()
+
+
+@pytest.fixture
+def session(new_session: Callable[[], Session]) -> Session:
+    """Open, without a thread: the test gives the signs of life."""
+    session = new_session()
+    session.beat()
+    return session
+
+
+def enqueue(storage: MemoryStorage, instance_id: str = "1", deadline: int | None = None) -> None:
+    new = NewInstance(instance_id, "a.b", b"e", b"b", "a.b", created=storage.now(), deadline=deadline)
+    storage.enqueue(new, timeout=1)
+
+
+def lease_one(session: Session) -> Lease:
+    (lease,) = session.step([], want=1).leases
+    return lease
+
+
+def state(storage: MemoryStorage) -> State:
+    return storage.get("1").state
+
+
+def test_the_first_sign_of_life_announces_the_worker(storage: Outage, session: Session) -> None:
+    (record,) = storage.sessions()
+    assert record.info.id == session.info.id and record.info.started == storage.now() and session.reachable
+
+
+def test_signs_of_life_keep_the_lease(storage: Outage, session: Session, clock: ManualClock) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    assert session.running == [lease]
+    for _ in range(10):
+        clock.advance(LEASE * 0.9)
+        session.beat()
+    assert state(storage) is State.RUNNING and storage.get("1").crashes == 0
+    assert session.step([End("1", lease.token, State.DONE)], want=0).lost == []
+    assert session.running == [] and state(storage) is State.DONE
+
+
+def test_a_session_that_was_taken_for_dead_reopens_and_its_result_does_not_count(
+    storage: Outage, session: Session, new_session: Callable[[], Session], clock: ManualClock, told: list[Ended]
+) -> None:
+    enqueue(storage)
+    lease, before = lease_one(session), session.info.id
+    clock.advance(LEASE + 1)
+    other = new_session()
+    other.beat()
+    assert state(storage) is State.QUEUED and [ended.state for ended in told] == [State.QUEUED]
+    session.beat()
+    assert session.info.id != before and session.reachable
+    assert {record.info.id for record in storage.sessions()} == {session.info.id, other.info.id}
+    (again,) = session.step([], want=1).leases
+    assert again.token != lease.token
+    assert session.step([End("1", lease.token, State.DONE)], want=0).lost == ["1"]
+    assert state(storage) is State.RUNNING
+
+
+def test_a_session_that_slept_alone_gives_back_what_it_held(
+    storage: Outage, session: Session, clock: ManualClock
+) -> None:
+    enqueue(storage)
+    lease_one(session)
+    storage.close_session(session.info.id, crashed=True)
+    session.beat()
+    assert len(storage.sessions()) == 1 and state(storage) is State.QUEUED
+    assert lease_one(session).crashes == 1
+
+
+def test_a_job_past_its_timeout_is_abandoned(
+    storage: Outage, session: Session, clock: ManualClock, told: list[Ended], stuck: list[Lease]
+) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    session.limit(lease, 5)
+    clock.advance(4.9)
+    session.beat()
+    assert state(storage) is State.RUNNING and stuck == []
+    clock.advance(0.2)
+    session.beat()
+    assert state(storage) is State.QUEUED and storage.get("1").crashes == 1
+    assert stuck == [lease] and session.running == [] and [ended.id for ended in told] == ["1"]
+    assert session.step([End("1", lease.token, State.DONE)], want=0).lost == ["1"]
+
+
+def test_the_others_of_the_session_go_on(storage: Outage, session: Session, clock: ManualClock) -> None:
+    enqueue(storage)
+    enqueue(storage, "2")
+    session.limit(lease_one(session), 1)
+    second = lease_one(session)
+    clock.advance(2)
+    session.beat()
+    assert session.running == [second] and storage.get("2").state is State.RUNNING
+
+
+def test_a_job_without_a_timeout_is_never_stuck(storage: Outage, session: Session, clock: ManualClock) -> None:
+    enqueue(storage)
+    session.limit(lease_one(session), None)
+    for _ in range(100):
+        clock.advance(9)
+        session.beat()
+    assert state(storage) is State.RUNNING
+
+
+def test_what_was_abandoned_during_an_outage_is_told_after_it(
+    storage: Outage, session: Session, clock: ManualClock, stuck: list[Lease]
+) -> None:
+    enqueue(storage)
+    session.limit(lease_one(session), 1)
+    storage.away = True
+    clock.advance(2)
+    session.beat()
+    assert len(stuck) == 1 and state(storage) is State.RUNNING and not session.reachable
+    storage.away = False
+    session.beat()
+    assert state(storage) is State.QUEUED and len(stuck) == 1 and session.reachable
+
+
+def test_closing_gives_back_what_runs_not_counted(storage: Outage, session: Session) -> None:
+    enqueue(storage)
+    lease_one(session)
+    session.close()
+    record = storage.get("1")
+    assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
+    assert storage.sessions() == []
+
+
+def test_closing_during_an_outage_only_warns(
+    storage: Outage, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.away = True
+    session.close()
+    assert "not closed, its leases end by themselves" in caplog.text
+
+
+def test_a_worker_waits_for_a_storage_that_is_away_at_its_start(
+    storage: Outage, new_session: Callable[[], Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.away = True
+    session = new_session()
+    session.beat()
+    assert not session.reachable and "waiting for it" in caplog.text
+    with pytest.raises(StorageUnavailable):
+        session.step([], want=1)
+    storage.away = False
+    session.beat()
+    assert session.reachable and session.step([], want=1).leases == []
+
+
+def test_an_outage_is_logged_once_at_each_end(
+    storage: Outage, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    storage.away = True
+    for _ in range(5):
+        session.beat()
+    storage.away = False
+    session.beat()
+    session.beat()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_the_thread_gives_signs_of_life_and_ends_with_the_session(
+    storage: Outage, new_session: Callable[[], Session], clock: ManualClock, stuck: list[Lease]
+) -> None:
+    session = new_session()
+    session._lease_ms = 60  # a beat each 20 ms of the host's time
+    session.start()
+    enqueue(storage)
+    session.limit(lease_one(session), 0.01)
+    clock.advance(0.05)
+    wait_until(lambda: bool(stuck), what="the thread's next sign of life")
+    session.close()
+    assert "pijobs-session" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_sign_of_life_that_fails_oddly_does_not_end_the_thread(
+    storage: Outage, new_session: Callable[[], Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session()
+    session._lease_ms = 60
+    session.start()
+    failed = threading.Event()
+
+    def odd(*args: Any, **kwargs: Any) -> Beat:
+        failed.set()
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(storage, "beat", odd)
+    assert failed.wait(5)
+    monkeypatch.undo()
+    beats = []
+    original = storage.beat
+    monkeypatch.setattr(storage, "beat", lambda *args, **more: beats.append(1) or original(*args, **more))
+    wait_until(lambda: bool(beats), what="another sign of life")
+
+
+def test_transitions_of_a_step_are_told(storage: Outage, session: Session, clock: ManualClock, told: list[Ended]) -> None:
+    enqueue(storage, deadline=storage.now() + 1000)
+    clock.advance(2)
+    assert session.step([], want=1).leases == []
+    assert [(ended.id, ended.state) for ended in told] == [("1", State.EXPIRED)]
+
+
+def test_a_process_describes_itself() -> None:
+    one, two = describe_process(workers=3, jobs=("a.b",)), describe_process()
+    assert one.id != two.id and one.pid > 0 and one.host and one.version and one.workers == 3 and one.jobs == ("a.b",)

@@ -20,7 +20,7 @@ class Registry(Mapping[str, Job]):
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = dict(jobs)
         self._wants_context = {name: takes_context(job.function) for name, job in self._jobs.items()}
-        self._signatures = {name: _signature(job.function) for name, job in self._jobs.items()}
+        self._signatures = {name: self._names(name) for name in self._jobs}
 
     @classmethod
     def of(cls, jobs: Iterable[Job], overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Registry:
@@ -48,11 +48,22 @@ class Registry(Mapping[str, Job]):
         """Whether the job's function takes a :class:`JobContext` first."""
         return self._wants_context[name]
 
+    def _names(self, name: str) -> tuple[inspect.Signature | None, frozenset[str], frozenset[str]]:
+        """The signature of a job's function, and the names that a call by keywords alone must have and may have."""
+        signature = _signature(self._jobs[name].function)
+        parameters = list(signature.parameters.values()) if signature else []
+        if self._wants_context[name]:
+            del parameters[0]
+        by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if any(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters):
+            return signature, frozenset({""}), frozenset()  # no call by keywords alone fits
+        return signature, frozenset(p.name for p in by_name if p.default is p.empty), frozenset(p.name for p in by_name)
+
     def check_call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """:raises EncodeError: when the job's function can't be called like that."""
-        signature = self._signatures[name]
-        if signature is None:
-            return
+        signature, required, possible = self._signatures[name]
+        if signature is None or (not args and required <= kwargs.keys() <= possible):
+            return  # the usual call; binding tells more, and takes longer
         leading: tuple[Any, ...] = (None,) if self._wants_context[name] else ()
         try:
             signature.bind(*leading, *args, **kwargs)

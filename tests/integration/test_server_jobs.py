@@ -84,7 +84,7 @@ def test_pages_follow_each_other_through_all_states(app: Flask, viewer: Client) 
     added = [add_instance(app, state) for state in (State.DONE, State.DEAD, State.RUNNING)]
     added += [add_instance(app) for _ in range(4)]
     pages = all_pages(viewer, limit=3)
-    assert sorted(sum(pages, [])) == sorted(added)
+    assert sorted(instance for page in pages for instance in page) == sorted(added)
     assert [len(page) for page in pages if page] == [3, 3, 1]
 
 

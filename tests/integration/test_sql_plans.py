@@ -60,9 +60,9 @@ def live_a_life(storage: SqlStorage) -> None:
     dead = storage.page(State.DEAD).records[0].id
     for state in State:
         for filters in ({}, {"name": "test.job"}, {"group": "test.job"}, {"subject": "subject"}):
-            page = storage.page(state, limit=1, **filters)  # type: ignore[arg-type]
+            page = storage.page(state, limit=1, **filters)
             if page.cursor:
-                storage.page(state, limit=1, cursor=page.cursor, **filters)  # type: ignore[arg-type]
+                storage.page(state, limit=1, cursor=page.cursor, **filters)
     storage.retry(dead)
     storage.cancel(dead, reason="by admin")
     storage.remove(dead)

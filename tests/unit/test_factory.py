@@ -130,7 +130,9 @@ def test_the_worker_refuses_a_foreign_class(foreign: str) -> None:
 
 def test_faults_of_core_and_plugin_settings_are_told_together(broken_plugins: None) -> None:
     with pytest.raises(SettingsError) as caught:
-        built(plugins=["broken.good"], LEASE=0, GOOD_VOLUME="loud", GOOD_VOLUMES=1, CLASS="x", HOST="h", URL="redis://h")
+        built(
+            plugins=["broken.good"], LEASE=0, GOOD_VOLUME="loud", GOOD_VOLUMES=1, CLASS="x", HOST="h", URL="redis://h"
+        )
     assert [fault.split(":")[0].removeprefix(PREFIX) for fault in sorted(caught.value.faults)] == [
         "CLASS", "GOOD_VOLUME", "GOOD_VOLUMES", "LEASE", "URL",
     ]  # fmt: skip
@@ -175,9 +177,7 @@ def test_an_override_for_an_unknown_job_is_refused_with_a_close_match(broken_plu
         built(plugins=["broken.good"], JOBS={"good.shot": {"priority": 1}})
 
 
-def test_an_override_for_a_job_of_a_broken_plugin_warns(
-    broken_plugins: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_override_for_a_job_of_a_broken_plugin_warns(broken_plugins: None, caplog: pytest.LogCaptureFixture) -> None:
     built(plugins=["broken.good", "broken.import_error"], JOBS={"error.job": {"priority": 1}})
     assert "found 'error.job'" in caplog.text and "some plugins are not loaded" in caplog.text
 

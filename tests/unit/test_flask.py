@@ -36,7 +36,9 @@ def test_the_app_may_come_later() -> None:
     installation = jobs.init_app(app)
     assert app.extensions[EXTENSION] is installation
     with app.app_context():
-        assert current_installation() is installation and jobs.run("good.shout", kwargs={"text": "x"}).state is State.DONE
+        assert (
+            current_installation() is installation and jobs.run("good.shout", kwargs={"text": "x"}).state is State.DONE
+        )
 
 
 def test_one_extension_serves_many_apps() -> None:

@@ -260,9 +260,7 @@ def test_a_lease_taken_before_the_deadline_and_begun_after_it_has_no_effect(site
     site.enqueue(expires=60)
     lease = site.lease()
     site.clock.advance(60)
-    runner = Runner(
-        Registry.of([Job("a.b", lambda: called.append(1))]), lambda: site.codec, site.settings, nullcontext
-    )
+    runner = Runner(Registry.of([Job("a.b", lambda: called.append(1))]), lambda: site.codec, site.settings, nullcontext)
     assert runner.attempt(site.memory, lease, Call((), {})).state is State.EXPIRED
     assert called == []
 
@@ -321,7 +319,7 @@ def contexts(site: Site) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("error", [None, OSError(), SystemExit(), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [None, OSError(), SystemExit(), KeyboardInterrupt()])
 def test_the_context_is_pushed_and_popped_however_the_job_ends(
     site: Site, contexts: list[str], error: BaseException | None
 ) -> None:

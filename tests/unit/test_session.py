@@ -68,9 +68,7 @@ def new_session(
 
     def new() -> Session:
         info = SessionInfo(f"session{len(made)}", "host", 1, 0, "1")
-        made.append(
-            Session(storage, info, lease=LEASE, on_ended=told.append, on_stuck=stuck.append, clock=clock)
-        )
+        made.append(Session(storage, info, lease=LEASE, on_ended=told.append, on_stuck=stuck.append, clock=clock))
         return made[-1]
 
     yield new
@@ -276,7 +274,9 @@ def test_a_sign_of_life_that_fails_oddly_does_not_end_the_thread(
     wait_until(lambda: bool(beats), what="another sign of life")
 
 
-def test_transitions_of_a_step_are_told(storage: Outage, session: Session, clock: ManualClock, told: list[Ended]) -> None:
+def test_transitions_of_a_step_are_told(
+    storage: Outage, session: Session, clock: ManualClock, told: list[Ended]
+) -> None:
     enqueue(storage, deadline=storage.now() + 1000)
     clock.advance(2)
     assert session.step([], want=1).leases == []

@@ -122,6 +122,8 @@ class RedisStorage(Storage):
         words = (*arguments.of_instance(new), on_conflict, arguments.optional(worker_within), "")
         answer = self._run_on(self._requests, timeout, self._scripts.enqueue, words)
         kind = answer[1]
+        if kind in (1, 2):
+            return Stored(new.id, State.QUEUED if kind == 1 else State.SCHEDULED, fresh=True)
         if kind == b"no worker":
             raise NoLiveWorker
         if kind == b"conflict":

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pijobs.errors import PijobsError
 
 #: Seconds between two looks.
-INTERVAL = 0.015
+INTERVAL = 0.02
 #: Seconds without anybody waiting after which the thread ends.
 LINGER = 5.0
 

@@ -57,4 +57,6 @@ else
   settle()
 end
 if state == 'queued' or call('ZRANGE', P .. 'later', 0, 0)[1] == 'i:' .. id then wake(i.priority, meta[2]) end
+-- The usual answer is short: a client takes its time to read a long one.
+if replaced == '' then return {now, state == 'queued' and 1 or 2} end
 return {now, 'new', state, id, replaced}

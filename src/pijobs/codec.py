@@ -19,7 +19,7 @@ import email.policy
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -84,6 +84,8 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     label: str | None = None
+    #: What it came in, once it is decoded.
+    envelope: Envelope | None = field(default=None, compare=False)
 
 
 class Codec:
@@ -92,9 +94,7 @@ class Codec:
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
-    def encode(
-        self, *, id: str, name: str, call: Call, created: int, deadline: int | None
-    ) -> tuple[bytes, bytes]:
+    def encode(self, *, id: str, name: str, call: Call, created: int, deadline: int | None) -> tuple[bytes, bytes]:
         """Envelope and body.
 
         :raises EncodeError: with the path of the first value that can't be encoded.
@@ -109,10 +109,10 @@ class Codec:
 
     def decode(self, envelope: bytes, body: bytes) -> Call:
         """:raises DecodeError: damaged, or of an unknown version or key."""
-        key = self._keys.get(open_envelope(envelope).key_id)
+        opened = open_envelope(envelope)
         try:
-            args, kwargs, label = _unpack(key.decrypt(body, envelope))
-            return Call(tuple(args), kwargs, label)
+            args, kwargs, label = _unpack(self._keys.get(opened.key_id).decrypt(body, envelope))
+            return Call(tuple(args), kwargs, label, opened)
         except (msgspec.DecodeError, ValueError, TypeError) as error:
             raise DecodeError(f"damaged body ({type(error).__name__})") from error
 

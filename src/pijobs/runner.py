@@ -62,11 +62,11 @@ class Runner:
     def decode(self, lease: Lease, now: int) -> Call | End:
         """The call, or how an instance that can't be decoded (yet) is held back."""
         try:
-            envelope = open_envelope(lease.envelope)
-            if (envelope.id, envelope.name) != (lease.id, lease.name):
+            call = self._codec().decode(lease.envelope, lease.body)
+            if call.envelope is None or (call.envelope.id, call.envelope.name) != (lease.id, lease.name):
                 raise DecodeError("damaged: envelope and record differ")
             self._registry[lease.name]
-            return self._codec().decode(lease.envelope, lease.body)
+            return call
         except (DecodeError, UnknownJob) as error:
             return _hold(lease, now, error)
 
@@ -124,7 +124,9 @@ class Runner:
         job.function(*leading, *call.args, **call.kwargs)
 
     def _context(self, storage: Storage, lease: Lease, call: Call) -> JobContext:
-        name, attempt, deadline = lease.name, lease.attempts + 1, open_envelope(lease.envelope).deadline
+        name, attempt = lease.name, lease.attempts + 1
+        # From the envelope, which is authenticated; the record's copy is for the storage.
+        deadline = (call.envelope or open_envelope(lease.envelope)).deadline
 
         def count(key: str, limit: int, per: float) -> float | None:
             allowed_at = storage.count(f"{name}:{key}", limit=limit, per=to_ms(per))
@@ -136,9 +138,7 @@ class Runner:
             log=InstanceLogger(lease.id, attempt, call),
         )  # fmt: skip
 
-    def _end(
-        self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int
-    ) -> End:
+    def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:
         body = None
         if verdict.kwargs is not None and verdict.state is State.SCHEDULED:
             changed = Call(call.args, {**call.kwargs, **verdict.kwargs}, call.label)

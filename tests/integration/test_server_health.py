@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from services import wait_until
 from pijobs.groups import Policy
 from pijobs.hookspecs import Check, CheckResult
 from pijobs.jobs import State
+from pijobs.server.health import serve_health
 
 
 @pytest.fixture
@@ -176,3 +180,13 @@ def test_metrics_tell_the_outage_of_the_storage(app: Flask, tmp_path: Path) -> N
 
 def test_metrics_are_those_of_the_installation_alone(app: Flask) -> None:
     assert {name for name, *_ in metrics(app) if not name.startswith("pijobs_")} == set()
+
+
+def test_a_worker_answers_the_same_from_a_thread(app: Flask) -> None:
+    port = serve_health(app.extensions["pijobs"], ("127.0.0.1", 0))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as response:
+        assert json.load(response)["result"]["value"] == {"status": "OK"}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+    with caught.value as response:
+        assert json.load(response)["result"]["value"]["checks"]["worker"]["ok"] is False

@@ -76,7 +76,7 @@ def typed(value: Any) -> Any:
     return type(value), hex(value) if type(value) is int else repr(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(values)
 def test_every_supported_value_comes_back_with_its_type(value: Any) -> None:
     assert typed(through(value)) == typed(value)
@@ -337,14 +337,14 @@ def test_any_cut_is_noticed() -> None:
             CODEC.decode(ENVELOPE, BODY[:length])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary())
 def test_any_other_bytes_are_no_envelope(data: bytes) -> None:
     with pytest.raises(DecodeError):
         open_envelope(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers(0, 300) | st.text() | st.binary() | st.floats(), st.lists))
 def test_any_other_value_is_no_envelope(value: Any) -> None:
     plain = msgspec.msgpack.encode([VERSION, value, value, value, value, value])

@@ -61,7 +61,8 @@ def test_options_reach_the_queue_and_arguments_the_job() -> None:
         storage = current_queue().storage
         assert storage is not None
         record = storage.get(handle.id)
-        assert record.state is State.SCHEDULED and record.priority == -3 and record.deadline == record.created + 120_000
+        assert record.state is State.SCHEDULED and record.priority == -3
+        assert record.deadline == record.created + 120_000
         with pytest.raises(TypeError):
             jobs.enqueue("good.shout", kwargs={"text": "x"}, colour="red")
 

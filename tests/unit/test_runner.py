@@ -353,7 +353,12 @@ def test_a_context_that_fails_is_a_failed_attempt(site: Site, when: str) -> None
 
 # -- what is written down --------------------------------------------------------------------------------------------
 
-SECRETS = {"to": "alice@example.com", "text": "Dear Alice,\nyour code is 739105", "pin": 4711, "token": "hush-hush"}
+SECRETS: dict[str, Any] = {
+    "to": "alice@example.com",
+    "text": "Dear Alice,\nyour code is 739105",
+    "pin": 4711,
+    "token": "hush-hush",
+}
 
 
 def written(site: Site) -> str:

@@ -2,8 +2,9 @@
 
     python benchmarks/queue.py redis://127.0.0.1:6379/15 [--jobs 5000] [--json]
 
-huey: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Both run a job that does nothing, with the arguments
-of a mail (about 1.5 kB), in one worker process with one thread, logging to a file at level INFO as they do by default.
+huey: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Both run a job that does nothing, with the
+arguments of a mail (about 1.5 kB), in one worker process with one thread, logging to a file at level INFO as they do by
+default.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ JOBS = HERE.parent / "jobs"
 sys.path.insert(0, str(JOBS))
 
 from bench_jobs import nothing  # noqa: E402
+
 MAIL = {
     "config": {"id": 7, "identifier": "main", "server": "mail.example.com", "port": 587, "username": "otp",
                "password": "0123456789abcdef" * 4, "sender": "otp@example.com", "tls": True, "timeout": 10,

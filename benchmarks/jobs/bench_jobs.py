@@ -8,7 +8,13 @@ from pijobs import Job, hookimpl
 
 
 def nothing(
-    config: dict[str, Any], recipient: list[str], subject: str, body: str, sender: str, reply_to: str | None, mimetype: str
+    config: dict[str, Any],
+    recipient: list[str],
+    subject: str,
+    body: str,
+    sender: str,
+    reply_to: str | None,
+    mimetype: str,
 ) -> None:
     """A job that does nothing."""
 

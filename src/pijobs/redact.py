@@ -44,7 +44,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
         for form in _forms(secret):
             if form in text:
                 # Whole words only: an argument "mail" must not mask half of "mailbox".
-                text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", lambda _, mask=mask: mask, text)
+                text = mask.join(re.split(rf"(?<!\w){re.escape(form)}(?!\w)", text))
     if "@" in text:  # most lines have none, and every line of a log comes by here
         text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
         text = _URL_LOGIN.sub("***@", text)

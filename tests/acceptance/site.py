@@ -123,14 +123,14 @@ class Site:
     def wait_for(self, instance_id: str, *states: State, timeout: float = 30) -> Record:
         """Wait until the instance stands in one of the states (default: any ended one)."""
         wanted = frozenset(states) or ENDED
-        wait_until(
-            lambda: self.record(instance_id).state in wanted, timeout, what=f"{instance_id} in {sorted(wanted)}"
-        )
+        wait_until(lambda: self.record(instance_id).state in wanted, timeout, what=f"{instance_id} in {sorted(wanted)}")
         return self.record(instance_id)
 
     def counts(self, name: str) -> dict[State, int]:
         """Instances of a job by state."""
-        return {state: number for (job, state), number in self.storage.depths().counts.items() if job == name and number}
+        return {
+            state: number for (job, state), number in self.storage.depths().counts.items() if job == name and number
+        }
 
     def wait_all_ended(self, name: str, timeout: float = 120) -> dict[State, int]:
         wait_until(lambda: ENDED.issuperset(self.counts(name)), timeout, what=f"the end of all {name}")

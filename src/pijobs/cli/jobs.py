@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -32,8 +32,13 @@ def jobs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 def list_jobs(
-    invocation: Invocation, state: str | None, name: str | None, group: str | None, subject: str | None,
-    limit: int, as_json: bool,
+    invocation: Invocation,
+    state: str | None,
+    name: str | None,
+    group: str | None,
+    subject: str | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List instances, those that run and wait first, the newest of each state first."""
     storage = invocation.storage()
@@ -57,8 +62,9 @@ def list_jobs(
 def _records(
     storage: Storage, states: tuple[State, ...], lookups: list[str] | None, **filters: Any
 ) -> Iterator[Record]:
+    subjects: Sequence[str | None] = lookups or [None]
     for state in states:
-        for subject in lookups or [None]:
+        for subject in subjects:
             cursor = None
             while True:
                 page = storage.page(state, subject=subject, cursor=cursor, limit=200, **filters)

@@ -53,36 +53,88 @@ class Address(click.ParamType):  # type: ignore[type-arg]
 
 @click.command()
 @click.option("-w", "--workers", type=click.IntRange(1), default=1, help="Number of workers (default 1).")
-@click.option("-k", "--worker-type", type=click.Choice(["thread", "process", "greenlet"]), default="thread",
-              help="thread (default), process, or greenlet (pip install 'pijobs[gevent]').")
-@click.option("-r", "--reserve", type=Reserve(), multiple=True,
-              help="N more workers that only take jobs of this priority and above; may be repeated.")
-@click.option("-d", "--delay", type=click.FloatRange(0.01), default=0.1,
-              help="While the storage is away: first wait between two tries, in seconds (default 0.1).")
-@click.option("-b", "--backoff", type=click.FloatRange(1), default=1.15,
-              help="While the storage is away: each wait is so many times the last one (default 1.15).")
-@click.option("-m", "--max-delay", type=click.FloatRange(0.01), default=1.0,
-              help="While the storage is away: longest wait, at most 1 (default 1).")
-@click.option("-c", "--health-check-interval", type=click.FloatRange(0.1), default=10.0,
-              help="Seconds between two looks for dead workers; at most half of PI_JOB_QUEUE_LEASE (default 10).")
+@click.option(
+    "-k",
+    "--worker-type",
+    type=click.Choice(["thread", "process", "greenlet"]),
+    default="thread",
+    help="thread (default), process, or greenlet (pip install 'pijobs[gevent]').",
+)
+@click.option(
+    "-r",
+    "--reserve",
+    type=Reserve(),
+    multiple=True,
+    help="N more workers that only take jobs of this priority and above; may be repeated.",
+)
+@click.option(
+    "-d",
+    "--delay",
+    type=click.FloatRange(0.01),
+    default=0.1,
+    help="While the storage is away: first wait between two tries, in seconds (default 0.1).",
+)
+@click.option(
+    "-b",
+    "--backoff",
+    type=click.FloatRange(1),
+    default=1.15,
+    help="While the storage is away: each wait is so many times the last one (default 1.15).",
+)
+@click.option(
+    "-m",
+    "--max-delay",
+    type=click.FloatRange(0.01),
+    default=1.0,
+    help="While the storage is away: longest wait, at most 1 (default 1).",
+)
+@click.option(
+    "-c",
+    "--health-check-interval",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    help="Seconds between two looks for dead workers; at most half of PI_JOB_QUEUE_LEASE (default 10).",
+)
 @click.option("-C", "--disable-health-check", is_flag=True, help="Do not replace workers that died.")
 @click.option("-M", "--max-tasks", type=click.IntRange(1), help="Replace a worker after so many jobs.")
-@click.option("-t", "--shutdown-timeout", type=click.FloatRange(0), default=30.0,
-              help="Seconds that running jobs have to end after SIGTERM or SIGINT (default 30).")
-@click.option("-s", "--scheduler-interval", type=click.IntRange(1, 60), default=1,
-              help="Seconds between two looks at the periodic jobs; a divisor of 60 (default 1).")
+@click.option(
+    "-t",
+    "--shutdown-timeout",
+    type=click.FloatRange(0),
+    default=30.0,
+    help="Seconds that running jobs have to end after SIGTERM or SIGINT (default 30).",
+)
+@click.option(
+    "-s",
+    "--scheduler-interval",
+    type=click.IntRange(1, 60),
+    default=1,
+    help="Seconds between two looks at the periodic jobs; a divisor of 60 (default 1).",
+)
 @click.option("-n", "--no-periodic", is_flag=True, help="Do not enqueue periodic jobs.")
-@click.option("-l", "--logfile", type=click.Path(dir_okay=False, path_type=Path),
-              help=f"Log to this file (default {DEFAULT_LOG} in the working directory; - for standard error).")
+@click.option(
+    "-l",
+    "--logfile",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Log to this file (default {DEFAULT_LOG} in the working directory; - for standard error).",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log details, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
 @click.option("-S", "--simple", is_flag=True, help="Short log lines: time and message.")
 @click.option("-f", "--flush-locks", is_flag=True, help="Accepted without effect: there are no locks to flush.")
 @click.option("-L", "--extra-locks", help="Accepted without effect: there are no locks to flush.")
-@click.option("-g", "--graceful-signal", type=click.Choice(["INT", "TERM"]),
-              help="Accepted without effect: both signals let running jobs end.")
-@click.option("--app", "app_path", metavar="MODULE:FACTORY",
-              help="Run jobs in the context of this Flask app (an app, or a function that makes one).")
+@click.option(
+    "-g",
+    "--graceful-signal",
+    type=click.Choice(["INT", "TERM"]),
+    help="Accepted without effect: both signals let running jobs end.",
+)
+@click.option(
+    "--app",
+    "app_path",
+    metavar="MODULE:FACTORY",
+    help="Run jobs in the context of this Flask app (an app, or a function that makes one).",
+)
 @click.option("--http", type=Address(), help="Answer /livez, /readyz and /metrics here.")
 @pass_invocation
 def worker(invocation: Invocation, /, **options: Any) -> None:

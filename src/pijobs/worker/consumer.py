@@ -113,6 +113,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
     ) -> None:
         self._floors: deque[int | None] = deque(floors)
         self._parent = os.getpid()
+        self._signum: int | None = None
         self._ended_early = False
         self._hurry = False
         super().__init__(

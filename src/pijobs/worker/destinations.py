@@ -39,9 +39,9 @@ class Destinations:
     def succeeded(self, storage: Storage, job: Job, lease: Lease) -> None:
         """The destination did what was asked."""
         known = self._known.get((storage, lease.group))
-        if known is not None and self._clock.monotonic() - known.read < _FRESH:
-            if after_success(known.policy, job.limits) == known.policy:
-                return  # at its bound already: nothing to write
+        fresh = known is not None and self._clock.monotonic() - known.read < _FRESH
+        if fresh and known and after_success(known.policy, job.limits) == known.policy:
+            return  # at its bound already: nothing to write
         self._change(storage, lease.group, lambda policy: (after_success(policy, job.limits), None))
 
     def failed(self, storage: Storage, lease: Lease, retry_after: float | None) -> None:
@@ -63,9 +63,7 @@ class Destinations:
             self._change(storage, lease.group, lambda policy: (policy, allowed))
         return allowed
 
-    def _change(
-        self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]
-    ) -> None:
+    def _change(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> None:
         """Read, decide, and write if nobody wrote in between. A failure here costs no more than a late reaction."""
         try:
             for _ in range(_TRIES):
@@ -83,9 +81,7 @@ class Destinations:
             log.warning("group %s: its limit could not be written: %s", group, error)
 
     @staticmethod
-    def _write(
-        storage: Storage, group: str, record: GroupRecord | None, policy: Policy, blocked: int | None
-    ) -> bool:
+    def _write(storage: Storage, group: str, record: GroupRecord | None, policy: Policy, blocked: int | None) -> bool:
         return storage.set_group(
             group,
             version=record.version if record else 0,

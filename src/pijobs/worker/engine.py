@@ -117,9 +117,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         self._pause = pause
         self._local = threading.local()
         self._start_lock = threading.Lock()
-        self._tasks = {
-            name: self.task(name=name)(partial(self._attempt, name)).task_class for name in queue.registry
-        }
+        self._tasks = {name: self.task(name=name)(partial(self._attempt, name)).task_class for name in queue.registry}
 
     # -- what huey calls -----------------------------------------------------------------------------------------
 
@@ -306,5 +304,3 @@ class Engine(huey.Huey):  # type: ignore[misc]
         slot.outage_wait = min(longest, max(self._pause.first, slot.outage_wait * self._pause.factor))
         if self.stop_flag is not None:
             self.stop_flag.wait(slot.outage_wait)
-
-

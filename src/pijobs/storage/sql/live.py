@@ -11,7 +11,7 @@ from pijobs.storage.contract import Retention
 from pijobs.storage.sql import leasing
 from pijobs.storage.sql.dialect import Dialect, Sqlite
 from pijobs.storage.sql.lanes import Lane, LocalLane, ServerLane
-from pijobs.storage.sql.link import Link
+from pijobs.storage.sql.link import Link, Row
 from pijobs.storage.sql.poller import Eye, Poller, Sight
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.sql.tables import ensure_tables
@@ -19,6 +19,8 @@ from pijobs.storage.sql.transactions import DatabaseClock, Transactions, Tx
 
 #: Seconds that one look of the poller may take.
 LOOK_TIMEOUT = 5.0
+#: Seconds between two looks.
+LOCAL_INTERVAL, SERVER_INTERVAL = 0.02, 0.025
 
 
 class Live:
@@ -65,17 +67,24 @@ def _lanes(engine: Engine, dialect: Dialect) -> tuple[Lane, Lane]:
     return lane, lane
 
 
+def _feel_pulse(tx: Tx) -> list[Row]:
+    return tx.timed_rows(tx.st.pulse, now=tx.now)
+
+
 class _Eye(Eye):
     """Looks for what a step without a floor would find; on a local file only after a commit."""
 
     def __init__(self, live: Live, *, local: bool) -> None:
+        self.interval = LOCAL_INTERVAL if local else SERVER_INTERVAL
         self._live = live
         self._link: Link | None = live.quick.connect() if local else None
         self._version: int | None = None
 
     def changed(self) -> bool:
         if self._link is None:
-            return True
+            live = self._live
+            found = live.transactions.read(live.quick, _feel_pulse, timeout=LOOK_TIMEOUT)
+            return bool(found and found[0][1])
         before, self._version = self._version, self._link.run("PRAGMA data_version")[0][0]
         return bool(before != self._version)
 

@@ -1,8 +1,8 @@
 """One thread per process that looks whether a step would find something, for all who wait.
 
 It asks exactly what a step asks (what is the best instance that may start, and when does that change by time alone), so
-nobody is woken for nothing. On SQLite it asks only after the file has changed, which ``PRAGMA data_version`` tells for
-a few microseconds. The thread starts with the first wait and ends when nobody has waited for a while.
+nobody is woken for nothing. Before that it asks something cheaper: on SQLite whether the file has changed, which ``PRAGMA
+data_version`` tells for a few microseconds; on a server whether anything could start at all. The thread starts with the first wait and ends when nobody has waited for a while.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from pijobs.errors import PijobsError
 
-#: Seconds between two looks.
-INTERVAL = 0.02
+#: Seconds until the next look after one that failed.
+RETRY = 0.1
 #: Seconds without anybody waiting after which the thread ends.
 LINGER = 5.0
 
@@ -44,6 +44,9 @@ class _Waiter:
 
 class Eye:
     """How the poller looks; made and used by its thread only."""
+
+    #: Seconds between two looks.
+    interval: float
 
     def changed(self) -> bool:
         """Whether it is worth a look."""
@@ -127,7 +130,7 @@ class Poller:
                     _close(eye)
                     eye, again_at = None, 0.0
                     self.wake()
-                self._pause()
+                self._pause(eye.interval if eye else RETRY)
         finally:
             _close(eye)
 
@@ -136,8 +139,8 @@ class Poller:
             asked, self._look_now = self._look_now, False
             return asked
 
-    def _pause(self) -> None:
-        if self._nudge.wait(INTERVAL if self._waiters else LINGER):
+    def _pause(self, interval: float) -> None:
+        if self._nudge.wait(interval if self._waiters else LINGER):
             self._nudge.clear()
 
     def _is_over(self) -> bool:

@@ -30,7 +30,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
 
 from pijobs.jobs import State
@@ -73,8 +73,15 @@ def codes_of(state: State) -> tuple[Code, ...]:
 
 
 def _name(length: int) -> TypeEngine[Any]:
-    # MariaDB indexes no unbounded text, and compares without regard to case unless told.
-    return Text().with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+    # MariaDB indexes no unbounded text, and compares without regard to case unless told. PostgreSQL compares by the
+    # rules of a language unless told, which takes its time.
+    return _plain_text().with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+
+
+def _plain_text() -> TypeEngine[Any]:
+    return Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 def _text() -> TypeEngine[Any]:

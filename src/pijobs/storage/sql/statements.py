@@ -120,6 +120,21 @@ class Statements:
             .select_from(queue.outerjoin(group, G.queue == Q.name))
             .where(Q.name == bindparam("queue"))
         )  # fmt: skip
+        runnable = exists().where(
+            G.queue == Q.name,
+            G.paused == literal_column("0"),
+            or_(G.blocked_until.is_(None), G.blocked_until <= bindparam("now")),
+            or_(G.lim.is_(None), G.lim > count),
+            exists().where(*mine, queued),
+        )
+        due_now = exists().where(_here, I.alarm <= bindparam("now"))
+        ready = or_(due_now, and_(Q.paused == literal_column("0"), runnable))
+        #: Whether a step would find something: the outlook in one number, which is all that idle workers ask for.
+        self.pulse = Statement(
+            select(dialect.clock, case((ready, literal_column("1")), else_=literal_column("0"))).where(
+                Q.name == bindparam("queue")
+            )
+        )
         take = _row_and_body.where(_here, queued, I.grp == bindparam("grp"), I.rank <= bindparam("last_rank"))
         self.take = Statement(_skipping(take.order_by(I.rank, I.seq).limit(bindparam("n"))))
         due = _row.where(_here, I.alarm <= bindparam("now")).order_by(I.alarm).limit(bindparam("n"))
@@ -142,7 +157,9 @@ class Statements:
         limit: BindParameter[Any] = bindparam("n")
         alive = exists().where(S.queue == I.queue, S.id == I.session, S.until > bindparam("now"))
         self.orphans = Statement(_skipping(running.where(~alive).order_by(I.place, I.seq).limit(limit)))
-        self.running_in = Statement(running.where(I.session == bindparam("session")).order_by(I.place, I.seq).with_for_update())
+        self.running_in = Statement(
+            running.where(I.session == bindparam("session")).order_by(I.place, I.seq).with_for_update()
+        )
         self.running_ids = Statement(
             select(I.session, I.id).where(_here, I.state == _code(Code.RUNNING)).order_by(I.place, I.seq)
         )

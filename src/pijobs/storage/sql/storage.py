@@ -161,7 +161,7 @@ class SqlStorage(Storage):
 
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
         live = self._live
-        if not ends and (empty := self._nothing_to_do(session, want, floor)):
+        if not ends and self._dialect.one_writer and (empty := self._nothing_to_do(session, want, floor)):
             return empty
 
         def work(tx: Tx) -> Step:

@@ -25,6 +25,7 @@ install = echo "pip install $(1)" && for try in 1 2 3; do \
 
 .PHONY: help demo test lint docs pytest chaos bench format example clean
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 help:
 	@echo "make demo [ARGS=--once]  server, worker and a mail sink; a mail sent inline and one queued"
@@ -73,7 +74,7 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pijobs needs Python 3.10 or later, found " + sys.version)'
 	@echo "$(PYTHON) -m venv $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 
 $(RUN): $(METADATA) | $(BIN)/python
 	@$(call install,--editable .)

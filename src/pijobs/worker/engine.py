@@ -12,9 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,12 +30,10 @@ from pijobs.runner import Runner
 from pijobs.session import Session
 from pijobs.storage.contract import End, Ended, Lease, Step
 from pijobs.worker.destinations import Destinations
+from pijobs.worker.slots import Slot
 
 log = logging.getLogger("pijobs.job")
 
-#: Short jobs are leased and ended in batches of about so much work (seconds), at most so many at once; what was not
-#: started after :data:`AHEAD_LIMIT` seconds goes back, since another worker may be idle.
-AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 32, 0.05
 #: Longest wait for work in one turn (seconds); after it a stop flag is looked at.
 TURN = 1.0
 
@@ -57,34 +54,6 @@ class NoStorage:
 
     def close(self) -> None:
         """Called by huey before it forks. Our storages are safe over a fork by themselves."""
-
-
-@dataclass
-class Slot:
-    """One thread (or child process) that runs jobs."""
-
-    #: Takes only instances of this priority and above.
-    floor: int | None = None
-    #: Ends that the storage has not taken yet, by session.
-    ends: dict[Session, list[End]] = field(default_factory=dict)
-    #: Leases taken ahead, and until when (monotonic seconds) they may be started.
-    ahead: deque[tuple[Session, Lease]] = field(default_factory=deque)
-    ahead_until: float = 0.0
-    #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
-    mean: float = AHEAD_WORK
-    outage_wait: float = 0.0
-
-    def want(self) -> int:
-        """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""
-        return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
-
-    def took(self, seconds: float) -> None:
-        """Note the duration of a job; a slow one counts at once, quick ones slowly."""
-        self.mean = max(seconds, self.mean * 0.8 + seconds * 0.2)
-
-    def end(self, session: Session, end: End) -> None:
-        """Keep an end for the next turn."""
-        self.ends.setdefault(session, []).append(end)
 
 
 @dataclass(frozen=True)
@@ -136,8 +105,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             except StorageUnavailable:
                 continue
             slot.outage_wait = 0.0
-            slot.ahead.extend((session, lease) for lease in step.leases)
-            slot.ahead_until = time.monotonic() + AHEAD_LIMIT
+            slot.take(session, step.leases)
             task = self._from_ahead(slot)
             if task is not None:
                 return task
@@ -186,7 +154,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def leave(self) -> None:
         """Called by each thread or child process after its last turn: hands in the last ends."""
-        self._give_back_ahead(self.slot)
+        self.slot.give_back()
         for session in self.sessions:
             try:
                 self._step(session, self.slot, want=0)
@@ -211,21 +179,14 @@ class Engine(huey.Huey):  # type: ignore[misc]
         return step
 
     def _from_ahead(self, slot: Slot) -> Task | None:
-        """The next task of those leased ahead, if it may still be started."""
-        while slot.ahead:
-            if time.monotonic() > slot.ahead_until or (self.stop_flag is not None and self.stop_flag.is_set()):
-                self._give_back_ahead(slot)
-                return None
-            session, lease = slot.ahead.popleft()
-            task = self._task(session, slot, lease)
+        """The next task of those leased ahead; when the worker stops, they go back."""
+        if self.stop_flag is not None and self.stop_flag.is_set():
+            slot.give_back()
+        while (taken := slot.next()) is not None:
+            task = self._task(taken[0], slot, taken[1])
             if task is not None:
                 return task
         return None
-
-    def _give_back_ahead(self, slot: Slot) -> None:
-        while slot.ahead:
-            session, lease = slot.ahead.popleft()
-            slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
 
     def _task(self, session: Session, slot: Slot, lease: Lease) -> Task | None:
         call = self.runner.decode(lease, session.storage.now())

@@ -1,0 +1,65 @@
+"""What one thread (or child process) of a worker holds: leases in line, and ends on their way to the storage.
+
+Short jobs are leased and ended in batches of about :data:`AHEAD_WORK` seconds of work, so that a job of a tenth of a
+millisecond does not pay for a round trip of its own. What was not started after :data:`AHEAD_LIMIT` seconds goes back,
+since another worker may be idle.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pijobs.jobs import State
+from pijobs.session import Session
+from pijobs.storage.contract import End, Lease
+
+#: Seconds of work to lease at once, at most so many instances, and seconds until what has not begun goes back.
+AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 32, 0.05
+
+
+@dataclass
+class Slot:
+    """One thread (or child process) that runs jobs."""
+
+    #: Takes only instances of this priority and above.
+    floor: int | None = None
+    #: Ends that the storage has not taken yet, by session.
+    ends: dict[Session, list[End]] = field(default_factory=dict)
+    #: Leases taken ahead, and until when (monotonic seconds) they may be started.
+    ahead: deque[tuple[Session, Lease]] = field(default_factory=deque)
+    ahead_until: float = 0.0
+    #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
+    mean: float = AHEAD_WORK
+    outage_wait: float = 0.0
+
+    def want(self) -> int:
+        """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""
+        return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
+
+    def took(self, seconds: float) -> None:
+        """Note the duration of a job; a slow one counts at once, quick ones slowly."""
+        self.mean = max(seconds, self.mean * 0.8 + seconds * 0.2)
+
+    def take(self, session: Session, leases: Sequence[Lease]) -> None:
+        """Put leases in line."""
+        self.ahead.extend((session, lease) for lease in leases)
+        self.ahead_until = time.monotonic() + AHEAD_LIMIT
+
+    def next(self) -> tuple[Session, Lease] | None:
+        """The next lease in line that may still be started; those that waited too long go back."""
+        if self.ahead and time.monotonic() > self.ahead_until:
+            self.give_back()
+        return self.ahead.popleft() if self.ahead else None
+
+    def give_back(self) -> None:
+        """Give back what is in line, with the next turn, uncounted."""
+        while self.ahead:
+            session, lease = self.ahead.popleft()
+            self.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
+
+    def end(self, session: Session, end: End) -> None:
+        """Keep an end for the next turn."""
+        self.ends.setdefault(session, []).append(end)

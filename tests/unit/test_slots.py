@@ -1,0 +1,56 @@
+"""What a slot leases ahead, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pijobs.jobs import State
+from pijobs.session import Session, describe_process
+from pijobs.storage.contract import Lease
+from pijobs.storage.memory import MemoryStorage
+from pijobs.worker import slots
+from pijobs.worker.slots import AHEAD_MOST, AHEAD_WORK, Slot
+
+LEASE = Lease("1", "t1", "test.job", b"", b"", "test.job", 0, attempts=0, crashes=0, held_since=None, due=0, leased=0)
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session(MemoryStorage(), describe_process(), lease=10)
+
+
+def test_work_of_unknown_length_is_taken_one_by_one() -> None:
+    assert Slot().want() == 1
+
+
+def test_short_jobs_are_taken_in_batches_but_never_more_than_the_most() -> None:
+    slot = Slot()
+    for _ in range(100):
+        slot.took(0.0001)
+    assert slot.want() == AHEAD_MOST
+
+
+def test_one_slow_job_ends_the_batches_at_once() -> None:
+    slot = Slot(mean=0.0001)
+    slot.took(AHEAD_WORK * 2)
+    assert slot.want() == 1
+
+
+def test_leases_are_run_in_the_order_of_the_storage(session: Session) -> None:
+    slot = Slot()
+    slot.take(session, [LEASE, replace(LEASE, id="2")])
+    assert [lease.id for _, lease in (slot.next() or (), slot.next() or ())] == ["1", "2"]
+    assert slot.next() is None
+
+
+def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = Slot()
+    monkeypatch.setattr(slots, "AHEAD_LIMIT", -1.0)
+    slot.take(session, [LEASE])
+    assert slot.next() is None
+    (end,) = slot.ends[session]
+    assert (end.id, end.token, end.state, end.counted) == ("1", "t1", State.QUEUED, False)

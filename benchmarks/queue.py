@@ -1,10 +1,18 @@
-"""pijobs beside plain huey, as privacyIDEA configures it, on the same Redis, in one run: look at the ratios.
+"""pijobs beside plain huey, on the same storage, in one run: look at the ratios.
 
-    python benchmarks/queue.py redis://127.0.0.1:6379/15 [--jobs 5000] [--json]
+    python benchmarks/queue.py [redis://127.0.0.1:6379/15 | sqlite:///FILE] [--jobs 5000] [--waiting 100000] [--json]
 
-huey: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Both run a job that does nothing, with the
-arguments of a mail (about 1.5 kB), in one worker process with one thread, logging to a file at level INFO as they do by
-default.
+huey is set as privacyIDEA sets it: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Both run a job
+that does nothing, with the arguments of a mail (about 1.5 kB), in one worker process with one thread, logging to a file
+at level INFO as they do by default. Without a URL a private Redis is started.
+
+=============  ==============================================================================================
+enqueue        microseconds of one call at the median, taken in turns
+drain          jobs per second of one worker process, between 90 % and 10 % of what waits
+start          milliseconds from the call to the start of the job at 100 jobs per second: median and 99th percentile
+memory         resident set of the worker process in MB, after the drain
+flat           with --waiting N: enqueue and drain of pijobs with N waiting instances, beside those with 100
+=============  ==============================================================================================
 """
 
 from __future__ import annotations
@@ -14,9 +22,11 @@ import sys
 sys.path.pop(0)  # this folder: a module "queue" in it would hide the one of the standard library
 
 import argparse
+import contextlib
 import json
 import logging
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -27,8 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
-from huey import RedisHuey
+from huey import RedisHuey, SqliteHuey
 
 from pijobs.factory import build
 from pijobs.jobs import State
@@ -38,16 +47,31 @@ HERE = Path(__file__).resolve()
 JOBS = HERE.parent / "jobs"
 sys.path.insert(0, str(JOBS))
 
-from bench_jobs import nothing  # noqa: E402
+from bench_jobs import nothing, stamp  # noqa: E402
 
 MAIL = {
-    "config": {"id": 7, "identifier": "main", "server": "mail.example.com", "port": 587, "username": "otp",
-               "password": "0123456789abcdef" * 4, "sender": "otp@example.com", "tls": True, "timeout": 10,
-               "enqueue_job": True, "smime": False, "dont_send_on_error": False, "private_key": "",
-               "private_key_password": "", "certificate": "", "description": "the mail server of the company"},
+    "config": {
+        "id": 7, "identifier": "main", "server": "mail.example.com", "port": 587, "username": "otp",
+        "password": "0123456789abcdef" * 4, "sender": "otp@example.com", "tls": True, "timeout": 10,
+        "enqueue_job": True, "smime": False, "dont_send_on_error": False, "private_key": "",
+        "private_key_password": "", "certificate": "", "description": "the mail server of the company",
+    },
     "recipient": ["alice@example.com"], "subject": "Your OTP", "body": "Your one-time password is 123456. " * 22,
     "sender": "otp@example.com", "reply_to": None, "mimetype": "plain",
 }  # fmt: skip
+RATE = 100  # jobs per second for the measurement of starts
+
+
+def make_huey(url: str, queue: str) -> Any:
+    """huey on the same storage."""
+    if url.startswith("sqlite"):
+        file = url.removeprefix("sqlite:///") + ".huey"
+        huey: Any = SqliteHuey(queue, filename=file, results=False, store_none=False, fsync=True)
+    else:
+        huey = RedisHuey(queue, url=url, results=False, store_none=False)
+    huey.task(name="nothing")(nothing)
+    huey.task(name="stamp")(stamp)
+    return huey
 
 
 class Huey:
@@ -57,11 +81,15 @@ class Huey:
 
     def __init__(self, url: str, folder: Path, queue: str) -> None:
         self.url, self.folder, self.queue = url, folder, queue
-        self.huey = RedisHuey(queue, url=url, results=False, store_none=False)
-        self.task = self.huey.task(name="bench")(nothing)
+        self.huey = make_huey(url, queue)
+        tasks = {name.rsplit(".", 1)[1]: task for name, task in self.huey._registry._registry.items()}
+        self._nothing, self._stamp = tasks["nothing"], tasks["stamp"]
 
     def enqueue(self) -> None:
-        self.task(**MAIL)
+        self.huey.enqueue(self._nothing(kwargs=MAIL))
+
+    def stamp(self) -> None:
+        self.huey.enqueue(self._stamp((time.time(),)))
 
     def left(self) -> int:
         return int(self.huey.pending_count())
@@ -76,8 +104,8 @@ class Pijobs:
     name = "pijobs"
 
     def __init__(self, url: str, folder: Path, queue: str) -> None:
-        self.config = folder / "pi.cfg"
         self.folder = folder
+        self.config = folder / "pi.cfg"
         self.config.write_text(
             f"SECRET_KEY = 'benchmark'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_URL = {url!r}\n"
             f"PI_JOB_QUEUE_NAME = {queue!r}\nPI_JOB_QUEUE_PLUGINS = ('bench_jobs',)\n"
@@ -90,19 +118,25 @@ class Pijobs:
     def enqueue(self) -> None:
         self.made.enqueue("bench.nothing", kwargs=MAIL)
 
+    def stamp(self) -> None:
+        self.made.enqueue("bench.stamp", kwargs={"sent": time.time()})
+
     def left(self) -> int:
         counts = self.storage.depths().counts
         return sum(number for (_, state), number in counts.items() if state in (State.QUEUED, State.RUNNING))
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "pijobs", "--config", str(self.config), "worker", "-w", "1",
-                "-l", str(self.folder / "pijobs.log")]  # fmt: skip
+        log = str(self.folder / "pijobs.log")
+        return [sys.executable, "-m", "pijobs", "--config", str(self.config), "worker", "-w", "1", "-l", log]
+
+
+Kind = Huey | Pijobs
 
 
 @contextmanager
-def worker(kind: Huey | Pijobs) -> Iterator[subprocess.Popen[bytes]]:
+def worker(kind: Kind) -> Iterator[subprocess.Popen[bytes]]:
     """One worker process."""
-    environment = {**os.environ, "PYTHONPATH": str(JOBS)}
+    environment = {**os.environ, "PYTHONPATH": str(JOBS), "BENCH_STAMPS": str(kind.folder / f"{kind.name}.stamps")}
     process = subprocess.Popen(kind.command(), env=environment, cwd=kind.folder)
     try:
         yield process
@@ -111,7 +145,7 @@ def worker(kind: Huey | Pijobs) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(40)
 
 
-def wait_for(done: Callable[[], bool], what: str, timeout: float = 120) -> None:
+def wait_for(done: Callable[[], bool], what: str, timeout: float = 300) -> None:
     end = time.monotonic() + timeout
     while not done():
         if time.monotonic() > end:
@@ -119,8 +153,8 @@ def wait_for(done: Callable[[], bool], what: str, timeout: float = 120) -> None:
         time.sleep(0.005)
 
 
-def enqueue_times(kinds: list[Any], number: int) -> dict[str, float]:
-    """Median seconds of one enqueue, taken in turns so that both see the same machine."""
+def enqueue_medians(kinds: list[Kind], number: int) -> dict[str, float]:
+    """Seconds of one enqueue, taken in turns so that all see the same machine."""
     times: dict[str, list[float]] = {kind.name: [] for kind in kinds}
     for _ in range(number):
         for kind in kinds:
@@ -130,42 +164,97 @@ def enqueue_times(kinds: list[Any], number: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def drain_rate(kind: Any, number: int) -> tuple[float, int]:
-    """Jobs per second between 90 % and 10 % of what waits, and the worker's memory (bytes of resident set)."""
+def drain(kind: Kind, until: float = 0.1) -> tuple[float, float]:
+    """Jobs per second until this share is left, and the worker's memory in MB."""
+    number = kind.left()
     with worker(kind) as process:
         wait_for(lambda: kind.left() < number * 0.9, f"the start of {kind.name}")
         begun, first = time.monotonic(), kind.left()
-        wait_for(lambda: kind.left() < number * 0.1, f"the work of {kind.name}")
+        wait_for(lambda: kind.left() < number * until, f"the work of {kind.name}")
         rate = (first - kind.left()) / (time.monotonic() - begun)
         return rate, resident(process.pid)
 
 
-def resident(pid: int) -> int:
+def resident(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
 
-def run(url: str, number: int) -> dict[str, Any]:
+def starts(kind: Kind, number: int) -> tuple[float, float]:
+    """Seconds from the call to the start: median and 99th percentile, at :data:`RATE` calls per second."""
+    stamps = kind.folder / f"{kind.name}.stamps"
+    stamps.touch()
+    with worker(kind):
+        kind.stamp()
+        wait_for(lambda: bool(stamps.read_text()), f"the start of {kind.name}")
+        stamps.write_text("")
+        begun = time.monotonic()
+        for count in range(number):
+            time.sleep(max(0.0, begun + count / RATE - time.monotonic()))
+            kind.stamp()
+        wait_for(lambda: len(stamps.read_text().splitlines()) >= number, f"the end of {kind.name}")
+    waited = sorted(float(line) for line in stamps.read_text().splitlines())
+    return statistics.median(waited), waited[int(len(waited) * 0.99)]
+
+
+def compare(url: str, number: int) -> dict[str, dict[str, float]]:
+    """All rows, for both."""
+    rows: dict[str, dict[str, float]] = {}
+    with prepared(url) as kinds:
+        enqueue_medians(kinds, 50)  # connections, scripts, caches
+        rows["enqueue (us)"] = {name: value * 1e6 for name, value in enqueue_medians(kinds, number).items()}
+        drained = {kind.name: drain(kind) for kind in kinds}
+        rows["drain (jobs/s)"] = {name: rate for name, (rate, _) in drained.items()}
+        rows["memory (MB)"] = {name: memory for name, (_, memory) in drained.items()}
+    with prepared(url) as kinds:
+        waited = {kind.name: starts(kind, 10 * RATE) for kind in kinds}
+        rows["start, median (ms)"] = {name: median * 1e3 for name, (median, _) in waited.items()}
+        rows["start, p99 (ms)"] = {name: late * 1e3 for name, (_, late) in waited.items()}
+    return rows
+
+
+def flat(url: str, waiting: int) -> dict[str, dict[str, float]]:
+    """pijobs with few and with many waiting instances."""
+    rows: dict[str, dict[str, float]] = {"enqueue (us)": {}, "drain (jobs/s)": {}}
+    for depth in (100, waiting):
+        with prepared(url) as (_, kind):
+            for _ in range(depth):
+                kind.enqueue()
+            rows["enqueue (us)"][str(depth)] = enqueue_medians([kind], 1000)[kind.name] * 1e6
+            rows["drain (jobs/s)"][str(depth)] = drain(kind, until=1 - 900 / kind.left())[0]
+    return rows
+
+
+@contextmanager
+def prepared(url: str) -> Iterator[list[Kind]]:
+    """Both, on an empty queue of their own."""
     with tempfile.TemporaryDirectory() as place:
         queue = f"bench-{uuid.uuid4().hex[:8]}"
-        kinds: list[Any] = [kind(url, Path(place), queue) for kind in (Huey, Pijobs)]
-        enqueue_times(kinds, 50)  # connections, scripts, caches
-        medians = enqueue_times(kinds, number)
-        drains = {kind.name: drain_rate(kind, kind.left()) for kind in kinds}
-        client = redis.Redis.from_url(url)
-        for key in client.scan_iter(f"*{queue}*"):
-            client.delete(key)
-    return {
-        "jobs": number,
-        "enqueue_us": {name: round(value * 1e6) for name, value in medians.items()},
-        "drain_per_s": {name: round(rate) for name, (rate, _) in drains.items()},
-        "worker_mb": {name: round(memory / 1e6, 1) for name, (_, memory) in drains.items()},
-        "ratios": {
-            "enqueue": round(medians["pijobs"] / medians["huey"], 2),
-            "drain": round(drains["pijobs"][0] / drains["huey"][0], 2),
-            "memory": round(drains["pijobs"][1] / drains["huey"][1], 2),
-        },
-    }
+        yield [Huey(url, Path(place), queue), Pijobs(url, Path(place), queue)]
+        if url.startswith("redis"):
+            import redis
+
+            client = redis.Redis.from_url(url)
+            for key in client.scan_iter(f"*{queue}*"):
+                client.unlink(key)
+
+
+@contextmanager
+def private_redis() -> Iterator[str]:
+    """A Redis on a port of its own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("no redis-server on the PATH; name the URL of one")
+    with tempfile.TemporaryDirectory() as place:
+        path = f"{place}/redis.sock"
+        options = ["--port", "6397", "--unixsocket", path, "--save", "", "--dir", place, "--loglevel", "warning"]
+        server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: os.path.exists(path), "the start of Redis")
+            yield "redis://127.0.0.1:6397/0"
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def work(queue: str, url: str, log: str) -> None:
@@ -177,30 +266,38 @@ def work(queue: str, url: str, log: str) -> None:
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"))
     logging.getLogger("huey").addHandler(handler)
     logging.getLogger("huey").setLevel(logging.INFO)
-    huey = RedisHuey(queue, url=url, results=False, store_none=False)
-    huey.task(name="bench")(nothing)
     with app.app_context():
-        huey.create_consumer(workers=1, graceful_signal="TERM").run()
+        make_huey(url, queue).create_consumer(workers=1, graceful_signal="TERM").run()
+
+
+def show(rows: dict[str, dict[str, float]]) -> None:
+    first, second = next(iter(rows.values()))
+    print(f"| {'':20} | {first:>9} | {second:>9} | ratio |\n| --- | ---: | ---: | ---: |")
+    for name, values in rows.items():
+        a, b = values.values()
+        print(f"| {name:20} | {a:9.1f} | {b:9.1f} | {b / a:5.2f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", nargs="?", default="redis://127.0.0.1:6379/15")
-    parser.add_argument("--jobs", type=int, default=5000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("url", nargs="?", help="redis://… (it is left clean) or sqlite:///FILE")
+    parser.add_argument("--jobs", type=int, default=5000, help="instances to enqueue and drain (default 5000)")
+    parser.add_argument("--waiting", type=int, help="measure with so many waiting instances, too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--work", nargs=3, metavar=("QUEUE", "URL", "LOG"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(*options.work)
         return
-    result = run(options.url, options.jobs)
+    with contextlib.nullcontext(options.url) if options.url else private_redis() as url:
+        results = [compare(url, options.jobs)]
+        if options.waiting:
+            results.append(flat(url, options.waiting))
     if options.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(results, indent=2))
         return
-    print(f"{'':20}{'huey':>10}{'pijobs':>10}{'ratio':>8}")
-    for row, ratio in (("enqueue_us", "enqueue"), ("drain_per_s", "drain"), ("worker_mb", "memory")):
-        values = result[row]
-        print(f"{row:20}{values['huey']:>10}{values['pijobs']:>10}{result['ratios'][ratio]:>8}")
+    for rows in results:
+        show(rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from pijobs.errors import PijobsError
 
+#: Seconds that the thread has to end, before and after it is hung up.
+CLOSE_PATIENCE = 1.0
 #: Seconds until the next look after one that failed.
 RETRY = 0.1
 #: Seconds without anybody waiting after which the thread ends.
@@ -56,6 +58,10 @@ class Eye:
     def look(self) -> Sight:
         raise NotImplementedError
 
+    def hang_up(self) -> None:
+        """End a look that takes too long; from another thread."""
+        raise NotImplementedError
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -71,6 +77,7 @@ class Poller:
         #: Somebody new waits, or this process changed something: look at once.
         self._look_now = False
         self._thread: threading.Thread | None = None
+        self._eye: Eye | None = None
         self._closed = False
         #: When somebody waited last.
         self._wanted = 0.0
@@ -112,7 +119,10 @@ class Poller:
         self._nudge.set()
         self.wake()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(2)
+            thread.join(CLOSE_PATIENCE)
+            if thread.is_alive() and self._eye:
+                self._eye.hang_up()
+                thread.join(CLOSE_PATIENCE)
 
     def _run(self) -> None:
         eye: Eye | None = None
@@ -120,7 +130,8 @@ class Poller:
         try:
             while not self._is_over():
                 try:
-                    eye = eye or self._open_eye()
+                    # Another thread may have taken over while this one closes: each keeps to its own.
+                    eye = self._eye = eye or self._open_eye()
                     asked = self._asked()
                     if eye.changed() or asked or time.monotonic() >= again_at:
                         sight = eye.look()
@@ -134,6 +145,9 @@ class Poller:
                 self._pause(eye.interval if eye else RETRY)
         finally:
             _close(eye)
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
 
     def _asked(self) -> bool:
         with self._lock:

@@ -124,7 +124,8 @@ class Transactions:
         self._make = make
         self._dialect = dialect
         self._ensure = ensure
-        self._errors = (dialect_errors(dialect), OSError)
+        #: What a driver raises.
+        self.errors: tuple[type[Exception], ...] = (dialect_errors(dialect), OSError)
         self._ensured = False
 
     def run(
@@ -153,7 +154,7 @@ class Transactions:
                 with lane.take(end, writing=writing) as link:
                     try:
                         return self._prepared(link, attempt)
-                    except self._errors as error:
+                    except self.errors as error:
                         trouble = self._judge(link, error)
                         if trouble is Trouble.LOST:
                             raise self._unavailable(error, end) from error
@@ -182,7 +183,7 @@ class Transactions:
             raise
         try:
             link.commit()
-        except self._errors as error:
+        except self.errors as error:
             if doubt and self._dialect.judge(error) is Trouble.LOST:
                 doubt(tx)
             raise
@@ -193,7 +194,7 @@ class Transactions:
         trouble = self._dialect.judge(error)
         if trouble is Trouble.LOST:
             return trouble
-        with suppress(*self._errors):
+        with suppress(*self.errors):
             link.rollback()
         if trouble is Trouble.SCHEMA:
             self._ensured = False

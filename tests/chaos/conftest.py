@@ -1,0 +1,78 @@
+"""Installations on storages of their own, which keep what they acknowledge, and the books at the end of a run.
+
+``PIJOBS_CHAOS_REPORT=FILE`` adds a line per run to the table in ``FILE`` (Markdown).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance.site import Site
+
+from .crowd import SHIFTED
+from .storages import SERVERS, Server
+
+MakeSite = Callable[..., Site]
+GetServer = Callable[[str], Server]
+
+
+@pytest.fixture(scope="session")
+def get_server() -> Iterator[GetServer]:
+    """A server by its kind; started for the first test that wants it."""
+    servers: dict[str, Server] = {}
+    with ExitStack() as stack:
+
+        def get(kind: str) -> Server:
+            if kind not in servers:
+                servers[kind] = stack.enter_context(SERVERS[kind]())
+            return servers[kind]
+
+        yield get
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[MakeSite]:
+    """Make an installation on a storage; nothing runs in a server, and all records are kept."""
+    made: list[Site] = []
+
+    def make(url: str, folder: Path = tmp_path, **settings: Any) -> Site:
+        values = {
+            "URL": url,
+            "NAME": f"chaos-{uuid.uuid4().hex}",
+            "PLUGINS": ("chaos.jobs_under_chaos",),
+            "FALLBACK": (),
+            "KEEP_FINISHED": (24 * 3600, 1_000_000),
+            **settings,
+        }
+        site = Site(folder, {f"PI_JOB_QUEUE_{name}": value for name, value in values.items()})
+        site.environment["PYTHONPATH"] = os.pathsep.join([str(SHIFTED), str(SHIFTED.parents[1])])
+        made.append(site)
+        return site
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path, get_server: GetServer) -> Callable[[str], str]:
+    """The URL of a queue in a storage of a kind."""
+
+    def url(kind: str) -> str:
+        return f"sqlite:///{tmp_path}/queue.sqlite" if kind == "sqlite" else get_server(kind).url
+
+    return url
+
+
+@pytest.fixture
+def stopwatch() -> Callable[[], float]:
+    """Seconds since the test began."""
+    began = time.monotonic()
+    return lambda: time.monotonic() - began

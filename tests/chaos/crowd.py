@@ -1,0 +1,184 @@
+"""Servers and workers as processes that are killed and stopped at random, and replaced."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acceptance.site import Site, children
+from services import wait_until
+
+from pijobs.errors import StorageUnavailable
+from pijobs.jobs import ENDED
+
+from . import books
+from .jobs_under_chaos import NAME
+
+#: What gives a process a wrong clock.
+SHIFTED = Path(__file__).parent / "shifted"
+
+
+@dataclass
+class Toll:
+    """What was done to whom."""
+
+    workers: int = 0
+    servers: int = 0
+    storage: int = 0
+    stops: int = 0
+
+    @property
+    def kills(self) -> int:
+        return self.workers + self.servers + self.storage
+
+
+@dataclass
+class Crowd:
+    """:param pause: mean seconds between two enqueues of one server.
+    :param work: mean seconds that a job takes.
+    :param worker_types: one worker process each.
+    :param shifts: by how many seconds the clocks of workers and servers are wrong, in turn."""
+
+    site: Site
+    chance: random.Random
+    pause: float = 0.02
+    work: float = 0.005
+    worker_types: tuple[str, ...] = ("thread", "process")
+    servers: int = 2
+    shifts: tuple[float, ...] = (0.0,)
+    toll: Toll = field(default_factory=Toll)
+    _workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _servers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _stopped: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def book(self) -> Path:
+        return self.site.folder / "book"
+
+    def go_through(self, jobs: int, kills: int, strike: Callable[[], None] | None = None) -> None:
+        """Enqueue and work until both numbers are reached. Whoever is struck is at work: each blow waits for effects."""
+        effects = 0
+        while self.toll.kills < kills or self.acknowledged() < jobs:
+            self.tend()
+            # A random moment is the point here: nothing is waited for.
+            time.sleep(self.chance.uniform(0.01, 0.3))
+            if self.toll.kills < kills and (size := self.site.effects.stat().st_size) > effects:
+                effects = size
+                (strike or self.strike)()
+
+    def tend(self) -> None:
+        """Replace what was killed, and wake what was stopped for long enough."""
+        for until, pid in list(self._stopped):
+            if time.monotonic() >= until:
+                self._stopped.remove((until, pid))
+                self._signal(pid, signal.SIGCONT)
+        for slot in range(len(self.worker_types)):
+            if slot not in self._workers or self._workers[slot].poll() is not None:
+                self._workers.pop(slot, None)
+                self._workers[slot] = self._start_worker(slot)
+        for slot in range(self.servers):
+            if slot not in self._servers or self._servers[slot].poll() is not None:
+                self._servers[slot] = self._start_server(slot)
+
+    def strike(self) -> None:
+        """Kill or stop something."""
+        kind = self.chance.random()
+        if kind < 0.25:
+            self.stop_worker()
+        elif kind < 0.8:
+            self.kill_worker()
+        else:
+            self.kill_server()
+
+    def kill_worker(self) -> None:
+        """All of its processes, or only the parent, or only one child."""
+        # The one that works for longest: the others may not have begun.
+        pid = next(iter(self._workers.values())).pid
+        family = list(children(pid))
+        kind = self.chance.random()
+        if family and kind < 0.3:
+            self._signal(self.chance.choice(family), signal.SIGKILL, group=False)
+        elif family and kind < 0.5:
+            self._signal(pid, signal.SIGKILL, group=False)
+        else:
+            self._signal(pid, signal.SIGKILL)
+        self.toll.workers += 1
+
+    def stop_worker(self) -> None:
+        """For a moment, or for longer than its lease."""
+        process = self.chance.choice(list(self._workers.values()))
+        self._signal(process.pid, signal.SIGSTOP)
+        self._stopped.append((time.monotonic() + self.chance.choice([0.2, 2.0]), process.pid))
+        self.toll.stops += 1
+
+    def kill_server(self) -> None:
+        process = self.chance.choice(list(self._servers.values()))
+        self._signal(process.pid, signal.SIGKILL)
+        self.toll.servers += 1
+
+    def acknowledged(self) -> int:
+        return sum(line.startswith("ack ") for line in books.lines(self.book))
+
+    def finish(self, timeout: float) -> books.Books:
+        """No more calls and no more faults: everything must come to its end, and the books are read."""
+        for process in self._servers.values():
+            self._signal(process.pid, signal.SIGKILL)
+            process.wait()
+        self.servers = 0
+        for _, pid in self._stopped:
+            self._signal(pid, signal.SIGCONT)
+        self._stopped = []
+        wait_until(self._all_ended, timeout, what=f"the end of all jobs ({self.site.output()[-2000:]})")
+        return books.read(self.site, self.book)
+
+    def _all_ended(self) -> bool:
+        self.tend()
+        time.sleep(0.1)  # the storage has other work than to be asked
+        try:
+            return ENDED.issuperset(self.site.counts(NAME))
+        except StorageUnavailable:
+            return False
+
+    def _start_worker(self, slot: int) -> subprocess.Popen[bytes]:
+        options = ("-w", "2", "-k", self.worker_types[slot], "-c", "0.3", "-l", str(self.site.log))
+        with self._shifted(slot):
+            return self.site.start("worker", *options)
+
+    def _start_server(self, slot: int) -> subprocess.Popen[bytes]:
+        seed = str(self.chance.random())
+        program = [sys.executable, "-m", "chaos.enqueuer", str(self.site.config), str(self.book), seed]
+        with self._shifted(slot), (self.site.folder / "output").open("ab") as output:
+            process = subprocess.Popen(
+                [*program, str(self.pause), str(self.work)], cwd=self.site.folder, env=self.site.environment,
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        self.site.processes.append(process)
+        return process
+
+    def _shifted(self, slot: int) -> _Environment:
+        return _Environment(self.site.environment, str(self.shifts[slot % len(self.shifts)]))
+
+    def _signal(self, pid: int, signum: signal.Signals, *, group: bool = True) -> None:
+        with suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(pid, signum)
+
+
+class _Environment:
+    """The clock shift of the processes started within the block."""
+
+    def __init__(self, environment: dict[str, str], shift: str) -> None:
+        self._environment, self._shift = environment, shift
+
+    def __enter__(self) -> None:
+        self._environment["PIJOBS_CLOCK_SHIFT"] = self._shift
+
+    def __exit__(self, *error: object) -> None:
+        self._environment["PIJOBS_CLOCK_SHIFT"] = "0"

@@ -1,0 +1,62 @@
+"""A server that does nothing but enqueue, as a process that can be killed: ``python -m chaos.enqueuer PI_CFG BOOK SEED PAUSE WORK``.
+
+It notes in the book, before each call, that it asks, and after it what it was told. Times are those of the host's
+clock, whatever this process takes for the time:
+
+* ``ask``
+* ``ack ID EXPIRES DELAY BEFORE AFTER`` (seconds; ``-`` for an option that was not given)
+* ``no REASON``: the queue was not available.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from chaos.jobs_under_chaos import NAME
+
+from pijobs.errors import QueueUnavailable
+from pijobs.factory import build
+from pijobs.settings import read_config
+
+
+def options(chance: random.Random) -> dict[str, Any]:
+    """Most calls have no options; of the others some expire, some wait, some replace each other."""
+    kind = chance.random()
+    if kind < 0.1:
+        return {"expires": chance.uniform(0.5, 5.0)}
+    if kind < 0.2:
+        return {"delay": chance.uniform(0.1, 2.0)}
+    if kind < 0.25:
+        return {"delay": chance.uniform(0.1, 2.0), "expires": chance.uniform(1.0, 4.0)}
+    if kind < 0.3:
+        return {"key": str(chance.randrange(3)), "delay": 0.2}
+    return {"priority": chance.choice([0, 0, 10])}
+
+
+def main(config: str, book: str, seed: str, pause: str, work: str) -> None:
+    chance = random.Random(seed)
+    queue = build(read_config(Path(config)), directory=Path(config).parent).queue
+    file = os.open(book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    while True:
+        chosen = options(chance)
+        failures = 1 if chance.random() < 0.05 else 0
+        os.write(file, b"ask\n")
+        before = time.clock_gettime(time.CLOCK_REALTIME)
+        try:
+            handle = queue.enqueue(NAME, (chance.uniform(0, 2 * float(work)), failures), **chosen)
+        except QueueUnavailable as error:
+            os.write(file, f"no {error.__cause__}\n".encode())
+        else:
+            after = time.clock_gettime(time.CLOCK_REALTIME)
+            times = f"{chosen.get('expires', '-')} {chosen.get('delay', '-')} {before} {after}"
+            os.write(file, f"ack {handle.id} {times}\n".encode())
+        time.sleep(chance.uniform(0, 2 * float(pause)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

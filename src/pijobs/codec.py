@@ -135,7 +135,7 @@ def pack_call(call: Call) -> bytes:
     """The body in clear. :raises EncodeError: for a value that the codec does not know."""
     plain = [
         [_plain(value, (_ARGS, index)) for index, value in enumerate(call.args)],
-        {_name(name): _plain(value, (None, name)) for name, value in call.kwargs.items()},
+        _mapping(call.kwargs, None, 0),
         call.label,
     ]
     return _pack(plain)
@@ -165,7 +165,7 @@ def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
     if kind is list:
         return [_plain(item, (path, index), depth + 1) for index, item in enumerate(value)]
     if kind is dict:
-        return {_dict_key(key, path): _plain(item, (path, key), depth + 1) for key, item in value.items()}
+        return _mapping(value, path, depth + 1)
     if kind in _SEQUENCES:
         items = [_plain(item, (path, index), depth + 1) for index, item in enumerate(value)]
         return _ext(_SEQUENCES[kind], _pack(items))
@@ -179,6 +179,20 @@ def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
         "email message)"
     )
     raise _refusal(path, expected, f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _mapping(value: Mapping[Any, Any], path: _Path | None, depth: int) -> dict[Any, Any]:
+    """The names and values of a dictionary; of keyword arguments when there is no path. Most values need no look
+    inside, and most calls are nothing but such values: those are told apart here, without a call for each."""
+    plain = {}
+    for key, item in value.items():
+        kind = type(item)
+        if kind not in _UNCHANGED and not (kind is str and item.isascii()):
+            item = _plain(item, (path, key), depth)
+        if type(key) is not str or not key.isascii():
+            key = _name(key) if path is None else _dict_key(key, path)
+        plain[key] = item
+    return plain
 
 
 def _refusal(path: _Path, expected: str, found: str) -> EncodeError:

@@ -156,7 +156,7 @@ class Plugins:
 
         :returns: (plugin name, result), in the order of the plugins.
         """
-        if not getattr(self._manager.hook, hook).get_hookimpls():
+        if not self.listen(hook):
             return []
         results = []
         for plugin in self.loaded:
@@ -165,6 +165,10 @@ class Plugins:
             except (Exception, SystemExit) as error:
                 log.error("plugin %s failed in %s: %s", plugin.name, hook, describe(error))
         return results
+
+    def listen(self, hook: str) -> bool:
+        """Whether any plugin gives this hook; to be asked before an event is made for nobody."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     def first(self, hook: str, **arguments: Any) -> Any:
         """The first result that is not None, of a hook that gives one.

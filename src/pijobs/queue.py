@@ -214,8 +214,9 @@ class Queue:
         log.info("job %s %s: new -> %s%s", new.name, stored.id, stored.state, f" in {via}" if via == "spool" else "")
         if stored.replaced is not None:
             log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, stored.id)
-        event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
-        self.plugins.call("job_enqueued", event=event)
+        if self.plugins.listen("job_enqueued"):
+            event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
+            self.plugins.call("job_enqueued", event=event)
         return Handle(stored.id, stored.state, via=via)
 
     def _fall_back(

@@ -317,6 +317,19 @@ class Storage(ABC):
     def last_periodic(self, name: str) -> int | None:
         """The last due time that :meth:`enqueue_periodic` took for this job."""
 
+    # -- for what moves to another storage (the spool) -----------------------------------------------------------
+
+    @abstractmethod
+    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
+        """Up to ``number`` waiting instances that were never leased, the oldest first, as they were enqueued.
+
+        For ``hold`` ms nobody leases them, nor takes out those that are ``queued``; they stay what they are. Who took
+        them stores them elsewhere and calls :meth:`forget`. If nothing comes of that, they can be leased again."""
+
+    @abstractmethod
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove instances that have been stored elsewhere, without a record. What no longer waits is left alone."""
+
     # -- for workers ---------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -143,14 +143,15 @@ class Items:
         item.state = state
         self._by_state[state][item.new.id] = item
 
-    def _free_key(self, item: Item) -> None:
+    def free_key(self, item: Item) -> None:
+        """It waits no longer."""
         if item.key is not None:
             del self._by_key[item.key]
             item.key = None
 
     def start(self, item: Item, session: str, now: int) -> Lease:
         """queued -> running."""
-        self._free_key(item)
+        self.free_key(item)
         self.move(item, State.RUNNING)
         item.session, item.started, item.token = session, now, token_hex(8)
         item.reason = item.error = None
@@ -168,7 +169,7 @@ class Items:
 
     def finish(self, item: Item, state: State, now: int, reason: str | None, error: str | None = None) -> Ended:
         """Any arrow to a state without return."""
-        self._free_key(item)
+        self.free_key(item)
         self.move(item, state)
         item.token, item.ended, item.end_place = None, now, next(self._places)
         item.reason, item.error = reason, error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from pijobs.clock import Clock, SystemClock, to_ms
@@ -136,6 +136,26 @@ class MemoryStorage(Storage):
     def last_periodic(self, name: str) -> int | None:
         with self._lock:
             return self._periodic.get(name)
+
+    # -- for what moves to another storage -----------------------------------------------------------------------
+
+    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
+        with self._lock:
+            now = self.now()
+            fresh = [item for item in self._items.of(State.QUEUED, State.SCHEDULED) if item.started is None]
+            waiting = [item for item in fresh if item.state is State.SCHEDULED or item.due <= now]
+            chosen = sorted(waiting, key=lambda item: item.place)[:number]
+            taken = [replace(item.new, due=item.due) for item in chosen]
+            for item in chosen:
+                item.due = max(item.due, now + hold)
+            return taken
+
+    def forget(self, ids: Sequence[str]) -> None:
+        with self._lock:
+            for item in filter(None, map(self._items.get, ids)):
+                if item.state in WAITING:
+                    self._items.free_key(item)
+                    self._items.drop(item)
 
     # -- for workers ---------------------------------------------------------------------------------------------
 

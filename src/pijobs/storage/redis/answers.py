@@ -13,6 +13,7 @@ from pijobs.storage.contract import (
     Ended,
     GroupRecord,
     Lease,
+    NewInstance,
     Record,
     SessionInfo,
     SessionRecord,
@@ -51,6 +52,29 @@ def _lease(values: Sequence[bytes], leased: int) -> Lease:
         held_since=number(held),
         due=int(due),
         leased=leased,
+    )
+
+
+def instances(rows: Sequence[Sequence[bytes]]) -> list[NewInstance]:
+    return [_instance(row) for row in rows]
+
+
+def _instance(values: Sequence[bytes]) -> NewInstance:
+    id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep = values
+    return NewInstance(
+        id=id.decode(),
+        name=name.decode(),
+        envelope=envelope,
+        body=body,
+        group=group.decode(),
+        priority=int(priority),
+        created=int(created),
+        deadline=number(deadline),
+        due=number(due),
+        key=text(key),
+        subject=text(subject),
+        limit=number(limit),
+        keep=number(keep),
     )
 
 

@@ -55,6 +55,10 @@ class Scripts:
         return self._script("session")
 
     @cached_property
+    def moving(self) -> Script:
+        return self._script("moving")
+
+    @cached_property
     def admin(self) -> Script:
         return self._script("admin")
 

@@ -142,6 +142,14 @@ class RedisStorage(Storage):
         with self._workers.take(TIMEOUT) as wire:
             return wire.ask(TIMEOUT, command, self._prefix + key, *rest)
 
+    # -- for what moves to another storage -----------------------------------------------------------------------
+
+    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
+        return answers.instances(self._run(self._scripts.moving, "take", number, hold)[1])
+
+    def forget(self, ids: Sequence[str]) -> None:
+        self._run(self._scripts.moving, "forget", *ids)
+
     # -- for workers ---------------------------------------------------------------------------------------------
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:

@@ -38,6 +38,11 @@ INSTANCE_COLUMNS = tuple(
     if column.name not in ("seq", "started", "ended", "session", "token", "held_since", "reason", "error", "history")
 )
 
+#: What makes a :class:`~pijobs.storage.contract.NewInstance`, in the order of its fields.
+NEW_COLUMNS = (
+    "id", "name", "envelope", "body", "grp", "priority", "created", "deadline", "due", "ukey", "subject", "lim", "keep",
+)  # fmt: skip
+
 
 def _code(code: Code) -> ColumnElement[Any]:
     column: ColumnElement[Any] = literal_column(str(int(code)))
@@ -89,6 +94,15 @@ class Statements:
         self.start = Statement(this, ["state", "attend", "ukey", "started", "session", "token", "reason", "error"])
         self.drop_body = Statement(this, ["attend", "body"])
         self.delete = Statement(delete(instance).where(I.seq == bindparam("b_seq")))
+        self.hold = Statement(this, ["state", "due", "alarm"])
+        fresh = select(I.place, I.seq, I.state, *(I[name] for name in NEW_COLUMNS)).where(_here, I.started.is_(None))
+        #: As they were enqueued, the oldest first, by their state.
+        self.never_leased = {
+            code: Statement(
+                _skipping(fresh.where(I.state == _code(code)).order_by(I.place, I.seq).limit(bindparam("n")))
+            )
+            for code in (Code.QUEUED, Code.SCHEDULED)
+        }
         self.last_periodic = Statement(
             select(periodic.c.due).where(periodic.c.queue == bindparam("queue"), periodic.c.name == bindparam("name"))
         )

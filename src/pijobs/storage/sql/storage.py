@@ -35,7 +35,7 @@ from pijobs.storage.contract import (
     Storage,
     Stored,
 )
-from pijobs.storage.sql import diagnosis, housekeeping, inspection, leasing, limits, saving
+from pijobs.storage.sql import diagnosis, housekeeping, inspection, leasing, limits, moving, saving
 from pijobs.storage.sql.dialect import Dialect, dialect_for
 from pijobs.storage.sql.live import Live
 from pijobs.storage.sql.rows import find
@@ -142,6 +142,18 @@ class SqlStorage(Storage):
     def last_periodic(self, name: str) -> int | None:
         found = self._read(lambda tx: tx.rows(tx.st.last_periodic, name=name))
         return int(found[0][0]) if found else None
+
+    # -- for what moves to another storage -----------------------------------------------------------------------
+
+    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
+        taken = self._run_quickly(lambda tx: moving.take_out(tx, number, hold))
+        self._live.poller.kick()
+        return taken
+
+    def forget(self, ids: Sequence[str]) -> None:
+        # Durable: an instance that came back after a power cut would be run a second time.
+        self._run(lambda tx: moving.forget(tx, ids))
+        self._live.poller.kick()
 
     # -- for workers ---------------------------------------------------------------------------------------------
 

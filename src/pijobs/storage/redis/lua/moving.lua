@@ -1,0 +1,64 @@
+-- What leaves for another storage: taken out and held, and forgotten once it is there.
+local FIELDS_OF_NEW = {'name', 'envelope', 'body', 'group', 'priority', 'created', 'deadline', 'due', 'key', 'subject',
+  'group', 'keep', 'started'}
+needs_no_memory()
+
+if ARGV[1] == 'forget' then
+  for n = 2, #ARGV do
+    local i = load(ARGV[n])
+    if i and (i.state == 'queued' or i.state == 'scheduled') then
+      stop_waiting(i)
+      call('ZREM', P .. 'q:' .. i.group, i.id)
+      call('ZREM', P .. 'later', 'i:' .. i.id)
+      touched[i.group] = true
+      delete(i)
+    end
+  end
+  settle()
+  return {now}
+end
+
+local wanted, hold = tonumber(ARGV[2]), tonumber(ARGV[3])
+local found = {}
+
+-- Up to so many of a state and a name that were never leased, oldest first.
+local function gather(state, name)
+  local from, left = 0, wanted
+  while left > 0 do
+    local flat = call('ZRANGE', P .. 'x:' .. state .. ':' .. name, from, from + HOUSEKEEPING - 1, 'WITHSCORES')
+    if not flat[1] then return end
+    for k = 1, #flat, 2 do
+      local v = call('HMGET', P .. 'i:' .. flat[k], unpack(FIELDS_OF_NEW))
+      local is_held = state == 'queued' and tonumber(v[8] or now) > now
+      if v[1] and not v[13] and not is_held and left > 0 then
+        found[#found + 1] = {id = flat[k], seq = tonumber(flat[k + 1]), state = state, values = v}
+        left = left - 1
+      end
+    end
+    from = from + HOUSEKEEPING
+  end
+end
+
+for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
+  gather('queued', name)
+  gather('scheduled', name)
+end
+table.sort(found, function(a, b) return a.seq < b.seq end)
+local taken = {}
+for n = 1, math.min(wanted, #found) do
+  local id, v = found[n].id, found[n].values
+  local due = math.max(tonumber(v[8]), now + hold)
+  local row = {id}
+  for k = 1, 12 do row[k + 1] = v[k] or '' end
+  row[12] = call('HGET', P .. 'g:' .. v[4], 'limit') or ''
+  taken[n] = row
+  call('HSET', P .. 'i:' .. id, 'due', due)
+  call('ZADD', P .. 'later', due, 'i:' .. id)
+  if found[n].state == 'queued' then
+    call('ZREM', P .. 'q:' .. v[4], id)
+    call('ZADD', P .. 'due:' .. v[1], due, id)
+    touched[v[4]] = true
+  end
+end
+settle()
+return {now, taken}

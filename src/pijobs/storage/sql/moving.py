@@ -1,0 +1,38 @@
+"""What leaves for another storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pijobs.errors import InstanceNotFound
+from pijobs.storage.contract import NewInstance
+from pijobs.storage.sql.rows import find
+from pijobs.storage.sql.schema import WAITING, Code
+from pijobs.storage.sql.transactions import Tx
+
+
+def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:
+    """See :meth:`pijobs.storage.contract.Storage.take_out`."""
+    tx.know_time()
+    # Each state in the order of its index; a sort over both would look at all that waits.
+    found = [row for code in (Code.QUEUED, Code.SCHEDULED) for row in tx.rows(tx.st.never_leased[code], n=number)]
+    held, taken = [], []
+    for place, seq, state, *fields in sorted(found, key=lambda row: (row[0], row[1]))[:number]:
+        new = NewInstance(*fields)
+        due = max(new.due or 0, tx.now + hold)
+        code = Code.HELD if state == Code.QUEUED else Code.SCHEDULED
+        held.append({"b_seq": seq, "state": int(code), "due": due, "alarm": due})
+        taken.append(new)
+    tx.many(tx.st.hold, held)
+    return taken
+
+
+def forget(tx: Tx, ids: Sequence[str]) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.forget`."""
+    for instance_id in sorted(ids):
+        try:
+            row = find(tx, instance_id, lock=True)
+        except InstanceNotFound:
+            continue
+        if row.state in WAITING:
+            tx.many(tx.st.delete, [{"b_seq": row.seq}])

@@ -41,8 +41,8 @@ def test_one_slow_job_ends_the_batches_at_once() -> None:
 def test_leases_are_run_in_the_order_of_the_storage(session: Session) -> None:
     slot = Slot()
     slot.take(session, [LEASE, replace(LEASE, id="2")])
-    assert [lease.id for _, lease in (slot.next() or (), slot.next() or ())] == ["1", "2"]
-    assert slot.next() is None
+    taken = [slot.next() for _ in range(3)]
+    assert taken == [(session, LEASE), (session, replace(LEASE, id="2")), None]
 
 
 def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(

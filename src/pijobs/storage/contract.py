@@ -16,246 +16,51 @@ One suite (``tests/contract``) holds all storages to this module.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
 from pijobs.jobs import State
+from pijobs.storage.values import (
+    HOUSEKEEPING_BATCH,
+    MAX_CRASHES,
+    MAX_HISTORY,
+    Beat,
+    Depths,
+    End,
+    Ended,
+    GroupRecord,
+    Lease,
+    NewInstance,
+    OnConflict,
+    Page,
+    Record,
+    Retention,
+    SessionInfo,
+    SessionRecord,
+    Step,
+    Stored,
+)
 
-OnConflict = Literal["replace", "keep", "error"]
-
-#: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
-MAX_CRASHES = 3
-#: At most this many instances per kind of housekeeping and call, so that no call takes long.
-HOUSEKEEPING_BATCH = 100
-#: History lines kept per instance; the oldest go first.
-MAX_HISTORY = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long records of ended instances stay (ms, and a number per job)."""
-
-    finished: int = 24 * 3600 * 1000
-    finished_max: int = 10_000
-    dead: int = 7 * 24 * 3600 * 1000
-
-
-@dataclass(frozen=True, slots=True)
-class NewInstance:
-    """One call of a job, ready to be stored."""
-
-    id: str
-    name: str
-    #: Authenticated, never changes; opaque here.
-    envelope: bytes
-    #: Encrypted; opaque here.
-    body: bytes
-    group: str
-    priority: int = 0
-    created: int = 0
-    deadline: int | None = None
-    #: Not before this time; in the past or None: at once.
-    due: int | None = None
-    #: HMAC of a unique key; unique among the waiting (queued, scheduled) instances of a queue.
-    key: str | None = None
-    #: HMAC of the subject that the instance can be found by.
-    subject: str | None = None
-    #: How many instances of a group not seen before may run at once; None: no limit. A group that the storage
-    #: knows already keeps its own limit.
-    limit: int | None = None
-    #: Overrides :attr:`Retention.finished` for this instance.
-    keep: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Answer of :meth:`Storage.enqueue`."""
-
-    #: Differs from the id asked for only with ``on_conflict="keep"``: then it is the one that waits already.
-    id: str
-    state: State
-    #: False when the instance (or, with "keep", one with the same key) was there before.
-    fresh: bool
-    #: The instance that was cancelled by ``on_conflict="replace"``.
-    replaced: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """An instance that one session may run now."""
-
-    id: str
-    #: Proves the lease; another lease of the same instance has another token.
-    token: str
-    name: str
-    envelope: bytes
-    body: bytes
-    group: str
-    priority: int
-    #: Counted attempts before this one.
-    attempts: int
-    crashes: int
-    #: When the instance was first held back as undecodable (``End(state=QUEUED, due=…)``).
-    held_since: int | None
-    #: When it last became due; with :attr:`leased` the time it waited.
-    due: int
-    leased: int
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How one lease ends: one arrow out of ``running``."""
-
-    id: str
-    token: str
-    #: DONE, DEAD, EXPIRED; SCHEDULED (another attempt at :attr:`due`); QUEUED (given back: at once, or held back
-    #: until :attr:`due` for :attr:`reason`, still as ``queued``).
-    state: State
-    #: Whether the attempt counts.
-    counted: bool = True
-    due: int | None = None
-    #: For people; redacted already.
-    reason: str | None = None
-    #: Class name of the error.
-    error: str | None = None
-    #: One JSON object for the history; opaque here.
-    entry: str | None = None
-    #: Replaces the body, for a next attempt with other arguments.
-    body: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A transition that the storage made on its own (recovered, expired, poisoned), for log and observers."""
-
-    id: str
-    name: str
-    group: str
-    #: QUEUED (recovered after a crash), DEAD (crashed too often) or EXPIRED.
-    state: State
-    attempts: int
-    crashes: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Answer of :meth:`Storage.step`."""
-
-    leases: list[Lease]
-    #: Ids of those ends whose lease was no longer held; nothing was changed for them.
-    lost: list[str]
-    #: When the next scheduled (or held) instance becomes due; None when none waits for its time.
-    next_due: int | None
-    ended: list[Ended] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a worker process tells about itself."""
-
-    id: str
-    host: str
-    pid: int
-    started: int
-    version: str
-    worker_type: str = "thread"
-    workers: int = 1
-    #: Ids of the keys it can decrypt with.
-    keys: tuple[str, ...] = ()
-    #: Names of the jobs it knows.
-    jobs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """A live session, as people see it."""
-
-    info: SessionInfo
-    #: Last sign of life.
-    seen: int
-    #: End of the lease when no further sign comes.
-    until: int
-    #: Ids of the instances it runs.
-    running: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Answer of :meth:`Storage.beat`."""
-
-    #: False: the session was taken for dead, its instances went back. It must open a new one.
-    alive: bool
-    ended: list[Ended] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """All that is kept of an instance, for people; no body."""
-
-    id: str
-    name: str
-    state: State
-    group: str
-    priority: int
-    created: int
-    deadline: int | None
-    #: Next start for ``queued`` and ``scheduled``.
-    due: int
-    #: Counted attempts.
-    attempts: int
-    crashes: int
-    #: Last lease and end; None before.
-    started: int | None
-    ended: int | None
-    #: Why it waits or how it ended.
-    reason: str | None
-    error: str | None
-    session: str | None
-    #: JSON objects, oldest first.
-    history: tuple[str, ...]
-    envelope: bytes
-    #: Whether the body is still there (it goes when the instance ends).
-    has_body: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some records, and the cursor for the next ones (None: these were the last)."""
-
-    records: list[Record]
-    cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRecord:
-    """What the storage knows of a group. The policy lives in :mod:`pijobs.groups`."""
-
-    name: str
-    running: int
-    waiting: int
-    limit: int | None
-    #: Nothing of this group is leased before this time.
-    blocked_until: int | None
-    paused: bool
-    #: Memory of the policy; opaque here.
-    policy: str
-    #: Grows with every :meth:`Storage.set_group`.
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Depths:
-    """How much there is, without a scan."""
-
-    #: (job name, state) -> number of instances.
-    counts: Mapping[tuple[str, State], int]
-    #: The due time of the longest waiting ``queued`` instance, by job name.
-    oldest_due: Mapping[str, int]
-    paused: bool
-    #: Last sign of life of any worker ever; None: never.
-    worker_seen: int | None
+__all__ = [
+    "HOUSEKEEPING_BATCH",
+    "MAX_CRASHES",
+    "MAX_HISTORY",
+    "Beat",
+    "Depths",
+    "End",
+    "Ended",
+    "GroupRecord",
+    "Lease",
+    "NewInstance",
+    "OnConflict",
+    "Page",
+    "Record",
+    "Retention",
+    "SessionInfo",
+    "SessionRecord",
+    "Step",
+    "Storage",
+    "Stored",
+]
 
 
 class Storage(ABC):
@@ -444,9 +249,7 @@ class Storage(ABC):
         """All known groups, by name."""
 
     @abstractmethod
-    def set_group(
-        self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str
-    ) -> bool:
+    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
         """Write what the policy decided, if the group still has ``version`` (0: not known yet); else False. A group
         that may run again wakes the workers, at ``blocked_until`` without further help."""
 

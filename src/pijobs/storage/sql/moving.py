@@ -15,12 +15,12 @@ def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:
     """See :meth:`pijobs.storage.contract.Storage.take_out`."""
     tx.know_time()
     # Each state in the order of its index; a sort over both would look at all that waits.
-    found = [row for code in (Code.QUEUED, Code.SCHEDULED) for row in tx.rows(tx.st.never_leased[code], n=number)]
+    found = [row for query in tx.st.never_leased.values() for row in tx.rows(query, n=number, now=tx.now)]
     held, taken = [], []
     for place, seq, state, *fields in sorted(found, key=lambda row: (row[0], row[1]))[:number]:
         new = NewInstance(*fields)
         due = max(new.due or 0, tx.now + hold)
-        code = Code.HELD if state == Code.QUEUED else Code.SCHEDULED
+        code = Code.SCHEDULED if state == Code.SCHEDULED else Code.HELD
         held.append({"b_seq": seq, "state": int(code), "due": due, "alarm": due})
         taken.append(new)
     tx.many(tx.st.hold, held)

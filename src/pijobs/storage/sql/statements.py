@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    true,
     update,
 )
 
@@ -96,13 +97,15 @@ class Statements:
         self.delete = Statement(delete(instance).where(I.seq == bindparam("b_seq")))
         self.hold = Statement(this, ["state", "due", "alarm"])
         fresh = select(I.place, I.seq, I.state, *(I[name] for name in NEW_COLUMNS)).where(_here, I.started.is_(None))
-        #: As they were enqueued, the oldest first, by their state.
+        #: As they were enqueued, the oldest first, by their state; of those held, only whose hold is over.
         self.never_leased = {
             code: Statement(
-                _skipping(fresh.where(I.state == _code(code)).order_by(I.place, I.seq).limit(bindparam("n")))
+                _skipping(fresh.where(I.state == _code(code), rule).order_by(I.place, I.seq).limit(bindparam("n")))
             )
-            for code in (Code.QUEUED, Code.SCHEDULED)
-        }
+            for code, rule in (
+                (Code.QUEUED, true()), (Code.HELD, I.alarm <= bindparam("now")), (Code.SCHEDULED, true()),
+            )
+        }  # fmt: skip
         self.last_periodic = Statement(
             select(periodic.c.due).where(periodic.c.queue == bindparam("queue"), periodic.c.name == bindparam("name"))
         )

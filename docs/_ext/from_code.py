@@ -90,7 +90,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 def routes() -> Iterator[str]:
     """Each route with the role that it requires, and the first paragraph of its view's docstring."""
     from pijobs.server import create_app
-    from pijobs.server.api import RIGHT
+    from pijobs.server.rights import RIGHT
 
     app = create_app(settings={"SECRET_KEY": "only for the list of routes"})
     yield "| route | role | does |\n| --- | --- | --- |"

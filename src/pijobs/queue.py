@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pijobs.clock import to_ms
@@ -30,6 +31,7 @@ from pijobs.redact import describe, mask_address, texts_in
 from pijobs.registry import Registry
 from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
+from pijobs.spool import Mover, on_clock
 from pijobs.storage.contract import Lease, NewInstance, OnConflict, Storage, Stored
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,28 @@ class Outage:
 
     since: float | None = None
     fallbacks: int = 0
+    #: Whoever gets it tells of the outage. Nobody ever waits for it, so that a fork does no harm.
+    _told: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def begins(self) -> bool:
+        """A call got no answer; whether it is the first one of this outage."""
+        self.fallbacks += 1
+        if not self._told.acquire(blocking=False):
+            return False
+        self.since = time.time()
+        return True
+
+    def ends(self) -> float | None:
+        """A call got an answer; seconds that the outage lasted, for the first one after it."""
+        since = self.since
+        if since is None:
+            return None
+        self.since = None
+        try:
+            self._told.release()
+        except RuntimeError:  # another thread was quicker
+            return None
+        return time.time() - since
 
 
 class Queue:
@@ -81,6 +105,9 @@ class Queue:
         self.storage = storage
         self.spool = spool
         self.outage = Outage()
+        self._mover: Mover | None = None
+        if storage is not None and spool is not None:
+            self._mover = Mover(spool, storage, self.codec, self.option("ENQUEUE_TIMEOUT"))
         self._replace_registry(registry)
 
     def _replace_registry(self, registry: Registry) -> None:
@@ -203,6 +230,7 @@ class Queue:
                 worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
             )  # fmt: skip
         except NoLiveWorker:
+            self._storage_answered()
             log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
             return self._run_now(job, call, new)
         except StorageUnavailable as error:
@@ -226,17 +254,28 @@ class Queue:
         for way in self.option("FALLBACK"):
             if way == "direct":
                 return self._run_now(job, call, new)
-            if self.spool is not None:
-                # A spool helps only if somebody on this machine empties it before the deadline.
-                within = None if new.deadline is None else to_ms(WORKER_ABSENT)
-                try:
-                    stored = self.spool.enqueue(
-                        new, timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict, worker_within=within
-                    )
-                except (NoLiveWorker, StorageUnavailable):
-                    continue
-                return self._stored(new, stored, via="spool")
+            if self.spool is not None and (handle := self._spooled(self.spool, new, on_conflict)):
+                return handle
         raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
+
+    def _spooled(self, spool: Storage, new: NewInstance, on_conflict: OnConflict) -> Handle | None:
+        assert self.storage is not None and self._mover is not None
+        # A spool helps only if somebody on this machine empties it before the deadline; its workers give a sign of
+        # life several times in a lease.
+        alive = min(self.option("LEASE"), WORKER_ABSENT)
+        try:
+            stored = spool.enqueue(
+                on_clock(new, self.codec(), spool.now() - self.storage.now()),
+                timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
+                worker_within=None if new.deadline is None else to_ms(alive),
+            )  # fmt: skip
+        except NoLiveWorker:
+            return None
+        except StorageUnavailable as error:
+            log.error("the spool does not answer: %s", error)
+            return None
+        self._mover.look_soon()
+        return self._stored(new, stored, via="spool")
 
     def _run_now(self, job: Job, call: Call, new: NewInstance) -> Handle:
         # The instance's times are those of the storage's clock.
@@ -245,16 +284,15 @@ class Queue:
         return Handle(new.id, State.DONE, via="direct")
 
     def _storage_failed(self, error: StorageUnavailable) -> None:
-        self.outage.fallbacks += 1
-        if self.outage.since is None:
-            self.outage.since = time.time()
+        if self.outage.begins():
             log.error("the queue's storage does not answer, jobs take %s: %s", self.option("FALLBACK"), error)
 
     def _storage_answered(self) -> None:
-        if self.outage.since is not None:
-            seconds = time.time() - self.outage.since
-            self.outage.since = None
+        seconds = self.outage.ends()
+        if seconds is not None:
             log.warning("the queue's storage answers again after %.1f s", seconds)
+        if self._mover is not None:
+            self._mover.storage_answers()
 
     # -- an instance ---------------------------------------------------------------------------------------------
 

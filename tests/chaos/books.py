@@ -16,6 +16,10 @@ from .jobs_under_chaos import NAME
 
 #: How far a process may be off the storage's clock (seconds): it knows that from answers that may have taken so long.
 CLOCK_ERROR = 0.1
+#: The default of the setting (seconds).
+ENQUEUE_TIMEOUT = 0.25
+#: What an enqueue may take on a busy machine with two cores, on top of its time-out (seconds).
+GRACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,11 @@ class Promise:
 
 @dataclass(frozen=True)
 class Books:
-    """:param effects: when the effects of each instance happened."""
+    """:param longest: seconds that the slowest enqueue took.
+    :param effects: when the effects of each instance happened."""
 
     asked: int
+    longest: float
     promises: Mapping[str, Promise]
     refusals: collections.Counter[str]
     records: Mapping[str, Record]
@@ -104,6 +110,7 @@ class Books:
         assert not self.open
         assert self.enqueued == sum(self.ends[state] for state in ENDED)
         assert len(self.unanswered) <= self.asked - len(self.promises)
+        assert self.longest < ENQUEUE_TIMEOUT + GRACE
         assert not self.without_effect
         assert not self.late
         assert not self.early
@@ -111,21 +118,24 @@ class Books:
 
 def read(site: Site, book: Path) -> Books:
     """The books as they stand."""
-    asked, promises, refusals = 0, {}, collections.Counter[str]()
+    asked, longest, promises, refusals = 0, 0.0, {}, collections.Counter[str]()
     for line in lines(book):
         word, _, rest = line.partition(" ")
         if word == "ask":
             asked += 1
         elif word == "no":
-            refusals[rest] += 1
+            before, after, reason = rest.split(maxsplit=2)
+            refusals[reason] += 1
+            longest = max(longest, float(after) - float(before))
         elif word == "ack":
             id, expires, delay, before, after = rest.split()
             promises[id] = Promise(_seconds(expires), _seconds(delay), float(before), float(after))
+            longest = max(longest, float(after) - float(before))
     effects = collections.defaultdict(list)
     for line in site.effects_of("run"):
         id, moment = line.split()
         effects[id].append(float(moment))
-    return Books(asked, promises, refusals, {record.id: record for record in records(site)}, dict(effects))
+    return Books(asked, longest, promises, refusals, {record.id: record for record in records(site)}, dict(effects))
 
 
 def lines(book: Path) -> list[str]:

@@ -54,6 +54,8 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
         site = Site(folder, {f"PI_JOB_QUEUE_{name}": value for name, value in values.items()})
         site.environment["PYTHONPATH"] = os.pathsep.join([str(SHIFTED), str(SHIFTED.parents[1])])
         made.append(site)
+        # Makes the tables, which may take longer than an enqueue has.
+        site.storage.depths()
         return site
 
     yield make

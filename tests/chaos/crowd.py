@@ -34,10 +34,11 @@ class Toll:
     servers: int = 0
     storage: int = 0
     stops: int = 0
+    network: int = 0
 
     @property
     def kills(self) -> int:
-        return self.workers + self.servers + self.storage
+        return self.workers + self.servers + self.storage + self.network
 
 
 @dataclass

@@ -5,7 +5,7 @@ clock, whatever this process takes for the time:
 
 * ``ask``
 * ``ack ID EXPIRES DELAY BEFORE AFTER`` (seconds; ``-`` for an option that was not given)
-* ``no REASON``: the queue was not available.
+* ``no BEFORE AFTER REASON``: the queue was not available.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def main(config: str, book: str, seed: str, pause: str, work: str) -> None:
         try:
             handle = queue.enqueue(NAME, (chance.uniform(0, 2 * float(work)), failures), **chosen)
         except QueueUnavailable as error:
-            os.write(file, f"no {error.__cause__}\n".encode())
+            answer = f"no {before} {time.clock_gettime(time.CLOCK_REALTIME)} {error.__cause__}"
         else:
-            after = time.clock_gettime(time.CLOCK_REALTIME)
-            times = f"{chosen.get('expires', '-')} {chosen.get('delay', '-')} {before} {after}"
-            os.write(file, f"ack {handle.id} {times}\n".encode())
+            times = f"{before} {time.clock_gettime(time.CLOCK_REALTIME)}"
+            answer = f"ack {handle.id} {chosen.get('expires', '-')} {chosen.get('delay', '-')} {times}"
+        os.write(file, f"{answer}\n".encode())
         time.sleep(chance.uniform(0, 2 * float(pause)))
 
 

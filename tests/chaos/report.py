@@ -12,7 +12,7 @@ from .crowd import Toll
 
 COLUMNS = (
     "storage", "fault", "enqueued", "kills: workers", "servers", "storage", "stops", "done", "dead", "expired",
-    "cancelled", "refused", "lost", "second runs", "late", "seconds",
+    "cancelled", "refused", "lost", "second runs", "late", "slowest enqueue (s)", "seconds",
 )  # fmt: skip
 
 
@@ -21,9 +21,10 @@ def row(storage: str, fault: str, books: Books, toll: Toll, seconds: float) -> s
     ends = (books.ends[state] for state in (State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED))
     counts = (
         books.enqueued, toll.workers, toll.servers, toll.storage, toll.stops, *ends, books.refusals.total(),
-        len(books.lost), books.second_runs, len(books.late), round(seconds),
+        len(books.lost), books.second_runs, len(books.late),
     )  # fmt: skip
-    return "| " + " | ".join([storage, fault, *(f"{count:,}" for count in counts)]) + " |"
+    cells = [storage, fault, *(f"{count:,}" for count in counts), f"{books.longest:.2f}", f"{seconds:.0f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def tell(line: str) -> None:

@@ -6,9 +6,10 @@ import getpass
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import services
@@ -137,7 +138,12 @@ def mariadb_server() -> Iterator[Server]:
             yield server
 
 
-SERVERS = {"redis": redis_server, "postgresql": postgresql_server, "mariadb": mariadb_server}
+SERVERS: Mapping[str, Callable[[], AbstractContextManager[Server]]] = {
+    "redis": partial(redis_server, "--appendfsync", "always"),
+    "redis everysec": partial(redis_server, "--appendfsync", "everysec"),
+    "postgresql": postgresql_server,
+    "mariadb": mariadb_server,
+}
 
 
 @contextmanager

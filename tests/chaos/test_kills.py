@@ -31,7 +31,6 @@ def test_no_kill_of_a_worker_or_a_server_loses_a_job(
     crowd = Crowd(make_site(storage_url(kind)), random.Random(f"{kind} {jobs}"), pause=pause)
     crowd.go_through(jobs, kills)
     books = crowd.finish(timeout=jobs / 10 + 30)
-    print(books.refusals)
     tell(row(kind, "SIGKILL and SIGSTOP of workers and servers", books, crowd.toll, stopwatch()))
     books.check()
     assert books.second_runs <= sum(record.crashes for record in books.records.values())

@@ -109,9 +109,7 @@ def test_what_was_stored_elsewhere_is_forgotten(storage: Storage, worker: Worker
     assert worker.take_ids() == [again]
 
 
-def test_what_a_worker_has_taken_meanwhile_is_not_forgotten(
-    storage: Storage, worker: Worker, advance: Advance
-) -> None:
+def test_what_a_worker_has_taken_meanwhile_is_not_forgotten(storage: Storage, worker: Worker, advance: Advance) -> None:
     instance = enqueue(storage)
     taken_ids(storage, hold=5)
     advance(5)

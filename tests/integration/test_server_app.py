@@ -21,8 +21,9 @@ from pijobs.errors import (
     StorageUnavailable,
 )
 from pijobs.server import create_app
-from pijobs.server.accounts import Accounts
-from pijobs.server.api import RIGHT, ROLES, ApiError, answer, parameters, requires
+from pijobs.server.accounts import ROLES, Accounts
+from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.rights import RIGHT, requires
 
 #: What may be asked by everybody; nothing is added here without a reason.
 PUBLIC = {"/auth", "/livez", "/readyz", "/metrics"}

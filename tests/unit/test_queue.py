@@ -393,9 +393,9 @@ def test_a_job_with_a_deadline_is_spooled_only_if_a_worker_is_alive(
     assert queue.enqueue("a.b").via == "direct" and len(recorder.calls) == 1
     live_worker(spool)
     assert queue.enqueue("a.b").via == "spool" and len(recorder.calls) == 1
-    clock.advance(31)
+    clock.advance(11)
     assert queue.enqueue("a.b").via == "direct" and len(recorder.calls) == 2
-    assert spool.options[0]["worker_within"] == 30_000
+    assert spool.options[0]["worker_within"] == 10_000
 
 
 def test_the_same_instance_goes_to_the_spool(new_queue: NewQueue, storage: Cable, spool: Cable) -> None:

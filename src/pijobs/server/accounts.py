@@ -8,14 +8,13 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from pijobs.database import Database
 from pijobs.errors import DatabaseConflict, PijobsError
-from pijobs.server.api import ROLES, Role
 from pijobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +24,10 @@ MIN_PASSWORD = 8  # characters; NIST SP 800-63B, 5.1.1.1
 #: Passwords that are hashed at the same moment. Each takes 64 MiB, and anybody may ask.
 AT_ONCE = 4
 _NAME = re.compile(r"[\w.@+-]{1,64}")
+
+Role = Literal["viewer", "operator", "admin"]
+#: Each role may do what those before it may.
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
 
 metadata = sa.MetaData()
 table = sa.Table(

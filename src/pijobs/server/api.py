@@ -1,4 +1,4 @@
-"""Answers in privacyIDEA's envelope, and who may ask what.
+"""Answers in privacyIDEA's envelope, and the parameters of requests.
 
 ====  ======  ================================================================
 code  status  meaning (privacyIDEA's number; HTTP's, where privacyIDEA has none)
@@ -21,19 +21,9 @@ code  status  meaning (privacyIDEA's number; HTTP's, where privacyIDEA has none)
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import Any
 
 import flask
-
-Role = Literal["viewer", "operator", "admin"]
-#: Each role may do what those before it may.
-ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
-#: Attribute of a view that tells the role it requires.
-RIGHT = "pijobs_right"
-
-View = TypeVar("View", bound=Callable[..., Any])
 
 
 class ApiError(Exception):
@@ -87,26 +77,3 @@ def required(values: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ApiError(400, 905, f"expected the parameter {name!r}")
     return value
-
-
-def requires(role: Role) -> Callable[[View], View]:
-    """Only accounts with this role, or one that may do more, are let in.
-
-    The account stands in ``flask.g.account`` then.
-    """
-
-    def decorate(view: View) -> View:
-        @functools.wraps(view)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            from pijobs.server.auth import signed_in
-
-            account = signed_in()
-            if ROLES.index(account.role) < ROLES.index(role):
-                raise ApiError(403, 303, f"this needs the role {role!r}; {account.name!r} has {account.role!r}")
-            flask.g.account = account
-            return view(*args, **kwargs)
-
-        setattr(guarded, RIGHT, role)
-        return cast(View, guarded)
-
-    return decorate

@@ -11,7 +11,8 @@ from pijobs import status
 from pijobs.flask import current_installation, current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
-from pijobs.server.api import ApiError, answer, parameters, requires
+from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.rights import requires
 from pijobs.storage.contract import Page, Storage
 
 MOST = 500

@@ -69,8 +69,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
     """huey, fed by leases.
 
     :param workers: number of workers of this installation, as far as this process knows.
-    :param sessions: makes the sessions of this process (called once in each process that runs jobs); the first one is
-        waited on, the others (the spool) are looked at each turn.
+    :param sessions: makes the sessions of this process (called once in each process that runs jobs); the first one that
+        answers is waited on, the others (the spool) are looked at each turn.
     """
 
     def __init__(
@@ -99,7 +99,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
         task = self._from_ahead(slot)
         if task is not None:
             return task
-        for session in self.sessions:
+        answered: dict[Session, int | None] = {}
+        for session in self._in_turn(slot):
             try:
                 step = self._step(session, slot, want=slot.want())
             except StorageUnavailable:
@@ -109,11 +110,22 @@ class Engine(huey.Huey):  # type: ignore[misc]
             task = self._from_ahead(slot)
             if task is not None:
                 return task
-            if session is self.sessions[0] and not slot.ends.get(session):
-                self._wait(session, slot, step.next_due)
-        if not any(session.reachable for session in self.sessions):
+            answered[session] = step.next_due
+        if not answered:
             self._wait_out(slot)
+        elif not any(slot.ends.get(session) for session in answered):
+            first = next(session for session in self.sessions if session in answered)
+            self._wait(first, slot, answered[first])
         return None
+
+    def _in_turn(self, slot: Slot) -> Sequence[Session]:
+        """The storage, then the spool; but a storage that is never empty must not keep the spool waiting."""
+        if len(self.sessions) == 1:
+            return self.sessions
+        if time.monotonic() - slot.looked_round < TURN:
+            return self.sessions
+        slot.looked_round = time.monotonic()
+        return self.sessions[::-1]
 
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""

@@ -34,6 +34,8 @@ class Slot:
     #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
     mean: float = AHEAD_WORK
     outage_wait: float = 0.0
+    #: When the spool was last looked at before the storage (monotonic seconds).
+    looked_round: float = 0.0
 
     def want(self) -> int:
         """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""

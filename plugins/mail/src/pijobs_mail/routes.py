@@ -11,7 +11,8 @@ from pijobs import State
 from pijobs.definitions import CENSORED
 from pijobs.errors import AttemptEnd, DefinitionError, DefinitionNotFound
 from pijobs.flask import current_queue
-from pijobs.server.api import ApiError, answer, parameters, requires
+from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.rights import requires
 from pijobs_mail import message as messages
 from pijobs_mail.errors import MessageError
 from pijobs_mail.message import Letter

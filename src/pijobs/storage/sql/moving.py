@@ -17,7 +17,7 @@ def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:
     # Each state in the order of its index; a sort over both would look at all that waits.
     found = [row for query in tx.st.never_leased.values() for row in tx.rows(query, n=number, now=tx.now)]
     held, taken = [], []
-    for place, seq, state, *fields in sorted(found, key=lambda row: (row[0], row[1]))[:number]:
+    for _place, seq, state, *fields in sorted(found, key=lambda row: (row[0], row[1]))[:number]:
         new = NewInstance(*fields)
         due = max(new.due or 0, tx.now + hold)
         code = Code.SCHEDULED if state == Code.SCHEDULED else Code.HELD

@@ -1,0 +1,39 @@
+"""Who may use a route: each view declares the role that it requires."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import flask
+
+from pijobs.server.accounts import ROLES, Role
+from pijobs.server.api import ApiError
+from pijobs.server.auth import signed_in
+
+#: Attribute of a view that tells the role it requires.
+RIGHT = "pijobs_right"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def requires(role: Role) -> Callable[[View], View]:
+    """Only accounts with this role, or one that may do more, are let in.
+
+    The account stands in ``flask.g.account`` then.
+    """
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            account = signed_in()
+            if ROLES.index(account.role) < ROLES.index(role):
+                raise ApiError(403, 303, f"this needs the role {role!r}; {account.name!r} has {account.role!r}")
+            flask.g.account = account
+            return view(*args, **kwargs)
+
+        setattr(guarded, RIGHT, role)
+        return cast(View, guarded)
+
+    return decorate

@@ -110,27 +110,33 @@ class Parts:
     registry: Registry
 
 
-def build(values: Mapping[str, Any], *, directory: Path | None = None, strict: bool = False) -> Installation:
+def build(
+    values: Mapping[str, Any], *, directory: Path | None = None, file: Path | None = None, strict: bool = False
+) -> Installation:
     """The installation that these settings describe.
 
     :param values: upper-case names, as in ``pi.cfg`` or ``app.config``.
     :param directory: folder of the ``pi.cfg``.
+    :param file: the ``pi.cfg`` itself, if the values come from one.
     :param strict: for processes that run jobs: refuse what a server would go on without.
     :raises SettingsError: with all faults.
     :raises PluginError: when strict, if a plugin failed.
     :raises ConfigurationError: when strict, for a ``PI_JOB_QUEUE_CLASS`` that can't be used.
     """
-    parts = configure(values, directory=directory, strict=strict)
+    parts = configure(values, directory=directory, file=file, strict=strict)
     return Installation(parts.settings, parts.plugins, parts.registry, _queue(parts, values, strict=strict))
 
 
-def configure(values: Mapping[str, Any], *, directory: Path | None = None, strict: bool = False) -> Parts:
+def configure(
+    values: Mapping[str, Any], *, directory: Path | None = None, file: Path | None = None, strict: bool = False
+) -> Parts:
     """Settings, plugins and registry. See :func:`build`."""
     plugins = Plugins(_allowed(values))
     table = [*CORE_SETTINGS, *plugins.settings()]
     settings = validate(
-        values, table, absent_prefixes=plugins.absent_prefixes, directory=directory, extra_faults=cross_faults(values)
-    )
+        values, table, absent_prefixes=plugins.absent_prefixes, directory=directory, file=file,
+        extra_faults=cross_faults(values),
+    )  # fmt: skip
     jobs = plugins.register_jobs(settings)
     if strict:
         plugins.refuse_failed()

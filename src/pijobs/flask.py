@@ -31,16 +31,19 @@ class JobQueue:
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: flask.Flask, *, directory: Path | None = None) -> Installation:
+    def init_app(
+        self, app: flask.Flask, *, directory: Path | None = None, file: Path | None = None
+    ) -> Installation:
         """Build the queue that ``app.config`` describes. Connects to nothing.
 
         :param directory: folder of the ``pi.cfg``; default: the app's root path.
+        :param file: the ``pi.cfg`` itself, if the app was configured by one.
         :raises SettingsError: with all faults.
         :raises ConfigurationError: for an app that has a queue already.
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("this app has a JobQueue already; use current_queue() instead of a second one")
-        installation = build(app.config, directory=directory or Path(app.root_path))
+        installation = build(app.config, directory=directory or Path(app.root_path), file=file)
         app.extensions[EXTENSION] = installation
         for plugin in installation.plugins.failed:
             app.logger.error("plugin %s is not loaded: %s", plugin.name, plugin.error)

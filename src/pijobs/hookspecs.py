@@ -30,13 +30,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class CheckResult:
     """What a check found.
 
+    :param ok: False makes readiness red: jobs do not get done, or get lost.
     :param message: one sentence for people.
-    :param advice: what to do, when it is not ok.
+    :param advice: what to do, when it is not ok or a warning.
+    :param warning: it is ok, but somebody should look at it.
     """
 
     ok: bool
     message: str
     advice: str = ""
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

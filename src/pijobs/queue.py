@@ -314,7 +314,6 @@ class Queue:
         envelope, body = self.codec().encode(
             id=instance_id, name=job.name, call=call, created=created, deadline=deadline
         )
-        lookup = KeyRing.of(self.settings).newest.lookup
         subject = self._named(job, "subject", call)
         return NewInstance(
             id=instance_id, name=job.name, envelope=envelope, body=body,
@@ -322,10 +321,13 @@ class Queue:
             priority=job.priority if priority is None else priority,
             created=created, deadline=deadline, due=_due(delay, created),
             limit=None if job.group is None else start_limit(job.limits),
-            key=None if key is None else lookup(f"key {job.name}", key),
-            subject=None if subject is None else lookup("subject", subject),
+            key=None if key is None else self._lookup(f"key {job.name}", key),
+            subject=None if subject is None else self._lookup("subject", subject),
             keep=None if job.keep is None else to_ms(job.keep),
         )  # fmt: skip
+
+    def _lookup(self, purpose: str, value: str) -> str:
+        return KeyRing.of(self.settings).newest.lookup(purpose, value)
 
     def _named(self, job: Job, what: str, call: Call) -> str | None:
         """Group, label or subject of a call, by the job's own function. One that fails must not stop the call."""

@@ -47,7 +47,8 @@ class Invocation:
 
     def installation(self, *, strict: bool = False) -> Installation:
         """What the ``pi.cfg`` leads to; see :func:`pijobs.factory.build`."""
-        installation = build(self.values, directory=self.config_path().parent, strict=strict)
+        path = self.config_path()
+        installation = build(self.values, directory=path.parent, file=path, strict=strict)
         for warning in installation.settings.warnings:
             click.echo(f"warning: {warning}", err=True)
         if not strict:

@@ -53,7 +53,7 @@ def create_app(
     :param settings: the settings themselves, instead of a file.
     :raises ConfigurationError: when they can't be used.
     """
-    directory = Path.cwd()
+    directory, path = Path.cwd(), None
     if settings is None:
         path = find_config(config)
         settings, directory = read_config(path), path.parent
@@ -64,7 +64,7 @@ def create_app(
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
-    installation = JobQueue().init_app(app, directory=directory)
+    installation = JobQueue().init_app(app, directory=directory, file=path)
     for blueprint in (auth.blueprint, health.blueprint, jobs_api.blueprint):
         app.register_blueprint(blueprint)
     for plugin, blueprints in installation.plugins.call("register_blueprints", app=app):

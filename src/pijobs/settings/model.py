@@ -72,12 +72,15 @@ class Settings(Mapping[str, Any]):
         table: Iterable[Setting],
         *,
         directory: Path | None = None,
+        file: Path | None = None,
         warnings: Iterable[str] = (),
     ) -> None:
         self.table = {setting.name: setting for setting in table}
         self._values = {name: values.get(name, setting.default) for name, setting in self.table.items()}
         #: Folder of the ``pi.cfg``; relative files that belong to the installation lie here.
         self.directory = directory or Path.cwd()
+        #: The ``pi.cfg`` itself, where that is known.
+        self.file = file
         self.warnings = tuple(warnings)
         self._resources: dict[object, Any] = {}
         self._lock = threading.RLock()
@@ -113,6 +116,7 @@ def validate(
     *,
     absent_prefixes: Iterable[str] = (),
     directory: Path | None = None,
+    file: Path | None = None,
     extra_faults: Iterable[str] = (),
 ) -> Settings:
     """Check everything at once.
@@ -137,7 +141,7 @@ def validate(
             faults.append(_unknown(name, rows))
     if faults:
         raise SettingsError(faults)
-    return Settings(values, rows.values(), directory=directory, warnings=warnings)
+    return Settings(values, rows.values(), directory=directory, file=file, warnings=warnings)
 
 
 def _unknown(name: str, rows: Mapping[str, Setting]) -> str:

@@ -6,6 +6,7 @@ connections (TCP, TLS, UNIX sockets, authentication) and its Sentinel are.
 
 from __future__ import annotations
 
+import ipaddress
 import select
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
+from redis.connection import Connection, SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -144,6 +145,17 @@ class Place:
         if password is not None:
             self._options["password"] = password
 
+    def facts(self) -> dict[str, str]:
+        """How safe the way to Redis is, as far as the URL tells: ``local``, ``password`` and ``tls``, yes or no."""
+        hosts = [host for host, _ in self._sentinels] or [str(self._options.get("host", "localhost"))]
+        local = "path" in self._options or all(is_local(host) for host in hosts)
+        known = {
+            "local": local,
+            "password": bool(self._options.get("password") or self._options.get("credential_provider")),
+            "tls": issubclass(self._class, SSLConnection),
+        }
+        return {name: "yes" if value else "no" for name, value in known.items()}
+
     def connect(self) -> Wire:
         """Open a connection; may take as long as the operating system lets it.
 
@@ -215,6 +227,14 @@ class Place:
         self._service = unquote(service)
         scheme = "rediss" if secure else "redis"
         return f"{scheme}://{user}{at}master/{db or 0}" + (f"?{urlencode(query)}" if query else "")
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can hear what is said to the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def without_password(url: str) -> str:

@@ -58,7 +58,7 @@ class RedisStorage(Storage):
     def __init__(self, url: str, name: str, *, retention: Retention | None = None, password: str | None = None) -> None:
         self._url = url
         self._prefix = key_prefix(name)
-        place = Place(url, self._prefix, password=password)
+        self._place = place = Place(url, self._prefix, password=password)
         self.display_url = place.display_url
         self._scripts = Scripts(retention or Retention())
         # Requests have connections of their own, so that no worker's blocking pop stands in their way.
@@ -288,12 +288,12 @@ class RedisStorage(Storage):
         """What an operator should know about this Redis; without what its user may not ask."""
         facts: dict[str, str] = {}
         with self._workers.take(TIMEOUT) as wire:
-            for section in ("server", "replication", "memory", "persistence"):
+            for section in ("server", "replication", "memory", "persistence", "stats"):
                 answer = wire.ask_if_allowed(TIMEOUT, "INFO", section) or b""
                 pairs = (line.partition(":") for line in answer.decode().splitlines())
                 facts.update({name: value for name, _, value in pairs})
             policy = wire.ask_if_allowed(TIMEOUT, "CONFIG", "GET", "maxmemory-policy")
-        found = {name: facts[name] for name in _FACTS if name in facts}
+        found = self._place.facts() | {name: facts[name] for name in _FACTS if name in facts}
         if policy:
             found["maxmemory-policy"] = policy[1].decode()
         elif "maxmemory_policy" in facts:
@@ -301,4 +301,7 @@ class RedisStorage(Storage):
         return found
 
 
-_FACTS = ("redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "aof_enabled", "rdb_last_bgsave_status")
+_FACTS = (
+    "redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "evicted_keys", "aof_enabled",
+    "rdb_last_bgsave_status",
+)  # fmt: skip

@@ -1,0 +1,164 @@
+"""Day-one traps: settings with which everything seems to work until mails stay away or get lost.
+
+One list, for ``pijobs config check`` and readiness. What really stops jobs now is not ok; the rest is a warning.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pijobs.database import SETTING as DATABASE
+from pijobs.hookspecs import CheckResult
+from pijobs.keys import KeyRing
+from pijobs.queue import WORKER_ABSENT, Queue
+from pijobs.settings import PREFIX, config_warnings
+
+#: Seconds between the clocks of this host and of the storage that are worth a warning. The queue itself counts by
+#: the storage's clock alone; a one-time password, a certificate and the Date of a mail do not.
+CLOCK_DIFFERENCE = 5.0
+
+Found = Iterator[tuple[str, CheckResult]]
+
+
+def of_settings(queue: Queue) -> Found:
+    """What can be seen without the storage."""
+    if queue.settings.file is not None:
+        yield "config_file", _config_file(queue)
+    if str(queue.settings[DATABASE] or "").startswith("sqlite"):
+        yield "database_path", _database_path(queue)
+    if queue.spool is None and "spool" in queue.option("FALLBACK"):
+        yield "spool", _no_spool()
+
+
+def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], float] = time.time) -> Found:
+    """What the storage tells of itself.
+
+    :param answer: of :func:`pijobs.status.overview`.
+    :param host_now: this host's clock, in seconds since the epoch.
+    :raises StorageUnavailable: when it does not answer.
+    """
+    assert queue.storage is not None
+    facts = queue.storage.diagnose()
+    if "path given" in facts:
+        yield "storage_path", _storage_path(facts)
+    if "tls" in facts:
+        yield "eviction", _eviction(facts)
+        yield "password", _password(facts)
+        yield "tls", _tls(facts)
+    yield "clock", _clock(queue.storage.now() / 1000 - host_now())
+    yield "worker", _worker(answer)
+    yield "keys", _keys(queue, answer)
+
+
+def _warning(message: str, advice: str) -> CheckResult:
+    return CheckResult(True, message, advice, warning=True)
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+def _config_file(queue: Queue) -> CheckResult:
+    assert queue.settings.file is not None
+    for warning in config_warnings(queue.settings.file):
+        message, _, advice = warning.partition("; ")
+        return _warning(message, advice)
+    return CheckResult(True, f"{queue.settings.file} is not readable by all")
+
+
+def _database_path(queue: Queue) -> CheckResult:
+    """A relative one is read from the folder of the ``pi.cfg``, which is not what SQLAlchemy does elsewhere."""
+    path = str(queue.settings[DATABASE]).partition("///")[2]
+    if not path or path.startswith(("/", ":memory:", "file:")):
+        return CheckResult(True, f"{DATABASE} does not depend on a folder")
+    advice = f"write it with four slashes: sqlite:////{(queue.settings.directory / path).as_posix().lstrip('/')}"
+    return _warning(f"{DATABASE} is a relative path, read from the folder of pi.cfg", advice)
+
+
+def _no_spool() -> CheckResult:
+    message = f"{PREFIX}SPOOL is not set: while the storage is away, jobs run in the request"
+    advice = f"set it to a local file, such as /var/lib/privacyidea/spool.sqlite, or {PREFIX}FALLBACK = ('direct',)"
+    return _warning(message, advice)
+
+
+# -- the storage -----------------------------------------------------------------------------------------------------
+
+
+def _storage_path(facts: Mapping[str, str]) -> CheckResult:
+    if facts["path given"] != "absolute":
+        return _warning(
+            f"the path of the queue is relative: a process started in another folder has another queue; "
+            f"here it is {facts['path']}",
+            f"set {PREFIX}URL = 'sqlite:////{facts['path'].lstrip('/')}', with four slashes",
+        )
+    if int(facts["mode"], 8) & (stat.S_IRWXG | stat.S_IRWXO):
+        return _warning(f"others than the owner may access {facts['path']}", "chmod 600 it")
+    return CheckResult(True, f"{facts['path']} is an absolute path")
+
+
+def _eviction(facts: Mapping[str, str]) -> CheckResult:
+    policy = facts.get("maxmemory-policy")
+    advice = "set 'maxmemory-policy noeviction' in redis.conf; a full Redis then refuses jobs, and fallbacks take them"
+    if policy is None:
+        return _warning("Redis does not tell this user its maxmemory-policy", f"look for yourself: {advice}")
+    if policy == "noeviction":
+        return CheckResult(True, "Redis evicts no keys")
+    evicted = int(facts.get("evicted_keys", "0"))
+    if evicted and policy.startswith("allkeys"):
+        return CheckResult(False, f"Redis evicted {evicted} keys (maxmemory-policy {policy}): jobs get lost", advice)
+    unlimited = facts.get("maxmemory") == "0"
+    when = "once somebody sets maxmemory" if unlimited else "when its memory is full"
+    return _warning(f"Redis evicts keys {when} (maxmemory-policy {policy}), and jobs with them", advice)
+
+
+def _password(facts: Mapping[str, str]) -> CheckResult:
+    if facts["password"] == "yes" or facts["local"] == "yes":
+        return CheckResult(True, "Redis is on this machine" if facts["local"] == "yes" else "Redis asks for a password")
+    advice = f"set requirepass or an ACL user in Redis, and name it in {PREFIX}URL = 'rediss://user:password@host/0'"
+    return _warning("Redis is on another machine, and no password is given: who reaches it can delete jobs", advice)
+
+
+def _tls(facts: Mapping[str, str]) -> CheckResult:
+    if facts["tls"] == "yes" or facts["local"] == "yes":
+        return CheckResult(True, "Redis is on this machine" if facts["tls"] == "no" else "Redis is spoken to by TLS")
+    advice = f"use rediss://, or for Sentinel '?ssl=true', in {PREFIX}URL"
+    return _warning("Redis is on another machine, and spoken to without TLS: its password goes in clear", advice)
+
+
+def _clock(ahead: float) -> CheckResult:
+    if abs(ahead) <= CLOCK_DIFFERENCE:
+        return CheckResult(True, "this host and the storage have the same time")
+    side = "behind" if ahead > 0 else "ahead of"
+    return _warning(
+        f"the clock of this host is {abs(ahead):.0f} s {side} that of the storage", "let NTP set both (timedatectl)"
+    )
+
+
+# -- workers ---------------------------------------------------------------------------------------------------------
+
+
+def _worker(answer: Mapping[str, Any]) -> CheckResult:
+    advice = "start one with 'pijobs worker', with the same pi.cfg"
+    seen = answer["worker_seen_age"]
+    if seen is None:
+        return CheckResult(False, "no worker was ever seen", advice)
+    if not answer["workers"] and seen > WORKER_ABSENT:
+        return CheckResult(False, f"no live worker; the last sign of life was {seen:.0f} s ago", advice)
+    return CheckResult(True, f"last sign of life of a worker {seen:.1f} s ago")
+
+
+def _keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
+    mine = KeyRing.of(queue.settings).newest.id
+    live = answer["workers"]
+    if not live:
+        return CheckResult(True, "no live worker to ask")
+    without = [row for row in live if mine not in row["keys"]]
+    if not without:
+        return CheckResult(True, f"key {mine} is known to a worker")
+    advice = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
+    if len(without) == len(live):
+        return CheckResult(False, f"no live worker has the key {mine} of this process", advice)
+    named = ", ".join(sorted({f"{row['host']} pid {row['pid']}" for row in without}))
+    return _warning(f"{len(without)} of {len(live)} live workers have another key than {mine}: {named}", advice)

@@ -1,0 +1,203 @@
+"""Redis goes away and comes back: what the spool does for those who enqueue meanwhile."""
+
+from __future__ import annotations
+
+import collections
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.redis_server import Server, running
+from services import wait_until
+
+from pijobs.errors import QueueUnavailable
+from pijobs.jobs import State
+from pijobs.storage.contract import Storage
+
+from .site import Site
+
+OpenSite = Callable[..., Site]
+#: Seconds that no enqueue may take: its time-out of 0.25 s, the spool's own work, and a slow machine.
+BOUND = 0.75
+
+
+@pytest.fixture
+def redis() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def open_site(tmp_path: Path, redis: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenSite]:
+    """An installation with a spool on a Redis of its own."""
+    opened: list[Site] = []
+
+    def open_one(**settings: Any) -> Site:
+        own = {"URL": redis.url, "NAME": "spooled", "SPOOL": str(tmp_path / "spool.sqlite"), **settings}
+        opened.append(Site(tmp_path, {f"PI_JOB_QUEUE_{name}": value for name, value in own.items()}))
+        monkeypatch.setenv("PIJOBS_EFFECTS", str(opened[-1].effects))
+        return opened[-1]
+
+    yield open_one
+    for site in opened:
+        site.close()
+        if site.queue.spool is not None:
+            site.queue.spool.close()
+
+
+@pytest.fixture
+def site(open_site: OpenSite) -> Site:
+    return open_site()
+
+
+def spool_of(site: Site) -> Storage:
+    assert site.queue.spool is not None
+    return site.queue.spool
+
+
+def start_worker(site: Site) -> None:
+    """A worker that storage and spool know."""
+    worker = site.start_worker("-w", "2")
+    wait_until(lambda: worker.pid in {one.info.pid for one in spool_of(site).sessions()}, 30, what="the spool's worker")
+
+
+def stop(redis: Server) -> None:
+    redis.process.terminate()
+    redis.process.wait()
+
+
+def bounded_enqueue(site: Site, number: int, **options: Any) -> str:
+    """Enqueue ``test.count``; returns where it went."""
+    start = time.monotonic()
+    handle = site.queue.enqueue("test.count", (number,), **options)
+    assert time.monotonic() - start < BOUND
+    return handle.via
+
+
+def counted(site: Site) -> list[int]:
+    return sorted(int(text) for text in site.effects_of("count"))
+
+
+def enqueue_until_stored(site: Site, number: int) -> None:
+    """Enqueue the same thing under new ids until the storage takes it."""
+    wait_until(lambda: bounded_enqueue(site, number) == "storage", 15, what="an enqueue after the outage")
+
+
+def test_with_a_worker_on_this_machine_jobs_go_on_while_redis_is_stopped(site: Site, redis: Server) -> None:
+    start_worker(site)
+    assert bounded_enqueue(site, 0, expires=60) == "storage"
+    stop(redis)
+    assert [bounded_enqueue(site, number, expires=60) for number in range(1, 6)] == ["spool"] * 5
+    wait_until(lambda: counted(site) == list(range(6)), 15, what="all effects, without Redis")
+    with running(port=redis.port):
+        enqueue_until_stored(site, 99)
+        wait_until(lambda: 99 in counted(site), 15, what="work from Redis after its return")
+
+
+def test_with_a_worker_on_this_machine_jobs_go_on_while_redis_is_frozen(site: Site, redis: Server) -> None:
+    start_worker(site)
+    assert bounded_enqueue(site, 0, expires=60) == "storage"
+    wait_until(lambda: counted(site) == [0], 15, what="the first effect")
+    redis.freeze()
+    assert [bounded_enqueue(site, number, expires=60) for number in range(1, 6)] == ["spool"] * 5
+    # A worker waits for the answer of the frozen Redis once, for some seconds.
+    wait_until(lambda: set(counted(site)) == set(range(6)), 30, what="all effects, without Redis")
+    redis.thaw()
+    enqueue_until_stored(site, 99)
+    wait_until(lambda: 99 in counted(site), 15, what="work from Redis after the thaw")
+    site.wait_all_ended("test.count")
+    # Only the enqueue that was sent and got no answer may have been stored as well.
+    twice = [number for number, times in collections.Counter(counted(site)).items() if times > 1 and number != 99]
+    assert twice in ([], [1])
+
+
+def test_without_a_worker_a_job_with_a_deadline_runs_in_the_request(site: Site, redis: Server) -> None:
+    stop(redis)
+    assert bounded_enqueue(site, 1, expires=60) == "direct"
+    assert counted(site) == [1]
+
+
+def test_without_a_worker_a_job_without_deadline_waits_and_moves_when_redis_is_back(site: Site, redis: Server) -> None:
+    stop(redis)
+    handles = [site.queue.enqueue("test.count", (number,)) for number in range(30)]
+    assert {handle.via for handle in handles} == {"spool"} and counted(site) == []
+    with running(port=redis.port):
+        enqueue_until_stored(site, 99)
+        wait_until(lambda: not spool_of(site).depths().counts, 15, what="an empty spool")
+        assert {site.record(handle.id).state for handle in handles} == {State.QUEUED}
+        site.start_worker()
+        assert site.wait_all_ended("test.count") == {State.DONE: 31}
+        assert counted(site) == [*range(30), 99]
+
+
+def test_a_worker_that_comes_later_takes_from_the_spool_even_without_redis(site: Site, redis: Server) -> None:
+    stop(redis)
+    assert bounded_enqueue(site, 1) == "spool"
+    site.start("worker", "-l", str(site.log))
+    wait_until(lambda: counted(site) == [1], 30, what="the effect")
+    assert spool_of(site).depths().counts == {("test.count", State.DONE): 1}
+
+
+def test_a_worker_does_not_spin_while_redis_is_away(site: Site, redis: Server) -> None:
+    worker = site.start_worker("-w", "2")
+    stop(redis)
+    assert bounded_enqueue(site, 1) == "spool"
+    wait_until(lambda: counted(site) == [1], 15, what="the effect, and so the notice of the outage")
+
+    def cpu() -> float:
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = cpu()
+    time.sleep(2)  # the time in which it could spin
+    assert cpu() - before < 1.0
+
+
+def test_a_worker_that_is_busy_with_redis_does_not_forget_the_spool(site: Site, redis: Server) -> None:
+    stop(redis)
+    assert bounded_enqueue(site, 1) == "spool"
+    with running(port=redis.port):
+        # By the storage itself: a successful enqueue of the queue would move it.
+        other = site.queue.storage
+        assert other is not None
+        busy = Site(site.folder, {"PI_JOB_QUEUE_URL": redis.url, "PI_JOB_QUEUE_NAME": "spooled"})
+        for number in range(40):
+            busy.queue.enqueue("test.hold", (str(number), 0.2))
+        site.config.write_text(
+            site.config.read_text() + f"PI_JOB_QUEUE_SPOOL = {str(site.folder / 'spool.sqlite')!r}\n"
+        )
+        site.start_worker()
+        wait_until(lambda: counted(site) == [1], 6, what="the effect from the spool")
+        assert len(site.effects_of("end")) < 40
+        busy.close()
+
+
+@pytest.mark.parametrize(
+    ("fallback", "expected"), [((), None), (("direct",), "direct"), (("direct", "spool"), "direct")]
+)
+def test_the_fallbacks_are_what_is_written(
+    open_site: OpenSite, redis: Server, fallback: tuple[str, ...], expected: str | None
+) -> None:
+    site = open_site(FALLBACK=fallback)
+    start_worker(site)
+    stop(redis)
+    if expected is None:
+        with pytest.raises(QueueUnavailable, match=r"no fallback took job 'test\.count'"):
+            bounded_enqueue(site, 1)
+        return
+    assert bounded_enqueue(site, 1, expires=60) == expected
+    assert counted(site) == [1]
+
+
+def test_without_a_worker_and_without_direct_a_job_with_a_deadline_is_refused(
+    open_site: OpenSite, redis: Server
+) -> None:
+    site = open_site(FALLBACK=("spool",))
+    stop(redis)
+    with pytest.raises(QueueUnavailable):
+        bounded_enqueue(site, 1, expires=60)
+    assert bounded_enqueue(site, 2) == "spool"
+    assert counted(site) == []

@@ -62,6 +62,7 @@ class _Compat(email.policy.Compat32):
         return super().fold_binary(name, value)
 
 
+_UTF8_POLICY = _POLICY.clone(utf8=True)
 _COMPAT = _Compat()
 
 
@@ -233,14 +234,17 @@ def _message(value: email.message.Message, path: _Path) -> msgspec.msgpack.Ext:
         wire = value.as_bytes(policy=value.policy.clone(linesep="\n"))
     except Exception as error:
         raise _refusal(path, "a complete email message", f"one that raises {type(error).__name__}") from error
-    return _ext(_EMAIL if modern else _LEGACY_EMAIL, wire)
+    if not modern:
+        return _ext(_LEGACY_EMAIL, wire)
+    # Headers in UTF-8 (RFC 6532) must not be taken for damaged ASCII when they come back.
+    return _ext(_UTF8_EMAIL if getattr(value.policy, "utf8", False) else _EMAIL, wire)
 
 
 def _datetime(text: bytes) -> dt.datetime:
     return dt.datetime.fromisoformat(text.decode())
 
 
-_TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _DECIMAL, _UUID, _EMAIL, _LEGACY_EMAIL = range(1, 11)
+_TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _DECIMAL, _UUID, _EMAIL, _LEGACY_EMAIL, _UTF8_EMAIL = range(1, 12)
 _ext = msgspec.msgpack.Ext
 _SEQUENCES: dict[type, int] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _SCALARS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
@@ -259,6 +263,7 @@ _LOADERS: dict[int, Callable[[bytes], Any]] = {
     _DECIMAL: lambda b: Decimal(b.decode()),
     _UUID: lambda b: uuid.UUID(bytes=b),
     _EMAIL: lambda b: email.parser.BytesParser(policy=_POLICY).parsebytes(b),
+    _UTF8_EMAIL: lambda b: email.parser.BytesParser(policy=_UTF8_POLICY).parsebytes(b),
     _LEGACY_EMAIL: lambda b: email.parser.BytesParser(policy=_COMPAT).parsebytes(b),
 }
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pijobs import errors, hookspecs
+from pijobs.families import FAMILIES
 from pijobs.plugins import Plugins
 from pijobs.settings import CORE_SETTINGS, Setting
 
@@ -102,6 +103,13 @@ def routes() -> Iterator[str]:
             yield f"| `{', '.join(sorted(methods))} {rule.rule}` | {getattr(view, RIGHT, '')} | {does} |"
 
 
+def metrics() -> Iterator[str]:
+    """Each metric with its kind, its labels and what it tells."""
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        yield f"`{family.name}`\n: {family.kind}{' by ' if labels else ''}{labels}. {_text(family.help)}\n"
+
+
 def codes() -> Iterator[str]:
     """The codes of errors, as the module of the answers has them."""
     from pijobs.server import api
@@ -123,7 +131,7 @@ def exceptions() -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
-    part.__name__: part for part in (settings, hooks, commands, routes, codes, exceptions)
+    part.__name__: part for part in (settings, hooks, commands, routes, metrics, codes, exceptions)
 }
 
 

@@ -31,9 +31,7 @@ class JobQueue:
         if app is not None:
             self.init_app(app)
 
-    def init_app(
-        self, app: flask.Flask, *, directory: Path | None = None, file: Path | None = None
-    ) -> Installation:
+    def init_app(self, app: flask.Flask, *, directory: Path | None = None, file: Path | None = None) -> Installation:
         """Build the queue that ``app.config`` describes. Connects to nothing.
 
         :param directory: folder of the ``pi.cfg``; default: the app's root path.

@@ -38,6 +38,8 @@ class Policy:
     #: How often in a row the breaker opened.
     opened: int = 0
     proven: bool = False
+    #: What the last failure was, in words without secrets.
+    reason: str | None = None
 
     @property
     def breaker(self) -> Breaker:
@@ -74,17 +76,18 @@ def after_success(policy: Policy, limits: Limits | None) -> Policy:
 
 
 def after_failure(
-    policy: Policy, *, now: int, workers: int, retry_after: int | None = None
+    policy: Policy, *, now: int, workers: int, retry_after: int | None = None, reason: str | None = None
 ) -> tuple[Policy, int | None]:
     """The policy, and until when the group is blocked (ms; None: not).
 
     :param workers: number of workers that share the queue, as far as known.
     :param retry_after: ms after which the destination wants to be asked again, if it said so.
+    :param reason: what is wrong with it, in words without secrets.
     """
     unproven = max(1, workers // UNPROVEN_SHARE)
     failures = policy.failures + 1
     if failures < OPEN_AFTER and not policy.opened:
         limit = max(1, min(policy.limit // 2, unproven))
-        return Policy(limit, failures), None if retry_after is None else now + retry_after
+        return Policy(limit, failures, reason=reason), None if retry_after is None else now + retry_after
     pause = min(OPEN_FIRST * 2**policy.opened, OPEN_LONGEST)
-    return Policy(1, failures, policy.opened + 1), now + max(pause, retry_after or 0)
+    return Policy(1, failures, policy.opened + 1, reason=reason), now + max(pause, retry_after or 0)

@@ -207,6 +207,7 @@ class JobContext:
         now: Callable[[], float],
         count: Callable[[str, int, float], float | None],
         log: logging.LoggerAdapter[logging.Logger],
+        measure: Callable[[str, float, Mapping[str, object]], None] = lambda *_: None,
     ) -> None:
         self.id = id
         self.name = name
@@ -217,6 +218,7 @@ class JobContext:
         self.notes: dict[str, Any] = {}
         self._now = now
         self._count = count
+        self._measure = measure
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
@@ -241,6 +243,18 @@ class JobContext:
         :returns: None when it was counted, else the seconds after which one more will be allowed.
         """
         return self._count(key, limit, per)
+
+    def measure(self, name: str, value: float = 1, **labels: object) -> None:
+        """Add to a counter that ``/metrics`` shows as ``pijobs_<name>_total``, with the job's name as label ``job``.
+
+        Raises nothing: what can't be counted is logged.
+
+        :param name: lower case, digits and underscores; at most 60 characters.
+        :param value: above 0.
+        :param labels: at most three, whose values come from a short list (a destination, a kind of reply); never a
+            user or an address. A process tells 100 combinations apart, and shows further ones as ``"other"``.
+        """
+        self._measure(name, value, labels)
 
 
 def _is_errors(value: object) -> bool:

@@ -26,6 +26,7 @@ from pijobs.groups import start_limit
 from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import Job, State, is_number, is_priority
 from pijobs.keys import KeyRing
+from pijobs.metrics import Metrics
 from pijobs.plugins import Plugins
 from pijobs.redact import describe, mask_address, texts_in
 from pijobs.registry import Registry
@@ -105,6 +106,7 @@ class Queue:
         self.storage = storage
         self.spool = spool
         self.outage = Outage()
+        self.metrics = Metrics()
         self._mover: Mover | None = None
         if storage is not None and spool is not None:
             self._mover = Mover(spool, storage, self.codec, self.option("ENQUEUE_TIMEOUT"))
@@ -112,7 +114,7 @@ class Queue:
 
     def _replace_registry(self, registry: Registry) -> None:
         self.registry = registry
-        self.runner = Runner(registry, self.codec, self.settings, contextlib.nullcontext)
+        self.runner = Runner(registry, self.codec, self.settings, contextlib.nullcontext, self.metrics)
 
     @property
     def mode(self) -> Mode:
@@ -232,6 +234,7 @@ class Queue:
         except NoLiveWorker:
             self._storage_answered()
             log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
+            self._count_fallback(new.name, "without_worker")
             return self._run_now(job, call, new)
         except StorageUnavailable as error:
             return self._fall_back(job, call, new, on_conflict, error)
@@ -253,9 +256,12 @@ class Queue:
         self._storage_failed(error)
         for way in self.option("FALLBACK"):
             if way == "direct":
+                self._count_fallback(new.name, way)
                 return self._run_now(job, call, new)
             if self.spool is not None and (handle := self._spooled(self.spool, new, on_conflict)):
+                self._count_fallback(new.name, way)
                 return handle
+        self._count_fallback(new.name, "refused")
         raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
 
     def _spooled(self, spool: Storage, new: NewInstance, on_conflict: OnConflict) -> Handle | None:
@@ -287,10 +293,15 @@ class Queue:
         if self.outage.begins():
             log.error("the queue's storage does not answer, jobs take %s: %s", self.option("FALLBACK"), error)
 
+    def _count_fallback(self, name: str, way: str) -> None:
+        self.metrics.fallback(name, way)
+        self.metrics.flush_soon(self._present_storage().add_totals)
+
     def _storage_answered(self) -> None:
         seconds = self.outage.ends()
         if seconds is not None:
             log.warning("the queue's storage answers again after %.1f s", seconds)
+            self.metrics.flush_soon(self._present_storage().add_totals)
         if self._mover is not None:
             self._mover.storage_answers()
 
@@ -307,7 +318,8 @@ class Queue:
         key: str | None,
     ) -> NewInstance:
         assert self.storage is not None
-        created = self.storage.now()
+        # Whoever waits in vain here has not to wait again: the storage knows then that it is away.
+        created = self.storage.now(timeout=self.option("ENQUEUE_TIMEOUT"))
         lifetime = job.expires if expires is None else expires
         deadline = None if lifetime is None else created + to_ms(lifetime)
         call = Call(call.args, call.kwargs, self._named(job, "label", call))

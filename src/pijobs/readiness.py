@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pijobs import traps
 from pijobs.errors import StorageUnavailable
-from pijobs.groups import Policy
 from pijobs.hookspecs import CheckResult
 from pijobs.queue import Queue
+from pijobs.redact import describe
 from pijobs.status import age, overview
-from pijobs.storage.contract import GroupRecord, Storage
+from pijobs.storage.contract import Storage
 
 
 def readiness(queue: Queue) -> list[tuple[str, CheckResult]]:
     """Each check by name; all must be ok for a server or worker to be ready."""
-    return [*_queue_checks(queue), *_plugin_checks(queue)]
+    return [*_queue_checks(queue), *_plugin_checks(queue, public=True)]
+
+
+def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
+    """The checks of readiness that tell of the configuration, for ``pijobs config check``: it is asked before the first
+    worker starts, so that no worker is a warning there.
+
+    :raises StorageUnavailable: when the storage does not answer.
+    """
+    assert queue.storage is not None
+    if queue.mode != "queued":
+        return [*traps.of_settings(queue), *_plugin_checks(queue, public=False)]
+    queue.storage.ping()
+    found = [
+        *traps.of_settings(queue),
+        *traps.of_storage(queue, overview(queue)),
+        *_plugin_checks(queue, public=False),
+    ]
+    return [
+        (name, replace(result, ok=True, warning=True) if name == "worker" and not result.ok else result)
+        for name, result in found
+    ]
 
 
 def _queue_checks(queue: Queue) -> Iterator[tuple[str, CheckResult]]:
@@ -24,29 +46,29 @@ def _queue_checks(queue: Queue) -> Iterator[tuple[str, CheckResult]]:
     if storage is None or queue.mode != "queued":
         yield "queue", CheckResult(True, _without_workers(queue))
         return
+    yield from traps.of_settings(queue)
     try:
         storage.ping()
-        answer, found = overview(queue), storage.groups()
-        outage = answer.get("reason")
+        answer = overview(queue)
+        if not answer["reachable"]:
+            raise StorageUnavailable(answer["reason"])
+        found = [*traps.of_storage(queue, answer)]
     except StorageUnavailable as error:
-        outage = str(error)
-    if outage:
         advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
-        yield "storage", CheckResult(False, f"the storage does not answer: {outage}", advice)
+        yield "storage", CheckResult(False, f"the storage does not answer: {error}", advice)
     else:
         yield "storage", CheckResult(True, f"{storage.display_url} answers")
-        yield "worker", _worker(answer)
-        yield "keys", _keys(queue, answer)
+        yield from found
         yield "oldest", _oldest(queue, answer)
-        yield "breakers", _breakers(found)
+        yield "breakers", _breakers(answer)
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
 
 
-def _plugin_checks(queue: Queue) -> Iterator[tuple[str, CheckResult]]:
+def _plugin_checks(queue: Queue, *, public: bool) -> Iterator[tuple[str, CheckResult]]:
     for plugin, found in queue.plugins.call("register_checks", queue=queue):
         for check in found:
-            yield f"{plugin}.{check.name}", _guarded(check.run)
+            yield f"{plugin}.{check.name}", _guarded(check.run, public)
 
 
 def _without_workers(queue: Queue) -> str:
@@ -58,12 +80,13 @@ def _without_workers(queue: Queue) -> str:
     return "the queue is off; jobs run in the request"
 
 
-def _guarded(run: Any) -> CheckResult:
+def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
     try:
-        result: CheckResult = run()
-        return result
+        return run()
     except Exception as error:
-        return CheckResult(False, f"the check itself failed ({type(error).__name__})", "see the log of the server")
+        # Anybody may ask for readiness; what an error says is for the admin alone.
+        shown = f" ({type(error).__name__})" if public else f": {describe(error)}"
+        return CheckResult(False, f"the check itself failed{shown}", "see the log, and tell the plugin's author")
 
 
 def _oldest(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
@@ -75,10 +98,12 @@ def _oldest(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     return CheckResult(False, f"the oldest due instance waits for {waits:.0f} s, more than {limit:g} s", advice)
 
 
-def _breakers(found: Iterable[GroupRecord]) -> CheckResult:
+def _breakers(answer: Mapping[str, Any]) -> CheckResult:
     """Red when a probe failed, too, and somebody waits: a breaker that opened once may close in a moment."""
     down = [
-        record.name for record in found if Policy.loads(record.policy).opened > 1 and (record.waiting or record.running)
+        f"{row['name']} ({row['reason'] or 'no reason is known'})"
+        for row in answer["groups"]
+        if row["opened"] > 1 and (row["waiting"] or row["running"])
     ]
     if not down:
         return CheckResult(True, "no destination is down for long while instances wait for it")

@@ -71,6 +71,24 @@ class Registry(Mapping[str, Job]):
             told = f"job {name!r}: expected the arguments of its function, found a call with {error}"
             raise EncodeError(told) from None
 
+    def changed(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], changes: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call with other values for some parameters, however the caller passed them.
+
+        :raises EncodeError: when the job's function has no such parameter.
+        """
+        signature = self._signatures[name][0]
+        parameters = signature.parameters.values() if signature else ()
+        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        given = names[1 if self._wants_context[name] else 0 :][: len(args)]
+        places = {parameter: place for place, parameter in enumerate(given)}
+        by_place = {places[parameter]: value for parameter, value in changes.items() if parameter in places}
+        positional = tuple(by_place.get(place, value) for place, value in enumerate(args))
+        by_name = {parameter: value for parameter, value in changes.items() if parameter not in places}
+        self.check_call(name, positional, {**kwargs, **by_name})
+        return positional, {**kwargs, **by_name}
+
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:

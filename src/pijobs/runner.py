@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, open_envelope
 from pijobs.errors import DeadlinePassed, DecodeError, DestinationDown, EncodeError, RetryJob, UnknownJob
 from pijobs.jobs import Job, JobContext, State
+from pijobs.metrics import Metrics
 from pijobs.redact import describe, redact, texts_in
 from pijobs.registry import Registry
 from pijobs.settings import Settings
@@ -53,11 +55,13 @@ class Runner:
         codec: Callable[[], Codec],
         settings: Settings,
         app_context: Callable[[], AbstractContextManager[Any]],
+        metrics: Metrics | None = None,
     ) -> None:
         self._registry = registry
         self._codec = codec
         self._settings = settings
         self._app_context = app_context
+        self._metrics = metrics or Metrics()
 
     def decode(self, lease: Lease, now: int) -> Call | End:
         """The call, or how an instance that can't be decoded (yet) is held back."""
@@ -93,7 +97,7 @@ class Runner:
         context = JobContext(
             id=instance_id, name=job.name, attempt=1, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
-            log=InstanceLogger(instance_id, 1, call),
+            log=InstanceLogger(instance_id, 1, call), measure=partial(self._metrics.measure, job.name),
         )  # fmt: skip
         context.check_deadline()
         self._call(job, context, call)
@@ -135,15 +139,15 @@ class Runner:
         return JobContext(
             id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
-            log=InstanceLogger(lease.id, attempt, call),
+            log=InstanceLogger(lease.id, attempt, call), measure=partial(self._metrics.measure, name),
         )  # fmt: skip
 
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:
         body = None
         if verdict.kwargs is not None and verdict.state is State.SCHEDULED:
-            changed = Call(call.args, {**call.kwargs, **verdict.kwargs}, call.label)
             try:
-                body = self._codec().reencode(lease.envelope, changed)
+                args, kwargs = self._registry.changed(lease.name, call.args, call.kwargs, verdict.kwargs)
+                body = self._codec().reencode(lease.envelope, Call(args, kwargs, call.label))
             except EncodeError as error:
                 verdict = Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
         known = _known(call, lease.group) if context.notes else ()
@@ -153,6 +157,7 @@ class Runner:
             "attempt": lease.attempts + 1,
             "started": started,
             "outcome": verdict.state.value,
+            "counted": None if verdict.counted else False,
             "error": verdict.error,
             "reason": verdict.reason,
             "notes": {key: _shown(value, known) for key, value in context.notes.items()},

@@ -19,6 +19,8 @@ from typing import Any
 
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable
+from pijobs.jobs import State
+from pijobs.metrics import Metrics
 from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ class Session:
     :param lease: seconds without a sign of life until the leases end.
     :param on_ended: told of each transition that the storage made on its own.
     :param on_stuck: told the lease of a job that ran past its ``timeout``, after the lease was given up.
+    :param metrics: what this process counts.
+    :param flushes: whether signs of life are counted, and what was counted goes to this storage with each of them.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Session:
         lease: float,
         on_ended: Callable[[Ended], None] = lambda ended: None,
         on_stuck: Callable[[Lease], None] = lambda lease: None,
+        metrics: Metrics | None = None,
+        flushes: bool = True,
         clock: Clock | None = None,
     ) -> None:
         self.storage = storage
@@ -49,6 +55,8 @@ class Session:
         self._lease_ms = to_ms(lease)
         self._on_ended = on_ended
         self._on_stuck = on_stuck
+        self._metrics = metrics or Metrics()
+        self._flushes = flushes
         self._clock = clock or SystemClock()
         self._held: dict[str, tuple[Lease, float | None]] = {}
         self._abandoned: list[tuple[str, str]] = []
@@ -76,6 +84,7 @@ class Session:
                 self._tell(self.storage.close_session(self.info.id))
             except StorageUnavailable as error:
                 log.warning("session %s: not closed, its leases end by themselves: %s", self.info.id, error)
+        self._flush()
 
     def beat(self) -> None:
         """One sign of life; opens the session if it is not open."""
@@ -89,13 +98,30 @@ class Session:
             with self._lock:
                 self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
             self._tell(beat.ended)
+            for one in beat.ended:
+                if one.state is not State.EXPIRED:
+                    self._metrics.crashed(one.name, one.group)
             if not beat.alive and not self._stop.is_set():
                 log.warning("session %s was taken for dead; its instances went back to the queue", self.info.id)
                 self._open = False
                 self._reopen()
             self._set_reachable(True)
+            self._count_sign("answered" if beat.alive else "taken_for_dead")
+            self._flush()
         except StorageUnavailable as error:
             self._set_reachable(False, error)
+            self._count_sign("unanswered")
+
+    def _count_sign(self, result: str) -> None:
+        if self._flushes:
+            self._metrics.sign_of_life(result)
+
+    def _flush(self) -> None:
+        if self._flushes:
+            try:
+                self._metrics.flush(self.storage.add_totals)
+            except StorageUnavailable as error:
+                log.debug("session %s: its counts wait for the next sign of life: %s", self.info.id, error)
 
     def _reopen(self) -> None:
         # What the old session held has gone back; under a new id its renewals can't reach it.

@@ -7,26 +7,28 @@ the storage's clock.
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pijobs.errors import StorageUnavailable
 from pijobs.groups import Policy
-from pijobs.hookspecs import CheckResult
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import WORKER_ABSENT, Queue
-from pijobs.storage.contract import GroupRecord, Record, SessionRecord, Storage
+from pijobs.queue import Queue
+from pijobs.storage.contract import GroupRecord, SessionRecord, Storage
 
 #: In which order people want to see them: what lives first, then what went wrong.
 STATE_ORDER = (
     State.RUNNING, State.QUEUED, State.SCHEDULED, State.DEAD, State.EXPIRED, State.CANCELLED, State.DONE,
 )  # fmt: skip
 
+#: The last millisecond that a date can be written for.
+LAST_MOMENT = 253_402_300_799_999
+#: How many of the newest failures the overview tells.
+FAILURES = 5
+
 
 def overview(queue: Queue) -> dict[str, Any]:
-    """Depth and age per job and state, workers, and the outage if there is one."""
+    """Depth and age per job and state, workers, destinations in trouble, and the outage if there is one."""
     rows: dict[str, Any] = {"queue": queue.option("NAME"), "mode": queue.mode, "storage": None, "reachable": True}
     storage = queue.storage
     if storage is None:
@@ -34,6 +36,7 @@ def overview(queue: Queue) -> dict[str, Any]:
     rows["storage"] = storage.display_url
     try:
         depths, sessions, now = storage.depths(), storage.sessions(), storage.now()
+        found, failures = groups(storage), _failures(storage)
     except StorageUnavailable as error:
         return {**rows, "reachable": False, "reason": str(error)}
     jobs: dict[str, Any] = {}
@@ -50,8 +53,27 @@ def overview(queue: Queue) -> dict[str, Any]:
         "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
         "workers": [session(record, now) for record in sessions],
         "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
+        "groups": [row for row in found if row["failures"] or row["breaker"] != "closed" or row["paused"]],
+        "failures": failures,
         "fallbacks": queue.outage.fallbacks,
     }
+
+
+def _failures(storage: Storage) -> list[dict[str, Any]]:
+    """The newest instances that ended without their effect, the newest first."""
+    ended = [record for state in (State.DEAD, State.EXPIRED) for record in storage.page(state, limit=FAILURES).records]
+    ended.sort(key=lambda record: record.ended or 0, reverse=True)
+    return [
+        {
+            "id": record.id,
+            "name": record.name,
+            "group": record.group,
+            "state": record.state.value,
+            "ended": moment(record.ended),
+            "reason": record.reason,
+        }
+        for record in ended[:FAILURES]
+    ]
 
 
 def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -74,6 +96,25 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {name}: {numbers or 'nothing'}{waits}"
     if not answer["jobs"]:
         yield "  no instances"
+    for row in answer["groups"]:
+        yield f"group {row['name']}: {trouble(row)}"
+    if answer["failures"]:
+        yield "the newest failures ('pijobs jobs show ID' tells more):"
+    for row in answer["failures"]:
+        yield f"  {row['ended']}  {row['id']}  {row['name']} {row['state']}: {row['reason'] or 'no reason is known'}"
+
+
+def trouble(row: Mapping[str, Any]) -> str:
+    """What is wrong with a group, in words."""
+    said = ["it is paused; 'pijobs resume' ends that"] if row["paused"] else []
+    if row["failures"]:
+        times = "once" if row["failures"] == 1 else f"{row['failures']} times in a row"
+        said.append(f"its destination failed {times}: {row['reason'] or 'no reason is known'}")
+    if row["blocked_for"]:
+        said.append(f"nothing of it starts for {row['blocked_for']:.1f} s")
+    elif row["breaker"] == "half-open":
+        said.append("the next instance tries it")
+    return "; ".join([*said, f"{row['waiting']} waiting"])
 
 
 def workers(storage: Storage) -> list[dict[str, Any]]:
@@ -120,81 +161,19 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
         "blocked_for": blocked,
         "paused": record.paused,
         "breaker": breaker,
+        "opened": policy.opened,
         "failures": policy.failures,
+        "reason": policy.reason,
     }
-
-
-def instance(record: Record, now: int) -> dict[str, Any]:
-    """One instance: its record and its history, no body."""
-    return {
-        "id": record.id,
-        "name": record.name,
-        "state": record.state.value,
-        "group": record.group,
-        "priority": record.priority,
-        "attempts": record.attempts,
-        "crashes": record.crashes,
-        "created": moment(record.created),
-        "age": age(record.created, now),
-        "due": moment(record.due),
-        "deadline": moment(record.deadline),
-        "started": moment(record.started),
-        "ended": moment(record.ended),
-        "reason": record.reason,
-        "error": record.error,
-        "session": record.session,
-        "can_be_retried": record.state is State.DEAD and record.has_body,
-        "history": [_event(json.loads(line)) for line in record.history],
-    }
-
-
-def _event(entry: dict[str, Any]) -> dict[str, Any]:
-    times = {name: moment(entry[name]) for name in ("at", "started") if isinstance(entry.get(name), int)}
-    return {**entry, **times}
-
-
-def life(row: Mapping[str, Any]) -> Iterator[str]:
-    """The life of one instance for people: what happened, and what happens next."""
-    yield f"{row['name']} {row['id']}: {row['state']}"
-    yield f"  enqueued {row['created']}, group {row['group']}, priority {row['priority']}"
-    if row["deadline"]:
-        yield f"  deadline {row['deadline']}"
-    for event in row["history"]:
-        yield f"  {event['at']} {_told(event)}"
-    yield f"  {_next(row)}"
-
-
-def _told(event: Mapping[str, Any]) -> str:
-    if event.get("event") != "attempt":
-        return f"{event.get('event')}: {event.get('reason') or event.get('session') or ''}".rstrip(": ")
-    notes = ", ".join(f"{key} {value}" for key, value in event.get("notes", {}).items())
-    why = f": {event['reason']}" if event.get("reason") else ""
-    return f"attempt {event['attempt']} (begun {event['started']}) -> {event['outcome']}{why}" + (
-        f" [{notes}]" if notes else ""
-    )
-
-
-def _next(row: Mapping[str, Any]) -> str:
-    reason = f": {row['reason']}" if row["reason"] else ""
-    return {
-        "queued": f"waits for a worker{reason}",
-        "running": f"runs since {row['started']} in session {row['session']}",
-        "scheduled": f"next attempt at {row['due']}{reason}",
-        "dead": f"failed for good at {row['ended']}{reason}"
-        + (f"; 'pijobs jobs retry {row['id']}' queues it again" if row["can_be_retried"] else ""),
-        "expired": f"expired at {row['ended']}{reason}",
-        "cancelled": f"cancelled at {row['ended']}{reason}",
-        "done": f"done at {row['ended']}",
-    }[str(row["state"])]
 
 
 def moment(ms: int | None) -> str | None:
-    """ISO 8601 in UTC, with milliseconds."""
+    """ISO 8601 in UTC, with milliseconds; its last moment for all that come later."""
     if ms is None:
         return None
-    return (
-        dt.datetime.fromtimestamp(ms / 1000, dt.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    begin = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+    shown = begin + dt.timedelta(milliseconds=min(ms, LAST_MOMENT))
+    return shown.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def age(then: int, now: int) -> float:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pijobs.database import SETTING as DATABASE
 from pijobs.hookspecs import CheckResult
 from pijobs.keys import KeyRing
 from pijobs.queue import WORKER_ABSENT, Queue
@@ -27,8 +26,6 @@ def of_settings(queue: Queue) -> Found:
     """What can be seen without the storage."""
     if queue.settings.file is not None:
         yield "config_file", _config_file(queue)
-    if str(queue.settings[DATABASE] or "").startswith("sqlite"):
-        yield "database_path", _database_path(queue)
     if queue.spool is None and "spool" in queue.option("FALLBACK"):
         yield "spool", _no_spool()
 
@@ -46,7 +43,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], f
         yield "storage_path", _storage_path(facts)
     if "tls" in facts:
         yield "eviction", _eviction(facts)
-        yield "password", _password(facts)
+        yield "login", _login(facts)
         yield "tls", _tls(facts)
     yield "clock", _clock(queue.storage.now() / 1000 - host_now())
     yield "worker", _worker(answer)
@@ -66,15 +63,6 @@ def _config_file(queue: Queue) -> CheckResult:
         message, _, advice = warning.partition("; ")
         return _warning(message, advice)
     return CheckResult(True, f"{queue.settings.file} is not readable by all")
-
-
-def _database_path(queue: Queue) -> CheckResult:
-    """A relative one is read from the folder of the ``pi.cfg``, which is not what SQLAlchemy does elsewhere."""
-    path = str(queue.settings[DATABASE]).partition("///")[2]
-    if not path or path.startswith(("/", ":memory:", "file:")):
-        return CheckResult(True, f"{DATABASE} does not depend on a folder")
-    advice = f"write it with four slashes: sqlite:////{(queue.settings.directory / path).as_posix().lstrip('/')}"
-    return _warning(f"{DATABASE} is a relative path, read from the folder of pi.cfg", advice)
 
 
 def _no_spool() -> CheckResult:
@@ -113,8 +101,8 @@ def _eviction(facts: Mapping[str, str]) -> CheckResult:
     return _warning(f"Redis evicts keys {when} (maxmemory-policy {policy}), and jobs with them", advice)
 
 
-def _password(facts: Mapping[str, str]) -> CheckResult:
-    if facts["password"] == "yes" or facts["local"] == "yes":
+def _login(facts: Mapping[str, str]) -> CheckResult:
+    if facts["login"] == "yes" or facts["local"] == "yes":
         return CheckResult(True, "Redis is on this machine" if facts["local"] == "yes" else "Redis asks for a password")
     advice = f"set requirepass or an ACL user in Redis, and name it in {PREFIX}URL = 'rediss://user:password@host/0'"
     return _warning("Redis is on another machine, and no password is given: who reaches it can delete jobs", advice)

@@ -111,6 +111,16 @@ def test_a_second_signal_gives_back_at_once(site: Site, worker_type: str) -> Non
     assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
 
 
+def test_sighup_gives_back_what_runs_uncounted_and_starts_again(site: Site, worker_type: str) -> None:
+    worker = site.start_worker("-k", worker_type, "-t", "0.2")
+    handle = site.queue.enqueue("test.hold", ("job", 2))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the first run")
+    worker.send_signal(signal.SIGHUP)
+    record = site.wait_for(handle.id)
+    assert (record.state, record.attempts, record.crashes) == (State.DONE, 1, 0)
+    assert site.effects_of("begin") == ["job 1", "job 1"] and worker.poll() is None
+
+
 def test_a_job_past_its_timeout_goes_back_as_a_crash(site: Site, worker_type: str) -> None:
     site.start_worker("-w", "2", "-k", worker_type, "-c", "0.2")
     handle = site.queue.enqueue("test.stuck", ("job", 3600))

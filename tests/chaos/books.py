@@ -16,6 +16,8 @@ from .jobs_under_chaos import NAME
 
 #: How far a process may be off the storage's clock (seconds): it knows that from answers that may have taken so long.
 CLOCK_ERROR = 0.1
+#: Longest wait between two attempts of the job (seconds).
+RETRY_WAIT = 1.0
 #: The default of the setting (seconds).
 ENQUEUE_TIMEOUT = 0.25
 #: What an enqueue may take on a busy machine with two cores, on top of its time-out (seconds).
@@ -34,6 +36,11 @@ class Promise:
     @property
     def latest(self) -> float:
         return float("inf") if self.expires is None else self.after + self.expires + CLOCK_ERROR
+
+    @property
+    def soonest(self) -> float:
+        """Before this it must not expire."""
+        return 0.0 if self.expires is None else self.before + self.expires - RETRY_WAIT - CLOCK_ERROR
 
     @property
     def earliest(self) -> float:
@@ -99,6 +106,12 @@ class Books:
         never = float("inf")
         return {id for id, promise in self.promises.items() if min(self.effects.get(id, [never])) < promise.earliest}
 
+    @property
+    def hasty(self) -> set[str]:
+        """What expired long before its deadline. The last wait for a next attempt may reach beyond that."""
+        expired = {id for id, record in self.records.items() if record.state is State.EXPIRED and id in self.promises}
+        return {id for id in expired if (self.records[id].ended or 0) / 1000 < self.promises[id].soonest}
+
     def check(self) -> None:
         """What holds whatever was killed, as long as the storage keeps what it acknowledged."""
         assert not self.lost
@@ -114,6 +127,7 @@ class Books:
         assert not self.without_effect
         assert not self.late
         assert not self.early
+        assert not self.hasty
 
 
 def read(site: Site, book: Path) -> Books:

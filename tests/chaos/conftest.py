@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,21 @@ from .storages import SERVERS, Server
 
 MakeSite = Callable[..., Site]
 GetServer = Callable[[str], Server]
+
+LONG = [pytest.mark.chaos, pytest.mark.timeout(1500)]
+
+
+def runs(
+    kinds: Sequence[str], short: Mapping[str, object], long: Mapping[str, object], only_long: Collection[str] = ()
+) -> pytest.MarkDecorator:
+    """A run for each kind of storage, in a short form, and in a long one for ``make chaos``.
+
+    :param only_long: kinds whose short form would tell little that those of the others don't.
+    """
+    names = ("kind", *short)
+    cases = [pytest.param(kind, *short.values(), id=f"{kind}-short") for kind in kinds if kind not in only_long]
+    cases += [pytest.param(kind, *long.values(), id=f"{kind}-long", marks=LONG) for kind in kinds]
+    return pytest.mark.parametrize(names, cases)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +67,8 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
             **settings,
         }
         site = Site(folder, {f"PI_JOB_QUEUE_{name}": value for name, value in values.items()})
-        site.environment["PYTHONPATH"] = os.pathsep.join([str(SHIFTED), str(SHIFTED.parents[1])])
+        places = [str(SHIFTED), str(SHIFTED.parents[1]), os.environ.get("PYTHONPATH", "")]
+        site.environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
         made.append(site)
         # Makes the tables, which may take longer than an enqueue has.
         site.storage.depths()

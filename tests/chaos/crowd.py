@@ -65,7 +65,7 @@ class Crowd:
         return self.site.folder / "book"
 
     def go_through(self, jobs: int, kills: int, strike: Callable[[], None] | None = None) -> None:
-        """Enqueue and work until both numbers are reached. Whoever is struck is at work: each blow waits for effects."""
+        """Enqueue and work until both numbers are reached. Blows fall on those at work: each one waits for effects."""
         effects = 0
         while self.toll.kills < kills or self.acknowledged() < jobs:
             self.tend()
@@ -150,13 +150,14 @@ class Crowd:
 
     def _start_worker(self, slot: int) -> subprocess.Popen[bytes]:
         options = ("-w", "2", "-k", self.worker_types[slot], "-c", "0.3", "-l", str(self.site.log))
-        with self._shifted(slot):
-            return self.site.start("worker", *options)
+        self._set_clock(slot)
+        return self.site.start("worker", *options)
 
     def _start_server(self, slot: int) -> subprocess.Popen[bytes]:
         seed = str(self.chance.random())
         program = [sys.executable, "-m", "chaos.enqueuer", str(self.site.config), str(self.book), seed]
-        with self._shifted(slot), (self.site.folder / "output").open("ab") as output:
+        self._set_clock(slot)
+        with (self.site.folder / "output").open("ab") as output:
             process = subprocess.Popen(
                 [*program, str(self.pause), str(self.work)], cwd=self.site.folder, env=self.site.environment,
                 stdout=output, stderr=output, start_new_session=True,
@@ -164,22 +165,9 @@ class Crowd:
         self.site.processes.append(process)
         return process
 
-    def _shifted(self, slot: int) -> _Environment:
-        return _Environment(self.site.environment, str(self.shifts[slot % len(self.shifts)]))
+    def _set_clock(self, slot: int) -> None:
+        self.site.environment["PIJOBS_CLOCK_SHIFT"] = str(self.shifts[slot % len(self.shifts)])
 
     def _signal(self, pid: int, signum: signal.Signals, *, group: bool = True) -> None:
         with suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(pid, signum)
-
-
-class _Environment:
-    """The clock shift of the processes started within the block."""
-
-    def __init__(self, environment: dict[str, str], shift: str) -> None:
-        self._environment, self._shift = environment, shift
-
-    def __enter__(self) -> None:
-        self._environment["PIJOBS_CLOCK_SHIFT"] = self._shift
-
-    def __exit__(self, *error: object) -> None:
-        self._environment["PIJOBS_CLOCK_SHIFT"] = "0"

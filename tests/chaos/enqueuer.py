@@ -1,4 +1,6 @@
-"""A server that does nothing but enqueue, as a process that can be killed: ``python -m chaos.enqueuer PI_CFG BOOK SEED PAUSE WORK``.
+"""A server that does nothing but enqueue, as a process that can be killed.
+
+``python -m chaos.enqueuer PI_CFG BOOK SEED PAUSE WORK``, the last two in seconds.
 
 It notes in the book, before each call, that it asks, and after it what it was told. Times are those of the host's
 clock, whatever this process takes for the time:
@@ -17,16 +19,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from chaos.jobs_under_chaos import NAME
-
 from pijobs.errors import QueueUnavailable
 from pijobs.factory import build
 from pijobs.settings import read_config
+
+from .jobs_under_chaos import NAME
+
+#: A deadline that no run lives to see (seconds), but much nearer than clocks may differ.
+LONG = 200.0
 
 
 def options(chance: random.Random) -> dict[str, Any]:
     """Most calls have no options; of the others some expire, some wait, some replace each other."""
     kind = chance.random()
+    if kind < 0.05:
+        return {"expires": LONG}
     if kind < 0.1:
         return {"expires": chance.uniform(0.5, 5.0)}
     if kind < 0.2:
@@ -42,8 +49,9 @@ def main(config: str, book: str, seed: str, pause: str, work: str) -> None:
     chance = random.Random(seed)
     queue = build(read_config(Path(config)), directory=Path(config).parent).queue
     file = os.open(book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    # The first call shows what this process takes for the time before the storage told it.
+    chosen: dict[str, Any] = {"expires": LONG}
     while True:
-        chosen = options(chance)
         failures = 1 if chance.random() < 0.05 else 0
         os.write(file, b"ask\n")
         before = time.clock_gettime(time.CLOCK_REALTIME)
@@ -56,6 +64,7 @@ def main(config: str, book: str, seed: str, pause: str, work: str) -> None:
             answer = f"ack {handle.id} {chosen.get('expires', '-')} {chosen.get('delay', '-')} {times}"
         os.write(file, f"{answer}\n".encode())
         time.sleep(chance.uniform(0, 2 * float(pause)))
+        chosen = options(chance)
 
 
 if __name__ == "__main__":

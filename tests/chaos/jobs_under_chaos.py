@@ -11,7 +11,7 @@ from pijobs import Job, JobContext, RetryPolicy, hookimpl
 NAME = "chaos.run"
 
 
-def run(ctx: JobContext, work: float, failures: int) -> None:
+def run(ctx: JobContext, work: float, failures: int, ballast: str = "") -> None:
     """Work, fail the first attempts, and have an effect, unless it is too late for that.
 
     The line of the effect tells when it happened by the host's clock, whatever the worker takes for the time.

@@ -32,7 +32,7 @@ class Network:
         self._chance = chance
         self._server = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
-        self._calm = threading.Event()
+        self._over = threading.Event()
         self._lock = threading.Lock()
         #: How many of all packets meet a fault.
         self.rate = 0.0
@@ -46,7 +46,7 @@ class Network:
         self._cut()
 
     def close(self) -> None:
-        self._calm.set()
+        self._over.set()
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
@@ -99,7 +99,7 @@ class Network:
             while packet := source.recv(65536):
                 fault = self._fault()
                 if fault == "delay":
-                    self._calm.wait(self._chance.uniform(0.0, 0.4))
+                    self._over.wait(self._chance.uniform(0.0, 0.4))
                 elif fault in ("cut", "reset"):
                     sink.sendall(packet[: self._chance.randrange(len(packet))])
                     self._end(source, sink, abruptly=fault == "reset")
@@ -124,8 +124,7 @@ class Network:
         for one in connections:
             with suppress(OSError):
                 if abruptly and one.family == socket.AF_INET:
-                    # Without lingering, the kernel sends a reset when the socket is closed, and when it is shut down
-                    # by another thread that reads, that thread closes it.
+                    # Then the close sends a reset instead of an end.
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 one.shutdown(socket.SHUT_RDWR)
 

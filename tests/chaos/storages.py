@@ -21,7 +21,7 @@ from services import START_TIMEOUT, free_port, missing, wait_until
 @dataclass
 class Server:
     """:param target: its TCP port, or the path of its UNIX socket.
-    :param url: of its queue, ``{}`` standing for what a proxy would change.
+    :param proxy_url: the URL of its queue behind a proxy, with ``{}`` for the port of that.
     """
 
     command: list[str]

@@ -5,20 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import pytest
-
-from .conftest import MakeSite
+from .conftest import MakeSite, runs
 from .crowd import Crowd
 from .report import row, tell
 
-LENGTHS = [
-    pytest.param(200, 5, 0.01, id="short"),
-    pytest.param(10_000, 100, 0.008, id="long", marks=[pytest.mark.chaos, pytest.mark.timeout(1200)]),
-]
 
-
-@pytest.mark.parametrize(("jobs", "kills", "pause"), LENGTHS)
-@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgresql", "mariadb"])
+@runs(
+    ["sqlite", "redis", "postgresql", "mariadb"],
+    {"jobs": 100, "kills": 3, "pause": 0.01},
+    {"jobs": 10_000, "kills": 100, "pause": 0.008},
+)
 def test_no_kill_of_a_worker_or_a_server_loses_a_job(
     make_site: MakeSite,
     storage_url: Callable[[str], str],

@@ -1,7 +1,7 @@
 """The storage itself is killed, stopped and started again while servers enqueue and workers work.
 
-``kill -9`` of a database is not a power cut: what it wrote without flushing it is still the kernel's to write. Redis with
-``appendfsync everysec`` has written before it answers, most of the time; what it loses of that is printed, not judged.
+``kill -9`` of a database is not a power cut: what it wrote without flushing it is still the kernel's to write. Redis
+with ``appendfsync everysec`` has written before it answers, most of the time; what it loses is printed, not judged.
 """
 
 from __future__ import annotations
@@ -10,17 +10,10 @@ import random
 import time
 from collections.abc import Callable
 
-import pytest
-
-from .conftest import GetServer, MakeSite
+from .conftest import GetServer, MakeSite, runs
 from .crowd import Crowd
 from .report import row, tell
 from .storages import Server
-
-LENGTHS = [
-    pytest.param(100, 2, id="short"),
-    pytest.param(3_000, 40, id="long", marks=[pytest.mark.chaos, pytest.mark.timeout(1200)]),
-]
 
 
 class Trouble:
@@ -47,8 +40,12 @@ class Trouble:
         toll.storage += 1
 
 
-@pytest.mark.parametrize(("jobs", "kills"), LENGTHS)
-@pytest.mark.parametrize("kind", ["redis", "redis everysec", "postgresql", "mariadb"])
+@runs(
+    ["redis", "redis everysec", "postgresql", "mariadb"],
+    {"jobs": 60, "kills": 2},
+    {"jobs": 3_000, "kills": 40},
+    only_long=["redis everysec"],
+)
 def test_a_killed_storage_keeps_what_it_acknowledged(
     make_site: MakeSite, get_server: GetServer, stopwatch: Callable[[], float], kind: str, jobs: int, kills: int
 ) -> None:

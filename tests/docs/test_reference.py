@@ -12,6 +12,7 @@ from from_code import tables
 import pijobs
 from pijobs import State, errors, hookspecs
 from pijobs.cli.main import cli
+from pijobs.families import FAMILIES
 from pijobs.server import create_app
 
 HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, "pijobs_spec")]
@@ -65,6 +66,11 @@ def test_every_route(reference: dict[str, str]) -> None:
     text = " ".join(reference["routes"].split())
     rules = create_app(settings={"SECRET_KEY": "only for the list of routes"}).url_map.iter_rules()
     assert [rule.rule for rule in rules if rule.endpoint != "static" and f" {rule.rule}" not in text] == []
+
+
+def test_every_metric(reference: dict[str, str]) -> None:
+    assert len(FAMILIES) > 10
+    assert [family.name for family in FAMILIES if f'"{family.name}"' not in reference["metrics"]] == []
 
 
 def test_every_state(reference: dict[str, str]) -> None:

@@ -27,7 +27,11 @@ def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_takes_its_children_along(number: signal.Signals) -> None:
-    demo = subprocess.Popen(command("--delay", "0"), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    demo = subprocess.Popen(
+        command("--delay", "0"), stdout=subprocess.PIPE, text=True, start_new_session=True,
+        # Whoever runs the tests in the background may have SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     assert demo.stdout is not None
     try:
         url = next(found[0] for line in demo.stdout if (found := re.findall(r"http://\S+:\d+", line)))

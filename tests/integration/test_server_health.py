@@ -15,10 +15,20 @@ from integration.served import add_instance, add_worker, make_app, queue_of, sto
 from prometheus_client.parser import text_string_to_metric_families
 from services import wait_until
 
+from pijobs.families import BOUNDS
 from pijobs.groups import Policy
-from pijobs.hookspecs import Check, CheckResult
-from pijobs.jobs import State
+from pijobs.hookspecs import Check, CheckResult, hookimpl
+from pijobs.jobs import Job, State
+from pijobs.metrics import Metrics
 from pijobs.server.health import serve_health
+
+#: The name of a plugin that is this module.
+JOBS = "integration.test_server_health"
+
+
+@hookimpl
+def register_jobs() -> list[Job]:
+    return [Job("under_test.nothing", lambda: None)]
 
 
 @pytest.fixture
@@ -44,12 +54,17 @@ def red(app: Flask) -> dict[str, str]:
 
 
 def metrics(app: Flask) -> dict[tuple[str, ...], float]:
-    """Name and label values of each sample."""
+    """Name and label values of each sample, in the order of the names of the labels."""
     response = app.test_client().get("/metrics")
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(response.text)
     return {(row.name, *row.labels.values()): row.value for family in families for row in family.samples}
+
+
+def metrics_of(app: Flask) -> Metrics:
+    """What the process of this app counts."""
+    return queue_of(app).metrics
 
 
 def shut_storage(app: Flask, tmp_path: Path) -> None:
@@ -176,6 +191,67 @@ def test_metrics_count_instances_by_job_and_state(app: Flask) -> None:
 def test_metrics_tell_the_outage_of_the_storage(app: Flask, tmp_path: Path) -> None:
     shut_storage(app, tmp_path)
     assert metrics(app)[("pijobs_storage_up",)] == 0
+
+
+def test_metrics_of_all_processes_are_told_by_each(app: Flask, tmp_path: Path) -> None:
+    other = make_app(tmp_path)
+    for one in (app, other):
+        metrics_of(one).attempt("test.job", "smtp:main", "done", waited=0.02, took=0.3, since_enqueue=2)
+    metrics(other), metrics(app)
+    last = metrics(other)
+    assert last["pijobs_attempts_total", "smtp:main", "test.job", "done"] == 2
+    assert metrics(app) | {("pijobs_worker_seen_seconds",): 0} == last | {("pijobs_worker_seen_seconds",): 0}
+
+
+def test_a_histogram_has_the_same_bounds_always_and_counts_from_below(app: Flask) -> None:
+    for took in (0.004, 0.3, 100_000):
+        metrics_of(app).attempt("test.job", "g", "scheduled", waited=0, took=took, since_enqueue=None)
+    found = metrics(app)
+    buckets = {key[-1]: value for key, value in found.items() if key[0] == "pijobs_run_seconds_bucket"}
+    assert list(buckets) == [*map(repr, BOUNDS), "+Inf"]
+    assert (buckets["0.005"], buckets["0.25"], buckets["0.5"], buckets["3600.0"], buckets["+Inf"]) == (1, 1, 2, 2, 3)
+    assert found["pijobs_run_seconds_count", "g", "test.job"] == 3
+    assert found["pijobs_run_seconds_sum", "g", "test.job"] == pytest.approx(100_000.304)
+
+
+def test_counters_stay_away_while_the_storage_is(app: Flask, tmp_path: Path) -> None:
+    metrics_of(app).lease_lost()
+    assert metrics(app)[("pijobs_leases_lost_total",)] == 1
+    shut_storage(app, tmp_path)
+    metrics_of(app).lease_lost()
+    assert set(metrics(app)) == {("pijobs_storage_up",)}
+
+
+def test_metrics_tell_the_breakers_and_what_waits_for_them(app: Flask) -> None:
+    add_instance(app, group="smtp:main")
+    down = Policy(limit=1, failures=4, opened=2).dumps()
+    until = storage_of(app).now() + 60_000
+    known = storage_of(app).group("smtp:main")
+    version = known.version if known else 0
+    assert storage_of(app).set_group("smtp:main", version=version, limit=1, blocked_until=until, policy=down)
+    storage_of(app).pause("other")
+    found = metrics(app)
+    assert [found["pijobs_breaker", "smtp:main", state] for state in ("closed", "half-open", "open")] == [0, 0, 1]
+    assert found["pijobs_breaker", "other", "closed"] == 1
+    assert found["pijobs_group_instances", "smtp:main", "waiting"] == 1
+    assert (found["pijobs_group_paused", "smtp:main"], found["pijobs_group_paused", "other"]) == (0, 1)
+
+
+def test_what_jobs_measure_is_shown_with_their_labels(app: Flask) -> None:
+    metrics_of(app).measure("test.job", "smtp_replies", 2, {"server": 'a "main" \\ one', "code": "2xx"})
+    assert metrics(app)["pijobs_smtp_replies_total", "2xx", "test.job", 'a "main" \\ one'] == 2
+
+
+def test_counters_with_a_short_list_of_values_begin_at_zero(app: Flask) -> None:
+    found = metrics(app)
+    assert found["pijobs_signs_of_life_total", "unanswered"] == found[("pijobs_leases_lost_total",)] == 0
+
+
+def test_a_fallback_of_a_server_is_counted(tmp_path: Path) -> None:
+    app = make_app(tmp_path, PLUGINS=(JOBS,), WITHOUT_WORKER="direct")
+    assert metrics(app)["pijobs_fallbacks_total", "under_test.nothing", "without_worker"] == 0
+    queue_of(app).enqueue("under_test.nothing", expires=60)
+    assert metrics(app)["pijobs_fallbacks_total", "under_test.nothing", "without_worker"] == 1
 
 
 def test_metrics_are_those_of_the_installation_alone(app: Flask) -> None:

@@ -18,6 +18,7 @@ from contract.workers import Worker, new_instance
 from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 NOBODY = 65534
 
@@ -44,6 +45,29 @@ def test_only_the_owner_may_read_the_file(storage: SqlStorage, path: Path) -> No
     files = list(path.parent.iterdir())
     assert path in files
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+PASSER_BY = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM pijobs_instance").fetchone()[0])
+connection.execute("PRAGMA user_version=7")
+connection.close()
+"""
+
+
+def test_another_process_that_closes_the_file_leaves_our_log_alone(
+    storage: SqlStorage, worker: Worker, path: Path
+) -> None:
+    # SQLite's lock on the file tells a process that closes it whether it is the last one; the last one removes the log.
+    def passer_by() -> int:
+        return int(subprocess.run([sys.executable, "-c", PASSER_BY, path], capture_output=True, check=True).stdout)
+
+    for number in range(3):
+        storage.enqueue(new_instance(), timeout=5)
+        worker.beat()
+        assert passer_by() == number + 1
+    assert storage.page(State.QUEUED).records[2:]
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
@@ -125,6 +149,7 @@ sys.path[:0] = {path!r}
 from contract.workers import new_instance
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 storage = SqlStorage({url!r}, "files")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -156,6 +181,20 @@ def test_a_file_that_was_removed_is_made_again(storage: SqlStorage, path: Path) 
     other = SqlStorage(f"sqlite:///{path}", "files")
     assert other.get(stored.id).state is State.QUEUED
     other.close()
+
+
+def test_tables_of_an_older_release_get_what_is_new(storage: SqlStorage, path: Path) -> None:
+    stored = storage.enqueue(new_instance(), timeout=5)
+    storage.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE pijobs_total")
+        connection.execute("UPDATE pijobs_meta SET value = 1")
+    storage.add_totals({"a": 1})
+    assert storage.totals() == {"a": 1}
+    assert storage.get(stored.id).state is State.QUEUED
+    storage.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT value FROM pijobs_meta").fetchall() == [(SCHEMA_VERSION,)]
 
 
 def test_tables_of_another_version_are_refused(storage: SqlStorage, path: Path) -> None:
@@ -194,6 +233,7 @@ from contract.workers import Worker
 from pijobs.jobs import State
 from pijobs.storage.contract import End
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 worker = Worker(SqlStorage({url!r}, "files"), lambda ms: None)
 ends = []
@@ -242,6 +282,7 @@ import sys
 sys.path[:0] = {path!r}
 from contract.workers import new_instance
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 storage = SqlStorage({url!r}, "files")
 storage.enqueue(new_instance(), timeout=10)

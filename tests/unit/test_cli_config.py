@@ -85,9 +85,9 @@ def test_check_runs_the_checks_of_plugins_and_one_that_raises_is_a_failed_one(
 ) -> None:
     add_module("checks", CHECKS)
     result = run("config", "check", "--config", on_sqlite("PI_JOB_QUEUE_PLUGINS = ['checks']\n"))
-    assert result.code == 1 and "checks one: ok, is fine" in result.out
-    assert "checks two: FAILED, is not\n  mend it" in result.out
-    assert "checks three: FAILED, the check itself failed: OSError: no answer from a***@" in result.out
+    assert result.code == 1 and "checks.one: ok, is fine" in result.out
+    assert "checks.two: FAILED, is not\n  mend it" in result.out
+    assert "checks.three: FAILED, the check itself failed: OSError: no answer from a***@" in result.out
 
 
 # -- plugins ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,12 @@ def save(settings: Settings, sink: Sink, **values: Any) -> None:
     open_store(settings).save("main", {**definition, **values})
 
 
-def context(settings: Settings, attempt: int = 1, deadline: float | None = None) -> JobContext:
+Measured = list[tuple[str, float, Mapping[str, object]]]
+
+
+def context(
+    settings: Settings, attempt: int = 1, deadline: float | None = None, measured: Measured | None = None
+) -> JobContext:
     return JobContext(
         id="0af3c1",
         name="mail.send",
@@ -50,6 +55,7 @@ def context(settings: Settings, attempt: int = 1, deadline: float | None = None)
         now=time.time,
         count=lambda *_: None,
         log=logging.LoggerAdapter(logging.getLogger("test"), {}),
+        measure=lambda *counted: None if measured is None else measured.append(counted),
     )
 
 
@@ -266,3 +272,24 @@ def test_the_log_tells_where_the_mail_went_and_no_secret(
     ours = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("mail."))
     assert f"2 of 3 recipients taken by {smtp_sink.host}:{smtp_sink.port}: 250 2.0.0 Ok: queued as S000001" in ours
     assert not any(secret in ours for secret in (OTP, "alice@", "bob@"))
+
+
+@pytest.mark.parametrize(
+    ("step", "fault", "codes"),
+    [
+        ("RCPT", Fault("550 5.1.1 unknown", recipient="alice@"), ["2xx", "2xx", "5xx"]),
+        ("RCPT", Fault("451 4.7.1 later"), ["4xx", "4xx", "4xx"]),
+        ("GREETING", "421 4.3.2 not now", ["4xx"]),
+        ("END", Fault(drop=True), ["none"]),
+    ],
+)
+def test_the_replies_that_decided_are_counted_by_class(
+    settings: Settings, smtp_sink: Sink, step: str, fault: Any, codes: list[str]
+) -> None:
+    smtp_sink.fail_at(step, fault)
+    save(settings, smtp_sink)
+    measured: Measured = []
+    with pytest.raises((FailJob, RetryJob, DestinationDown)):
+        send(context(settings, measured=measured), "main", **MAIL)
+    assert {(name, value, labels["server"]) for name, value, labels in measured} == {("smtp_replies", 1, "main")}
+    assert sorted(str(labels["code"]) for _, _, labels in measured) == codes

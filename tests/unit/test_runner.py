@@ -215,6 +215,30 @@ def test_retry_with_other_arguments_replaces_only_those(site: Site) -> None:
     assert site.record.state is State.DONE
 
 
+def test_retry_with_other_arguments_replaces_those_given_by_position(site: Site) -> None:
+    got: list[Any] = []
+
+    def function(ctx: JobContext, first: int, second: str, *more: int) -> None:
+        got.append((first, second, more))
+        if first < 3:
+            raise RetryJob(delay=0, kwargs={"first": first + 1})
+
+    site.enqueue(1, "kept", 8, 9)
+    for _ in range(3):
+        site.attempt(function)
+    assert got == [(1, "kept", (8, 9)), (2, "kept", (8, 9)), (3, "kept", (8, 9))]
+    assert site.record.state is State.DONE
+
+
+def test_retry_with_an_argument_that_the_job_does_not_have_is_dead_and_names_it(site: Site) -> None:
+    def function(first: int) -> None:
+        raise RetryJob(kwargs={"frist": 2})
+
+    site.enqueue(1)
+    end = site.attempt(function)
+    assert end.state is State.DEAD and "frist" in (site.record.reason or "")
+
+
 def test_retry_with_arguments_that_can_not_be_stored_is_dead_and_says_where(site: Site) -> None:
     site.enqueue()
     end = site.attempt(raising(RetryJob(kwargs={"rest": [object()]})))

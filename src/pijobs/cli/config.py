@@ -8,8 +8,8 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.factory import Installation
-from pijobs.hookspecs import Check, CheckResult
-from pijobs.redact import describe
+from pijobs.hookspecs import CheckResult
+from pijobs.readiness import configuration
 from pijobs.settings import PREFIX, storage_url
 from pijobs.settings.model import masked_repr
 
@@ -45,11 +45,11 @@ def check(invocation: Invocation) -> int:
     if installation.queue.storage is None:
         click.echo(f"queue: off ({PREFIX}CLASS is empty); every job runs in the request")
         return 0
-    _check_storage(installation)
-    return _check_plugins(installation)
+    _tell_storage(installation)
+    return 1 if [*filter(_tells_failure, configuration(installation.queue))] else 0
 
 
-def _check_storage(installation: Installation) -> None:
+def _tell_storage(installation: Installation) -> None:
     queue = installation.queue
     assert queue.storage is not None
     click.echo(f"queue: {queue.option('NAME')} in {masked_repr(storage_url(installation.settings))}")
@@ -57,24 +57,15 @@ def _check_storage(installation: Installation) -> None:
     click.echo("storage: answers")
     for name, value in queue.storage.diagnose().items():
         click.echo(f"  {name}: {value}")
-    if queue.spool is None and "spool" in queue.option("FALLBACK"):
-        click.echo(f"warning: {PREFIX}SPOOL is not set: while the storage is away, jobs run in the request", err=True)
 
 
-def _run(check: Check) -> CheckResult:
-    try:
-        return check.run()
-    except Exception as error:
-        return CheckResult(False, f"the check itself failed: {describe(error)}", "tell the plugin's author")
-
-
-def _check_plugins(installation: Installation) -> int:
-    failed = 0
-    for plugin, checks in installation.plugins.call("register_checks", queue=installation.queue):
-        for check in checks:
-            result = _run(check)
-            click.echo(f"{plugin} {check.name}: {'ok' if result.ok else 'FAILED'}, {result.message}")
-            if not result.ok:
-                failed += 1
-                click.echo(f"  {result.advice}")
-    return 1 if failed else 0
+def _tells_failure(check: tuple[str, CheckResult]) -> bool:
+    """Print what a check found; whether it failed."""
+    name, result = check
+    if result.warning:
+        click.echo(f"warning: {name}: {result.message}; {result.advice}", err=True)
+    else:
+        click.echo(f"{name}: {'ok' if result.ok else 'FAILED'}, {result.message}")
+        if not result.ok:
+            click.echo(f"  {result.advice}")
+    return not result.ok

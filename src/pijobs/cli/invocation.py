@@ -11,6 +11,7 @@ import click
 from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation, build
 from pijobs.plugins import Plugins
+from pijobs.queue import Queue
 from pijobs.settings import PREFIX, Settings, config_warnings, find_config, read_config
 from pijobs.storage.contract import Storage
 
@@ -60,11 +61,17 @@ class Invocation:
         """The validated settings."""
         return self.installation().settings
 
+    def queue(self) -> Queue:
+        """The queue, with a storage. :raises ConfigurationError: when none is configured."""
+        queue = self.installation().queue
+        if queue.storage is None:
+            raise ConfigurationError(f"no queue is configured; set {PREFIX}CLASS = 'pijobs.HueyQueue' in pi.cfg")
+        return queue
+
     def storage(self) -> Storage:
         """The storage of the queue. :raises ConfigurationError: when no queue is configured."""
-        storage = self.installation().queue.storage
-        if storage is None:
-            raise ConfigurationError(f"no queue is configured; set {PREFIX}CLASS = 'pijobs.HueyQueue' in pi.cfg")
+        storage = self.queue().storage
+        assert storage is not None
         return storage
 
 

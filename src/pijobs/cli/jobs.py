@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from pijobs import status
+from pijobs import instances
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import JobError
 from pijobs.jobs import ENDED, State
-from pijobs.keys import KeyRing
+from pijobs.status import STATE_ORDER
 from pijobs.storage.contract import Record, Storage
 
-STATES = [state.value for state in status.STATE_ORDER]
+STATES = [state.value for state in STATE_ORDER]
 
 
 @click.group()
@@ -26,52 +26,32 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @click.option("--name", help="Only this job.")
-@click.option("--group", help="Only this group.")
-@click.option("--subject", help="Only what concerns this subject (a user), where the job names one.")
+@click.option("--group", help="Only this group: what the job sends to, such as smtp:main.")
+@click.option("--subject", help="Only what concerns this subject, where the job names one; mail: the recipient.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many (default 50).")
+@click.option("--cursor", help="Go on where an earlier list ended; it told the cursor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
-def list_jobs(
-    invocation: Invocation,
-    state: str | None,
-    name: str | None,
-    group: str | None,
-    subject: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List instances, those that run and wait first, the newest of each state first."""
-    storage = invocation.storage()
-    lookups = None if subject is None else KeyRing.of(invocation.settings()).lookups("subject", subject)
-    states = status.STATE_ORDER if state is None else (State(state),)
-    rows: list[dict[str, Any]] = []
-    for record in _records(storage, states, lookups, name=name, group=group):
-        rows.append(status.instance(record, storage.now()))
-        if len(rows) == limit:
-            break
+def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: str | None) -> None:
+    """List instances, those that run and wait first, the newest of each state first.
+
+    Why did one user's mail not come: 'pijobs jobs list --subject USER@EXAMPLE.COM', then 'pijobs jobs show ID'.
+    """
+    queue = invocation.queue()
+    try:
+        rows, cursor = instances.listing(queue, state=State(state) if state else None, limit=limit, **filters)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        why = f"  {row['reason']}" if row["reason"] else ""
-        click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{why}")
-    if not rows:
-        click.echo("no instances")
-
-
-def _records(
-    storage: Storage, states: tuple[State, ...], lookups: list[str] | None, **filters: Any
-) -> Iterator[Record]:
-    subjects: Sequence[str | None] = lookups or [None]
-    for state in states:
-        for subject in subjects:
-            cursor = None
-            while True:
-                page = storage.page(state, subject=subject, cursor=cursor, limit=200, **filters)
-                yield from page.records
-                cursor = page.cursor
-                if cursor is None:
-                    break
+    else:
+        for row in rows:
+            why = f"  {row['reason']}" if row["reason"] else ""
+            click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{why}")
+        if not rows:
+            click.echo("no instances" if cursor is None else "none so far")
+    if cursor is not None:
+        click.echo(f"there may be more: --cursor {cursor}", err=True)
 
 
 @jobs.command()
@@ -79,13 +59,12 @@ def _records(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 def show(invocation: Invocation, id: str, as_json: bool) -> None:
-    """Tell the life of one instance: its attempts, why it waits, and what happens next."""
-    storage = invocation.storage()
-    row = status.instance(storage.get(id), storage.now())
+    """Tell the life of one instance: each attempt and what came of it, why it waits, and what happens next."""
+    row = instances.explained(invocation.queue(), id)
     if as_json:
         click.echo(json.dumps(row, indent=2))
         return
-    for line in status.life(row):
+    for line in instances.life(row):
         click.echo(line)
 
 
@@ -119,7 +98,7 @@ def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name:
     if bool(ids) == bool(state):
         raise click.UsageError("expected either ids or --state")
     if state is not None:
-        ids = tuple(record.id for record in _records(storage, (State(state),), None, name=name))
+        ids = tuple(record.id for record in _records(storage, State(state), name))
         if not yes:
             click.confirm(f"delete {len(ids)} records of {state} instances?", abort=True)
         for instance_id in ids:
@@ -130,6 +109,16 @@ def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name:
         click.echo(f"{len(ids)} records deleted")
         return 0
     return _each(ids, "deleted", storage.remove)
+
+
+def _records(storage: Storage, state: State, name: str | None) -> Iterator[Record]:
+    cursor = None
+    while True:
+        page = storage.page(state, name=name, cursor=cursor, limit=200)
+        yield from page.records
+        cursor = page.cursor
+        if cursor is None:
+            break
 
 
 def _each(ids: tuple[str, ...], done: str, act: Any) -> int:

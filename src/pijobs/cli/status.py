@@ -60,8 +60,9 @@ def groups(invocation: Invocation, as_json: bool) -> None:
         limit = "no limit" if row["limit"] is None else f"limit {row['limit']}"
         blocked = f", blocked for {row['blocked_for']:.1f} s" if row["blocked_for"] else ""
         paused = ", paused" if row["paused"] else ""
+        why = f"\n  failed {row['failures']} times in a row, last: {row['reason']}" if row["reason"] else ""
         click.echo(f"{row['name']}: {row['running']} running, {row['waiting']} waiting, {limit}, "
-                   f"breaker {row['breaker']}{blocked}{paused}")  # fmt: skip
+                   f"breaker {row['breaker']}{blocked}{paused}{why}")  # fmt: skip
     if not rows:
         click.echo("no groups")
 

@@ -7,17 +7,14 @@ from typing import Any
 
 import flask
 
-from pijobs import status
-from pijobs.flask import current_installation, current_queue
+from pijobs import instances, status
+from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.keys import KeyRing
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.rights import requires
-from pijobs.storage.contract import Page, Storage
+from pijobs.storage.contract import Storage
 
 MOST = 500
-#: Pages of the storage that are read for one answer. With several filters they may hold few records or none.
-MOST_PAGES = 50
 
 blueprint = flask.Blueprint("pijobs_jobs", __name__)
 
@@ -36,44 +33,15 @@ def list_jobs() -> flask.Response:
 
     A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last.
     """
-    values, storage = parameters(), _storage()
-    filters = {name: values[name] for name in ("name", "group") if values.get(name)}
-    limit = _limit(values.get("limit", 50))
-    states = status.STATE_ORDER if not values.get("state") else (_state(values["state"]),)
-    subjects: list[str | None] = [None]
-    if values.get("subject"):
-        subjects = [*KeyRing.of(current_installation().settings).lookups("subject", str(values["subject"]))]
-    places = [(state, subject) for state in states for subject in subjects]
-    index, cursor = _cursor(values.get("cursor"), len(places))
-    rows: list[dict[str, Any]] = []
-    for _ in range(MOST_PAGES):
-        if index == len(places) or len(rows) == limit:
-            break
-        state, subject = places[index]
-        page = _page(storage, state, subject=subject, cursor=cursor, limit=limit - len(rows), **filters)
-        rows += [status.instance(record, storage.now()) for record in page.records]
-        cursor = page.cursor
-        if cursor is None:
-            index += 1
-    following = f"{index}.{cursor or ''}" if index < len(places) else None
-    return answer({"jobs": rows, "cursor": following})
-
-
-def _page(storage: Storage, state: State, **options: Any) -> Page:
+    _storage()
+    values = parameters()
+    state = _state(values["state"]) if values.get("state") else None
+    filters = {name: str(values[name]) for name in ("name", "group", "subject", "cursor") if values.get(name)}
     try:
-        return storage.page(state, **options)
+        rows, cursor = instances.listing(current_queue(), state=state, limit=_limit(values.get("limit", 50)), **filters)
     except ValueError:
         raise ApiError(400, 905, "the cursor is none of ours; begin without one") from None
-
-
-def _cursor(text: Any, most: int) -> tuple[int, str | None]:
-    """The place in the chain of states, and the storage's cursor there."""
-    if not text:
-        return 0, None
-    index, _, cursor = str(text).partition(".")
-    if not re.fullmatch(r"[0-9]{1,3}", index) or int(index) >= most:
-        raise ApiError(400, 905, "the cursor is none of ours; begin without one")
-    return int(index), cursor or None
+    return answer({"jobs": rows, "cursor": cursor})
 
 
 def _limit(value: Any) -> int:
@@ -94,9 +62,9 @@ def _state(value: Any) -> State:
 @blueprint.get("/jobs/<id>")
 @requires("viewer")
 def show(id: str) -> flask.Response:
-    """One instance with its history."""
-    storage = _storage()
-    return answer(status.instance(storage.get(id), storage.now()))
+    """One instance with its history, and why it waits."""
+    _storage()
+    return answer(instances.explained(current_queue(), id))
 
 
 @blueprint.post("/jobs/<id>/retry")

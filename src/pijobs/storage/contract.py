@@ -16,13 +16,14 @@ One suite (``tests/contract``) holds all storages to this module.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pijobs.jobs import State
 from pijobs.storage.values import (
     HOUSEKEEPING_BATCH,
     MAX_CRASHES,
     MAX_HISTORY,
+    MAX_TOTALS,
     Beat,
     Depths,
     End,
@@ -44,6 +45,7 @@ __all__ = [
     "HOUSEKEEPING_BATCH",
     "MAX_CRASHES",
     "MAX_HISTORY",
+    "MAX_TOTALS",
     "Beat",
     "Depths",
     "End",
@@ -72,9 +74,12 @@ class Storage(ABC):
     # -- clock and connection ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def now(self) -> int:
+    def now(self, *, timeout: float = 0.2) -> int:
         """The storage's time. After a first answer this is an estimate that costs no round trip: last known time of
-        the storage plus what passed since on the monotonic clock. Falls back to the host's clock."""
+        the storage plus what passed since on the monotonic clock. Falls back to the host's clock.
+
+        :param timeout: seconds to wait for that first answer, where it has to be asked for.
+        """
 
     @abstractmethod
     def ping(self) -> None:
@@ -257,3 +262,16 @@ class Storage(ABC):
     def count(self, key: str, *, limit: int, per: int) -> int | None:
         """Count one event against ``limit`` events in any window of ``per`` ms, over all processes. None: counted;
         else not counted, and the time at which one more will be allowed."""
+
+    # -- totals --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+        """Add to the queue's totals, over all processes. They only grow, and stay as long as the queue does.
+
+        :param added: what is added, by name (printable, at most 512 characters); finite and positive.
+        :param most: a name that is not known yet is left out when there are so many."""
+
+    @abstractmethod
+    def totals(self) -> dict[str, float]:
+        """All totals by name, as they were at one moment."""

@@ -19,6 +19,8 @@ MAX_CRASHES = 3
 HOUSEKEEPING_BATCH = 100
 #: History lines kept per instance; the oldest go first.
 MAX_HISTORY = 50
+#: Totals kept per queue; those that come later under new names are not taken.
+MAX_TOTALS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -116,6 +117,8 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._signum: int | None = None
         self._ended_early = False
         self._hurry = False
+        #: Start again at the end (huey's own restart would leave the sessions open).
+        self._again = False
         super().__init__(
             engine, workers=len(self._floors), shutdown_timeout=shutdown_timeout, graceful_signal="TERM", **options
         )
@@ -158,16 +161,22 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         # No exception is raised from here (huey's own handler does, the second time): it could strike anywhere.
         if self._signum is not None:
             self._hurry = True
+            self._again = self._again and signum == signal.SIGHUP
             return
         self._signum = signum
-        self._restart, self._graceful = self._signal_actions[signal.Signals(signum)]
+        self._again, self._graceful = self._signal_actions[signal.Signals(signum)]
 
     def _join_workers(self) -> bool:
-        """Wait until all have ended; False if the time is over, or a second signal came, before that."""
+        """Wait until all have ended; False if the time is over before that.
+
+        :raises KeyboardInterrupt: after a second signal, as huey expects it.
+        """
         end = time.monotonic() + self.shutdown_timeout
         processes = [process for _, process in self.worker_threads] + [self.scheduler]
         while any(self.environment.is_alive(process) for process in processes):
-            if self._hurry or time.monotonic() >= end:
+            if self._hurry:
+                raise KeyboardInterrupt
+            if time.monotonic() >= end:
                 return False
             time.sleep(0.02)
         return True
@@ -180,17 +189,24 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         super().stop(graceful)
 
     def _interrupt_workers(self) -> None:
+        log.warning("the worker ends now; what still runs goes back to the queue")
         self._ended_early = True
         super()._interrupt_workers()
 
     def run(self) -> None:
-        """Run until a signal. Does not return if jobs were still running: the process exits with code 0 then."""
+        """Run until a signal. Does not return if jobs were still running: the process exits with code 0 then; nor after
+        SIGHUP: another worker takes its place."""
         try:
             super().run()
         finally:
             self.huey.close()
             if not self.environment.forks:
                 self._worker_stopped()
+            if self._again:
+                log.info("worker %d starts again", os.getpid())
+                logging.shutdown()
+                # Not by sys.argv: "python -m pijobs" would begin to look for its imports inside of pijobs.
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
             if self._ended_early:
                 # Threads that still run must not go on after their instances went back.
                 logging.shutdown()

@@ -44,13 +44,19 @@ class Destinations:
             return  # at its bound already: nothing to write
         self._change(storage, lease.group, lambda policy: (after_success(policy, job.limits), None))
 
-    def failed(self, storage: Storage, lease: Lease, retry_after: float | None) -> None:
-        """The destination is down. :param retry_after: seconds, if it said when to come back."""
+    def failed(self, storage: Storage, lease: Lease, retry_after: float | None, *, reason: str | None = None) -> None:
+        """The destination is down.
+
+        :param retry_after: seconds, if it said when to come back.
+        :param reason: for people; redacted already.
+        """
         pause = None if retry_after is None else to_ms(retry_after)
         self._change(
             storage,
             lease.group,
-            lambda policy: after_failure(policy, now=storage.now(), workers=self._workers(), retry_after=pause),
+            lambda policy: after_failure(
+                policy, now=storage.now(), workers=self._workers(), retry_after=pause, reason=reason
+            ),
         )
 
     def allowed_at(self, storage: Storage, job: Job, lease: Lease) -> int | None:

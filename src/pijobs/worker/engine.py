@@ -188,6 +188,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         slot.ends.pop(session, None)
         for instance_id in step.lost:
             log.warning("job %s: the lease was lost, its result does not count", instance_id)
+            self.queue.metrics.lease_lost()
         return step
 
     def _from_ahead(self, slot: Slot) -> Task | None:
@@ -231,8 +232,9 @@ class Engine(huey.Huey):  # type: ignore[misc]
         end = self.runner.attempt(session.storage, lease, call, down.append)
         took = time.monotonic() - started
         self.slot.took(took)
+        self._count(session, lease, call, end, waited, took)
         if job.group is not None and down:
-            self._destinations.failed(session.storage, lease, down[0].retry_after)
+            self._destinations.failed(session.storage, lease, down[0].retry_after, reason=end.reason)
         elif job.group is not None and end.state is State.DONE:
             self._destinations.succeeded(session.storage, job, lease)
         level = logging.INFO if end.state is State.DONE else logging.WARNING
@@ -242,7 +244,17 @@ class Engine(huey.Huey):  # type: ignore[misc]
         self._finished(lease, end, took)
         return end
 
+    def _count(self, session: Session, lease: Lease, call: Call, end: End, waited: float, took: float) -> None:
+        since_enqueue = None
+        if end.state is State.DONE and call.envelope is not None:
+            since_enqueue = (session.storage.now() - call.envelope.created) / 1000
+        self.queue.metrics.attempt(
+            lease.name, lease.group, end.state.value, waited=waited, took=took, since_enqueue=since_enqueue
+        )
+
     def _finished(self, lease: Lease, end: End, took: float | None) -> None:
+        if end.state in (State.DEAD, State.EXPIRED):
+            self.queue.metrics.failed(lease.name, lease.group, end.state.value)
         event = InstanceEvent(
             id=lease.id, name=lease.name, group=lease.group, state=end.state.value, attempt=lease.attempts + 1,
             waited=(lease.leased - lease.due) / 1000, took=took, error=end.error, reason=end.reason,
@@ -252,6 +264,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def tell_ended(self, ended: Ended) -> None:
         """Log and announce a transition that the storage made on its own."""
         log.warning("job %s %s: -> %s (%s)", ended.name, ended.id, ended.state, ended.reason)
+        if ended.state in (State.DEAD, State.EXPIRED):
+            self.queue.metrics.failed(ended.name, ended.group, ended.state.value)
         event = InstanceEvent(
             id=ended.id, name=ended.name, group=ended.group, state=ended.state.value, attempt=ended.attempts,
             reason=ended.reason,

@@ -88,9 +88,12 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         )
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [
-            Session(storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended, on_stuck=stuck)
+            Session(
+                storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended, on_stuck=stuck,
+                metrics=queue.metrics, flushes=storage is queue.storage,
+            )
             for storage in storages
-        ]
+        ]  # fmt: skip
 
-    runner = Runner(installation.registry, queue.codec, installation.settings, app_context)
+    runner = Runner(installation.registry, queue.codec, installation.settings, app_context, queue.metrics)
     return Engine(queue, runner, sessions, options.pause, len(options.floors()))

@@ -93,10 +93,10 @@ class Demo:
 
     def stay(self) -> None:
         """Until Ctrl-C, or until a process of the demo ends."""
-        self._say(f"\nThe server stays at {self._url} (admin {_ADMIN!r}, password {self._password!r}).")
-        self._say(f"Look at the queue with:  {_python_m()} status --config {self._config}")
-        self._say("Ctrl-C ends it.")
         try:
+            self._say(f"\nThe server stays at {self._url} (admin {_ADMIN!r}, password {self._password!r}).")
+            self._say(f"Look at the queue with:  {_python_m()} status --config {self._config}")
+            self._say("Ctrl-C ends it.")
             while True:
                 for name, child in self._children.items():
                     if child.poll() is not None:

@@ -24,6 +24,8 @@ from pijobs_mail.transport import deliver
 
 #: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
 OTP_VALIDITY = 120
+#: The server in the metrics, when its definition has no name yet.
+UNSAVED = "unsaved"
 #: Above jobs that nobody waits for.
 OTP_PRIORITY = 10
 
@@ -62,7 +64,7 @@ def send(
     except (DefinitionUnreadable, DatabaseError) as error:
         # No fault of the mail: a key that this worker does not have yet, or a database that is away.
         raise DestinationDown(redact(str(error))) from None
-    _attempt(ctx, definition, letter, recipients, refused or {})
+    _attempt(ctx, server, definition, letter, recipients, refused or {})
 
 
 def send_unsaved(
@@ -77,7 +79,7 @@ def send_unsaved(
     """Send one mail by a definition that is not saved. Somebody waits for the outcome: server trouble ends it."""
     letter = _letter(to, subject=subject, text=text, message_id=message_id, date=date)
     try:
-        _attempt(ctx, definition, letter, None, {})
+        _attempt(ctx, UNSAVED, definition, letter, None, {})
     except DestinationDown as error:
         raise FailJob(str(error)) from None
 
@@ -110,6 +112,7 @@ def register() -> list[Job]:
 
 def _attempt(
     ctx: JobContext,
+    server: str,
     definition: Mapping[str, Any],
     letter: Letter,
     recipients: Sequence[str] | None,
@@ -122,11 +125,15 @@ def _attempt(
         delivery = deliver(place, mail, Deadline(ctx.time_left, ctx.check_deadline))
     # The causes stay behind: their texts are the server's, and may quote anything.
     except ServerTrouble as error:
+        _count(ctx, server, error.reply)
         raise DestinationDown(redact(str(error), known), retry_after=error.retry_after) from None
     except (ConnectionLost, MaybeSent) as error:
+        _count(ctx, server, None)
         raise RetryJob(redact(str(error), known)) from None
     except MailError as error:
         raise FailJob(redact(str(error), known)) from None
+    for outcome in delivery.outcomes.values():
+        _count(ctx, server, outcome.reply)
     _note(ctx, str(place), delivery, known)
     _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
 
@@ -152,6 +159,11 @@ def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipi
     return Mail(messages.mailbox(sender, "sender").addr_spec, tuple(to), content)
 
 
+def _count(ctx: JobContext, server: str, reply: Reply | None) -> None:
+    """What decided about a recipient, or ended the conversation for all of them; None: no reply came."""
+    ctx.measure("smtp_replies", server=server, code="none" if reply is None else f"{reply.code // 100}xx")
+
+
 def _note(ctx: JobContext, place: str, delivery: Delivery, known: set[str]) -> None:
     """What the server said, for the history and for the log."""
     facts = {"reply": redact(str(delivery.reply), known)}
@@ -169,7 +181,7 @@ def _conclude(delivery: Delivery, total: int, refused: Mapping[str, int], known:
     if deferred:
         waits = [wait for wait in map(retry_after, deferred.values()) if wait is not None]
         raise RetryJob(
-            _count(len(deferred), total, "deferred", _lines(deferred, known)),
+            _counted(len(deferred), total, "deferred", _lines(deferred, known)),
             delay=max(waits) if waits else None,
             kwargs={
                 "recipients": list(deferred),
@@ -179,14 +191,14 @@ def _conclude(delivery: Delivery, total: int, refused: Mapping[str, int], known:
     if newly or refused:
         earlier = [f"{mask_address(who)}: {code}" for who, code in refused.items()]
         lines = [*earlier, *_lines(newly, known)]
-        raise FailJob(_count(len(lines), total, "refused", lines))
+        raise FailJob(_counted(len(lines), total, "refused", lines))
 
 
 def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:
     return [f"{mask_address(who)}: {redact(str(reply), known)}" for who, reply in replies.items()]
 
 
-def _count(number: int, total: int, what: str, lines: Sequence[str]) -> str:
+def _counted(number: int, total: int, what: str, lines: Sequence[str]) -> str:
     return f"{number} of {total} recipients {what}: {'; '.join(lines)}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -17,6 +17,7 @@ from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import (
     HOUSEKEEPING_BATCH,
+    MAX_TOTALS,
     Beat,
     Depths,
     End,
@@ -84,12 +85,13 @@ class MemoryStorage(Storage):
         self._sessions: dict[str, _Session] = {}
         self._periodic: dict[str, int] = {}
         self._counted: dict[str, tuple[int, list[int]]] = {}
+        self._totals: dict[str, float] = {}
         self._paused = False
         self._worker_seen: int | None = None
 
     # -- clock and connection ------------------------------------------------------------------------------------
 
-    def now(self) -> int:
+    def now(self, *, timeout: float = 0.2) -> int:
         return to_ms(self._clock.time())
 
     def ping(self) -> None:
@@ -400,6 +402,18 @@ class MemoryStorage(Storage):
                 return times[-limit] + per
             self._counted[key] = per, [*times, now]
             return None
+
+    # -- totals --------------------------------------------------------------------------------------------------
+
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+        with self._lock:
+            for name, value in added.items():
+                if name in self._totals or len(self._totals) < most:
+                    self._totals[name] = self._totals.get(name, 0.0) + value
+
+    def totals(self) -> dict[str, float]:
+        with self._lock:
+            return dict(self._totals)
 
 
 def _parse_cursor(cursor: str) -> int:

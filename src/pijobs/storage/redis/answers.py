@@ -157,6 +157,10 @@ def session(values: Sequence[Any]) -> SessionRecord:
     )
 
 
+def totals(flat: Sequence[bytes]) -> dict[str, float]:
+    return {name.decode(): float(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
 def number(value: bytes) -> int | None:
     return int(value) if value else None
 

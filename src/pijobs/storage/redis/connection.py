@@ -146,12 +146,12 @@ class Place:
             self._options["password"] = password
 
     def facts(self) -> dict[str, str]:
-        """How safe the way to Redis is, as far as the URL tells: ``local``, ``password`` and ``tls``, yes or no."""
+        """How safe the way to Redis is, as far as the URL tells: ``local``, ``login`` and ``tls``, yes or no."""
         hosts = [host for host, _ in self._sentinels] or [str(self._options.get("host", "localhost"))]
         local = "path" in self._options or all(is_local(host) for host in hosts)
         known = {
             "local": local,
-            "password": bool(self._options.get("password") or self._options.get("credential_provider")),
+            "login": bool(self._options.get("password") or self._options.get("credential_provider")),
             "tls": issubclass(self._class, SSLConnection),
         }
         return {name: "yes" if value else "no" for name, value in known.items()}
@@ -255,6 +255,11 @@ def key_prefix(name: str) -> str:
 def unavailable(error: Exception) -> StorageUnavailable:
     """One of :data:`FOREIGN` in our words; raise it from the foreign one."""
     return StorageUnavailable(_reason(error))
+
+
+def was_refused(error: StorageUnavailable) -> bool:
+    """Whether the server answered, so that surely nothing was done."""
+    return isinstance(error.__cause__, (redis.ResponseError, redis.BusyLoadingError))
 
 
 def _reason(error: Exception) -> str:

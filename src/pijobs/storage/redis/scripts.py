@@ -71,6 +71,10 @@ class Scripts:
         return self._script("count")
 
     @cached_property
+    def totals(self) -> Script:
+        return self._script("totals")
+
+    @cached_property
     def read(self) -> Script:
         return self._script("read")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
+    MAX_TOTALS,
     Beat,
     Depths,
     End,
@@ -27,16 +29,17 @@ from pijobs.storage.contract import (
     Storage,
     Stored,
 )
+from pijobs.storage.doubts import Doubts
 from pijobs.storage.ready import ReadyPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
-from pijobs.storage.redis.connection import Place, Wire, key_prefix
+from pijobs.storage.redis.connection import Place, Wire, key_prefix, was_refused
 from pijobs.storage.redis.scripts import Script, Scripts
 
 #: Seconds that workers and pages wait for an answer.
 TIMEOUT = 5.0
-#: Seconds that :meth:`RedisStorage.ping` and the first :meth:`RedisStorage.now` wait.
-PING_TIMEOUT, FIRST_NOW_TIMEOUT = 1.0, 0.2
+#: Seconds that :meth:`RedisStorage.ping` waits.
+PING_TIMEOUT = 1.0
 #: Seconds of one blocking pop, and so how long :meth:`RedisStorage.wake` may take.
 NAP = 0.9
 #: A :meth:`RedisStorage.wake` so many seconds ago still counts for a wait that has just begun.
@@ -66,15 +69,16 @@ class RedisStorage(Storage):
         self._workers: ReadyPool[Wire] = ReadyPool(
             place.connect, Wire.close, usable=Wire.is_usable, size=1024, retry_after=0.1, retry_max=1.0
         )
+        self._doubts = Doubts()
         self._offset: float | None = None
         self._woken = float("-inf")
 
     # -- clock and connection ------------------------------------------------------------------------------------
 
-    def now(self) -> int:
+    def now(self, *, timeout: float = 0.2) -> int:
         if self._offset is None:
             try:
-                self._ask_time(FIRST_NOW_TIMEOUT)
+                self._ask_time(timeout)
             except StorageUnavailable:
                 return round(time.time() * 1000)
         return round(time.monotonic() * 1000 + (self._offset or 0))
@@ -101,11 +105,24 @@ class RedisStorage(Storage):
     def _run(self, script: Script, *words: Argument) -> list[Any]:
         return self._run_on(self._workers, TIMEOUT, script, words)
 
-    def _run_on(self, pool: ReadyPool[Wire], timeout: float, script: Script, words: Sequence[Argument]) -> list[Any]:
+    def _run_on(
+        self,
+        pool: ReadyPool[Wire],
+        timeout: float,
+        script: Script,
+        words: Sequence[Argument],
+        doubt: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """:param doubt: called when nobody knows whether the script was run."""
         end = time.monotonic() + timeout
         with pool.take(timeout) as wire:
             sent = time.monotonic()
-            answer = wire.run(end - sent, script, self._prefix, words)
+            try:
+                answer = wire.run(end - sent, script, self._prefix, words)
+            except StorageUnavailable as error:
+                if doubt is not None and not was_refused(error):
+                    doubt()
+                raise
         self._learn_time(answer[0], sent)
         return answer
 
@@ -156,15 +173,20 @@ class RedisStorage(Storage):
         self._run(self._scripts.session, "open", info.id, lease, answers.told(info))
 
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+        doubtful = self._doubts.of(session)
         pairs = [one for pair in abandoned for one in pair]
-        answer = self._run(self._scripts.beat, session, lease, *pairs)
+        answer = self._run(self._scripts.beat, session, lease, " ".join(doubtful), *pairs)
+        self._doubts.named(session, doubtful)
         return Beat(alive=bool(answer[1]), ended=answers.ended(answer[2]))
 
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
-        words: list[Argument] = [session, secrets.token_hex(8), want, arguments.optional(floor)]
+        stamp = secrets.token_hex(8)
+        words: list[Argument] = [session, stamp, want, arguments.optional(floor)]
         for end in ends:
             words += arguments.of_end(end)
-        now, next_due, leases, lost, ended = self._run(self._scripts.step, *words)
+        doubt = partial(self._doubts.add, session, stamp) if want > 0 else None
+        answer = self._run_on(self._workers, TIMEOUT, self._scripts.step, words, doubt)
+        now, next_due, leases, lost, ended = answer
         return Step(
             leases=answers.leases(leases, now),
             lost=[one.decode() for one in lost],
@@ -281,6 +303,17 @@ class RedisStorage(Storage):
 
     def count(self, key: str, *, limit: int, per: int) -> int | None:
         return answers.number(self._run(self._scripts.count, key, limit, per)[1])
+
+    # -- totals --------------------------------------------------------------------------------------------------
+
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+        if added:
+            self._run(
+                self._scripts.totals, most, *(word for name, value in added.items() for word in (name, f"{value!r}"))
+            )
+
+    def totals(self) -> dict[str, float]:
+        return answers.totals(self._ask("HGETALL", "totals"))
 
     # -- for `config check` --------------------------------------------------------------------------------------
 

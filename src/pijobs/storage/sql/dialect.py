@@ -91,6 +91,13 @@ class Dialect:
         """An INSERT that does nothing, and tells so by its row count, where the row exists."""
         return postgresql.insert(table).on_conflict_do_nothing()
 
+    def insert_or_add(self, table: Table, column: str) -> Insert:
+        """An INSERT that adds to one column of the row that exists."""
+        new = postgresql.insert(table)
+        return new.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={column: table.c[column] + new.excluded[column]}
+        )
+
     def judge(self, error: BaseException) -> Trouble:
         code = getattr(error, "sqlstate", None)
         if code in ("40001", "40P01"):
@@ -139,6 +146,10 @@ class Mariadb(Dialect):
     def insert_new(self, table: Table) -> Insert:
         # Not INSERT IGNORE, which also cuts off what is too long. The caller takes DUPLICATE for "not inserted".
         return mysql.insert(table)
+
+    def insert_or_add(self, table: Table, column: str) -> Insert:
+        new = mysql.insert(table)
+        return new.on_duplicate_key_update({column: table.c[column] + new.inserted[column]})
 
     def judge(self, error: BaseException) -> Trouble:
         code = _number(error)
@@ -199,6 +210,12 @@ class Sqlite(Dialect):
 
     def insert_new(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
+
+    def insert_or_add(self, table: Table, column: str) -> Insert:
+        new = sqlite.insert(table)
+        return new.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={column: table.c[column] + new.excluded[column]}
+        )
 
     def judge(self, error: BaseException) -> Trouble:
         text = str(error)

@@ -6,6 +6,7 @@ block says that the connection is of no more use.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -79,6 +80,8 @@ class LocalLane:
         self._writer = writer
         self._durable = durable
         self._idle: list[Link] = []
+        #: Something failed since the last connection was opened; the disk may have been full.
+        self._failed = False
 
     def connect(self) -> Link:
         self._create_file()
@@ -91,7 +94,14 @@ class LocalLane:
         path = self._dialect.path
         try:
             # Bodies are encrypted, but names of jobs and destinations are nobody else's business either.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Never open one that is there: closing it would drop the locks of this process's connections (POSIX, see
+            # fcntl), another process would take itself for the last one and remove the log that we still write to.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError as error:
+            if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+                raise StorageUnavailable(
+                    f"can't open the SQLite file {path} for writing: {os.strerror(errno.EACCES)}"
+                ) from error
         except FileNotFoundError as error:
             folder = os.path.dirname(path)
             raise StorageUnavailable(
@@ -117,6 +127,7 @@ class LocalLane:
             try:
                 yield link
             except StorageUnavailable:
+                self._failed = True
                 link.close()
                 raise
             except PijobsError:
@@ -139,7 +150,13 @@ class LocalLane:
                 if link.file == file and file is not None:
                     return link
                 link.close()
-        return self.connect()
+        link = self.connect()
+        if self._failed and not self._durable:
+            # The log takes whatever room there is, and then there is none to copy it back: so copy before writing.
+            with suppress(dialect_errors(self._dialect)):
+                link.run("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._failed = False
+        return link
 
     def close(self) -> None:
         while self._idle:

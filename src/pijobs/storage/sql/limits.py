@@ -1,8 +1,9 @@
-"""Groups as the policy writes them, pauses, and counters."""
+"""Groups as the policy writes them, pauses, counters, and totals."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pijobs.storage.contract import GroupRecord
 from pijobs.storage.sql.link import Row
@@ -60,3 +61,21 @@ def count(tx: Tx, key: str, *, limit: int, per: int) -> int | None:
     values = {"times": json.dumps([*times, now]), "until": now + per}
     tx.change(tx.st.set_counter, b_queue=tx.queue, b_name=key, **values)
     return None
+
+
+def totals(tx: Tx) -> dict[str, float]:
+    """See :meth:`pijobs.storage.contract.Storage.totals`."""
+    return dict(map(tuple, tx.rows(tx.st.totals)))
+
+
+def add_totals(tx: Tx, added: Mapping[str, float], most: int) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.add_totals`."""
+    room = most - tx.rows(tx.st.number_of_totals)[0][0]
+    names = list(added)
+    if len(names) > room:
+        known = totals(tx)
+        names = [name for name in names if name in known] + [name for name in names if name not in known][
+            : max(0, room)
+        ]
+    # In one order everywhere: two that write the same rows would wait for each other.
+    tx.many(tx.st.add_total, [{"queue": tx.queue, "name": name, "value": added[name]} for name in sorted(names)])

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Retention
+from pijobs.storage.doubts import Doubts
 from pijobs.storage.sql import leasing
 from pijobs.storage.sql.dialect import Dialect, Sqlite
 from pijobs.storage.sql.lanes import Lane, LocalLane, ServerLane
@@ -41,19 +42,12 @@ class Live:
             lambda link: ensure_tables(link, dialect, engine, self._statements, queue),
         )
         self.poller = Poller(lambda: _Eye(self, local=not dialect.server))
-        # (session, token) of leases whose commit got no answer: they may be held without anybody knowing.
-        self._doubts: set[tuple[str, str]] = set()
+        self.doubts = Doubts()
 
     def doubt(self, tx: Tx) -> None:
+        """The commit of leases got no answer."""
         if tx.leased_as:
-            self._doubts.add(tx.leased_as)
-
-    def doubtful_of(self, session: str) -> list[str]:
-        return [token for holder, token in list(self._doubts) if holder == session]
-
-    def settle(self, session: str, tokens: list[str]) -> None:
-        """The doubts of these leases are no more."""
-        self._doubts -= {(session, token) for token in tokens}
+            self.doubts.add(*tx.leased_as)
 
     def close(self) -> None:
         self.poller.close()

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -35,8 +36,10 @@ from sqlalchemy.types import TypeEngine
 
 from pijobs.jobs import State
 
-#: Grows with each change of the tables.
-SCHEMA_VERSION = 1
+#: Grows with each change of the tables. 2: ``pijobs_total``.
+SCHEMA_VERSION = 2
+#: From these on, all that is new is a table of its own.
+OLDEST_VERSION = 1
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -163,6 +166,16 @@ counter = Table(
     Column("times", _text(), nullable=False),
     # When the last of them leaves the window.
     _number("until", nullable=False),
+    PrimaryKeyConstraint("queue", "name"),
+    **_INNODB,
+)
+
+total = Table(
+    "pijobs_total",
+    metadata,
+    _queue(),
+    Column("name", _name(512), nullable=False),
+    Column("value", Double, nullable=False),
     PrimaryKeyConstraint("queue", "name"),
     **_INNODB,
 )

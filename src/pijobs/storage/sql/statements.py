@@ -29,7 +29,7 @@ from sqlalchemy import (
 from pijobs.storage.sql.arrows import COLUMNS, MOVED
 from pijobs.storage.sql.dialect import Dialect
 from pijobs.storage.sql.link import Statement
-from pijobs.storage.sql.schema import FINISHED, Code, counter, group, instance, meta, periodic, queue, session
+from pijobs.storage.sql.schema import FINISHED, Code, counter, group, instance, meta, periodic, queue, session, total
 
 I, G, S, Q = instance.c, group.c, session.c, queue.c  # noqa: E741
 
@@ -67,6 +67,7 @@ class Statements:
         self.clock = Statement(select(dialect.clock))
         self.version = Statement(select(meta.c.value).where(meta.c.name == "schema"))
         self.set_version = Statement(dialect.insert_new(meta), ["name", "value"])
+        self.raise_version = Statement(update(meta).where(meta.c.name == "schema"), ["value"])
         self._instances(dialect)
         self._leasing(dialect)
         self._housekeeping(dialect)
@@ -273,6 +274,10 @@ class Statements:
         self.remove_counters = Statement(
             delete(counter).where(counter.c.queue == bindparam("queue"), counter.c.until <= bindparam("now"))
         )
+        here = total.c.queue == bindparam("queue")
+        self.add_total = Statement(dialect.insert_or_add(total, "value"), ["queue", "name", "value"])
+        self.totals = Statement(select(total.c.name, total.c.value).where(here))
+        self.number_of_totals = Statement(select(func.count()).select_from(total).where(here))
 
 
 def _first(query: Select[Any]) -> ScalarSelect[Any]:

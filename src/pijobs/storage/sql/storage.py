@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from pijobs.errors import ConfigurationError, StateConflict
+from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     HOUSEKEEPING_BATCH,
+    MAX_TOTALS,
     Beat,
     Depths,
     End,
@@ -46,6 +48,8 @@ T = TypeVar("T")
 
 #: Seconds after which any call but an enqueue fails.
 TIMEOUT = 10.0
+#: Seconds that the first :meth:`SqlStorage.now` may wait for the clock of the server.
+FIRST_NOW_TIMEOUT = 0.2
 #: Seconds that one sign of life may spend on removing what is too much.
 TRIM_TIME = 0.2
 
@@ -101,11 +105,19 @@ class SqlStorage(Storage):
 
     # -- clock and connection ------------------------------------------------------------------------------------
 
-    def now(self) -> int:
-        return self._live.clock.now_us() // 1000
+    def now(self, *, timeout: float = 0.2) -> int:
+        clock = self._live.clock
+        if not clock.known:
+            with suppress(StorageUnavailable):
+                self._ask_time(FIRST_NOW_TIMEOUT)
+        return clock.now_us() // 1000
 
     def ping(self) -> None:
-        self._read(lambda tx: tx.timed_rows(tx.st.clock))
+        self._ask_time(TIMEOUT)
+
+    def _ask_time(self, timeout: float) -> None:
+        live = self._live
+        live.transactions.read(live.quick, lambda tx: tx.timed_rows(tx.st.clock), timeout=timeout)
 
     def close(self) -> None:
         if live := self._lives.pop(os.getpid(), None):
@@ -162,9 +174,9 @@ class SqlStorage(Storage):
 
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
         live = self._live
-        doubtful = live.doubtful_of(session)
+        doubtful = live.doubts.of(session)
         beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, doubtful))
-        live.settle(session, doubtful)
+        live.doubts.named(session, doubtful)
         end = time.monotonic() + TRIM_TIME
         while self._run_quickly(housekeeping.trim) >= HOUSEKEEPING_BATCH and time.monotonic() < end:
             pass
@@ -277,3 +289,12 @@ class SqlStorage(Storage):
 
     def count(self, key: str, *, limit: int, per: int) -> int | None:
         return self._run_quickly(lambda tx: limits.count(tx, key, limit=limit, per=per))
+
+    # -- totals --------------------------------------------------------------------------------------------------
+
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+        if added:
+            self._run_quickly(lambda tx: limits.add_totals(tx, added, most))
+
+    def totals(self) -> dict[str, float]:
+        return dict(self._read(limits.totals))

@@ -1,4 +1,5 @@
-"""Makes the tables when somebody uses the database for the first time, however many do so at once."""
+"""Makes the tables that are missing when somebody uses the database for the first time, or with a newer release for the
+first time, however many do so at once."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from pijobs.errors import ConfigurationError
 from pijobs.storage.sql.dialect import Dialect, Mariadb, Trouble
 from pijobs.storage.sql.link import Link
-from pijobs.storage.sql.schema import SCHEMA_VERSION, metadata
+from pijobs.storage.sql.schema import OLDEST_VERSION, SCHEMA_VERSION, metadata
 from pijobs.storage.sql.statements import Statements
 
 
@@ -20,7 +21,7 @@ def ensure_tables(link: Link, dialect: Dialect, engine: Engine, statements: Stat
     :raises ConfigurationError: for tables of another version.
     """
     version = _version(link, dialect, statements)
-    if version is None:
+    if version is None or OLDEST_VERSION <= version < SCHEMA_VERSION:
         _create(link, dialect, engine, statements)
     elif version != SCHEMA_VERSION:
         raise ConfigurationError(
@@ -56,6 +57,7 @@ def _create(link: Link, dialect: Dialect, engine: Engine, statements: Statements
         except Exception as error:
             if dialect.judge(error) is not Trouble.DUPLICATE:
                 raise
+        link.change(statements.raise_version, {"value": SCHEMA_VERSION})
         if transactional:
             link.commit()
     finally:

@@ -42,6 +42,11 @@ class DatabaseClock:
         return int((time.monotonic() + self._offset) * 1e6)
 
     @property
+    def known(self) -> bool:
+        """Whether the database ever told its time."""
+        return self._own or self._offset is not None
+
+    @property
     def fresh(self) -> bool:
         return self._own or time.monotonic() - self._asked < FRESH
 

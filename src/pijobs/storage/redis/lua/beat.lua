@@ -1,5 +1,5 @@
 -- A sign of life, then housekeeping.
-local session, lease = ARGV[1], tonumber(ARGV[2])
+local session, lease, doubtful = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ended = {}
 needs_no_memory()
 
@@ -10,7 +10,19 @@ if alive then
   call('HSET', P .. 'meta', 'seen', now)
 end
 
-for n = 3, #ARGV, 2 do
+-- Leases that the session was never told of, by the stamp of the step that took them.
+if doubtful ~= '' then
+  for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
+    local i = load(id)
+    if i and i.state == 'running' and i.session == session
+      and string.find(doubtful, string.match(i.token, '^%x+'), 1, true) then
+      stop_running(i)
+      requeue(i, tonumber(i.due), 'its lease got lost on the way')
+    end
+  end
+end
+
+for n = 4, #ARGV, 2 do
   local i = load(ARGV[n])
   if i and i.state == 'running' and i.token == ARGV[n + 1] and i.session == session then crash(i, ended) end
 end

@@ -15,6 +15,7 @@
 --   g:<group>, groups, names    groups, and the names of all groups and jobs
 --   live, session:<id>, runs:<id>   sessions: end of the lease, what they told, the ids they run
 --   wake, wake:<floor>   list   what idle workers block on
+--   totals               hash   name -> sum of what was added
 --
 -- A place is the sequence number of the enqueue while an instance waits or runs, and the time of its end in
 -- microseconds afterwards: both are exact in a double, and newest first is one direction for all of them.

@@ -1,0 +1,63 @@
+"""All metrics that there are, and the names under which the storage keeps their totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+#: Upper bounds of the histograms (seconds); a change would tear the curves of all who look at them.
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+_SEPARATOR = "\x1f"
+
+Labels = tuple[tuple[str, str], ...]
+Series = tuple[str, Labels]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+FAMILIES = (
+    Family("pijobs_storage_up", "gauge", "Whether the storage of the queue answers (1) or not (0)."),
+    Family("pijobs_instances", "gauge", "Job instances that the storage knows.", ("job", "state")),
+    Family("pijobs_oldest_due_seconds", "gauge", "Wait of the oldest instance that is due.", ("job",)),
+    Family("pijobs_paused", "gauge", "Whether the whole queue is paused."),
+    Family("pijobs_worker_processes", "gauge", "Worker processes with a sign of life within their lease."),
+    Family("pijobs_worker_seen_seconds", "gauge", "Seconds since the last sign of life of any worker."),
+    Family("pijobs_group_instances", "gauge", "Instances of a group, running or waiting.", ("group", "state")),
+    Family("pijobs_group_paused", "gauge", "Whether a group is paused.", ("group",)),
+    Family("pijobs_breaker", "gauge", "1 for the state that a group's circuit breaker is in.", ("group", "state")),
+    Family("pijobs_time_to_start_seconds", "histogram", "From due to the start of an attempt.", ("job", "group")),
+    Family("pijobs_run_seconds", "histogram", "Run time of an attempt, however it ended.", ("job", "group")),
+    Family("pijobs_enqueue_to_done_seconds", "histogram", "From enqueue to done, over all attempts.", ("job", "group")),
+    Family("pijobs_attempts_total", "counter", "Attempts, by the state they led to.", ("job", "group", "outcome")),
+    Family("pijobs_failed_total", "counter", "Instances that ended dead or expired.", ("job", "group", "state")),
+    Family("pijobs_crashes_total", "counter", "Attempts whose worker died or gave no sign of life.", ("job", "group")),
+    Family("pijobs_leases_lost_total", "counter", "Attempts whose end came after their lease was over."),
+    Family("pijobs_signs_of_life_total", "counter", "Signs of life that worker processes gave.", ("result",)),
+    Family("pijobs_fallbacks_total", "counter", "Calls that the storage did not take.", ("job", "way")),
+)  # fmt: skip
+BY_NAME: Mapping[str, Family] = {family.name: family for family in FAMILIES}
+
+#: Values of the labels that have a short list; their series begin at 0.
+RESULTS = ("answered", "unanswered", "taken_for_dead")
+WAYS = ("spool", "direct", "without_worker", "refused")
+
+
+def total_name(name: str, labels: Labels) -> str:
+    """The name under which the storage keeps a series. Of a histogram each bucket has its own, not cumulated."""
+    return _SEPARATOR.join([name, *(f"{label}={value}" for label, value in labels)])
+
+
+def series_of(total: str) -> Series:
+    """What :func:`total_name` was given."""
+    name, *labels = total.split(_SEPARATOR)
+    pairs = (label.partition("=") for label in labels)
+    return name, tuple((label, value) for label, _, value in pairs)

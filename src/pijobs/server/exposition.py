@@ -1,0 +1,147 @@
+"""What ``/metrics`` shows: the state of the queue as it is, and what all its processes have counted."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+
+from pijobs import status
+from pijobs.errors import StorageUnavailable
+from pijobs.families import BOUNDS, BY_NAME, FAMILIES, RESULTS, WAYS, Labels, series_of
+from pijobs.metrics import MOST_SERIES, shown_value
+from pijobs.queue import Queue
+from pijobs.storage.contract import Storage
+
+MEASURED = "Counted by a job."
+BREAKERS = ("closed", "half-open", "open")
+Rows = dict[Labels, float]
+
+
+def exposition(queue: Queue) -> bytes:
+    """The text format of Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(queue))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._found()
+        # Without the storage nothing is said of the rest: a counter that seems to begin anew would look like a surge.
+        yield _gauge("pijobs_storage_up", {(): float(found is not None)})
+        if found is None:
+            return
+        answer, groups, totals = found
+        for name, rows in {**_of_queue(answer), **_of_groups(groups)}.items():
+            yield _gauge(name, rows)
+        yield from _counted(totals, _zeros(self._queue))
+
+    def _found(self) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]], Mapping[str, float]] | None:
+        storage = self._queue.storage
+        answer = status.overview(self._queue)
+        if storage is None or not answer["reachable"]:
+            return None
+        try:
+            return answer, status.groups(storage), self._totals(storage)
+        except StorageUnavailable:
+            return None
+
+    def _totals(self, storage: Storage) -> Mapping[str, float]:
+        # First what this process counted: added to the answer only, it would be missing in that of the next process.
+        self._queue.metrics.flush(storage.add_totals)
+        return storage.totals()
+
+
+def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
+    jobs = answer["jobs"].items()
+    seen = answer["worker_seen_age"]
+    return {
+        "pijobs_instances": {
+            (("job", job), ("state", state.value)): row.get(state.value, 0)
+            for job, row in jobs
+            for state in status.STATE_ORDER
+        },
+        "pijobs_oldest_due_seconds": {(("job", job),): row.get("oldest_age", 0.0) for job, row in jobs},
+        "pijobs_paused": {(): float(answer["paused"])},
+        "pijobs_worker_processes": {(): len(answer["workers"])},
+        "pijobs_worker_seen_seconds": {} if seen is None else {(): seen},
+    }
+
+
+def _of_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
+    """At most :data:`MOST_SERIES` of them, those in trouble first."""
+    instances: Rows = {}
+    paused: Rows = {}
+    breakers: Rows = {}
+    for row in sorted(groups, key=lambda row: (-BREAKERS.index(row["breaker"]), not row["paused"], -row["waiting"])):
+        label = ("group", shown_value(row["name"]))
+        if (label,) in paused or len(paused) >= MOST_SERIES:
+            continue
+        paused[label,] = float(row["paused"])
+        for state in ("running", "waiting"):
+            instances[label, ("state", state)] = row[state]
+        for state in BREAKERS:
+            breakers[label, ("state", state)] = float(row["breaker"] == state)
+    return {"pijobs_group_instances": instances, "pijobs_group_paused": paused, "pijobs_breaker": breakers}
+
+
+def _zeros(queue: Queue) -> dict[str, Rows]:
+    """Series that are known beforehand: Prometheus sees no increase in one that begins with 1."""
+    return {
+        "pijobs_leases_lost_total": {(): 0.0},
+        "pijobs_signs_of_life_total": {(("result", result),): 0.0 for result in RESULTS},
+        "pijobs_fallbacks_total": {(("job", job), ("way", way)): 0.0 for job in queue.registry for way in WAYS},
+    }
+
+
+def _counted(totals: Mapping[str, float], zeros: Mapping[str, Rows]) -> Iterator[Metric]:
+    found: defaultdict[str, Rows] = defaultdict(dict)
+    for total, value in totals.items():
+        name, labels = series_of(total)
+        found[name][labels] = value
+    for family in FAMILIES:
+        if family.kind == "histogram":
+            yield _histogram(family.name, found[family.name], found[f"{family.name}_sum"])
+        elif family.kind == "counter":
+            yield _counter(family.name, family.help, {**zeros.get(family.name, {}), **found[family.name]})
+    for name in sorted(found):
+        if name not in BY_NAME and name.endswith("_total"):
+            yield _counter(name, MEASURED, found[name])
+
+
+def _gauge(name: str, rows: Rows) -> Metric:
+    metric = Metric(name, BY_NAME[name].help, "gauge")
+    for labels, value in rows.items():
+        metric.add_sample(name, dict(labels), value)
+    return metric
+
+
+def _counter(name: str, told: str, rows: Rows) -> Metric:
+    metric = Metric(name.removesuffix("_total"), told, "counter")
+    for labels, value in sorted(rows.items()):
+        metric.add_sample(name, dict(labels), value)
+    return metric
+
+
+def _histogram(name: str, buckets: Rows, sums: Rows) -> Metric:
+    metric = Metric(name, BY_NAME[name].help, "histogram")
+    series: defaultdict[Labels, list[tuple[float, float]]] = defaultdict(list)
+    for labels, count in buckets.items():
+        series[labels[:-1]].append((float(labels[-1][1]), count))
+    for labels, counts in sorted(series.items()):
+        # Whatever the bounds were under which a process of another release counted.
+        for bound in (*BOUNDS, math.inf):
+            below = sum(count for upper, count in counts if upper <= bound)
+            le = "+Inf" if bound == math.inf else repr(bound)
+            metric.add_sample(f"{name}_bucket", {**dict(labels), "le": le}, below)
+        metric.add_sample(f"{name}_count", dict(labels), sum(count for _, count in counts))
+        metric.add_sample(f"{name}_sum", dict(labels), sums.get(labels, 0.0))
+    return metric

@@ -1,0 +1,199 @@
+"""Day-one traps: readiness and ``pijobs config check`` tell each of them in words, and what to do."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from services import missing
+
+from pijobs import traps
+from pijobs.factory import build
+from pijobs.hookspecs import CheckResult
+from pijobs.keys import KeyRing
+from pijobs.queue import Queue
+from pijobs.readiness import configuration, readiness
+from pijobs.status import overview
+from pijobs.storage.contract import SessionInfo
+from pijobs.storage.redis.connection import Place
+
+from .redis_server import Server, running
+
+LEASE = 60_000  # ms
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite")
+    yield queue
+    close(queue)
+
+
+def make_queue(url: str, file: Path | None = None, **settings: Any) -> Queue:
+    values = {
+        "SECRET_KEY": "the key of this test", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": url,
+        "PI_JOB_QUEUE_NAME": f"test-{uuid4().hex}", "PI_JOB_QUEUE_PLUGINS": (),
+        **{f"PI_JOB_QUEUE_{name}": value for name, value in settings.items()},
+    }  # fmt: skip
+    return build(values, file=file).queue
+
+
+def close(queue: Queue) -> None:
+    for storage in (queue.storage, queue.spool):
+        if storage is not None:
+            storage.close()
+
+
+def check(queue: Queue, name: str) -> CheckResult:
+    """What both places found, which must be the same; and whatever is not well tells what to do."""
+    there, here = dict(readiness(queue))[name], dict(configuration(queue))[name]
+    assert (there.ok, there.warning) == (here.ok, here.warning)
+    assert there.advice if there.warning or not there.ok else not there.advice
+    return there
+
+
+def add_worker(queue: Queue, *keys: str, host: str = "worker") -> None:
+    assert queue.storage is not None
+    info = SessionInfo(uuid4().hex, host, 4711, queue.storage.now(), "1", keys=keys or KeyRing.of(queue.settings).ids)
+    queue.storage.open_session(info, lease=LEASE)
+
+
+@pytest.fixture
+def full_redis() -> Iterator[Server]:
+    """One that evicts keys when its memory is full."""
+    with running("--maxmemory", "4mb", "--maxmemory-policy", "allkeys-random") as server:
+        yield server
+
+
+def own_address() -> str:
+    """An address of this machine that others reach it by. Connecting a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            missing("a network")
+        return str(probe.getsockname()[0])
+
+
+# -- Redis -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_redis_that_may_evict_keys_is_a_warning_and_one_that_did_is_red(full_redis: Server) -> None:
+    queue = make_queue(full_redis.url)
+    found = check(queue, "eviction")
+    assert found.ok and found.warning and "allkeys-random" in found.message
+    assert "maxmemory-policy noeviction" in found.advice
+    for number in range(5000):
+        full_redis.client.set(f"filler{number}", b"x" * 1000)
+    found = check(queue, "eviction")
+    assert not found.ok and "jobs get lost" in found.message
+    full_redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert check(queue, "eviction") == CheckResult(True, "Redis evicts no keys")
+    close(queue)
+
+
+def test_a_redis_on_another_machine_without_password_and_tls_is_warned_of() -> None:
+    with running("--bind", "0.0.0.0", "--protected-mode", "no") as server:
+        queue = make_queue(server.url.replace("127.0.0.1", own_address()))
+        login, tls = check(queue, "login"), check(queue, "tls")
+        assert login.warning and "no password is given" in login.message and "requirepass" in login.advice
+        assert tls.warning and "without TLS" in tls.message and "rediss://" in tls.advice
+        close(queue)
+
+
+def test_a_redis_on_this_machine_needs_neither_password_nor_tls(redis_url: str) -> None:
+    queue = make_queue(redis_url)
+    assert not check(queue, "login").warning and not check(queue, "tls").warning
+    close(queue)
+
+
+@pytest.mark.parametrize(
+    ("url", "facts"),
+    [
+        ("redis://localhost/0", "yes no no"),
+        ("redis://[::1]/0", "yes no no"),
+        ("unix:///run/redis.sock", "yes no no"),
+        ("redis://redis.example.com/0", "no no no"),
+        ("redis://:pw@redis.example.com/0", "no yes no"),
+        ("rediss://user:pw@10.0.0.7/0", "no yes yes"),
+        ("redis+sentinel://127.0.0.1:1,10.0.0.7:1/main/0", "no no no"),
+        ("redis+sentinel://:pw@10.0.0.7:1/main/0?ssl=true", "no yes yes"),
+    ],
+)
+def test_a_url_tells_how_safe_the_way_is(url: str, facts: str) -> None:
+    assert " ".join(Place(url, "key").facts().values()) == facts
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_relative_path_of_the_queue_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    queue = make_queue("sqlite:///queue.sqlite")
+    found = check(queue, "storage_path")
+    assert found.ok and found.warning and "relative" in found.message
+    assert f"sqlite:///{tmp_path}/queue.sqlite" in found.advice
+    close(queue)
+
+
+def test_an_absolute_path_is_well_unless_others_may_open_it(queue: Queue, tmp_path: Path) -> None:
+    assert not check(queue, "storage_path").warning
+    (tmp_path / "queue.sqlite").chmod(0o644)
+    assert "others than the owner" in check(queue, "storage_path").message
+
+
+def test_a_pi_cfg_that_all_may_read_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "pi.cfg"
+    file.touch(0o600)
+    queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite", file)
+    assert not check(queue, "config_file").warning
+    file.chmod(0o644)
+    found = check(queue, "config_file")
+    assert found.ok and "readable by all" in found.message and "chmod" in found.advice
+    close(queue)
+
+
+def test_a_fallback_without_its_spool_is_warned_of(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/queue.sqlite"
+    without, direct = make_queue(url), make_queue(url, FALLBACK=("direct",))
+    found = check(without, "spool")
+    assert found.ok and found.warning and "PI_JOB_QUEUE_SPOOL is not set" in found.message
+    assert "spool" not in dict(readiness(direct)) and "spool" not in dict(configuration(direct))
+    close(without)
+    close(direct)
+
+
+# -- workers and clocks ----------------------------------------------------------------------------------------------
+
+
+def test_without_a_worker_readiness_is_red_while_config_check_warns(queue: Queue) -> None:
+    there, here = dict(readiness(queue))["worker"], dict(configuration(queue))["worker"]
+    assert not there.ok and "no worker was ever seen" in there.message
+    assert here.ok and here.warning and "pijobs worker" in here.advice
+    add_worker(queue)
+    assert check(queue, "worker").ok
+
+
+def test_a_worker_with_another_key_is_red_alone_and_a_warning_beside_others(queue: Queue) -> None:
+    add_worker(queue, "another", host="mistaken.example.com")
+    alone = check(queue, "keys")
+    assert not alone.ok and "SECRET_KEY" in alone.advice
+    add_worker(queue)
+    found = check(queue, "keys")
+    assert found.ok and found.warning and "1 of 2" in found.message and "mistaken.example.com" in found.message
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0.0, None), (-60.0, "60 s behind"), (60.0, "60 s ahead of")])
+def test_a_clock_that_differs_from_the_storages_is_warned_of(redis_url: str, shift: float, told: str | None) -> None:
+    queue = make_queue(redis_url)
+    assert queue.storage is not None
+    queue.storage.ping()
+    found = dict(traps.of_storage(queue, overview(queue), lambda: time.time() + shift))["clock"]
+    assert found.ok and found.warning is (told is not None)
+    assert told is None or told in found.message
+    close(queue)

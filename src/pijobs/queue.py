@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pijobs.clock import to_ms
@@ -27,6 +26,7 @@ from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import Job, State, is_number, is_priority
 from pijobs.keys import KeyRing
 from pijobs.metrics import Metrics
+from pijobs.outage import Outage
 from pijobs.plugins import Plugins
 from pijobs.redact import describe, mask_address, texts_in
 from pijobs.registry import Registry
@@ -53,36 +53,6 @@ class Handle:
     via: str = "storage"
     #: Why it ended in this state (immediate mode).
     reason: str | None = None
-
-
-@dataclass
-class Outage:
-    """The present outage of the storage, and how many calls took another way; for status and metrics."""
-
-    since: float | None = None
-    fallbacks: int = 0
-    #: Whoever gets it tells of the outage. Nobody ever waits for it, so that a fork does no harm.
-    _told: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-
-    def begins(self) -> bool:
-        """A call got no answer; whether it is the first one of this outage."""
-        self.fallbacks += 1
-        if not self._told.acquire(blocking=False):
-            return False
-        self.since = time.time()
-        return True
-
-    def ends(self) -> float | None:
-        """A call got an answer; seconds that the outage lasted, for the first one after it."""
-        since = self.since
-        if since is None:
-            return None
-        self.since = None
-        try:
-            self._told.release()
-        except RuntimeError:  # another thread was quicker
-            return None
-        return time.time() - since
 
 
 class Queue:
@@ -228,7 +198,7 @@ class Queue:
         only_with_worker = self.option("WITHOUT_WORKER") == "direct" and new.deadline is not None
         try:
             stored = self.storage.enqueue(
-                new, timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
+                new, timeout=self.outage.patience(self.option("ENQUEUE_TIMEOUT")), on_conflict=on_conflict,
                 worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
             )  # fmt: skip
         except NoLiveWorker:

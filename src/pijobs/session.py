@@ -126,6 +126,8 @@ class Session:
     def _reopen(self) -> None:
         # What the old session held has gone back; under a new id its renewals can't reach it.
         session_id = uuid.uuid4().hex[:12] if self._held else self.info.id
+        # Asks for the time; now() alone would not wait for a storage that is slow to connect.
+        self.storage.ping()
         self.info = replace(self.info, id=session_id, started=self.storage.now())
         self.storage.open_session(self.info, lease=self._lease_ms)
         self._open = True

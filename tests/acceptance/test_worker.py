@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -181,6 +182,13 @@ def test_refuses_a_broken_plugin_with_exit_code_4(make_site: MakeSite) -> None:
     done = site.run("worker", "-l", "-")
     assert done.returncode == 4
     assert "no_such_module" in done.stderr
+
+
+def test_refuses_an_address_in_use_with_exit_code_2(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = site.run("worker", "-l", "-", "--http", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 2
+    assert "--http: expected a free address" in done.stderr
 
 
 def test_refuses_to_work_without_a_queue_with_exit_code_2(make_site: MakeSite) -> None:

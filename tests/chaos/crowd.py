@@ -24,6 +24,8 @@ from .jobs_under_chaos import NAME
 
 #: What gives a process a wrong clock.
 SHIFTED = Path(__file__).parent / "shifted"
+#: Jobs that may wait before servers take a rest.
+BACKLOG = 300
 
 
 @dataclass
@@ -64,16 +66,30 @@ class Crowd:
     def book(self) -> Path:
         return self.site.folder / "book"
 
+    @property
+    def rest(self) -> Path:
+        """While this file exists, servers do not enqueue."""
+        return self.site.folder / "rest"
+
     def go_through(self, jobs: int, kills: int, strike: Callable[[], None] | None = None) -> None:
         """Enqueue and work until both numbers are reached. Blows fall on those at work: each one waits for effects."""
         effects = 0
         while self.toll.kills < kills or self.acknowledged() < jobs:
+            self._pace(jobs * (self.toll.kills + 1) / max(kills, 1))
             self.tend()
             # A random moment is the point here: nothing is waited for.
             time.sleep(self.chance.uniform(0.01, 0.3))
             if self.toll.kills < kills and (size := self.site.effects.stat().st_size) > effects:
                 effects = size
                 (strike or self.strike)()
+
+    def _pace(self, most: float) -> None:
+        """Let the servers rest while there are enough calls for so many kills, or too many jobs that wait."""
+        acknowledged = self.acknowledged()
+        if acknowledged > most or acknowledged - len(books.lines(self.site.effects)) > BACKLOG:
+            self.rest.touch()
+        else:
+            self.rest.unlink(missing_ok=True)
 
     def tend(self) -> None:
         """Replace what was killed, and wake what was stopped for long enough."""
@@ -105,9 +121,9 @@ class Crowd:
         pid = next(iter(self._workers.values())).pid
         family = list(children(pid))
         kind = self.chance.random()
-        if family and kind < 0.3:
+        if family and kind < 0.5:
             self._signal(self.chance.choice(family), signal.SIGKILL, group=False)
-        elif family and kind < 0.5:
+        elif family and kind < 0.7:
             self._signal(pid, signal.SIGKILL, group=False)
         else:
             self._signal(pid, signal.SIGKILL)

@@ -51,7 +51,10 @@ def main(config: str, book: str, seed: str, pause: str, work: str) -> None:
     file = os.open(book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     # The first call shows what this process takes for the time before the storage told it.
     chosen: dict[str, Any] = {"expires": LONG}
+    rest = Path(config).with_name("rest")
     while True:
+        while rest.exists():
+            time.sleep(0.01)
         failures = 1 if chance.random() < 0.05 else 0
         os.write(file, b"ask\n")
         before = time.clock_gettime(time.CLOCK_REALTIME)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+#: Some dozens of processes; on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -31,7 +33,7 @@ def points_of(life: str, url: str, folder: Path) -> list[dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     done = subprocess.run(
         [sys.executable, str(HERE / "crash_points.py"), life, url, str(folder)],
-        env=environment, capture_output=True, text=True, timeout=150,
+        env=environment, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -51,14 +53,16 @@ def test_a_worker_may_die_at_any_call_in_the_life_of_a_job(url: str, tmp_path: P
     counted = calls.index("count")
     acknowledged = calls.index("step", counted)
     for point in points:
-        ran = point["point"] > counted or (point["point"], point["side"]) == (counted, "after")
         assert point["left"] != "done" or point["effects_left"] == 1, shown(point)
         if point["left"] is None:
             assert not point["returned"] and point["effects"] == 0, shown(point)
             continue
         assert point["state"] == "done", shown(point)
-        in_between = ran and (point["point"], point["side"]) <= (acknowledged, "before") and point["effects_left"]
-        assert point["effects"] == (2 if in_between and point["left"] != "done" else 1), shown(point)
+        in_between = counted < point["point"] < acknowledged or (point["point"], point["side"]) == (
+            acknowledged,
+            "before",
+        )
+        assert point["effects"] == (2 if in_between else 1), shown(point)
 
 
 def test_a_server_may_die_at_any_call_while_it_moves_the_spool(url: str, tmp_path: Path) -> None:

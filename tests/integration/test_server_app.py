@@ -100,6 +100,11 @@ def test_a_body_that_is_no_json_object_is_refused(app: flask.Flask) -> None:
         assert error_of(response) == (400, 905)
 
 
+def test_a_body_that_is_nested_too_deep_is_refused(app: flask.Flask) -> None:
+    response = app.test_client().post("/auth", data="[" * 100_000, content_type="application/json")
+    assert error_of(response) == (400, 905)
+
+
 def test_a_body_that_is_too_large_is_refused(app: flask.Flask) -> None:
     response = app.test_client().post("/auth", json={"username": "x" * 2_000_000, "password": "y"})
     assert error_of(response) == (413, 413)

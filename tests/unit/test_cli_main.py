@@ -77,12 +77,24 @@ def pi_cfg(tmp_path: Path) -> Write:
         (["jobs", "list", "--config=x", "--json"], ["--config=x", "jobs", "list", "--json"]),
         (["a", "--config", "x", "--config", "y"], ["--config", "x", "--config", "y", "a"]),
         (["run", "--", "--config", "x"], ["run", "--", "--config", "x"]),
-        (["status", "--config"], ["--config", "status"]),
         (["a", "--configure"], ["a", "--configure"]),
     ],
 )
 def test_the_option_is_taken_before_and_after_the_command(given: list[str], sorted_: list[str]) -> None:
     assert config_first(given) == sorted_
+
+
+def test_the_option_without_a_file_is_refused(run: Run) -> None:
+    result = run("config", "check", "--config")
+    assert result.code == 2 and "Option '--config' requires an argument" in result.err
+
+
+def test_the_worker_of_its_own_name_takes_the_option_and_shows_it(run: Run, tmp_path: Path) -> None:
+    shown = run("--help", command=worker_main)
+    assert shown.out.startswith("Usage: privacyidea-queue-huey [OPTIONS]") and "--config FILE" in shown.out
+    assert run("--version", command=worker_main).out.startswith("pijobs ")
+    result = run("-w", "2", "--config", str(tmp_path / "none.cfg"), command=worker_main)
+    assert result.code == 2 and result.err.startswith(f"privacyidea-queue-huey: {tmp_path / 'none.cfg'}: expected")
 
 
 @pytest.mark.parametrize("place", ["before", "after", "joined", "variable", "working directory"])

@@ -33,6 +33,8 @@ __all__ = ["_fresh_commands", "pi_cfg", "run"]
         (["-t", "-1"], "-t"),
         (["--app", "no_such_module:app"], "--app: expected something to import"),
         (["--app", "module_only"], "--app: expected module:factory, found 'module_only'"),
+        (["--app", "logging:raiseExceptions"], "--app: expected a Flask app, found bool"),
+        (["--app", "math:sqrt"], "--app: expected an app, but 'math:sqrt' raises TypeError"),
     ],
 )
 def test_an_impossible_option_is_refused(run: Run, pi_cfg: Write, args: list[str], told: str) -> None:

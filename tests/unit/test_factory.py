@@ -194,9 +194,20 @@ def test_nothing_connects_and_no_thread_starts(tmp_path: Path) -> None:
 
 
 def test_the_displayed_url_has_no_password() -> None:
-    for url in ("redis://:s3cr3t@localhost/0", "redis://localhost/0?password=s3cr3t", "mysql+pymysql://u:s3cr3t@h/d"):
+    for url in ("redis://:s3cr3t@localhost/0", "redis://localhost/0?password=s3cr3t", "mysql+pymysql://u:s3cr3t@h/d",
+                "unix://u:s3cr3t@/run/redis.sock?db=1"):  # fmt: skip
         storage = built(CLASS=OWN_CLASS, URL=url).queue.storage
         assert storage is not None and "s3cr3t" not in storage.display_url
+
+
+@pytest.mark.parametrize("password", ["s3c#r3t", "s3c/r3t", "s3c?r3t", "s3c@r3t", "s3c:r3t"])
+def test_a_password_that_is_not_quoted_is_not_shown_in_part(password: str) -> None:
+    try:
+        storage = built(CLASS=OWN_CLASS, URL=f"redis://user:{password}@localhost:6379/0").queue.storage
+        told = storage.display_url if storage else ""
+    except ConfigurationError as error:
+        told = str(error)
+    assert "redis://user@localhost:6379/0" in told and "s3c" not in told and "r3t" not in told
 
 
 def test_immediate_needs_no_storage() -> None:

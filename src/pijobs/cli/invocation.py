@@ -76,3 +76,4 @@ class Invocation:
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+version_option = click.version_option(package_name="pijobs", message="%(package)s %(version)s")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pijobs.cli.invocation import Invocation
+from pijobs.cli.invocation import Invocation, version_option
 from pijobs.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -79,7 +79,9 @@ def config_first(args: Sequence[str]) -> list[str]:
         if arg == "--":
             rest += [arg, *waiting]
         elif arg == "--config":
-            front += [arg, *([value] if (value := next(waiting, None)) is not None else [])]
+            if (value := next(waiting, None)) is None:
+                raise click.UsageError("Option '--config' requires an argument.")
+            front += [arg, value]
         elif arg.startswith("--config="):
             front.append(arg)
         else:
@@ -94,7 +96,7 @@ def config_first(args: Sequence[str]) -> list[str]:
     is_eager=True,  # before --help, which lists the commands of the plugins that this file allows
     help="The pi.cfg (before or after the command). Else PRIVACYIDEA_CONFIGFILE, /etc/privacyidea/pi.cfg, ./pi.cfg.",
 )
-@click.version_option(package_name="pijobs", message="%(package)s %(version)s")
+@version_option
 @click.pass_context
 def cli(ctx: click.Context, config: str | None) -> None:
     """The job queue: slow work leaves the request, and nothing gets lost on the way.
@@ -119,22 +121,20 @@ _add_commands()
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The command ``pijobs``."""
-    _run(list(sys.argv[1:] if args is None else args), "pijobs")
+    _run(cli, args, "pijobs")
 
 
 def worker_main(args: Sequence[str] | None = None) -> NoReturn:
     """The command ``privacyidea-queue-huey``: the same as ``pijobs worker``."""
-    given = config_first(sys.argv[1:] if args is None else args)
-    at = 0
-    while at < len(given) and given[at].split("=")[0] == "--config":
-        at += 1 if "=" in given[at] else 2
-    _run([*given[:at], "worker", *given[at:]], "privacyidea-queue-huey")
+    from pijobs.cli.worker import worker
+
+    _run(worker, args, "privacyidea-queue-huey")
 
 
-def _run(args: list[str], name: str) -> NoReturn:
+def _run(command: click.Command, args: Sequence[str] | None, name: str) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        result: Any = cli.main(args, prog_name=name, standalone_mode=False)
+        result: Any = command.main(args, prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.Abort:

@@ -13,11 +13,12 @@ from typing import Any
 import click
 import flask
 
-from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.cli.invocation import Invocation, pass_invocation, version_option
 from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
+from pijobs.redact import describe
 from pijobs.settings import PREFIX
 from pijobs.worker.engine import Pause
 from pijobs.worker.main import WorkerOptions, make_consumer
@@ -136,6 +137,14 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     help="Run jobs in the context of this Flask app (an app, or a function that makes one).",
 )
 @click.option("--http", type=Address(), help="Answer /livez, /readyz and /metrics here.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    expose_value=False,
+    callback=lambda ctx, _, file: setattr(ctx, "obj", Invocation(file)) if file else None,
+    help="The pi.cfg. Else PRIVACYIDEA_CONFIGFILE, /etc/privacyidea/pi.cfg, ./pi.cfg.",
+)
+@version_option
 @pass_invocation
 def worker(invocation: Invocation, /, **options: Any) -> None:
     """Run the jobs of the queue.
@@ -226,6 +235,8 @@ def load_app(path: str) -> flask.Flask:
         app = found() if callable(found) and not isinstance(found, flask.Flask) else found
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"--app: expected something to import, found {path!r} ({error})") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"--app: expected an app, but {path!r} raises {describe(error)}") from error
     if not isinstance(app, flask.Flask):
         raise ConfigurationError(f"--app: expected a Flask app, found {type(app).__name__} at {path!r}")
     return app
@@ -249,6 +260,5 @@ def _serve_health(app: flask.Flask, installation: Installation, address: tuple[s
 
     try:
         serve_health(installation, address)
-    except OSError as error:
-        found = f"{address[0]}:{address[1]} ({error.strerror})"
-        raise ConfigurationError(f"--http: expected a free address, found {found}") from error
+    except (OSError, SystemExit) as error:  # werkzeug exits, having said why
+        raise ConfigurationError(f"--http: expected a free address, found {address[0]}:{address[1]}") from error

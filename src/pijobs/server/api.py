@@ -61,7 +61,10 @@ def parameters() -> dict[str, Any]:
     request = flask.request
     values: dict[str, Any] = request.args.to_dict()
     if request.is_json and request.get_data():
-        body = request.get_json(silent=True)
+        try:
+            body = request.get_json(silent=True)
+        except RecursionError:  # lists in lists in lists
+            body = None
         if not isinstance(body, dict):
             raise ApiError(400, 905, "expected a JSON object as body")
         return {**values, **body}

@@ -68,6 +68,6 @@ def config_warnings(path: Path) -> list[str]:
         mode = path.stat().st_mode
     except OSError:
         return []
-    if mode & stat.S_IROTH:
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         return [f"{path}: holds secrets and is readable by all (mode {stat.S_IMODE(mode):04o}); chmod 640 it"]
     return []

@@ -34,9 +34,10 @@ def register_blueprints() -> list[Blueprint]:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from pijobs_mail.command import demo
+    from pijobs_mail.command import demo, drill
 
     cli.add_command(demo)
+    cli.add_command(drill)
 
 
 @hookimpl

@@ -7,6 +7,7 @@ connections (TCP, TLS, UNIX sockets, authentication) and its Sentinel are.
 from __future__ import annotations
 
 import ipaddress
+import re
 import select
 import time
 from collections.abc import Sequence
@@ -238,13 +239,13 @@ def is_local(host: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """The URL with its password taken out, for people."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    name = user.partition(":")[0]
+    """The URL with its password taken out, for people; also a password with a "#" or a "/" that is not quoted."""
+    scheme, _, rest = re.sub(r"([?&][^=&]*password=)[^&]*", r"\1", url).partition("://")
+    login, at, place = rest.rpartition("@")
+    name = login.partition(":")[0]
+    parts = urlsplit(f"{scheme}://{name}{at}{place}" if name else f"{scheme}://{place}")
     query = [(key, value) for key, value in parse_qsl(parts.query) if "password" not in key]
-    netloc = f"{name}{at}{hosts}" if name else hosts
-    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query), ""))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 def key_prefix(name: str) -> str:

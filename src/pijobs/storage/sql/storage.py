@@ -48,8 +48,6 @@ T = TypeVar("T")
 
 #: Seconds after which any call but an enqueue fails.
 TIMEOUT = 10.0
-#: Seconds that the first :meth:`SqlStorage.now` may wait for the clock of the server.
-FIRST_NOW_TIMEOUT = 0.2
 #: Seconds that one sign of life may spend on removing what is too much.
 TRIM_TIME = 0.2
 
@@ -109,7 +107,7 @@ class SqlStorage(Storage):
         clock = self._live.clock
         if not clock.known:
             with suppress(StorageUnavailable):
-                self._ask_time(FIRST_NOW_TIMEOUT)
+                self._ask_time(timeout)
         return clock.now_us() // 1000
 
     def ping(self) -> None:

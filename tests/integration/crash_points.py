@@ -22,7 +22,6 @@ from uuid import uuid4
 import flask
 
 from pijobs import Job, Limits, hookimpl, spool
-from pijobs.errors import InstanceNotFound
 from pijobs.factory import Installation, build
 from pijobs.jobs import ENDED, State
 from pijobs.storage.contract import Record, Storage

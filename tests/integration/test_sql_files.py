@@ -149,7 +149,6 @@ sys.path[:0] = {path!r}
 from contract.workers import new_instance
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 storage = SqlStorage({url!r}, "files")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -233,7 +232,6 @@ from contract.workers import Worker
 from pijobs.jobs import State
 from pijobs.storage.contract import End
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 worker = Worker(SqlStorage({url!r}, "files"), lambda ms: None)
 ends = []
@@ -282,7 +280,6 @@ import sys
 sys.path[:0] = {path!r}
 from contract.workers import new_instance
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.schema import SCHEMA_VERSION
 
 storage = SqlStorage({url!r}, "files")
 storage.enqueue(new_instance(), timeout=10)

@@ -206,7 +206,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
                 log.info("worker %d starts again", os.getpid())
                 logging.shutdown()
                 # Not by sys.argv: "python -m pijobs" would begin to look for its imports inside of pijobs.
-                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             if self._ended_early:
                 # Threads that still run must not go on after their instances went back.
                 logging.shutdown()

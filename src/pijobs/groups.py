@@ -6,7 +6,11 @@ fails. After :data:`OPEN_AFTER` failures in a row the breaker opens: nothing run
 then a single instance probes (half-open), and its outcome closes the breaker or opens it again.
 
 An unproven group (no success since its last failure) holds at most a fifth of the workers, so that a destination
-that hangs cannot take them all.
+that hangs cannot take them all. A proven one leaves a fifth of them to the others, since it may begin to hang with all
+that it holds; of fewer than five workers it may have each.
+
+Many attempts may fail together because the destination went down under them. Those that began before the breaker
+opened tell nothing new; only a probe makes its pause longer.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ OPEN_AFTER = 3
 OPEN_FIRST, OPEN_LONGEST = 5_000, 60_000
 #: Bound of a group whose job names none.
 DEFAULT_BOUND = 64
-UNPROVEN_SHARE = 5
+#: One of so many workers is what an unproven group may hold, and what a proven one leaves to the others.
+SHARE = 5
 
 Breaker = Literal["closed", "open"]
 
@@ -37,6 +42,8 @@ class Policy:
     failures: int = 0
     #: How often in a row the breaker opened.
     opened: int = 0
+    #: When it last opened (ms on the storage's clock).
+    opened_at: int = 0
     proven: bool = False
     #: What the last failure was, in words without secrets.
     reason: str | None = None
@@ -64,30 +71,38 @@ def start_limit(limits: Limits | None) -> int:
 
 
 def bound(limits: Limits | None) -> int:
-    """The highest limit that the group may reach."""
+    """The highest limit that the group may ever reach."""
     return limits.concurrency if limits is not None and limits.concurrency is not None else DEFAULT_BOUND
 
 
-def after_success(policy: Policy, limits: Limits | None) -> Policy:
-    """One more may run; a breaker closes, and the group begins anew."""
+def after_success(policy: Policy, limits: Limits | None, *, workers: int) -> Policy:
+    """One more may run; a breaker closes, and the group begins anew.
+
+    :param workers: number of workers that share the queue, as far as known.
+    """
     if policy.opened:
         return Policy(limit=start_limit(limits), proven=True)
-    return Policy(limit=min(policy.limit + 1, bound(limits)), proven=True)
+    share = max(START, workers - workers // SHARE)
+    return Policy(limit=min(policy.limit + 1, share, bound(limits)), proven=True)
 
 
 def after_failure(
-    policy: Policy, *, now: int, workers: int, retry_after: int | None = None, reason: str | None = None
+    policy: Policy, *, now: int, began: int, workers: int, retry_after: int | None = None, reason: str | None = None
 ) -> tuple[Policy, int | None]:
-    """The policy, and until when the group is blocked (ms; None: not).
+    """The policy, and until when the group is blocked (ms; None: no longer than it is).
 
+    :param began: when the attempt began (ms).
     :param workers: number of workers that share the queue, as far as known.
     :param retry_after: ms after which the destination wants to be asked again, if it said so.
     :param reason: what is wrong with it, in words without secrets.
     """
-    unproven = max(1, workers // UNPROVEN_SHARE)
+    if policy.opened and began < policy.opened_at:
+        return policy, None
+    unproven = max(1, workers // SHARE)
     failures = policy.failures + 1
     if failures < OPEN_AFTER and not policy.opened:
         limit = max(1, min(policy.limit // 2, unproven))
         return Policy(limit, failures, reason=reason), None if retry_after is None else now + retry_after
     pause = min(OPEN_FIRST * 2**policy.opened, OPEN_LONGEST)
-    return Policy(1, failures, policy.opened + 1, reason=reason), now + max(pause, retry_after or 0)
+    opened = Policy(1, failures, policy.opened + 1, opened_at=now, reason=reason)
+    return opened, now + max(pause, retry_after or 0)

@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 #: A policy read longer ago (seconds) may have been changed by another worker.
 _FRESH = 1.0
-_TRIES = 5
+#: The workers of all processes are counted again after so many seconds.
+_COUNT_EVERY = 10.0
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +30,25 @@ class _Known:
 class Destinations:
     """The groups that this process works for.
 
-    :param workers: tells how many workers share the queue.
+    :param own: number of workers of this process.
     """
 
-    def __init__(self, clock: Clock, workers: Callable[[], int]) -> None:
+    def __init__(self, clock: Clock, own: int) -> None:
         self._clock = clock
-        self._workers = workers
+        self._own = own
         self._known: dict[tuple[Storage, str], _Known] = {}
+        self._counted: dict[Storage, tuple[int, float]] = {}
 
     def succeeded(self, storage: Storage, job: Job, lease: Lease) -> None:
         """The destination did what was asked."""
+
+        def decide(policy: Policy) -> tuple[Policy, int | None]:
+            return after_success(policy, job.limits, workers=self._workers(storage)), None
+
         known = self._known.get((storage, lease.group))
         fresh = known is not None and self._clock.monotonic() - known.read < _FRESH
-        if fresh and known and after_success(known.policy, job.limits) == known.policy:
-            return  # at its bound already: nothing to write
-        self._change(storage, lease.group, lambda policy: (after_success(policy, job.limits), None))
+        if not (fresh and known and decide(known.policy)[0] == known.policy):  # else at its bound: nothing to write
+            self._change(storage, lease.group, decide)
 
     def failed(self, storage: Storage, lease: Lease, retry_after: float | None, *, reason: str | None = None) -> None:
         """The destination is down.
@@ -51,17 +57,21 @@ class Destinations:
         :param reason: for people; redacted already.
         """
         pause = None if retry_after is None else to_ms(retry_after)
-        self._change(
-            storage,
-            lease.group,
-            lambda policy: after_failure(
-                policy, now=storage.now(), workers=self._workers(), retry_after=pause, reason=reason
-            ),
-        )
+
+        def decide(policy: Policy) -> tuple[Policy, int | None]:
+            return after_failure(
+                policy, now=storage.now(), began=lease.leased, workers=self._workers(storage), retry_after=pause,
+                reason=reason,
+            )  # fmt: skip
+
+        self._change(storage, lease.group, decide)
 
     def allowed_at(self, storage: Storage, job: Job, lease: Lease) -> int | None:
         """None if the group's rate allows a start now (which is counted); else when it will. The group is blocked
-        until then, so that nothing else of it is leased in vain."""
+        until then, so that nothing else of it is leased in vain.
+
+        :raises StorageUnavailable:
+        """
         if job.limits is None or job.limits.rate is None:
             return None
         allowed = storage.count(f"rate {lease.group}", limit=job.limits.rate, per=to_ms(job.limits.per))
@@ -69,29 +79,52 @@ class Destinations:
             self._change(storage, lease.group, lambda policy: (policy, allowed))
         return allowed
 
+    def _workers(self, storage: Storage) -> int:
+        """Of all processes that give this storage signs of life.
+
+        :raises StorageUnavailable:
+        """
+        number, counted = self._counted.get(storage, (0, float("-inf")))
+        now = self._clock.monotonic()
+        if now - counted >= _COUNT_EVERY:
+            number = sum(record.info.workers for record in storage.sessions())
+            self._counted[storage] = number, now
+        return max(number, self._own)
+
     def _change(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> None:
         """Read, decide, and write if nobody wrote in between. A failure here costs no more than a late reaction."""
         try:
             for _ in range(_TRIES):
-                record = storage.group(group)
-                before = Policy.loads(record.policy if record else "")
-                policy, blocked = decide(before)
-                self._known[storage, group] = _Known(policy, self._clock.monotonic())
-                if record and policy == before and blocked is None and record.limit == policy.limit:
+                if self._try(storage, group, decide):
                     return
-                if self._write(storage, group, record, policy, blocked):
-                    if policy.breaker != before.breaker:
-                        log.warning("group %s: the circuit breaker is %s", group, policy.breaker)
-                    return
+            log.warning("group %s: others changed its limit each time that this worker wanted to", group)
         except StorageUnavailable as error:
             log.warning("group %s: its limit could not be written: %s", group, error)
 
-    @staticmethod
-    def _write(storage: Storage, group: str, record: GroupRecord | None, policy: Policy, blocked: int | None) -> bool:
-        return storage.set_group(
-            group,
-            version=record.version if record else 0,
-            limit=policy.limit,
-            blocked_until=blocked,
-            policy=policy.dumps(),
-        )
+    def _try(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> bool:
+        record = storage.group(group)
+        before = _policy(record)
+        policy, blocked = decide(before)
+        self._known[storage, group] = _Known(policy, self._clock.monotonic())
+        present = record.blocked_until if record else None
+        # What somebody else found to be a reason for a longer block (breaker, rate, a destination's wish) stays one.
+        closes = before.opened and not policy.opened
+        until = blocked if closes else max(filter(None, (present, blocked)), default=None)
+        if record and (policy, until, policy.limit) == (before, present, record.limit):
+            return True
+        version = record.version if record else 0
+        if not storage.set_group(
+            group, version=version, limit=policy.limit, blocked_until=until, policy=policy.dumps()
+        ):
+            return False
+        if policy.breaker != before.breaker:
+            why = f": {policy.reason}" if policy.reason else ""
+            log.warning("group %s: the circuit breaker is %s%s", group, policy.breaker, why)
+        return True
+
+
+def _policy(record: GroupRecord | None) -> Policy:
+    """What is remembered; of a group without outcomes, the limit that it was enqueued with."""
+    if record is None or record.policy or record.limit is None:
+        return Policy.loads(record.policy if record else "")
+    return Policy(limit=record.limit)

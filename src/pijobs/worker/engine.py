@@ -81,7 +81,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         self.runner = runner
         self.sessions: Sequence[Session] = ()
         self.stop_flag: StopFlag | None = None
-        self._destinations = Destinations(SystemClock(), lambda: workers)
+        self._destinations = Destinations(SystemClock(), workers)
         self._make_sessions = sessions
         self._pause = pause
         self._local = threading.local()
@@ -209,14 +209,26 @@ class Engine(huey.Huey):  # type: ignore[misc]
             slot.end(session, call)
             self._finished(lease, call, None)
             return None
-        allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name], lease)
-        if allowed is not None:
-            reason = f"group {lease.group} is at its rate limit"
-            back = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
-            slot.end(session, back)
+        if (reason := self._held_back(session, lease)) is not None:
+            slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason))
             return None
         # Not by the wrapper's s(): that takes options such as "expires" out of the job's own arguments.
         return self._tasks[lease.name](args=(session, lease, call), id=lease.id)
+
+    def _held_back(self, session: Session, lease: Lease) -> str | None:
+        """Why the instance must not start now."""
+        try:
+            allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name], lease)
+        except StorageUnavailable:
+            return "the storage did not tell whether the rate of its group allows it"
+        return None if allowed is None else f"group {lease.group} is at its rate limit"
+
+    def stuck(self, storage: Storage, lease: Lease) -> None:
+        """A job ran past its timeout: a destination that hangs is down."""
+        job = self.queue.registry[lease.name]
+        if job.group is not None:
+            reason = f"an attempt ran past its timeout of {job.timeout:g} s"
+            self._destinations.failed(storage, lease, None, reason=reason)
 
     def _attempt(self, name: str, session: Session, lease: Lease, call: Call) -> End:
         job = self.queue.registry[name]

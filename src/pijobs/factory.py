@@ -183,7 +183,12 @@ def _queue(parts: Parts, values: Mapping[str, Any], *, strict: bool) -> Queue:
     # As privacyIDEA does it: what is written, and nothing else.
     options = {name[len(PREFIX) :].lower(): value for name, value in values.items() if name.startswith(PREFIX)}
     options.pop("class", None)
-    return ForeignQueue(parts, chosen(options))
+    try:
+        return ForeignQueue(parts, chosen(options))
+    except Exception as error:
+        found = f"found {path!r} ({type(error).__name__})"
+        log.error("%sCLASS: expected a class of queues, %s; the server runs without a queue", PREFIX, found)
+        return Queue(parts.settings, parts.registry, parts.plugins)
 
 
 def queue_class(path: str, *, strict: bool) -> type[Any]:

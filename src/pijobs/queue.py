@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, check_arguments
-from pijobs.errors import NoLiveWorker, QueueUnavailable, StorageUnavailable
+from pijobs.errors import EncodeError, NoLiveWorker, QueueUnavailable, StorageUnavailable
 from pijobs.groups import start_limit
 from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import Job, State, is_number, is_priority
@@ -172,7 +172,10 @@ class Queue:
     # -- the ways ------------------------------------------------------------------------------------------------
 
     def _checked(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
-        job, call = self.registry[name], Call(tuple(args), dict(kwargs or {}))
+        job = self.registry[name]
+        if isinstance(args, (str, bytes, Mapping)):  # it would be taken apart, letter by letter
+            raise EncodeError(f"job {name!r}: expected a list or tuple as args, found {type(args).__name__}")
+        call = Call(tuple(args), dict(kwargs or {}))
         self.registry.check_call(name, call.args, call.kwargs)
         return job, call
 

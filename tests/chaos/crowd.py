@@ -26,6 +26,8 @@ from .jobs_under_chaos import NAME
 SHIFTED = Path(__file__).parent / "shifted"
 #: Jobs that may wait before servers take a rest.
 BACKLOG = 300
+#: So long without an effect, nothing waits (seconds).
+IDLE = 2.0
 
 
 @dataclass
@@ -61,6 +63,10 @@ class Crowd:
     _workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _servers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopped: list[tuple[float, int]] = field(default_factory=list)
+    _effects: int = 0
+    _last_effect: float = field(default_factory=time.monotonic)
+    _without_effect: int = 0
+    _has_nothing_to_do: bool = False
 
     @property
     def book(self) -> Path:
@@ -72,21 +78,30 @@ class Crowd:
         return self.site.folder / "rest"
 
     def go_through(self, jobs: int, kills: int, strike: Callable[[], None] | None = None) -> None:
-        """Enqueue and work until both numbers are reached. Blows fall on those at work: each one waits for effects."""
+        """Enqueue and work until both numbers are reached. Blows fall on those at work: each one waits for
+        effects, if there is any work left."""
         effects = 0
         while self.toll.kills < kills or self.acknowledged() < jobs:
             self._pace(jobs * (self.toll.kills + 1) / max(kills, 1))
             self.tend()
             # A random moment is the point here: nothing is waited for.
             time.sleep(self.chance.uniform(0.01, 0.3))
-            if self.toll.kills < kills and (size := self.site.effects.stat().st_size) > effects:
+            size = self.site.effects.stat().st_size
+            if self.toll.kills < kills and (size > effects or self._has_nothing_to_do):
                 effects = size
                 (strike or self.strike)()
 
     def _pace(self, most: float) -> None:
         """Let the servers rest while there are enough calls for so many kills, or too many jobs that wait."""
-        acknowledged = self.acknowledged()
-        if acknowledged > most or acknowledged - len(books.lines(self.site.effects)) > BACKLOG:
+        acknowledged, effects = self.acknowledged(), len(books.lines(self.site.effects))
+        if effects > self._effects:
+            self._effects, self._last_effect = effects, time.monotonic()
+        elif time.monotonic() - self._last_effect > IDLE:
+            # Nothing waits any more: the rest has expired, or was replaced.
+            self._without_effect = acknowledged - effects
+        waiting = acknowledged - effects - self._without_effect
+        self._has_nothing_to_do = acknowledged > most and waiting == 0
+        if acknowledged > most or waiting > BACKLOG:
             self.rest.touch()
         else:
             self.rest.unlink(missing_ok=True)

@@ -92,6 +92,17 @@ def test_a_class_that_can_not_be_used_is_logged_by_the_server_and_refused_by_the
         built(True, CLASS=path)
 
 
+@pytest.mark.parametrize("body", ["def __init__(self, options): raise RuntimeError('s3cr3t')", "pass"])
+def test_a_foreign_class_that_makes_no_queue_is_logged_and_there_is_none(
+    add_module: AddModule, broken_plugins: None, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_module("a_bad_queue", f"class Bad:\n    {body}\n")
+    queue = built(CLASS="a_bad_queue.Bad", plugins=["broken.good"]).queue
+    assert type(queue) is Queue and queue.mode == "off"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "a_bad_queue.Bad" in line and line.endswith("the server runs without a queue") and "s3cr3t" not in line
+
+
 def test_a_subclass_of_ours_is_used_by_server_and_worker(add_module: AddModule) -> None:
     add_module("a_sub_queue", "from pijobs import HueyQueue\n\nclass Mine(HueyQueue):\n    pass\n")
     for strict in (False, True):

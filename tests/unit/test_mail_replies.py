@@ -164,3 +164,4 @@ def test_a_shown_reply_is_one_short_printable_line() -> None:
 
 def test_secrets_that_a_server_repeats_can_be_blotted_out() -> None:
     assert "hunter2" not in str(Reply(535, None, ("no: hunter2",)).without("hunter2", ""))
+    assert str(Reply(535, None, ("user u unknown",)).without("u")) == "535 user *** unknown"

@@ -28,7 +28,7 @@ from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.runner import Runner
 from pijobs.session import Session
-from pijobs.storage.contract import End, Ended, Lease, Step
+from pijobs.storage.contract import End, Ended, Lease, Step, Storage
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.slots import Slot
 
@@ -204,7 +204,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def _task(self, session: Session, slot: Slot, lease: Lease) -> Task | None:
         call = self.runner.decode(lease, session.storage.now())
         if isinstance(call, End):
-            level = logging.ERROR if call.state is State.DEAD else logging.WARNING
+            again = logging.WARNING if lease.held_since is None else logging.DEBUG  # it comes back every few seconds
+            level = logging.ERROR if call.state is State.DEAD else again
             log.log(level, "job %s %s: running -> %s (%s)", lease.name, lease.id, call.state, call.reason)
             slot.end(session, call)
             self._finished(lease, call, None)
@@ -225,10 +226,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def stuck(self, storage: Storage, lease: Lease) -> None:
         """A job ran past its timeout: a destination that hangs is down."""
-        job = self.queue.registry[lease.name]
-        if job.group is not None:
-            reason = f"an attempt ran past its timeout of {job.timeout:g} s"
-            self._destinations.failed(storage, lease, None, reason=reason)
+        if self.queue.registry[lease.name].group is not None:
+            self._destinations.failed(storage, lease, None, reason="an attempt ran past the timeout of its job")
 
     def _attempt(self, name: str, session: Session, lease: Lease, call: Call) -> End:
         job = self.queue.registry[name]

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import flask
@@ -17,7 +18,7 @@ from pijobs.factory import Installation
 from pijobs.keys import KeyRing
 from pijobs.runner import Runner
 from pijobs.session import Session, describe_process
-from pijobs.storage.contract import Lease
+from pijobs.storage.contract import Lease, Storage
 from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine, Pause
 
@@ -74,7 +75,8 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
     def app_context() -> AbstractContextManager[Any]:
         return app.app_context()
 
-    def stuck(lease: Lease) -> None:
+    def stuck(engine: Engine, storage: Storage, lease: Lease) -> None:
+        engine.stuck(storage, lease)
         if options.worker_type == WORKER_PROCESS:
             log.error("child %d is killed: its job %s does not end", os.getpid(), lease.id)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -89,8 +91,8 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [
             Session(
-                storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended, on_stuck=stuck,
-                metrics=queue.metrics, flushes=storage is queue.storage,
+                storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended,
+                on_stuck=partial(stuck, engine, storage), metrics=queue.metrics, flushes=storage is queue.storage,
             )
             for storage in storages
         ]  # fmt: skip

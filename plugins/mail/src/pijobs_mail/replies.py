@@ -106,7 +106,9 @@ class Reply:
         """The same reply with secrets that the server repeated blotted out."""
         lines = self.lines
         for secret in filter(None, secrets):
-            lines = tuple(line.replace(secret, "***") for line in lines)
+            # A short one, such as the user "u", stands in half of all words.
+            pattern = re.escape(secret) if len(secret) > 3 else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            lines = tuple(re.sub(pattern, "***", line) for line in lines)
         return Reply(self.code, self.enhanced, lines)
 
 

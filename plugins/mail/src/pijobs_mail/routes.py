@@ -96,7 +96,8 @@ def _definition(identifier: str, posted: Mapping[str, Any]) -> tuple[dict[str, A
 
 def _test_letter(recipient: str, identifier: str, definition: Mapping[str, Any]) -> Letter:
     name = identifier or str(definition["server"])
-    way = "It went through the job queue." if definition["enqueue_job"] else "It was sent in the request."
+    queued = definition["enqueue_job"] and current_queue().storage is not None
+    way = "It went through the job queue." if queued else "It was sent in the request."
     letter = Letter(
         to=messages.as_recipients(recipient),
         subject=f"Test mail of SMTP server {name}",

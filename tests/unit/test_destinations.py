@@ -1,0 +1,272 @@
+"""What an outcome means for its group, told to a storage that other processes tell things, too."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from services import wait_until
+
+from pijobs import Job, Limits
+from pijobs.errors import StorageUnavailable
+from pijobs.groups import OPEN_FIRST, Policy
+from pijobs.jobs import State
+from pijobs.storage.contract import End, GroupRecord, Lease, NewInstance, SessionInfo
+from pijobs.storage.memory import MemoryStorage
+from pijobs.testing.clock import ManualClock
+from pijobs.worker.destinations import Destinations
+
+GROUP = "smtp.example"
+
+
+class Counting(MemoryStorage):
+    """Counts what it is asked; ``rival`` acts between a read and the next write."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.calls: list[str] = []
+        self.rival: Destinations | None = None
+        self.away = False
+
+    def group(self, name: str) -> GroupRecord | None:
+        self._ask("group")
+        return super().group(name)
+
+    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+        self._ask("set_group")
+        if self.rival is not None:
+            rival, self.rival = self.rival, None
+            rival.succeeded(self, job(), lease(self))
+        return super().set_group(name, version=version, limit=limit, blocked_until=blocked_until, policy=policy)
+
+    def sessions(self):  # type: ignore[no-untyped-def]
+        self._ask("sessions")
+        return super().sessions()
+
+    def _ask(self, name: str) -> None:
+        if self.away:
+            raise StorageUnavailable
+        self.calls.append(name)
+
+
+def job(**limits: int | float) -> Job:
+    return Job("a.b", lambda: None, group=lambda: GROUP, limits=Limits(**limits) if limits else None)  # type: ignore[arg-type]
+
+
+def lease(storage: MemoryStorage, *, leased: int | None = None) -> Lease:
+    now = storage.now() if leased is None else leased
+    return Lease("id", "token", "a.b", b"", b"", GROUP, 0, 0, 0, None, due=now, leased=now)
+
+
+@pytest.fixture
+def storage(clock: ManualClock) -> Counting:
+    return Counting(clock)
+
+
+@pytest.fixture
+def destinations(clock: ManualClock) -> Destinations:
+    return Destinations(clock, own=20)
+
+
+def known(storage: MemoryStorage) -> GroupRecord:
+    record = MemoryStorage.group(storage, GROUP)
+    assert record is not None
+    return record
+
+
+def enqueue(storage: MemoryStorage, number: int = 1, limit: int | None = 2) -> None:
+    for n in range(number):
+        storage.enqueue(NewInstance(f"{n}", "a.b", b"", b"", GROUP, limit=limit), timeout=1)
+
+
+def fail(destinations: Destinations, storage: MemoryStorage, times: int = 1) -> None:
+    for _ in range(times):
+        destinations.failed(storage, lease(storage), None, reason="451 go away")
+
+
+# -- successes -------------------------------------------------------------------------------------------------------
+
+
+def test_each_success_makes_room_for_one_more(storage: Counting, destinations: Destinations) -> None:
+    enqueue(storage)
+    for expected in (3, 4, 5):
+        destinations.succeeded(storage, job(), lease(storage))
+        assert known(storage).limit == expected
+
+
+def test_the_job_s_own_limit_is_the_bound_and_no_call_is_made_at_it(
+    storage: Counting, destinations: Destinations
+) -> None:
+    enqueue(storage)
+    for _ in range(3):
+        destinations.succeeded(storage, job(concurrency=3), lease(storage))
+    assert known(storage).limit == 3
+    storage.calls.clear()
+    for _ in range(50):
+        destinations.succeeded(storage, job(concurrency=3), lease(storage))
+    assert storage.calls == []
+
+
+def test_at_its_bound_it_looks_again_after_a_while(
+    storage: Counting, destinations: Destinations, clock: ManualClock
+) -> None:
+    enqueue(storage)
+    for _ in range(3):
+        destinations.succeeded(storage, job(concurrency=3), lease(storage))
+    fail(Destinations(clock, own=20), storage)
+    assert known(storage).limit == 1
+    clock.advance(2)
+    destinations.succeeded(storage, job(concurrency=3), lease(storage))
+    assert known(storage).limit == 2
+
+
+# -- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_three_failures_block_the_group_and_tell_why(
+    storage: Counting, destinations: Destinations, caplog: pytest.LogCaptureFixture
+) -> None:
+    enqueue(storage)
+    fail(destinations, storage, 2)
+    assert known(storage).blocked_until is None
+    fail(destinations, storage)
+    assert known(storage).blocked_until == storage.now() + OPEN_FIRST
+    assert Policy.loads(known(storage).policy).reason == "451 go away"
+    assert f"group {GROUP}: the circuit breaker is open: 451 go away" in caplog.text
+
+
+def test_half_open_one_probe_runs_and_its_success_lifts_the_block(
+    storage: Counting, destinations: Destinations, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    enqueue(storage, 5)
+    storage.open_session(SessionInfo("w", "host", 1, storage.now(), "1", workers=20), lease=60_000)
+    fail(destinations, storage, 3)
+    assert storage.step("w", [], want=5).leases == []
+    clock.advance(OPEN_FIRST / 1000)
+    (probe,) = storage.step("w", [], want=5).leases
+    destinations.succeeded(storage, job(), probe)
+    assert known(storage).blocked_until is None
+    assert "the circuit breaker is closed" in caplog.text
+    assert len(storage.step("w", [End(probe.id, probe.token, State.DONE)], want=5).leases) == 2
+
+
+def test_a_failed_probe_opens_it_for_longer(storage: Counting, destinations: Destinations, clock: ManualClock) -> None:
+    enqueue(storage)
+    fail(destinations, storage, 3)
+    clock.advance(OPEN_FIRST / 1000)
+    fail(destinations, storage)
+    assert known(storage).blocked_until == storage.now() + 2 * OPEN_FIRST
+
+
+def test_those_that_hung_with_it_do_not_open_it_for_longer(
+    storage: Counting, destinations: Destinations, clock: ManualClock
+) -> None:
+    enqueue(storage)
+    held = [lease(storage) for _ in range(16)]
+    clock.advance(10)
+    for one in held:
+        destinations.failed(storage, one, None)
+    assert known(storage).blocked_until == storage.now() + OPEN_FIRST
+
+
+def test_a_success_does_not_lift_what_the_destination_asked_for(storage: Counting, destinations: Destinations) -> None:
+    enqueue(storage)
+    destinations.failed(storage, lease(storage), 60)
+    destinations.succeeded(storage, job(), lease(storage))
+    assert known(storage).blocked_until == storage.now() + 60_000
+
+
+def test_an_outage_of_the_storage_costs_no_attempt(
+    storage: Counting, destinations: Destinations, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.away = True
+    destinations.succeeded(storage, job(), lease(storage))
+    fail(destinations, storage)
+    assert caplog.text.count("its limit could not be written") == 2
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+
+
+def test_a_decision_that_came_in_between_is_not_overwritten(
+    storage: Counting, destinations: Destinations, clock: ManualClock
+) -> None:
+    enqueue(storage)
+    storage.rival = Destinations(clock, own=20)
+    destinations.succeeded(storage, job(), lease(storage))
+    assert known(storage).limit == 4
+
+
+def test_two_processes_lose_no_success(storage: Counting, clock: ManualClock) -> None:
+    enqueue(storage)
+
+    def succeed() -> None:
+        one = Destinations(clock, own=100)
+        for _ in range(10):
+            one.succeeded(storage, job(), lease(storage))
+
+    threads = [threading.Thread(target=succeed) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: not any(thread.is_alive() for thread in threads), what="the end of all")
+    assert known(storage).limit == 32
+
+
+def test_the_workers_of_all_processes_count(storage: Counting, clock: ManualClock) -> None:
+    enqueue(storage)
+    for n in range(3):
+        storage.open_session(SessionInfo(f"w{n}", "host", n, n, "1", workers=10), lease=600_000)
+    one = Destinations(clock, own=10)
+    for _ in range(40):
+        one.succeeded(storage, job(), lease(storage))
+    assert known(storage).limit == 24
+    assert storage.calls.count("sessions") == 1
+    clock.advance(11)
+    storage.close_session("w2")
+    one.succeeded(storage, job(), lease(storage))
+    assert known(storage).limit == 16
+
+
+# -- rates -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rate_lets_so_many_start_and_blocks_the_group_until_the_next_may(
+    storage: Counting, destinations: Destinations, clock: ManualClock
+) -> None:
+    enqueue(storage)
+    limited = job(rate=3, per=10)
+    for _ in range(3):
+        assert destinations.allowed_at(storage, limited, lease(storage)) is None
+        clock.advance(1)
+    allowed = destinations.allowed_at(storage, limited, lease(storage))
+    assert allowed == storage.now() + 7_000 == known(storage).blocked_until
+    clock.advance(7)
+    assert destinations.allowed_at(storage, limited, lease(storage)) is None
+
+
+def test_a_rate_is_shared_by_all_processes(storage: Counting, clock: ManualClock) -> None:
+    limited = job(rate=2, per=10)
+    answers = [Destinations(clock, own=1).allowed_at(storage, limited, lease(storage)) for _ in range(4)]
+    assert [answer is None for answer in answers] == [True, True, False, False]
+
+
+def test_a_rate_leaves_the_limit_as_it_is(storage: Counting, destinations: Destinations) -> None:
+    enqueue(storage, limit=1)
+    limited = job(concurrency=1, rate=1, per=10)
+    for _ in range(2):
+        destinations.allowed_at(storage, limited, lease(storage))
+    assert known(storage).limit == 1 and known(storage).blocked_until is not None
+
+
+def test_a_rate_does_not_shorten_the_pause_of_a_breaker(storage: Counting, destinations: Destinations) -> None:
+    enqueue(storage)
+    limited = job(rate=1, per=0.1)
+    destinations.allowed_at(storage, limited, lease(storage))
+    fail(destinations, storage, 3)
+    destinations.allowed_at(storage, limited, lease(storage))
+    assert known(storage).blocked_until == storage.now() + OPEN_FIRST
+
+
+def test_without_a_rate_nothing_is_asked(storage: Counting, destinations: Destinations) -> None:
+    assert destinations.allowed_at(storage, job(concurrency=5), lease(storage)) is None
+    assert storage.calls == []

@@ -43,8 +43,15 @@ def place() -> Place:
     return Place()
 
 
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Connectors of earlier tests have ended; in one process with other suites they may take their time."""
+    for thread in threads():
+        thread.join(30)
+
+
 @pytest.fixture
-def pool(place: Place) -> Iterator[ReadyPool[int]]:
+def pool(place: Place, quiet: None) -> Iterator[ReadyPool[int]]:
     pool = ReadyPool(
         place.connect,
         place.close,

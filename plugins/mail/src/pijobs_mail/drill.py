@@ -8,6 +8,7 @@ import secrets
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -153,13 +154,24 @@ class Drill:
 
     def _forget_instances(self) -> None:
         """What waits is cancelled; what runs gets a moment to end. Then the records go."""
-        left = {handle.id for handle, _ in self._sent.values()}
         until = time.monotonic() + _LAST_ATTEMPTS
-        while left:
-            left = {one for one in left if not self._forget(one)}
-            if not left or time.monotonic() > until:
-                return
-            time.sleep(0.05)
+        with contextlib.suppress(PijobsError):
+            while [one for one in self._instances() if not self._forget(one)]:
+                if time.monotonic() > until:
+                    return
+                time.sleep(0.05)
+
+    def _instances(self) -> Iterator[str]:
+        """All of this drill: by their group, since a signal may come before a handle is kept."""
+        assert self._queue.storage is not None
+        for state in State:
+            cursor = None
+            while True:
+                page = self._queue.storage.page(state, group=f"smtp:{self._server}", cursor=cursor, limit=500)
+                yield from [record.id for record in page.records]
+                cursor = page.cursor
+                if cursor is None:
+                    break
 
     def _forget(self, instance_id: str) -> bool:
         assert self._queue.storage is not None

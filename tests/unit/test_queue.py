@@ -156,6 +156,8 @@ def test_a_wrong_call_is_refused_in_every_mode(
         queue.enqueue("a.b", kwargs={"ctx": None})
     with pytest.raises(EncodeError):
         queue.enqueue("a.b", [object()])
+    with pytest.raises(EncodeError, match="expected a list or tuple as args, found str"):
+        queue.enqueue("a.b", "letters")
     with pytest.raises(ValueError, match="delay"):
         queue.enqueue("a.b", delay=-1)
     assert recorder.calls == [] and storage.options == []

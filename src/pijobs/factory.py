@@ -179,6 +179,10 @@ def _queue(parts: Parts, values: Mapping[str, Any], *, strict: bool) -> Queue:
         log.error("%s; the server runs without a queue", error)
         return Queue(parts.settings, parts.registry, parts.plugins)
     if issubclass(chosen, HueyQueue):
+        if strict and storage_url(parts.settings).startswith("memory:"):
+            raise ConfigurationError(
+                f"{PREFIX}URL: expected a storage that server and worker share, found memory://, which is for tests"
+            )
         return chosen.of(parts)
     # As privacyIDEA does it: what is written, and nothing else.
     options = {name[len(PREFIX) :].lower(): value for name, value in values.items() if name.startswith(PREFIX)}

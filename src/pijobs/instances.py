@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pijobs.codec import open_envelope
-from pijobs.errors import PijobsError
+from pijobs.errors import InstanceNotFound, PijobsError, StorageUnavailable
 from pijobs.jobs import WAITING, State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
@@ -119,16 +121,28 @@ def explained(queue: Queue, instance_id: str) -> dict[str, Any]:
 
     :raises InstanceNotFound: for an id that is not there (any more).
     """
-    storage = _storage(queue)
-    record = storage.get(instance_id)
+    storage, record = _found(queue, instance_id)
     row = instance(record, storage.now())
-    return {**row, "label": _label(queue, record), "waits": [*_waits(storage, record)]}
+    return {**row, "label": _label(queue, storage, record), "waits": [*_waits(storage, record)]}
 
 
-def _label(queue: Queue, record: Record) -> str | None:
+def _found(queue: Queue, instance_id: str) -> tuple[Storage, Record]:
+    """Where the instance is, and its record: what was enqueued in an outage may have ended in this machine's spool."""
+    storage, path = _storage(queue), queue.option("SPOOL")
+    try:
+        return storage, storage.get(instance_id)
+    except (InstanceNotFound, StorageUnavailable):
+        # A look must not make the file: it would belong to whoever looked.
+        if queue.spool is not None and (path is None or Path(path).exists()):
+            with suppress(InstanceNotFound, StorageUnavailable):
+                return queue.spool, queue.spool.get(instance_id)
+        raise
+
+
+def _label(queue: Queue, storage: Storage, record: Record) -> str | None:
     """The label lies in the body, so only who has the key can read it, and only as long as the body is there."""
     try:
-        body = _storage(queue).body(record.id) if record.has_body else None
+        body = storage.body(record.id) if record.has_body else None
         return None if body is None else queue.codec().decode(record.envelope, body).label
     except PijobsError:
         return None

@@ -26,12 +26,14 @@ def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
 
     :raises StorageUnavailable: when the storage does not answer.
     """
-    assert queue.storage is not None
+    if queue.storage is None:
+        return [*_plugin_checks(queue, public=False)]
     if queue.mode != "queued":
         return [*traps.of_settings(queue), *_plugin_checks(queue, public=False)]
     queue.storage.ping()
     found = [
         *traps.of_settings(queue),
+        *([] if queue.spool is None else [("spool", _spool(queue, queue.spool))]),
         *traps.of_storage(queue, overview(queue)),
         *_plugin_checks(queue, public=False),
     ]

@@ -62,6 +62,8 @@ class Runner:
         self._settings = settings
         self._app_context = app_context
         self._metrics = metrics or Metrics()
+        #: Whether a KeyboardInterrupt comes from outside, and not from the job itself; a worker knows better.
+        self.interrupted: Callable[[], bool] = lambda: True
 
     def decode(self, lease: Lease, now: int) -> Call | End:
         """The call, or how an instance that can't be decoded (yet) is held back."""
@@ -115,9 +117,9 @@ class Runner:
             with self._app_context():
                 context.check_deadline()
                 self._call(job, context, call)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and self.interrupted():
+                raise
             if isinstance(error, DestinationDown):
                 on_down(error)
             return decide(job, error, lease.attempts + 1, context.time_left(), _known(call, lease.group))

@@ -43,6 +43,11 @@ def poison(ctx: JobContext) -> None:
     os._exit(9)
 
 
+def interrupt(ctx: JobContext) -> None:
+    effect("interrupt", str(ctx.attempt))
+    raise KeyboardInterrupt
+
+
 def context() -> None:
     effect("context", flask.current_app.name)
 
@@ -61,6 +66,7 @@ def register_jobs(settings: object) -> list[Job]:
         Job("test.stuck", hold, timeout=1),
         Job("test.flaky", flaky, retry=RetryPolicy(max_attempts=3, delay=0.05)),
         Job("test.poison", poison),
+        Job("test.interrupt", interrupt, retry=RetryPolicy(max_attempts=2, delay=0.05)),
         Job("test.context", context),
         Job("test.late", late),
     ]

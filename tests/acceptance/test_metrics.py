@@ -72,7 +72,8 @@ def test_a_worker_that_was_killed_is_counted_as_a_crash(site: Site) -> None:
     assert site.wait_for(handle.id).state is State.DEAD
 
     def crashes() -> float:
-        return sum(value for name, value in site.storage.totals().items() if name.startswith("pijobs_crashes_total"))
+        totals: dict[str, float] = site.storage.totals()
+        return sum(value for name, value in totals.items() if name.startswith("pijobs_crashes_total"))
 
     # Who finds a crash may take the same job and die of it before it flushes: that count is lost (see the reference).
     wait_until(lambda: crashes() >= 1, 20, what="a crash")

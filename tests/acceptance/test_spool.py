@@ -6,6 +6,7 @@ import collections
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,19 @@ def test_a_worker_that_comes_later_takes_from_the_spool_even_without_redis(site:
     wait_until(lambda: counted(site) == [1], 30, what="the effect")
     done = {("test.count", State.DONE): 1}
     wait_until(lambda: spool_of(site).depths().counts == done, 15, what="the end in the spool")
+
+
+def test_a_job_that_ended_in_the_spool_can_be_looked_up(site: Site, redis: Server) -> None:
+    start_worker(site)
+    stop(redis)
+    handle = site.queue.enqueue("test.count", (1,))
+    wait_until(lambda: spool_of(site).get(handle.id).state is State.DONE, 15, what="the end in the spool")
+    outage: AbstractContextManager[object] = nullcontext()
+    for present in (outage, running(port=redis.port)):
+        with present:
+            shown = site.run("jobs", "show", handle.id)
+            assert shown.returncode == 0 and f"test.count {handle.id}: done" in shown.stdout, shown.stderr
+            assert site.run("jobs", "show", "unknown").returncode != 0
 
 
 def test_a_worker_does_not_spin_while_redis_is_away(site: Site, redis: Server) -> None:

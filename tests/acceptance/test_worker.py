@@ -137,6 +137,13 @@ def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:
     assert len(set(site.effects_of("poison"))) == 3
 
 
+def test_a_job_that_interrupts_itself_fails_like_any_other(site: Site, worker_type: str) -> None:
+    site.start_worker("-k", worker_type)
+    record = site.wait_for(site.queue.enqueue("test.interrupt").id)
+    assert (record.state, record.error) == (State.DEAD, "KeyboardInterrupt")
+    assert site.effects_of("interrupt") == ["1", "2"]
+
+
 def test_a_stopped_worker_notices_that_it_lost_its_lease(site: Site) -> None:
     first = site.start_worker()
     handle = site.queue.enqueue("test.hold", ("job", 0.5))

@@ -90,6 +90,22 @@ def test_check_runs_the_checks_of_plugins_and_one_that_raises_is_a_failed_one(
     assert "checks.three: FAILED, the check itself failed: OSError: no answer from a***@" in result.out
 
 
+def test_check_runs_the_checks_of_plugins_without_a_queue_too(run: Run, pi_cfg: Write, add_module: AddModule) -> None:
+    add_module("checks", CHECKS)
+    result = run("config", "check", "--config", pi_cfg("PI_JOB_QUEUE_PLUGINS = ['checks']\n"))
+    assert result.code == 1 and "checks.two: FAILED, is not" in result.out
+
+
+def test_check_tries_the_spool(run: Run, on_sqlite: Write, tmp_path: Path) -> None:
+    result = run("config", "check", "--config", on_sqlite(f"PI_JOB_QUEUE_SPOOL = '{tmp_path}/nowhere/spool.sqlite'\n"))
+    assert result.code == 1 and "spool: FAILED, the spool does not answer" in result.out
+
+
+def test_a_spool_in_the_file_of_the_storage_is_refused(run: Run, on_sqlite: Write, tmp_path: Path) -> None:
+    result = run("config", "check", "--config", on_sqlite(f"PI_JOB_QUEUE_SPOOL = '{tmp_path}/queue.sqlite'\n"))
+    assert result.code == 2 and "PI_JOB_QUEUE_SPOOL: expected another file" in result.err
+
+
 # -- plugins ---------------------------------------------------------------------------------------------------------
 
 BOTH = "PI_JOB_QUEUE_PLUGINS = ['broken.good', 'broken.import_error', 'broken.duplicate_job']\n"

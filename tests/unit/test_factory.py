@@ -221,6 +221,17 @@ def test_a_password_that_is_not_quoted_is_not_shown_in_part(password: str) -> No
     assert "redis://user@localhost:6379/0" in told and "s3c" not in told and "r3t" not in told
 
 
+def test_a_storage_of_one_process_is_refused_by_the_worker() -> None:
+    with pytest.raises(ConfigurationError, match="expected a storage that server and worker share"):
+        built(True, CLASS=OWN_CLASS, URL="memory://")
+
+
+def test_an_unknown_option_in_the_url_of_redis_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"options that redis-py knows.*redis://localhost/0\?retries=3"):
+        built(CLASS=OWN_CLASS, URL="redis://localhost/0?retries=3")
+    built(CLASS=OWN_CLASS, URL="redis://localhost/0?socket_timeout=3&socket_keepalive=true&client_name=pijobs")
+
+
 def test_immediate_needs_no_storage() -> None:
     queue = built(CLASS=OWN_CLASS, IMMEDIATE=True, URL="redis://nobody.invalid:1/0").queue
     assert queue.mode == "immediate" and isinstance(queue.storage, MemoryStorage)

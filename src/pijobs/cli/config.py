@@ -44,8 +44,8 @@ def check(invocation: Invocation) -> int:
     click.echo(f"plugins: {', '.join(plugin.name for plugin in installation.plugins.loaded) or 'none'}")
     if installation.queue.storage is None:
         click.echo(f"queue: off ({PREFIX}CLASS is empty); every job runs in the request")
-        return 0
-    _tell_storage(installation)
+    else:
+        _tell_storage(installation)
     return 1 if [*filter(_tells_failure, configuration(installation.queue))] else 0
 
 

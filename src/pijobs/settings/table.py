@@ -12,7 +12,11 @@ from urllib.parse import quote, urlsplit
 from pijobs.jobs import is_int, is_number, is_priority
 from pijobs.settings.model import PREFIX, Setting, Settings
 
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "sqlite", "postgresql", "mysql", "mariadb", "memory")
+SCHEMES = (
+    "redis", "rediss", "unix", "redis+sentinel", "sqlite", "postgresql+psycopg", "mysql+pymysql", "mariadb+pymysql",
+)  # fmt: skip
+#: Taken, but not recommended: another name, and the storage of one process for tests.
+_MORE_SCHEMES = ("sqlite+pysqlite", "memory")
 FALLBACKS = ("spool", "direct")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _JOB_OPTIONS = ("max_attempts", "delay", "backoff", "max_delay", "jitter", "expires", "priority", "timeout", "keep")
@@ -27,7 +31,7 @@ def _key(value: Any) -> bool:
 
 
 def _is_url(value: Any) -> bool:
-    return isinstance(value, str) and urlsplit(value).scheme.split("+psycopg")[0].split("+pymysql")[0] in SCHEMES
+    return isinstance(value, str) and urlsplit(value).scheme in (*SCHEMES, *_MORE_SCHEMES)
 
 
 def _fallback(value: Any) -> bool:
@@ -161,6 +165,9 @@ def cross_faults(values: Mapping[str, Any]) -> list[str]:
         faults.append(f"{PREFIX}URL: expected either a URL or {PREFIX}{parts[0]}, found both; remove one")
     elif parts and "HOST" not in parts:
         faults.append(f"{PREFIX}{parts[0]}: expected together with {PREFIX}HOST, found without it")
+    url, spool = values.get(PREFIX + "URL"), values.get(PREFIX + "SPOOL")
+    if spool and isinstance(url, str) and url.startswith("sqlite:") and urlsplit(url).path[1:] == str(spool):
+        faults.append(f"{PREFIX}SPOOL: expected another file than that of {PREFIX}URL, found the same")
     if values.get(PREFIX + "CLASS") and not values.get(PREFIX + "KEYS") and not values.get("SECRET_KEY"):
         faults.append(f"SECRET_KEY: expected a text (or {PREFIX}KEYS), found neither")
     return faults

@@ -81,6 +81,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         self.runner = runner
         self.sessions: Sequence[Session] = ()
         self.stop_flag: StopFlag | None = None
+        runner.interrupted = self._is_stopping
         self._destinations = Destinations(SystemClock(), workers)
         self._make_sessions = sessions
         self._pause = pause
@@ -147,6 +148,9 @@ class Engine(huey.Huey):  # type: ignore[misc]
         """:raises NotImplementedError: jobs are enqueued by :class:`pijobs.queue.Queue`."""
         raise NotImplementedError("jobs are enqueued by pijobs.queue.Queue")
 
+    def _is_stopping(self) -> bool:
+        return self.stop_flag is not None and self.stop_flag.is_set()
+
     # -- slots and sessions --------------------------------------------------------------------------------------
 
     @property
@@ -193,7 +197,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def _from_ahead(self, slot: Slot) -> Task | None:
         """The next task of those leased ahead; when the worker stops, they go back."""
-        if self.stop_flag is not None and self.stop_flag.is_set():
+        if self._is_stopping():
             slot.give_back()
         while (taken := slot.next()) is not None:
             task = self._task(taken[0], slot, taken[1])
@@ -289,7 +293,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         timeout = TURN
         if next_due is not None:
             timeout = min(timeout, max(0.0, (next_due - session.storage.now()) / 1000))
-        if self.stop_flag is not None and self.stop_flag.is_set():
+        if self._is_stopping():
             return
         try:
             session.storage.wait(timeout, floor=slot.floor)

@@ -145,6 +145,13 @@ class Place:
             self._options.pop(name, None)
         if password is not None:
             self._options["password"] = password
+        try:
+            self._class(**self._options)  # does not connect
+        except TypeError:
+            raise ConfigurationError(
+                f"the Redis URL can't be read: expected options that redis-py knows after the '?', found others in "
+                f"{self.display_url!r}"
+            ) from None
 
     def facts(self) -> dict[str, str]:
         """How safe the way to Redis is, as far as the URL tells: ``local``, ``login`` and ``tls``, yes or no."""

@@ -19,6 +19,8 @@ _ADDRESS = re.compile(rf"""(?:(?<![{_LOCAL}])(/*[{_LOCAL}])[{_LOCAL}]*|"[^"@]*")
 # Not the digits of a date (2026-11-23), of a number with a point, or of a time.
 _DIGITS = re.compile(r"(?<!\w)(?<!\d[.:])(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[ -]?\d){5,}(?!\w|[.:]\d)")
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s]*:[^/\s]*@")
+# In the line that a web server writes about a request.
+_PARAMETER = re.compile(r"(?<=password=)[^&\s\"']+")
 # What libraries quote: SQLAlchemy the statement and its parameters, redis-py the command of a pipeline.
 _QUOTED = re.compile(r"\[(?:SQL|parameters): .*|(?<=\bCommand # )(\d+) \(.*\) of pipeline", re.DOTALL)
 _SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
@@ -48,6 +50,8 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     if "@" in text:  # most lines have none, and every line of a log comes by here
         text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
         text = _URL_LOGIN.sub("***@", text)
+    if "password=" in text:
+        text = _PARAMETER.sub("***", text)
     text = " ".join(_DIGITS.sub("***", text).split())
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
 

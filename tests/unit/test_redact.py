@@ -153,3 +153,8 @@ def test_an_error_that_can_not_be_written_is_told_by_its_class() -> None:
             raise RuntimeError
 
     assert describe(Broken()) == "Broken"
+
+
+def test_a_password_in_the_query_of_a_request_is_masked() -> None:
+    line = redact('"POST /auth?username=root&password=hunter2&x=1 HTTP/1.1" 400')
+    assert line == '"POST /auth?username=root&password=***&x=1 HTTP/1.1" 400'

@@ -43,15 +43,14 @@ def place() -> Place:
     return Place()
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    """Connectors of earlier tests have ended; in one process with other suites they may take their time."""
-    for thread in threads():
-        thread.join(30)
+#: The connectors of other suites that ran in this process before, which may stay around for a while.
+FOREIGN: set[threading.Thread] = set()
 
 
 @pytest.fixture
-def pool(place: Place, quiet: None) -> Iterator[ReadyPool[int]]:
+def pool(place: Place) -> Iterator[ReadyPool[int]]:
+    FOREIGN.clear()
+    FOREIGN.update(threads())
     pool = ReadyPool(
         place.connect,
         place.close,
@@ -223,4 +222,5 @@ def test_a_child_makes_its_own_connections_and_leaves_its_parents_alone(pool: Re
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "pijobs-connect" and thread.is_alive()]
+    """The connectors of this test."""
+    return [each for each in threading.enumerate() if each.name == "pijobs-connect" and each not in FOREIGN]

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from services import wait_until
 
+from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Retention, Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -72,14 +73,28 @@ def open_kind(kind: str, url: str, queue: str, retention: Retention, clock: Manu
 
 @pytest.fixture
 def storage(open_storage: OpenStorage) -> Storage:
-    """The storage under test."""
-    return open_storage()
+    """The storage under test, connected: on a busy machine the first connection can take longer than an operation may."""
+    storage = open_storage()
+    wait_until(lambda: _answers(storage), 60, what="the storage to answer")
+    return storage
+
+
+def _answers(storage: Storage) -> bool:
+    try:
+        storage.ping()
+    except StorageUnavailable:
+        return False
+    return True
 
 
 @pytest.fixture
 def peer(kind: str, storage: Storage, open_storage: OpenStorage) -> Storage:
     """Another object for the same queue, as another process has it (memory has only itself)."""
-    return storage if kind == "memory" else open_storage()
+    if kind == "memory":
+        return storage
+    peer = open_storage()
+    wait_until(lambda: _answers(peer), 60, what="the storage to answer")
+    return peer
 
 
 @pytest.fixture

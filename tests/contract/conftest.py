@@ -73,28 +73,28 @@ def open_kind(kind: str, url: str, queue: str, retention: Retention, clock: Manu
 
 @pytest.fixture
 def storage(open_storage: OpenStorage) -> Storage:
-    """The storage under test, connected: on a busy machine the first connection can take longer than an operation may."""
-    storage = open_storage()
-    wait_until(lambda: _answers(storage), 60, what="the storage to answer")
+    """The storage under test."""
+    return connected(open_storage())
+
+
+def connected(storage: Storage) -> Storage:
+    """The storage, once it answers: on a busy machine a first connection can take longer than an operation may."""
+
+    def answers() -> bool:
+        try:
+            storage.ping()
+        except StorageUnavailable:
+            return False
+        return True
+
+    wait_until(answers, 60, what="the storage's answer")
     return storage
-
-
-def _answers(storage: Storage) -> bool:
-    try:
-        storage.ping()
-    except StorageUnavailable:
-        return False
-    return True
 
 
 @pytest.fixture
 def peer(kind: str, storage: Storage, open_storage: OpenStorage) -> Storage:
     """Another object for the same queue, as another process has it (memory has only itself)."""
-    if kind == "memory":
-        return storage
-    peer = open_storage()
-    wait_until(lambda: _answers(peer), 60, what="the storage to answer")
-    return peer
+    return storage if kind == "memory" else connected(open_storage())
 
 
 @pytest.fixture

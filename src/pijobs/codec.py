@@ -66,8 +66,7 @@ _UTF8_POLICY = _POLICY.clone(utf8=True)
 _COMPAT = _Compat()
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """What is known of an instance without a key."""
 
     version: int
@@ -101,7 +100,7 @@ class Codec:
         :raises EncodeError: with the path of the first value that can't be encoded.
         """
         key = self._keys.newest
-        envelope = _pack([VERSION, key.id, id, name, created, deadline])
+        envelope = _pack(Envelope(VERSION, key.id, id, name, created, deadline))
         return envelope, key.encrypt(pack_call(call), envelope)
 
     def reencode(self, envelope: bytes, call: Call) -> bytes:
@@ -121,15 +120,23 @@ class Codec:
 def open_envelope(data: bytes) -> Envelope:
     """:raises DecodeError: damaged, or of a version that this pijobs does not know."""
     try:
-        version, *rest = msgspec.msgpack.decode(data, type=list)
+        envelope = _unpack_envelope(data)
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
-        raise DecodeError("damaged envelope") from error
-    if version != VERSION:
-        raise DecodeError(f"version {version!r} of the envelope; this pijobs knows version {VERSION}")
+        raise DecodeError(_fault_of(data)) from error
+    if envelope.version != VERSION or _pack(envelope) != data:
+        raise DecodeError(_fault_of(data))
+    return envelope
+
+
+def _fault_of(data: bytes) -> str:
+    """What is wrong with an envelope. One of a later version may look in any way behind its version."""
     try:
-        return Envelope(version, *msgspec.convert(rest, tuple[str, str, str, int, int | None]))
-    except msgspec.ValidationError as error:
-        raise DecodeError("damaged envelope") from error
+        version = msgspec.msgpack.decode(data, type=list)[0]
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError, IndexError):
+        return "damaged envelope"
+    if version == VERSION:
+        return "damaged envelope"
+    return f"version {version!r} of the envelope; this pijobs knows version {VERSION}"
 
 
 def pack_call(call: Call) -> bytes:
@@ -276,4 +283,5 @@ def _load_ext(code: int, data: memoryview) -> Any:
     return load(bytes(data))
 
 
+_unpack_envelope = msgspec.msgpack.Decoder(Envelope).decode
 _unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder(ext_hook=_load_ext).decode

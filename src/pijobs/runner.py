@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, open_envelope
@@ -167,7 +168,7 @@ class Runner:
         return End(
             lease.id, lease.token, verdict.state, counted=verdict.counted, reason=verdict.reason, error=verdict.error,
             due=None if verdict.wait is None else now + to_ms(verdict.wait), body=body,
-            entry=json.dumps({key: value for key, value in entry.items() if value not in (None, {})}),
+            entry=_line({key: value for key, value in entry.items() if value not in (None, {})}),
         )  # fmt: skip
 
 
@@ -207,11 +208,16 @@ def _hold(lease: Lease, now: int, error: Exception) -> End:
     entry = {"at": now, "event": "held", "error": name, "reason": reason}
     if lease.held_since is not None and now - lease.held_since >= to_ms(HELD_GRACE):
         reason = f"undecodable for {HELD_GRACE / 60:.0f} minutes: {reason}"
-        return End(lease.id, lease.token, State.DEAD, False, reason=reason, error=name, entry=json.dumps(entry))
+        return End(lease.id, lease.token, State.DEAD, False, reason=reason, error=name, entry=_line(entry))
     # The history tells the first time only; the record keeps the present reason.
-    first = json.dumps(entry) if lease.held_since is None else None
+    first = _line(entry) if lease.held_since is None else None
     due = now + to_ms(HELD_WAIT)
     return End(lease.id, lease.token, State.QUEUED, False, due=due, reason=reason, error=name, entry=first)
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    """An entry of an instance's history."""
+    return msgspec.json.encode(entry).decode()
 
 
 def _known(call: Call, group: str = "") -> set[str]:

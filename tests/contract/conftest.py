@@ -10,12 +10,11 @@ from uuid import uuid4
 import pytest
 from services import wait_until
 
-from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Retention, Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 
-from .workers import Worker
+from .workers import Worker, connected
 
 OpenStorage = Callable[..., Storage]
 Advance = Callable[[int], None]
@@ -75,20 +74,6 @@ def open_kind(kind: str, url: str, queue: str, retention: Retention, clock: Manu
 def storage(open_storage: OpenStorage) -> Storage:
     """The storage under test."""
     return connected(open_storage())
-
-
-def connected(storage: Storage) -> Storage:
-    """The storage, once it answers: on a busy machine a first connection can take longer than an operation may."""
-
-    def answers() -> bool:
-        try:
-            storage.ping()
-        except StorageUnavailable:
-            return False
-        return True
-
-    wait_until(answers, 60, what="the storage's answer")
-    return storage
 
 
 @pytest.fixture

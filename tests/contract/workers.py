@@ -7,6 +7,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from services import wait_until
+
+from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import Beat, End, Lease, NewInstance, SessionInfo, Step, Storage, Stored
 
@@ -33,11 +36,25 @@ def store(storage: Storage, **changes: Any) -> Stored:
     return storage.enqueue(new_instance(**changes), timeout=5, **options)
 
 
+def connected(storage: Storage) -> Storage:
+    """The storage, once it answers: on a busy machine a first connection can take longer than an operation may."""
+
+    def answers() -> bool:
+        try:
+            storage.ping()
+        except StorageUnavailable:
+            return False
+        return True
+
+    wait_until(answers, 60, what="the storage's answer")
+    return storage
+
+
 class Worker:
     """One session."""
 
     def __init__(self, storage: Storage, advance: Callable[[int], None], **info: Any) -> None:
-        self.storage = storage
+        self.storage = connected(storage)
         self._advance = advance
         plain = SessionInfo(id=uuid4().hex, host="host.example", pid=4711, started=storage.now(), version="1.0")
         self.info = replace(plain, **info)

@@ -238,10 +238,11 @@ class Engine(huey.Huey):  # type: ignore[misc]
         session.limit(lease, job.timeout)
         attempt, waited = lease.attempts + 1, (lease.leased - lease.due) / 1000
         log.info("job %s %s: queued -> running, attempt %d (waited %.3f s)", name, lease.id, attempt, waited)
-        event = InstanceEvent(
-            id=lease.id, name=name, group=lease.group, state=State.RUNNING.value, attempt=attempt, waited=waited
-        )
-        self.queue.plugins.call("job_started", event=event)
+        if self.queue.plugins.listen("job_started"):
+            event = InstanceEvent(
+                id=lease.id, name=name, group=lease.group, state=State.RUNNING.value, attempt=attempt, waited=waited
+            )
+            self.queue.plugins.call("job_started", event=event)
         started = time.monotonic()
         down: list[DestinationDown] = []
         end = self.runner.attempt(session.storage, lease, call, down.append)
@@ -270,6 +271,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def _finished(self, lease: Lease, end: End, took: float | None) -> None:
         if end.state in (State.DEAD, State.EXPIRED):
             self.queue.metrics.failed(lease.name, lease.group, end.state.value)
+        if not self.queue.plugins.listen("job_finished"):
+            return
         event = InstanceEvent(
             id=lease.id, name=lease.name, group=lease.group, state=end.state.value, attempt=lease.attempts + 1,
             waited=(lease.leased - lease.due) / 1000, took=took, error=end.error, reason=end.reason,

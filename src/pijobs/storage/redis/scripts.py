@@ -1,4 +1,4 @@
-"""The Lua scripts: one prelude with all arrows in front of each."""
+"""The Lua scripts: what they share, the arrows among it, in front of each."""
 
 from __future__ import annotations
 
@@ -40,47 +40,47 @@ class Scripts:
 
     @cached_property
     def enqueue(self) -> Script:
-        return self._script("enqueue")
+        return self._script("waiting", "enqueue", "arrows", "enqueue_rest")
 
     @cached_property
     def step(self) -> Script:
-        return self._script("step")
+        return self._script("waiting", "arrows", "step")
 
     @cached_property
     def beat(self) -> Script:
-        return self._script("beat")
+        return self._script("waiting", "arrows", "beat")
 
     @cached_property
     def session(self) -> Script:
-        return self._script("session")
+        return self._script("waiting", "arrows", "session")
 
     @cached_property
     def moving(self) -> Script:
-        return self._script("moving")
+        return self._script("waiting", "arrows", "moving")
 
     @cached_property
     def admin(self) -> Script:
-        return self._script("admin")
+        return self._script("waiting", "arrows", "admin")
 
     @cached_property
     def group(self) -> Script:
-        return self._script("group")
+        return self._script("waiting", "arrows", "group")
 
     @cached_property
     def count(self) -> Script:
-        return self._script("count")
+        return self._script("waiting", "arrows", "count")
 
     @cached_property
     def totals(self) -> Script:
-        return self._script("totals")
+        return self._script("waiting", "arrows", "totals")
 
     @cached_property
     def read(self) -> Script:
-        return self._script("read")
+        return self._script("waiting", "arrows", "read")
 
-    def _script(self, name: str) -> Script:
+    def _script(self, *parts: str) -> Script:
         constants = "".join(f"local {name} = {int(value)}\n" for name, value in self._constants.items())
-        return Script(constants + _text("prelude") + _text(name))
+        return Script(constants + "".join(map(_text, parts)))
 
 
 def _text(name: str) -> str:

@@ -2,6 +2,30 @@
 local session, stamp, want, floor = ARGV[1], ARGV[2], tonumber(ARGV[3]), number(ARGV[4])
 local lost, ended, leases = {}, {}, {}
 
+-- The instances of a batch share most sorted sets, and a command costs about the same for one entry as for many: so the
+-- entries are collected, and written down before anything reads them.
+local collected = {ZREM = {}, SREM = {}, ZADD = {}}
+
+local function collect(command, key, ...)
+  local entries = collected[command][key]
+  if not entries then
+    entries = {}
+    collected[command][key] = entries
+  end
+  for _, value in ipairs({...}) do entries[#entries + 1] = value end
+end
+
+put = function(key, score, id) collect('ZADD', key, score, id) end
+drop = function(key, id) collect('ZREM', key, id) end
+release = function(key, id) collect('SREM', key, id) end
+
+local function write_down()
+  for _, command in ipairs({'ZREM', 'SREM', 'ZADD'}) do
+    for key, entries in pairs(collected[command]) do call(command, key, unpack(entries)) end
+    collected[command] = {}
+  end
+end
+
 local function carry_out(n)
   local id, token, state, counted, due, reason, error, entry, body = unpack(ARGV, n, n + 8)
   local i = load(id)
@@ -25,15 +49,18 @@ local function carry_out(n)
     -- Held back; remember since when.
     call('HSETNX', P .. 'i:' .. id, 'held', now)
   end
-  call('HSET', P .. 'i:' .. id, unpack(fields))
   if ENDED[state] then
-    finish(i, state, reason)
-  elseif state == 'queued' then
+    finish(i, state, reason, unpack(fields))
+    return
+  end
+  call('HSET', P .. 'i:' .. id, unpack(fields))
+  if state == 'queued' then
     requeue(i, due or tonumber(i.due), reason)
   else
     start_waiting(i, 'scheduled', due or now)
     call('HSET', P .. 'i:' .. id, 'state', 'scheduled', 'reason', reason, 'due', due or now)
     call('HDEL', P .. 'i:' .. id, 'token', 'session')
+    write_down()
     if call('ZRANGE', P .. 'later', 0, 0)[1] == 'i:' .. id then
       wake(i.priority, call('HGET', P .. 'meta', 'floors') or '')
     end
@@ -49,7 +76,7 @@ local function promote()
       leave(i)
       enter(i, 'queued', i.seq)
       call('HSET', P .. 'i:' .. i.id, 'state', 'queued')
-      call('ZADD', P .. 'due:' .. i.name, i.due, i.id)
+      put(P .. 'due:' .. i.name, i.due, i.id)
     end
     if i then line_up(i, now) else touched[name] = true end
   end
@@ -95,6 +122,7 @@ end
 needs_no_memory()
 for n = 5, #ARGV, 9 do carry_out(n) end
 if want > 0 then promote() end
+write_down()
 settle()
 
 local meta = call('HMGET', P .. 'meta', 'paused', 'floors')
@@ -119,6 +147,7 @@ while is_live and not meta[1] and want > 0 and looked < HOUSEKEEPING do
     end
   end
   touched[group] = true
+  write_down()
   settle()
 end
 if taken[1] then call('SADD', P .. 'runs:' .. session, unpack(taken)) end

@@ -1,48 +1,14 @@
--- In front of every script: how an instance goes from one state to another. Each arrow is here once.
---
--- P is the prefix of all keys. It is the one key that is declared: all others begin with it, so they share its hash
--- slot, and which they are shows only while a script runs (the head of a group, the ids of a dead session).
---
---   i:<id>               hash   one instance
---   x:<state>:<name>     zset   id -> place; y:<state>:<group> and s:<state>:<subject> likewise
---   q:<group>            zset   id -> rank, what may be leased
---   due:<name>           zset   id -> due, the queued ones
---   ready                zset   group -> rank of its head, groups that may run
---   later                zset   "i:<id>" or "g:<group>" -> due
---   deadline             zset   id -> deadline, waiting ones and dead letters with a body
---   keep                 zset   id -> when an ended record goes
---   key, cron, meta      hash   key -> id; job -> last due time; counters and switches of the queue
---   g:<group>, groups, names    groups, and the names of all groups and jobs
---   live, session:<id>, runs:<id>   sessions: end of the lease, what they told, the ids they run
---   wake, wake:<floor>   list   what idle workers block on
---   totals               hash   name -> sum of what was added
---
--- A place is the sequence number of the enqueue while an instance waits or runs, and the time of its end in
--- microseconds afterwards: both are exact in a double, and newest first is one direction for all of them.
-local P = KEYS[1]
-local call = redis.call
-local time = call('TIME')
-local micros = time[1] * 1000000 + time[2]
-local now = math.floor(micros / 1000)
+-- How an instance goes from one state to another. Each arrow is here once.
 local ENDED = {done = true, dead = true, expired = true, cancelled = true}
-local PRIORITY = 1099511627776 -- 2^40 sequence numbers per priority
 local FIELDS = {'state', 'token', 'name', 'group', 'seq', 'priority', 'attempts', 'crashes', 'deadline', 'subject',
   'key', 'due', 'keep', 'session', 'history'}
-local touched = {} -- groups whose head or room may have changed
 local places = 0
+local release = function(key, id) call('SREM', key, id) end
 
 -- The first write of whatever must go on when the memory of Redis is used up, so that workers can still empty a full
 -- queue: a script that has written is not stopped, and a removal is allowed to write.
 local function needs_no_memory()
   call('ZREM', P .. 'live', '')
-end
-
-local function number(text)
-  if text and text ~= '' then return tonumber(text) end
-end
-
-local function rank_of(i)
-  return i.seq - i.priority * PRIORITY
 end
 
 local function load(id)
@@ -55,51 +21,26 @@ local function load(id)
   return i
 end
 
-local function enter(i, state, place)
-  i.state = state
-  call('ZADD', P .. 'x:' .. state .. ':' .. i.name, place, i.id)
-  call('ZADD', P .. 'y:' .. state .. ':' .. i.group, place, i.id)
-  if i.subject ~= '' then call('ZADD', P .. 's:' .. state .. ':' .. i.subject, place, i.id) end
-end
-
 local function leave(i)
-  call('ZREM', P .. 'x:' .. i.state .. ':' .. i.name, i.id)
-  call('ZREM', P .. 'y:' .. i.state .. ':' .. i.group, i.id)
-  if i.subject ~= '' then call('ZREM', P .. 's:' .. i.state .. ':' .. i.subject, i.id) end
+  drop(P .. 'x:' .. i.state .. ':' .. i.name, i.id)
+  drop(P .. 'y:' .. i.state .. ':' .. i.group, i.id)
+  if i.subject ~= '' then drop(P .. 's:' .. i.state .. ':' .. i.subject, i.id) end
 end
 
 -- The moment an instance stops waiting, whatever comes next.
 local function stop_waiting(i)
   leave(i)
-  if i.state == 'queued' then call('ZREM', P .. 'due:' .. i.name, i.id) end
-  if i.deadline ~= '' then call('ZREM', P .. 'deadline', i.id) end
+  if i.state == 'queued' then drop(P .. 'due:' .. i.name, i.id) end
+  if i.deadline ~= '' then drop(P .. 'deadline', i.id) end
   if i.key ~= '' then
     call('HDEL', P .. 'key', i.key)
     call('HDEL', P .. 'i:' .. i.id, 'key')
   end
 end
 
--- Where an instance waits: with its group, or for its time.
-local function line_up(i, due)
-  if due > now then
-    call('ZADD', P .. 'later', due, 'i:' .. i.id)
-  else
-    call('ZADD', P .. 'q:' .. i.group, rank_of(i), i.id)
-    touched[i.group] = true
-  end
-end
-
-local function start_waiting(i, state, due)
-  enter(i, state, i.seq)
-  if state == 'queued' then call('ZADD', P .. 'due:' .. i.name, due, i.id) end
-  if i.deadline ~= '' then call('ZADD', P .. 'deadline', i.deadline, i.id) end
-  -- What is scheduled goes through the promotion, even if its time has come already.
-  if state == 'scheduled' then call('ZADD', P .. 'later', due, 'i:' .. i.id) else line_up(i, due) end
-end
-
 local function stop_running(i)
   leave(i)
-  call('SREM', P .. 'runs:' .. i.session, i.id)
+  release(P .. 'runs:' .. i.session, i.id)
   touched[i.group] = true
 end
 
@@ -110,16 +51,16 @@ local function with_entry(i, entry)
   return cjson.encode(lines)
 end
 
--- The last arrow; the instance has left its old state already.
-local function finish(i, state, reason)
+-- The last arrow; the instance has left its old state already. Further fields of it may follow.
+local function finish(i, state, reason, ...)
   places = places + 1
   enter(i, state, micros + places)
   local stays = state == 'dead' and KEEP_DEAD or number(i.keep) or KEEP_FINISHED
-  call('ZADD', P .. 'keep', now + stays, i.id)
-  call('HSET', P .. 'i:' .. i.id, 'state', state, 'reason', reason, 'ended', now)
+  put(P .. 'keep', now + stays, i.id)
+  call('HSET', P .. 'i:' .. i.id, 'state', state, 'reason', reason, 'ended', now, ...)
   if state == 'dead' then
     call('HDEL', P .. 'i:' .. i.id, 'token', 'session')
-    if i.deadline ~= '' then call('ZADD', P .. 'deadline', i.deadline, i.id) end
+    if i.deadline ~= '' then put(P .. 'deadline', i.deadline, i.id) end
   else
     call('HDEL', P .. 'i:' .. i.id, 'token', 'session', 'body')
   end
@@ -127,8 +68,8 @@ end
 
 local function end_waiting(i, state, reason)
   stop_waiting(i)
-  call('ZREM', P .. 'q:' .. i.group, i.id)
-  call('ZREM', P .. 'later', 'i:' .. i.id)
+  drop(P .. 'q:' .. i.group, i.id)
+  drop(P .. 'later', 'i:' .. i.id)
   touched[i.group] = true
   finish(i, state, reason)
 end
@@ -191,15 +132,6 @@ local function settle()
   touched = {}
 end
 
--- One token at most lies in each list: whoever takes it and leaves work behind puts in the next one.
-local function wake(priority, floors)
-  if call('LLEN', P .. 'wake') == 0 then call('LPUSH', P .. 'wake', 1) end
-  for floor in string.gmatch(floors or '', '[^ ]+') do
-    local list = P .. 'wake:' .. floor
-    if priority >= tonumber(floor) and call('LLEN', list) == 0 then call('LPUSH', list, 1) end
-  end
-end
-
 -- The last act of all that may leave work behind.
 local function wake_for_the_rest()
   local head = call('ZRANGE', P .. 'ready', 0, 0, 'WITHSCORES')
@@ -210,7 +142,7 @@ end
 
 local function delete(i)
   leave(i)
-  call('ZREM', P .. 'keep', i.id)
-  call('ZREM', P .. 'deadline', i.id)
+  drop(P .. 'keep', i.id)
+  drop(P .. 'deadline', i.id)
   call('DEL', P .. 'i:' .. i.id)
 end

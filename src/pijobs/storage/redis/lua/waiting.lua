@@ -1,0 +1,76 @@
+-- In front of every script: where everything lies, and how an instance begins to wait. Short, since Redis makes these
+-- functions anew for each script that runs, and a request waits for that of an enqueue; all else is in arrows.lua.
+--
+-- P is the prefix of all keys. It is the one key that is declared: all others begin with it, so they share its hash
+-- slot, and which they are shows only while a script runs (the head of a group, the ids of a dead session).
+--
+--   i:<id>               hash   one instance
+--   x:<state>:<name>     zset   id -> place; y:<state>:<group> and s:<state>:<subject> likewise
+--   q:<group>            zset   id -> rank, what may be leased
+--   due:<name>           zset   id -> due, the queued ones
+--   ready                zset   group -> rank of its head, groups that may run
+--   later                zset   "i:<id>" or "g:<group>" -> due
+--   deadline             zset   id -> deadline, waiting ones and dead letters with a body
+--   keep                 zset   id -> when an ended record goes
+--   key, cron, meta      hash   key -> id; job -> last due time; counters and switches of the queue
+--   g:<group>, groups, names    groups, and the names of all groups and jobs
+--   live, session:<id>, runs:<id>   sessions: end of the lease, what they told, the ids they run
+--   wake, wake:<floor>   list   what idle workers block on
+--   totals               hash   name -> sum of what was added
+--
+-- A place is the sequence number of the enqueue while an instance waits or runs, and the time of its end in
+-- microseconds afterwards: both are exact in a double, and newest first is one direction for all of them.
+local P = KEYS[1]
+local call = redis.call
+local time = call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
+local PRIORITY = 1099511627776 -- 2^40 sequence numbers per priority
+local touched = {} -- groups whose head or room may have changed
+
+-- An entry of a sorted set comes or goes; a script that moves many at once may put its own way here.
+local put = function(key, score, id) call('ZADD', key, score, id) end
+local drop = function(key, id) call('ZREM', key, id) end
+
+local function number(text)
+  if text and text ~= '' then return tonumber(text) end
+end
+
+local function rank_of(i)
+  return i.seq - i.priority * PRIORITY
+end
+
+local function enter(i, state, place)
+  i.state = state
+  put(P .. 'x:' .. state .. ':' .. i.name, place, i.id)
+  put(P .. 'y:' .. state .. ':' .. i.group, place, i.id)
+  if i.subject ~= '' then put(P .. 's:' .. state .. ':' .. i.subject, place, i.id) end
+end
+
+-- Where an instance waits: with its group, or for its time.
+local function line_up(i, due)
+  if due > now then
+    put(P .. 'later', due, 'i:' .. i.id)
+  else
+    put(P .. 'q:' .. i.group, rank_of(i), i.id)
+    touched[i.group] = true
+  end
+end
+
+local function start_waiting(i, state, due)
+  enter(i, state, i.seq)
+  if state == 'queued' then put(P .. 'due:' .. i.name, due, i.id) end
+  if i.deadline ~= '' then put(P .. 'deadline', i.deadline, i.id) end
+  -- What is scheduled goes through the promotion, even if its time has come already.
+  if state == 'scheduled' then put(P .. 'later', due, 'i:' .. i.id) else line_up(i, due) end
+end
+
+-- One token at most lies in each list: whoever takes it and leaves work behind puts in the next one.
+local function wake(priority, floors)
+  if call('LLEN', P .. 'wake') == 0 then call('LPUSH', P .. 'wake', 1) end
+  for floor in string.gmatch(floors or '', '[^ ]+') do
+    local list = P .. 'wake:' .. floor
+    if priority >= tonumber(floor) and call('LLEN', list) == 0 then call('LPUSH', list, 1) end
+  end
+end
+

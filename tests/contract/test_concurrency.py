@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 
 import pytest
 
@@ -15,6 +16,8 @@ from pijobs.storage.contract import End, Lease, Storage
 
 from .conftest import StartWorker
 from .workers import LONG, Worker, enqueue, new_instance, store
+
+FORKED = multiprocessing.get_context("fork")
 
 THREADS = 8
 
@@ -161,9 +164,14 @@ def shared(kind: str, storage: Storage) -> Storage:
 
 def in_child(action: Callable[[], object]) -> None:
     """Run it in a forked process."""
-    child = multiprocessing.get_context("fork").Process(target=action)
+    child = FORKED.Process(target=action)
     child.start()
-    child.join(20)
+    ended(child)
+
+
+def ended(child: BaseProcess) -> None:
+    """Wait for a child that must have gone well."""
+    child.join(60)
     if child.is_alive():
         child.kill()
         child.join()
@@ -202,11 +210,16 @@ def test_a_storage_that_was_waited_on_works_in_a_child(shared: Storage, start_wo
 def test_an_enqueue_in_another_process_wakes_a_waiting_worker(shared: Storage, start_worker: StartWorker) -> None:
     from .test_waiting import Waiter
 
+    # Forked before a thread works with a database's library, whose locks a child would inherit for ever.
+    go = FORKED.Event()
+    child = FORKED.Process(target=lambda: go.wait(60) and enqueue(shared))
+    child.start()
     waiter = Waiter(start_worker())
     waiter.start()
-    assert waiter.waiting.wait(5)
-    in_child(lambda: enqueue(shared))
-    waiter.join(5)
+    assert waiter.waiting.wait(30)
+    go.set()
+    ended(child)
+    waiter.join(30)
     assert waiter.lease is not None
 
 

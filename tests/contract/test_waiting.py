@@ -48,7 +48,7 @@ class Waiter(threading.Thread):
 def waiting(worker: Worker, *, floor: int | None = None, once: bool = False) -> Iterator[Waiter]:
     waiter = Waiter(worker, floor=floor, once=once)
     waiter.start()
-    assert waiter.waiting.wait(5)
+    assert waiter.waiting.wait(30)
     yield waiter
     waiter.stop.set()
     worker.storage.wake()
@@ -80,7 +80,7 @@ def test_several_enqueues_wake_several_workers(storage: Storage, peer: Storage, 
     waiters = [Waiter(start_worker()) for _ in range(3)]
     for waiter in waiters:
         waiter.start()
-        assert waiter.waiting.wait(5)
+        assert waiter.waiting.wait(30)
     start = time.monotonic()
     ids = {enqueue(peer) for _ in range(3)}
     for waiter in waiters:

@@ -30,7 +30,6 @@ end
 -- The moment an instance stops waiting, whatever comes next.
 local function stop_waiting(i)
   leave(i)
-  if i.state == 'queued' then drop(P .. 'due:' .. i.name, i.id) end
   if i.deadline ~= '' then drop(P .. 'deadline', i.id) end
   if i.key ~= '' then
     call('HDEL', P .. 'key', i.key)

@@ -1,6 +1,6 @@
 -- What leaves for another storage: taken out and held, and forgotten once it is there.
 local FIELDS_OF_NEW = {'name', 'envelope', 'body', 'group', 'priority', 'created', 'deadline', 'due', 'key', 'subject',
-  'group', 'keep', 'started'}
+  'group', 'keep', 'started', 'seq'}
 needs_no_memory()
 
 if ARGV[1] == 'forget' then
@@ -31,7 +31,7 @@ local function gather(state, name)
       local v = call('HMGET', P .. 'i:' .. flat[k], unpack(FIELDS_OF_NEW))
       local is_held = state == 'queued' and tonumber(v[8] or now) > now
       if v[1] and not v[13] and not is_held and left > 0 then
-        found[#found + 1] = {id = flat[k], seq = tonumber(flat[k + 1]), state = state, values = v}
+        found[#found + 1] = {id = flat[k], seq = tonumber(v[14]), state = state, values = v}
         left = left - 1
       end
     end
@@ -56,7 +56,7 @@ for n = 1, math.min(wanted, #found) do
   call('ZADD', P .. 'later', due, 'i:' .. id)
   if found[n].state == 'queued' then
     call('ZREM', P .. 'q:' .. v[4], id)
-    call('ZADD', P .. 'due:' .. v[1], due, id)
+    enter({id = id, name = v[1], group = v[4], subject = v[10] or ''}, 'queued', place_of(due))
     touched[v[4]] = true
   end
 end

@@ -66,7 +66,8 @@ elseif what == 'page' then
 elseif what == 'depths' then
   local meta, counts = call('HMGET', P .. 'meta', 'paused', 'seen'), {}
   for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
-    local row = {name, call('ZRANGE', P .. 'due:' .. name, 0, 0, 'WITHSCORES')[2] or ''}
+    local first = call('ZRANGE', P .. 'x:queued:' .. name, 0, 0, 'WITHSCORES')[2]
+    local row = {name, first and string.format('%.0f', math.floor(first / 1000)) or ''}
     for _, state in ipairs(STATES) do row[#row + 1] = call('ZCARD', P .. 'x:' .. state .. ':' .. name) end
     counts[#counts + 1] = row
   end

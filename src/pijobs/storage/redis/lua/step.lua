@@ -74,9 +74,8 @@ local function promote()
     local i = string.sub(entry, 1, 2) == 'i:' and load(name)
     if i and i.state == 'scheduled' then
       leave(i)
-      enter(i, 'queued', i.seq)
+      enter(i, 'queued', place_of(i.due))
       call('HSET', P .. 'i:' .. i.id, 'state', 'queued')
-      put(P .. 'due:' .. i.name, i.due, i.id)
     end
     if i then line_up(i, now) else touched[name] = true end
   end

@@ -7,7 +7,6 @@
 --   i:<id>               hash   one instance
 --   x:<state>:<name>     zset   id -> place; y:<state>:<group> and s:<state>:<subject> likewise
 --   q:<group>            zset   id -> rank, what may be leased
---   due:<name>           zset   id -> due, the queued ones
 --   ready                zset   group -> rank of its head, groups that may run
 --   later                zset   "i:<id>" or "g:<group>" -> due
 --   deadline             zset   id -> deadline, waiting ones and dead letters with a body
@@ -18,8 +17,9 @@
 --   wake, wake:<floor>   list   what idle workers block on
 --   totals               hash   name -> sum of what was added
 --
--- A place is the sequence number of the enqueue while an instance waits or runs, and the time of its end in
--- microseconds afterwards: both are exact in a double, and newest first is one direction for all of them.
+-- A place is the time it became due in microseconds while an instance is queued, the sequence number of the enqueue while
+-- it is scheduled or runs, and the time of its end in microseconds afterwards: all are exact in a double, and newest
+-- first is one direction for all of them. The first one that is queued is the oldest that is due.
 local P = KEYS[1]
 local call = redis.call
 local time = call('TIME')
@@ -57,9 +57,13 @@ local function line_up(i, due)
   end
 end
 
+-- The place of what is queued. What is due at once keeps the order in which it came.
+local function place_of(due)
+  return due == now and micros or due * 1000
+end
+
 local function start_waiting(i, state, due)
-  enter(i, state, i.seq)
-  if state == 'queued' then put(P .. 'due:' .. i.name, due, i.id) end
+  enter(i, state, state == 'queued' and place_of(due) or i.seq)
   if i.deadline ~= '' then put(P .. 'deadline', i.deadline, i.id) end
   -- What is scheduled goes through the promotion, even if its time has come already.
   if state == 'scheduled' then put(P .. 'later', due, 'i:' .. i.id) else line_up(i, due) end

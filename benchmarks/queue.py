@@ -1,15 +1,18 @@
 """pijobs beside plain huey, on the same storage, in one run: look at the ratios.
 
-    python benchmarks/queue.py [redis://127.0.0.1:6379/15 | sqlite:///FILE] [--jobs 5000] [--waiting 100000] [--json]
+    python benchmarks/queue.py [redis://… | sqlite:///FILE] [--jobs 5000] [--threads 1 2 4] [--waiting 100000] [--json]
 
-huey is set as privacyIDEA sets it: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Both run a job
-that does nothing, with the arguments of a mail (about 1.5 kB), in one worker process with one thread, logging to a file
-at level INFO as they do by default. Without a URL a private Redis is started.
+huey is set as privacyIDEA sets it: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Each runs a job
+that does nothing, with the arguments of a mail (about 1.5 kB), in one worker process, logging to a file at level INFO
+as it does by default. Without a URL a private Redis is started. Dramatiq is measured, too, where it is installed and
+the storage is Redis.
 
 =============  ==============================================================================================
 enqueue        microseconds of one call at the median, taken in turns
-drain          jobs per second of one worker process, between 90 % and 10 % of what waits
-start          milliseconds from the call to the start of the job at 100 jobs per second: median and 99th percentile
+drain          jobs per second of one worker process, between 90 % and 10 % of what waits, at the best of the numbers of
+               threads in --threads
+start          milliseconds from the call to the start of the job at 100 jobs per second, one thread: median and 99th
+               percentile
 memory         resident set of the worker process in MB, after the drain
 flat           with --waiting N: enqueue and drain of pijobs with N waiting instances, beside those with 100
 =============  ==============================================================================================
@@ -23,10 +26,12 @@ sys.path.pop(0)  # this folder: a module "queue" in it would hide the one of the
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import logging
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -94,8 +99,9 @@ class Huey:
     def left(self) -> int:
         return int(self.huey.pending_count())
 
-    def command(self) -> list[str]:
-        return [sys.executable, str(HERE), "--work", self.queue, self.url, str(self.folder / "huey.log")]
+    def command(self, threads: int) -> list[str]:
+        log = str(self.folder / "huey.log")
+        return [sys.executable, str(HERE), "--work", "huey", self.queue, self.url, log, str(threads)]
 
 
 class Pijobs:
@@ -125,19 +131,52 @@ class Pijobs:
         counts = self.storage.depths().counts
         return sum(number for (_, state), number in counts.items() if state in (State.QUEUED, State.RUNNING))
 
-    def command(self) -> list[str]:
+    def command(self, threads: int) -> list[str]:
         log = str(self.folder / "pijobs.log")
-        return [sys.executable, "-m", "pijobs", "--config", str(self.config), "worker", "-w", "1", "-l", log]
+        return [sys.executable, "-m", "pijobs", "--config", str(self.config), "worker", "-w", str(threads), "-l", log]
 
 
-Kind = Huey | Pijobs
+def make_actors(url: str, queue: str) -> tuple[Any, Any, Any]:
+    """A broker of Dramatiq's, and the two jobs."""
+    import dramatiq
+    from dramatiq.brokers.redis import RedisBroker
+
+    broker: Any = RedisBroker(url=url, namespace=queue)
+    dramatiq.set_broker(broker)
+    return broker, dramatiq.actor(nothing, broker=broker), dramatiq.actor(stamp, broker=broker)
+
+
+class Dramatiq:
+    """Dramatiq."""
+
+    name = "dramatiq"
+
+    def __init__(self, url: str, folder: Path, queue: str) -> None:
+        self.url, self.folder, self.queue = url, folder, f"{queue}-dramatiq"
+        self._broker, self._nothing, self._stamp = make_actors(url, self.queue)
+
+    def enqueue(self) -> None:
+        self._nothing.send(**MAIL)
+
+    def stamp(self) -> None:
+        self._stamp.send(time.time())
+
+    def left(self) -> int:
+        return int(self._broker.client.hlen(f"{self.queue}:default.msgs"))
+
+    def command(self, threads: int) -> list[str]:
+        log = str(self.folder / "dramatiq.log")
+        return [sys.executable, str(HERE), "--work", "dramatiq", self.queue, self.url, log, str(threads)]
+
+
+Kind = Huey | Pijobs | Dramatiq
 
 
 @contextmanager
-def worker(kind: Kind) -> Iterator[subprocess.Popen[bytes]]:
+def worker(kind: Kind, threads: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     """One worker process."""
     environment = {**os.environ, "PYTHONPATH": str(JOBS), "BENCH_STAMPS": str(kind.folder / f"{kind.name}.stamps")}
-    process = subprocess.Popen(kind.command(), env=environment, cwd=kind.folder)
+    process = subprocess.Popen(kind.command(threads), env=environment, cwd=kind.folder)
     try:
         yield process
     finally:
@@ -164,10 +203,10 @@ def enqueue_medians(kinds: list[Kind], number: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def drain(kind: Kind, until: float = 0.1) -> tuple[float, float]:
+def drain(kind: Kind, until: float = 0.1, threads: int = 1) -> tuple[float, float]:
     """Jobs per second until this share is left, and the worker's memory in MB."""
     number = kind.left()
-    with worker(kind) as process:
+    with worker(kind, threads) as process:
         wait_for(lambda: kind.left() < number * 0.9, f"the start of {kind.name}")
         begun, first = time.monotonic(), kind.left()
         wait_for(lambda: kind.left() < number * until, f"the work of {kind.name}")
@@ -197,15 +236,21 @@ def starts(kind: Kind, number: int) -> tuple[float, float]:
     return statistics.median(waited), waited[int(len(waited) * 0.99)]
 
 
-def compare(url: str, number: int) -> dict[str, dict[str, float]]:
-    """All rows, for both."""
+def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, float]]:
+    """All rows, for all."""
     rows: dict[str, dict[str, float]] = {}
     with prepared(url) as kinds:
         enqueue_medians(kinds, 50)  # connections, scripts, caches
         rows["enqueue (us)"] = {name: value * 1e6 for name, value in enqueue_medians(kinds, number).items()}
-        drained = {kind.name: drain(kind) for kind in kinds}
-        rows["drain (jobs/s)"] = {name: rate for name, (rate, _) in drained.items()}
-        rows["memory (MB)"] = {name: memory for name, (_, memory) in drained.items()}
+        for tried in threads:
+            for kind in kinds:
+                while kind.left() < number:
+                    kind.enqueue()
+                rate, memory = drain(kind, threads=tried)
+                best = rows.setdefault("drain (jobs/s)", {})
+                best[kind.name] = max(rate, best.get(kind.name, 0))
+                if tried == 1:
+                    rows.setdefault("memory (MB)", {})[kind.name] = memory
     with prepared(url) as kinds:
         waited = {kind.name: starts(kind, 10 * RATE) for kind in kinds}
         rows["start, median (ms)"] = {name: median * 1e3 for name, (median, _) in waited.items()}
@@ -217,7 +262,7 @@ def flat(url: str, waiting: int) -> dict[str, dict[str, float]]:
     """pijobs with few and with many waiting instances."""
     rows: dict[str, dict[str, float]] = {"enqueue (us)": {}, "drain (jobs/s)": {}}
     for depth in (100, waiting):
-        with prepared(url) as (_, kind):
+        with prepared(url) as (_, kind, *_others):
             for _ in range(depth):
                 kind.enqueue()
             rows["enqueue (us)"][str(depth)] = enqueue_medians([kind], 1000)[kind.name] * 1e6
@@ -227,10 +272,13 @@ def flat(url: str, waiting: int) -> dict[str, dict[str, float]]:
 
 @contextmanager
 def prepared(url: str) -> Iterator[list[Kind]]:
-    """Both, on an empty queue of their own."""
+    """All, on an empty queue of their own."""
     with tempfile.TemporaryDirectory() as place:
         queue = f"bench-{uuid.uuid4().hex[:8]}"
-        yield [Huey(url, Path(place), queue), Pijobs(url, Path(place), queue)]
+        kinds: list[Kind] = [Huey(url, Path(place), queue), Pijobs(url, Path(place), queue)]
+        if url.startswith("redis") and importlib.util.find_spec("dramatiq"):
+            kinds.append(Dramatiq(url, Path(place), queue))
+        yield kinds
         if url.startswith("redis"):
             import redis
 
@@ -257,25 +305,40 @@ def private_redis() -> Iterator[str]:
             server.wait()
 
 
-def work(queue: str, url: str, log: str) -> None:
-    """huey's consumer, as ``huey_consumer`` runs it, with the Flask app that privacyIDEA's worker has."""
+def work(kind: str, queue: str, url: str, log: str, threads: str) -> None:
+    """A worker of another queue, with the Flask app that privacyIDEA's worker has."""
     import flask
 
     app = flask.Flask("bench")
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"))
-    logging.getLogger("huey").addHandler(handler)
-    logging.getLogger("huey").setLevel(logging.INFO)
+    logging.getLogger(kind).addHandler(handler)
+    logging.getLogger(kind).setLevel(logging.INFO)
     with app.app_context():
-        make_huey(url, queue).create_consumer(workers=1, graceful_signal="TERM").run()
+        if kind == "huey":
+            make_huey(url, queue).create_consumer(workers=int(threads), graceful_signal="TERM").run()
+        else:
+            work_for_dramatiq(url, queue, int(threads))
+
+
+def work_for_dramatiq(url: str, queue: str, threads: int) -> None:
+    """A worker as ``dramatiq`` runs it, in one process."""
+    import dramatiq
+
+    dramatiq_worker = dramatiq.Worker(make_actors(url, queue)[0], worker_threads=threads)
+    dramatiq_worker.start()
+    signal.sigwait({signal.SIGTERM})
+    dramatiq_worker.stop()
 
 
 def show(rows: dict[str, dict[str, float]]) -> None:
-    first, second = next(iter(rows.values()))
-    print(f"| {'':20} | {first:>9} | {second:>9} | ratio |\n| --- | ---: | ---: | ---: |")
+    """A table; the ratios are to its first column."""
+    first, *others = next(iter(rows.values()))
+    heads = "".join(f" {name:>9} | ratio |" for name in others)
+    print(f"| {'':20} | {first:>9} |{heads}\n| --- | ---: |" + " ---: | ---: |" * len(others))
     for name, values in rows.items():
-        a, b = values.values()
-        print(f"| {name:20} | {a:9.1f} | {b:9.1f} | {b / a:5.2f} |")
+        a, *rest = values.values()
+        print(f"| {name:20} | {a:9.1f} |" + "".join(f" {b:9.1f} | {b / a:5.2f} |" for b in rest))
 
 
 def main() -> None:
@@ -284,13 +347,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5000, help="instances to enqueue and drain (default 5000)")
     parser.add_argument("--waiting", type=int, help="measure with so many waiting instances, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--work", nargs=3, metavar=("QUEUE", "URL", "LOG"), help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2, 4], help="threads to drain with (default 1 2 4)"
+    )
     options = parser.parse_args()
     if options.work:
         work(*options.work)
         return
     with contextlib.nullcontext(options.url) if options.url else private_redis() as url:
-        results = [compare(url, options.jobs)]
+        results = [compare(url, options.jobs, options.threads)]
         if options.waiting:
             results.append(flat(url, options.waiting))
     if options.json:

@@ -10,6 +10,7 @@ from pijobs.errors import DestinationDown, FailJob, RetryJob
 from pijobs.factory import HueyQueue
 from pijobs.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
 from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
+from pijobs.plugins import call_hook
 from pijobs.queue import Handle
 from pijobs.settings import Setting, Settings
 
@@ -30,6 +31,7 @@ __all__ = [
     "Setting",
     "Settings",
     "State",
+    "call_hook",
     "crontab",
     "hookimpl",
     "hookspec",

@@ -191,10 +191,14 @@ class DestinationDown(AttemptEnd):
     """the destination is down; the attempt does not count
 
     :param retry_after: seconds after which to try again, if the destination said so.
+    :param counted: the attempt counts all the same: its effect may have happened, and must not happen without end.
     """
 
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, retry_after: float | None = None, counted: bool = False
+    ) -> None:
         self.retry_after = _seconds("retry_after", retry_after)
+        self.counted = counted
         super().__init__(message)
 
 

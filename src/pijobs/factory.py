@@ -137,6 +137,7 @@ def configure(
         values, table, absent_prefixes=plugins.absent_prefixes, directory=directory, file=file,
         extra_faults=cross_faults(values),
     )  # fmt: skip
+    settings.resource(Plugins, lambda: plugins)
     jobs = plugins.register_jobs(settings)
     if strict:
         plugins.refuse_failed()

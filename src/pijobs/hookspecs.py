@@ -80,6 +80,14 @@ def register_settings() -> Iterable[Setting]:  # type: ignore[empty-body]
 
 
 @hookspec
+def register_hookspecs() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Modules with hooks of the plugin's own, functions marked :data:`hookspec`, which other plugins may give.
+
+    :func:`pijobs.call_hook` calls them.
+    """
+
+
+@hookspec
 def register_jobs(settings: Settings) -> Iterable[Job]:  # type: ignore[empty-body]
     """The plugin's jobs."""
 

@@ -8,7 +8,7 @@ import logging
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -58,11 +58,13 @@ class Plugins:
     def __init__(self, allowed: Sequence[str] | None = None) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._modules: dict[str, Any] = {}
         self._callers: dict[tuple[str, str], Any] = {}
         self.found = list(_find(allowed))
-        for plugin in self.found:
-            if plugin.allowed and plugin.error is None:
-                self._guarded(plugin, self._load)
+        # A plugin may give hooks of one that is loaded after it: all hooks are known before any is missed.
+        for step in (self._import, self._register, self._collect_settings):
+            for plugin in self.loaded:
+                self._guarded(plugin, step)
 
     # -- what is there -------------------------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class Plugins:
     def register_jobs(self, settings: Settings) -> list[Job]:
         """The jobs of all loaded plugins; a plugin that breaks a rule fails as a whole."""
         for plugin in self.loaded:
-            self._guarded(plugin, lambda plugin=plugin: self._collect_jobs(plugin, settings))
+            self._guarded(plugin, lambda plugin: self._collect_jobs(plugin, settings))
         return [job for plugin in self.loaded for job in plugin.jobs]
 
     def _collect_jobs(self, plugin: Plugin, settings: Settings) -> None:
@@ -109,21 +111,36 @@ class Plugins:
             jobs.append(job)
         plugin.jobs = jobs
 
-    def _load(self, plugin: Plugin) -> None:
+    def _import(self, plugin: Plugin) -> None:
+        """Import the plugin, and learn its own hooks."""
         path, _, name = plugin.module.partition(":")
         module = importlib.import_module(path)
         if name:
             module = operator.attrgetter(name)(module)
-        self._manager.register(module, name=plugin.name)
-        unknown = [caller.name for caller in self._manager.get_hookcallers(module) or () if not caller.has_spec()]
+        # Asked alone: hooks must be known before anybody who gives them is registered, or their maker had the blame.
+        alone = pluggy.PluginManager(hookspecs.PROJECT)
+        alone.add_hookspecs(hookspecs)
+        alone.register(module, name=plugin.name)
+        for namespaces in alone.hook.register_hookspecs():
+            for namespace in namespaces or ():
+                self._manager.add_hookspecs(namespace)
+        self._modules[plugin.name] = module
+
+    def _register(self, plugin: Plugin) -> None:
+        self._manager.register(self._modules[plugin.name], name=plugin.name)
+        self._refuse_unknown_hooks(plugin)
+
+    def _refuse_unknown_hooks(self, plugin: Plugin) -> None:
+        module = self._modules[plugin.name]
+        callers = [caller for caller in self._manager.get_hookcallers(module) or () if not caller.has_spec()]
+        unknown = [caller.name for caller in callers if not _optional(caller, plugin)]
         if unknown:
-            known = [name for name in vars(hookspecs) if name.startswith(("register_", "job_", "worker_", "host_"))]
+            known = [name for name, caller in vars(self._manager.hook).items() if getattr(caller, "spec", None)]
             close = difflib.get_close_matches(unknown[0], known, n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"pijobs knows {', '.join(known)}"
             raise PluginError(f"hook {unknown[0]!r} is not known to pijobs; {advice}")
-        plugin.settings = self._collect_settings(plugin)
 
-    def _collect_settings(self, plugin: Plugin) -> list[Setting]:
+    def _collect_settings(self, plugin: Plugin) -> None:
         owners = dict.fromkeys((setting.name for setting in CORE_SETTINGS), "pijobs itself")
         owners |= {setting.name: f"plugin {other.name!r}" for other in self.found for setting in other.settings}
         settings: list[Setting] = []
@@ -136,12 +153,12 @@ class Plugins:
                 raise PluginError(f"setting {setting.name}: expected a name that begins with {_prefixes(plugin)[0]}")
             owners[setting.name] = f"plugin {plugin.name!r}"
             settings.append(setting)
-        return settings
+        plugin.settings = settings
 
-    def _guarded(self, plugin: Plugin, step: Any) -> None:
+    def _guarded(self, plugin: Plugin, step: Callable[[Plugin], None]) -> None:
         """Do one step of a plugin's registration; if it fails, the plugin is out, with the reason."""
         try:
-            step() if step != self._load else step(plugin)
+            step(plugin)
         except (Exception, SystemExit) as error:
             plugin.error = str(error) if isinstance(error, PluginError) else _reason(error)
             plugin.settings, plugin.jobs = [], []
@@ -168,7 +185,8 @@ class Plugins:
 
     def listen(self, hook: str) -> bool:
         """Whether any plugin gives this hook; to be asked before an event is made for nobody."""
-        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+        caller = getattr(self._manager.hook, hook, None)
+        return caller is not None and bool(caller.get_hookimpls())
 
     def first(self, hook: str, **arguments: Any) -> Any:
         """The first result that is not None, of a hook that gives one.
@@ -195,6 +213,20 @@ class Plugins:
         for result in self._call_one(plugin, hook, arguments):
             yield from result or ()
         self._callers.clear()  # made before all plugins were registered
+
+
+def call_hook(settings: Settings, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+    """What the plugins of an installation answer to a hook, such as one that a plugin made by ``register_hookspecs``.
+
+    :returns: (plugin name, result) of each that gives the hook; one that raises is logged and left out.
+    """
+    plugins = settings.resource(Plugins, lambda: Plugins(()))
+    return plugins.call(hook, **arguments)
+
+
+def _optional(caller: pluggy.HookCaller, plugin: Plugin) -> bool:
+    """Whether the plugin gives the hook for when another plugin is there that knows it."""
+    return all(one.optionalhook for one in caller.get_hookimpls() if one.plugin_name == plugin.name)
 
 
 def _find(allowed: Sequence[str] | None) -> Iterable[Plugin]:

@@ -182,10 +182,11 @@ def decide(job: Job, error: BaseException, attempt: int, time_left: float, known
     reason, name = describe(error, known), type(error).__name__
     if isinstance(error, DeadlinePassed):
         return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
-    if isinstance(error, DestinationDown):
+    if isinstance(error, DestinationDown) and not (error.counted and attempt >= job.retry.max_attempts):
         asked = error.retry_after
         wait = max(DOWN_WAIT, job.retry.wait_after(attempt)) if asked is None else max(0.0, asked)
-        return _within(Verdict(State.SCHEDULED, counted=False, wait=wait, reason=reason, error=name), time_left)
+        verdict = Verdict(State.SCHEDULED, counted=error.counted, wait=wait, reason=reason, error=name)
+        return _within(verdict, time_left)
     if job.retry.is_permanent(error) and not isinstance(error, RetryJob):
         return Verdict(State.DEAD, reason=reason, error=name)
     if attempt >= job.retry.max_attempts:

@@ -66,6 +66,17 @@ def overwrite(directory: Path, identifier: str, **columns: Any) -> None:
         connection.execute(table.update().where(table.c.identifier == identifier).values(**columns))
 
 
+GATEWAYS = Definitions(
+    "smsgateway",
+    [Field("provider", default="http"), Field("region", default="")],
+    choice="provider",
+    variants={
+        "http": [Field("url", required=True), Field("headers", dict), Field("key", default="", secret=True)],
+        "smtp": [Field("server", required=True), Field("key", default="")],
+    },
+)
+
+
 # -- save, get, list, delete ---------------------------------------------------------------------------------------
 
 
@@ -266,7 +277,7 @@ def test_names_of_fields_are_there_once(fields: list[Field]) -> None:
 
 
 def test_a_field_has_a_kind_that_is_known() -> None:
-    with pytest.raises(ValueError, match="expected str, int, bool or float"):
+    with pytest.raises(ValueError, match="expected str, int, bool, float or dict"):
         Field("a", list)
 
 
@@ -437,3 +448,68 @@ def test_every_database_keeps_a_definition_as_it_is(url: str, tmp_path: Path) ->
     for identifier in store.list():
         store.delete(identifier)
     Database.of(settings).close()
+
+
+# -- variants, and fields of names with texts --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gateways(tmp_path: Path) -> DefinitionStore:
+    return GATEWAYS.open(settings_in(tmp_path))
+
+
+def test_the_choice_decides_which_fields_a_definition_has(gateways: DefinitionStore) -> None:
+    gateways.save("web", {"url": "http://localhost", "key": "hunter2"})
+    gateways.save("mail", {"provider": "smtp", "server": "main", "key": "open"})
+    web, mail = gateways.get("web"), gateways.get("mail")
+    assert (web["provider"], web["url"], "server" in web) == ("http", "http://localhost", False)
+    assert (mail["server"], "url" in mail) == ("main", False)
+    assert (gateways.censored(web)["key"], gateways.censored(mail)["key"]) == (CENSORED, "open")
+
+
+def test_what_is_secret_in_one_variant_only_is_encrypted_there(gateways: DefinitionStore, tmp_path: Path) -> None:
+    gateways.save("web", {"url": "http://localhost", "key": "hunter2"})
+    gateways.save("mail", {"provider": "smtp", "server": "main", "key": "open"})
+    assert {name: list(secrets) for name, secrets in stored_secrets(tmp_path).items()} == {"web": ["key"], "mail": []}
+
+
+def test_a_field_of_another_variant_is_unknown(gateways: DefinitionStore) -> None:
+    with pytest.raises(DefinitionError, match="url: expected a field of smsgateway, found an unknown name"):
+        gateways.save("mail", {"provider": "smtp", "server": "main", "url": "http://localhost"})
+
+
+@pytest.mark.parametrize("provider", ["pigeon", 17])
+def test_an_unknown_variant_is_refused(gateways: DefinitionStore, provider: object) -> None:
+    with pytest.raises(DefinitionError, match="provider: expected http or smtp, found"):
+        gateways.save("x", {"provider": provider, "wings": 2})
+
+
+def test_a_variant_is_kept_when_something_else_is_changed(gateways: DefinitionStore) -> None:
+    gateways.save("mail", {"provider": "smtp", "server": "main"})
+    gateways.save("mail", {"server": "other"})
+    assert (gateways.get("mail")["provider"], gateways.get("mail")["server"]) == ("smtp", "other")
+
+
+def test_a_definition_whose_variant_is_not_loaded_is_told_and_keeps_its_secrets(
+    gateways: DefinitionStore, tmp_path: Path
+) -> None:
+    gateways.save("web", {"url": "http://localhost", "key": "hunter2"})
+    fewer = Definitions("smsgateway", [Field("provider", default="smtp")], choice="provider", variants={"smtp": []})
+    listed = fewer.open(settings_in(tmp_path)).list()["web"]
+    assert listed["provider"] == "http" and "expected smtp, found http" in listed["unreadable"]["provider"]
+    assert fewer.open(settings_in(tmp_path)).censored(listed)["provider"] == "http"
+    with pytest.raises(DefinitionUnreadable, match="'pijobs plugins' tells which"):
+        fewer.open(settings_in(tmp_path)).get("web")
+    assert gateways.get("web")["key"] == "hunter2"
+
+
+@pytest.mark.parametrize("given", [{"X-To": "{phone}", "n": 1, "yes": True}, '{"X-To": "{phone}", "n": 1, "yes": true}'])
+def test_names_with_texts_come_as_an_object_or_as_json(gateways: DefinitionStore, given: object) -> None:
+    gateways.save("web", {"url": "http://localhost", "headers": given})
+    assert gateways.get("web")["headers"] == {"X-To": "{phone}", "n": "1", "yes": "true"}
+
+
+@pytest.mark.parametrize("given", ["no json", "[1]", {"a": {"b": 1}}, ["a"], 5])
+def test_what_is_no_names_with_texts_is_refused(gateways: DefinitionStore, given: object) -> None:
+    with pytest.raises(DefinitionError, match="headers: expected a JSON object of names and texts, found"):
+        gateways.save("web", {"url": "http://localhost", "headers": given})

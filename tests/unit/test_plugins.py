@@ -8,7 +8,9 @@ import sys
 import flask
 import pytest
 
+from pijobs import call_hook
 from pijobs.errors import PluginError
+from pijobs.factory import build
 from pijobs.hookspecs import InstanceEvent
 from pijobs.plugins import Plugin, Plugins
 from pijobs.settings import CORE_SETTINGS, Settings, validate
@@ -235,3 +237,57 @@ def test_failures_are_logged_once(broken_plugins: None, caplog: pytest.LogCaptur
     load("broken.good", "broken.import_error")
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(lines) == 1 and lines[0].startswith("plugin broken.import_error is not loaded: ModuleNotFoundError")
+
+
+# -- hooks of a plugin's own -------------------------------------------------------------------------------------------
+
+OWN_HOOK = """
+import sys
+import pijobs
+
+@pijobs.hookspec
+def register_colours(shade): ...
+
+@pijobs.hookimpl
+def register_hookspecs():
+    return [sys.modules[__name__]]
+"""
+GIVES_IT = """
+import pijobs
+
+@pijobs.hookimpl{options}
+def register_colours({parameters}):
+    return [shade + " red"]
+"""
+
+
+def test_a_plugin_may_make_a_hook_that_one_loaded_before_it_gives(add_module: AddModule) -> None:
+    giver = add_module("a_giver", GIVES_IT.format(options="", parameters="shade"))
+    installation = build({"PI_JOB_QUEUE_PLUGINS": [giver, add_module("z_maker", OWN_HOOK)]})
+    assert installation.plugins.failed == []
+    assert call_hook(installation.settings, "register_colours", shade="dark") == [("a_giver", ["dark red"])]
+
+
+def test_a_hook_that_nobody_gives_has_no_answers(add_module: AddModule) -> None:
+    installation = build({"PI_JOB_QUEUE_PLUGINS": [add_module("z_maker", OWN_HOOK)]})
+    assert call_hook(installation.settings, "register_colours", shade="dark") == []
+
+
+def test_a_hook_of_a_plugin_that_is_not_there_is_unknown_unless_it_is_optional(add_module: AddModule) -> None:
+    strict = add_module("a_giver", GIVES_IT.format(options="", parameters="shade"))
+    lenient = add_module("b_giver", GIVES_IT.format(options="(optionalhook=True)", parameters="shade"))
+    plugins = Plugins([strict, lenient])
+    assert "hook 'register_colours' is not known to pijobs" in str(find(plugins, "a_giver").error)
+    assert find(plugins, "b_giver").loaded
+
+
+def test_whoever_gives_a_hook_with_a_parameter_it_does_not_have_fails_and_not_its_maker(add_module: AddModule) -> None:
+    giver = add_module("a_giver", GIVES_IT.format(options="", parameters="shade, hue"))
+    plugins = Plugins([giver, add_module("z_maker", OWN_HOOK)])
+    assert "hue" in str(find(plugins, "a_giver").error)
+    assert find(plugins, "z_maker").loaded
+
+
+def test_a_hook_of_the_core_can_not_be_made_again(add_module: AddModule) -> None:
+    again = OWN_HOOK.replace("register_colours(shade)", "register_pages()")
+    assert "register_pages" in str(find(Plugins([add_module("z_maker", again)]), "z_maker").error)

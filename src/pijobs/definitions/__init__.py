@@ -5,14 +5,20 @@ A plugin declares its fields once, and opens the definitions of an installation 
     SERVERS = Definitions("smtpserver", [Field("server", required=True), Field("password", secret=True)])
 
     SERVERS.open(settings).get("main")["enqueue_job"]
+
+:func:`submit` has a job done as the toggle says; with :class:`Standby`, a second definition takes over for one that is
+in trouble. Where providers of a destination differ in their fields, each is a variant of the declaration.
 """
 
+from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
 from pijobs.definitions.store import DefinitionStore
+from pijobs.definitions.toggle import submit
 from pijobs.errors import DefinitionError, DefinitionNotFound, DefinitionUnreadable
 
 __all__ = [
     "CENSORED",
+    "FALLBACK",
     "TOGGLE",
     "DefinitionError",
     "DefinitionNotFound",
@@ -20,4 +26,7 @@ __all__ = [
     "DefinitionUnreadable",
     "Definitions",
     "Field",
+    "Standby",
+    "chain_of",
+    "submit",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,13 @@ IDENTIFIER = "identifier"
 UNREADABLE = "unreadable"
 MAX_IDENTIFIER = 100  # characters
 
-_KINDS: Mapping[type, str] = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+_KINDS: Mapping[type, str] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    dict: "a JSON object of names and texts",
+}
 # Of forms, of JSON clients, and of HTML's checkboxes.
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
@@ -35,7 +42,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 class Field:
     """One field of a definition.
 
-    :param kind: ``str``, ``int``, ``bool`` or ``float``.
+    :param kind: ``str``, ``int``, ``bool``, ``float``, or ``dict`` for names with texts, which a form sends as JSON.
     :param default: the value when none was ever given; not checked.
     :param required: there is no default, and an empty text does not count.
     :param secret: encrypted at rest, and censored for people.
@@ -55,7 +62,7 @@ class Field:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"expected a field name of letters, digits and underscores, found {self.name!r}")
         if self.kind not in _KINDS:
-            raise ValueError(f"field {self.name}: expected str, int, bool or float as kind, found {self.kind!r}")
+            raise ValueError(f"field {self.name}: expected str, int, bool, float or dict as kind, found {self.kind!r}")
 
     def convert(self, value: Any) -> Any:
         """The value as the field's kind, out of what forms and JSON clients send; an empty text is no number.
@@ -95,24 +102,53 @@ class Definitions:
 
     :param kind: such as ``"smtpserver"``; names of different kinds do not meet.
     :param fields: without ``identifier`` and ``enqueue_job``, which all definitions have.
+    :param choice: name of the text field whose value tells which further fields a definition has.
+    :param variants: the further fields by that value.
     :raises ValueError: for a name that can't be, or is there twice.
     """
 
-    def __init__(self, kind: str, fields: Sequence[Field]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        fields: Sequence[Field],
+        *,
+        choice: str | None = None,
+        variants: Mapping[str, Sequence[Field]] | None = None,
+    ) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", kind):
             raise ValueError(f"expected a kind of at most 50 letters, digits and underscores, found {kind!r}")
         self.kind = kind
         toggle = Field(TOGGLE, bool, default=False, help="let the worker do it, rather than the request")
-        self.fields: Mapping[str, Field] = {field.name: field for field in (*fields, toggle)}
+        self._common = self._by_name([*fields, toggle])
+        self._choice = choice
+        self._variants = {
+            value: self._by_name([*fields, *further, toggle]) for value, further in (variants or {}).items()
+        }
+
+    def _by_name(self, fields: Sequence[Field]) -> Mapping[str, Field]:
         names = [field.name for field in fields]
         for name in names:
-            if names.count(name) > 1 or name in (TOGGLE, IDENTIFIER, UNREADABLE):
-                raise ValueError(f"{kind}: expected fields of different names, found {name!r} twice, or a reserved one")
+            if names.count(name) > 1 or name in (IDENTIFIER, UNREADABLE):
+                raise ValueError(
+                    f"{self.kind}: expected fields of different names, found {name!r} twice, or a reserved one"
+                )
+        return {field.name: field for field in fields}
 
-    @property
-    def secrets(self) -> frozenset[str]:
-        """Names of the secret fields."""
-        return frozenset(name for name, field in self.fields.items() if field.secret)
+    def fields_of(self, values: Mapping[str, Any]) -> Mapping[str, Field]:
+        """The fields of a definition with these values, by name; without a known variant, those that all have."""
+        return self._variants.get(values.get(self._choice), self._common) if self._choice else self._common
+
+    def secrets_of(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """Names of the secret fields of a definition with these values."""
+        return frozenset(name for name, field in self.fields_of(values).items() if field.secret)
+
+    def unknown_variant(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """By the field of the choice, why these values can't be used; empty if they can."""
+        if self._choice is None or values.get(self._choice) in self._variants:
+            return {}
+        expected = f"expected {' or '.join(self._variants)}" if self._variants else "expected a loaded plugin with one"
+        found = str(values.get(self._choice) or "none")[:60]
+        return {self._choice: f"{expected}, found {found}; 'pijobs plugins' tells which plugins are loaded"}
 
     def open(self, settings: Settings) -> DefinitionStore:
         """The definitions of an installation; connects to nothing yet."""
@@ -122,7 +158,7 @@ class Definitions:
 
     def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of all fields, with defaults for those that are not there."""
-        return {name: values.get(name, field.default) for name, field in self.fields.items()}
+        return {name: values.get(name, field.default) for name, field in self.fields_of(values).items()}
 
     def validate(self, values: Mapping[str, Any], stored: Mapping[str, Any], lost: Mapping[str, str]) -> dict[str, Any]:
         """Check everything at once.
@@ -133,9 +169,16 @@ class Definitions:
         :param lost: secrets that are there but can't be read, and why.
         :raises DefinitionError: with one line per fault.
         """
-        faults = [self._unknown(name) for name in values if name not in (*self.fields, IDENTIFIER, UNREADABLE)]
+        chosen = self._chosen(values, stored)
+        fields, unknown = self.fields_of(chosen), self.unknown_variant(chosen)
+        faults = [f"{name}: {why}" for name, why in unknown.items()]
+        known = (*fields, IDENTIFIER, UNREADABLE)
+        if not unknown:
+            faults += [self._unknown(name, fields) for name in values if name not in known]
         validated = {}
-        for name, field in self.fields.items():
+        for name, field in fields.items():
+            if name in unknown:
+                continue
             given = values.get(name)
             try:
                 value = self._taken(field, given, stored, lost)
@@ -160,9 +203,17 @@ class Definitions:
             raise ValueError(f"expected the secret, found {CENSORED}, which keeps a stored one; none is stored")
         return field.convert(stored.get(field.name, field.default))
 
-    def _unknown(self, name: object) -> str:
-        close = difflib.get_close_matches(str(name), self.fields, n=1, cutoff=0.7)
-        advice = f"did you mean {close[0]}?" if close else f"fields are {', '.join(self.fields)}"
+    def _chosen(self, values: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+        if self._choice is None:
+            return {}
+        try:
+            return {self._choice: self._taken(self._common[self._choice], values.get(self._choice), stored, {})}
+        except ValueError:
+            return {}
+
+    def _unknown(self, name: object, fields: Mapping[str, Field]) -> str:
+        close = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.7)
+        advice = f"did you mean {close[0]}?" if close else f"fields are {', '.join(fields)}"
         return f"{str(name)[:60]}: expected a field of {self.kind}, found an unknown name; {advice}"
 
 
@@ -172,6 +223,8 @@ def _convert(kind: type, value: Any) -> Any:
         return value if isinstance(value, str) else None
     if kind is bool:
         return _as_bool(value)
+    if kind is dict:
+        return _as_texts(value)
     if isinstance(value, bool):
         return None
     if kind is int:
@@ -183,6 +236,18 @@ def _as_bool(value: Any) -> bool | None:
     if isinstance(value, str):
         return _WORDS.get(value.strip().lower())
     return bool(value) if isinstance(value, (bool, int)) and value in (0, 1) else None
+
+
+def _as_texts(value: Any) -> dict[str, str] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, dict) or not all(isinstance(text, (str, int, float)) for text in value.values()):
+        return None
+    # As JSON writes them: true, 1, 1.5.
+    return {str(name): text if isinstance(text, str) else json.dumps(text) for name, text in value.items()}
 
 
 def _as_int(value: Any) -> int | None:

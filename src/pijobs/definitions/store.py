@@ -143,12 +143,14 @@ class DefinitionStore:
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
         """A definition as people may see it. An empty secret is shown as such."""
-        hidden = {name for name in self._declaration.secrets if definition.get(name) not in (None, "")}
-        hidden |= set(definition.get(UNREADABLE, ()))
+        hidden = {name for name in self._declaration.secrets_of(definition) if definition.get(name) not in (None, "")}
+        hidden |= self._declaration.secrets_of(definition) & set(definition.get(UNREADABLE, ()))
         return {name: CENSORED if name in hidden else value for name, value in definition.items()}
 
     def _definition(self, identifier: str, stored: _Stored) -> dict[str, Any]:
-        values = self._declaration.complete({**stored.values, **dict.fromkeys(stored.lost)})
+        # What can't be read is no value; the name of a variant that is not loaded is one.
+        lost = {name: None for name in stored.lost if name not in stored.values}
+        values = self._declaration.complete({**stored.values, **lost})
         return {IDENTIFIER: identifier, **values}
 
     def _place(self, identifier: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
@@ -164,7 +166,7 @@ class DefinitionStore:
     def _sealed(self, identifier: str, values: Mapping[str, Any]) -> dict[str, str]:
         """The columns of a definition. What is empty needs no key."""
         secrets, content = {}, dict(values)
-        for name in self._declaration.secrets:
+        for name in self._declaration.secrets_of(values):
             if values[name] in (None, ""):
                 continue
             key = KeyRing.of(self._settings).newest
@@ -178,7 +180,8 @@ class DefinitionStore:
             stored, secrets = _Stored(_object(row.content), {}), _object(row.secrets)
         except ValueError:
             return _Stored({}, {"definition": "damaged: expected JSON, found something else; save it anew"})
-        for name in secrets.keys() & self._declaration.fields.keys():  # others are of another version of the plugin
+        stored.lost.update(self._declaration.unknown_variant(stored.values))
+        for name in secrets.keys() & self._declaration.fields_of(stored.values).keys():  # others are of another version of the plugin
             try:
                 stored.values[name] = json.loads(self._decrypted(row.identifier, name, secrets[name]))
             except DecodeError as error:

@@ -1,0 +1,89 @@
+"""A second destination takes over while the first is in trouble.
+
+Each process remembers which destinations failed, by the policy of circuit breakers in :mod:`pijobs.groups`; one whose
+breaker is open is asked last. So a dead one costs its time-out now and then, and not at every attempt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pijobs.clock import to_ms
+from pijobs.definitions.fields import IDENTIFIER, Field
+from pijobs.errors import DefinitionNotFound, DestinationDown
+from pijobs.groups import Policy, after_failure
+
+if TYPE_CHECKING:
+    from pijobs.definitions.store import DefinitionStore
+
+T = TypeVar("T")
+
+#: The field that names the one that takes over.
+FALLBACK = Field("fallback", default="", help="identifier of the one that takes over when this one is in trouble")
+
+
+class Standby:
+    """Destinations that take over for each other, as one process knows them; kept as a resource of the settings.
+
+    :param now: a clock in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._known: dict[str, tuple[Policy, int]] = {}
+
+    def in_turn(
+        self,
+        store: DefinitionStore,
+        identifier: str,
+        attempt: Callable[[dict[str, Any]], T],
+        *,
+        trouble: type[Exception] | tuple[type[Exception], ...] = DestinationDown,
+    ) -> T:
+        """The result of the first attempt that succeeds: with the definition, else with its fallbacks, in turn.
+
+        :param attempt: given a definition; what it raises beside the ``trouble`` ends the turn.
+        :raises DefinitionNotFound: no definition of that identifier; a fallback that is not there is left out.
+        :raises DefinitionUnreadable: likewise.
+        :raises Exception: the trouble of the definition itself, when none succeeded.
+        """
+        chain = chain_of(store, identifier)
+        troubles: dict[str, Exception] = {}
+        for definition in sorted(chain, key=self._is_open):
+            name, began = definition[IDENTIFIER], to_ms(self._now())
+            try:
+                result = attempt(definition)
+            except trouble as error:
+                troubles[name] = error
+                self._failed(name, began, getattr(error, "retry_after", None))
+            else:
+                self._known.pop(name, None)
+                return result
+        raise troubles[identifier]
+
+    def _is_open(self, definition: Mapping[str, Any]) -> bool:
+        _, blocked_until = self._known.get(definition[IDENTIFIER], (None, 0))
+        return to_ms(self._now()) < blocked_until
+
+    def _failed(self, name: str, began: int, retry_after: float | None) -> None:
+        policy, blocked_until = self._known.get(name, (Policy(), 0))
+        pause = None if retry_after is None else to_ms(retry_after)
+        policy, blocked = after_failure(policy, now=to_ms(self._now()), began=began, workers=1, retry_after=pause)
+        self._known[name] = policy, blocked or blocked_until
+
+
+def chain_of(store: DefinitionStore, identifier: str) -> list[dict[str, Any]]:
+    """The definition, and those that take over for it, each once.
+
+    :raises DefinitionNotFound: no definition of that identifier; a fallback that is not there ends the chain.
+    :raises DefinitionUnreadable: likewise.
+    """
+    chain = [store.get(identifier)]
+    while (name := chain[-1][FALLBACK.name]) and name not in [one[IDENTIFIER] for one in chain]:
+        try:
+            chain.append(store.get(name))
+        except DefinitionNotFound:
+            break
+    return chain

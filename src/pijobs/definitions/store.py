@@ -134,12 +134,13 @@ class DefinitionStore:
         if _identifier_fault(identifier, {}) or not self._database.run(work):
             raise DefinitionNotFound(self._declaration.kind, identifier)
 
-    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, values: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of a definition that is not saved, converted and with defaults, without an identifier.
 
+        :param stored: a definition that they would change.
         :raises DefinitionError: with all faults.
         """
-        return self._declaration.validate(values, {}, {})
+        return self._declaration.validate(values, stored or {}, {})
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
         """A definition as people may see it. An empty secret is shown as such."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pijobs import Handle
+from pijobs.definitions import submit
 from pijobs.flask import current_queue
 from pijobs.queue import Queue
 from pijobs_mail import message as messages
@@ -51,7 +52,7 @@ def send_mail(
     if not source:
         raise MessageError(f"sender: expected one in SMTP server {identifier!r} or in the call, found neither")
     arguments = {"server": identifier, **as_arguments(letter, source)}
-    return submit(queue, definition["enqueue_job"], "mail.send", arguments, expires=expires, key=key)
+    return submit(queue, definition, "mail.send", arguments, expires=expires, key=key)
 
 
 def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
@@ -67,10 +68,3 @@ def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
         "date": letter.date or messages.now(),
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def submit(queue: Queue, queued: bool, name: str, arguments: Mapping[str, Any], **options: Any) -> Handle:
-    """By the toggle of a definition: to the worker, or in this call."""
-    if queued:
-        return queue.enqueue(name, (), dict(arguments), **options)
-    return queue.run(name, (), dict(arguments))

@@ -1,0 +1,87 @@
+"""SMS gateway definitions: the fields that all have, and those of the provider of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pijobs import Setting, Settings, call_hook
+from pijobs.definitions import FALLBACK, Definitions, DefinitionStore, Field
+from pijobs_sms.numbers import FORMATS, is_region
+from pijobs_sms.provider import Provider
+
+log = logging.getLogger(__name__)
+
+KIND = "smsgateway"
+PREFIX = "PI_JOB_QUEUE_SMS_"
+
+
+def _check_region(value: str) -> str | None:
+    return None if not value or is_region(value) else "expected an ISO code of a country such as DE, found another text"
+
+
+def _check_countries(value: str) -> str | None:
+    wrong = [code for code in value.split() if not is_region(code)]
+    return f"expected ISO codes such as 'DE AT CH', found {' '.join(wrong)[:60]}" if wrong else None
+
+
+def _check_limit(value: int) -> str | None:
+    return None if 0 <= value <= 1_000_000 else f"expected 0 to 1000000, found {value}"
+
+
+def _check_format(value: str) -> str | None:
+    return None if value in FORMATS else f"expected {' or '.join(FORMATS)}, found {value!r:.60}"
+
+
+FIELDS = (
+    Field("provider", default="http", help="the way to speak to the gateway"),
+    Field("description", default="", help="for people"),
+    Field("region", default="", check=_check_region, help="country of numbers without a country code, such as DE"),
+    Field("countries", default="", check=_check_countries, help="the only countries to send to; empty: all"),
+    Field("phone_format", default="+", check=_check_format, help="+, 00 or digits: what stands before 49…"),
+    Field("per_number", int, default=10, check=_check_limit, help="SMS to one number in an hour; 0: no limit"),
+    Field("per_hour", int, default=1000, check=_check_limit, help="SMS by this gateway in an hour; 0: no limit"),
+    FALLBACK,
+)
+
+SETTINGS = (
+    Setting(
+        name=PREFIX + "CA_FILE",
+        default=None,
+        expected="the path of a PEM file, or None",
+        accepts=lambda value: value is None or (isinstance(value, str) and value != ""),
+        help="Authorities that HTTP gateways' certificates may come from, besides the system's.",
+        example="/etc/ssl/private-ca.pem",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """The providers of an installation, and the declaration of gateways that follows from them."""
+
+    providers: Mapping[str, Provider]
+    declaration: Definitions
+
+    @classmethod
+    def of(cls, settings: Settings) -> Gateways:
+        """Those of an installation; its plugins are asked once."""
+        return settings.resource(cls, lambda: cls._made(settings))
+
+    @classmethod
+    def _made(cls, settings: Settings) -> Gateways:
+        providers: dict[str, Provider] = {}
+        for plugin, given in call_hook(settings, "register_sms_providers"):
+            for provider in given or ():
+                if provider.name in providers:
+                    log.error("plugin %s: there is an SMS provider %r already", plugin, provider.name)
+                else:
+                    providers[provider.name] = provider
+        variants = {name: provider.fields for name, provider in providers.items()}
+        return cls(providers, Definitions(KIND, FIELDS, choice="provider", variants=variants))
+
+
+def open_store(settings: Settings) -> DefinitionStore:
+    """The gateways of an installation."""
+    return Gateways.of(settings).declaration.open(settings)

@@ -1,0 +1,124 @@
+"""How many SMS leave in an hour: to one number and by one gateway, over all processes, queued or not.
+
+An SMS costs money, and whoever can trigger one can trigger many. The numbers are kept in the database of the
+definitions, and not in the queue's storage: an SMS that is sent in the request counts, too, and a storage that is away
+opens no hole. Counted by minutes: what began in the minute an hour ago still counts, so that no window of an hour has
+more than the limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from pijobs import Settings
+from pijobs.database import Database
+
+#: Minutes that a window has.
+HOUR = 60
+
+metadata = sa.MetaData()
+table = sa.Table(
+    "pijobs_sms_limit",
+    metadata,
+    # What is counted: a gateway, or the keyed hash of a number.
+    sa.Column("name", sa.String(150), primary_key=True),
+    # A JSON object: minute since the epoch → how many.
+    sa.Column("minutes", sa.Text, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False, index=True),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process counts.
+
+    :param now: seconds since the epoch.
+    """
+
+    database: Database
+    now: Callable[[], float] = time.time
+    _locks: dict[int, threading.Lock] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_locks", {})
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return settings.resource(cls, lambda: cls(Database.of(settings)))
+
+    def take(self, limits: Mapping[str, int]) -> str | None:
+        """Count one SMS against all of the limits, or against none.
+
+        :param limits: names with how many there may be in an hour; 0: no limit.
+        :returns: None when it was counted, else the name that has reached its limit.
+        :raises DatabaseError: it was not counted.
+        """
+        bounded = {name: limit for name, limit in sorted(limits.items()) if limit}
+        if not bounded:
+            return None
+        self.database.ensure(metadata)
+        # One writer of a process at a time: SQLite's lock is not fair to many. Those who come too late only read.
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            with self.database.read() as connection:
+                if (reached := self._reached(connection, bounded, lock=False)) is not None:
+                    return reached
+            return self.database.run(lambda connection: self._taken(connection, bounded))
+
+    def give_back(self, limits: Mapping[str, int]) -> None:
+        """An SMS that was counted was certainly not sent.
+
+        :raises DatabaseError: it stays counted.
+        """
+
+        def work(connection: Connection) -> None:
+            for name in sorted(name for name, limit in limits.items() if limit):
+                minutes = self._minutes(connection, name, lock=True)
+                if minutes:
+                    newest = max(minutes)
+                    self._write(connection, name, {**minutes, newest: minutes[newest] - 1})
+
+        self.database.run(work)
+
+    def _taken(self, connection: Connection, limits: Mapping[str, int]) -> str | None:
+        if (reached := self._reached(connection, limits, lock=True)) is not None:
+            return reached
+        for name in limits:
+            minutes = self._minutes(connection, name, lock=True) or {}
+            self._write(connection, name, {**minutes, self._minute: minutes.get(self._minute, 0) + 1})
+        connection.execute(table.delete().where(table.c.last < self._minute - HOUR))
+        return None
+
+    def _reached(self, connection: Connection, limits: Mapping[str, int], *, lock: bool) -> str | None:
+        for name, limit in limits.items():
+            if sum((self._minutes(connection, name, lock=lock) or {}).values()) >= limit:
+                return name
+        return None
+
+    def _minutes(self, connection: Connection, name: str, *, lock: bool) -> dict[int, int] | None:
+        """By minute, those that still count; None if there is no row."""
+        query = sa.select(table.c.minutes).where(table.c.name == name)
+        text = connection.execute(query.with_for_update() if lock else query).scalar()
+        if text is None:
+            return None
+        counted = {int(minute): number for minute, number in json.loads(text).items()}
+        return {minute: number for minute, number in counted.items() if minute >= self._minute - HOUR and number > 0}
+
+    def _write(self, connection: Connection, name: str, minutes: Mapping[int, int]) -> None:
+        row = {"minutes": json.dumps(minutes), "last": self._minute}
+        if not connection.execute(table.update().where(table.c.name == name).values(**row)).rowcount:
+            # Two that insert at once: the second meets a conflict and begins anew, see Database.run.
+            connection.execute(table.insert().values(name=name, **row))
+
+    @property
+    def _minute(self) -> int:
+        return int(self.now() // 60)

@@ -1,0 +1,99 @@
+"""Definitions of one kind over HTTP: what SMTP servers, SMS gateways and a stranger's destinations have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Blueprint, Response
+
+from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound, DefinitionStore, submit
+from pijobs.errors import AttemptEnd
+from pijobs.flask import current_queue
+from pijobs.jobs import State
+from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.rights import requires
+from pijobs.settings import Settings
+
+#: privacyIDEA's codes: a resource that is not there, a server that we asked, a parameter.
+NOT_FOUND, SERVER, PARAMETER = 601, 903, 905
+
+Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class DefinitionRoutes:
+    """Lists, saves and deletes the definitions of one kind.
+
+    :param open_store: gives the definitions of an installation.
+    :param prepare: completes what was posted, before it is checked.
+    """
+
+    def __init__(self, open_store: Callable[[Settings], DefinitionStore], prepare: Prepare = dict) -> None:
+        self._open_store = open_store
+        self._prepare = prepare
+
+    def add_to(self, blueprint: Blueprint) -> None:
+        """``GET /``, ``POST /<identifier>`` and ``DELETE /<identifier>``."""
+        blueprint.get("/", endpoint="list")(requires("viewer")(self.list))
+        blueprint.post("/<identifier>", endpoint="save")(requires("admin")(self.save))
+        blueprint.delete("/<identifier>", endpoint="delete")(requires("admin")(self.delete))
+
+    def list(self) -> Response:
+        """All definitions by identifier, secrets censored."""
+        store = self._store()
+        return answer({identifier: store.censored(definition) for identifier, definition in store.list().items()})
+
+    def save(self, identifier: str) -> Response:
+        """Create or change a definition."""
+        try:
+            self._store().save(identifier, self._prepare(without_identifier(parameters())))
+        except DefinitionError as error:
+            raise ApiError(400, PARAMETER, str(error)) from None
+        return answer(True)
+
+    def delete(self, identifier: str) -> Response:
+        """Delete a definition. What waits for it ends as dead letters that say so."""
+        try:
+            self._store().delete(identifier)
+        except DefinitionNotFound as error:
+            raise ApiError(404, NOT_FOUND, str(error)) from None
+        return answer(True)
+
+    def merged(self, identifier: str, posted: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """What was posted, on top of what is saved under the identifier, and whether they are the same.
+
+        :raises ApiError: for a definition that can't be.
+        """
+        store = self._store()
+        stored = without_identifier(store.list().get(identifier, {}))
+        lost = stored.pop("unreadable", {})
+        if any(posted.get(name) in (None, CENSORED) for name in lost):
+            raise ApiError(400, PARAMETER, f"{', '.join(lost)}: expected it anew, since the stored one can't be read")
+        try:
+            definition = store.check(self._prepare(without_identifier(posted)), stored)
+        except DefinitionError as error:
+            raise ApiError(400, PARAMETER, str(error)) from None
+        return definition, definition == stored
+
+    def _store(self) -> DefinitionStore:
+        return self._open_store(current_queue().settings)
+
+
+def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: Mapping[str, Any]) -> Response:
+    """Have a job done by the toggle of a definition, for somebody who waits for the answer.
+
+    :param what: such as "the mail".
+    :raises ApiError: when it was done in this request and failed.
+    """
+    try:
+        handle = submit(current_queue(), definition, job, arguments)
+    except AttemptEnd as error:
+        raise ApiError(502, SERVER, f"{what} could not be sent: {error}") from None
+    if handle.state in (State.DEAD, State.EXPIRED):
+        raise ApiError(502, SERVER, f"{what} could not be sent: {handle.reason or handle.state}")
+    return answer(True)
+
+
+def without_identifier(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without what names the definition."""
+    return {name: value for name, value in values.items() if name not in ("identifier", "id")}

@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3 || command -v python)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/mail
+PLUGINS := plugins/mail plugins/sms
 # What "make pytest" runs: options and paths of pytest.
 TESTS ?=
 

@@ -194,9 +194,7 @@ class DestinationDown(AttemptEnd):
     :param counted: the attempt counts all the same: its effect may have happened, and must not happen without end.
     """
 
-    def __init__(
-        self, message: str | None = None, *, retry_after: float | None = None, counted: bool = False
-    ) -> None:
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None, counted: bool = False) -> None:
         self.retry_after = _seconds("retry_after", retry_after)
         self.counted = counted
         super().__init__(message)

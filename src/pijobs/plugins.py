@@ -215,7 +215,7 @@ class Plugins:
         self._callers.clear()  # made before all plugins were registered
 
 
-def call_hook(settings: Settings, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+def call_hook(settings: Settings, hook: str, /, **arguments: Any) -> list[tuple[str, Any]]:
     """What the plugins of an installation answer to a hook, such as one that a plugin made by ``register_hookspecs``.
 
     :returns: (plugin name, result) of each that gives the hook; one that raises is logged and left out.

@@ -503,7 +503,9 @@ def test_a_definition_whose_variant_is_not_loaded_is_told_and_keeps_its_secrets(
     assert gateways.get("web")["key"] == "hunter2"
 
 
-@pytest.mark.parametrize("given", [{"X-To": "{phone}", "n": 1, "yes": True}, '{"X-To": "{phone}", "n": 1, "yes": true}'])
+@pytest.mark.parametrize(
+    "given", [{"X-To": "{phone}", "n": 1, "yes": True}, '{"X-To": "{phone}", "n": 1, "yes": true}']
+)
 def test_names_with_texts_come_as_an_object_or_as_json(gateways: DefinitionStore, given: object) -> None:
     gateways.save("web", {"url": "http://localhost", "headers": given})
     assert gateways.get("web")["headers"] == {"X-To": "{phone}", "n": "1", "yes": "true"}

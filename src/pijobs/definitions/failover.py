@@ -7,7 +7,7 @@ breaker is open is asked last. So a dead one costs its time-out now and then, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pijobs.clock import to_ms
@@ -32,7 +32,8 @@ class Standby:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._known: dict[str, tuple[Policy, int]] = {}
+        #: By kind and identifier: the policy, and until when the breaker is open (ms).
+        self._known: dict[tuple[str, str], tuple[Policy, int]] = {}
 
     def in_turn(
         self,
@@ -49,29 +50,28 @@ class Standby:
         :raises DefinitionUnreadable: likewise.
         :raises Exception: the trouble of the definition itself, when none succeeded.
         """
-        chain = chain_of(store, identifier)
+        chain = {(store.kind, one[IDENTIFIER]): one for one in chain_of(store, identifier)}
         troubles: dict[str, Exception] = {}
-        for definition in sorted(chain, key=self._is_open):
-            name, began = definition[IDENTIFIER], to_ms(self._now())
+        for place in sorted(chain, key=self._is_open):
+            began = to_ms(self._now())
             try:
-                result = attempt(definition)
+                result = attempt(chain[place])
             except trouble as error:
-                troubles[name] = error
-                self._failed(name, began, getattr(error, "retry_after", None))
+                troubles[place[1]] = error
+                self._failed(place, began, getattr(error, "retry_after", None))
             else:
-                self._known.pop(name, None)
+                self._known.pop(place, None)
                 return result
         raise troubles[identifier]
 
-    def _is_open(self, definition: Mapping[str, Any]) -> bool:
-        _, blocked_until = self._known.get(definition[IDENTIFIER], (None, 0))
-        return to_ms(self._now()) < blocked_until
+    def _is_open(self, place: tuple[str, str]) -> bool:
+        return place in self._known and to_ms(self._now()) < self._known[place][1]
 
-    def _failed(self, name: str, began: int, retry_after: float | None) -> None:
-        policy, blocked_until = self._known.get(name, (Policy(), 0))
+    def _failed(self, place: tuple[str, str], began: int, retry_after: float | None) -> None:
+        policy, open_until = self._known.get(place, (Policy(), 0))
         pause = None if retry_after is None else to_ms(retry_after)
         policy, blocked = after_failure(policy, now=to_ms(self._now()), began=began, workers=1, retry_after=pause)
-        self._known[name] = policy, blocked or blocked_until
+        self._known[place] = policy, blocked or open_until
 
 
 def chain_of(store: DefinitionStore, identifier: str) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ class Definitions:
 
     def fields_of(self, values: Mapping[str, Any]) -> Mapping[str, Field]:
         """The fields of a definition with these values, by name; without a known variant, those that all have."""
-        return self._variants.get(values.get(self._choice), self._common) if self._choice else self._common
+        return self._variants.get(values.get(self._choice, ""), self._common) if self._choice else self._common
 
     def secrets_of(self, values: Mapping[str, Any]) -> frozenset[str]:
         """Names of the secret fields of a definition with these values."""

@@ -65,6 +65,11 @@ class DefinitionStore:
         self._settings = settings
         self._database = Database.of(settings)
 
+    @property
+    def kind(self) -> str:
+        """Such as ``"smtpserver"``."""
+        return self._declaration.kind
+
     def list(self) -> dict[str, dict[str, Any]]:
         """All definitions by identifier, secrets in the clear.
 
@@ -182,7 +187,9 @@ class DefinitionStore:
         except ValueError:
             return _Stored({}, {"definition": "damaged: expected JSON, found something else; save it anew"})
         stored.lost.update(self._declaration.unknown_variant(stored.values))
-        for name in secrets.keys() & self._declaration.fields_of(stored.values).keys():  # others are of another version of the plugin
+        for name in (
+            secrets.keys() & self._declaration.fields_of(stored.values).keys()
+        ):  # others are of another version of the plugin
             try:
                 stored.values[name] = json.loads(self._decrypted(row.identifier, name, secrets[name]))
             except DecodeError as error:

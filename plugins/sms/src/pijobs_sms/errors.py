@@ -29,11 +29,15 @@ class GatewayDown(SmsError):
 
     :param retry_after: seconds after which it asked to be tried again.
     :param maybe_sent: whether the SMS may have been sent all the same; the attempt and the limits count then.
+    :param counted: whether the attempt counts, since it may be this SMS that the gateway can't bear.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, maybe_sent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, maybe_sent: bool = False, counted: bool = False
+    ) -> None:
         self.retry_after = retry_after
         self.maybe_sent = maybe_sent
+        self.counted = counted or maybe_sent
         super().__init__(message)
 
 

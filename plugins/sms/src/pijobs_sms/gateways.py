@@ -72,7 +72,7 @@ class Gateways:
     @classmethod
     def _made(cls, settings: Settings) -> Gateways:
         providers: dict[str, Provider] = {}
-        for plugin, given in call_hook(settings, "register_sms_providers"):
+        for plugin, given in call_hook(settings, "register_sms_providers", settings=settings):
             for provider in given or ():
                 if provider.name in providers:
                     log.error("plugin %s: there is an SMS provider %r already", plugin, provider.name)

@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -28,8 +27,8 @@ metadata = sa.MetaData()
 table = sa.Table(
     "pijobs_sms_limit",
     metadata,
-    # What is counted: a gateway, or the keyed hash of a number.
-    sa.Column("name", sa.String(150), primary_key=True),
+    # The keyed hash of a gateway's name or of a phone number.
+    sa.Column("name", sa.String(64), primary_key=True),
     # A JSON object: minute since the epoch → how many.
     sa.Column("minutes", sa.Text, nullable=False),
     sa.Column("last", sa.BigInteger, nullable=False, index=True),
@@ -38,22 +37,21 @@ table = sa.Table(
 )
 
 
-@dataclass(frozen=True)
 class Limits:
     """What one process counts.
 
     :param now: seconds since the epoch.
     """
 
-    database: Database
-    now: Callable[[], float] = time.time
-    _locks: dict[int, threading.Lock] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_locks", {})
+    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._now = now
+        # By process: a fork copies a lock as it is.
+        self._locks: dict[int, threading.Lock] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
+        """Those of an installation."""
         return settings.resource(cls, lambda: cls(Database.of(settings)))
 
     def take(self, limits: Mapping[str, int]) -> str | None:
@@ -66,13 +64,13 @@ class Limits:
         bounded = {name: limit for name, limit in sorted(limits.items()) if limit}
         if not bounded:
             return None
-        self.database.ensure(metadata)
+        self._database.ensure(metadata)
         # One writer of a process at a time: SQLite's lock is not fair to many. Those who come too late only read.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
-            with self.database.read() as connection:
+            with self._database.read() as connection:
                 if (reached := self._reached(connection, bounded, lock=False)) is not None:
                     return reached
-            return self.database.run(lambda connection: self._taken(connection, bounded))
+            return self._database.run(lambda connection: self._taken(connection, bounded))
 
     def give_back(self, limits: Mapping[str, int]) -> None:
         """An SMS that was counted was certainly not sent.
@@ -87,7 +85,7 @@ class Limits:
                     newest = max(minutes)
                     self._write(connection, name, {**minutes, newest: minutes[newest] - 1})
 
-        self.database.run(work)
+        self._database.run(work)
 
     def _taken(self, connection: Connection, limits: Mapping[str, int]) -> str | None:
         if (reached := self._reached(connection, limits, lock=True)) is not None:
@@ -121,4 +119,4 @@ class Limits:
 
     @property
     def _minute(self) -> int:
-        return int(self.now() // 60)
+        return int(self._now() // 60)

@@ -1,0 +1,202 @@
+"""The provider ``http``: one request to a gateway, and what its answer means."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from pijobs import JobContext, Settings
+from pijobs.definitions import Field
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
+from pijobs_sms.gateways import PREFIX
+from pijobs_sms.placeholders import fill
+from pijobs_sms.provider import Provider
+
+#: Bytes of an answer that are read.
+MAX_ANSWER = 64 * 1024
+#: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
+KEEP = 30
+#: Longest time that a gateway may ask for (seconds).
+MAX_RETRY_AFTER = 3600
+
+_METHODS = ("GET", "POST", "PUT", "PATCH")
+_ENCODINGS = ("form", "json", "query")
+_LOGINS = ("basic", "bearer", "none")
+
+
+def _one_of(*words: str) -> Any:
+    return lambda value: None if value in words else f"expected {' or '.join(words)}, found another word"
+
+
+def _check_url(value: str) -> str | None:
+    return _url_fault(value) if value else None
+
+
+def _url_fault(value: str) -> str | None:
+    try:
+        url = httpx.URL(fill(value, {"phone": "1", "otp": "1"}))
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host or re.search(r"\s", value):
+        return "expected a URL http://… or https://…, found something else"
+    if url.userinfo:
+        return "expected a URL without a login, found one; there are the fields username and password"
+    return None
+
+
+def _check_timeout(value: float) -> str | None:
+    return None if 0 < value <= 120 else f"expected seconds above 0 and up to 120, found {value}"
+
+
+def _check_pattern(value: str) -> str | None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        return f"expected a regular expression, found one that breaks off: {error.msg}"
+    return None
+
+
+FIELDS = (
+    Field("url", required=True, check=_check_url, help="address of the gateway"),
+    Field("method", default="GET", check=_one_of(*_METHODS), help="GET, POST, PUT or PATCH"),
+    Field("parameters", dict, default={}, help="names and texts with {phone}, {otp}, {username}, {password}, {id}"),
+    Field("headers", dict, default={}, help="likewise"),
+    Field("encoding", default="form", check=_one_of(*_ENCODINGS), help="form, json or query; GET is always query"),
+    Field("auth", default="basic", check=_one_of(*_LOGINS), help="basic if there is a username; bearer; or none"),
+    Field("username", default="", help="login"),
+    Field("password", default="", secret=True, help="password or token"),
+    Field("success", default="", check=_check_pattern, help="what a good answer contains (a regular expression)"),
+    Field("failure", default="", check=_check_pattern, help="what a bad answer contains, though its status is good"),
+    Field("timeout", float, default=10.0, check=_check_timeout, help="seconds for connecting and for the answer"),
+    Field("proxy", default="", check=_check_url, help="URL of a proxy"),
+)
+
+
+def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
+    """Send one SMS by one request; redirects are not followed."""
+    request = _request(ctx, gateway, phone, text)
+    transport = _transport(ctx.settings, gateway["proxy"])
+    ctx.check_deadline()
+    seconds = min(gateway["timeout"], ctx.time_left())
+    request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+    try:
+        response = transport.handle_request(request)
+        try:
+            body = _body(response, time.monotonic() + seconds)
+        finally:
+            response.close()
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
+        raise GatewayDown(f"no connection to {request.url.host}: {_why(error)}") from None
+    except httpx.TimeoutException:
+        raise GatewayDown(f"no answer from {request.url.host} within {seconds:.1f} s", maybe_sent=True) from None
+    except httpx.LocalProtocolError as error:
+        raise GatewayRefused(f"the request can't be: {error}") from None
+    except httpx.TransportError as error:
+        raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
+    return _judged(gateway, response, body)
+
+
+def _request(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> httpx.Request:
+    secrets = {"username": gateway["username"] or "", "password": gateway["password"] or "", "id": ctx.id}
+    values = {"phone": phone, "otp": text, **secrets}
+    url = httpx.URL(fill(gateway["url"], values, lambda value: quote(value, safe="")))
+    parameters = {name: fill(template, values) for name, template in (gateway["parameters"] or {}).items()}
+    headers = {name: fill(template, values).encode() for name, template in (gateway["headers"] or {}).items()}
+    headers = {**_login(gateway), **headers}
+    if gateway["method"] == "GET" or gateway["encoding"] == "query":
+        return httpx.Request(gateway["method"], url.copy_merge_params(parameters), headers=headers)
+    content: dict[str, Any] = {"json" if gateway["encoding"] == "json" else "data": parameters}
+    return httpx.Request(gateway["method"], url, headers=headers, **content)
+
+
+def _login(gateway: Mapping[str, Any]) -> dict[str, bytes]:
+    username, password = gateway["username"] or "", gateway["password"] or ""
+    if gateway["auth"] == "bearer":
+        return {"Authorization": f"Bearer {password}".encode()}
+    if gateway["auth"] == "basic" and username:
+        return {"Authorization": b"Basic " + base64.b64encode(f"{username}:{password}".encode())}
+    return {}
+
+
+def _transport(settings: Settings, proxy: str) -> httpx.HTTPTransport:
+    """Kept connections, shared by the threads of a process.
+
+    Not a client of httpx: that writes each URL into the log, and with it the number and the OTP.
+    """
+    ca_file = settings[PREFIX + "CA_FILE"]
+
+    def make() -> httpx.HTTPTransport:
+        context = ssl.create_default_context()
+        if ca_file:
+            context.load_verify_locations(ca_file)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEP)
+        return httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy or None)
+
+    return settings.resource((httpx.HTTPTransport, os.getpid(), proxy), make)
+
+
+def _body(response: httpx.Response, until: float) -> str:
+    """The beginning of the answer, within the time: a gateway that sends a byte now and then does not hold us."""
+    received = b""
+    assert isinstance(response.stream, httpx.SyncByteStream)
+    for chunk in response.stream:
+        received += chunk
+        if len(received) >= MAX_ANSWER:
+            break
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("the answer took too long")
+    return received[:MAX_ANSWER].decode("utf-8", "replace")
+
+
+def _judged(gateway: Mapping[str, Any], response: httpx.Response, body: str) -> str:
+    """What the gateway said, if it said that it took the SMS."""
+    status = response.status_code
+    said = f"{status} {body[:200]}".strip()
+    wait = retry_after(response.headers.get("Retry-After"))
+    if status == 429:
+        raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=wait)
+    if status >= 500 or status == 408:
+        # 503 is about the gateway; after 504 nobody knows; the others may be about this SMS.
+        raise GatewayDown(
+            f"the gateway failed: {said}", retry_after=wait, counted=status != 503, maybe_sent=status == 504
+        )
+    if status in (401, 402, 403, 407) or status < 200 or 300 <= status < 400:
+        raise AccountRefused(f"the gateway takes nothing from us: {said}")
+    if status >= 400:
+        raise GatewayRefused(f"the gateway refused: {said}")
+    if gateway["failure"] and re.search(gateway["failure"], body):
+        raise AccountRefused(f"the answer matches the pattern of failures: {said}")
+    if gateway["success"] and not re.search(gateway["success"], body):
+        raise AccountRefused(f"the answer does not match the pattern of successes: {said}", maybe_sent=True)
+    return said
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a ``Retry-After`` (RFC 9110, 10.2.3), a number or a date; None for anything else."""
+    if value is None:
+        return None
+    try:
+        if re.fullmatch(r"\d{1,9}", value.strip()):
+            return min(float(value), MAX_RETRY_AFTER)
+        then = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
+    return min(max(0.0, (then - datetime.now(timezone.utc)).total_seconds()), MAX_RETRY_AFTER)
+
+
+def _why(error: Exception) -> str:
+    return "timed out" if isinstance(error, httpx.TimeoutException) else str(error) or type(error).__name__
+
+
+PROVIDER = Provider("http", FIELDS, send)

@@ -1,0 +1,102 @@
+"""The job ``sms.send``: one attempt at an SMS, by the gateway or by the one that takes over, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
+from pijobs.definitions import DefinitionNotFound, DefinitionUnreadable, Standby
+from pijobs.errors import DatabaseError, DeadlinePassed
+from pijobs.keys import KeyRing
+from pijobs.redact import mask_number, redact, texts_in
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, PhoneError
+from pijobs_sms.gateways import Gateways, open_store
+from pijobs_sms.limits import Limits
+from pijobs_sms.numbers import as_gateway_wants, normalize, spellings
+
+#: Seconds; the validity of an OTP that privacyIDEA sends, unless it was changed there.
+OTP_VALIDITY = 120
+#: Above jobs that nobody waits for.
+OTP_PRIORITY = 10
+
+
+def send(ctx: JobContext, gateway: str, phone: str, text: str) -> None:
+    """Send one SMS by the gateway's definition as it is now.
+
+    :param gateway: identifier of the definition.
+    :param phone: in E.164, or as people of the gateway's region write it.
+    """
+    known = {phone, *texts_in([phone, text])}
+    standby = ctx.settings.resource(Standby, Standby)
+
+    def attempt(definition: Mapping[str, Any]) -> None:
+        _attempt(ctx, definition, phone, text, known)
+
+    try:
+        standby.in_turn(open_store(ctx.settings), gateway, attempt, trouble=(GatewayDown, AccountRefused))
+    except DefinitionNotFound:
+        raise FailJob(f"SMS gateway {gateway!r} was deleted before the SMS could be sent") from None
+    except GatewayDown as error:
+        raise DestinationDown(redact(str(error), known), retry_after=error.retry_after, counted=error.counted) from None
+    except (GatewayRefused, PhoneError) as error:
+        raise FailJob(redact(str(error), known)) from None
+    except (DefinitionUnreadable, DatabaseError) as error:
+        # No fault of the SMS: a key that this worker does not have yet, or a database that is away. What can't be
+        # counted is not sent.
+        raise DestinationDown(redact(str(error), known)) from None
+
+
+def register() -> list[Job]:
+    """The job. Without a deadline of its own an SMS has that of an OTP: late is worse than never."""
+    return [
+        Job(
+            "sms.send",
+            send,
+            retry=RetryPolicy(max_attempts=6, delay=2, backoff=2, max_delay=60),
+            expires=OTP_VALIDITY,
+            priority=OTP_PRIORITY,
+            timeout=300,
+            group=lambda gateway, *_, **__: f"sms:{gateway}",
+            label=lambda gateway, phone, *_, **__: f"SMS to {mask_number(phone)}",
+            subject=lambda gateway, phone, *_, **__: phone,
+        )
+    ]
+
+
+def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: str, known: set[str]) -> None:
+    identifier, number = definition["identifier"], normalize(phone, definition["region"], definition["countries"])
+    known |= {*spellings(number), definition.get("password") or phone}
+    limits = _limits(ctx, definition, number)
+    _take(ctx, limits, identifier, known)
+    provider = Gateways.of(ctx.settings).providers[definition["provider"]]
+    try:
+        said = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
+    except (GatewayDown, GatewayRefused, DeadlinePassed) as error:
+        if not getattr(error, "maybe_sent", False):
+            Limits.of(ctx.settings).give_back(dict(limits.values()))
+        result = "down" if isinstance(error, GatewayDown) else "refused"
+        ctx.measure("sms_results", gateway=identifier, result=result)
+        ctx.log.warning("gateway %s: %s", identifier, redact(str(error), known))
+        raise
+    ctx.measure("sms_results", gateway=identifier, result="sent")
+    ctx.note(gateway=identifier, **({"answer": redact(said, known)} if said else {}))
+    ctx.log.info("SMS taken by gateway %s", identifier)
+
+
+def _limits(ctx: JobContext, definition: Mapping[str, Any], number: str) -> dict[str, tuple[str, int]]:
+    """For people → the name that is counted by, without a number in it, and how many there may be in an hour."""
+    key, identifier = KeyRing.of(ctx.settings).newest, definition["identifier"]
+    return {
+        "to this number": (key.lookup("sms number", number), definition["per_number"]),
+        f"by gateway {identifier}": (key.lookup("sms gateway", identifier), definition["per_hour"]),
+    }
+
+
+def _take(ctx: JobContext, limits: Mapping[str, tuple[str, int]], identifier: str, known: set[str]) -> None:
+    """:raises FailJob: when one is reached; an hour is longer than anybody waits for an OTP."""
+    reached = Limits.of(ctx.settings).take(dict(limits.values()))
+    for words, (name, limit) in limits.items():
+        if name == reached:
+            ctx.measure("sms_results", gateway=identifier, result="limited")
+            raise FailJob(f"expected at most {limit} SMS in an hour {words}, found one more; it is not sent")

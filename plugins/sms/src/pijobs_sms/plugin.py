@@ -1,0 +1,55 @@
+"""What this plugin gives to pijobs."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from pijobs import Job, Setting, Settings, hookimpl
+from pijobs_sms import gateways, hookspecs, http, job
+from pijobs_sms.provider import Provider
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+    from pijobs import Check
+    from pijobs.queue import Queue
+
+
+@hookimpl
+def register_hookspecs() -> list[ModuleType]:
+    return [hookspecs]
+
+
+@hookimpl
+def register_settings() -> list[Setting]:
+    return list(gateways.SETTINGS)
+
+
+@hookimpl
+def register_jobs() -> list[Job]:
+    return job.register()
+
+
+@hookimpl
+def register_sms_providers(settings: Settings) -> list[Provider]:
+    """Those of this plugin; ``smtp`` where the mail plugin is loaded, too."""
+    if not any(name.startswith("PI_JOB_QUEUE_MAIL_") for name in settings):
+        return [http.PROVIDER]
+    from pijobs_sms import smtp
+
+    return [http.PROVIDER, smtp.PROVIDER]
+
+
+@hookimpl
+def register_blueprints() -> list[Blueprint]:
+    from pijobs_sms.routes import make_blueprint  # a worker needs no Flask
+
+    return [make_blueprint()]
+
+
+@hookimpl
+def register_checks(queue: Queue) -> list[Check]:
+    from pijobs_sms.checks import gateways_check
+
+    return [gateways_check(queue.settings)]

@@ -1,0 +1,37 @@
+"""SMS gateways over HTTP, in the manner of the SMTP servers."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from pijobs.errors import DefinitionNotFound
+from pijobs.flask import current_queue
+from pijobs.server.api import ApiError, parameters, required
+from pijobs.server.definitions import NOT_FOUND, PARAMETER, DefinitionRoutes, submit_test
+from pijobs.server.rights import requires
+from pijobs_sms.errors import PhoneError
+from pijobs_sms.gateways import open_store
+from pijobs_sms.numbers import normalize
+
+
+def make_blueprint() -> Blueprint:
+    blueprint = Blueprint("smsgateway", __name__, url_prefix="/smsgateway")
+    blueprint.post("/send_test_sms")(send_test_sms)
+    DefinitionRoutes(open_store).add_to(blueprint)
+    return blueprint
+
+
+@requires("admin")
+def send_test_sms() -> Response:
+    """Send a real SMS by the saved gateway ``identifier``; ``phone`` gets it."""
+    values = parameters()
+    identifier, phone = required(values, "identifier"), required(values, "phone")
+    try:
+        definition = open_store(current_queue().settings).get(identifier)
+        number = normalize(phone, definition["region"], definition["countries"])
+    except DefinitionNotFound as error:
+        raise ApiError(404, NOT_FOUND, str(error)) from None
+    except PhoneError as error:
+        raise ApiError(400, PARAMETER, str(error)) from None
+    text = f"This is a test. The SMS gateway {identifier} works."
+    return submit_test("the SMS", definition, "sms.send", {"gateway": identifier, "phone": number, "text": text})

@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 import time
+import weakref
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -140,7 +141,10 @@ def _transport(settings: Settings, proxy: str) -> httpx.HTTPTransport:
         if ca_file:
             context.load_verify_locations(ca_file)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEP)
-        return httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy or None)
+        transport = httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy or None)
+        # The connections end with the installation; those of a process that ends, with it.
+        weakref.finalize(settings, transport.close).atexit = False
+        return transport
 
     return settings.resource((httpx.HTTPTransport, os.getpid(), proxy), make)
 

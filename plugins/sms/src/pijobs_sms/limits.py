@@ -64,9 +64,9 @@ class Limits:
         bounded = {name: limit for name, limit in sorted(limits.items()) if limit}
         if not bounded:
             return None
-        self._database.ensure(metadata)
-        # One writer of a process at a time: SQLite's lock is not fair to many. Those who come too late only read.
+        # One of a process at a time: SQLite's lock is not fair to many. Those who come too late only read.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
+            self._database.ensure(metadata)
             with self._database.read() as connection:
                 if (reached := self._reached(connection, bounded, lock=False)) is not None:
                     return reached

@@ -12,13 +12,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pijobs import Settings
 from pijobs.database import Database
+from pijobs.errors import DatabaseConflict
 
 #: Minutes that a window has.
 HOUR = 60
@@ -68,8 +70,11 @@ class Limits:
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             self._database.ensure(metadata)
             with self._database.read() as connection:
-                if (reached := self._reached(connection, bounded, lock=False)) is not None:
-                    return reached
+                counts = self._counts(connection, bounded)
+            if (reached := _reached(counts, bounded)) is not None:
+                return reached
+            for name in bounded.keys() - counts.keys():
+                self._add_row(name)
             return self._database.run(lambda connection: self._taken(connection, bounded))
 
     def give_back(self, limits: Mapping[str, int]) -> None:
@@ -79,44 +84,50 @@ class Limits:
         """
 
         def work(connection: Connection) -> None:
-            for name in sorted(name for name, limit in limits.items() if limit):
-                minutes = self._minutes(connection, name, lock=True)
-                if minutes:
+            for name, minutes in self._counts(connection, limits, lock=True).items():
+                if limits[name] and minutes:
                     newest = max(minutes)
                     self._write(connection, name, {**minutes, newest: minutes[newest] - 1})
 
         self._database.run(work)
 
+    def _add_row(self, name: str) -> None:
+        """In a transaction of its own: those that count lock only rows that are there, in one order."""
+        with suppress(DatabaseConflict), self._database.begin() as connection:  # somebody else did it
+            connection.execute(table.insert().values(name=name, minutes="{}", last=self._minute))
+        with suppress(DatabaseConflict), self._database.begin() as connection:  # the next new number is soon enough
+            connection.execute(table.delete().where(table.c.last < self._minute - HOUR))
+
     def _taken(self, connection: Connection, limits: Mapping[str, int]) -> str | None:
-        if (reached := self._reached(connection, limits, lock=True)) is not None:
+        counts = self._counts(connection, limits, lock=True)
+        if (reached := _reached(counts, limits)) is not None:
             return reached
-        for name in limits:
-            minutes = self._minutes(connection, name, lock=True) or {}
+        if counts.keys() != limits.keys():
+            raise DatabaseConflict("a row of the limits of SMS went away")
+        for name, minutes in counts.items():
             self._write(connection, name, {**minutes, self._minute: minutes.get(self._minute, 0) + 1})
-        connection.execute(table.delete().where(table.c.last < self._minute - HOUR))
         return None
 
-    def _reached(self, connection: Connection, limits: Mapping[str, int], *, lock: bool) -> str | None:
-        for name, limit in limits.items():
-            if sum((self._minutes(connection, name, lock=lock) or {}).values()) >= limit:
-                return name
-        return None
-
-    def _minutes(self, connection: Connection, name: str, *, lock: bool) -> dict[int, int] | None:
-        """By minute, those that still count; None if there is no row."""
-        query = sa.select(table.c.minutes).where(table.c.name == name)
-        text = connection.execute(query.with_for_update() if lock else query).scalar()
-        if text is None:
-            return None
-        counted = {int(minute): number for minute, number in json.loads(text).items()}
-        return {minute: number for minute, number in counted.items() if minute >= self._minute - HOUR and number > 0}
+    def _counts(self, connection: Connection, names: Iterable[str], *, lock: bool = False) -> dict[str, dict[int, int]]:
+        """What still counts, by name and minute; without the names that have no row."""
+        counts = {}
+        for name in sorted(names):
+            query = sa.select(table.c.minutes).where(table.c.name == name)
+            text = connection.execute(query.with_for_update() if lock else query).scalar()
+            if text is not None:
+                minutes = {int(minute): number for minute, number in json.loads(text).items()}
+                counts[name] = {at: number for at, number in minutes.items() if at >= self._minute - HOUR and number}
+        return counts
 
     def _write(self, connection: Connection, name: str, minutes: Mapping[int, int]) -> None:
         row = {"minutes": json.dumps(minutes), "last": self._minute}
-        if not connection.execute(table.update().where(table.c.name == name).values(**row)).rowcount:
-            # Two that insert at once: the second meets a conflict and begins anew, see Database.run.
-            connection.execute(table.insert().values(name=name, **row))
+        connection.execute(table.update().where(table.c.name == name).values(**row))
 
     @property
     def _minute(self) -> int:
         return int(self._now() // 60)
+
+
+def _reached(counts: Mapping[str, Mapping[int, int]], limits: Mapping[str, int]) -> str | None:
+    """The first name whose limit is reached."""
+    return next((name for name, limit in limits.items() if sum(counts.get(name, {}).values()) >= limit), None)

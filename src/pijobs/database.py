@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,8 @@ class _Opened:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.ensured: set[sa.MetaData] = set()
+        #: Many threads that begin at once need the tables, but not each a transaction that looks for them.
+        self.ensuring = threading.Lock()
 
 
 class Database:
@@ -108,9 +111,11 @@ class Database:
         opened = self._open()
         if metadata in opened.ensured:
             return
-        with self.begin() as connection, _alone(connection):
-            metadata.create_all(connection)
-        opened.ensured.add(metadata)
+        with opened.ensuring:
+            if metadata not in opened.ensured:
+                with self.begin() as connection, _alone(connection):
+                    metadata.create_all(connection)
+                opened.ensured.add(metadata)
 
     def close(self) -> None:
         """Close the idle connections of this process; the next use opens new ones."""

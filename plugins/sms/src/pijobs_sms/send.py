@@ -27,6 +27,7 @@ def send_sms(
     :param queue: None: that of the current Flask app.
     :raises PhoneError: a number that can't be, or may not be sent to.
     :raises DefinitionNotFound: no gateway of that identifier.
+    :raises DatabaseError: the database of the definitions does not answer.
     :raises AttemptEnd: sent in this call, and failed: why is its message.
     """
     queue = queue or current_queue()

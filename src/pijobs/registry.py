@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from pijobs.annotations import Annotations
 from pijobs.errors import EncodeError, UnknownJob
 from pijobs.jobs import Job, JobContext, job_options
 
@@ -21,6 +21,7 @@ class Registry(Mapping[str, Job]):
         self._jobs = dict(jobs)
         self._wants_context = {name: takes_context(job.function) for name, job in self._jobs.items()}
         self._signatures = {name: self._names(name) for name in self._jobs}
+        self._annotations = {name: Annotations(job.function) for name, job in self._jobs.items()}
 
     @classmethod
     def of(cls, jobs: Iterable[Job], overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Registry:
@@ -60,16 +61,39 @@ class Registry(Mapping[str, Job]):
         return signature, frozenset(p.name for p in by_name if p.default is p.empty), frozenset(p.name for p in by_name)
 
     def check_call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """:raises EncodeError: when the job's function can't be called like that."""
+        """:raises EncodeError: when the job's function can't be called like that, or an argument is of another type
+        than its annotation says."""
         signature, required, possible = self._signatures[name]
-        if signature is None or (not args and required <= kwargs.keys() <= possible):
-            return  # the usual call; binding tells more, and takes longer
+        if signature is None:
+            return
+        arguments: Mapping[str, Any] = kwargs
+        if (
+            args or not required <= kwargs.keys() <= possible
+        ):  # else the usual call; binding tells more, and takes longer
+            arguments = self.bound(name, args, kwargs)
+        self._annotations[name].check(arguments, f"job {name!r}")
+
+    def bound(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by the names of their parameters, without those that go to ``*args``, ``**kwargs`` or a
+        function that does not tell its parameters.
+
+        :raises EncodeError: when the job's function can't be called like that.
+        """
+        signature = self._signatures[name][0]
+        if signature is None:
+            return dict(kwargs)
         leading: tuple[Any, ...] = (None,) if self._wants_context[name] else ()
         try:
-            signature.bind(*leading, *args, **kwargs)
+            bound = dict(signature.bind(*leading, *args, **kwargs).arguments)
         except TypeError as error:
             told = f"job {name!r}: expected the arguments of its function, found a call with {error}"
             raise EncodeError(told) from None
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                bound.pop(parameter.name, None)
+        if leading:
+            del bound[next(iter(signature.parameters))]
+        return bound
 
     def changed(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], changes: Mapping[str, Any]
@@ -111,10 +135,7 @@ def takes_context(function: Callable[..., Any]) -> bool:
     first = next(iter(signature.parameters.values()), None) if signature else None
     if first is None or first.annotation is inspect.Parameter.empty:
         return False
-    annotation = first.annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = typing.get_type_hints(inspect.unwrap(function)).get(first.name, annotation)
-        except Exception:  # a name that exists for type checkers only
-            annotation = JobContext if annotation.split(".")[-1] == "JobContext" else None
-    return annotation is JobContext
+    known = Annotations(function).get(first.name)
+    if known is None:  # a name that exists for type checkers only
+        return str(first.annotation).split(".")[-1] == "JobContext"
+    return known is JobContext

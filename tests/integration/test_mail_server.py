@@ -68,12 +68,6 @@ def admin(sign_in: Callable[[str], Client]) -> Iterator[Client]:
         client.call("DELETE", f"/smtpserver/{identifier}")
 
 
-@pytest.fixture
-def smtp_sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
 def values_for(sink: Sink, **values: Any) -> dict[str, Any]:
     return {"server": sink.host, "port": sink.port, "sender": "pijobs@example.com", **values}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,6 @@ MAIL: dict[str, Any] = {"to": TO, "subject": "Your code", "text": f"Your code is
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
-
-
-@pytest.fixture
-def smtp_sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
 
 
 def save(settings: Settings, sink: Sink, **values: Any) -> None:

@@ -37,12 +37,6 @@ def app(tmp_path: Path) -> Iterator[flask.Flask]:
         yield app
 
 
-@pytest.fixture
-def smtp_sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
 def save(sink: Sink, **values: Any) -> None:
     definition = {"server": sink.host, "port": sink.port, "sender": "pijobs@example.com"}
     open_store(current_queue().settings).save("main", {**definition, **values})

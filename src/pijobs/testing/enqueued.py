@@ -1,0 +1,77 @@
+"""Looks into a queue: what waits there, decoded by the real codec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pijobs.jobs import State
+from pijobs.queue import Queue
+from pijobs.storage.contract import Record
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """A job instance that waits. Times in seconds on the clock of the storage."""
+
+    id: str
+    name: str
+    #: ``queued``, or ``scheduled`` when it waits for its time.
+    state: State
+    #: By the names of the function's parameters, however they were passed.
+    arguments: dict[str, Any]
+    priority: int
+    group: str
+    due: float
+    deadline: float | None
+    #: What people see of it.
+    label: str | None
+
+
+def enqueued(queue: Queue, name: str | None = None) -> list[Enqueued]:
+    """What waits, in the order in which it was enqueued.
+
+    :param name: of the job; None for all.
+    """
+    return sorted(_waiting(queue, name), key=lambda one: one.due)
+
+
+def assert_enqueued(queue: Queue, name: str, /, **arguments: Any) -> Enqueued:
+    """That one instance of the job waits whose arguments have these values (others may have any).
+
+    :returns: the instance, for further assertions.
+    :raises AssertionError: when none or several do; told with what waits.
+    """
+    waiting = enqueued(queue)
+    named = [one for one in waiting if one.name == name]
+    found = [one for one in named if all(key in one.arguments and one.arguments[key] == value
+                                         for key, value in arguments.items())]  # fmt: skip
+    if len(found) != 1:
+        lines = "".join(f"\n  {one.name} {one.arguments}" for one in named or waiting) or " nothing"
+        raise AssertionError(f"expected one {name} with {arguments}, found {len(found)}; there waits:{lines}")
+    return found[0]
+
+
+def _waiting(queue: Queue, name: str | None) -> Iterator[Enqueued]:
+    assert queue.storage is not None, "no queue is configured: the job has run already"
+    for state in (State.QUEUED, State.SCHEDULED):
+        cursor: str | None = None
+        while True:
+            page = queue.storage.page(state, name=name, cursor=cursor)
+            yield from (_decoded(queue, record) for record in page.records[::-1])
+            cursor = page.cursor
+            if cursor is None:
+                break
+
+
+def _decoded(queue: Queue, record: Record) -> Enqueued:
+    assert queue.storage is not None
+    body = queue.storage.body(record.id)
+    assert body is not None
+    call = queue.codec().decode(record.envelope, body)
+    arguments = queue.registry.bound(record.name, call.args, call.kwargs)
+    return Enqueued(
+        record.id, record.name, record.state, arguments, record.priority, record.group, record.due / 1000,
+        None if record.deadline is None else record.deadline / 1000, call.label,
+    )  # fmt: skip

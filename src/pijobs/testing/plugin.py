@@ -1,0 +1,99 @@
+"""The fixtures of :mod:`pijobs.testing`; pytest loads them by an entry point wherever pijobs is installed.
+
+Override ``job_settings`` to set what a ``pi.cfg`` would, or ``job_app`` to test a Flask app with its ``JobQueue``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# What a test run of another project does not use must not be imported there: the rest comes with the fixtures.
+if TYPE_CHECKING:
+    import flask
+
+    from pijobs.queue import Queue
+    from pijobs.testing import Drained, Enqueued, ManualClock
+
+
+@pytest.fixture
+def job_settings() -> dict[str, Any]:
+    """The settings of the queue under test, as in a ``pi.cfg``; to be overridden."""
+    return {}
+
+
+@pytest.fixture
+def job_app() -> flask.Flask | None:
+    """A Flask app with a ``JobQueue``, whose queue is tested and in whose context jobs run; to be overridden."""
+    return None
+
+
+@pytest.fixture
+def job_clock() -> ManualClock:
+    """The time of the queue's storage, from now on. It moves by ``job_clock.advance(seconds)`` only."""
+    from pijobs.testing import ManualClock
+
+    return ManualClock(time.time())
+
+
+@pytest.fixture
+def job_queue(
+    job_settings: dict[str, Any], job_app: flask.Flask | None, job_clock: ManualClock, tmp_path: Path
+) -> Queue:
+    """A queue in memory, with all installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``); calls go through the codec."""
+    from pijobs.factory import OWN_CLASS, build
+    from pijobs.flask import EXTENSION
+    from pijobs.testing import in_memory
+
+    if job_app is not None:
+        queue: Queue = job_app.extensions[EXTENSION].queue
+    else:
+        first = {"SECRET_KEY": "only for tests", "PI_JOB_QUEUE_CLASS": OWN_CLASS, "PI_JOB_QUEUE_URL": "memory://"}
+        queue = build({**first, **job_settings}, directory=tmp_path).queue
+    queue.plugins.refuse_failed()  # the plugin under test may be one of them
+    if queue.mode == "queued":  # off and immediate need no storage of ours
+        in_memory(queue, job_clock)
+    return queue
+
+
+@pytest.fixture
+def enqueued(job_queue: Queue) -> Callable[..., list[Enqueued]]:
+    """``enqueued()`` or ``enqueued("sms.send")``: what waits, with its arguments."""
+    from pijobs.testing import enqueued
+
+    return partial(enqueued, job_queue)
+
+
+@pytest.fixture
+def assert_enqueued(job_queue: Queue) -> Callable[..., Enqueued]:
+    """``assert_enqueued("sms.send", phone="+49…")``: that one such instance waits; gives it back."""
+    from pijobs.testing import assert_enqueued
+
+    return partial(assert_enqueued, job_queue)
+
+
+@pytest.fixture
+def drain(job_queue: Queue, job_app: flask.Flask | None, job_clock: ManualClock) -> Callable[..., list[Drained]]:
+    """``drain()`` runs what is due; ``drain(retries=True)`` lets time pass until nothing waits. Gives the attempts."""
+    from pijobs.testing import drain
+
+    def run(*, retries: bool = False) -> list[Drained]:
+        context = nullcontext if job_app is None else job_app.app_context
+        return drain(job_queue, clock=job_clock if retries else None, app_context=context)
+
+    return run
+
+
+@pytest.fixture
+def storage_down(job_queue: Queue) -> Callable[[], AbstractContextManager[None]]:
+    """``with storage_down(): …``: the storage does not answer."""
+    from pijobs.testing import SwitchedStorage
+
+    assert isinstance(job_queue.storage, SwitchedStorage)
+    return job_queue.storage.is_down

@@ -1,0 +1,56 @@
+"""A storage in memory that a test can take away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pijobs.clock import Clock
+from pijobs.errors import StorageUnavailable
+from pijobs.queue import Queue
+from pijobs.storage.contract import Storage
+from pijobs.storage.memory import MemoryStorage
+
+
+class SwitchedStorage(MemoryStorage):
+    """The storage in memory. While :meth:`is_down`, all that a real one would ask its server for fails."""
+
+    _down = False
+
+    @contextmanager
+    def is_down(self) -> Iterator[None]:
+        """Within this context the storage does not answer; what it holds is kept."""
+        self._down = True
+        try:
+            yield
+        finally:
+            self._down = False
+
+    def _ask(self) -> None:
+        if self._down:
+            raise StorageUnavailable("the storage does not answer, as the test wants it")
+
+
+def _guarded(name: str) -> Any:
+    method = getattr(MemoryStorage, name)
+
+    def asked(self: SwitchedStorage, *args: Any, **kwargs: Any) -> Any:
+        self._ask()
+        return method(self, *args, **kwargs)
+
+    return asked
+
+
+# All of the contract but what works without an answer, so that a new method can't be forgotten.
+for _name in Storage.__abstractmethods__ - {"now", "close", "wake"}:
+    setattr(SwitchedStorage, _name, _guarded(_name))
+
+
+def in_memory(queue: Queue, clock: Clock | None = None) -> SwitchedStorage:
+    """Give a queue that was not used yet a storage in memory.
+
+    :param clock: the time of the storage; a :class:`~pijobs.testing.ManualClock` lets a test move it.
+    """
+    queue.storage = SwitchedStorage(queue.option("NAME"), clock=clock)
+    return queue.storage

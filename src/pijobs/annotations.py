@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 import typing
@@ -59,10 +60,8 @@ def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
     found = {}
     for name, annotation in raw.items():
         holder = types.SimpleNamespace(__annotations__={name: annotation})
-        try:
+        with contextlib.suppress(Exception):  # a name that exists for type checkers only
             found[name] = typing.get_type_hints(holder, scope)[name]
-        except Exception:  # a name that exists for type checkers only
-            continue
     return found
 
 

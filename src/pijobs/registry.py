@@ -67,9 +67,7 @@ class Registry(Mapping[str, Job]):
         if signature is None:
             return
         arguments: Mapping[str, Any] = kwargs
-        if (
-            args or not required <= kwargs.keys() <= possible
-        ):  # else the usual call; binding tells more, and takes longer
+        if args or not required <= kwargs.keys() <= possible:
             arguments = self.bound(name, args, kwargs)
         self._annotations[name].check(arguments, f"job {name!r}")
 

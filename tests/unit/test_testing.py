@@ -73,7 +73,7 @@ def test_a_call_waits_with_its_arguments_by_name(job_queue: Queue, assert_enqueu
 
 def test_what_does_not_wait_is_told_with_what_does(job_queue: Queue, assert_enqueued: Callable[..., Enqueued]) -> None:
     job_queue.enqueue("kit.tell", kwargs={"what": "other"})
-    with pytest.raises(AssertionError, match="found 0; there waits:\n  kit.tell {'what': 'other'}"):
+    with pytest.raises(AssertionError, match=r"found 0; there waits:\n  kit.tell \{'what': 'other'\}"):
         assert_enqueued("kit.tell", what="hello")
 
 

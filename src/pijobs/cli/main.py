@@ -107,11 +107,11 @@ def cli(ctx: click.Context, config: str | None) -> None:
 
 
 def _add_commands() -> None:
-    from pijobs.cli import admin, config, jobs, plugins, server, status, worker
+    from pijobs.cli import admin, config, jobs, new_plugin, plugins, server, status, worker
 
     for command in (
-        admin.admin, config.config, jobs.jobs, plugins.plugins, server.server, status.status, status.workers,
-        status.groups, status.pause, status.resume, status.drain, worker.worker,
+        admin.admin, config.config, jobs.jobs, new_plugin.new_plugin, plugins.plugins, server.server,
+        status.status, status.workers, status.groups, status.pause, status.resume, status.drain, worker.worker,
     ):  # fmt: skip
         cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""What a plugin's own tests need. Installed with pijobs; pytest finds the fixtures by itself (:mod:`pijobs.testing.plugin`).
+"""What a plugin's own tests need. pytest finds the fixtures of :mod:`pijobs.testing.plugin` by itself.
 
 The queue is in memory, but all else is real: the settings and plugins, the codec, the engine that runs the jobs.
 """

@@ -46,7 +46,7 @@ def job_clock() -> ManualClock:
 def job_queue(
     job_settings: dict[str, Any], job_app: flask.Flask | None, job_clock: ManualClock, tmp_path: Path
 ) -> Queue:
-    """A queue in memory, with all installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``); calls go through the codec."""
+    """A queue in memory, with the installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``), through the codec."""
     from pijobs.factory import OWN_CLASS, build
     from pijobs.flask import EXTENSION
     from pijobs.testing import in_memory

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from services import wait_until
@@ -19,7 +20,7 @@ from services import wait_until
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tutorial/new-plugin.md").read_text()
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
-CHANGES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+CHANGES = re.findall(r"^```py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 class Newcomer:
@@ -71,21 +72,16 @@ class Newcomer:
         """Do what the page says; what is printed."""
         command = command.replace("5000", str(self.port))
         if command.startswith(("pijobs server", "pijobs worker")):  # a terminal of its own
-            self.processes.append(
-                subprocess.Popen(
-                    ["bash", "-c", f"exec {command}"],
-                    cwd=self.home / "pijobs-weather",
-                    env=self._variables(),
-                    stdout=self.output.open("ab"),
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )  # fmt: skip
-            )
+            terminal = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"], cwd=self.home / "pijobs-weather", env=self._variables(),
+                stdout=self.output.open("ab"), stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            self.processes.append(terminal)
             return ""
         assert self.shell.stdin is not None and self.shell.stdout is not None
         self.shell.stdin.write(f"{command}\nCODE=$?; echo; echo END $CODE\n")
         self.shell.stdin.flush()
-        lines = []
+        lines: list[str] = []
         for line in self.shell.stdout:
             if line.startswith("END "):
                 assert line == "END 0\n", f"{command}: {''.join(lines)}{self.output.read_text()}"
@@ -94,7 +90,8 @@ class Newcomer:
         return "".join(lines)
 
     def close(self) -> None:
-        for process in [*self.processes, self.shell]:
+        everything: list[subprocess.Popen[Any]] = [*self.processes, self.shell]
+        for process in everything:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

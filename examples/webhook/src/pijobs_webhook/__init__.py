@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pijobs import DestinationDown, FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, Setting, hookimpl
 
 ENDPOINTS = "PI_JOB_QUEUE_WEBHOOK_ENDPOINTS"
-SECRET = "PI_JOB_QUEUE_WEBHOOK_SECRET"
+SIGNING = "PI_JOB_QUEUE_WEBHOOK_SECRET"
 #: Seconds; a request waits no longer, and no longer than the deadline.
 TIMEOUT = 10.0
 
@@ -68,7 +68,7 @@ def _body(event: dict[str, Any]) -> bytes:
 
 def _headers(ctx: JobContext, event: dict[str, Any]) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "X-Event-Id": ctx.id}
-    if secret := ctx.settings[SECRET]:
+    if secret := ctx.settings[SIGNING]:
         signature = hmac.new(secret.encode(), _body(event), hashlib.sha256).hexdigest()
         headers["X-Signature-256"] = f"sha256={signature}"
     return headers
@@ -101,7 +101,7 @@ def register_settings() -> list[Setting]:
             example={"audit": "https://audit.example.com/events"}, help="Where webhook.post may post to.",
         ),
         Setting(
-            name=SECRET, default="", expected="a text", accepts=lambda value: isinstance(value, str), secret=True,
+            name=SIGNING, default="", expected="a text", accepts=lambda value: isinstance(value, str), secret=True,
             help="Signs each body (HMAC-SHA256, header X-Signature-256); empty: no signature.",
         ),
     ]  # fmt: skip

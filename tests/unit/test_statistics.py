@@ -23,7 +23,7 @@ from pijobs_statistics import plugin, store
 from pijobs_statistics.journal import Journal
 from pijobs_statistics.output import as_csv, query
 from pijobs_statistics.record import current_attempt
-from pijobs_statistics.store import Row, Store
+from pijobs_statistics.store import Per, Row, Store
 from pijobs_statistics.tables import METADATA
 from pijobs_statistics.values import Amount, amount, number, series
 
@@ -72,6 +72,12 @@ def counted(app: flask.Flask) -> list[tuple[str, dict[str, str], Amount]]:
     return [(row.name, row.tags, row.amount) for row in rows]
 
 
+def hit() -> str:
+    """A view."""
+    statistics.record("hit")
+    return ""
+
+
 # -- what may be counted -------------------------------------------------------------------------------------------
 
 
@@ -109,15 +115,25 @@ def test_values_add_up_without_errors_of_rounding() -> None:
 def test_a_thousand_records_of_a_request_cost_one_enqueue(app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     queue, calls = app.extensions["pijobs"].queue, []
     enqueue = queue.enqueue
-    monkeypatch.setattr(queue, "enqueue", lambda *call: calls.append(call) or enqueue(*call))
-    app.add_url_rule("/", view_func=lambda: [statistics.record("hit", value=2, kind=n % 7) for n in range(1000)] and "")
+
+    def count(*call: Any) -> Any:
+        calls.append(call)
+        return enqueue(*call)
+
+    def view() -> str:
+        for each in range(1000):
+            statistics.record("hit", value=2, kind=each % 7)
+        return ""
+
+    monkeypatch.setattr(queue, "enqueue", count)
+    app.add_url_rule("/", view_func=view)
     assert app.test_client().get("/").status_code == 200
     assert len(calls) == 1
     assert sum(amount.total for _, _, amount in counted(app)) == 2_000_000
 
 
 def test_the_second_request_counts_too(app: flask.Flask) -> None:
-    app.add_url_rule("/", view_func=lambda: statistics.record("hit") or "")
+    app.add_url_rule("/", view_func=hit)
     for _ in range(3):
         app.test_client().get("/")
     assert counted(app) == [("hit", {}, Amount(3, 3000))]
@@ -140,7 +156,7 @@ def test_a_queue_that_takes_nothing_does_not_disturb_a_request(
         raise QueueUnavailable
 
     monkeypatch.setattr(app.extensions["pijobs"].queue, "enqueue", refuse)
-    app.add_url_rule("/", view_func=lambda: statistics.record("hit") or "")
+    app.add_url_rule("/", view_func=hit)
     assert app.test_client().get("/").status_code == 200
     assert "1 rows are lost" in caplog.text
 
@@ -243,12 +259,12 @@ def test_a_roll_up_done_twice_adds_nothing(kept: Store) -> None:
 
 
 def test_what_comes_after_its_minute_was_trimmed_still_counts(kept: Store) -> None:
-    keep = {"minute": 0.0, "hour": 0.0, "day": 1e9}
+    keep: dict[Per, float] = {"minute": 0.0, "hour": 0.0, "day": 1e9}
     old = int(time.time()) // 86400 * 86400 - 86400
     for batch in ("one", "two"):
         kept.apply(batch, [[old, *LOGIN, 1, 1000]])
         roll(kept)
-        kept.trim(keep, 100)  # type: ignore[arg-type]
+        kept.trim(keep, 100)
     assert kept.read("minute") == []
     assert [row.amount for row in kept.read("day")] == [Amount(2, 2000)]
 

@@ -27,8 +27,10 @@ NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _TAG = re.compile(r"[a-z][a-z0-9_]{0,39}")
 #: What statistics are never about.
 FORBIDDEN_TAGS = frozenset(
-    ("user", "username", "login", "uid", "name", "email", "mail", "address", "recipient", "phone", "number", "ip")
-    + ("client", "serial", "token", "otp", "pin", "password", "secret")
+    {
+        *("user", "username", "login", "uid", "name", "email", "mail", "address", "recipient", "phone", "number"),
+        *("ip", "client", "serial", "token", "otp", "pin", "password", "secret"),
+    }
 )
 
 

@@ -42,7 +42,7 @@ def start(site: Site, worker_type: str) -> subprocess.Popen[bytes]:
 def kill_at_work(site: Site, worker: subprocess.Popen[bytes]) -> None:
     """Kill it in the middle of its jobs."""
     done = len(books.lines(site.effects))
-    wait_until(lambda: len(books.lines(site.effects)) > done, 60, what=f"an effect ({site.output()[-2000:]})")
+    wait_until(lambda: len(books.lines(site.effects)) > done, 100, what=f"an effect ({site.output()[-2000:]})")
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
 
@@ -55,7 +55,7 @@ def counted(site: Site) -> tuple[int, int]:
     return total // 1000, sum(row.amount.count for row in done)
 
 
-@runs(["sqlite", "redis"], {"kills": 3}, {"kills": 100})
+@runs(["sqlite", "redis"], {"kills": 2}, {"kills": 100})
 def test_statistics_add_up_exactly_after_kills_of_the_worker(
     make_site: MakeSite, storage_url: Callable[[str], str], kind: str, kills: int, tmp_path: Path
 ) -> None:

@@ -247,7 +247,7 @@ def test_all_periods_tell_the_same_sum_rolled_up_or_not(kept: Store, rolled: boo
         if rolled and each % 7 == 0:
             roll(kept)
     for per in ("minute", "hour", "day"):
-        assert sum(row.amount.total for row in kept.read(per)) == 50_000  # type: ignore[arg-type]
+        assert sum(row.amount.total for row in kept.read(per)) == 50_000
     assert {row.start for row in kept.read("day")} == {HOUR, HOUR + 86400}
 
 

@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3 || command -v python)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/mail plugins/sms
+PLUGINS := plugins/mail plugins/sms plugins/statistics
 # What "make pytest" runs: options and paths of pytest.
 TESTS ?=
 

@@ -1,0 +1,115 @@
+"""Files that outlive their process: what is appended survives its kill, and is handed in by the next process here.
+
+Each process writes a file of its own, which it holds locked; a file that nobody holds belongs to a dead one. The name
+of a file is the id of its batch, so that one that is handed in twice counts once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_SUFFIX = ".journal"
+#: Lines kept in memory while the folder can't be written.
+_MOST = 10_000
+
+HandIn = Callable[[str, list[Any]], None]
+
+
+class Journal:
+    """:param folder: made at first use, for its owner only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._file: tuple[Path, int] | None = None
+        self._memory: list[Any] = []
+        self._told = False
+        self.lines = 0
+
+    def append(self, line: Sequence[Any]) -> None:
+        """Note a line. Raises nothing: where the file can't be written, the line stays in memory."""
+        text = json.dumps(line).encode() + b"\n"
+        with self._lock:
+            try:
+                if self._file is None:
+                    self._file = self._open()
+                os.write(self._file[1], text)
+            except OSError as error:
+                if not self._told:
+                    log.warning("%s can't be written, a killed worker loses what it counted: %s", self._folder, error)
+                    self._told = True
+                self._memory = [*self._memory[1 - _MOST :], line]
+            self.lines += 1
+
+    def hand_in(self, take: HandIn) -> None:
+        """Give everything to ``take``, the files of dead processes too, and forget what it took.
+
+        :param take: called with the id of a batch and its lines; when it raises, the lines are kept.
+        """
+        with self._lock:
+            mine, self._file = self._file, None
+            memory, self._memory = self._memory, []
+            self.lines = 0
+        if memory:
+            try:
+                take(uuid.uuid4().hex, memory)
+            except BaseException:
+                with self._lock:
+                    self._memory = [*memory, *self._memory]
+                raise
+        if mine is not None:
+            self._give(*mine, take)
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")) if self._folder.is_dir() else ():
+            if (descriptor := _lock(path)) is not None:
+                self._give(path, descriptor, take)
+
+    def _give(self, path: Path, descriptor: int, take: HandIn) -> None:
+        try:
+            lines = [_parsed(line) for line in path.read_bytes().splitlines()]
+            known = [line for line in lines if line is not None]
+            if known:
+                take(path.stem, known)
+            path.unlink()
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> tuple[Path, int]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            # Another process may have taken it for a dead one's meanwhile.
+            if (descriptor := _lock(path)) is not None:
+                return path, descriptor
+
+
+def _lock(path: Path) -> int | None:
+    """The file, held; None when another process holds it, or it is gone."""
+    descriptor = None
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except OSError:
+        pass
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
+
+
+def _parsed(line: bytes) -> Any:
+    with suppress(ValueError):  # the disk was full in the middle of it
+        return json.loads(line)
+    return None

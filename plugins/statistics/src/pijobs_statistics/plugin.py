@@ -1,0 +1,74 @@
+"""What this plugin gives to pijobs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pijobs import InstanceEvent, Job, Setting, hookimpl
+from pijobs_statistics import jobs
+from pijobs_statistics.record import Attempt, current_attempt
+from pijobs_statistics.watch import Watch
+
+if TYPE_CHECKING:
+    import click
+    from flask import Blueprint
+
+#: The watch of this process; a worker process has one.
+_watch: Watch | None = None
+_lock = threading.Lock()
+
+
+@hookimpl
+def register_settings() -> list[Setting]:
+    return list(jobs.SETTINGS)
+
+
+@hookimpl
+def register_jobs() -> list[Job]:
+    return jobs.register()
+
+
+@hookimpl
+def register_blueprints() -> list[Blueprint]:
+    from pijobs_statistics.routes import make_blueprint
+
+    return [make_blueprint()]
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from pijobs_statistics.command import statistics
+
+    cli.add_command(statistics)
+
+
+@hookimpl
+def worker_started(worker: Any) -> None:
+    global _watch
+    with _lock:  # each thread of a worker tells
+        if _watch is None or _watch.pid != os.getpid():
+            _watch = Watch(worker.queue)
+
+
+@hookimpl
+def worker_stopped() -> None:
+    global _watch
+    with _lock:
+        watch, _watch = _watch, None
+    if watch is not None and watch.pid == os.getpid():
+        watch.stop()
+
+
+@hookimpl
+def job_started(event: InstanceEvent) -> None:
+    current_attempt.set(Attempt(event.id, event.attempt))
+
+
+@hookimpl
+def job_finished(event: InstanceEvent) -> None:
+    # Also told by the thread that keeps house, of what ended without a run.
+    current_attempt.set(None)
+    if (watch := _watch) is not None:
+        watch.ended(event)

@@ -1,0 +1,126 @@
+"""Collects what a request, a job or a block records, and has it written with one enqueue."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import flask
+
+from pijobs.flask import current_queue
+from pijobs.queue import Queue
+from pijobs.redact import describe
+from pijobs_statistics.values import Amount, Series, amount, minute, series
+
+log = logging.getLogger(__name__)
+
+JOB = "statistics.apply"
+#: Different rows of one enqueue; with more of them there is one enqueue more.
+MOST_ROWS = 1000
+_G = "_pijobs_statistics"
+
+
+class Attempt:
+    """The attempt of a job that runs. Its batches are named after it, so that they are known when it is repeated."""
+
+    def __init__(self, id: str, number: int) -> None:
+        self._name = f"{id} {number}"
+        self._batches = itertools.count()
+
+    def next_batch(self) -> str:
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._name} {next(self._batches)}").hex
+
+
+current_attempt: ContextVar[Attempt | None] = ContextVar("pijobs_statistics_attempt", default=None)
+_collected: ContextVar[Batch | None] = ContextVar("pijobs_statistics_batch", default=None)
+
+
+class Batch:
+    """What is recorded and not enqueued yet."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._rows: dict[tuple[int, Series], Amount] = {}
+        self._attempt = current_attempt.get()
+
+    def add(self, line: Series, value: Amount) -> None:
+        key = (minute(), line)
+        self._rows[key] = self._rows.get(key, Amount(0, 0)) + value
+        if len(self._rows) >= MOST_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Enqueue what there is. Raises nothing: statistics must not stand in the way of a login."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, {}
+        batch = self._attempt.next_batch() if self._attempt else uuid.uuid4().hex
+        arguments = {
+            "batch": batch,
+            "rows": [[at, *line, value.count, value.total] for (at, line), value in rows.items()],
+        }
+        try:
+            self._queue.enqueue(JOB, (), arguments)
+        except Exception as error:
+            log.error("statistics: %d rows are lost: %s", len(rows), describe(error))
+
+
+def record(name: str, value: float = 1, **tags: object) -> None:
+    """Count something. Nothing is written before the end of the request, the job or the block.
+
+    :param name: lower case, digits, underscores and dots; part of the program, not of its data.
+    :param value: up to three decimal places count; records of a name add up exactly.
+    :param tags: at most five, whose values come from a short list (a result, a realm); never a user.
+    :raises ValueError: for a name, a value or the name of a tag that can't be.
+    :raises RuntimeError: outside of an app's context and of :func:`collect`.
+    """
+    line, single = series(name, tags), amount(value)
+    _batch().add(line, single)
+
+
+def flush() -> None:
+    """Enqueue now what was recorded so far; for what runs long."""
+    if (batch := _present()) is not None:
+        batch.flush()
+
+
+@contextmanager
+def collect(queue: Queue) -> Iterator[None]:
+    """What is recorded in the block is enqueued at its end."""
+    batch = Batch(queue)
+    token = _collected.set(batch)
+    try:
+        yield
+    finally:
+        _collected.reset(token)
+        batch.flush()
+
+
+def _present() -> Batch | None:
+    batch = _collected.get()
+    if batch is None and flask.has_app_context():
+        batch = flask.g.get(_G)
+    return batch
+
+
+def _batch() -> Batch:
+    batch = _present()
+    if batch is None and not flask.has_app_context():
+        raise RuntimeError("expected an app's context, or 'with pijobs_statistics.collect(queue):', found neither")
+    if batch is None:
+        batch = Batch(current_queue())
+        setattr(flask.g, _G, batch)
+        # By the signal: an app takes no new teardown function once it has answered a request.
+        flask.appcontext_tearing_down.connect(_end, flask.current_app._get_current_object())  # type: ignore[attr-defined]
+    return batch
+
+
+def _end(app: flask.Flask, **_: Any) -> None:
+    batch = flask.g.pop(_G, None)
+    if batch is not None:
+        batch.flush()

@@ -1,0 +1,82 @@
+"""Counts the ends of jobs in a worker process: name, result, group and minute; no argument, no user.
+
+Each end is noted in a journal and handed in by a thread of its own, so that a job waits for no storage. The statistics'
+own jobs are not counted, or they would count themselves for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from pijobs import InstanceEvent
+from pijobs.queue import Queue
+from pijobs.redact import describe
+from pijobs_statistics.jobs import PREFIX
+from pijobs_statistics.journal import Journal
+from pijobs_statistics.record import JOB
+from pijobs_statistics.values import minute, series
+
+log = logging.getLogger(__name__)
+
+OWN = "statistics."
+EVERY = 5.0  # seconds between two batches
+MOST = 1000  # ends in one batch
+
+
+class Watch:
+    """The ends of jobs in this process."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.pid = os.getpid()
+        self._queue = queue
+        self._journal = Journal(journal_folder(queue))
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pijobs-statistics", daemon=True)
+        self._thread.start()
+
+    def ended(self, event: InstanceEvent) -> None:
+        if event.name.startswith(OWN):
+            return
+        # A second run of what a killed worker had ended already is the same end.
+        key = hashlib.sha256(f"{event.id} {event.attempt} {event.state}".encode()).hexdigest()[:40]
+        line = series("jobs", {"job": event.name, "result": event.state, "group": event.group})
+        self._journal.append([key, minute(), *line])
+        if self._journal.lines >= MOST:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Hand in the rest."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(EVERY)
+        self._hand_in()
+
+    def _run(self) -> None:
+        self._hand_in()  # of those who died before
+        while not self._stop.is_set():
+            self._wake.wait(EVERY)
+            self._wake.clear()
+            if not self._stop.is_set():
+                self._hand_in()
+
+    def _hand_in(self) -> None:
+        try:
+            self._journal.hand_in(self._enqueue)
+        except Exception as error:
+            log.warning("statistics: the ends of jobs are kept until they can be enqueued: %s", describe(error))
+
+    def _enqueue(self, batch: str, lines: list[Any]) -> None:
+        parts = [lines[begin : begin + MOST] for begin in range(0, len(lines), MOST)]
+        for number, part in enumerate(parts):
+            self._queue.enqueue(JOB, (), {"batch": f"{batch}-{number}", "once": part})
+
+
+def journal_folder(queue: Queue) -> Path:
+    """Where workers note the ends of jobs."""
+    return Path(queue.settings[PREFIX + "JOURNAL"] or queue.settings.directory / "pijobs-statistics")

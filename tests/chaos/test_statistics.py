@@ -1,0 +1,77 @@
+"""A worker is killed again and again: statistics add up exactly, those of a program and those of jobs."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from acceptance.site import Site
+from services import wait_until
+
+import pijobs_statistics as statistics
+from pijobs.jobs import ENDED, State
+from pijobs_statistics.store import Store
+
+from . import books
+from .conftest import MakeSite, runs
+from .jobs_under_chaos import NAME
+
+
+def record_and_enqueue(site: Site, chance: random.Random, jobs: int) -> int:
+    """Some batches of records, and jobs; the sum of the records."""
+    total = 0
+    for _ in range(3):
+        with statistics.collect(site.queue):
+            for _ in range(20):
+                value = chance.randint(1, 1000)
+                statistics.record("chaos.sum", value, kind=chance.choice("abc"))
+                total += value
+    for _ in range(jobs):
+        site.queue.enqueue(NAME, (), {"work": 0.002, "failures": 0})
+    return total
+
+
+def start(site: Site, worker_type: str) -> subprocess.Popen[bytes]:
+    return site.start("worker", "-w", "2", "-k", worker_type, "-l", str(site.log))
+
+
+def kill_at_work(site: Site, worker: subprocess.Popen[bytes]) -> None:
+    """Kill it in the middle of its jobs."""
+    done = len(books.lines(site.effects))
+    wait_until(lambda: len(books.lines(site.effects)) > done, 100, what=f"an effect ({site.output()[-2000:]})")
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def counted(site: Site) -> tuple[int, int]:
+    """The sum of the records, and the number of jobs that were done."""
+    rows = Store.of(site.queue.settings).read("day")
+    done = [row for row in rows if row.tags.get("job") == NAME and row.tags["result"] == State.DONE.value]
+    total = sum(row.amount.total for row in rows if row.name == "chaos.sum")
+    return total // 1000, sum(row.amount.count for row in done)
+
+
+@runs(["sqlite", "redis"], {"kills": 2}, {"kills": 100})
+def test_statistics_add_up_exactly_after_kills_of_the_worker(
+    make_site: MakeSite, storage_url: Callable[[str], str], kind: str, kills: int, tmp_path: Path
+) -> None:
+    site = make_site(storage_url(kind), PLUGINS=("chaos.jobs_under_chaos", "statistics"))
+    chance, total, jobs = random.Random(f"statistics {kind}"), 0, 0
+    for number in range(kills):
+        total += record_and_enqueue(site, chance, 30)
+        jobs += 30
+        kill_at_work(site, start(site, ("thread", "process")[number % 2]))
+    total += record_and_enqueue(site, chance, 5)
+    jobs += 5
+    last = start(site, "thread")
+    site.wait_all_ended(NAME, 120 + jobs / 5)
+    wait_until(lambda: counted(site) == (total, jobs), 90, what=f"{(total, jobs)}, found {counted(site)},")
+    last.send_signal(signal.SIGTERM)
+    assert last.wait(60) == 0
+    assert ENDED.issuperset(site.counts("statistics.apply"))
+    assert list((tmp_path / "pijobs-statistics").iterdir()) == []
+    assert counted(site) == (total, jobs)

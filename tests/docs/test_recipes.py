@@ -1,0 +1,140 @@
+"""The recipes in contrib/ start what there is, in a way that their programs accept."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from services import free_port
+
+from pijobs.cli import main as commands
+from pijobs.cli.server import server as server_command
+from pijobs.server.app import MAX_REQUEST
+
+ROOT = Path(__file__).parents[2]
+CONTRIB = ROOT / "contrib"
+UNITS = sorted((CONTRIB / "systemd").glob("*.service"))
+NGINX = (CONTRIB / "nginx/pijobs.conf").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/compose.yml").read_text())
+
+
+def of_unit(unit: Path, name: str) -> str:
+    found = re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
+    assert len(found) == 1, name
+    return str(found[0])
+
+
+def starts() -> list[list[str]]:
+    """The commands of units and containers."""
+    units = [shlex.split(of_unit(unit, "ExecStart")) for unit in UNITS]
+    return [*units, *(service["command"] for service in COMPOSE["services"].values())]
+
+
+def worker_options(arguments: list[str]) -> dict[str, Any]:
+    worker = commands.cli.get_command(click.Context(commands.cli), "worker")
+    assert worker is not None
+    return worker.make_context("worker", list(arguments)).params
+
+
+WORKERS = [start for start in starts() if Path(start[0]).name == "privacyidea-queue-huey"]
+SERVERS = [start for start in starts() if Path(start[0]).name == "gunicorn"]
+
+
+def program(name: str) -> str:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or pytest.skip(f"{name} is not installed")
+
+
+def test_a_unit_and_a_container_start_each_of_both() -> None:
+    assert len(WORKERS) == len(SERVERS) == 2
+
+
+@pytest.mark.parametrize("start", WORKERS, ids=lambda start: str(start[0]))
+def test_the_options_of_the_worker_exist(start: list[str]) -> None:
+    arguments = [each for each in start[1:] if each not in ("--config", "/etc/privacyidea/pi.cfg")]
+    assert worker_options(arguments)
+
+
+@pytest.mark.parametrize("start", SERVERS, ids=lambda start: str(start[0]))
+def test_gunicorn_is_given_our_factory_and_the_port_that_the_proxy_asks(start: list[str]) -> None:
+    module, _, call = start[-1].partition(":")
+    assert callable(getattr(importlib.import_module(module), call.removesuffix("()")))
+    assert start[start.index("--bind") + 1].endswith(":5000")
+    assert "server 127.0.0.1:5000;" in NGINX
+    (port,) = [option for option in server_command.params if option.name == "port"]
+    assert port.default == 5000
+
+
+def test_more_time_is_given_to_stop_than_a_worker_takes() -> None:
+    (unit,) = [unit for unit in UNITS if "worker" in unit.name]
+    took = [int(start[start.index("-t") + 1]) for start in WORKERS]
+    assert int(of_unit(unit, "TimeoutStopSec")) > took[0]
+    assert int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) > took[1]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_is_right_for_systemd_and_exposes_little(unit: Path, tmp_path: Path) -> None:
+    systemd = program("systemd-analyze")
+    copy = tmp_path / unit.name
+    # What it starts is not installed here.
+    copy.write_text(re.sub(r"(?<=ExecStart=)\S+", "/bin/true", unit.read_text()))
+    verified = subprocess.run([systemd, "verify", str(copy)], capture_output=True, text=True, timeout=60)
+    assert unit.name not in verified.stderr, verified.stderr
+    command = [systemd, "security", "--offline=true", "--threshold=20", "--no-pager", str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze can't judge a file")
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
+def test_the_proxy_is_right_for_nginx_and_lets_through_what_the_server_takes(tmp_path: Path) -> None:
+    assert f"client_max_body_size {MAX_REQUEST // 1024**2}m;" in NGINX
+    nginx, openssl = program("nginx"), program("openssl")
+    files = ["-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/cert"]
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=jobs.example.com", *files],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    own = NGINX.replace("/etc/ssl/certs/pijobs.pem", f"{tmp_path}/cert")
+    own = own.replace("/etc/ssl/private/pijobs.key", f"{tmp_path}/key")
+    # nginx binds what it listens on: a port of nobody, and no IPv6, which a container may lack.
+    own = re.sub(r"listen \[::\].*", "", own).replace("listen 443", f"listen 127.0.0.1:{free_port()}")
+    config = tmp_path / "nginx.conf"
+    places = "".join(
+        f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config.write_text(f"pid {tmp_path}/pid; events {{}}\nhttp {{ access_log off; {places}\n{own}\n}}\n")
+    command = [nginx, "-t", "-p", str(tmp_path), "-c", str(config), "-e", "stderr"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_logrotate_takes_its_file_and_rotates_where_the_worker_logs(tmp_path: Path) -> None:
+    recipe = (CONTRIB / "logrotate/pijobs").read_text()
+    assert Path(WORKERS[0][WORKERS[0].index("-l") + 1]).parent == Path("/var/log/pijobs")
+    assert recipe.splitlines()[1].startswith("/var/log/pijobs/*.log")
+    logrotate = program("logrotate")
+    file = tmp_path / "pijobs"
+    file.write_text(recipe.replace("/var/log/pijobs", str(tmp_path)))
+    file.chmod(0o600)
+    command = [logrotate, "--debug", "--state", f"{tmp_path}/state", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "error:" not in done.stderr, done.stderr
+
+
+def test_the_image_is_made_of_what_there_is() -> None:
+    lines = (CONTRIB / "docker/Dockerfile").read_text()
+    extras = re.search(r"/src\[([\w,]+)\]", lines)
+    assert extras is not None
+    metadata = (ROOT / "pyproject.toml").read_text()
+    assert all(f"\n{extra} = [" in metadata for extra in extras[1].split(","))
+    for service in ("server", "worker"):
+        built = COMPOSE["services"][service]["build"]
+        assert (CONTRIB / "docker" / built["context"] / built["dockerfile"]).resolve().exists()

@@ -8,7 +8,7 @@ The settings are those of ``app.config``. State is kept per app, in ``app.extens
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,9 +25,19 @@ class JobQueue:
     """Gives a Flask app its job queue.
 
     :param app: the app, or None and :meth:`init_app` later.
+    :param pages: path at which the app shows the pages of the queue, such as ``/jobqueue``; None: not at all.
+    :param authorize: with ``pages``: tells the role (``"viewer"``, ``"operator"``, ``"admin"``) of whoever asks, by the
+        app's own sign-in; None from it: may not look. Without it, people sign in with accounts of ``pijobs admin``.
     """
 
-    def __init__(self, app: flask.Flask | None = None) -> None:
+    def __init__(
+        self,
+        app: flask.Flask | None = None,
+        *,
+        pages: str | None = None,
+        authorize: Callable[[], str | None] | None = None,
+    ) -> None:
+        self._pages, self._authorize = pages, authorize
         if app is not None:
             self.init_app(app)
 
@@ -47,6 +57,10 @@ class JobQueue:
             app.logger.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
         for warning in installation.settings.warnings:
             app.logger.warning("%s", warning)
+        if self._pages is not None:
+            from pijobs.server.pages import add_pages
+
+            add_pages(app, self._pages, authorize=self._authorize)
         return installation
 
     def enqueue(

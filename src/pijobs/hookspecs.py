@@ -52,10 +52,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An entry of the navigation. ``endpoint`` is a Flask endpoint without arguments."""
+    """An entry of the navigation.
+
+    :param endpoint: a Flask endpoint without arguments; of a :class:`~pijobs.server.pages.PageBlueprint` as
+        ``<blueprint>.<view>``.
+    :param things: what the plugin's jobs do, in plural ("mails"): the overview says whether they are going out.
+    :param jobs: how the names of these jobs begin ("mail.").
+    """
 
     title: str
     endpoint: str
+    things: str = ""
+    jobs: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pijobs.codec import open_envelope
 from pijobs.errors import InstanceNotFound, PijobsError, StorageUnavailable
-from pijobs.jobs import WAITING, State
+from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
 from pijobs.status import STATE_ORDER, age, group, moment, session, trouble
@@ -31,6 +31,7 @@ def listing(
     subject: str | None = None,
     cursor: str | None = None,
     limit: int,
+    since: int | None = None,
     **filters: str | None,
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Instances, those that run and wait first, the newest of each state first; and a cursor for the next ones.
@@ -38,6 +39,7 @@ def listing(
     There may be fewer than ``limit`` while the cursor goes on; without a cursor these were the last.
 
     :param subject: in clear; found under each key of this installation.
+    :param since: ms on the storage's clock; only what ended since then, or was enqueued then if it has not ended.
     :param filters: ``name`` and ``group``.
     :raises ValueError: for a cursor that is none of ours.
     """
@@ -52,11 +54,17 @@ def listing(
             break
         one, lookup = places[index]
         page = storage.page(one, subject=lookup, cursor=inner, limit=limit - len(rows), **filters)
-        rows += [instance(record, storage.now()) for record in page.records]
-        inner = page.cursor
+        fresh = [record for record in page.records if since is None or _place_in_time(record) >= since]
+        rows += [instance(record, storage.now()) for record in fresh]
+        # The newest come first: behind one that is too old, all are.
+        inner = page.cursor if len(fresh) == len(page.records) else None
         if inner is None:
             index += 1
     return rows, f"{index}.{inner or ''}" if index < len(places) else None
+
+
+def _place_in_time(record: Record) -> int:
+    return (record.ended or 0) if record.state in ENDED else record.created
 
 
 def _storage(queue: Queue) -> Storage:

@@ -47,6 +47,7 @@ class Field:
     :param required: there is no default, and an empty text does not count.
     :param secret: encrypted at rest, and censored for people.
     :param help: for people.
+    :param label: what a form calls it; empty: its name.
     :param check: tells None, or what is wrong with a value: "expected …, found …".
     """
 
@@ -57,6 +58,7 @@ class Field:
     secret: bool = False
     help: str = ""
     check: Callable[[Any], str | None] | None = None
+    label: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -118,7 +120,9 @@ class Definitions:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", kind):
             raise ValueError(f"expected a kind of at most 50 letters, digits and underscores, found {kind!r}")
         self.kind = kind
-        toggle = Field(TOGGLE, bool, default=False, help="let the worker do it, rather than the request")
+        toggle = Field(
+            TOGGLE, bool, default=False, label="Send via job queue", help="let the worker do it, rather than the request"
+        )
         self._common = self._by_name([*fields, toggle])
         self._choice = choice
         self._variants = {

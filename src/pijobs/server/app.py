@@ -10,6 +10,7 @@ from typing import Any
 
 import flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from pijobs.errors import (
     ConfigurationError,
@@ -27,11 +28,14 @@ from pijobs.flask import JobQueue
 from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
 from pijobs.server.api import ApiError, error_answer
+from pijobs.server.pages import PageBlueprint, add_pages
+from pijobs.server.pages.site import CarefulSessions
 from pijobs.settings import config_warnings, find_config, read_config
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1024 * 1024  # bytes
+PAGES_AT = "/pages"
 _CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
 #: Status and code of what a route need not catch.
 _ANSWERS: Mapping[type[PijobsError], tuple[int, int]] = {
@@ -69,14 +73,25 @@ def create_app(
         app.register_blueprint(blueprint)
     for plugin, blueprints in installation.plugins.call("register_blueprints", app=app):
         _register(app, plugin, blueprints)
+    app.session_interface = CarefulSessions()
+    app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
+    add_pages(app, PAGES_AT)
+    app.add_url_rule("/", view_func=first_page)
     _handle_errors(app)
     app.after_request(_secure)
     return app
 
 
+def first_page() -> Response:
+    """Leads to the pages."""
+    return flask.redirect(flask.url_for("pijobs_pages.overview"))
+
+
 def _register(app: flask.Flask, plugin: str, blueprints: Any) -> None:
     try:
         for blueprint in blueprints:
+            if isinstance(blueprint, PageBlueprint):
+                continue  # it is hung below the pages
             app.register_blueprint(blueprint)
     except Exception as error:
         log.error("plugin %s: its routes could not be registered: %s", plugin, describe(error))

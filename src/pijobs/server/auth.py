@@ -85,7 +85,15 @@ def sign_in() -> flask.Response:
     if "password" in flask.request.args:
         raise ApiError(400, 905, "expected the password in the body, found it in the URL, which is written to logs")
     values = parameters()
-    name, password = required(values, "username"), required(values, "password")
+    account = verified(required(values, "username"), required(values, "password"))
+    return answer({"token": _make_token(account), "username": account.name, "role": account.role})
+
+
+def verified(name: str, password: str) -> Account:
+    """The account, if the password is right; failed tries count.
+
+    :raises ApiError: (401) if it is not, (429) after too many tries.
+    """
     settings = current_installation().settings
     tries, address = settings.resource(Tries, Tries), flask.request.remote_addr or ""
     tries.begin(name, address)
@@ -93,7 +101,7 @@ def sign_in() -> flask.Response:
     if account is None:
         raise ApiError(401, 4031, "wrong credentials")
     tries.succeed(name, address)
-    return answer({"token": _make_token(account), "username": account.name, "role": account.role})
+    return account
 
 
 def signed_in() -> Account:
@@ -110,13 +118,13 @@ def signed_in() -> Account:
     except (BadSignature, ValueError, TypeError):
         raise ApiError(401, 4033, "the token is not valid any more; sign in again") from None
     account = Accounts.of(current_installation().settings).get(str(name))
-    if account is None or digest != _digest(account):
+    if account is None or digest != fingerprint(account):
         raise ApiError(401, 4033, "the token is not valid any more; sign in again")
     return account
 
 
 def _make_token(account: Account) -> str:
-    token = _serializer().dumps([account.name, _digest(account)])
+    token = _serializer().dumps([account.name, fingerprint(account)])
     return token.decode() if isinstance(token, bytes) else token
 
 

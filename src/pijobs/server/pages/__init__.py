@@ -1,0 +1,11 @@
+"""The pages: what the queue does, for people.
+
+What plugins use of them: :class:`PageBlueprint`, :func:`requires`, :func:`definition_pages`, :func:`say`,
+:class:`Problem`, and the templates ``pijobs/page.html`` and ``pijobs/parts.html``.
+"""
+
+from pijobs.server.pages.definitions import definition_pages
+from pijobs.server.pages.site import PageBlueprint, add_pages
+from pijobs.server.pages.visitor import Problem, Visitor, requires, say
+
+__all__ = ["PageBlueprint", "Problem", "Visitor", "add_pages", "definition_pages", "requires", "say"]

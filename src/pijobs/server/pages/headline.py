@@ -1,0 +1,101 @@
+"""Is it going out now? One sentence, out of the answers of :mod:`pijobs.status` and :mod:`pijobs.activity`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pijobs.server.pages.words import duration
+from pijobs.status import trouble
+
+Tone = Literal["good", "idle", "warn", "bad"]
+#: Seconds; a last success within this is "now", and failures within it are news.
+NOW = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A sentence in large type, and one below it."""
+
+    tone: Tone
+    text: str
+    more: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What the sentence is about.
+
+    :param things: in plural: "mails".
+    :param prefix: of the names of the jobs; empty: all.
+    """
+
+    things: str
+    prefix: str = ""
+
+    def of(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: row for name, row in rows.items() if name.startswith(self.prefix)}
+
+
+def headline(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any], most_age: float) -> Headline:
+    """The sentence about a topic.
+
+    :param most_age: seconds that the oldest due instance may wait (``PI_JOB_QUEUE_READY_MAX_AGE``).
+    """
+    stopped = _stopped(topic, answer)
+    if stopped is not None:
+        return stopped
+    things, Things = topic.things, topic.things.capitalize()
+    oldest = max((row.get("oldest_age") or 0.0 for row in topic.of(answer["jobs"]).values()), default=0.0)
+    down = [row for row in answer["groups"] if row["failures"] and row["waiting"]]
+    last = min((row["last_age"] for row in topic.of(recent["jobs"]).values()), default=None)
+    failed = [row for row in recent["failures"] if row["name"].startswith(topic.prefix) and row["age"] < NOW]
+    if topic.prefix:
+        down = [row for row in down if _concerns(row, topic, answer)]
+    if down:
+        return Headline("bad", f"Some {things} wait: {down[0]['name']} is down.", f"{trouble(down[0])}.".capitalize())
+    if oldest > most_age:
+        return Headline("bad", f"{Things} are late.", f"The oldest one is due since {duration(oldest)}.")
+    went = "" if last is None else f"The last one went out {_ago(last)}."
+    if failed:
+        number = sum(row["number"] for row in failed)
+        text = f"{Things} are going out, but {number} failed lately." if last is not None else f"{Things} are failing."
+        return Headline("warn", text, f"The newest: {min(failed, key=lambda row: row['age'])['reason']}")
+    if last is not None and last < NOW:
+        return Headline("good", f"{Things} are going out.", went)
+    if sum(row.get("queued", 0) + row.get("running", 0) for row in topic.of(answer["jobs"]).values()):
+        return Headline("good", f"{Things} are on their way.", went)
+    return Headline("idle", f"No {things} to send just now. Workers are ready.", went)
+
+
+def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
+    things = topic.things
+    if answer["storage"] is None:
+        return Headline("idle", f"The queue is off; {things} go out in the request.", "PI_JOB_QUEUE_CLASS turns it on.")
+    if not answer["reachable"]:
+        return Headline("bad", f"No {things} are going out: the storage does not answer.", str(answer["reason"]))
+    if answer["paused"]:
+        waiting = answer["states"]["queued"]
+        return Headline("warn", f"No {things} are going out: the queue is paused.", f"{waiting} waiting.")
+    if not answer["workers"] and answer["mode"] == "queued":
+        seen = answer["worker_seen_age"]
+        last = "None was ever seen" if seen is None else f"The last one was seen {_ago(seen)}"
+        advice = "start one with 'pijobs worker'"
+        return Headline("bad", f"No {things} are going out: there is no live worker.", f"{last}; {advice}.")
+    return None
+
+
+def _concerns(row: Mapping[str, Any], topic: Topic, answer: Mapping[str, Any]) -> bool:
+    """Whether instances of the topic may wait for a group: something of it waits at all."""
+    return any(one.get("scheduled") or one.get("queued") for one in topic.of(answer["jobs"]).values())
+
+
+def _ago(seconds: float) -> str:
+    return f"{duration(seconds)} ago"
+
+
+def topics(entries: Sequence[Any]) -> list[Topic]:
+    """What plugins say that their pages are about; else jobs at large."""
+    found = [Topic(page.things, page.jobs) for _, _, page in entries if page.things]
+    return found or [Topic("jobs")]

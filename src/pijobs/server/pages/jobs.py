@@ -1,0 +1,156 @@
+"""Job instances: lists, the life of one, and what an operator does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flask
+from werkzeug.wrappers import Response
+
+from pijobs import instances, status
+from pijobs.errors import InstanceNotFound, JobError
+from pijobs.flask import current_queue
+from pijobs.jobs import ENDED, WAITING, State
+from pijobs.server.pages.lives import life
+from pijobs.server.pages.visitor import Problem, requires, say
+from pijobs.storage.contract import Storage
+
+LIMIT = 50
+#: Instances that one form may act on.
+MOST = 500
+#: What the filter of the time offers: seconds, and words.
+TIMES = {"300": "last 5 minutes", "3600": "last hour", "86400": "last day"}
+#: What may be done, in which states, and how it is told afterwards.
+ACTIONS: dict[str, tuple[frozenset[State], str]] = {
+    "retry": (frozenset({State.DEAD}), "queued again"),
+    "cancel": (frozenset(WAITING), "cancelled"),
+    "delete": (frozenset(ENDED), "deleted"),
+}
+
+
+def add_to(blueprint: flask.Blueprint) -> None:
+    blueprint.get("/jobs")(jobs)
+    blueprint.get("/jobs/<id>")(job)
+    blueprint.post("/jobs/confirm")(confirm)
+    blueprint.post("/jobs/act")(act)
+
+
+def storage() -> Storage:
+    """:raises Problem: when no queue is configured."""
+    found = current_queue().storage
+    if found is None:
+        raise Problem(409, "the queue is off: jobs run in the request", "PI_JOB_QUEUE_CLASS in pi.cfg turns it on")
+    return found
+
+
+@requires("viewer")
+def jobs() -> str:
+    """Instances by ``state``, ``name``, ``group`` and ``time`` (seconds back), a page at a time."""
+    found, args = storage(), flask.request.args
+    chosen = {name: args.get(name, "").strip()[:200] for name in ("state", "name", "group", "time")}
+    try:
+        rows, cursor = instances.listing(
+            current_queue(),
+            state=_state(chosen["state"]),
+            name=chosen["name"] or None,
+            group=chosen["group"] or None,
+            since=found.now() - int(chosen["time"]) * 1000 if chosen["time"] in TIMES else None,
+            cursor=args.get("cursor") or None,
+            limit=LIMIT,
+        )
+    except ValueError:
+        raise Problem(400, "the list can't go on from there", "begin at its first page") from None
+    depths = found.depths()
+    return flask.render_template(
+        "pijobs/jobs.html",
+        rows=rows,
+        cursor=cursor,
+        chosen=chosen,
+        first=not args.get("cursor"),
+        filtered=any(chosen.values()),
+        times=TIMES,
+        states=[(state.value, sum(n for (_, one), n in depths.counts.items() if one is state)) for state in status.STATE_ORDER],
+        names=sorted({name for name, _ in depths.counts} | set(current_queue().registry)),
+    )
+
+
+def _state(text: str) -> State | None:
+    try:
+        return State(text) if text else None
+    except ValueError:
+        raise Problem(400, "there is no such state", "choose one of the list") from None
+
+
+@requires("viewer")
+def job(id: str) -> str:
+    """The life of one instance."""
+    storage()
+    row = instances.explained(current_queue(), id)
+    state = State(row["state"])
+    allowed = [name for name, (states, _) in ACTIONS.items() if state in states]
+    if not row["can_be_retried"]:
+        allowed = [name for name in allowed if name != "retry"]
+    return flask.render_template(
+        "pijobs/job.html", row=row, steps=life(row), actions=allowed, ended=state in ENDED, waiting=state in WAITING
+    )
+
+
+@requires("operator")
+def confirm() -> str:
+    """Ask before something is done to instances."""
+    action, ids = _asked()
+    states, done = ACTIONS[action]
+    found = list(_present(ids))
+    able = [record for record in found if record["state"] in states]
+    return flask.render_template(
+        "pijobs/confirm.html", action=action, done=done, able=able, unable=len(ids) - len(able), states=sorted(states)
+    )
+
+
+@requires("operator")
+def act(**_: Any) -> Response:
+    """Retry, cancel or delete instances, as it was confirmed."""
+    action, ids = _asked()
+    done, faults = 0, []
+    for id in ids:
+        try:
+            _doer(action)(id)
+            done += 1
+        except JobError as error:
+            faults.append(str(error))
+    if done:
+        say(f"{done} {'instance' if done == 1 else 'instances'} {ACTIONS[action][1]}.")
+    if faults:
+        say(f"{len(faults)} not {ACTIONS[action][1]}: {faults[0]}", "bad")
+    if len(ids) == 1 and action != "delete":
+        return flask.redirect(flask.url_for(".job", id=ids[0]), 303)
+    return flask.redirect(flask.url_for(".jobs"), 303)
+
+
+def _doer(action: str) -> Callable[[str], None]:
+    if action == "retry":
+        return storage().retry
+    if action == "delete":
+        return storage().remove
+    return lambda id: storage().cancel(id, reason=f"cancelled by {flask.g.pijobs_visitor.name}")
+
+
+def _asked() -> tuple[str, list[str]]:
+    action, ids = flask.request.form.get("action", ""), list(dict.fromkeys(flask.request.form.getlist("id")))
+    if action not in ACTIONS:
+        raise Problem(400, "there is no such action", f"expected one of {', '.join(ACTIONS)}")
+    if not ids:
+        raise Problem(400, "no instance was chosen", "go back and tick those that you mean")
+    if len(ids) > MOST:
+        raise Problem(400, f"too many instances at once; at most {MOST}")
+    return action, ids
+
+
+def _present(ids: Iterable[str]) -> Iterable[dict[str, Any]]:
+    found = storage()
+    for id in ids:
+        try:
+            yield instances.instance(found.get(id), found.now())
+        except InstanceNotFound:
+            continue

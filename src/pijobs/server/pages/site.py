@@ -1,0 +1,196 @@
+"""The pages as a blueprint, in the server that ships with pijobs or in any Flask app."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import flask
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.exceptions import HTTPException
+
+import pijobs.server.pages.jobs as job_pages
+from pijobs.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DefinitionError,
+    DefinitionNotFound,
+    InstanceNotFound,
+    QueueUnavailable,
+    StateConflict,
+    StorageUnavailable,
+)
+from pijobs.factory import Installation
+from pijobs.flask import EXTENSION
+from pijobs.hookspecs import Page
+from pijobs.redact import describe, redact
+from pijobs.server.api import ApiError
+from pijobs.server.pages import overview, sign_in, words, workers
+from pijobs.server.pages.visitor import PAGES, Authorize, Problem, check_form_token, form_token, take_said
+
+log = logging.getLogger(__name__)
+
+STATIC_MAX_AGE = 3600  # seconds
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_STATUS: dict[type[Exception], int] = {
+    DefinitionError: 400,
+    InstanceNotFound: 404,
+    DefinitionNotFound: 404,
+    StateConflict: 409,
+    StorageUnavailable: 503,
+    QueueUnavailable: 503,
+    DatabaseUnavailable: 503,
+}
+
+
+class PageBlueprint(flask.Blueprint):
+    """Pages of a plugin, given by ``register_blueprints`` among its other blueprints.
+
+    They are hung below the pages of pijobs, wherever those are: with their sign-in, the check of each form's token,
+    their headers and their navigation. Views are marked by :func:`~pijobs.server.pages.requires`; templates extend
+    ``pijobs/page.html``.
+    """
+
+
+@dataclass
+class Site:
+    """The pages of one app. :ivar authorize: None: people sign in with accounts of pijobs."""
+
+    installation: Installation
+    authorize: Authorize | None
+
+    @cached_property
+    def entries(self) -> Sequence[tuple[str, str, Page]]:
+        """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
+        own = [Page("Overview", "overview"), Page("Jobs", "jobs"), Page("Workers", "workers")]
+        found = [("pijobs", own), *self.installation.plugins.call("register_pages")]
+        entries = []
+        for plugin, pages in found:
+            for page in pages:
+                endpoint = self._endpoint(page.endpoint)
+                if endpoint is None:
+                    log.error("plugin %s: expected an endpoint of the app, found %r", plugin, page.endpoint)
+                else:
+                    entries.append((page.title, endpoint, page))
+        return entries
+
+    @staticmethod
+    def _endpoint(name: str) -> str | None:
+        known = flask.current_app.view_functions
+        return next((one for one in (f"{PAGES}.{name}", name) if one in known), None)
+
+
+class CarefulSessions(SecureCookieSessionInterface):
+    """Flask's sessions; one that was begun over TLS never leaves it."""
+
+    def get_cookie_secure(self, app: flask.Flask) -> bool:
+        return flask.request.is_secure or super().get_cookie_secure(app)
+
+
+def add_pages(app: flask.Flask, prefix: str, *, authorize: Authorize | None = None) -> None:
+    """Mount the pages in an app that has its :class:`~pijobs.flask.JobQueue`.
+
+    :param prefix: path that they begin with, such as ``/jobqueue``.
+    :param authorize: tells the role of whoever asks; None: people sign in with accounts of ``pijobs admin``.
+    :raises ConfigurationError: for an app without a secret key, or with pages.
+    """
+    if not prefix.startswith("/") or prefix.endswith("/"):
+        raise ConfigurationError(f"pages: expected a path such as '/jobqueue', found {prefix!r}")
+    if not app.secret_key:
+        raise ConfigurationError("SECRET_KEY: expected a text, found none; it signs the session of the pages")
+    if PAGES in app.extensions:
+        raise ConfigurationError("this app has the pages already; add them once")
+    installation: Installation = app.extensions[EXTENSION]
+    app.extensions[PAGES] = Site(installation, authorize)
+    blueprint = _make_blueprint(prefix, own_accounts=authorize is None)
+    for plugin, blueprints in installation.plugins.call("register_blueprints", app=app):
+        for child in blueprints:
+            if isinstance(child, PageBlueprint):
+                _hang(blueprint, plugin, child)
+    app.register_blueprint(blueprint)
+
+
+def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None:
+    try:
+        blueprint.register_blueprint(child)
+    except Exception as error:
+        log.error("plugin %s: its pages could not be registered: %s", plugin, describe(error))
+
+
+def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
+    blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
+    blueprint.get("/static/<path:name>")(static)
+    for module in (overview, job_pages, workers):
+        module.add_to(blueprint)
+    if own_accounts:
+        sign_in.add_to(blueprint)
+    blueprint.before_request(check_form_token)
+    blueprint.after_request(_secure)
+    blueprint.context_processor(_context)
+    for function in words.FILTERS:
+        blueprint.add_app_template_filter(function, f"pijobs_{function.__name__}")
+    blueprint.register_error_handler(Exception, _told)
+    return blueprint
+
+
+def static(name: str) -> flask.Response:
+    """Style, scripts and their licences."""
+    response = flask.send_from_directory(f"{_root()}/static", name, max_age=STATIC_MAX_AGE)
+    response.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE}"
+    return response
+
+
+def _root() -> str:
+    root = flask.current_app.blueprints[PAGES].root_path
+    assert root is not None
+    return root
+
+
+def _context() -> dict[str, Any]:
+    site: Site = flask.current_app.extensions[PAGES]
+    return {
+        "pijobs_visitor": flask.g.get("pijobs_visitor"),
+        "pijobs_entries": site.entries,
+        "pijobs_own_accounts": site.authorize is None,
+        "pijobs_token": form_token,
+        "pijobs_said": take_said,
+        "pijobs_queue": site.installation.queue.option("NAME"),
+    }
+
+
+def _secure(response: flask.Response) -> flask.Response:
+    for name, value in _HEADERS.items():
+        if name == "Cache-Control" and name in response.headers and flask.request.endpoint == f"{PAGES}.static":
+            continue
+        response.headers[name] = value
+    return response
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """A page for what went wrong, without what only the log may tell."""
+    status, message, advice = 500, "this page could not be made", "the log of the server tells more"
+    if isinstance(error, Problem):
+        status, message, advice = error.status, error.message, error.advice
+    elif isinstance(error, ApiError):
+        status, message, advice = error.status, error.message, ""
+    elif isinstance(error, HTTPException):
+        status, message, advice = error.code or 500, error.description or error.name, ""
+    elif found := next((code for kind, code in _STATUS.items() if isinstance(error, kind)), None):
+        status, message, advice = found, redact(str(error)), ""
+    else:
+        log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
+    return flask.render_template("pijobs/problem.html", status=status, message=message, advice=advice), status

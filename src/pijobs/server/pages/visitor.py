@@ -1,0 +1,179 @@
+"""Who looks at the pages: the session, what it may do, and the token that each form must bring back.
+
+The session is Flask's signed cookie. It is emptied at sign-in and gets a new token there, so that nobody can prepare
+one for somebody else; it is bound to the stored password hash and role, like the tokens of the API.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import flask
+from werkzeug.wrappers import Response
+
+from pijobs.flask import current_installation
+from pijobs.server.accounts import ROLES, Account, Accounts, Role
+from pijobs.server.auth import fingerprint
+from pijobs.server.rights import RIGHT
+
+LIFETIME = 12 * 3600  # seconds; of a session, from sign-in
+#: Key in ``app.extensions``, and in the session of the app.
+PAGES = "pijobs_pages"
+#: Name of the form field that carries the session's token.
+TOKEN = "csrf_token"  # noqa: S105
+
+View = TypeVar("View", bound=Callable[..., Any])
+#: Tells the role of whoever asks, by the app's own means; None: may not look.
+Authorize = Callable[[], str | None]
+
+
+class Problem(Exception):
+    """A page that tells what is wrong. :param status: of HTTP. :param message: for people, without secrets."""
+
+    def __init__(self, status: int, message: str, advice: str = "") -> None:
+        self.status, self.message, self.advice = status, message, advice
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks, with a role."""
+
+    name: str
+    role: Role
+
+    def may(self, role: str) -> bool:
+        """Each role may do what those before it may."""
+        return ROLES.index(self.role) >= ROLES.index(cast(Role, role))
+
+
+def requires(role: Role) -> Callable[[View], View]:
+    """The view of a page for those with this role, or one that may do more. Others are asked to sign in, or refused.
+
+    The :class:`Visitor` stands in ``flask.g.pijobs_visitor`` then.
+    """
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            visitor = present_visitor()
+            if visitor is None:
+                return _ask_to_sign_in()
+            flask.g.pijobs_visitor = visitor
+            if not visitor.may(role):
+                raise Problem(403, f"this needs the role {role}; {visitor.name} has the role {visitor.role}")
+            return view(*args, **kwargs)
+
+        setattr(guarded, RIGHT, role)
+        return cast(View, guarded)
+
+    return decorate
+
+
+def present_visitor() -> Visitor | None:
+    """Who asks, by the app's own means or by the session."""
+    authorize: Authorize | None = flask.current_app.extensions[PAGES].authorize
+    if authorize is None:
+        return _signed_in()
+    role = authorize()
+    for known in ROLES:
+        if role == known:
+            return Visitor(f"an {role}" if role != "viewer" else "a viewer", known)
+    return None
+
+
+def _signed_in() -> Visitor | None:
+    try:
+        name, digest, since = _kept()["account"]
+    except (KeyError, ValueError):
+        return None
+    if not 0 <= time.time() - since <= LIFETIME:
+        return None
+    account = Accounts.of(current_installation().settings).get(str(name))
+    if account is None or digest != fingerprint(account):
+        return None
+    return Visitor(account.name, account.role)
+
+
+def _ask_to_sign_in() -> Response:
+    if flask.current_app.extensions[PAGES].authorize is not None:
+        raise Problem(403, "you may not look at these pages", "sign in to the application, as somebody who may")
+    if flask.request.headers.get("HX-Request"):
+        # A page that renews itself: the browser must load the whole of it, and comes to the sign-in by that.
+        return flask.Response(status=401, headers={"HX-Refresh": "true"})
+    asked = flask.request.full_path.rstrip("?") if flask.request.method == "GET" else None
+    return flask.redirect(flask.url_for(".sign_in", next=asked))
+
+
+def begin_session(account: Account) -> None:
+    """Sign in. What the session held before is gone."""
+    flask.session.clear()
+    _keep(account=[account.name, fingerprint(account), int(time.time())], token=secrets.token_urlsafe(24))
+
+
+def end_session() -> None:
+    """Sign out."""
+    flask.session.clear()
+
+
+def own_path(target: str | None) -> str:
+    """The target, if it is a path of these pages, else their first one: nobody is sent elsewhere after signing in."""
+    first = flask.url_for("pijobs_pages.overview")
+    if not target or not target.isprintable() or "\\" in target:
+        return first
+    parts = urlsplit(target)
+    inside = not parts.scheme and not parts.netloc and ".." not in parts.path
+    return target if inside and parts.path.startswith(first) else first
+
+
+# -- the token of forms ----------------------------------------------------------------------------------------------
+
+
+def form_token() -> str:
+    """The token of this session; made when a form first needs it."""
+    token: str | None = _kept().get("token")
+    if token is None:
+        token = secrets.token_urlsafe(24)
+        _keep(token=token)
+    return token
+
+
+def check_form_token() -> None:
+    """:raises Problem: for a form that another site, or an older session, sent."""
+    if flask.request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    token, given = _kept().get("token"), flask.request.form.get(TOKEN, "")
+    if not token or not hmac.compare_digest(token.encode(), given.encode("utf-8", "replace")):
+        raise Problem(400, "this form does not belong to your session", "go back, reload the page and try again")
+
+
+# -- what was done ---------------------------------------------------------------------------------------------------
+
+
+def say(text: str, tone: str = "good") -> None:
+    """Tell it on the next page. :param tone: ``good``, ``warn`` or ``bad``."""
+    _keep(said=[*_kept().get("said", []), [tone, text]][-5:])
+
+
+def take_said() -> list[list[str]]:
+    """What is to be told on this page; (tone, text) each."""
+    if flask.request.headers.get("HX-Request") or not (said := _kept().get("said")):
+        return []
+    _keep(said=None)
+    return cast("list[list[str]]", said)
+
+
+def _kept() -> dict[str, Any]:
+    kept: dict[str, Any] = flask.session.get(PAGES, {})
+    return kept
+
+
+def _keep(**values: Any) -> None:
+    flask.session[PAGES] = {name: value for name, value in {**_kept(), **values}.items() if value is not None}

@@ -1,0 +1,64 @@
+"""Numbers and times as people read them; the filters of the templates, which call them ``pijobs_…``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+_STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+STATES: Mapping[str, str] = {
+    "queued": "waits for a worker",
+    "running": "runs now",
+    "scheduled": "waits for its time",
+    "done": "done",
+    "dead": "failed for good",
+    "expired": "too late",
+    "cancelled": "cancelled",
+}
+
+
+def duration(seconds: float | None) -> str:
+    """``12 ms``, ``0.84 s``, ``12 s``, ``3 min``, ``2 h``, ``5 d``."""
+    if seconds is None:
+        return "–"
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    for size, unit in _STEPS:
+        if seconds >= 2 * size or (seconds >= size and size > 60):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def clock(moment: str | None) -> str:
+    """The time of day of an ISO 8601 moment, with its date unless that is today (UTC)."""
+    if not moment:
+        return "–"
+    day, _, time = moment.partition("T")
+    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
+    return time[:8] if day == today else f"{day} {time[:8]}"
+
+
+def after(moment: str, begin: str) -> str:
+    """How long a moment comes after another one."""
+    return "+" + duration(max(0.0, (_parsed(moment) - _parsed(begin)).total_seconds()))
+
+
+def count(number: int) -> str:
+    """``12,345``."""
+    return f"{number:,}"
+
+
+def state(name: str) -> str:
+    """A state in words."""
+    return STATES.get(name, name)
+
+
+def _parsed(moment: Any) -> dt.datetime:
+    # Python 3.10 does not know the Z.
+    return dt.datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
+
+
+FILTERS = (duration, clock, after, count, state)

@@ -1,0 +1,74 @@
+"""The workers and the destinations; pause and resume."""
+
+from __future__ import annotations
+
+import flask
+from werkzeug.wrappers import Response
+
+from pijobs import status
+from pijobs.errors import InstanceNotFound
+from pijobs.flask import current_queue
+from pijobs.server.pages.jobs import storage
+from pijobs.server.pages.visitor import Problem, requires, say
+from pijobs.storage.contract import Storage
+
+#: Groups that are shown; there may be one for each of many destinations.
+MOST_GROUPS = 200
+
+
+def add_to(blueprint: flask.Blueprint) -> None:
+    blueprint.get("/workers")(workers)
+    blueprint.post("/workers/pause")(pause)
+    blueprint.post("/workers/resume")(resume)
+
+
+@requires("viewer")
+def workers() -> str:
+    """The live workers with what each one runs, and the groups with their limits and breakers."""
+    found = storage()
+    live = status.workers(found)
+    groups = sorted(status.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
+    return flask.render_template(
+        "pijobs/workers.html",
+        workers=[{**row, "runs": [_run(found, id) for id in row["running"][:20]]} for row in live],
+        groups=groups[:MOST_GROUPS],
+        more_groups=len(groups) - MOST_GROUPS,
+        paused=found.depths().paused,
+        jobs=sorted(current_queue().registry),
+    )
+
+
+def _run(found: Storage, id: str) -> dict[str, str]:
+    try:
+        return {"id": id, "name": found.get(id).name}
+    except InstanceNotFound:  # removed since the worker was asked about
+        return {"id": id, "name": "ended"}
+
+
+@requires("operator")
+def pause() -> Response:
+    """Start no more jobs, of one ``group`` or at all. What runs goes on."""
+    group = _group()
+    storage().pause(group)
+    say(f"{_named(group)} is paused. What runs goes on; nothing new starts.", "warn")
+    return flask.redirect(flask.url_for(".workers"), 303)
+
+
+@requires("operator")
+def resume() -> Response:
+    """End a pause."""
+    group = _group()
+    storage().resume(group)
+    say(f"{_named(group)} goes on.")
+    return flask.redirect(flask.url_for(".workers"), 303)
+
+
+def _group() -> str | None:
+    group = flask.request.form.get("group") or None
+    if group is not None and storage().group(group) is None:
+        raise Problem(404, "there is no group of that name (any more)")
+    return group
+
+
+def _named(group: str | None) -> str:
+    return "The queue" if group is None else f"Group {group}"

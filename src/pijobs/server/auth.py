@@ -128,7 +128,8 @@ def _make_token(account: Account) -> str:
     return token.decode() if isinstance(token, bytes) else token
 
 
-def _digest(account: Account) -> str:
+def fingerprint(account: Account) -> str:
+    """Changes with password and role, so that what was given out before does not hold any more."""
     return hashlib.sha256(f"{account.password_hash}\0{account.role}".encode()).hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pijobs import Job, Setting, hookimpl
+from pijobs import Job, Page, Setting, hookimpl
 from pijobs_mail import job, servers
 
 if TYPE_CHECKING:
@@ -27,9 +27,16 @@ def register_jobs() -> list[Job]:
 
 @hookimpl
 def register_blueprints() -> list[Blueprint]:
-    from pijobs_mail.routes import make_blueprint  # a worker needs no Flask
+    # A worker needs no Flask.
+    from pijobs_mail.pages import make_pages
+    from pijobs_mail.routes import make_blueprint
 
-    return [make_blueprint()]
+    return [make_blueprint(), make_pages()]
+
+
+@hookimpl
+def register_pages() -> list[Page]:
+    return [Page("SMTP servers", "smtp.index", things="mails", jobs="mail.")]
 
 
 @hookimpl

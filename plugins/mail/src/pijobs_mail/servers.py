@@ -53,7 +53,7 @@ FIELDS = (
     Field("username", str, default="", help="login; empty: none"),
     Field("password", str, default="", secret=True, help="password of the login"),
     Field("sender", str, default="", check=_check_sender, help="address that mails come from"),
-    Field("tls", bool, default=False, help="STARTTLS; a server that does not offer it gets no mail"),
+    Field("tls", bool, default=False, label="STARTTLS", help="a server that does not offer it gets no mail"),
     Field("timeout", float, default=10.0, check=_check_timeout, help="seconds for connecting and for each reply"),
     Field("description", str, default="", help="for people"),
     Field("smime", bool, default=False, check=_check_smime, help="sign with S/MIME; refused until it exists"),

@@ -1,6 +1,6 @@
 """Who looks at the pages: the session, what it may do, and the token that each form must bring back.
 
-The session is Flask's signed cookie. It is emptied at sign-in and gets a new token there, so that nobody can prepare
+The session is Flask's signed cookie. Ours in it is emptied at sign-in and gets a new token there, so that nobody can prepare
 one for somebody else; it is bound to the stored password hash and role, like the tokens of the API.
 """
 
@@ -114,13 +114,15 @@ def _ask_to_sign_in() -> Response:
 
 def begin_session(account: Account) -> None:
     """Sign in. What the session held before is gone."""
-    flask.session.clear()
-    _keep(account=[account.name, fingerprint(account), int(time.time())], token=secrets.token_urlsafe(24))
+    flask.session[PAGES] = {
+        "account": [account.name, fingerprint(account), int(time.time())],
+        "token": secrets.token_urlsafe(24),
+    }
 
 
 def end_session() -> None:
     """Sign out."""
-    flask.session.clear()
+    flask.session.pop(PAGES, None)
 
 
 def own_path(target: str | None) -> str:

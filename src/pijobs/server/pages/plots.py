@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH, HEIGHT = 400, 80
+#: Seconds that the plot of times goes from and to.
+SCALE = (0.03, 120.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +34,19 @@ def bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
 
 
 def dots(bins: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[float, float]]:
-    """Points of ``median`` or ``late`` in each step that has one; the scale is logarithmic from 10 ms to 1,000 s."""
+    """Points of ``median`` or ``late`` in each step that has one."""
     step = WIDTH / max(1, len(bins))
     return [
-        (_r(step * (place + 0.5)), _r(height_of(row[measure]))) for place, row in enumerate(bins) if row[measure] is not None
+        (_r(step * (place + 0.5)), _r(height_of(row[measure])))
+        for place, row in enumerate(bins)
+        if row[measure] is not None
     ]
 
 
 def height_of(seconds: float) -> float:
-    """Where a time stands on the scale, from the top."""
-    share = (math.log10(max(0.01, min(1000.0, seconds))) + 2) / 5
+    """Where a time stands on a logarithmic scale, from the top."""
+    shortest, longest = SCALE
+    share = math.log(max(shortest, min(longest, seconds)) / shortest) / math.log(longest / shortest)
     return HEIGHT - 4 - share * (HEIGHT - 8)
 
 

@@ -1,0 +1,182 @@
+"""The screenshots of the README: ``make screenshots``; with ``--all FOLDER`` each page, light, dark and on a phone.
+
+The server is the real one; the hour that it shows is made up, on a clock of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+
+from acceptance.browser import launched
+from integration.served import PASSWORD, make_app, queue_of, settings_of
+from playwright.sync_api import BrowserContext
+from werkzeug.serving import make_server
+
+from pijobs.groups import Policy
+from pijobs.jobs import State
+from pijobs.keys import KeyRing
+from pijobs.queue import Queue
+from pijobs.server.accounts import Accounts
+from pijobs.storage.contract import End, Lease, SessionInfo
+from pijobs.storage.memory import MemoryStorage
+from pijobs.testing.clock import ManualClock
+from pijobs_mail.servers import open_store
+
+STATIC = Path(__file__).resolve().parents[1] / "_static"
+SIZES = {"light": (1180, 1000), "dark": (1180, 1000), "phone": (390, 844)}
+REFUSED = "1 of 1 recipients refused: {}***@example.org: 550 5.1.1 mailbox unavailable"
+DEFERRED = "1 of 1 recipients deferred: {}***@example.com: 451 4.7.1 greylisted, try again later"
+
+
+class Hour:
+    """Fills a queue with an hour of mails."""
+
+    def __init__(self, queue: Queue, storage: MemoryStorage, clock: ManualClock) -> None:
+        self.queue, self.storage, self.clock = queue, storage, clock
+        self.chance = random.Random(4)
+        self.sessions = [self._worker(host, pid) for host, pid in (("jobs1", 1712), ("jobs2", 903))]
+
+    def _worker(self, host: str, pid: int) -> str:
+        known = KeyRing.of(self.queue.settings).ids
+        info = SessionInfo(
+            f"{host}-{pid}", f"{host}.example.com", pid, self.storage.now(), "0.1.0", workers=4, keys=known,
+            jobs=tuple(self.queue.registry),
+        )  # fmt: skip
+        self.storage.open_session(info, lease=7_200_000)
+        return info.id
+
+    def mail(self, server: str = "main", user: str = "alice", **options: Any) -> str:
+        kwargs = {"server": server, "to": f"{user}@example.com", "subject": "Your code", "text": "…"}
+        return self.queue.enqueue("mail.send", (), kwargs, **options).id
+
+    def lease(self) -> Lease:
+        (lease,) = self.storage.step(self.sessions[0], [], want=1).leases
+        return lease
+
+    def end(self, lease: Lease, state: State, took: float, reason: str | None = None, **more: Any) -> None:
+        started = self.storage.now()
+        self.clock.advance(took)
+        entry = {
+            "at": self.storage.now(), "event": "attempt", "attempt": lease.attempts + 1, "started": started,
+            "outcome": state.value, "reason": reason, **more.pop("entry", {}),
+        }  # fmt: skip
+        end = End(lease.id, lease.token, state, reason=reason, entry=json.dumps(entry), **more)
+        self.storage.step(self.sessions[0], [end], want=0)
+
+    def pass_by(self) -> None:
+        """The hour: more mails in its middle, some refusals, a slow minute."""
+        for step in range(150):
+            self.clock.advance(self.chance.expovariate(1 / 23))
+            self.mail(user=self.chance.choice("abcdefgh"))
+            self.clock.advance(self.chance.uniform(0.004, 0.03))
+            slow = 4 if 80 < step < 92 else 0
+            took = self.chance.lognormvariate(-1.2, 0.5) + slow * self.chance.random()
+            if self.chance.random() < 0.035:
+                self.end(self.lease(), State.DEAD, took, REFUSED.format("m"))
+            else:
+                self.end(self.lease(), State.DONE, took)
+
+    def life(self) -> str:
+        """A mail that has seen something."""
+        id = self.mail()
+        self.clock.advance(0.02)
+        down = "mail.example.com:587 does not answer: connection refused"
+        due = self.storage.now() + 2600
+        self.end(self.lease(), State.SCHEDULED, 0.006, down, due=due, counted=False, entry={"counted": False})
+        self.clock.advance(2.61)
+        self.end(self.lease(), State.SCHEDULED, 0.21, DEFERRED.format("a"), due=self.storage.now() + 4000)
+        self.clock.advance(4.02)
+        notes = {"reply": "250 2.0.0 Ok: queued as 4T2bXk1Zz9", "queue_id": "4T2bXk1Zz9"}
+        self.end(self.lease(), State.DONE, 0.244, entry={"notes": notes})
+        return id
+
+    def present(self) -> None:
+        """What is going on now."""
+        policy = Policy(failures=3, opened=1, reason="mail.partner.example:25 does not answer: timed out").dumps()
+        blocked = self.storage.now() + 18_000
+        self.storage.set_group("smtp:partner", version=0, limit=2, blocked_until=blocked, policy=policy)
+        self.mail(server="reminders", delay=900)
+        self.mail(user="dora")
+        self.lease()
+        for session in self.sessions:
+            self.storage.beat(session, lease=7_200_000)
+        self.clock.advance(0.4)
+
+
+@contextmanager
+def shown() -> Iterator[tuple[str, str]]:
+    """A server with its hour: its address, and the id of an instance with a life."""
+    with tempfile.TemporaryDirectory() as folder:
+        app = make_app(Path(folder), URL="memory://", SPOOL=f"{folder}/spool", PLUGINS=("mail",), NAME="privacyidea")
+        Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
+        store, values = open_store(settings_of(app)), {"sender": "otp@example.com", "enqueue_job": True}
+        store.save("main", {"server": "mail.example.com", "port": 587, "tls": True, "description": "OTP mails", **values})
+        store.save("reminders", {"server": "relay.example.com", "description": "Monthly reminders", **values})
+        store.save("partner", {**values, "server": "mail.partner.example", "enqueue_job": False})
+        clock, queue = ManualClock(time.time() - 3600), queue_of(app)
+        storage = queue.storage = MemoryStorage(clock=clock)
+        hour = Hour(queue, storage, clock)
+        hour.pass_by()
+        clock.advance(max(0.0, time.time() - clock.time() - 10))
+        id = hour.life()
+        hour.present()
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", id
+        finally:
+            server.shutdown()
+
+
+def sign_in(context: BrowserContext, base: str) -> None:
+    page = context.new_page()
+    page.goto(f"{base}/pages/sign-in")
+    page.fill("#username", "root")
+    page.fill("#password", PASSWORD)
+    page.click("text=Sign in >> nth=-1")
+    page.wait_for_selector("nav")
+    page.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", type=Path, metavar="FOLDER")
+    given = parser.parse_args()
+    with shown() as (base, id), launched() as browser:
+        pages = {"overview": "/pages/", "life": f"/pages/jobs/{id}"}
+        looks = {"light": SIZES["light"]}
+        if given.all:
+            more = {"jobs": "/jobs", "workers": "/workers", "smtp": "/smtp/", "server": "/smtp/edit/main", "new": "/smtp/new"}
+            pages |= {name: f"/pages{path}" for name, path in more.items()}
+            looks = SIZES
+        folder = given.all or STATIC
+        os.makedirs(folder, exist_ok=True)
+        for look, (width, height) in looks.items():
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light"
+            )
+            sign_in(context, base)
+            for name, path in pages.items():
+                page = context.new_page()
+                page.goto(base + path)
+                name = f"{name}-{look}" if given.all else name
+                page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
+                page.close()
+            context.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The pages as people meet them: in a browser, on a real server, with a real worker and SMTP server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from pijobs.jobs import State
+from pijobs_mail.sink import Fault, Sink
+
+from .browser import launched
+from .conftest import MakeSite
+from .site import Site
+from .web import Web
+
+PASSWORD = "correct horse battery"
+#: Long enough for a loaded machine (ms).
+PATIENCE = 60_000
+EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@dataclass
+class Desk:
+    """An admin in front of the pages."""
+
+    site: Site
+    web: Web
+    context: BrowserContext
+    page: Page
+    complaints: list[str]
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.web.base}/pages{path}")
+
+    def sign_in(self) -> None:
+        self.open("/")
+        self.page.get_by_label("Name").fill("root")
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        expect(self.page.get_by_role("navigation")).to_be_visible()
+
+    def define(self, name: str, sink: Sink) -> None:
+        """Create an SMTP server with the box ticked."""
+        self.page.get_by_role("link", name="SMTP servers").click()
+        self.page.get_by_role("link", name="New SMTP server").click()
+        self.page.get_by_label("Name", exact=True).fill(name)
+        self.page.get_by_label("Server", exact=True).fill(sink.host)
+        self.page.get_by_label("Port").fill(str(sink.port))
+        self.page.get_by_label("Sender").fill("server@example.com")
+        self.page.get_by_label("Send via job queue").check()
+        self.page.get_by_role("button", name="Save").click()
+        expect(self.page.get_by_role("status").last).to_contain_text(f"{name} is saved")
+
+    def send_test(self, name: str) -> None:
+        """Send a test mail; leads to its life."""
+        self.open(f"/smtp/edit/{name}")
+        self.page.get_by_label("Mail address").fill("alice@example.com")
+        self.page.get_by_role("button", name="Send a test").click()
+        expect(self.page.get_by_role("heading", name=re.compile("^mail.send"))).to_be_visible()
+
+    def state(self) -> Any:
+        return self.page.locator("h1 .state")
+
+    def note_that_the_page_stays(self) -> None:
+        self.page.evaluate("window.stays = true")
+
+    def stayed(self) -> bool:
+        return bool(self.page.evaluate("window.stays === true"))
+
+
+def contexts(browser: Browser, desk_of: Any, **options: Any) -> Iterator[Desk]:
+    site, web = desk_of
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    page, complaints = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    desk = Desk(site, web, context, page, complaints)
+    desk.sign_in()
+    yield desk
+    context.close()
+
+
+@pytest.fixture
+def storage_url(tmp_path: Any) -> str:
+    """One storage is enough here: the pages see only what all of them answer alike."""
+    return f"sqlite:///{tmp_path}/queue.sqlite"
+
+
+@pytest.fixture
+def served(make_site: MakeSite) -> tuple[Site, Web]:
+    site = make_site(PLUGINS=("mail", "jobs_under_test"), LEASE=10)
+    return site, site.start_server(password=PASSWORD)
+
+
+@pytest.fixture
+def desk(browser: Browser, served: tuple[Site, Web]) -> Iterator[Desk]:
+    yield from contexts(browser, served)
+
+
+def test_from_a_new_smtp_server_to_a_failure_seen_and_a_mail_that_arrives(desk: Desk) -> None:
+    desk.site.start_worker()
+    sink = Sink().start()
+    desk.define("main", sink)
+    desk.send_test("main")
+    desk.note_that_the_page_stays()
+    expect(desk.state()).to_have_text("done")
+    assert desk.stayed()
+    assert sink.mails[0].recipients == ("alice@example.com",)
+
+    port = sink.port
+    sink.stop()
+    desk.send_test("main")
+    desk.note_that_the_page_stays()
+    expect(desk.page.locator(".life .reason").first).to_contain_text(re.compile("refused", re.I))
+    expect(desk.state()).to_have_text("scheduled")
+
+    with Sink(port=port) as sink:
+        expect(desk.state()).to_have_text("done")
+        assert desk.stayed()
+        assert len(sink.mails) == 1
+    assert desk.complaints == []
+
+
+def test_a_dead_letter_is_retried_when_the_server_takes_it(desk: Desk) -> None:
+    desk.site.start_worker()
+    with Sink(faults={"RCPT": Fault("550 5.7.1 not today", times=1)}) as sink:
+        desk.define("main", sink)
+        desk.send_test("main")
+        expect(desk.state()).to_have_text("dead")
+        expect(desk.page.locator(".life .bad .reason")).to_contain_text("550 5.7.1 not today")
+        assert "alice@example.com" not in desk.page.content()
+
+        desk.open("/")
+        expect(desk.page.locator("h1")).to_have_text("Mails are failing.")
+        expect(desk.page.get_by_role("row", name=re.compile("not today"))).to_be_visible()
+        desk.page.go_back()
+        desk.page.get_by_role("button", name="Retry…").click()
+        desk.page.get_by_role("button", name="Retry").click()
+        expect(desk.state()).to_have_text("done")
+        assert len(sink.mails) == 1
+    desk.open("/")
+    expect(desk.page.locator("h1")).to_have_text("Mails are going out.")
+    assert desk.complaints == []
+
+
+def test_many_are_ticked_and_cancelled_with_a_confirmation(desk: Desk) -> None:
+    ids = [desk.site.queue.enqueue("test.effect", ("x",), delay=3600).id for _ in range(3)]
+    desk.open("/jobs?state=scheduled")
+    desk.page.get_by_label("All on this page").check()
+    desk.page.get_by_role("button", name="Cancel…").click()
+    expect(desk.page.locator("h1")).to_have_text("Cancel 3 instances?")
+    assert {desk.site.record(id).state for id in ids} == {State.SCHEDULED}
+    desk.page.get_by_role("button", name="Cancel").click()
+    expect(desk.page.get_by_role("status").last).to_have_text("3 instances cancelled.")
+    assert {desk.site.record(id).reason for id in ids} == {"cancelled by root"}
+
+
+def test_what_is_ticked_stays_ticked_while_the_list_lives(desk: Desk) -> None:
+    desk.site.queue.enqueue("test.effect", ("x",), delay=3600)
+    desk.open("/jobs")
+    desk.page.locator("input[name=id]").check()
+    with pytest.raises(Exception, match="Timeout"):
+        desk.page.wait_for_request(re.compile("/pages/jobs"), timeout=3000)
+    expect(desk.page.locator("input[name=id]")).to_be_checked()
+    desk.page.locator("input[name=id]").uncheck()
+    desk.page.wait_for_request(re.compile("/pages/jobs"))
+
+
+def test_pause_and_resume(desk: Desk) -> None:
+    desk.site.start_worker()
+    desk.open("/workers")
+    expect(desk.page.get_by_role("row", name=re.compile("idle"))).to_be_visible()
+    desk.page.get_by_role("button", name="Pause the queue").click()
+    assert desk.site.storage.depths().paused
+    desk.open("/")
+    expect(desk.page.locator("h1")).to_have_text("No mails are going out: the queue is paused.")
+    desk.open("/workers")
+    desk.page.get_by_role("button", name="Resume the queue").click()
+    expect(desk.page.get_by_role("button", name="Pause the queue")).to_be_visible()
+    assert not desk.site.storage.depths().paused
+
+
+def fill_with_evil(desk: Desk) -> str:
+    """What strangers can influence, everywhere at once; returns the id of a dead instance."""
+    desk.site.start_worker()
+    with Sink(faults={"RCPT": Fault(f"550 5.7.1 {EVIL}")}) as sink:
+        values = {"server": sink.host, "port": sink.port, "sender": "a@example.com", "enqueue_job": True}
+        desk.web.call("POST", "/smtpserver/main", **values, description=EVIL)
+        evil = {"server": "main", "to": f'"{EVIL[:40]}"@example.com', "subject": EVIL, "text": EVIL}
+        id: str = desk.site.queue.enqueue("mail.send", (), evil, expires=3600).id
+        desk.site.wait_for(id)
+    return id
+
+
+@pytest.mark.parametrize(("look", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
+    browser: Browser, served: tuple[Site, Web], look: Any, width: int
+) -> None:
+    for desk in contexts(browser, served, color_scheme=look, viewport={"width": width, "height": 800}):
+        id = fill_with_evil(desk)
+        desk.site.queue.enqueue("test.effect", ("x",), delay=3600)
+        paths = ["/", "/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"]
+        for path in paths:
+            desk.open(path)
+            found = Axe().run(desk.page).response["violations"]
+            serious = [(row["id"], path) for row in found if row["impact"] in ("serious", "critical")]
+            assert serious == []
+            assert "pwned" not in desk.page.title()
+            assert desk.page.locator("img").count() == 0
+            sideways = desk.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert sideways <= 0, f"{path} scrolls sideways"
+        assert desk.complaints == []
+
+
+def test_the_keyboard_alone_leads_to_the_content_and_through_the_navigation(desk: Desk) -> None:
+    desk.open("/")
+    desk.page.keyboard.press("Tab")
+    expect(desk.page.get_by_text("To the content")).to_be_focused()
+    desk.page.keyboard.press("Enter")
+    expect(desk.page.locator("main")).to_be_focused()
+    desk.open("/")
+    for _ in range(4):
+        desk.page.keyboard.press("Tab")
+    expect(desk.page.get_by_role("link", name="Jobs", exact=True).first).to_be_focused()
+    desk.page.keyboard.press("Enter")
+    expect(desk.page.locator("h1")).to_have_text("Jobs")
+
+
+def test_the_focus_stays_where_it_is_while_the_page_lives(desk: Desk) -> None:
+    desk.site.queue.enqueue("test.effect", ("x",), delay=3600)
+    desk.open("/jobs")
+    link = desk.page.locator("tbody a").first
+    link.focus()
+    with desk.page.expect_response(re.compile("/pages/jobs")):
+        pass
+    desk.site.queue.enqueue("test.effect", ("y",), delay=3600)
+    expect(desk.page.locator("tbody tr")).to_have_count(2)
+    expect(desk.page.locator("tbody tr").last.locator("a")).to_be_focused()
+
+
+def test_everything_works_without_scripts(browser: Browser, served: tuple[Site, Web]) -> None:
+    for desk in contexts(browser, served, java_script_enabled=False):
+        id = desk.site.queue.enqueue("test.effect", ("x",), delay=3600).id
+        desk.open("/jobs")
+        desk.page.locator("input[name=id]").check()
+        desk.page.get_by_role("button", name="Cancel…").click()
+        desk.page.get_by_role("button", name="Cancel").click()
+        expect(desk.state()).to_have_text("cancelled")
+        assert desk.site.record(id).state is State.CANCELLED
+
+
+def test_who_is_signed_out_elsewhere_is_led_to_the_sign_in(desk: Desk) -> None:
+    desk.open("/jobs?state=dead")
+    desk.site.run("admin", "password", "root", "--password-stdin", input="another correct horse\n")
+    desk.page.wait_for_url(re.compile(r"/pages/sign-in\?next=/pages/jobs"))
+
+
+def test_another_site_can_not_frame_the_pages(desk: Desk) -> None:
+    page = desk.context.new_page()
+    page.set_content(f'<iframe src="{desk.web.base}/pages/sign-in"></iframe>')
+    page.wait_for_timeout(0)
+    frame = page.frames[1]
+    frame.wait_for_load_state()
+    assert frame.locator("form").count() == 0

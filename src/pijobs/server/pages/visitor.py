@@ -109,7 +109,7 @@ def _ask_to_sign_in() -> Response:
         # A page that renews itself: the browser must load the whole of it, and comes to the sign-in by that.
         return flask.Response(status=401, headers={"HX-Refresh": "true"})
     asked = flask.request.full_path.rstrip("?") if flask.request.method == "GET" else None
-    return flask.redirect(flask.url_for(".sign_in", next=asked))
+    return flask.redirect(flask.url_for(f"{PAGES}.sign_in", next=asked))
 
 
 def begin_session(account: Account) -> None:
@@ -127,7 +127,7 @@ def end_session() -> None:
 
 def own_path(target: str | None) -> str:
     """The target, if it is a path of these pages, else their first one: nobody is sent elsewhere after signing in."""
-    first = flask.url_for("pijobs_pages.overview")
+    first = flask.url_for(f"{PAGES}.overview")
     if not target or not target.isprintable() or "\\" in target:
         return first
     parts = urlsplit(target)

@@ -9,9 +9,6 @@
 
   document.addEventListener("htmx:beforeRequest", (event) => { if (busy()) event.preventDefault(); });
   document.addEventListener("htmx:afterRequest", (event) => stale(!event.detail.successful));
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && live()?.hasAttribute("hx-get")) htmx.trigger(live(), "renew");
-  });
 
   const tickAll = () => document.getElementById("tick-all");
   const show = () => { if (tickAll()) tickAll().hidden = false; };

@@ -1,0 +1,267 @@
+"""The pages over HTTP: what they show, and what operators and admins do with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flask
+import pytest
+from integration.served import add_instance, add_worker, make_app, settings_of, storage_of
+from integration.visits import Visit
+
+from pijobs.definitions import CENSORED
+from pijobs.errors import ConfigurationError, InstanceNotFound
+from pijobs.flask import JobQueue
+from pijobs.jobs import State
+from pijobs_mail.servers import open_store
+from pijobs_mail.sink import Fault, Sink
+
+SERVER = {"identifier": "main", "new": "1", "server": "mail.example.com", "sender": "otp@example.com"}
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> flask.Flask:
+    return make_app(tmp_path, PLUGINS=("mail",))
+
+
+@pytest.fixture
+def visit(app: flask.Flask) -> Visit:
+    return Visit(app)
+
+
+def test_the_root_leads_to_the_pages(app: flask.Flask) -> None:
+    assert app.test_client().get("/").headers["Location"] == "/pages/"
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_an_instance_of_each_state_is_told_and_listed(app: flask.Flask, visit: Visit, state: State) -> None:
+    id = add_instance(app, state)
+    assert f'<span class="state {state}">' in visit.text(f"/jobs/{id}")
+    assert id in visit.text(f"/jobs?state={state}")
+    others = [other for other in State if other is not state]
+    assert all(f"r-{id}" not in visit.text(f"/jobs?state={other}") for other in others)
+
+
+def test_the_list_is_filtered_by_name_group_and_time(app: flask.Flask, visit: Visit) -> None:
+    one = add_instance(app, State.DONE, name="first.job", group="here")
+    two = add_instance(app, State.DONE, name="second.job", group="there")
+    for query in ("name=first.job", "group=here", "name=first.job&group=here&state=done&time=300"):
+        page = visit.text(f"/jobs?{query}")
+        assert (f"r-{one}" in page, f"r-{two}" in page) == (True, False)
+    assert "No instance fits." in visit.text("/jobs?name=first.job&group=there")
+
+
+def test_a_long_list_goes_on_behind_its_cursor(app: flask.Flask, visit: Visit) -> None:
+    ids = {add_instance(app) for _ in range(60)}
+    first = visit.text("/jobs")
+    start = first.index('href="/pages/jobs?cursor=') + len('href="/pages')
+    older = visit.text(first[start : first.index('"', start)].replace("&amp;", "&"))
+    assert {id for id in ids if f"r-{id}" in first} ^ {id for id in ids if f"r-{id}" in older} == ids
+
+
+@pytest.mark.parametrize("query", ["state=nowhere", "cursor=99.99", "cursor=0.nonsense"])
+def test_a_list_that_can_not_be_is_refused(visit: Visit, query: str) -> None:
+    assert visit.get(f"/jobs?{query}").status_code == 400
+
+
+def test_an_unknown_instance_is_not_found(visit: Visit) -> None:
+    assert visit.get("/jobs/nothing").status_code == 404
+
+
+def test_the_overview_tells_failures_by_reason(app: flask.Flask, visit: Visit) -> None:
+    for _ in range(3):
+        add_instance(app, State.DEAD, name="mail.send")
+    page = visit.text("/")
+    assert "550 no such user" in page and "there is no live worker" in page
+    add_worker(app)
+    assert "Mails are failing." in visit.text("/")
+
+
+def test_without_a_queue_the_pages_say_so(tmp_path: Path) -> None:
+    visit = Visit(make_app(tmp_path, CLASS="", PLUGINS=("mail",)))
+    assert "The queue is off; mails go out in the request." in visit.text("/")
+    assert visit.get("/jobs").status_code == 409
+    assert visit.get("/smtp/").status_code == 200
+
+
+def test_a_storage_that_is_away_is_told_in_large_type(tmp_path: Path) -> None:
+    visit = Visit(make_app(tmp_path, URL="redis://127.0.0.1:1/0", PLUGINS=()))
+    assert "No jobs are going out: the storage does not answer." in visit.text("/")
+    assert visit.get("/jobs").status_code == 503
+
+
+# -- operators -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after"),
+    [("retry", State.DEAD, State.QUEUED), ("cancel", State.SCHEDULED, State.CANCELLED), ("delete", State.DONE, None)],
+)
+def test_what_is_confirmed_is_done(
+    app: flask.Flask, visit: Visit, action: str, before: State, after: State | None
+) -> None:
+    ids = [add_instance(app, before) for _ in range(2)]
+    page = visit.post("/jobs/confirm", action=action, id=ids).text
+    assert f"{action.capitalize()} 2 instances?" in page
+    assert all(storage_of(app).get(id).state is before for id in ids)
+    assert "2 instances" in visit.follow(visit.post("/jobs/act", action=action, id=ids))
+    for id in ids:
+        if after is None:
+            with pytest.raises(InstanceNotFound):
+                storage_of(app).get(id)
+        else:
+            assert storage_of(app).get(id).state is after
+
+
+def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: Visit) -> None:
+    dead, queued = add_instance(app, State.DEAD), add_instance(app)
+    assert "1 more can&#39;t be" in visit.post("/jobs/confirm", action="retry", id=[dead, queued]).text.replace(
+        "can't", "can&#39;t"
+    )
+    assert "There is nothing to retry" in visit.post("/jobs/confirm", action="retry", id=[queued]).text
+    assert "1 not queued again" in visit.follow(visit.post("/jobs/act", action="retry", id=[dead, queued]))
+
+
+@pytest.mark.parametrize("fields", [{"action": "retry"}, {"action": "run", "id": "x"}, {"id": "x"}])
+def test_an_action_that_can_not_be_is_refused(visit: Visit, fields: dict[str, str]) -> None:
+    assert visit.post("/jobs/confirm", **fields).status_code == 400
+    assert visit.post("/jobs/act", **fields).status_code == 400
+
+
+def test_what_was_done_is_told_once(app: flask.Flask, visit: Visit) -> None:
+    id = add_instance(app)
+    assert "1 instance cancelled." in visit.follow(visit.post("/jobs/act", action="cancel", id=[id]))
+    assert "1 instance cancelled." not in visit.text("/jobs")
+    assert storage_of(app).get(id).reason == "cancelled by admin"
+
+
+def test_queue_and_groups_are_paused_and_resumed(app: flask.Flask, visit: Visit) -> None:
+    add_instance(app, group="smtp:main")
+    storage = storage_of(app)
+    visit.post("/workers/pause")
+    visit.post("/workers/pause", group="smtp:main")
+    group = storage.group("smtp:main")
+    assert storage.depths().paused and group is not None and group.paused
+    visit.post("/workers/resume")
+    visit.post("/workers/resume", group="smtp:main")
+    group = storage.group("smtp:main")
+    assert not storage.depths().paused and group is not None and not group.paused
+    assert visit.post("/workers/pause", group="nobody's").status_code == 404
+
+
+def test_workers_are_told_with_what_they_run(app: flask.Flask, visit: Visit) -> None:
+    id = add_instance(app, State.RUNNING)
+    page = visit.text("/workers")
+    assert all(text in page for text in ("worker.example.com", "4711", "0.1.0", f"/pages/jobs/{id}"))
+
+
+# -- SMTP servers ----------------------------------------------------------------------------------------------------
+
+
+def test_an_smtp_server_is_created_with_the_box_changed_and_deleted(app: flask.Flask, visit: Visit) -> None:
+    store = open_store(settings_of(app))
+    visit.follow(visit.post("/smtp/save", **SERVER, enqueue_job="1", password="hunter22", username="otp"))
+    assert store.get("main")["enqueue_job"] is True
+    assert "via job queue" in visit.text("/smtp/")
+
+    kept = {**SERVER, "new": "0", "password": CENSORED, "username": "otp"}
+    visit.follow(visit.post("/smtp/save", **kept))
+    assert (store.get("main")["enqueue_job"], store.get("main")["password"]) == (False, "hunter22")
+
+    assert "Delete SMTP server main?" in visit.text("/smtp/delete/main")
+    visit.follow(visit.post("/smtp/delete/main"))
+    assert store.list() == {}
+
+
+def test_a_password_is_never_sent_back(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER, password="hunter22")
+    assert "hunter22" not in visit.text("/smtp/edit/main")
+    refused = visit.post("/smtp/save", **{**SERVER, "new": "0", "port": "x", "password": "hunter23"})
+    assert refused.status_code == 400 and "hunter23" not in refused.text
+
+
+def test_all_faults_of_a_form_are_told_and_what_was_typed_stays(visit: Visit) -> None:
+    response = visit.post("/smtp/save", **{**SERVER, "port": "none", "timeout": "never", "server": "typed.example.com"})
+    assert response.status_code == 400
+    assert all(text in response.text for text in ("port: expected", "timeout: expected", "typed.example.com"))
+
+
+def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER)
+    assert visit.post("/smtp/save", **SERVER).status_code == 400
+
+
+def test_a_test_mail_in_the_request_tells_how_it_went(visit: Visit) -> None:
+    with Sink(faults={"RCPT": Fault("550 5.1.1 nobody here", times=1)}) as sink:
+        visit.post("/smtp/save", **{**SERVER, "server": sink.host, "port": str(sink.port)})
+        refused = visit.post("/smtp/test/main", recipient="alice@example.com")
+        assert refused.status_code == 502 and "nobody here" in refused.text
+        assert "went out" in visit.follow(visit.post("/smtp/test/main", recipient="alice@example.com"))
+
+
+def test_a_queued_test_mail_leads_to_its_life(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER, enqueue_job="1")
+    page = visit.follow(visit.post("/smtp/test/main", recipient="alice@example.com"))
+    assert "mail to a***@example.com" in page and "alice@example.com" not in page
+
+
+def test_a_server_that_is_not_there_is_not_found(visit: Visit) -> None:
+    for path in ("/smtp/edit/nobody", "/smtp/delete/nobody"):
+        assert visit.get(path).status_code == 404
+    assert visit.post("/smtp/delete/nobody").status_code == 404
+
+
+# -- in another app --------------------------------------------------------------------------------------------------
+
+
+def mounted(folder: Path, role: str | None, **options: object) -> flask.Flask:
+    host = flask.Flask("host")
+    host.config.update(
+        SECRET_KEY="the host's own", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_PLUGINS=("mail",),
+        PI_JOB_QUEUE_URL=f"sqlite:///{folder}/queue.sqlite",
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder}/pijobs.sqlite", **options,
+    )  # fmt: skip
+    JobQueue(host, pages="/jobqueue", authorize=lambda: role)
+    return host
+
+
+def test_the_pages_mount_in_any_app_behind_its_own_sign_in(tmp_path: Path) -> None:
+    host = mounted(tmp_path, "admin")
+    visit = Visit(host, None, base="/jobqueue")
+    for path in ("/", "/jobs", "/workers", "/smtp/", "/smtp/new"):
+        page = visit.text(path)
+        assert "Sign out" not in page and "/pages/" not in page
+    visit.follow(visit.post("/smtp/save", form_of="/smtp/new", **SERVER, enqueue_job="1"))
+    assert [rule.rule for rule in host.url_map.iter_rules() if not rule.rule.startswith(("/jobqueue", "/static"))] == []
+
+
+@pytest.mark.parametrize(("role", "statuses"), [(None, [403, 403]), ("viewer", [200, 403]), ("nobody", [403, 403])])
+def test_the_host_decides_who_may_look(tmp_path: Path, role: str | None, statuses: list[int]) -> None:
+    visit = Visit(mounted(tmp_path, role), None, base="/jobqueue")
+    assert [visit.get("/").status_code, visit.get("/smtp/new").status_code] == statuses
+
+
+def test_an_app_without_its_own_sign_in_gets_ours(tmp_path: Path) -> None:
+    host = flask.Flask("host")
+    host.config.update(
+        SECRET_KEY="s", PI_JOB_QUEUE_PLUGINS=(), SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/pijobs.sqlite"
+    )
+    JobQueue(host, pages="/jobqueue")
+    assert Visit(host, "viewer", base="/jobqueue").get("/").status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["jobqueue", "/jobqueue/", "/"])
+def test_a_prefix_that_can_not_be_is_refused(prefix: str) -> None:
+    host = flask.Flask("host")
+    host.config.update(SECRET_KEY="s", PI_JOB_QUEUE_PLUGINS=())
+    with pytest.raises(ConfigurationError, match="path such as"):
+        JobQueue(host, pages=prefix)
+
+
+def test_an_app_without_a_secret_key_gets_no_pages() -> None:
+    host = flask.Flask("host")
+    host.config.update(PI_JOB_QUEUE_PLUGINS=())
+    with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+        JobQueue(host, pages="/jobqueue")
+
+

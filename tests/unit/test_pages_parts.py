@@ -1,0 +1,172 @@
+"""What the pages are made of: words, the sentence of the overview, lives, plots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pijobs import Page
+from pijobs.server.pages.headline import Topic, headline, topics
+from pijobs.server.pages.lives import life
+from pijobs.server.pages.plots import HEIGHT, WIDTH, bars, dots, height_of
+from pijobs.server.pages.words import after, clock, count, duration, state
+
+MAILS = Topic("mails", "mail.")
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    return {
+        "storage": "redis://localhost/0", "mode": "queued", "reachable": True, "paused": False, "workers": [{}],
+        "worker_seen_age": 1.0, "groups": [], "jobs": {}, "states": {"queued": 0}, **changes,
+    }  # fmt: skip
+
+
+def recent(*, last: float | None = None, failures: Any = (), name: str = "mail.send") -> dict[str, Any]:
+    return {"jobs": {} if last is None else {name: {"last_age": last}}, "failures": list(failures)}
+
+
+def failure(reason: str = "550 no", *, age: float = 5.0, name: str = "mail.send") -> dict[str, Any]:
+    return {"name": name, "reason": reason, "age": age, "number": 2}
+
+
+DOWN = {
+    "name": "smtp:main", "failures": 2, "waiting": 3, "paused": False, "reason": "refused", "blocked_for": 4.0,
+    "breaker": "open",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("told", "tone", "text"),
+    [
+        ((answer(), recent(last=3)), "good", "Mails are going out."),
+        ((answer(), recent(last=2000)), "idle", "No mails to send just now. Workers are ready."),
+        ((answer(), recent(last=3, name="sms.send")), "idle", "No mails to send just now. Workers are ready."),
+        ((answer(jobs={"mail.send": {"queued": 1}}), recent()), "good", "Mails are on their way."),
+        ((answer(storage=None), recent()), "idle", "The queue is off; mails go out in the request."),
+        (
+            (answer(reachable=False, reason="refused"), recent()),
+            "bad", "No mails are going out: the storage does not answer.",
+        ),
+        ((answer(paused=True), recent(last=3)), "warn", "No mails are going out: the queue is paused."),
+        ((answer(workers=[]), recent(last=3)), "bad", "No mails are going out: there is no live worker."),
+        (
+            (answer(groups=[DOWN], jobs={"mail.send": {"scheduled": 3}}), recent(last=3)),
+            "bad", "Some mails wait: smtp:main is down.",
+        ),
+        ((answer(groups=[DOWN], jobs={"sms.send": {"scheduled": 3}}), recent(last=3)), "good", "Mails are going out."),
+        ((answer(jobs={"mail.send": {"oldest_age": 61.0}}), recent(last=3)), "bad", "Mails are late."),
+        ((answer(), recent(last=3, failures=[failure()])), "warn", "Mails are going out, but 2 failed lately."),
+        ((answer(), recent(failures=[failure()])), "warn", "Mails are failing."),
+        ((answer(), recent(last=3, failures=[failure(age=2000)])), "good", "Mails are going out."),
+        ((answer(), recent(last=3, failures=[failure(name="sms.send")])), "good", "Mails are going out."),
+    ],
+)  # fmt: skip
+def test_one_sentence_tells_whether_mails_are_going_out(told: tuple[Any, Any], tone: str, text: str) -> None:
+    found = headline(MAILS, *told, 60)
+    assert (found.tone, found.text) == (tone, text)
+
+
+def test_a_destination_that_is_down_is_told_with_its_reason() -> None:
+    found = headline(MAILS, answer(groups=[DOWN], jobs={"mail.send": {"scheduled": 3}}), recent(), 60)
+    assert "refused" in found.more and "3 waiting" in found.more
+
+
+def test_the_newest_failure_is_told_with_its_reason() -> None:
+    failures = [failure("an old one", age=500), failure("a new one", age=2)]
+    assert headline(MAILS, answer(), recent(last=3, failures=failures), 60).more == "The newest: a new one"
+
+
+def test_plugins_say_what_the_sentences_are_about() -> None:
+    mail, other = Page("SMTP servers", "smtp.index", things="mails", jobs="mail."), Page("Statistics", "statistics.index")
+    assert topics([("Statistics", "x", other), ("SMTP servers", "y", mail)]) == [MAILS]
+    assert topics([("Statistics", "x", other)]) == [Topic("jobs")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"), (0.0, "0 ms"), (0.0124, "12 ms"), (0.5, "0.50 s"), (3.14, "3.1 s"), (42, "42 s"), (119, "119 s"),
+        (120, "2 min"), (3600, "1 h"), (7300, "2 h"), (86400, "1 d"), (900_000, "10 d"),
+    ],
+)  # fmt: skip
+def test_a_duration_in_words(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_times_numbers_and_states_in_words() -> None:
+    assert clock(None) == "–"
+    assert clock("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05"
+    assert after("2026-01-02T03:04:05.700Z", "2026-01-02T03:04:05.200Z") == "+0.50 s"
+    assert count(12345) == "12,345"
+    assert (state("dead"), state("odd")) == ("failed for good", "odd")
+
+
+def row(state: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "state": state, "created": "T0", "due": "T9", "started": "T1", "ended": "T2", "reason": None, "history": [],
+        "waits": [], **changes,
+    }  # fmt: skip
+
+
+def attempt(outcome: str, **changes: Any) -> dict[str, Any]:
+    return {"event": "attempt", "at": "T2", "started": "T1", "took": 1.0, "attempt": 1, "outcome": outcome, **changes}
+
+
+@pytest.mark.parametrize(
+    ("told", "titles"),
+    [
+        (row("queued"), ["Enqueued", "Waits for a worker"]),
+        (row("running"), ["Enqueued", "Runs"]),
+        (row("scheduled"), ["Enqueued", "Next attempt"]),
+        (row("cancelled"), ["Enqueued", "Cancelled"]),
+        (row("expired"), ["Enqueued", "Too late: it must not happen any more"]),
+        (row("done", history=[attempt("done")]), ["Enqueued", "Attempt 1: done"]),
+        (row("dead", history=[attempt("dead")]), ["Enqueued", "Attempt 1: failed for good"]),
+        (
+            row("scheduled", history=[attempt("scheduled", counted=False)]),
+            ["Enqueued", "Attempt 1 (not counted): failed; it is tried again", "Next attempt"],
+        ),
+        (
+            row("dead", history=[{"event": "crashed", "at": "T2"}]),
+            ["Enqueued", "The worker that ran it died", "Failed for good"],
+        ),
+        (
+            row("queued", history=[{"event": "held", "at": "T2", "reason": "no key"}]),
+            ["Enqueued", "A worker could not read it, and gave it back", "Waits for a worker"],
+        ),
+        (row("queued", history=[{"event": "moved", "at": "T2"}]), ["Enqueued", "Moved", "Waits for a worker"]),
+    ],
+)
+def test_a_life_tells_each_step(told: dict[str, Any], titles: list[str]) -> None:
+    assert [step.title for step in life(told)] == titles
+
+
+def test_the_reason_of_an_attempt_is_told_once() -> None:
+    told = row("scheduled", reason="refused", history=[attempt("scheduled", reason="refused")])
+    assert [step.reason for step in life(told)] == [None, "refused", None]
+
+
+def bins(*steps: tuple[int, int]) -> list[dict[str, Any]]:
+    return [
+        {"done": done, "failed": failed, "median": 1.0 if done else None, "late": 2.0 if done else None}
+        for done, failed in steps
+    ]
+
+
+def test_the_highest_bar_fills_the_plot() -> None:
+    found = bars(bins((0, 0), (2, 2), (1, 0)))
+    assert [bar.done + bar.failed for bar in found] == [0, HEIGHT - 2, (HEIGHT - 2) / 4]
+    assert found[-1].x + found[-1].width < WIDTH
+
+
+def test_a_plot_of_nothing_is_empty() -> None:
+    assert [bar.done for bar in bars(bins((0, 0)))] == [0]
+    assert dots(bins((0, 0)), "median") == []
+
+
+def test_longer_times_stand_higher_and_all_within_the_plot() -> None:
+    heights = [height_of(seconds) for seconds in (0.0, 0.1, 1, 10, 1e9)]
+    assert heights == sorted(heights, reverse=True)
+    assert 0 <= heights[-1] < heights[0] <= HEIGHT
+    assert [y for _, y in dots(bins((1, 0)), "late")] < [y for _, y in dots(bins((1, 0)), "median")]

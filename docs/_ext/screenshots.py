@@ -123,7 +123,9 @@ def shown() -> Iterator[tuple[str, str]]:
         app = make_app(Path(folder), URL="memory://", SPOOL=f"{folder}/spool", PLUGINS=("mail",), NAME="privacyidea")
         Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
         store, values = open_store(settings_of(app)), {"sender": "otp@example.com", "enqueue_job": True}
-        store.save("main", {"server": "mail.example.com", "port": 587, "tls": True, "description": "OTP mails", **values})
+        store.save(
+            "main", {"server": "mail.example.com", "port": 587, "tls": True, "description": "OTP mails", **values}
+        )
         store.save("reminders", {"server": "relay.example.com", "description": "Monthly reminders", **values})
         store.save("partner", {**values, "server": "mail.partner.example", "enqueue_job": False})
         clock, queue = ManualClock(time.time() - 3600), queue_of(app)
@@ -159,7 +161,13 @@ def main() -> None:
         pages = {"overview": "/pages/", "life": f"/pages/jobs/{id}"}
         looks = {"light": SIZES["light"]}
         if given.all:
-            more = {"jobs": "/jobs", "workers": "/workers", "smtp": "/smtp/", "server": "/smtp/edit/main", "new": "/smtp/new"}
+            more = {
+                "jobs": "/jobs",
+                "workers": "/workers",
+                "smtp": "/smtp/",
+                "server": "/smtp/edit/main",
+                "new": "/smtp/new",
+            }
             pages |= {name: f"/pages{path}" for name, path in more.items()}
             looks = SIZES
         folder = given.all or STATIC

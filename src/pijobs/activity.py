@@ -1,7 +1,8 @@
-"""What the last hour brought: how fast jobs were done, and which failed for what reason. Values as in :mod:`pijobs.status`.
+"""What the last hour brought: how fast jobs were done, and which failed for what reason.
 
 It is read from the records of the newest ended instances, so that the answer is the same in every process and costs the
-same however many there are; a busy queue is told by a span that is shorter than an hour.
+same however many there are; a busy queue is told by a span that is shorter than an hour. Values as in
+:mod:`pijobs.status`.
 """
 
 from __future__ import annotations

@@ -263,5 +263,3 @@ def test_an_app_without_a_secret_key_gets_no_pages() -> None:
     host.config.update(PI_JOB_QUEUE_PLUGINS=())
     with pytest.raises(ConfigurationError, match="SECRET_KEY"):
         JobQueue(host, pages="/jobqueue")
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from integration.served import PASSWORD, add_instance, make_app, settings_of, storage_of
 from integration.visits import Visit
 
+from pijobs.groups import Policy
 from pijobs.hookspecs import Page
 from pijobs.jobs import State
 from pijobs.server.accounts import Accounts
@@ -218,23 +220,20 @@ def fill_with_evil(app: flask.Flask) -> list[str]:
     storage = storage_of(app)
     session = SessionInfo(f"s{EVIL}", EVIL, 1, storage.now(), EVIL, worker_type=EVIL, keys=(EVIL,), jobs=(EVIL,))
     storage.open_session(session, lease=60_000)
-    ids = []
-    entry = (
-        '{"at": 1, "started": 1, "event": "attempt", "attempt": 1, "outcome": "%s", "reason": "%s", "notes": {"%s": "%s"}}'
-    )
-    evil = EVIL.replace('"', '\\"')
+    ids: list[str] = []
+    attempt = {"at": 1, "started": 1, "event": "attempt", "attempt": 1, "reason": EVIL, "notes": {EVIL: EVIL}}
     for state in (State.DEAD, State.DONE, State.EXPIRED, State.RUNNING):
         id = f"{state}-{len(ids)}"
         storage.enqueue(NewInstance(id, EVIL, b"e", b"b", EVIL, created=storage.now()), timeout=5)
         (lease,) = storage.step(session.id, [], want=1).leases
         ids.append(id)
         if state is not State.RUNNING:
-            end = End(id, lease.token, state, reason=EVIL, error=EVIL, entry=entry % ((evil,) * 4))
-            storage.step(session.id, [end], want=0)
+            entry = json.dumps({**attempt, "outcome": state.value})
+            storage.step(session.id, [End(id, lease.token, state, reason=EVIL, error=EVIL, entry=entry)], want=0)
     for id, due in (("waits", None), ("later", storage.now() + 3_600_000)):
         storage.enqueue(NewInstance(id, EVIL, b"e", b"b", EVIL, created=storage.now(), due=due), timeout=5)
         ids.append(id)
-    policy = '{"failures": 3, "opened": 2, "reason": "%s"}' % evil
+    policy = Policy(failures=3, opened=2, reason=EVIL).dumps()
     group = storage.group(EVIL)
     assert group is not None
     storage.set_group(EVIL, version=group.version, limit=1, blocked_until=storage.now() + 60_000, policy=policy)

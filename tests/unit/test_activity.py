@@ -24,7 +24,9 @@ class Past:
         self.storage = MemoryStorage(clock=self.clock)
         self.storage.open_session(SessionInfo(SESSION, "host", 1, self.storage.now(), "1", workers=8), lease=10**9)
 
-    def end(self, state: State = State.DONE, *, took: float = 1.0, reason: str | None = None, name: str = "a.job") -> str:
+    def end(
+        self, state: State = State.DONE, *, took: float = 1.0, reason: str | None = None, name: str = "a.job"
+    ) -> str:
         id = uuid.uuid4().hex
         new = NewInstance(id, name, b"envelope", b"body", name, created=self.storage.now())
         self.storage.enqueue(new, timeout=5)

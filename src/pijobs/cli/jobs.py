@@ -32,7 +32,7 @@ def jobs() -> None:
 @click.option("--cursor", help="Go on where an earlier list ended; it told the cursor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
-def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: str | None) -> None:
+def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: Any) -> None:
     """List instances, those that run and wait first, the newest of each state first.
 
     Why did one user's mail not come: 'pijobs jobs list --subject USER@EXAMPLE.COM', then 'pijobs jobs show ID'.

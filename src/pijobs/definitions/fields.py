@@ -121,7 +121,11 @@ class Definitions:
             raise ValueError(f"expected a kind of at most 50 letters, digits and underscores, found {kind!r}")
         self.kind = kind
         toggle = Field(
-            TOGGLE, bool, default=False, label="Send via job queue", help="let the worker do it, rather than the request"
+            TOGGLE,
+            bool,
+            default=False,
+            label="Send via job queue",
+            help="let the worker do it, rather than the request",
         )
         self._common = self._by_name([*fields, toggle])
         self._choice = choice

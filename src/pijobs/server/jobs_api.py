@@ -36,7 +36,8 @@ def list_jobs() -> flask.Response:
     _storage()
     values = parameters()
     state = _state(values["state"]) if values.get("state") else None
-    filters = {name: str(values[name]) for name in ("name", "group", "subject", "cursor") if values.get(name)}
+    names = ("name", "group", "subject", "cursor")
+    filters: dict[str, Any] = {name: str(values[name]) for name in names if values.get(name)}
     try:
         rows, cursor = instances.listing(current_queue(), state=state, limit=_limit(values.get("limit", 50)), **filters)
     except ValueError:

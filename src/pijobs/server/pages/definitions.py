@@ -117,7 +117,9 @@ class _Views:
         try:
             handle = self._test(identifier, recipient)
         except ApiError as error:
-            return self._form(stored, identifier, new=False, faults=[error.message], recipient_was=recipient), error.status
+            return self._form(
+                stored, identifier, new=False, faults=[error.message], recipient_was=recipient
+            ), error.status
         if handle.via != "direct":
             say(f"The test by {identifier} is queued. Watch it go.")
             return flask.redirect(flask.url_for("pijobs_pages.job", id=handle.id), 303)
@@ -157,5 +159,3 @@ class _Views:
             fields=self._declaration.fields, values=shown, identifier=identifier, new=new, faults=faults or [],
             unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self._words,
         )  # fmt: skip
-
-

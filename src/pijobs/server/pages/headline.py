@@ -35,37 +35,39 @@ class Topic:
     prefix: str = ""
 
     def of(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: row for name, row in rows.items() if name.startswith(self.prefix)}
+        return {name: row for name, row in rows.items() if self.covers(name)}
+
+    def covers(self, name: str) -> bool:
+        return name.startswith(self.prefix)
 
 
 def headline(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any], most_age: float) -> Headline:
     """The sentence about a topic.
 
+    :param answer: of :func:`pijobs.status.overview`; each of its groups with the names of the ``jobs`` that wait for it.
     :param most_age: seconds that the oldest due instance may wait (``PI_JOB_QUEUE_READY_MAX_AGE``).
     """
     stopped = _stopped(topic, answer)
     if stopped is not None:
         return stopped
-    things, Things = topic.things, topic.things.capitalize()
+    things, begin = topic.things, _begin(topic.things)
     oldest = max((row.get("oldest_age") or 0.0 for row in topic.of(answer["jobs"]).values()), default=0.0)
-    down = [row for row in answer["groups"] if row["failures"] and row["waiting"]]
+    down = [row for row in answer["groups"] if row["failures"] and any(map(topic.covers, row["jobs"]))]
     last = min((row["last_age"] for row in topic.of(recent["jobs"]).values()), default=None)
-    failed = [row for row in recent["failures"] if row["name"].startswith(topic.prefix) and row["age"] < NOW]
-    if topic.prefix:
-        down = [row for row in down if _concerns(row, topic, answer)]
+    failed = [row for row in recent["failures"] if topic.covers(row["name"]) and row["age"] < NOW]
     if down:
-        return Headline("bad", f"Some {things} wait: {down[0]['name']} is down.", f"{trouble(down[0])}.".capitalize())
+        return Headline("bad", f"Some {things} wait: {down[0]['name']} is down.", f"{_begin(trouble(down[0]))}.")
     if oldest > most_age:
-        return Headline("bad", f"{Things} are late.", f"The oldest one is due since {duration(oldest)}.")
+        return Headline("bad", f"{begin} are late.", f"The oldest one is due since {duration(oldest)}.")
     went = "" if last is None else f"The last one went out {_ago(last)}."
     if failed:
         number = sum(row["number"] for row in failed)
-        text = f"{Things} are going out, but {number} failed lately." if last is not None else f"{Things} are failing."
+        text = f"{begin} are going out, but {number} failed lately." if last is not None else f"{begin} are failing."
         return Headline("warn", text, f"The newest: {min(failed, key=lambda row: row['age'])['reason']}")
     if last is not None and last < NOW:
-        return Headline("good", f"{Things} are going out.", went)
+        return Headline("good", f"{begin} are going out.", went)
     if sum(row.get("queued", 0) + row.get("running", 0) for row in topic.of(answer["jobs"]).values()):
-        return Headline("good", f"{Things} are on their way.", went)
+        return Headline("good", f"{begin} are on their way.", went)
     return Headline("idle", f"No {things} to send just now. Workers are ready.", went)
 
 
@@ -86,9 +88,9 @@ def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
     return None
 
 
-def _concerns(row: Mapping[str, Any], topic: Topic, answer: Mapping[str, Any]) -> bool:
-    """Whether instances of the topic may wait for a group: something of it waits at all."""
-    return any(one.get("scheduled") or one.get("queued") for one in topic.of(answer["jobs"]).values())
+def _begin(text: str) -> str:
+    """With a capital letter, and the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _ago(seconds: float) -> str:

@@ -70,7 +70,10 @@ def jobs() -> str:
         first=not args.get("cursor"),
         filtered=any(chosen.values()),
         times=TIMES,
-        states=[(state.value, sum(n for (_, one), n in depths.counts.items() if one is state)) for state in status.STATE_ORDER],
+        states=[
+            (state.value, sum(n for (_, one), n in depths.counts.items() if one is state))
+            for state in status.STATE_ORDER
+        ],
         names=sorted({name for name, _ in depths.counts} | set(current_queue().registry)),
     )
 

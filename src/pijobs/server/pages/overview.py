@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import flask
 
 from pijobs import activity, status
 from pijobs.errors import StorageUnavailable
 from pijobs.flask import current_queue
+from pijobs.jobs import WAITING
 from pijobs.readiness import readiness
 from pijobs.server.pages import plots
 from pijobs.server.pages.headline import headline, topics
 from pijobs.server.pages.visitor import PAGES, requires
+from pijobs.storage.contract import Storage
 
 _NOTHING = {"span": 3600.0, "bins": [], "jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
+
+
+#: Destinations in trouble that are shown.
+MOST_GROUPS = 20
 
 
 def add_to(blueprint: flask.Blueprint) -> None:
@@ -27,6 +36,8 @@ def overview() -> str:
     if queue.storage is not None and answer["reachable"]:
         try:
             recent = activity.recent(queue.storage)
+            groups = [{**row, "jobs": _waiting_for(queue.storage, row)} for row in answer["groups"][:MOST_GROUPS]]
+            answer = {**answer, "groups": groups}
         except StorageUnavailable as error:
             answer = {**answer, "reachable": False, "reason": str(error)}
     entries = flask.current_app.extensions[PAGES].entries
@@ -38,3 +49,11 @@ def overview() -> str:
         plots=plots,
         checks=[(name, check) for name, check in readiness(queue) if check.warning or not check.ok],
     )
+
+
+def _waiting_for(storage: Storage, row: Mapping[str, Any]) -> list[str]:
+    """Names of jobs that wait for a group, by its newest instances."""
+    if not row["waiting"]:
+        return []
+    pages = (storage.page(state, group=row["name"], limit=1) for state in sorted(WAITING))
+    return [record.name for page in pages for record in page.records]

@@ -1,7 +1,7 @@
 """Who looks at the pages: the session, what it may do, and the token that each form must bring back.
 
-The session is Flask's signed cookie. Ours in it is emptied at sign-in and gets a new token there, so that nobody can prepare
-one for somebody else; it is bound to the stored password hash and role, like the tokens of the API.
+The session is Flask's signed cookie. Our part of it is emptied at sign-in and gets a new token there, so that nobody
+can prepare one for somebody else; it is bound to the stored password hash and role, like the tokens of the API.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ install = echo "pip install $(1)" && for try in 1 2 3; do \
 	$(BIN)/python -m pip install --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
 	test $$try -lt 3 && sleep $$((5 * try)) || exit 1; done
 
-.PHONY: help demo test lint docs pytest chaos bench format example clean
+.PHONY: help demo test lint docs pytest chaos bench format example screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -35,6 +35,7 @@ help:
 	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
 	@echo "make example             pi.cfg.example from the tables of settings"
+	@echo "make screenshots         docs/_static from the pages, in chromium"
 
 demo: $(RUN)
 	@$(BIN)/pijobs demo $(ARGS)
@@ -67,6 +68,9 @@ format: $(DEV)
 
 example: $(RUN)
 	$(BIN)/python docs/_ext/example_file.py > pi.cfg.example
+
+screenshots: $(TEST)
+	$(BIN)/python docs/_ext/screenshots.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache

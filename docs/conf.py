@@ -13,7 +13,7 @@ copyright = "the pijobs authors, Apache-2.0"
 version = release = metadata.version("pijobs")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code"]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "_static"]
 source_suffix = {".md": "markdown"}
 nitpicky = False
 

@@ -36,7 +36,7 @@ from pijobs.testing.clock import ManualClock
 from pijobs_mail.servers import open_store
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
-SIZES = {"light": (1180, 1000), "dark": (1180, 1000), "phone": (390, 844)}
+SIZES = {"light": (1180, 700), "dark": (1180, 700), "phone": (390, 844)}
 REFUSED = "1 of 1 recipients refused: {}***@example.org: 550 5.1.1 mailbox unavailable"
 DEFERRED = "1 of 1 recipients deferred: {}***@example.com: 451 4.7.1 greylisted, try again later"
 
@@ -84,7 +84,7 @@ class Hour:
             self.clock.advance(self.chance.uniform(0.004, 0.03))
             slow = 4 if 80 < step < 92 else 0
             took = self.chance.lognormvariate(-1.2, 0.5) + slow * self.chance.random()
-            if self.chance.random() < 0.035:
+            if self.chance.random() < 0.035 and step < 120:
                 self.end(self.lease(), State.DEAD, took, REFUSED.format("m"))
             else:
                 self.end(self.lease(), State.DONE, took)

@@ -44,7 +44,7 @@ class Topic:
 def headline(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any], most_age: float) -> Headline:
     """The sentence about a topic.
 
-    :param answer: of :func:`pijobs.status.overview`; each of its groups with the names of the ``jobs`` that wait for it.
+    :param answer: of :func:`pijobs.status.overview`; its groups with the names of the ``jobs`` that wait for them.
     :param most_age: seconds that the oldest due instance may wait (``PI_JOB_QUEUE_READY_MAX_AGE``).
     """
     stopped = _stopped(topic, answer)

@@ -133,7 +133,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
 
 def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
-    blueprint.get("/static/<path:name>")(static)
+    blueprint.get("/static/<path:name>")(file)
     for module in (overview, job_pages, workers):
         module.add_to(blueprint)
     if own_accounts:
@@ -147,17 +147,9 @@ def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     return blueprint
 
 
-def static(name: str) -> flask.Response:
+def file(name: str) -> flask.Response:
     """Style, scripts and their licences."""
-    response = flask.send_from_directory(f"{_root()}/static", name, max_age=STATIC_MAX_AGE)
-    response.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE}"
-    return response
-
-
-def _root() -> str:
-    root = flask.current_app.blueprints[PAGES].root_path
-    assert root is not None
-    return root
+    return flask.send_from_directory(f"{flask.current_app.blueprints[PAGES].root_path}/static", name)
 
 
 def _context() -> dict[str, Any]:
@@ -174,9 +166,9 @@ def _context() -> dict[str, Any]:
 
 def _secure(response: flask.Response) -> flask.Response:
     for name, value in _HEADERS.items():
-        if name == "Cache-Control" and name in response.headers and flask.request.endpoint == f"{PAGES}.static":
-            continue
         response.headers[name] = value
+    if flask.request.endpoint == f"{PAGES}.file" and response.status_code == 200:
+        response.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE}"
     return response
 
 

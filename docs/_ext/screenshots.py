@@ -76,18 +76,20 @@ class Hour:
         end = End(lease.id, lease.token, state, reason=reason, entry=json.dumps(entry), **more)
         self.storage.step(self.sessions[0], [end], want=0)
 
-    def pass_by(self) -> None:
-        """The hour: more mails in its middle, some refusals, a slow minute."""
-        for step in range(150):
+    def pass_by(self, end: float) -> None:
+        """Mails up to a moment: some refusals in the beginning, and a slow minute."""
+        step = 0
+        while self.clock.time() < end - 25:
+            step += 1
             self.clock.advance(self.chance.expovariate(1 / 23))
             self.mail(user=self.chance.choice("abcdefgh"))
             self.clock.advance(self.chance.uniform(0.004, 0.03))
             slow = 4 if 80 < step < 92 else 0
             took = self.chance.lognormvariate(-1.2, 0.5) + slow * self.chance.random()
-            if self.chance.random() < 0.035 and step < 120:
-                self.end(self.lease(), State.DEAD, took, REFUSED.format("m"))
-            else:
-                self.end(self.lease(), State.DONE, took)
+            refused = step in (9, 31, 33, 70)
+            self.end(
+                self.lease(), State.DEAD if refused else State.DONE, took, REFUSED.format("m") if refused else None
+            )
 
     def life(self) -> str:
         """A mail that has seen something."""
@@ -131,8 +133,8 @@ def shown() -> Iterator[tuple[str, str]]:
         clock, queue = ManualClock(time.time() - 3600), queue_of(app)
         storage = queue.storage = MemoryStorage(clock=clock)
         hour = Hour(queue, storage, clock)
-        hour.pass_by()
-        clock.advance(max(0.0, time.time() - clock.time() - 10))
+        hour.pass_by(time.time() - 8)
+        clock.advance(max(0.0, time.time() - clock.time() - 7.6))
         id = hour.life()
         hour.present()
         server = make_server("127.0.0.1", 0, app, threaded=True)

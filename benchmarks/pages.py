@@ -64,6 +64,7 @@ def run(url: str, number: int, rounds: int) -> list[dict[str, Any]]:
         for name, path in paths(app).items():
             median, late = status.measure(lambda path=path: visit.text(path), rounds)  # type: ignore[misc]
             rows.append({"storage": kind, "page": name, "median": median, "p95": late, "ok": late < status.LIMIT})
+            print(f"{kind:10} {name:24} {median:8.1f} {late:8.1f}", file=sys.stderr)
         queue.storage.close()
         return rows
 

@@ -113,13 +113,17 @@ class Hour:
         self.mail(server="reminders", delay=900)
         self.mail(user="dora")
         self.lease()
+
+    def catch_up(self) -> None:
+        """To now, with workers that live."""
+        self.clock.advance(max(0.0, time.time() - self.clock.time() - 0.3))
         for session in self.sessions:
             self.storage.beat(session, lease=7_200_000)
-        self.clock.advance(0.4)
+        self.clock.advance(0.3)
 
 
 @contextmanager
-def shown() -> Iterator[tuple[str, str]]:
+def shown() -> Iterator[tuple[str, str, Hour]]:
     """A server with its hour: its address, and the id of an instance with a life."""
     with tempfile.TemporaryDirectory() as folder:
         app = make_app(Path(folder), URL="memory://", SPOOL=f"{folder}/spool", PLUGINS=("mail",), NAME="privacyidea")
@@ -140,7 +144,7 @@ def shown() -> Iterator[tuple[str, str]]:
         server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", id
+            yield f"http://127.0.0.1:{server.server_port}", id, hour
         finally:
             server.shutdown()
 
@@ -159,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", type=Path, metavar="FOLDER")
     given = parser.parse_args()
-    with shown() as (base, id), launched() as browser:
+    with shown() as (base, id, hour), launched() as browser:
         pages = {"overview": "/pages/", "life": f"/pages/jobs/{id}"}
         looks = {"light": SIZES["light"]}
         if given.all:
@@ -181,6 +185,7 @@ def main() -> None:
             sign_in(context, base)
             for name, path in pages.items():
                 page = context.new_page()
+                hour.catch_up()
                 page.goto(base + path)
                 name = f"{name}-{look}" if given.all else name
                 page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import flask
@@ -263,3 +264,42 @@ def test_an_app_without_a_secret_key_gets_no_pages() -> None:
     host.config.update(PI_JOB_QUEUE_PLUGINS=())
     with pytest.raises(ConfigurationError, match="SECRET_KEY"):
         JobQueue(host, pages="/jobqueue")
+
+
+# -- plugins ---------------------------------------------------------------------------------------------------------
+
+REPORTS = """
+from flask import render_template_string
+from pijobs import Page, hookimpl
+from pijobs.server.pages import PageBlueprint, requires
+
+@requires("viewer")
+def index():
+    return render_template_string(
+        "{{% extends 'pijobs/page.html' %}}{{% block content %}}<h1>All reports</h1>{{% endblock %}}"
+    )
+
+@hookimpl
+def register_blueprints():
+    blueprint = PageBlueprint("reports", __name__, url_prefix="/reports")
+    blueprint.get("/", endpoint="index")(index)
+    return [blueprint, {blueprint}]
+
+@hookimpl
+def register_pages():
+    return [Page("Reports", "reports.index", things="reports", jobs="reports."), {page}]
+"""
+
+
+@pytest.mark.parametrize("fault", [{}, {"page": "Page('Lost', 'nowhere')"}, {"page": "7"}, {"blueprint": "7"}])
+def test_a_plugin_brings_pages_and_a_fault_of_it_spoils_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: dict[str, str]
+) -> None:
+    name = f"reports_under_test_{uuid.uuid4().hex}"
+    again = "Page('Again', 'reports.index')"
+    other = "PageBlueprint('other', __name__)"
+    (tmp_path / f"{name}.py").write_text(REPORTS.format(**{"page": again, "blueprint": other, **fault}))
+    monkeypatch.syspath_prepend(tmp_path)
+    visit = Visit(make_app(tmp_path, PLUGINS=(name,)))
+    assert '<a href="/pages/reports/" aria-current="page">Reports</a>' in visit.text("/reports/")
+    assert "No reports are going out" in visit.text("/")

@@ -29,7 +29,7 @@ from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
 from pijobs.server.api import ApiError, error_answer
 from pijobs.server.pages import PageBlueprint, add_pages
-from pijobs.server.pages.site import CarefulSessions
+from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
 from pijobs.settings import config_warnings, find_config, read_config
 
 log = logging.getLogger(__name__)
@@ -68,14 +68,15 @@ def create_app(
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
-    installation = JobQueue().init_app(app, directory=directory, file=path)
+    JobQueue().init_app(app, directory=directory, file=path)
     for blueprint in (auth.blueprint, health.blueprint, jobs_api.blueprint):
         app.register_blueprint(blueprint)
-    for plugin, blueprints in installation.plugins.call("register_blueprints", app=app):
-        _register(app, plugin, blueprints)
+    given = plugin_blueprints(app)
+    for plugin, blueprint in given:
+        _register(app, plugin, blueprint)
     app.session_interface = CarefulSessions()
     app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
-    add_pages(app, PAGES_AT)
+    add_pages(app, PAGES_AT, given=given)
     app.add_url_rule("/", view_func=first_page)
     _handle_errors(app)
     app.after_request(_secure)
@@ -87,12 +88,11 @@ def first_page() -> Response:
     return flask.redirect(flask.url_for("pijobs_pages.overview"))
 
 
-def _register(app: flask.Flask, plugin: str, blueprints: Any) -> None:
+def _register(app: flask.Flask, plugin: str, blueprint: Any) -> None:
+    if isinstance(blueprint, PageBlueprint):
+        return  # it is hung below the pages
     try:
-        for blueprint in blueprints:
-            if isinstance(blueprint, PageBlueprint):
-                continue  # it is hung below the pages
-            app.register_blueprint(blueprint)
+        app.register_blueprint(blueprint)
     except Exception as error:
         log.error("plugin %s: its routes could not be registered: %s", plugin, describe(error))
 

@@ -77,15 +77,16 @@ class Site:
     def entries(self) -> Sequence[tuple[str, str, Page]]:
         """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
         own = [Page("Overview", "overview"), Page("Jobs", "jobs"), Page("Workers", "workers")]
-        found = [("pijobs", own), *self.installation.plugins.call("register_pages")]
+        found = [*((one, "pijobs") for one in own)]
+        for plugin, pages in self.installation.plugins.call("register_pages"):
+            found += [(page, plugin) for page in _listed(plugin, pages) if isinstance(page, Page)]
         entries = []
-        for plugin, pages in found:
-            for page in pages:
-                endpoint = self._endpoint(page.endpoint)
-                if endpoint is None:
-                    log.error("plugin %s: expected an endpoint of the app, found %r", plugin, page.endpoint)
-                else:
-                    entries.append((page.title, endpoint, page))
+        for page, plugin in found:
+            endpoint = self._endpoint(page.endpoint)
+            if endpoint is None:
+                log.error("plugin %s: expected an endpoint of the app, found %r", plugin, page.endpoint)
+            else:
+                entries.append((page.title, endpoint, page))
         return entries
 
     @staticmethod
@@ -101,11 +102,33 @@ class CarefulSessions(SecureCookieSessionInterface):
         return flask.request.is_secure or super().get_cookie_secure(app)
 
 
-def add_pages(app: flask.Flask, prefix: str, *, authorize: Authorize | None = None) -> None:
+def plugin_blueprints(app: flask.Flask) -> list[tuple[str, Any]]:
+    """What plugins register: their name, and what should be a blueprint."""
+    installation: Installation = app.extensions[EXTENSION]
+    found = installation.plugins.call("register_blueprints", app=app)
+    return [(plugin, blueprint) for plugin, blueprints in found for blueprint in _listed(plugin, blueprints)]
+
+
+def _listed(plugin: str, given: Any) -> list[Any]:
+    try:
+        return list(given)
+    except Exception as error:
+        log.error("plugin %s: expected a list, found something else: %s", plugin, describe(error))
+        return []
+
+
+def add_pages(
+    app: flask.Flask,
+    prefix: str,
+    *,
+    authorize: Authorize | None = None,
+    given: Sequence[tuple[str, Any]] | None = None,
+) -> None:
     """Mount the pages in an app that has its :class:`~pijobs.flask.JobQueue`.
 
     :param prefix: path that they begin with, such as ``/jobqueue``.
     :param authorize: tells the role of whoever asks; None: people sign in with accounts of ``pijobs admin``.
+    :param given: what plugins registered, if they have been asked already.
     :raises ConfigurationError: for an app without a secret key, or with pages.
     """
     if not prefix.startswith("/") or prefix.endswith("/"):
@@ -117,10 +140,9 @@ def add_pages(app: flask.Flask, prefix: str, *, authorize: Authorize | None = No
     installation: Installation = app.extensions[EXTENSION]
     app.extensions[PAGES] = Site(installation, authorize)
     blueprint = _make_blueprint(prefix, own_accounts=authorize is None)
-    for plugin, blueprints in installation.plugins.call("register_blueprints", app=app):
-        for child in blueprints:
-            if isinstance(child, PageBlueprint):
-                _hang(blueprint, plugin, child)
+    for plugin, child in plugin_blueprints(app) if given is None else given:
+        if isinstance(child, PageBlueprint):
+            _hang(blueprint, plugin, child)
     app.register_blueprint(blueprint)
 
 

@@ -18,7 +18,7 @@ from pijobs.storage.contract import Record, Storage
 
 SPAN = 3_600_000  # ms
 #: Records that are read of each kind of end.
-SAMPLE = 200
+SAMPLE = 100
 #: Steps of the plots.
 BINS = 40
 _MASKED = re.compile(r"[^\s<>:;,]*\*\*\*[^\s<>:;,]*")

@@ -11,6 +11,7 @@ from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound, De
 from pijobs.errors import AttemptEnd
 from pijobs.flask import current_queue
 from pijobs.jobs import State
+from pijobs.queue import Handle
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.rights import requires
 from pijobs.settings import Settings
@@ -79,7 +80,7 @@ class DefinitionRoutes:
         return self._open_store(current_queue().settings)
 
 
-def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: Mapping[str, Any]) -> Response:
+def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: Mapping[str, Any]) -> Handle:
     """Have a job done by the toggle of a definition, for somebody who waits for the answer.
 
     :param what: such as "the mail".
@@ -91,7 +92,7 @@ def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: M
         raise ApiError(502, SERVER, f"{what} could not be sent: {error}") from None
     if handle.state in (State.DEAD, State.EXPIRED):
         raise ApiError(502, SERVER, f"{what} could not be sent: {handle.reason or handle.state}")
-    return answer(True)
+    return handle
 
 
 def without_identifier(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from pijobs import Handle
 from pijobs.flask import current_queue
-from pijobs.server.api import ApiError, parameters
+from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.definitions import PARAMETER, DefinitionRoutes, submit_test
 from pijobs.server.rights import requires
 from pijobs_mail import message as messages
@@ -30,7 +31,17 @@ def make_blueprint() -> Blueprint:
 @requires("admin")
 def send_test_email() -> Response:
     """Send a real mail by a definition, saved or not; ``recipient`` gets it."""
-    values = parameters()
+    send_test(parameters())
+    return answer(True)
+
+
+def send_test(posted: Mapping[str, Any]) -> Handle:
+    """Send a test mail.
+
+    :param posted: ``recipient``, and a definition or what of it is not as it is saved under its ``identifier``.
+    :raises ApiError: for what can't be sent, and for what was sent in this call and failed.
+    """
+    values = dict(posted)
     recipient, identifier = values.pop("recipient", None), str(values.get("identifier") or "")
     if not recipient:
         raise ApiError(400, PARAMETER, "recipient: expected the address that the mail goes to, found none")

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from pijobs.errors import DefinitionNotFound
 from pijobs.flask import current_queue
-from pijobs.server.api import ApiError, parameters, required
+from pijobs.server.api import ApiError, answer, parameters, required
 from pijobs.server.definitions import NOT_FOUND, PARAMETER, DefinitionRoutes, submit_test
 from pijobs.server.rights import requires
 from pijobs_sms.errors import PhoneError
@@ -34,4 +34,5 @@ def send_test_sms() -> Response:
     except PhoneError as error:
         raise ApiError(400, PARAMETER, str(error)) from None
     text = f"This is a test. The SMS gateway {identifier} works."
-    return submit_test("the SMS", definition, "sms.send", {"gateway": identifier, "phone": number, "text": text})
+    submit_test("the SMS", definition, "sms.send", {"gateway": identifier, "phone": number, "text": text})
+    return answer(True)

@@ -97,9 +97,10 @@ class _Views:
         """Create or change one."""
         form = flask.request.form
         identifier, new = form.get("identifier", "").strip(), form.get("new") == "1"
-        values: Values = {name: form.get(name, "") for name in self._declaration.fields if name in form}
+        fields = self._declaration.fields_of(form)
+        values: Values = {name: form.get(name, "") for name in fields if name in form}
         # A box that is not ticked is not sent.
-        values |= {name: name in form for name, field in self._declaration.fields.items() if field.kind is bool}
+        values |= {name: name in form for name, field in fields.items() if field.kind is bool}
         store = self._store()
         if new and identifier in store.list():
             fault = [f"identifier: expected a new one, found {identifier!r}, which is there already"]
@@ -151,11 +152,11 @@ class _Views:
         recipient_was: str = "",
     ) -> str:  # fmt: skip
         shown = self._declaration.complete({name: value for name, value in values.items() if value is not None})
-        for name in self._declaration.secrets:
+        for name in self._declaration.secrets_of(values):
             # What somebody typed is not sent back.
             shown[name] = CENSORED if shown[name] == CENSORED else ""
         return flask.render_template(
             "pijobs/definition.html",
-            fields=self._declaration.fields, values=shown, identifier=identifier, new=new, faults=faults or [],
-            unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self._words,
+            fields=self._declaration.fields_of(values), values=shown, identifier=identifier, new=new,
+            faults=faults or [], unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self._words,
         )  # fmt: skip

@@ -34,10 +34,11 @@ def register_blueprints() -> list[Blueprint]:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from pijobs_mail.command import demo, drill
+    from pijobs_mail.command import demo, drill, mail
 
     cli.add_command(demo)
     cli.add_command(drill)
+    cli.add_command(mail)
 
 
 @hookimpl

@@ -9,8 +9,8 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -110,7 +110,7 @@ class Probe:
             self._step("token", lambda: f"an access token of {len(oauth.access_token(grant, place.timeout))} bytes")
         if place.username or place.oauth:
             self._step("login", lambda: _login(client, place))
-        with _quiet():
+        with suppress(OSError, smtplib.SMTPException):  # the good-bye is no finding
             client.quit()
 
     def _step(self, name: str, work: Callable[[], str]) -> None:
@@ -163,7 +163,7 @@ def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
     client.sock = verifying_context(place.ca_file).wrap_socket(client.sock, server_hostname=place.host)
     client.file = None
     certificate, cipher = client.sock.getpeercert() or {}, client.sock.cipher()
-    names = ", ".join(str(value) for _, value in certificate.get("subjectAltName", ()))
+    names = ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), timezone.utc)
     return f"{client.sock.version()} {cipher[0] if cipher else ''}, certificate for {names}, {_until(ends)}"
 
@@ -224,12 +224,3 @@ def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"no TLS: {error.reason or error}"
     return str(getattr(error, "strerror", None) or error)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The good-bye is no finding."""
-    try:
-        yield
-    except (OSError, smtplib.SMTPException):
-        pass

@@ -130,9 +130,10 @@ def postfix() -> Iterator[MailServer]:
         place.chmod(0o755)
         server = MailServer(free_port(), place / "inbox", _certificate(place))
         _write_postfix(place, server)
-        user, password = server.login
+        address, password = server.login
+        user, _, realm = address.partition("@")
         subprocess.run(
-            [saslpasswd, "-p", "-c", "-f", str(place / "sasldb2"), "-u", user.partition("@")[2], user.partition("@")[0]],
+            [saslpasswd, "-p", "-c", "-f", str(place / "sasldb2"), "-u", realm, user],
             input=password.encode(), check=True, capture_output=True,
         )  # fmt: skip
         shutil.chown(place / "sasldb2", "postfix")

@@ -192,6 +192,7 @@ class JobContext:
     :ivar name: name of the job.
     :ivar attempt: number of this attempt, from 1.
     :ivar deadline: seconds since the epoch on the storage's clock, or None.
+    :ivar created: likewise, of the call that made the instance; the same over all attempts.
     :ivar settings: the validated settings.
     :ivar log: a logger whose lines carry the id and the attempt.
     """
@@ -208,11 +209,13 @@ class JobContext:
         count: Callable[[str, int, float], float | None],
         log: logging.LoggerAdapter[logging.Logger],
         measure: Callable[[str, float, Mapping[str, object]], None] = lambda *_: None,
+        created: float | None = None,
     ) -> None:
         self.id = id
         self.name = name
         self.attempt = attempt
         self.deadline = deadline
+        self.created = now() if created is None else created
         self.settings = settings
         self.log = log
         self.notes: dict[str, Any] = {}

@@ -133,7 +133,8 @@ class Runner:
     def _context(self, storage: Storage, lease: Lease, call: Call) -> JobContext:
         name, attempt = lease.name, lease.attempts + 1
         # From the envelope, which is authenticated; the record's copy is for the storage.
-        deadline = (call.envelope or open_envelope(lease.envelope)).deadline
+        envelope = call.envelope or open_envelope(lease.envelope)
+        deadline = envelope.deadline
 
         def count(key: str, limit: int, per: float) -> float | None:
             allowed_at = storage.count(f"{name}:{key}", limit=limit, per=to_ms(per))
@@ -143,6 +144,7 @@ class Runner:
             id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(lease.id, attempt, call), measure=partial(self._metrics.measure, name),
+            created=envelope.created / 1000,
         )  # fmt: skip
 
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:

@@ -94,9 +94,9 @@ def test_a_server_can_be_deleted_once(admin: Client) -> None:
 
 
 def test_all_faults_of_a_definition_are_told_at_once(admin: Client) -> None:
-    status, result = admin.ask("POST", "/smtpserver/main", server="a b", port=0, smime=True)
+    status, result = admin.ask("POST", "/smtpserver/main", server="a b", port=0, timeout=0)
     assert (status, result["status"]) == (400, False)
-    assert all(name in result["error"]["message"] for name in ("server", "port", "smime"))
+    assert all(name in result["error"]["message"] for name in ("server", "port", "timeout"))
 
 
 def test_the_port_of_smtps_is_465(admin: Client) -> None:

@@ -38,7 +38,11 @@ Measured = list[tuple[str, float, Mapping[str, object]]]
 
 
 def context(
-    settings: Settings, attempt: int = 1, deadline: float | None = None, measured: Measured | None = None
+    settings: Settings,
+    attempt: int = 1,
+    deadline: float | None = None,
+    measured: Measured | None = None,
+    created: float | None = None,
 ) -> JobContext:
     return JobContext(
         id="0af3c1",
@@ -50,6 +54,7 @@ def context(
         count=lambda *_: None,
         log=logging.LoggerAdapter(logging.getLogger("test"), {}),
         measure=lambda *counted: None if measured is None else measured.append(counted),
+        created=created,
     )
 
 
@@ -201,15 +206,41 @@ def test_a_mail_that_can_not_be_written_is_dead(settings: Settings, smtp_sink: S
         attempt(settings, smtp_sink, to=["nobody"])
 
 
-def test_a_definition_that_wants_signed_mails_sends_none_unsigned(
-    settings: Settings, smtp_sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(settings, smtp_sink)
-    stored = open_store(settings).get("main")
-    monkeypatch.setattr(type(open_store(settings)), "get", lambda *_: {**stored, "smime": True})
-    with pytest.raises(FailJob, match="S/MIME"):
+def test_a_mail_that_can_not_be_signed_waits_where_none_may_go_unsigned(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink, smime=True, certificate="/nowhere.pem", private_key="/x", dont_send_on_error=True)
+    with pytest.raises(DestinationDown, match=r"can't be signed: /nowhere.pem: No such file"):
         send(context(settings), "main", **MAIL)
     assert smtp_sink.mails == []
+
+
+def test_a_mail_that_can_not_be_signed_goes_unsigned_otherwise_and_says_so(
+    settings: Settings, smtp_sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(settings, smtp_sink, smime=True, certificate="/nowhere.pem", private_key="/x")
+    ctx = context(settings)
+    send(ctx, "main", **MAIL)
+    assert smtp_sink.wait_for(1, 30)[0].message.get_content_type() == "text/plain"
+    assert "not signed" in ctx.notes["smime"]
+    assert "the mail goes unsigned" in caplog.text
+
+
+def test_a_mail_without_a_date_has_that_of_its_call_at_each_attempt(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink)
+    for number in (1, 2):
+        send(context(settings, attempt=number, created=1_795_000_000.5), "main", **MAIL)
+    first, second = smtp_sink.wait_for(2, 30)
+    assert first.content == second.content
+
+
+def test_attachments_travel_as_arguments_of_the_job(settings: Settings, smtp_sink: Sink) -> None:
+    attempt(settings, smtp_sink, attachments=[{"name": "report.pdf", "content": b"%PDF", "type": "application/pdf"}])
+    parts = list(smtp_sink.wait_for(1, 30)[0].message.iter_attachments())
+    assert [(part.get_filename(), part.get_content()) for part in parts] == [("report.pdf", b"%PDF")]
+
+
+def test_an_attachment_that_is_none_is_dead(settings: Settings, smtp_sink: Sink) -> None:
+    with pytest.raises(FailJob, match="attachments: expected name, content"):
+        attempt(settings, smtp_sink, attachments=[{"file": "x"}])
 
 
 def test_a_definition_that_is_not_saved_can_be_tried(settings: Settings, smtp_sink: Sink) -> None:

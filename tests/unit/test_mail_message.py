@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pijobs_mail.attachment import Attachment
 from pijobs_mail.errors import MessageError
 from pijobs_mail.message import Letter, compose, mailbox, make_message_id, message_id_of
 
@@ -194,3 +195,70 @@ def test_a_message_id_made_twice_differs() -> None:
 
 def test_the_message_id_of_an_instance_is_always_the_same() -> None:
     assert message_id_of("0af3", SENDER) == message_id_of("0af3", SENDER) == "<0af3@example.com>"
+
+
+QR = Attachment("qr.png", b"\x89PNG\r\n", cid="qr")
+PDF = Attachment("Übersicht.pdf", bytes(range(256)) * 40)
+SHOWN = '<p>Scan this:</p><img src="cid:qr">'
+
+
+def test_a_file_is_attached_under_its_name() -> None:
+    message = read(written(attachments=(PDF,)))
+    assert message.get_content_type() == "multipart/mixed"
+    (part,) = message.iter_attachments()
+    assert (part.get_filename(), part.get_content_type()) == ("Übersicht.pdf", "application/pdf")
+    assert part.get_content() == PDF.content
+
+
+def test_an_image_belongs_to_the_html_part_that_shows_it() -> None:
+    message = read(written(html=SHOWN, attachments=(QR,)))
+    assert message.get_content_type() == "multipart/alternative"
+    text, related = message.iter_parts()
+    assert (text.get_content_type(), related.get_content_type()) == ("text/plain", "multipart/related")
+    html, image = related.iter_parts()
+    assert html.get_content_type() == "text/html"
+    assert (image["Content-ID"], image.get_content_disposition()) == ("<qr>", "inline")
+    assert image.get_content() == QR.content
+
+
+@pytest.mark.parametrize("text", ["Your code\n", None])
+def test_files_and_images_go_together(text: str | None) -> None:
+    message = read(written(text=text, html=SHOWN, attachments=(PDF, QR)))
+    assert message.get_content_type() == "multipart/mixed"
+    types = [part.get_content_type() for part in message.walk() if not part.is_multipart()]
+    assert types == [*(["text/plain"] if text else []), "text/html", "image/png", "application/pdf"]
+
+
+def test_two_attempts_send_the_same_bytes_with_attachments() -> None:
+    first, second = (written(html=SHOWN, attachments=(PDF, QR)) for _ in range(2))
+    assert first == second
+    assert first.isascii()
+
+
+@pytest.mark.parametrize(
+    ("attachment", "reason"),
+    [
+        (Attachment("a\r\nBcc: x", b""), "file name"),
+        (Attachment("../../etc/passwd", b""), "file name"),
+        (Attachment("", b""), "file name"),
+        (Attachment("a.txt", "text"), "bytes"),  # type: ignore[arg-type]
+        (Attachment("a.txt", b"", type="no type"), "type"),
+        (Attachment("a.eml", b"", type="message/rfc822"), "type"),
+        (Attachment("qr.png", b"", cid="not shown"), "cid"),
+        (Attachment("qr.png", b"", cid="q"), "html part that shows it"),
+        (Attachment("qr.pdf", b"", cid="qr"), "expected an image"),
+    ],
+)
+def test_what_can_not_be_attached_is_refused(attachment: Attachment, reason: str) -> None:
+    with pytest.raises(MessageError, match=rf"attachments\[0\]: .*{reason}"):
+        letter(html=SHOWN, attachments=(attachment,)).check()
+
+
+@pytest.mark.parametrize(("name", "type"), [("a.png", "image/png"), ("a", None), ("a.eml", None), ("a.txt.gz", None)])
+def test_the_type_of_a_file_follows_its_ending(name: str, type: str | None) -> None:
+    assert Attachment(name, b"").full_type == (type or "application/octet-stream")
+
+
+def test_a_ready_made_message_brings_its_own_attachments() -> None:
+    with pytest.raises(MessageError, match="found both"):
+        letter(subject="", text=None, message=ready(), attachments=(PDF,)).check()

@@ -72,7 +72,8 @@ def test_the_port_follows_the_scheme_unless_it_is_given(values: dict[str, Any], 
         {"timeout": 601},
         {"sender": "not an address"},
         {"sender": "a@example.com\r\nBcc: b@example.com"},
-        {"smime": True},
+        {"oauth_token_url": "http://login.example.com/token"},
+        {"oauth_token_url": "login.example.com"},
         {"surprise": 1},
     ],
 )
@@ -81,9 +82,16 @@ def test_a_value_that_can_not_work_is_refused_by_name(fault: dict[str, Any], set
         checked(settings, **fault)
 
 
-def test_smime_is_refused_rather_than_sending_unsigned(settings: Settings) -> None:
-    with pytest.raises(DefinitionError, match="can't be signed yet"):
-        checked(settings, smime="true")
+def test_a_token_url_makes_an_endpoint_log_in_by_token(settings: Settings) -> None:
+    values = {
+        "oauth_token_url": "https://login.example.com/token",
+        "oauth_client_id": "app",
+        "username": "otp@x.example",
+    }
+    made = endpoint(checked(settings, **values, oauth_client_secret="hunter2"), settings)
+    assert made.oauth is not None
+    assert (made.oauth.client_id, made.oauth.client_secret) == ("app", "hunter2")
+    assert "hunter2" not in repr(made)
 
 
 def test_a_definition_with_a_host_alone_is_complete(settings: Settings) -> None:
@@ -126,7 +134,9 @@ def test_equal_definitions_make_equal_endpoints(settings: Settings) -> None:
 
 def test_secrets_are_censored_for_people(settings: Settings) -> None:
     store = open_store(settings)
-    shown = store.censored(checked(settings, password="hunter2", private_key_password="hunter3"))
+    shown = store.censored(
+        checked(settings, password="hunter2", private_key_password="hunter3", oauth_client_secret="hunter4")
+    )
     assert "hunter" not in str(shown)
 
 

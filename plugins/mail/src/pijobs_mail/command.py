@@ -1,4 +1,4 @@
-"""``pijobs demo`` and ``pijobs drill``."""
+"""``pijobs demo``, ``pijobs drill`` and ``pijobs mail``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 
 from pijobs_mail.demo import Demo, DemoFailed
 from pijobs_mail.drill import Drill, Plan, Verdict
+from pijobs_mail.probe import Probe, Step
+from pijobs_mail.servers import open_store
 
 
 @click.command()
@@ -66,6 +68,39 @@ def drill(invocation: Any, /, as_json: bool, **plan: Any) -> int:
     else:
         _tell(verdict)
     return 0 if verdict.ok else 1
+
+
+@click.group()
+def mail() -> None:
+    """SMTP servers."""
+
+
+@mail.command()
+@click.argument("identifier")
+@click.option("--to", "recipient", metavar="ADDRESS", help="Send a test mail there, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def probe(invocation: Any, identifier: str, recipient: str | None, as_json: bool) -> int:
+    """Examine the SMTP server IDENTIFIER from this machine: DNS, TCP, TLS, greeting, features, login.
+
+    Each step tells its time, and what to do when it fails. Exit codes: 0 all is well, 1 a step failed.
+    """
+    settings = invocation.settings()
+    definition = open_store(settings).get(identifier)
+    examination = Probe(definition, settings, recipient, say=(lambda _: None) if as_json else _tell_step)
+    ok = examination.run()
+    if as_json:
+        steps = [step.as_json() for step in examination.steps]
+        click.echo(json.dumps({"server": identifier, "ok": ok, "steps": steps}, indent=2))
+    else:
+        click.echo("OK" if ok else "NOT OK")
+    return 0 if ok else 1
+
+
+def _tell_step(step: Step) -> None:
+    click.echo(f"{'ok  ' if step.ok else 'FAIL'} {step.name:<8} {step.seconds * 1000:8.1f} ms  {step.found}")
+    if step.advice:
+        click.echo(f"     what to do: {step.advice}")
 
 
 def _tell(verdict: Verdict) -> None:

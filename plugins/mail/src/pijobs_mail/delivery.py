@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pijobs_mail.oauth import Grant
 from pijobs_mail.replies import Reply, Verdict
 
 
@@ -17,6 +18,7 @@ class Endpoint:
     :param timeout: seconds for connecting and for each reply.
     :param login_without_tls: whether login and password may go to another machine in clear.
     :param ca_file: PEM file of authorities to trust besides the system's.
+    :param oauth: gives the access token that takes the password's place, by XOAUTH2.
     :param ehlo: the name we give ourselves; None: the host's name, or its address.
     """
 
@@ -29,6 +31,7 @@ class Endpoint:
     login_without_tls: bool = False
     ca_file: str | None = None
     ehlo: str | None = None
+    oauth: Grant | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

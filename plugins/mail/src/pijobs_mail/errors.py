@@ -6,7 +6,8 @@
     ├── MessageError            the mail itself can't be sent; found before anything is enqueued
     ├── ServerTrouble           the server takes no mail now; no fault of this one
     │   ├── LoginRefused        it does not take our login, or may not be given it
-    │   └── TlsRefused          no connection that is encrypted and verified as asked for
+    │   ├── TlsRefused          no connection that is encrypted and verified as asked for
+    │   └── SigningFailed       the definition wants signed mails, and has nothing to sign them by
     ├── ConnectionLost          broken in the middle of a mail, before its end: it was not sent
     └── MaybeSent               broken after the end of the mail, before the server's word: nobody knows
 
@@ -48,6 +49,10 @@ class LoginRefused(ServerTrouble):
 
 class TlsRefused(ServerTrouble):
     """there is no encrypted and verified connection to the SMTP server"""
+
+
+class SigningFailed(ServerTrouble):
+    """mails by this SMTP server can't be signed"""
 
 
 class ConnectionLost(MailError):

@@ -15,11 +15,13 @@ from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPol
 from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
+from pijobs_mail.attachment import Attachment
 from pijobs_mail.delivery import Deadline, Delivery, Mail
-from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble
+from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
 from pijobs_mail.message import Letter
 from pijobs_mail.replies import Reply, Verdict, retry_after
-from pijobs_mail.servers import endpoint, open_store
+from pijobs_mail.servers import DEFINITIONS, endpoint, open_store
+from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
 
 #: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
@@ -37,6 +39,7 @@ def send(
     subject: str = "",
     text: str | None = None,
     html: str | None = None,
+    attachments: Sequence[Mapping[str, Any]] = (),
     message: Message | None = None,
     reply_to: str | None = None,
     sender: str | None = None,
@@ -54,7 +57,7 @@ def send(
     :param refused: those that earlier attempts were refused for good, with the code of the reply. Set likewise.
     """
     letter = _letter(
-        to, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
+        to, attachments, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
         message_id=message_id, date=date,
     )  # fmt: skip
     try:
@@ -118,7 +121,8 @@ def _attempt(
     recipients: Sequence[str] | None,
     refused: Mapping[str, int],
 ) -> None:
-    known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, definition["password"]]))
+    secrets = [definition.get(name) for name in DEFINITIONS.secrets]
+    known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)
     try:
         mail = _mail(ctx, definition, letter, recipients)
@@ -138,9 +142,10 @@ def _attempt(
     _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
 
 
-def _letter(to: str | Sequence[str], **fields: Any) -> Letter:
-    letter = Letter(to=messages.as_recipients(to), **fields)
+def _letter(to: str | Sequence[str], attachments: Sequence[Mapping[str, Any]] = (), **fields: Any) -> Letter:
     try:
+        files = tuple(map(Attachment.of, attachments))
+        letter = Letter(to=messages.as_recipients(to), attachments=files, **fields)
         letter.check()
     except MessageError as error:
         raise FailJob(str(error)) from None
@@ -148,15 +153,29 @@ def _letter(to: str | Sequence[str], **fields: Any) -> Letter:
 
 
 def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipients: Sequence[str] | None) -> Mail:
-    if definition["smime"]:
-        raise MessageError("the SMTP server wants mails signed by S/MIME, which does not exist yet; switch smime off")
     sender = letter.sender or definition["sender"]
     if not sender:
         raise MessageError("sender: expected one in the SMTP server or in the call, found neither")
     message_id = messages.message_id_of(ctx.id, sender)
-    content = messages.compose(letter, sender=sender, message_id=message_id, date=messages.now())
+    content = messages.compose(letter, sender=sender, message_id=message_id, date=messages.at(ctx.created))
+    if definition["smime"]:
+        content = _signed(ctx, definition, content)
     to = messages.mailboxes(letter.to if recipients is None else recipients, "to")
     return Mail(messages.mailbox(sender, "sender").addr_spec, tuple(to), content)
+
+
+def _signed(ctx: JobContext, definition: Mapping[str, Any], content: bytes) -> bytes:
+    """:raises SigningFailed: when it can't be signed, and ``dont_send_on_error`` is on. The mail waits: the definition
+    or a file is wrong, not the mail."""
+    paths = definition["certificate"] or "", definition["private_key"] or ""
+    try:
+        return load_signer(*paths, definition["private_key_password"] or "").sign(content)
+    except SigningFailed as error:
+        if definition["dont_send_on_error"]:
+            raise
+        ctx.note(smime=f"not signed: {error}")
+        ctx.log.warning("the mail goes unsigned: %s", error)
+        return content
 
 
 def _count(ctx: JobContext, server: str, reply: Reply | None) -> None:

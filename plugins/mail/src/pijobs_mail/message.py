@@ -14,6 +14,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage, Message
 from email.utils import format_datetime
 
+from pijobs_mail.attachment import Attachment
 from pijobs_mail.errors import MessageError
 
 # Everything in 7 bits, so that no server needs 8BITMIME or SMTPUTF8.
@@ -32,8 +33,9 @@ class Letter:
 
     :param to: all recipients, as the header shows them; ``alice@example.com`` or ``Alice <alice@example.com>``.
     :param html: an alternative to the text; alone it is the only part.
+    :param attachments: files, and images of the HTML part.
     :param message: a ready-made message instead of subject, text and html. Its headers stay; those that are missing
-        are added.
+        are added. With it there are no attachments.
     :param sender: overrides the sender of the SMTP server.
     :param message_id: with the brackets; the same over all attempts.
     """
@@ -42,6 +44,7 @@ class Letter:
     subject: str = field(default="", repr=False)
     text: str | None = field(default=None, repr=False)
     html: str | None = field(default=None, repr=False)
+    attachments: tuple[Attachment, ...] = field(default=(), repr=False)
     message: Message | None = field(default=None, repr=False)
     reply_to: str | None = field(default=None, repr=False)
     sender: str | None = field(default=None, repr=False)
@@ -68,6 +71,8 @@ class Letter:
                 _encodable(part, name)
                 if "\0" in part:
                     raise MessageError(f"{name}: expected text, found a NUL character in it")
+        for index, attachment in enumerate(self.attachments):
+            attachment.check(f"attachments[{index}]", self.html)
 
 
 def compose(letter: Letter, *, sender: str, message_id: str, date: datetime) -> bytes:
@@ -103,7 +108,16 @@ def _written(letter: Letter) -> EmailMessage:
             message.add_alternative(letter.html, subtype="html")
     else:
         message.set_content(letter.html or "", subtype="html")
+    images = [each for each in letter.attachments if each.cid is not None]
+    for attachment in letter.attachments:
+        attachment.add_to(_html(message) if attachment in images else message)
     return message
+
+
+def _html(message: EmailMessage) -> EmailMessage:
+    part = message.get_body(("html",))
+    assert isinstance(part, EmailMessage)
+    return part
 
 
 def _ready(message: Message) -> EmailMessage:
@@ -133,6 +147,11 @@ def message_id_of(instance_id: str, sender: str) -> str:
 
 def now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def at(seconds: float) -> datetime:
+    """The date of a mail by seconds since the epoch."""
+    return datetime.fromtimestamp(int(seconds), timezone.utc)
 
 
 def mailbox(text: str, name: str) -> Address:
@@ -196,8 +215,8 @@ def _check_message_id(message_id: str | None) -> None:
 
 
 def _check_ready(letter: Letter) -> None:
-    if letter.text is not None or letter.html is not None or letter.subject:
-        raise MessageError("message: expected either a message or subject, text and html, found both")
+    if letter.text is not None or letter.html is not None or letter.subject or letter.attachments:
+        raise MessageError("message: expected either a message or subject, text, html and attachments, found both")
     assert letter.message is not None
     for part in letter.message.walk():
         if any(_UNFOLDED.search(str(value)) for value in part.values()):

@@ -41,10 +41,11 @@ def register_pages() -> list[Page]:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from pijobs_mail.command import demo, drill
+    from pijobs_mail.command import demo, drill, mail
 
     cli.add_command(demo)
     cli.add_command(drill)
+    cli.add_command(mail)
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from pijobs.definitions import submit
 from pijobs.flask import current_queue
 from pijobs.queue import Queue
 from pijobs_mail import message as messages
+from pijobs_mail.attachment import Attachment
 from pijobs_mail.errors import MessageError
 from pijobs_mail.message import Letter
 from pijobs_mail.servers import open_store
@@ -22,6 +23,7 @@ def send_mail(
     subject: str,
     text: str | None = None,
     html: str | None = None,
+    attachments: Sequence[Attachment] = (),
     reply_to: str | None = None,
     sender: str | None = None,
     expires: float | None = None,
@@ -34,6 +36,7 @@ def send_mail(
 
     :param to: one recipient or several.
     :param html: an alternative to the text, or instead of it.
+    :param attachments: files, and images that the HTML shows.
     :param sender: overrides the sender of the SMTP server.
     :param expires: seconds after which it must not be sent any more; None: as the job ``mail.send`` has it (120).
     :param key: a queued mail with the same key that still waits is replaced by this one.
@@ -45,8 +48,9 @@ def send_mail(
     queue = queue or current_queue()
     definition = open_store(queue.settings).get(identifier)
     letter = Letter(
-        to=messages.as_recipients(to), subject=subject, text=text, html=html, reply_to=reply_to, sender=sender
-    )
+        to=messages.as_recipients(to), subject=subject, text=text, html=html, attachments=tuple(attachments),
+        reply_to=reply_to, sender=sender,
+    )  # fmt: skip
     letter.check()
     source = sender or definition["sender"]
     if not source:
@@ -62,6 +66,7 @@ def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
         "subject": letter.subject,
         "text": letter.text,
         "html": letter.html,
+        "attachments": [attachment.as_argument() for attachment in letter.attachments] or None,
         "reply_to": letter.reply_to,
         "sender": letter.sender,
         "message_id": letter.message_id or messages.make_message_id(sender),

@@ -12,6 +12,7 @@ from pijobs.settings import Setting, Settings
 from pijobs_mail.delivery import Endpoint
 from pijobs_mail.errors import MessageError
 from pijobs_mail.message import mailbox
+from pijobs_mail.oauth import Grant
 
 PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
@@ -43,8 +44,12 @@ def _check_sender(value: str) -> str | None:
     return None
 
 
-def _check_smime(value: bool) -> str | None:
-    return "expected false, found true; mails can't be signed yet, and none leaves unsigned instead" if value else None
+def _check_token_url(value: str) -> str | None:
+    parts = urlsplit(value)
+    local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not value or (parts.hostname and (parts.scheme == "https" or local)):
+        return None
+    return "expected a URL https://…, found something else"
 
 
 FIELDS = (
@@ -56,11 +61,16 @@ FIELDS = (
     Field("tls", bool, default=False, label="STARTTLS", help="a server that does not offer it gets no mail"),
     Field("timeout", float, default=10.0, check=_check_timeout, help="seconds for connecting and for each reply"),
     Field("description", str, default="", help="for people"),
-    Field("smime", bool, default=False, check=_check_smime, help="sign with S/MIME; refused until it exists"),
-    Field("certificate", str, default="", help="S/MIME: path of the certificate"),
-    Field("private_key", str, default="", help="S/MIME: path of the key"),
+    Field("smime", bool, default=False, help="sign mails by S/MIME"),
+    Field("certificate", str, default="", help="S/MIME: path of the certificate, and of authorities after it, PEM"),
+    Field("private_key", str, default="", help="S/MIME: path of its key, PEM"),
     Field("private_key_password", str, default="", secret=True, help="S/MIME: password of the key"),
     Field("dont_send_on_error", bool, default=False, help="S/MIME: send nothing rather than unsigned"),
+    Field("oauth_token_url", str, default="", check=_check_token_url, help="XOAUTH2: where access tokens come from"),
+    Field("oauth_client_id", str, default="", help="XOAUTH2: id of the application"),
+    Field("oauth_client_secret", str, default="", secret=True, help="XOAUTH2: secret of the application"),
+    Field("oauth_refresh_token", str, default="", secret=True, help="XOAUTH2: of a user; empty: client credentials"),
+    Field("oauth_scope", str, default="", help="XOAUTH2: what the token is for"),
 )
 DEFINITIONS = Definitions("smtpserver", FIELDS)
 
@@ -140,4 +150,19 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
         login_without_tls=host in settings[PREFIX + "LOGIN_WITHOUT_TLS"],
         ca_file=settings[PREFIX + "CA_FILE"],
         ehlo=settings[PREFIX + "EHLO_NAME"],
+        oauth=grant(definition, settings),
+    )
+
+
+def grant(definition: Mapping[str, Any], settings: Settings) -> Grant | None:
+    """What gives access tokens for the server of a definition; None: it takes a password, or nothing."""
+    if not definition.get("oauth_token_url"):
+        return None
+    return Grant(
+        token_url=definition["oauth_token_url"],
+        client_id=definition["oauth_client_id"] or "",
+        client_secret=definition["oauth_client_secret"] or "",
+        refresh_token=definition["oauth_refresh_token"] or "",
+        scope=definition["oauth_scope"] or "",
+        ca_file=settings[PREFIX + "CA_FILE"],
     )

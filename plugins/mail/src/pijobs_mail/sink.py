@@ -43,6 +43,7 @@ class Sink:
     :param faults: step to what happens there: a reply, a :class:`Fault`, or several, of which the first that applies.
     :param tls: context with a certificate; offered as STARTTLS, or spoken at once with ``implicit_tls``.
     :param logins: users and passwords; None: no login is asked for.
+    :param tokens: users and access tokens, for logins by XOAUTH2; None: it is not offered.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Sink:
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         logins: Mapping[str, str] | None = None,
+        tokens: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -62,6 +64,7 @@ class Sink:
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.logins = logins
+        self.tokens = tokens
         #: How often each step was reached.
         self.steps: Counter[str] = Counter()
         self.connections = 0

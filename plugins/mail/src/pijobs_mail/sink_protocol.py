@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -74,7 +75,10 @@ class Protocol(SMTP):
             authenticator=self._log_in,
             # Whether a login may go in clear is for the client to decide, and for the tests to see.
             auth_require_tls=False,
-            auth_exclude_mechanism=None if sink.logins is not None else ("PLAIN", "LOGIN"),
+            auth_exclude_mechanism=[
+                *(("PLAIN", "LOGIN") if sink.logins is None else ()),
+                *(("XOAUTH2",) if sink.tokens is None else ()),
+            ],
         )
         self._sink = sink
         self._step = "GREETING"
@@ -112,10 +116,19 @@ class Protocol(SMTP):
 
     async def check_auth_needed(self, caller_method: str) -> bool:
         assert self.session is not None
-        if self._sink.logins is None or self.session.authenticated:
+        if (self._sink.logins is None and self._sink.tokens is None) or self.session.authenticated:
             return False
         await self.push("530 5.7.0 Authentication required")
         return True
+
+    async def auth_XOAUTH2(self, _: SMTP, args: list[str]) -> AuthResult:
+        fields = dict(each.partition("=")[::2] for each in base64.b64decode(args[1]).decode().split("\1"))
+        user, token = fields.get("user", ""), (self._sink.tokens or {}).get(fields.get("user", ""))
+        if token is not None and fields.get("auth") == f"Bearer {token}":
+            return AuthResult(success=True, auth_data=LoginPassword(user.encode(), b""))
+        # Google's way: the reason in JSON as a challenge, which an empty answer takes note of.
+        await self.challenge_auth(b'{"status":"400","schemes":"Bearer"}')
+        return AuthResult(success=False, handled=False)
 
     async def smtp_EHLO(self, hostname: str) -> None:
         await self._at("EHLO", super().smtp_EHLO, hostname)

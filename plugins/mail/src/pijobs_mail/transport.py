@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pijobs_mail import auth
+from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.errors import ConnectionLost, LoginRefused, MaybeSent, ServerTrouble, TlsRefused
 from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict, judge, queue_id, retry_after
@@ -62,7 +62,7 @@ class Conversation:
             self._hello(deadline)
             if self.endpoint.security == "starttls":
                 self._start_tls(deadline)
-            if self.endpoint.username:
+            if self.endpoint.username or self.endpoint.oauth:
                 self._login(deadline)
         except BaseException:
             self._abandon()
@@ -152,7 +152,10 @@ class Conversation:
         if not (self._link.encrypted or endpoint.login_without_tls or self._link.loopback):
             raise LoginRefused(f"login and password go to {endpoint} in clear only where that is allowed; use TLS")
         offered = self.features.get("AUTH", "").split()
-        chosen = auth.choose(offered, endpoint.username, endpoint.password)
+        grant, secret = endpoint.oauth, endpoint.password
+        if grant is not None:
+            secret = oauth.access_token(grant, self._seconds(deadline))
+        chosen = auth.choose(offered, endpoint.username, secret, token=grant is not None)
         if chosen is None:
             raise LoginRefused(f"{endpoint} offers no login that we know, but {' '.join(offered) or 'none'}")
         mechanism, initial, answers = chosen
@@ -163,7 +166,9 @@ class Conversation:
                 break
             sent.append(auth.encode(answer(auth.decode(reply.text))))
             reply = self._ask(Step.AUTH, sent[-1], deadline)
-        self._expect(Step.AUTH, reply.without(*sent, endpoint.password, endpoint.username))
+        if grant is not None and not reply.accepted:
+            oauth.forget(grant)
+        self._expect(Step.AUTH, reply.without(*sent, secret, endpoint.username))
 
     def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
         if self._unfinished:

@@ -1,0 +1,226 @@
+"""What a good doctor does to an SMTP server: one step after another, each with its time and, if it fails, advice.
+
+By :mod:`smtplib`, as a second opinion beside the engine; the test mail goes by the engine itself.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from pijobs.redact import redact
+from pijobs.settings import Settings
+from pijobs_mail import auth, oauth
+from pijobs_mail import message as messages
+from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.errors import MailError, SigningFailed
+from pijobs_mail.message import Letter, compose, mailbox, make_message_id
+from pijobs_mail.replies import Verdict
+from pijobs_mail.servers import DEFINITIONS, endpoint
+from pijobs_mail.smime import load_signer
+from pijobs_mail.transport import deliver
+from pijobs_mail.wire import verifying_context
+
+#: Days before the end of a certificate from which on it is told of.
+SOON = 21
+_LONGEST = 300  # characters of an answer that are shown
+
+ADVICE: Mapping[str, str] = {
+    "dns": "check the name in the field server, and the resolver of this machine",
+    "tcp": "check the port, and that no firewall is in between; providers often block 25: try 587 or smtps:// with 465",
+    "tls": "check that the certificate is valid for the name in the field server; PI_JOB_QUEUE_MAIL_CA_FILE adds an "
+    "authority of your own. If no TLS is spoken here: STARTTLS is for 587 and 25, smtps:// for 465",
+    "greeting": "this port may speak TLS from the first byte (smtps://), may be no SMTP, or refuses this machine: ask "
+    "the server's operator for the reason that it gives",
+    "features": "the server did not take our EHLO; set PI_JOB_QUEUE_MAIL_EHLO_NAME to this machine's name in DNS",
+    "token": "check the oauth_ fields, and that the secret or refresh token did not end",
+    "login": "check username and password; Microsoft 365 and Google take XOAUTH2, or a password for applications, only",
+    "smime": "check certificate, private_key and private_key_password, and that this user may read both files",
+    "mail": "read the reply: it is about the sender, the recipient or the text",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finding. :ivar seconds: that it took. :ivar advice: what to do, when it is not ok."""
+
+    name: str
+    ok: bool
+    seconds: float
+    found: str
+    advice: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**vars(self), "seconds": round(self.seconds, 4)}
+
+
+class _Failed(Exception):
+    """This step failed, and with it what would come after."""
+
+
+@dataclass
+class Probe:
+    """A look at the server of a definition.
+
+    :param recipient: gets a test mail; None: none is sent.
+    :param say: is given each step as soon as it is done.
+    """
+
+    definition: Mapping[str, Any]
+    settings: Settings
+    recipient: str | None = None
+    say: Callable[[Step], None] = lambda _: None
+    steps: list[Step] = field(default_factory=list)
+
+    def run(self) -> bool:
+        """Whether all is well. What could not be reached because an earlier step failed is not among the steps."""
+        place = endpoint(self.definition, self.settings)
+        client = smtplib.SMTP(timeout=place.timeout, local_hostname=place.ehlo)
+        try:
+            self._look(client, place)
+            if self.definition["smime"]:
+                self._step("smime", self._signer)
+            if self.recipient:
+                self._step("mail", lambda: self._mail(place))
+        except _Failed:
+            pass
+        finally:
+            client.close()
+        return all(step.ok for step in self.steps)
+
+    def _look(self, client: smtplib.SMTP, place: Endpoint) -> None:
+        self._step("dns", lambda: _addresses(place))
+        self._step("tcp", lambda: _connect(client, place))
+        if place.security == "tls":
+            self._step("tls", lambda: _encrypt(client, place))
+        self._step("greeting", lambda: _agreed(client.getreply()))
+        self._step("features", lambda: _features(client))
+        if place.security == "starttls":
+            self._step("tls", lambda: _start_tls(client, place))
+            self._step("features", lambda: _features(client))
+        if place.oauth is not None:
+            grant = place.oauth
+            self._step("token", lambda: f"an access token of {len(oauth.access_token(grant, place.timeout))} bytes")
+        if place.username or place.oauth:
+            self._step("login", lambda: _login(client, place))
+        with suppress(OSError, smtplib.SMTPException):  # the good-bye is no finding
+            client.quit()
+
+    def _step(self, name: str, work: Callable[[], str]) -> None:
+        started, ok, advice = time.monotonic(), True, None
+        try:
+            found = work()
+        except (OSError, MailError, smtplib.SMTPException, ValueError) as error:
+            ok, found, advice = False, _words(error), ADVICE[name]
+        known = [str(self.definition[secret]) for secret in DEFINITIONS.secrets if self.definition.get(secret)]
+        step = Step(name, ok, time.monotonic() - started, redact(found, known), advice)
+        self.steps.append(step)
+        self.say(step)
+        if not ok:
+            raise _Failed
+
+    def _signer(self) -> str:
+        definition = self.definition
+        paths = definition["certificate"] or "", definition["private_key"] or ""
+        signer = load_signer(*paths, definition["private_key_password"] or "")
+        if signer.expires <= datetime.now(timezone.utc):
+            raise SigningFailed(f"the certificate ended on {signer.expires:%Y-%m-%d}; no recipient trusts it any more")
+        return f"signed by {signer.certificate.subject.rfc4514_string()}, {_until(signer.expires)}"
+
+    def _mail(self, place: Endpoint) -> str:
+        assert self.recipient is not None
+        sender = str(self.definition["sender"] or "")
+        letter = Letter(
+            to=(self.recipient,), subject="Test mail of pijobs", text="This is a test mail of 'pijobs mail probe'.\n"
+        )
+        content = compose(letter, sender=sender, message_id=make_message_id(sender), date=messages.now())
+        mail = Mail(mailbox(sender, "sender").addr_spec, tuple(messages.mailboxes(letter.to, "to")), content)
+        delivery = deliver(place, mail)
+        if len(delivery.having(Verdict.ACCEPTED)) != 1:
+            raise OSError(f"not taken: {delivery.reply}")
+        return f"taken: {delivery.reply}"
+
+
+def _addresses(place: Endpoint) -> str:
+    found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    return f"{place.host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
+
+
+def _connect(client: smtplib.SMTP, place: Endpoint) -> str:
+    client.sock = socket.create_connection((place.host, place.port), place.timeout)
+    return f"connected to {client.sock.getpeername()[0]} port {place.port}"
+
+
+def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
+    assert client.sock is not None
+    client.sock = verifying_context(place.ca_file).wrap_socket(client.sock, server_hostname=place.host)
+    client.file = None
+    certificate, cipher = client.sock.getpeercert() or {}, client.sock.cipher()
+    names = ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))
+    ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), timezone.utc)
+    return f"{client.sock.version()} {cipher[0] if cipher else ''}, certificate for {names}, {_until(ends)}"
+
+
+def _start_tls(client: smtplib.SMTP, place: Endpoint) -> str:
+    if not client.has_extn("starttls"):
+        raise OSError("the field tls asks for STARTTLS, and the server does not offer it")
+    _agreed(client.docmd("STARTTLS"))
+    client.ehlo_resp = None  # RFC 3207 4.2: forget what was offered in clear
+    return _encrypt(client, place)
+
+
+def _features(client: smtplib.SMTP) -> str:
+    _agreed(client.ehlo())
+    return ", ".join(f"{name.upper()} {value}".strip() for name, value in client.esmtp_features.items()) or "none"
+
+
+def _login(client: smtplib.SMTP, place: Endpoint) -> str:
+    assert client.sock is not None
+    encrypted = isinstance(client.sock, ssl.SSLSocket)
+    if not (encrypted or place.login_without_tls or client.sock.getpeername()[0] in ("127.0.0.1", "::1")):
+        raise OSError("login and password go to another machine in clear only where that is allowed; use TLS")
+    secret = place.password if place.oauth is None else oauth.access_token(place.oauth, place.timeout)
+    offered = client.esmtp_features.get("auth", "").upper().split()
+    chosen = auth.choose(offered, place.username, secret, token=place.oauth is not None)
+    if chosen is None:
+        raise OSError(f"the server offers no login that we know, but {' '.join(offered) or 'none'}")
+    mechanism, initial, answers = chosen
+    reply = client.docmd("AUTH", mechanism + ("" if initial is None else f" {auth.encode(initial)}"))
+    for answer in answers:
+        if reply[0] == 334:
+            reply = client.docmd(auth.encode(answer(auth.decode(reply[1].decode("ascii", "replace")))))
+    if reply[0] != 235 and place.oauth is not None:
+        oauth.forget(place.oauth)
+    return f"{mechanism} as {place.username}: {_agreed(reply)}"
+
+
+def _agreed(reply: tuple[int, bytes]) -> str:
+    """:raises OSError: unless the server agrees."""
+    code, text = reply
+    shown = f"{code} {' '.join(text.decode('utf-8', 'replace').split())}"[:_LONGEST]
+    if code >= 300 or code < 200:
+        raise OSError("the server closed the connection" if code < 0 else f"the server answered {shown}")
+    return shown
+
+
+def _until(ends: datetime) -> str:
+    days = (ends - datetime.now(timezone.utc)).days
+    hurry = f" - in {days} days: renew it" if days < SOON else ""
+    return f"valid until {ends:%Y-%m-%d}{hurry}"
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: {error.reason or error}"
+    return str(getattr(error, "strerror", None) or error)

@@ -57,6 +57,8 @@ STRICT = RetryPolicy(max_attempts=3, delay=10, jitter=0, retry_on=(OSError,))
         (POLICY, DestinationDown(retry_after=90), 3, INF, State.SCHEDULED, False, 90),
         (POLICY, DestinationDown(retry_after=-1), 1, INF, State.SCHEDULED, False, 0),
         (POLICY, DestinationDown(retry_after=90), 1, 60, State.EXPIRED, False, None),
+        (POLICY, DestinationDown(retry_after=90, counted=True), 1, INF, State.SCHEDULED, True, 90),
+        (POLICY, DestinationDown(counted=True), 3, INF, State.DEAD, True, None),
         (POLICY, DeadlinePassed(), 1, 0, State.EXPIRED, True, None),
         (POLICY, DeadlinePassed(), 3, INF, State.EXPIRED, True, None),
     ],

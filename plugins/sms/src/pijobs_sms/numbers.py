@@ -25,7 +25,9 @@ def normalize(phone: str, region: str = "", countries: str = "") -> str:
     except NumberParseException:
         where = f"a number of {region.upper()}, or one" if region else "a number"
         raise PhoneError(f"phone: expected {where} with its country code such as +49…, found something else") from None
-    if number.extension or not phonenumbers.is_possible_number(number):
+    if number.extension or (
+        phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE
+    ):
         raise PhoneError("phone: expected a number of a possible length, found another one")
     if phonenumbers.number_type(number) in _EXPENSIVE:
         raise PhoneError("phone: expected a number that costs what an SMS costs, found a premium one")

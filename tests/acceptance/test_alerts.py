@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from pijobs.storage.contract import Record
 from pijobs_mail.alerts import JOB
 from pijobs_mail.send import send_mail
 from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Sink
+from pijobs_mail.sink import Received, Sink
 
 from .conftest import MakeSite
 from .site import Site
@@ -66,6 +68,12 @@ def alert_sink() -> Iterator[Sink]:
         yield sink
 
 
+def text_of(mail: Received) -> str:
+    """Subject and text, as a mail program shows them."""
+    message = email.message_from_bytes(mail.content, policy=email.policy.default)
+    return f"{message['Subject']}\n{message.get_content()}"
+
+
 def start_workers(site: Site) -> None:
     """Two worker processes, one of them with children. Digests are asked for by the tests, not by the minute."""
     site.start_worker("-n", "-w", "2")
@@ -103,7 +111,7 @@ def test_what_failed_in_several_processes_is_one_mail_by_another_server(make_sit
     first = make_digest(site)
     assert first.state is State.DONE, first.reason
     (mail,) = alert_sink.mails
-    text = mail.content.decode()
+    text = text_of(mail)
     assert list(mail.recipients) == ["oncall@example.com"]
     assert "12 failed" in text and "12 x mail.send dead (group smtp:main)" in text, text
     assert "550 5.1.1 no such user" in text and "mail to a***@example.com" in text
@@ -158,4 +166,4 @@ def test_where_the_server_that_fails_is_the_only_one_the_check_and_the_record_sa
         define(site, "main", back.port)
         assert make_digest(site).state is State.DONE
         (mail,) = back.mails
-    assert "Some of it failed at the SMTP server 'main', which this mail was sent by, too." in mail.content.decode()
+    assert "Some of it failed at the SMTP server 'main', which this mail was sent by, too." in text_of(mail)

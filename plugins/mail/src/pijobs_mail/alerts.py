@@ -65,7 +65,7 @@ SETTINGS = (
         accepts=is_webhook,
         help="Where digests of failed jobs are posted as JSON, besides the mail or instead of it.",
         secret=True,
-        example="https://chat.example.com/hooks/…",
+        example="https://chat.example.com/hooks/T012ABC",
     ),
     Setting(
         name=EVERY,

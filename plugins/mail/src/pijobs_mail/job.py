@@ -121,7 +121,7 @@ def _attempt(
     recipients: Sequence[str] | None,
     refused: Mapping[str, int],
 ) -> None:
-    secrets = [definition.get(name) for name in DEFINITIONS.secrets]
+    secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)
     try:

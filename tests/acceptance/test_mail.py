@@ -85,8 +85,8 @@ def test_a_worker_killed_in_the_middle_of_a_mail_loses_nothing(mail_site: Site) 
         os.killpg(first.pid, signal.SIGKILL)
         killed = time.monotonic()
         # One lease of 1 s, the beat that finds it out, and the conversation of the second worker.
-        hanging.wait_for(1, timeout=10)
-        assert time.monotonic() - killed < 5
+        hanging.wait_for(1, timeout=30)
+        assert time.monotonic() - killed < 8
         assert mail_site.wait_all_ended("mail.send") == {State.DONE: 1}
     record = mail_site.storage.page(State.DONE, name="mail.send").records[0]
     assert record.crashes == 1

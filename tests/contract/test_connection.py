@@ -38,10 +38,15 @@ def test_two_objects_have_the_same_time(storage: Storage, peer: Storage) -> None
 
 def test_now_costs_no_round_trip(storage: Storage) -> None:
     storage.ping()
-    start = time.monotonic()
-    for _ in range(1000):
-        storage.now()
-    assert time.monotonic() - start < 0.1
+
+    def thousand() -> float:
+        start = time.monotonic()
+        for _ in range(1000):
+            storage.now()
+        return time.monotonic() - start
+
+    # The best of some: another process may have the processor in any of them.
+    assert min(thousand() for _ in range(10)) < 0.1
 
 
 def test_closing_ends_all_threads(open_storage: OpenStorage) -> None:

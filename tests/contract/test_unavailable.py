@@ -22,6 +22,8 @@ from .conftest import open_kind
 from .workers import new_instance
 
 SECRET = "s3cr3t-passw0rd"
+#: Seconds that a loaded machine may add; what has no bound takes far longer here, or for ever.
+LOADED = 1.5
 URLS = {
     "redis": "redis://user:{secret}@127.0.0.1:{port}/0",
     "postgresql": "postgresql+psycopg://user:{secret}@127.0.0.1:{port}/pijobs",
@@ -107,7 +109,7 @@ def test_an_enqueue_gives_up_in_time_when_the_server_is_silent(silence: Storage,
     start = time.monotonic()
     with pytest.raises(StorageUnavailable):
         silence.enqueue(new_instance(), timeout=timeout)
-    assert time.monotonic() - start < timeout + 0.3
+    assert time.monotonic() - start < timeout + LOADED
 
 
 def test_the_second_enqueue_of_an_outage_is_no_slower(silence: Storage) -> None:
@@ -115,7 +117,7 @@ def test_the_second_enqueue_of_an_outage_is_no_slower(silence: Storage) -> None:
         start = time.monotonic()
         with pytest.raises(StorageUnavailable):
             silence.enqueue(new_instance(), timeout=0.25)
-        assert time.monotonic() - start < 0.55
+        assert time.monotonic() - start < 0.25 + LOADED
 
 
 # -- SQLite: the file ------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def test_an_enqueue_gives_up_in_time_when_the_file_is_locked(tmp_path: Path) -> 
     start = time.monotonic()
     with pytest.raises(StorageUnavailable):
         storage.enqueue(new_instance(), timeout=0.25)
-    assert time.monotonic() - start < 0.55
+    assert time.monotonic() - start < 0.25 + LOADED
     blocker.execute("ROLLBACK")
     blocker.close()
     assert storage.enqueue(new_instance(), timeout=5).fresh

@@ -15,7 +15,7 @@ from .test_groups import decide
 from .workers import LONG, Worker, enqueue, new_instance
 
 #: Seconds in which a waiting worker must have noticed; far below the time that it waits for.
-SOON = 0.7
+SOON = 4.0
 PATIENCE = 20.0
 
 
@@ -195,7 +195,7 @@ def test_wake_ends_a_wait(storage: Storage, worker: Worker) -> None:
         while waiter.is_alive() and time.monotonic() < start + 5:
             storage.wake()
             waiter.join(0.05)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < SOON
         assert waiter.lease is None
 
 

@@ -18,7 +18,7 @@ from pijobs.storage.redis import RedisStorage
 
 TIMEOUT = 0.25
 #: Seconds that a slow machine may take on top of the time-out.
-GRACE = 0.3
+GRACE = 1.5
 #: Less than the time-out, so surely without waiting for it.
 AT_ONCE = 0.2
 

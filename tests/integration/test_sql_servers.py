@@ -18,7 +18,7 @@ from pijobs.storage.contract import End, SessionInfo
 from pijobs.storage.sql import SqlStorage
 
 #: Seconds that a slow machine may take on top of a time-out.
-GRACE = 0.4
+GRACE = 1.5
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])

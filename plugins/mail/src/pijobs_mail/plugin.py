@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pijobs import Job, Page, Setting, hookimpl
-from pijobs_mail import job, servers
+from pijobs import Job, Page, Setting, Settings, hookimpl
+from pijobs_mail import alerts, job, servers
 
 if TYPE_CHECKING:
     import click
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_settings() -> list[Setting]:
-    return list(servers.SETTINGS)
+    return [*servers.SETTINGS, *alerts.SETTINGS]
 
 
 @hookimpl
-def register_jobs() -> list[Job]:
-    return job.register()
+def register_jobs(settings: Settings) -> list[Job]:
+    return [*job.register(), alerts.register(settings)]
 
 
 @hookimpl
@@ -52,4 +52,4 @@ def register_commands(cli: click.Group) -> None:
 def register_checks(queue: Queue) -> list[Check]:
     from pijobs_mail.checks import definitions_check
 
-    return [definitions_check(queue.settings)]
+    return [definitions_check(queue.settings), alerts.alerts_check(queue.settings)]

@@ -119,7 +119,11 @@ class Probe:
             found = work()
         except (OSError, MailError, smtplib.SMTPException, ValueError) as error:
             ok, found, advice = False, _words(error), ADVICE[name]
-        known = [str(self.definition[secret]) for secret in DEFINITIONS.secrets_of(self.definition) if self.definition.get(secret)]
+        known = [
+            str(self.definition[secret])
+            for secret in DEFINITIONS.secrets_of(self.definition)
+            if self.definition.get(secret)
+        ]
         step = Step(name, ok, time.monotonic() - started, redact(found, known), advice)
         self.steps.append(step)
         self.say(step)

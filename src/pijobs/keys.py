@@ -91,4 +91,5 @@ class KeyRing:
 def _secrets(settings: Settings) -> Sequence[str | bytes]:
     keys: Sequence[str | bytes] = settings[PREFIX + "KEYS"]
     secret = settings["SECRET_KEY"]
+    secret = secret() if callable(secret) else secret
     return keys or ([secret] if secret else [])

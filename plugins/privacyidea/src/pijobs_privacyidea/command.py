@@ -1,0 +1,58 @@
+"""``pijobs privacyidea``."""
+
+from __future__ import annotations
+
+import threading
+
+import click
+
+
+@click.group()
+def privacyidea() -> None:
+    """The job queue of a privacyIDEA server."""
+
+
+@privacyidea.command()
+@click.pass_obj
+def doctor(invocation: object) -> None:
+    """Look for what keeps mails from being sent. Exit code 1 if something does."""
+    from pijobs_privacyidea.doctor import Level, examine
+
+    findings = list(examine(invocation.installation()))  # type: ignore[attr-defined]
+    for finding in findings:
+        click.echo(f"{finding.level:7}  {finding.text}")
+        if finding.advice:
+            click.echo(f"{'':7}  {finding.advice}")
+    if any(finding.level is Level.BAD for finding in findings):
+        raise SystemExit(1)
+
+
+@privacyidea.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge_old(invocation: object, yes: bool) -> None:
+    """Delete what privacyIDEA's own queue class left in Redis: pickles, which are never read."""
+    from pijobs_privacyidea.old_queue import count_old, delete_old
+
+    settings = invocation.settings()  # type: ignore[attr-defined]
+    number = count_old(settings)
+    if number and (yes or click.confirm(f"delete {number} jobs of the old queue, unread?")):
+        number = delete_old(settings)
+        click.echo(f"{number} deleted")
+    elif not number:
+        click.echo("none")
+
+
+@privacyidea.command()
+@click.option("--once", is_flag=True, help="End when it has been shown.")
+@click.option("--delay", type=click.FloatRange(0, 10), default=0.5, help="Seconds before each SMTP reply (default 0.5).")
+def demo(once: bool, delay: float) -> None:
+    """A whole privacyIDEA in a folder of its own: a challenge, its mail, a sign-in, and the times."""
+    from pijobs_privacyidea.demo import Demo
+
+    with Demo(delay=delay, say=click.echo) as shown:
+        shown.prepare()
+        shown.show()
+        if not once:
+            click.echo("stop it with Ctrl-C")
+            threading.Event().wait()

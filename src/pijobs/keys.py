@@ -90,6 +90,8 @@ class KeyRing:
 
 def _secrets(settings: Settings) -> Sequence[str | bytes]:
     keys: Sequence[str | bytes] = settings[PREFIX + "KEYS"]
+    if keys:
+        return keys
     secret = settings["SECRET_KEY"]
     secret = secret() if callable(secret) else secret
-    return keys or ([secret] if secret else [])
+    return [secret] if secret else []

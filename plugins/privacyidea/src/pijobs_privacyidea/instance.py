@@ -12,8 +12,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -159,6 +159,17 @@ class Instance:
     def work(self, *options: str) -> subprocess.Popen[bytes]:
         """The worker, by the command that privacyIDEA's documentation names."""
         return self.start(_command("privacyidea-queue-huey"), "-l", str(self.here / "queue.log"), *options)
+
+    @contextmanager
+    def working(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker that is ready, killed at the end of the block."""
+        worker = self.work("-w", "3", *options)
+        try:
+            self.wait_for("/readyz")
+            yield worker
+        finally:
+            worker.kill()
+            worker.wait()
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """A process that ends with the ``with`` block."""

@@ -25,9 +25,9 @@ def register_settings() -> Iterable[Setting]:
 def register_jobs(settings: Settings) -> list[Job]:
     if "PI_JOB_QUEUE_MAIL_CA_FILE" not in settings:
         raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
-    from pijobs_privacyidea import mail
+    from pijobs_privacyidea import mail, sms_job
 
-    return mail.jobs()
+    return [*mail.jobs(), *sms_job.jobs()]
 
 
 @hookimpl

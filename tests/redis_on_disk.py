@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import redis
-
 from services import START_TIMEOUT, free_port, missing, wait_until
 
 

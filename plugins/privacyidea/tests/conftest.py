@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-
 from redis_on_disk import Redis
 
 if TYPE_CHECKING:

@@ -80,7 +80,9 @@ def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None,
 
 @privacyidea.command()
 @click.option("--once", is_flag=True, help="End when it has been shown.")
-@click.option("--delay", type=click.FloatRange(0, 10), default=0.5, help="Seconds before each SMTP reply (default 0.5).")
+@click.option(
+    "--delay", type=click.FloatRange(0, 10), default=0.5, help="Seconds before each SMTP reply (default 0.5)."
+)
 def demo(once: bool, delay: float) -> None:
     """A whole privacyIDEA in a folder of its own: a challenge, its mail, a sign-in, and the times."""
     from pijobs_privacyidea.demo import Demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,10 +41,8 @@ def unsaved(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values of a definition under test; its secrets may be in clear, or the stored ones."""
     definition = plain(config or {})
     for name in _secrets_used(definition):
-        try:
+        with contextlib.suppress(DestinationDown):  # it is in clear, then
             definition[name] = _decrypted(definition[name], name)
-        except DestinationDown:
-            pass  # it is in clear, then
     return definition
 
 

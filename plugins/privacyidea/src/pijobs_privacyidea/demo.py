@@ -70,9 +70,13 @@ class Demo:
         rows = [(box, delay, self._median(box, delay)) for box in (False, True) for delay in (0.0, self._delay)]
         self._say("\n  box   SMTP reply after   challenge answered after")
         for box, delay, took in rows:
-            self._say(f"  {'on ' if box else 'off'}        {delay * 1000:4.0f} ms                  {took * 1000:5.0f} ms")
+            self._say(
+                f"  {'on ' if box else 'off'}        {delay * 1000:4.0f} ms                  {took * 1000:5.0f} ms"
+            )
         ratio = rows[3][2] / rows[0][2]
-        self._say(f"\nwith the box on and {self._delay * 1000:.0f} ms per reply: {ratio:.2f} times as long as off and 0 ms")
+        self._say(
+            f"\nwith the box on and {self._delay * 1000:.0f} ms per reply: {ratio:.2f} times as long as off and 0 ms"
+        )
         self._say("the OTP mails all arrived")
 
     def _sign_in(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import os
 import shutil
 import sys
@@ -87,7 +86,7 @@ def _command() -> Iterator[Finding]:
             yield Finding(
                 Level.BAD,
                 f"{path} is privacyIDEA's own script, which can't run with the huey of today",
-                "pip install --force-reinstall --no-deps pijobs-privacyidea; or start 'pijobs worker', which is the same",
+                "pip install --force-reinstall --no-deps pijobs-privacyidea; or start 'pijobs worker' instead",
             )
 
 

@@ -1,7 +1,7 @@
 """privacyIDEA's mail job, sent by the engine of pijobs-mail.
 
-What waits in the queue is the mail and the name of the SMTP server; the worker reads the definition at each attempt. Only
-the test of a definition that is not saved carries the definition itself.
+What waits in the queue is the mail and the name of the SMTP server; the worker reads the definition at each attempt.
+Only the test of a definition that is not saved carries the definition itself.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class HueyQueue(pijobs.HueyQueue):
         if mail.NAME not in self.registry:
             failed = "; ".join(f"{plugin.name}: {plugin.error}" for plugin in self.plugins.failed)
             raise ConfigurationError(
-                f"expected the plugins 'privacyidea' and 'mail', found not both of them loaded ({failed or 'not named'});"
+                f"expected the plugins 'privacyidea' and 'mail', found not both loaded ({failed or 'not named'});"
                 " see 'pijobs plugins' and PI_JOB_QUEUE_PLUGINS"
             )
 

@@ -12,7 +12,9 @@ SETTINGS = (
         name=OTP_SERVERS,
         default=(),
         expected="a list of identifiers of SMTP servers",
-        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value),
+        accepts=lambda value: (
+            isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value)
+        ),
         help="privacyIDEA's SMTP servers that send OTPs: what waits longer than email.validtime is not sent any more.",
         example=["otp"],
     ),

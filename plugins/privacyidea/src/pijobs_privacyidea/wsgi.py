@@ -1,6 +1,6 @@
 """privacyIDEA's app with the routes of the job queue under ``/jobqueue``.
 
-In the WSGI file: ``from pijobs_privacyidea.wsgi import create_app`` instead of ``from privacyidea.app import create_app``.
+In the WSGI file: ``from pijobs_privacyidea.wsgi import create_app`` instead of the one of ``privacyidea.app``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
 
 
 def administrator(app: flask.Flask, token: str) -> str | None:
-    """The name of the administrator that a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""
+    """The name of the administrator a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""
     from privacyidea.api.lib.utils import verify_auth_token
     from privacyidea.lib.error import AuthError
 

@@ -38,5 +38,5 @@ def _require_sqlalchemy_2() -> None:
     found = version("sqlalchemy")
     if int(found.split(".")[0]) < 2:
         raise ConfigurationError(
-            f"a queue or spool in a SQL database needs SQLAlchemy 2, found {found}; keep the queue in Redis, without spool"
+            f"a queue or spool in a SQL database needs SQLAlchemy 2, found {found}; keep it in Redis, without spool"
         )

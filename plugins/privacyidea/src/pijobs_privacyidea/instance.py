@@ -111,7 +111,7 @@ class Instance:
         answer = self.ask("/validate/check", user=name, transaction_id=transaction, **{"pass": otp})
         return bool(answer["result"]["value"])
 
-    def ask(self, path: str, /, method: str = "POST", **fields: Any) -> dict[str, Any]:
+    def ask(self, path: str, method: str = "POST", /, **fields: Any) -> dict[str, Any]:
         """Ask the server as the administrator.
 
         :raises InstanceFailed: for an answer that is an error.

@@ -51,7 +51,7 @@ demo-privacyidea: $(PI)
 	@$(PI_VENV)/bin/pijobs privacyidea demo $(ARGS)
 
 test-privacyidea: $(PI)
-	$(PI_VENV)/bin/python -m pytest plugins/privacyidea/tests $(TESTS)
+	$(PI_VENV)/bin/python -m pytest --timeout 900 plugins/privacyidea/tests $(TESTS)
 
 test: lint docs pytest
 

@@ -19,7 +19,7 @@ if importlib.util.find_spec("privacyidea") is None:
     collect_ignore_glob = ["test_*.py"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     server = Redis(tmp_path_factory.mktemp("redis"))
     try:
@@ -37,7 +37,7 @@ def sink() -> Iterator[Sink]:
         yield sink
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def instance(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Iterator[Instance]:
     """privacyIDEA with users and an e-mail token; the server runs."""
     from pijobs_privacyidea.instance import Instance
@@ -63,7 +63,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> I
         yield instance
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app(instance: Instance) -> flask.Flask:
     """privacyIDEA's app in this process, as a server would have it."""
     from pijobs_privacyidea.host import make_app

@@ -60,7 +60,7 @@ def gateways() -> Iterator[Gateways]:
 
 def pijobs(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("pijobs")), "--config", str(instance.config), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, cwd=instance.here)
+    return subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=instance.here)
 
 
 def test_the_doctor_finds_a_sound_installation_sound(instance: Instance) -> None:

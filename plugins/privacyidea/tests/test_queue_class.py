@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import threading
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +112,16 @@ def test_the_body_of_the_caller_is_not_written_into() -> None:
 @pytest.mark.parametrize(("mimetype", "part"), [("plain", "text"), ("html", "html")])
 def test_a_text_is_sent_as_the_type_that_was_asked_for(mimetype: str, part: str) -> None:
     assert call("alice@example.com", "s", "<b>x</b>", None, None, mimetype)[part] == "<b>x</b>"
+
+
+def test_the_plugin_imports_public_names_only() -> None:
+    inside = ("cli", "clock", "codec", "factory", "plugins", "registry", "runner", "session", "storage", "worker")
+    imported = set()
+    for path in Path(mail.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+            elif isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+    assert "pijobs.settings" in imported
+    assert [name for name in imported if name.startswith(tuple(f"pijobs.{room}" for room in inside))] == []

@@ -21,7 +21,7 @@ from typing import Any
 from pijobs.settings import CONFIG_VARIABLE
 
 #: Seconds for a command to end and for a process to come up.
-PATIENCE = 120.0
+PATIENCE = 300.0
 ADMIN, REALM, RESOLVER = "admin", "demo", "people"
 _CONFIG = """\
 # Written by pijobs-privacyidea.

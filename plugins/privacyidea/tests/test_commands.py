@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 HTTP_GATEWAY = "privacyidea.lib.smsprovider.HttpSMSProvider.HttpSMSProvider"
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("default")
 
 #: Seconds to wait for what must happen; the machine may be busy.
-PATIENCE = 60.0
+PATIENCE = 180.0
 PIN = "1234"
 
 

@@ -23,12 +23,19 @@ install = echo "pip install $(1)" && for try in 1 2 3; do \
 	$(BIN)/python -m pip install --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
 	test $$try -lt 3 && sleep $$((5 * try)) || exit 1; done
 
-.PHONY: help demo test lint docs pytest chaos bench format example screenshots clean
+# privacyIDEA has its own pins, so it has an environment of its own.
+PI_VENV ?= .venvs/privacyidea
+PI_VERSION ?= 3.14
+PI := $(PI_VENV)/.installed
+
+.PHONY: help demo-privacyidea test-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo [ARGS=--once]  server, worker and a mail sink; a mail sent inline and one queued"
+	@echo "make demo-privacyidea    the same with a whole privacyIDEA"
+	@echo "make test-privacyidea    the tests with privacyIDEA, in an environment of their own"
 	@echo "make test                lint, docs and all tests but the long ones"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
@@ -39,6 +46,12 @@ help:
 
 demo: $(RUN)
 	@$(BIN)/pijobs demo $(ARGS)
+
+demo-privacyidea: $(PI)
+	@$(PI_VENV)/bin/pijobs privacyidea demo $(ARGS)
+
+test-privacyidea: $(PI)
+	$(PI_VENV)/bin/python -m pytest --timeout 900 plugins/privacyidea/tests $(TESTS)
 
 test: lint docs pytest
 
@@ -91,3 +104,13 @@ $(TEST): $(METADATA) | $(BIN)/python
 $(DEV): $(METADATA) | $(BIN)/python
 	@$(call install,--editable .[dev])
 	@touch $(RUN) $(TEST) $@
+
+$(PI): $(METADATA) plugins/privacyidea/pyproject.toml
+	@echo "$(PYTHON) -m venv $(PI_VENV); privacyidea==$(PI_VERSION)"
+	@$(PYTHON) -m venv --clear $(PI_VENV)
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" PI_INSTALL="privacyidea==$(PI_VERSION)" pi-install
+	@touch $@
+
+.PHONY: pi-install
+pi-install:
+	@$(call install,$(PI_INSTALL) --editable . pytest pytest-timeout)

@@ -47,7 +47,8 @@ class HueyQueue(Queue):
     """The queue for ``PI_JOB_QUEUE_CLASS``, with the interface that privacyIDEA gives such classes.
 
     :param options: the settings without their prefix, in lower case: ``{"url": "redis://…", "name": …}``.
-    :param host: settings outside the prefix, such as ``SECRET_KEY``.
+    :param host: settings outside the prefix, such as ``SECRET_KEY``, which may be a function here: it is asked at
+        first use, for hosts whose settings are not known before.
     """
 
     def __init__(self, options: Mapping[str, Any], *, host: Mapping[str, Any] | None = None) -> None:

@@ -90,5 +90,8 @@ class KeyRing:
 
 def _secrets(settings: Settings) -> Sequence[str | bytes]:
     keys: Sequence[str | bytes] = settings[PREFIX + "KEYS"]
+    if keys:
+        return keys
     secret = settings["SECRET_KEY"]
-    return keys or ([secret] if secret else [])
+    secret = secret() if callable(secret) else secret
+    return [secret] if secret else []

@@ -49,12 +49,17 @@ _AWAY = (StorageUnavailable, QueueUnavailable, DatabaseUnavailable)
 
 
 def create_app(
-    config: str | os.PathLike[str] | None = None, *, settings: Mapping[str, Any] | None = None
+    config: str | os.PathLike[str] | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    host_sign_in: auth.HostSignIn | None = None,
 ) -> flask.Flask:
     """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
 
     :param config: the file; default: as every command finds it.
     :param settings: the settings themselves, instead of a file.
+    :param host_sign_in: for a server that is mounted in another one: gives the name of the administrator that a token
+        of the host belongs to, or None. The server has no accounts then, and no routes of plugins.
     :raises ConfigurationError: when they can't be used.
     """
     directory, path = Path.cwd(), None
@@ -69,8 +74,20 @@ def create_app(
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
     JobQueue().init_app(app, directory=directory, file=path)
-    for blueprint in (auth.blueprint, health.blueprint, jobs_api.blueprint):
+    for blueprint in (health.blueprint, jobs_api.blueprint):
         app.register_blueprint(blueprint)
+    if host_sign_in is None:
+        _add_own(app)
+    else:
+        app.extensions[auth.HOST_SIGN_IN] = host_sign_in
+    _handle_errors(app)
+    app.after_request(_secure)
+    return app
+
+
+def _add_own(app: flask.Flask) -> None:
+    """What a server that stands alone has: accounts, routes of plugins, and pages."""
+    app.register_blueprint(auth.blueprint)
     given = plugin_blueprints(app)
     for plugin, blueprint in given:
         _register(app, plugin, blueprint)
@@ -78,9 +95,6 @@ def create_app(
     app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
     add_pages(app, PAGES_AT, given=given)
     app.add_url_rule("/", view_func=first_page)
-    _handle_errors(app)
-    app.after_request(_secure)
-    return app
 
 
 def first_page() -> Response:

@@ -29,6 +29,12 @@ WINDOW = 300.0  # seconds in which failed tries count
 MOST_OF_BOTH, MOST_OF_ADDRESS, MOST_OF_ACCOUNT = 10, 100, 100
 _SALT = "pijobs server token"
 
+#: Key of ``app.extensions`` for the function that knows who a token of the host belongs to, where the server is mounted
+#: in somebody else's.
+HOST_SIGN_IN = "pijobs_host_sign_in"
+#: Gives the name of an administrator of the host, or None.
+HostSignIn = Callable[[str], str | None]
+
 blueprint = flask.Blueprint("pijobs_auth", __name__)
 
 
@@ -113,6 +119,18 @@ def signed_in() -> Account:
     token = (headers.get("Authorization") or headers.get("PI-Authorization") or "").removeprefix("Bearer ").strip()
     if not token:
         raise ApiError(401, 4033, "sign in first: POST /auth, then send the token in the Authorization header")
+    host: HostSignIn | None = flask.current_app.extensions.get(HOST_SIGN_IN)
+    return _own_account(token) if host is None else _host_account(host, token)
+
+
+def _host_account(host: HostSignIn, token: str) -> Account:
+    name = host(token)
+    if name is None:
+        raise ApiError(401, 4033, "the token is not one of an administrator, or not valid any more; sign in again")
+    return Account(name, "", "admin", 0)
+
+
+def _own_account(token: str) -> Account:
     try:
         name, digest = _serializer().loads(token, max_age=LIFETIME)
     except (BadSignature, ValueError, TypeError):

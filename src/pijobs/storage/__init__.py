@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from pijobs.errors import ConfigurationError
@@ -21,6 +22,7 @@ def open_storage(url: str, name: str, retention: Retention) -> Storage:
 
         return RedisStorage(url, name, retention=retention)
     if scheme.split("+")[0] in ("sqlite", "postgresql", "mysql", "mariadb"):
+        _require_sqlalchemy_2()
         from pijobs.storage.sql import SqlStorage
 
         return SqlStorage(url, name, retention=retention)
@@ -29,3 +31,12 @@ def open_storage(url: str, name: str, retention: Retention) -> Storage:
 
         return MemoryStorage(name, retention=retention)
     raise ConfigurationError(f"expected the URL of a storage, found one with scheme {scheme!r}")
+
+
+def _require_sqlalchemy_2() -> None:
+    """privacyIDEA 3.11 and 3.12 pin SQLAlchemy 1.4, so a core for Redis must do without a newer one."""
+    found = version("sqlalchemy")
+    if int(found.split(".")[0]) < 2:
+        raise ConfigurationError(
+            f"a queue or spool in a SQL database needs SQLAlchemy 2, found {found}; keep it in Redis, without spool"
+        )

@@ -67,7 +67,7 @@ def send(
     except (DefinitionUnreadable, DatabaseError) as error:
         # No fault of the mail: a key that this worker does not have yet, or a database that is away.
         raise DestinationDown(redact(str(error))) from None
-    _attempt(ctx, server, definition, letter, recipients, refused or {})
+    attempt(ctx, server, definition, letter, recipients, refused or {})
 
 
 def send_unsaved(
@@ -82,7 +82,7 @@ def send_unsaved(
     """Send one mail by a definition that is not saved. Somebody waits for the outcome: server trouble ends it."""
     letter = _letter(to, subject=subject, text=text, message_id=message_id, date=date)
     try:
-        _attempt(ctx, UNSAVED, definition, letter, None, {})
+        attempt(ctx, UNSAVED, definition, letter, None, {})
     except DestinationDown as error:
         raise FailJob(str(error)) from None
 
@@ -113,7 +113,7 @@ def register() -> list[Job]:
     ]
 
 
-def _attempt(
+def attempt(
     ctx: JobContext,
     server: str,
     definition: Mapping[str, Any],
@@ -121,6 +121,15 @@ def _attempt(
     recipients: Sequence[str] | None,
     refused: Mapping[str, int],
 ) -> None:
+    """One attempt at a letter, for whoever has definitions of his own.
+
+    :param server: its name in metrics.
+    :param definition: the fields of an SMTP server, secrets in clear.
+    :param recipients: those that do not have it yet; None: all.
+    :param refused: those that earlier attempts were refused for good.
+    :raises RetryJob: with the keyword arguments ``recipients`` and ``refused`` for the next attempt.
+    :raises DestinationDown: when the server takes no mail now. :raises FailJob: when all that is left are refusals.
+    """
     secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)

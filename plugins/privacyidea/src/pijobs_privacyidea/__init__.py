@@ -1,0 +1,21 @@
+"""pijobs for the real privacyIDEA: ``PI_JOB_QUEUE_CLASS = 'pijobs_privacyidea.HueyQueue'``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pijobs_privacyidea.queue import HueyQueue
+
+__all__ = ["HueyQueue"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "HueyQueue":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from pijobs_privacyidea.queue import HueyQueue
+    except (ImportError, ValueError) as error:
+        # privacyIDEA answers these two with a line in its log, and sends every mail in the request from then on.
+        raise RuntimeError(f"the job queue can't be imported: {error}") from error
+    return HueyQueue

@@ -1,0 +1,95 @@
+"""``pijobs privacyidea``."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import click
+
+_ALLOWED = """
+# Added by 'pijobs privacyidea sms-gateway'.
+PI_SMS_PROVIDER_MODULES = [*globals().get("PI_SMS_PROVIDER_MODULES", []), "{name}"]
+"""
+
+
+@click.group()
+def privacyidea() -> None:
+    """The job queue of a privacyIDEA server."""
+
+
+@privacyidea.command()
+@click.pass_obj
+def doctor(invocation: object) -> None:
+    """Look for what keeps mails from being sent. Exit code 1 if something does."""
+    from pijobs_privacyidea.doctor import Level, examine
+
+    findings = list(examine(invocation.settings()))  # type: ignore[attr-defined]
+    for finding in findings:
+        click.echo(f"{finding.level:7}  {finding.text}")
+        if finding.advice:
+            click.echo(f"{'':7}  {finding.advice}")
+    if any(finding.level is Level.BAD for finding in findings):
+        raise SystemExit(1)
+
+
+@privacyidea.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge_old(invocation: object, yes: bool) -> None:
+    """Delete what privacyIDEA's own queue class left in Redis: pickles, which are never read."""
+    from pijobs_privacyidea.old_queue import count_old, delete_old
+
+    settings = invocation.settings()  # type: ignore[attr-defined]
+    number = count_old(settings)
+    if number and (yes or click.confirm(f"delete {number} jobs of the old queue, unread?")):
+        number = delete_old(settings)
+        click.echo(f"{number} deleted")
+    elif not number:
+        click.echo("none")
+
+
+@privacyidea.command()
+@click.argument("name")
+@click.option("--wraps", required=True, help="The gateway that sends.")
+@click.option("--failover", help="A second gateway, asked when the first one does not take a message.")
+@click.option("--expires", type=click.IntRange(1), help="Seconds after which a message is not sent any more (120).")
+@click.pass_obj
+def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None, expires: int | None) -> None:
+    """Make the gateway NAME, which leaves its messages to the queue; privacyIDEA's pages can't make one."""
+    from privacyidea.lib.smsprovider.SMSProvider import SMSError, set_smsgateway
+
+    from pijobs_privacyidea.host import Host
+    from pijobs_privacyidea.sms import CLASS, QueuedSMSProvider
+
+    options = {"WRAPS": wraps, "FAILOVER": failover, "EXPIRES": expires}
+    given = {option: str(value) for option, value in options.items() if value}
+    settings = invocation.settings()  # type: ignore[attr-defined]
+    with Host.of(settings).app.app_context():
+        try:
+            QueuedSMSProvider(smsgateway=SimpleNamespace(option_dict=given)).check_configuration()
+        except SMSError as error:
+            raise click.UsageError(str(error)) from None
+        set_smsgateway(name, CLASS, description=f"queued, by {wraps}", options=given)
+    click.echo(f"gateway {name} leaves its messages to the queue; {wraps} sends them")
+    if CLASS not in settings.file.read_text():
+        with settings.file.open("a") as file:
+            file.write(_ALLOWED.format(name=CLASS))
+        click.echo(f"added to {settings.file}: PI_SMS_PROVIDER_MODULES, which allows the class; restart the server")
+
+
+@privacyidea.command()
+@click.option("--once", is_flag=True, help="End when it has been shown.")
+@click.option(
+    "--delay", type=click.FloatRange(0, 10), default=0.5, help="Seconds before each SMTP reply (default 0.5)."
+)
+def demo(once: bool, delay: float) -> None:
+    """A whole privacyIDEA in a folder of its own: a challenge, its mail, a sign-in, and the times."""
+    from pijobs_privacyidea.demo import Demo
+
+    with Demo(delay=delay, say=click.echo) as shown:
+        shown.prepare()
+        shown.show()
+        if not once:
+            click.echo("stop it with Ctrl-C")
+            threading.Event().wait()

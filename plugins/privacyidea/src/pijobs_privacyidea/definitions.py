@@ -1,0 +1,79 @@
+"""privacyIDEA's SMTP servers, as the mail engine takes them. All of it needs privacyIDEA's app context."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from pijobs import DestinationDown, FailJob
+
+_TIMEOUT = 10.0  # seconds; privacyIDEA's default
+_SECRETS = ("password", "private_key_password")
+#: The fields that the engine wants, with what stands for "not given"; older releases have fewer.
+_FIELDS: Mapping[str, Any] = {
+    "server": "", "port": 25, "username": "", "password": "", "sender": "", "tls": False, "timeout": _TIMEOUT,
+    "smime": False, "certificate": "", "private_key": "", "private_key_password": "", "dont_send_on_error": False,
+}  # fmt: skip
+
+
+def saved(identifier: str) -> dict[str, Any]:
+    """The definition as it is now, its secrets in clear.
+
+    :raises FailJob: when it was deleted.
+    :raises DestinationDown: when database or key do not let it be read at present.
+    """
+    from privacyidea.lib.error import ResourceNotFoundError
+    from privacyidea.lib.smtpserver import get_smtpserver
+
+    try:
+        config = get_smtpserver(identifier).config.get()
+    except ResourceNotFoundError:
+        raise FailJob(f"SMTP server {identifier!r} was deleted before the mail could be sent") from None
+    except SQLAlchemyError as error:
+        raise DestinationDown(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
+    return {**plain(config), **{name: _decrypted(config.get(name), name) for name in _secrets_used(config)}}
+
+
+def unsaved(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values of a definition under test; its secrets may be in clear, or the stored ones."""
+    definition = plain(config or {})
+    for name in _secrets_used(definition):
+        with contextlib.suppress(DestinationDown):  # it is in clear, then
+            definition[name] = _decrypted(definition[name], name)
+    return definition
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a mail needs, none of them None."""
+    definition = {name: default if config.get(name) is None else config[name] for name, default in _FIELDS.items()}
+    definition["port"] = int(definition["port"] or 25)
+    definition["timeout"] = float(definition["timeout"] or _TIMEOUT)
+    return definition
+
+
+def otp_validity() -> float:
+    """Seconds that an OTP sent by mail is valid: ``email.validtime``. Needs the app context of the request."""
+    from privacyidea.lib.config import get_from_config
+
+    return float(get_from_config("email.validtime", 120))
+
+
+def _secrets_used(config: Mapping[str, Any]) -> list[str]:
+    """A secret that nobody needs is not decrypted: an HSM that is not ready must not stop a mail without login."""
+    used = {"password": config.get("username"), "private_key_password": config.get("smime")}
+    return [name for name in _SECRETS if used[name] and config.get(name)]
+
+
+def _decrypted(value: str, name: str) -> str:
+    from privacyidea.lib.crypto import FAILED_TO_DECRYPT_PASSWORD, decryptPassword
+
+    try:
+        secret: str = decryptPassword(value)
+    except Exception as error:  # whatever the security module raises
+        raise DestinationDown(f"the security module does not decrypt the {name} ({type(error).__name__})") from None
+    if secret == FAILED_TO_DECRYPT_PASSWORD:
+        raise DestinationDown(f"the {name} can't be decrypted; does this process read the PI_ENCFILE of the server?")
+    return secret

@@ -1,0 +1,117 @@
+"""The demo: a whole privacyIDEA, its queue and worker; a challenge, the OTP by mail, and a sign-in with it."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from pijobs_mail.sink import Received, Sink
+from pijobs_privacyidea.instance import Instance
+
+#: Seconds that an OTP mail may take.
+PATIENCE = 60.0
+_PIN = "1234"
+_USER = "alice"
+_SERVER = "otp"
+#: Challenges per row of the table; the median counts.
+_ROUNDS = 3
+
+
+class DemoFailed(Exception):
+    """What the demo is there to show did not happen."""
+
+
+class Demo:
+    """All that the demo starts; it ends with the ``with`` block.
+
+    :param delay: seconds before each SMTP reply, in the slow rows.
+    :param say: takes each line for people.
+    """
+
+    def __init__(self, *, delay: float, say: Callable[[str], object]) -> None:
+        self._delay, self._say = delay, say
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Demo:
+        here = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pijobs-privacyidea-")))
+        self.sink = self._stack.enter_context(Sink())
+        queue = {
+            "PI_JOB_QUEUE_CLASS": "pijobs_privacyidea.HueyQueue",
+            "PI_JOB_QUEUE_URL": f"sqlite:///{here / 'queue.sqlite'}",
+            "PI_JOB_QUEUE_PRIVACYIDEA_OTP_SERVERS": [_SERVER],
+        }
+        self.instance = self._stack.enter_context(Instance(here, queue))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def prepare(self) -> None:
+        """privacyIDEA with a user and his e-mail token, and a worker."""
+        self._say("setting up privacyIDEA: keys, tables, administrator …")
+        self.instance.create()
+        self.instance.serve()
+        self.instance.work("-w", "4")
+        self.instance.add_people(_USER)
+        self._box(False)
+        self.instance.ask("/system/setConfig", **{"email.identifier": _SERVER})
+        self.instance.add_email_token(_USER, _PIN)
+        self.instance.wait_for("/readyz")
+        self._say(f"privacyIDEA at {self.instance.url}, its queue at {self.instance.url}/jobqueue/readyz")
+
+    def show(self) -> None:
+        """:raises DemoFailed: when a sign-in fails, or the box does not help."""
+        self._sign_in()
+        rows = [(box, delay, self._median(box, delay)) for box in (False, True) for delay in (0.0, self._delay)]
+        self._say("\n  box   SMTP reply after   challenge answered after")
+        for box, delay, took in rows:
+            self._say(
+                f"  {'on ' if box else 'off'}        {delay * 1000:4.0f} ms                  {took * 1000:5.0f} ms"
+            )
+        ratio = rows[3][2] / rows[0][2]
+        self._say(
+            f"\nwith the box on and {self._delay * 1000:.0f} ms per reply: {ratio:.2f} times as long as off and 0 ms"
+        )
+        self._say("the OTP mails all arrived")
+
+    def _sign_in(self) -> None:
+        self._box(True)
+        answer, mail, took = self._challenge()
+        otp = _otp(mail)
+        self._say(f"a challenge for {_USER}: answered after {took * 1000:.0f} ms; the mail came, with the OTP {otp}")
+        if not self.instance.sign_in(_USER, otp, answer["detail"]["transaction_id"]):
+            raise DemoFailed("the OTP of the mail was not taken")
+        self._say("signed in with it")
+
+    def _median(self, box: bool, delay: float) -> float:
+        self._box(box)
+        self.sink.delay = 0
+        self._challenge()  # the first one after a change reads the configuration anew
+        self.sink.delay = delay
+        return statistics.median(self._challenge()[2] for _ in range(_ROUNDS))
+
+    def _challenge(self) -> tuple[dict[str, dict[str, str]], Received, float]:
+        """The answer, the mail, and the seconds until the answer."""
+        known = len(self.sink.mails)
+        began = time.monotonic()
+        answer = self.instance.challenge(_USER, _PIN)
+        took = time.monotonic() - began
+        if not answer["detail"].get("transaction_id"):
+            raise DemoFailed(f"expected a challenge, found: {answer['detail'].get('message')}")
+        return answer, self.sink.wait_for(known + 1, PATIENCE)[-1], took
+
+    def _box(self, queued: bool) -> None:
+        self.instance.set_smtp_server(_SERVER, self.sink.port, queued=queued)
+
+
+def _otp(mail: Received) -> str:
+    part = mail.message.get_body(("plain",))
+    found = re.search(r"\b\d{6}\b", part.get_content()) if part is not None else None
+    if found is None:
+        raise DemoFailed("the mail has no OTP in it")
+    return found[0]

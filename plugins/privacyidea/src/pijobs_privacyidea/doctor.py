@@ -1,0 +1,165 @@
+"""``pijobs privacyidea doctor``: what keeps mails from being sent, or will one day."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pijobs import DestinationDown, Settings
+from pijobs.settings import PREFIX
+from pijobs_mail.servers import endpoint
+from pijobs_privacyidea import definitions
+from pijobs_privacyidea.host import Host
+from pijobs_privacyidea.old_queue import count_old
+from pijobs_privacyidea.settings import OTP_SERVERS
+
+OWN_CLASS = "pijobs_privacyidea.HueyQueue"
+COMMAND = "privacyidea-queue-huey"
+#: Releases that this plugin is tried with.
+TRIED = ("3.13", "3.14")
+
+
+class Level(str, Enum):
+    OK = "ok"
+    WARNING = "warning"
+    BAD = "bad"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. :ivar advice: what to do."""
+
+    level: Level
+    text: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Everything that is looked at. A part that can't be looked at is a finding, too."""
+    yield from _release()
+    yield from _class(settings)
+    yield from _command()
+    yield from _guarded("the logging configuration", lambda: _logging(settings))
+    yield from _guarded("the old queue", lambda: _old_queue(settings))
+    yield from _guarded("privacyIDEA", lambda: _inside(settings))
+
+
+def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from list(look())
+    except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use
+        yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", "see the log of privacyIDEA")
+
+
+def _release() -> Iterator[Finding]:
+    version = metadata.version("privacyidea")
+    tried = ".".join(version.split(".")[:2]) in TRIED
+    level = Level.OK if tried else Level.WARNING
+    yield Finding(level, f"privacyIDEA {version}", "" if tried else f"this plugin is tried with {', '.join(TRIED)}")
+
+
+def _class(settings: Settings) -> Iterator[Finding]:
+    found = settings[PREFIX + "CLASS"]
+    if found == OWN_CLASS:
+        yield Finding(Level.OK, f"{PREFIX}CLASS is {found}")
+    else:
+        yield Finding(Level.BAD, f"{PREFIX}CLASS is {found!r}", f"set {PREFIX}CLASS = {OWN_CLASS!r} in pi.cfg")
+
+
+def _command() -> Iterator[Finding]:
+    """privacyIDEA brings a script of the same name; whoever was installed last has it."""
+    beside = Path(sys.executable).with_name(COMMAND)
+    for path in dict.fromkeys(filter(None, (str(beside) if beside.exists() else None, shutil.which(COMMAND)))):
+        if b"pijobs" in Path(path).read_bytes():
+            yield Finding(Level.OK, f"{path} is the one of pijobs")
+        else:
+            yield Finding(
+                Level.BAD,
+                f"{path} is privacyIDEA's own script, which can't run with the huey of today",
+                "pip install --force-reinstall --no-deps pijobs-privacyidea; or start 'pijobs worker' instead",
+            )
+
+
+def _logging(settings: Settings) -> Iterator[Finding]:
+    file = settings["PI_LOGCONFIG"]
+    if file and Path(file).exists() and "RotatingFileHandler" in Path(file).read_text(errors="replace"):
+        yield Finding(
+            Level.WARNING,
+            f"{file} (PI_LOGCONFIG) rotates a file: server and worker would both do so, and lose lines",
+            "let both write to a WatchedFileHandler, and rotate by logrotate",
+        )
+
+
+def _old_queue(settings: Settings) -> Iterator[Finding]:
+    if number := count_old(settings):
+        advice = "they are never read; delete them by 'pijobs privacyidea purge-old'"
+        yield Finding(Level.WARNING, f"{number} jobs of privacyIDEA's own queue class are left in Redis", advice)
+
+
+def _inside(settings: Settings) -> Iterator[Finding]:
+    from privacyidea.lib.config import get_from_config
+    from privacyidea.lib.smtpserver import get_smtpservers
+
+    with Host.of(settings).app.app_context():
+        servers = {server.config.identifier: server.config.get() for server in get_smtpservers()}
+        for identifier, config in servers.items():
+            yield from _server(settings, identifier, config)
+        yield from _otp(settings, servers, get_from_config("email.identifier"))
+
+
+def _server(settings: Settings, identifier: str, config: dict[str, Any]) -> Iterator[Finding]:
+    name = f"SMTP server {identifier!r}"
+    if not config.get("enqueue_job"):
+        yield Finding(Level.OK, f"{name}: sends in the request; its box is off")
+        return
+    try:
+        definition = definitions.saved(identifier)
+        place = endpoint(definition, settings)
+    except DestinationDown as error:
+        yield Finding(Level.BAD, f"{name}: {error}", "run this as the user of the worker; save the server again")
+        return
+    except ValueError:
+        yield Finding(Level.BAD, f"{name}: its host can't be used", "expected a host, smtp://host or smtps://host")
+        return
+    if unreadable := [file for file in _smime_files(definition) if not os.access(file, os.R_OK)]:
+        yield Finding(Level.BAD, f"{name}: {', '.join(unreadable)} can't be read", "let the worker's user read it")
+    clear = place.username and place.security == "plain" and not place.login_without_tls
+    if clear and place.host not in ("localhost", "127.0.0.1", "::1"):
+        yield Finding(
+            Level.BAD,
+            f"{name}: wants its login sent in clear to {place.host}, which pijobs does not do unasked",
+            f"use TLS, or name the host in {PREFIX}MAIL_LOGIN_WITHOUT_TLS",
+        )
+        return
+    yield Finding(Level.OK, f"{name}: queued, to {place}")
+
+
+def _smime_files(definition: dict[str, Any]) -> list[str]:
+    return [definition["private_key"], definition["certificate"]] if definition["smime"] else []
+
+
+def _otp(settings: Settings, servers: dict[str, Any], sender: str | None) -> Iterator[Finding]:
+    named = settings[OTP_SERVERS]
+    for name in named:
+        if name not in servers:
+            known = ", ".join(map(repr, servers)) or "none"
+            yield Finding(Level.BAD, f"{OTP_SERVERS} names {name!r}, which is no SMTP server", f"there are: {known}")
+    if sender and sender not in named:
+        yield Finding(
+            Level.WARNING,
+            f"OTPs are sent by the SMTP server {sender!r} (email.identifier) without a deadline: late ones are dead",
+            f"make an SMTP server of its own for OTPs, and name it in {OTP_SERVERS}",
+        )
+    if named:
+        validity = definitions.otp_validity()
+        yield Finding(Level.OK, f"mails of {', '.join(named)} expire after {validity:g} s (email.validtime)")

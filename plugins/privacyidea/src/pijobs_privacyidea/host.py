@@ -1,0 +1,77 @@
+"""privacyIDEA's app in a worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import flask
+
+from pijobs import Settings
+from pijobs.settings import CONFIG_VARIABLE
+
+_LOGGING = Path(__file__).with_name("logging.yaml")
+_WORKERS_CONFIG = """\
+__file__ = {file!r}
+exec(compile(open(__file__, 'rb').read(), __file__, 'exec'))
+PI_LOGCONFIG = {logging!r}
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The app, and the process that made it."""
+
+    app: flask.Flask
+    pid: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Host:
+        """The app of an installation, made once."""
+        return settings.resource(cls, lambda: cls(make_app(settings.file), os.getpid()))
+
+    def after_fork(self) -> None:
+        """Leave the parent's database connections to the parent."""
+        if os.getpid() == self.pid:
+            return
+        from privacyidea.models import db
+
+        with self.app.app_context():
+            db.engine.dispose(close=False)
+
+
+def make_app(file: Path | None) -> flask.Flask:
+    """privacyIDEA's app for running jobs. It does not open the server's log: two processes that rotate one file lose
+    lines; what privacyIDEA has to say goes to the worker's own log."""
+    from privacyidea.app import create_app
+
+    # With less than this it writes arguments of its functions.
+    logging.getLogger("privacyidea").setLevel(logging.WARNING)
+    if file is None:
+        app = create_app(config_name="production", silent=True)
+    else:
+        with _own_logging(file):
+            app = create_app(config_name="production", silent=True)
+    assert isinstance(app, flask.Flask)
+    return app
+
+
+@contextmanager
+def _own_logging(file: Path) -> Iterator[None]:
+    """A ``pi.cfg`` that is the given one with another ``PI_LOGCONFIG``, which privacyIDEA reads in this block."""
+    before = os.environ.get(CONFIG_VARIABLE)
+    with tempfile.TemporaryDirectory() as directory:
+        wrapper = Path(directory, "pi.cfg")
+        wrapper.write_text(_WORKERS_CONFIG.format(file=str(file), logging=str(_LOGGING)), encoding="utf-8")
+        os.environ[CONFIG_VARIABLE] = str(wrapper)
+        try:
+            yield
+        finally:
+            del os.environ[CONFIG_VARIABLE]
+            if before is not None:
+                os.environ[CONFIG_VARIABLE] = before

@@ -1,0 +1,215 @@
+"""A whole privacyIDEA on this machine: made, started, and spoken to over HTTP. For the demo and the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pijobs.settings import CONFIG_VARIABLE
+
+#: Seconds for a command to end and for a process to come up.
+PATIENCE = 300.0
+ADMIN, REALM, RESOLVER = "admin", "demo", "people"
+_CONFIG = """\
+# Written by pijobs-privacyidea.
+import os
+HERE = {here!r}
+SECRET_KEY = {secret!r}
+PI_PEPPER = {pepper!r}
+PI_ENCFILE = os.path.join(HERE, 'enckey')
+PI_AUDIT_KEY_PRIVATE = os.path.join(HERE, 'private.pem')
+PI_AUDIT_KEY_PUBLIC = os.path.join(HERE, 'public.pem')
+PI_LOGFILE = os.path.join(HERE, 'privacyidea.log')
+SQLALCHEMY_DATABASE_URI = 'sqlite:///' + os.path.join(HERE, 'privacyidea.sqlite')
+"""
+
+
+class InstanceFailed(Exception):
+    """privacyIDEA could not be set up, or did not answer as it should."""
+
+
+class Instance:
+    """A privacyIDEA in a folder of its own. What is started ends with the ``with`` block.
+
+    :param here: an empty folder.
+    :param queue: the ``PI_JOB_QUEUE_…`` settings.
+    """
+
+    def __init__(self, here: Path, queue: Mapping[str, Any]) -> None:
+        self.here = here
+        self.config = here / "pi.cfg"
+        self.log = here / "processes.log"
+        self.port = 0
+        self.serving: subprocess.Popen[bytes] | None = None
+        self._password = secrets.token_urlsafe(12)
+        self._token = ""
+        self._ends = ExitStack()
+        values = {"here": str(here), "secret": secrets.token_hex(), "pepper": secrets.token_hex(16)}
+        lines = [f"{name} = {value!r}" for name, value in queue.items()]
+        self.config.write_text(_CONFIG.format(**values) + "\n".join(lines) + "\n", encoding="utf-8")
+        self.config.chmod(0o640)
+
+    def __enter__(self) -> Instance:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ends.close()
+
+    # -- set up --------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Keys, tables and an administrator, by privacyIDEA's own command."""
+        self.manage("setup", "create_enckey")
+        self.manage("setup", "create_audit_keys")
+        self.manage("setup", "create_tables", "-s")
+        self.manage("admin", "add", ADMIN, "--password", self._password)
+
+    def add_people(self, *names: str) -> None:
+        """A realm of users with a mail address; over HTTP."""
+        people = self.here / "people"
+        lines = [f"{name}:x:{1000 + n}:1000:{name},,,,{name}@example.com:/:/bin/sh" for n, name in enumerate(names)]
+        people.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.ask(f"/resolver/{RESOLVER}", type="passwdresolver", fileName=str(people))
+        self.ask(f"/realm/{REALM}", resolvers=RESOLVER)
+        self.ask("/defaultrealm/" + REALM)
+
+    def set_smtp_server(self, identifier: str, port: int, *, queued: bool, **fields: Any) -> None:
+        values = {"server": "127.0.0.1", "port": port, "sender": "privacyidea@example.com", "timeout": 10, **fields}
+        self.ask(f"/smtpserver/{identifier}", enqueue_job=queued, **values)
+
+    def add_email_token(self, name: str, pin: str, **fields: Any) -> str:
+        """The serial of a new e-mail token that uses the SMTP server of ``email.identifier``."""
+        return str(
+            self.ask(
+                "/token/init", type="email", user=name, realm=REALM, pin=pin, email=f"{name}@example.com", **fields
+            )["detail"]["serial"]
+        )
+
+    # -- use -----------------------------------------------------------------------------------------------------
+
+    def challenge(self, name: str, pin: str) -> dict[str, Any]:
+        """What ``/validate/check`` answers to the PIN."""
+        return self.ask("/validate/check", user=name, **{"pass": pin})
+
+    def sign_in(self, name: str, otp: str, transaction: str) -> bool:
+        """Whether the OTP is taken."""
+        answer = self.ask("/validate/check", user=name, transaction_id=transaction, **{"pass": otp})
+        return bool(answer["result"]["value"])
+
+    def ask(self, path: str, method: str = "POST", /, **fields: Any) -> dict[str, Any]:
+        """Ask the server as the administrator.
+
+        :raises InstanceFailed: for an answer that is an error.
+        """
+        data = None if method != "POST" else json.dumps(fields).encode()
+        headers = {"Content-Type": "application/json", "Authorization": self._signed_in(path)}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                answer: dict[str, Any] = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise InstanceFailed(f"{path}: {error.code} {error.read(500).decode(errors='replace')}") from None
+        return answer
+
+    def _signed_in(self, path: str) -> str:
+        if path == "/auth":
+            return ""
+        if not self._token:
+            answer = self.ask("/auth", username=ADMIN, password=self._password)
+            self._token = answer["result"]["value"]["token"]
+        return self._token
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def manage(self, *arguments: str) -> None:
+        """``pi-manage``."""
+        command = [_command("pi-manage"), *arguments]
+        done = subprocess.run(command, env=self._environment(), capture_output=True, timeout=PATIENCE, cwd=self.here)
+        if done.returncode:
+            raise InstanceFailed(f"pi-manage {arguments[0]}: {done.stderr.decode(errors='replace')[-2000:]}")
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        """The server, with pijobs' routes under /jobqueue; until it answers."""
+        self.port = _free_port()
+        app = "pijobs_privacyidea.wsgi:create_app"
+        command = [sys.executable, "-m", "flask", "--app", app, "run", "--port", str(self.port), "--with-threads"]
+        self.serving = self.start(*command)
+        self.wait_for("/livez")
+        return self.serving
+
+    def work(self, *options: str) -> subprocess.Popen[bytes]:
+        """The worker, by the command that privacyIDEA's documentation names."""
+        return self.start(_command("privacyidea-queue-huey"), "-l", str(self.here / "queue.log"), *options)
+
+    @contextmanager
+    def working(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker that is ready, killed at the end of the block."""
+        worker = self.work("-w", "3", *options)
+        try:
+            self.wait_for("/readyz")
+            yield worker
+        finally:
+            worker.kill()
+            worker.wait()
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """A process that ends with the ``with`` block."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log, cwd=self.here)
+        self._ends.callback(_end, process)
+        return process
+
+    def wait_for(self, path: str) -> None:
+        """Until a route of /jobqueue answers 200."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/jobqueue{path}", timeout=5):
+                    return
+            except OSError:
+                if time.monotonic() > end or (self.serving and self.serving.poll() is not None):
+                    told = self.log.read_text(errors="replace")[-3000:]
+                    raise InstanceFailed(f"{path} does not answer; {told}") from None
+            time.sleep(0.1)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PRIVACYIDEA_")}
+        return {**kept, CONFIG_VARIABLE: str(self.config)}
+
+
+def _command(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,138 @@
+"""privacyIDEA's mail job, sent by the engine of pijobs-mail.
+
+What waits in the queue is the mail and the name of the SMTP server; the worker reads the definition at each attempt.
+Only the test of a definition that is not saved carries the definition itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.message import Message
+from email.mime.text import MIMEText
+from typing import Any
+
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy, Settings
+from pijobs_mail.errors import MessageError
+from pijobs_mail.job import OTP_PRIORITY, attempt
+from pijobs_mail.message import Letter, mailbox, now
+from pijobs_privacyidea import definitions
+from pijobs_privacyidea.settings import OTP_SERVERS
+
+#: The name that privacyIDEA gives to its job.
+NAME = "smtpserver.send_email"
+UNSAVED = "unsaved"
+
+
+def call(
+    settings: Settings,
+    config: Mapping[str, Any],
+    recipient: str | Sequence[str] | None,
+    subject: str,
+    body: str | bytes | Message,
+    sender: str | None = None,
+    reply_to: str | None = None,
+    mimetype: str = "plain",
+) -> tuple[tuple[()], dict[str, Any], float | None]:
+    """The call of :func:`send_email` for a call of privacyIDEA's job, and its lifetime in seconds.
+
+    :raises MessageError: for a mail that can't be sent; better said now than by a dead letter.
+    """
+    to = [recipient] if isinstance(recipient, str) else list(recipient or ())
+    # A definition that is saved has an id; the test of one that is not has its values only.
+    server = config["identifier"] if config.get("id") is not None else None
+    letter = {
+        "to": to,
+        "subject": "" if isinstance(body, Message) else subject,
+        "sender": sender or None,
+        "reply_to": reply_to or None,
+        "date": now(),
+        **_content(subject, body, mimetype),
+    }
+    Letter(**{**letter, "to": tuple(to)}).check()
+    unsaved = None if server else definitions.plain(config)
+    lifetime = definitions.otp_validity() if server in settings[OTP_SERVERS] else None
+    return (), {"server": server, "definition": unsaved, **letter}, lifetime
+
+
+def send_email(
+    ctx: JobContext,
+    server: str | None,
+    definition: Mapping[str, Any] | None,
+    to: Sequence[str],
+    subject: str = "",
+    text: str | None = None,
+    html: str | None = None,
+    message: Message | None = None,
+    sender: str | None = None,
+    reply_to: str | None = None,
+    date: datetime | None = None,
+    recipients: Sequence[str] | None = None,
+    refused: Mapping[str, int] | None = None,
+) -> None:
+    """One attempt at one mail. Runs in privacyIDEA's app context.
+
+    :param server: identifier of the SMTP server; None: ``definition`` is used.
+    :param recipients: those that do not have it yet; set by the job itself for its next attempt.
+    :param refused: those that were refused for good, with the code of the reply; set likewise.
+    """
+    current = definitions.unsaved(definition) if server is None else definitions.saved(server)
+    letter = Letter(
+        to=tuple(to), subject=subject, text=text, html=html, message=message, sender=sender, date=date,
+        # privacyIDEA's mails always have one.
+        reply_to=reply_to or sender or current["sender"] or None,
+    )  # fmt: skip
+    try:
+        letter.check()
+        attempt(ctx, server or UNSAVED, current, letter, recipients, refused or {})
+    except MessageError as error:
+        raise FailJob(str(error)) from None
+    except DestinationDown as error:
+        if server is not None:
+            raise
+        raise FailJob(str(error)) from None  # somebody waits for the outcome of a test
+
+
+def jobs() -> list[Job]:
+    """The mail job, with the policy of pijobs' own. It has no deadline but that of an OTP."""
+    return [
+        Job(
+            NAME,
+            send_email,
+            retry=RetryPolicy(max_attempts=8, delay=2, backoff=2, max_delay=300),
+            priority=OTP_PRIORITY,
+            timeout=900,
+            group=lambda server, **_: f"smtp:{server or UNSAVED}",
+            label=_label,
+            subject=_subject,
+        )
+    ]
+
+
+def _content(subject: str, body: str | bytes | Message, mimetype: str) -> dict[str, Any]:
+    if isinstance(body, Message):
+        message = copy.deepcopy(body)  # the caller's may be sent again
+        if "Subject" not in message:
+            message["Subject"] = subject
+        return {"message": message}
+    text = body.decode() if isinstance(body, bytes) else body
+    if mimetype in ("plain", "html"):
+        return {"text" if mimetype == "plain" else "html": text}
+    message = MIMEText(text, mimetype, "utf-8")
+    message["Subject"] = subject
+    return {"message": message, "subject": ""}
+
+
+def _label(to: Sequence[str], **_: Any) -> str:
+    more = f" and {len(to) - 1} more" if len(to) > 1 else ""
+    return f"mail to {_bare(to[0])}{more}"
+
+
+def _subject(to: Sequence[str], **_: Any) -> str | None:
+    """A mail to one recipient can be found by the address."""
+    return _bare(to[0]).lower() if len(to) == 1 else None
+
+
+def _bare(recipient: str) -> str:
+    return mailbox(recipient, "to").addr_spec

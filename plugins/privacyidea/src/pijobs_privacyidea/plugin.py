@@ -1,0 +1,55 @@
+"""What this plugin gives to pijobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pijobs import Job, Setting, Settings, hookimpl
+from pijobs.errors import PluginError
+from pijobs_privacyidea.settings import SETTINGS
+
+if TYPE_CHECKING:
+    import click
+    import flask
+
+OWN_CLASS = "pijobs_privacyidea.HueyQueue"
+
+
+@hookimpl
+def register_settings() -> Iterable[Setting]:
+    return SETTINGS
+
+
+@hookimpl
+def register_jobs(settings: Settings) -> list[Job]:
+    if "PI_JOB_QUEUE_MAIL_CA_FILE" not in settings:
+        raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
+    from pijobs_privacyidea import mail, sms_job
+
+    return [*mail.jobs(), *sms_job.jobs()]
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from pijobs_privacyidea.command import privacyidea
+
+    cli.add_command(privacyidea)
+
+
+@hookimpl
+def host_app(settings: Settings) -> flask.Flask | None:
+    """privacyIDEA's app, where the queue is privacyIDEA's."""
+    if settings["PI_JOB_QUEUE_CLASS"] != OWN_CLASS:
+        return None
+    from pijobs_privacyidea.host import Host
+
+    return Host.of(settings).app
+
+
+@hookimpl
+def worker_started(worker: Any) -> None:
+    from pijobs_privacyidea.host import Host
+
+    if worker.queue.settings["PI_JOB_QUEUE_CLASS"] == OWN_CLASS:
+        Host.of(worker.queue.settings).after_fork()

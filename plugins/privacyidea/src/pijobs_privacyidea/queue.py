@@ -1,0 +1,84 @@
+"""The class that privacyIDEA makes for ``PI_JOB_QUEUE_CLASS``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flask import current_app
+from privacyidea.lib.queues.base import QueueError
+
+import pijobs
+from pijobs import Handle, Job
+from pijobs.errors import ConfigurationError, EncodeError, QueueUnavailable, UnknownJob
+from pijobs_mail.errors import MessageError
+from pijobs_privacyidea import mail
+from pijobs_privacyidea.old_queue import old_queue
+
+log = logging.getLogger(__name__)
+
+
+class HueyQueue(pijobs.HueyQueue):
+    """Takes the jobs of a privacyIDEA server. The constructor neither connects nor needs an app context.
+
+    :param options: the ``PI_JOB_QUEUE_…`` settings, without prefix, in lower case.
+    :raises SettingsError: with all faults, which stops the start of the server.
+    :raises ConfigurationError: when the plugins that send mails are not loaded.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = options
+        self._offered: set[str] = set()
+        super().__init__(options, host={"SECRET_KEY": _secret_key})
+        if mail.NAME not in self.registry:
+            failed = "; ".join(f"{plugin.name}: {plugin.error}" for plugin in self.plugins.failed)
+            raise ConfigurationError(
+                f"expected the plugins 'privacyidea' and 'mail', found not both loaded ({failed or 'not named'});"
+                " see 'pijobs plugins' and PI_JOB_QUEUE_PLUGINS"
+            )
+
+    @property
+    def huey(self) -> Any:
+        """What privacyIDEA's own class would have under the same settings: the queue of pickles, which stays unused."""
+        return old_queue(self.settings)
+
+    def register_job(self, name: str, func: Callable[..., Any]) -> None:
+        """Add one of privacyIDEA's jobs. Its mail job has a better one here already.
+
+        :raises QueueError: for a name that privacyIDEA registered before.
+        """
+        if name in self._offered:
+            raise QueueError(f"job {name!r} is registered already")
+        self._offered.add(name)
+        if name in self.registry:
+            return
+        if self.mode == "queued":
+            log.warning("job %s: a worker knows the jobs of pijobs plugins only; make it one", name)
+        super().register_job(name, func)
+
+    def enqueue(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Handle:
+        """Take a call as privacyIDEA makes it.
+
+        :raises QueueError: for an unknown job, a mail that can't be sent as it is, or when nobody takes the call.
+        """
+        try:
+            if name == mail.NAME:
+                args, kwargs, lifetime = mail.call(self.settings, *args, **(kwargs or {}))
+                options = {"expires": lifetime, **options}
+            return super().enqueue(name, args, kwargs, **options)
+        except (UnknownJob, EncodeError, MessageError, QueueUnavailable) as error:
+            raise QueueError(str(error)) from error
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """All jobs by name."""
+        return self.registry
+
+
+def _secret_key() -> str | bytes:
+    """Asked at first use, in a request or a job: the constructor has no app."""
+    key: str | bytes = current_app.config["SECRET_KEY"]
+    return key

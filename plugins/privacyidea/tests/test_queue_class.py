@@ -1,0 +1,127 @@
+"""What privacyIDEA's start and privacyIDEA's calls find in the class."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import threading
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from pathlib import Path
+from typing import Any
+
+import pytest
+from privacyidea.lib.queues.base import QueueError
+
+import pijobs_privacyidea
+from pijobs.errors import SettingsError
+from pijobs.settings import CORE_SETTINGS, Settings
+from pijobs_privacyidea import HueyQueue, mail
+from pijobs_privacyidea.settings import SETTINGS
+
+NOBODY = "redis://127.0.0.1:1/0"
+SERVER = {
+    "id": 1, "identifier": "main", "server": "localhost", "port": 25, "username": "u", "password": "00:11",
+    "sender": "pi@example.com", "tls": False, "description": "", "timeout": 10, "enqueue_job": True,
+}  # fmt: skip
+
+
+def settings() -> Settings:
+    return Settings({}, [*CORE_SETTINGS, *SETTINGS])
+
+
+def call(*args: Any, **config: Any) -> dict[str, Any]:
+    return mail.call(settings(), {**SERVER, **config}, *args)[1]
+
+
+def test_the_constructor_needs_no_app_context_starts_no_thread_and_connects_to_nothing() -> None:
+    before = threading.active_count()
+    queue = HueyQueue({"url": NOBODY})
+    assert threading.active_count() == before
+    assert mail.NAME in queue.jobs
+    assert queue.options == {"url": NOBODY}
+
+
+def test_wrong_settings_are_refused_all_at_once_and_not_as_a_value_error() -> None:
+    with pytest.raises(SettingsError) as caught:
+        HueyQueue({"url": "http://x", "leese": 3, "privacyidea_otp_servers": "otp"})
+    assert len(caught.value.faults) == 3
+    assert not isinstance(caught.value, (ImportError, ValueError))
+
+
+def test_an_import_that_fails_is_no_import_error_which_privacyidea_would_pass_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pijobs_privacyidea.queue", None)
+    with pytest.raises(RuntimeError, match="the job queue can't be imported"):
+        pijobs_privacyidea.__getattr__("HueyQueue")
+
+
+def test_without_the_mail_plugin_the_start_is_refused() -> None:
+    from pijobs.errors import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match="'privacyidea' and 'mail'"):
+        HueyQueue({"url": NOBODY, "plugins": ["privacyidea"]})
+
+
+def test_a_name_registered_twice_and_an_unknown_name_are_queue_errors() -> None:
+    queue = HueyQueue({"immediate": True, "keys": ["k"]})
+    queue.register_job(mail.NAME, print)
+    with pytest.raises(QueueError):
+        queue.register_job(mail.NAME, print)
+    with pytest.raises(QueueError):
+        queue.enqueue("test.unknown", (), {})
+
+
+def test_a_job_of_somebody_else_runs_at_once_with_immediate() -> None:
+    ran: list[int] = []
+    queue = HueyQueue({"immediate": True, "keys": ["k"]})
+    queue.register_job("test.append", ran.append)
+    queue.enqueue("test.append", (3,), {})
+    assert ran == [3]
+
+
+def test_the_call_carries_the_name_of_a_saved_server_and_nothing_of_its_definition() -> None:
+    kwargs = call("alice@example.com", "code", "123456")
+    assert (kwargs["server"], kwargs["definition"]) == ("main", None)
+    assert "00:11" not in repr(kwargs)
+
+
+def test_the_call_carries_a_definition_that_is_not_saved() -> None:
+    config = {name: value for name, value in SERVER.items() if name != "id"}
+    kwargs = mail.call(settings(), config, "alice@example.com", "s", "b")[1]
+    assert kwargs["server"] is None
+    assert kwargs["definition"]["password"] == "00:11"
+
+
+@pytest.mark.parametrize("recipient", [None, [], "no address", ["alice@example.com", "two\r\nlines@example.com"]])
+def test_a_mail_that_cannot_be_sent_is_refused_in_the_request(recipient: Any) -> None:
+    queue = HueyQueue({"url": NOBODY, "keys": ["k"]})
+    with pytest.raises(QueueError, match="to"):
+        queue.enqueue(mail.NAME, (SERVER, recipient, "subject", "body", None, None, "plain"), {})
+
+
+def test_the_body_of_the_caller_is_not_written_into() -> None:
+    body = MIMEMultipart()
+    body.attach(MIMEText("x"))
+    kwargs = call("alice@example.com", "code", body)
+    assert body["Subject"] is None
+    assert kwargs["message"].get_all("Subject") == ["code"]
+
+
+@pytest.mark.parametrize(("mimetype", "part"), [("plain", "text"), ("html", "html")])
+def test_a_text_is_sent_as_the_type_that_was_asked_for(mimetype: str, part: str) -> None:
+    assert call("alice@example.com", "s", "<b>x</b>", None, None, mimetype)[part] == "<b>x</b>"
+
+
+def test_the_plugin_imports_public_names_only() -> None:
+    inside = ("cli", "clock", "codec", "factory", "plugins", "registry", "runner", "session", "storage", "worker")
+    imported = set()
+    for path in Path(mail.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+            elif isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+    assert "pijobs.settings" in imported
+    assert [name for name in imported if name.startswith(tuple(f"pijobs.{room}" for room in inside))] == []

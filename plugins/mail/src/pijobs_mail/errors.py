@@ -9,6 +9,7 @@
     │   ├── TlsRefused          no connection that is encrypted and verified as asked for
     │   └── SigningFailed       the definition wants signed mails, and has nothing to sign them by
     ├── ConnectionLost          broken in the middle of a mail, before its end: it was not sent
+    │   └── FalseFeature        the server does not keep what it offers; it was not sent
     └── MaybeSent               broken after the end of the mail, before the server's word: nobody knows
 
 Messages may quote a reply of the server, which may quote an address: redact them before people see them.
@@ -57,6 +58,17 @@ class SigningFailed(ServerTrouble):
 
 class ConnectionLost(MailError):
     """the connection was lost in the middle of the mail; it was not sent"""
+
+
+class FalseFeature(ConnectionLost):
+    """the SMTP server does not keep what it offers
+
+    :param keyword: what it offered, such as ``CHUNKING``.
+    """
+
+    def __init__(self, message: str, *, keyword: str) -> None:
+        self.keyword = keyword
+        super().__init__(message)
 
 
 class MaybeSent(MailError):

@@ -19,6 +19,7 @@ from pijobs_mail.attachment import Attachment
 from pijobs_mail.delivery import Deadline, Delivery, Mail
 from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
 from pijobs_mail.message import Letter
+from pijobs_mail.pool import process_pool
 from pijobs_mail.replies import Reply, Verdict, retry_after
 from pijobs_mail.servers import DEFINITIONS, endpoint, open_store
 from pijobs_mail.smime import load_signer
@@ -135,7 +136,8 @@ def attempt(
     place = endpoint(definition, ctx.settings)
     try:
         mail = _mail(ctx, definition, letter, recipients)
-        delivery = deliver(place, mail, Deadline(ctx.time_left, ctx.check_deadline))
+        transport = deliver if server == UNSAVED else process_pool().deliver
+        delivery = transport(place, mail, Deadline(ctx.time_left, ctx.check_deadline))
     # The causes stay behind: their texts are the server's, and may quote anything.
     except ServerTrouble as error:
         _count(ctx, server, error.reply)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pijobs import Job, Page, Setting, Settings, hookimpl
-from pijobs_mail import alerts, job, servers
+from pijobs_mail import alerts, job, pool, servers
 
 if TYPE_CHECKING:
     import click
@@ -53,3 +53,8 @@ def register_checks(queue: Queue) -> list[Check]:
     from pijobs_mail.checks import definitions_check
 
     return [definitions_check(queue.settings), alerts.alerts_check(queue.settings)]
+
+
+@hookimpl
+def worker_stopped() -> None:
+    pool.process_pool().close()

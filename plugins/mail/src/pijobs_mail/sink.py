@@ -44,6 +44,7 @@ class Sink:
     :param tls: context with a certificate; offered as STARTTLS, or spoken at once with ``implicit_tls``.
     :param logins: users and passwords; None: no login is asked for.
     :param tokens: users and access tokens, for logins by XOAUTH2; None: it is not offered.
+    :param offers: further features to offer; ``CHUNKING`` among them, BDAT is understood.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Sink:
         implicit_tls: bool = False,
         logins: Mapping[str, str] | None = None,
         tokens: Mapping[str, str] | None = None,
+        offers: Sequence[str] = (),
     ) -> None:
         self.host = host
         self.port = port
@@ -65,6 +67,7 @@ class Sink:
         self.implicit_tls = implicit_tls
         self.logins = logins
         self.tokens = tokens
+        self.offers = tuple(offers)
         #: How often each step was reached.
         self.steps: Counter[str] = Counter()
         self.connections = 0

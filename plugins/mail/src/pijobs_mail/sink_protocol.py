@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pijobs_mail.sink import Sink
 
 #: Where a fault can sit. END is the reply to the mail itself; with ``drop`` there the mail is kept nevertheless.
-STEPS = ("GREETING", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "END", "RSET", "QUIT")
+STEPS = ("GREETING", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "END", "RSET", "QUIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,24 @@ class Protocol(SMTP):
     async def smtp_DATA(self, arg: str) -> None:
         await self._at("DATA", super().smtp_DATA, arg)
 
+    async def smtp_BDAT(self, arg: str) -> None:
+        await self._at("BDAT", self._chunk, arg)
+
+    async def _chunk(self, arg: str) -> None:
+        """The whole mail as one chunk (RFC 3030); more than one is beyond this server."""
+        size, _, last = arg.partition(" ")
+        content = await self._reader.readexactly(int(size))
+        assert self.envelope is not None and self.session is not None
+        if not self.envelope.rcpt_tos or last.upper() != "LAST":
+            await self.push("503 5.5.1 no recipients, or not one chunk")
+            return
+        self.envelope.content = self.envelope.original_content = content
+        self._step = "END"
+        keep = self.event_handler
+        status = await keep.handle_DATA(self, self.session, self.envelope)
+        self._set_post_data_state()
+        await self.push(status)
+
     async def smtp_RSET(self, arg: str) -> None:
         await self._at("RSET", super().smtp_RSET, arg)
 
@@ -190,6 +208,12 @@ class _Keep:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+
+    async def handle_EHLO(
+        self, server: Protocol, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [*responses[:-1], *(f"250-{keyword}" for keyword in self._sink.offers), responses[-1]]
 
     async def handle_DATA(self, server: Protocol, session: Session, envelope: Envelope) -> str:
         self._sink.steps["END"] += 1

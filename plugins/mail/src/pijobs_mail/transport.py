@@ -10,18 +10,25 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
-from pijobs_mail.errors import ConnectionLost, LoginRefused, MaybeSent, ServerTrouble, TlsRefused
+from pijobs_mail.errors import ConnectionLost, FalseFeature, LoginRefused, MaybeSent, ServerTrouble, TlsRefused
 from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict, judge, queue_id, retry_after
 from pijobs_mail.wire import Wire, verifying_context
 
 #: Seconds to wait for the reply to the end of the data, at least: whoever gives up here sends the mail twice
 #: (RFC 5321 4.5.3.2.6, which says ten minutes).
 FINAL_TIMEOUT = 30.0
+#: Commands in one flight: as many replies surely fit into the buffers, so that nobody waits for the other to read.
+FLIGHT = 100
+_NOT_UNDERSTOOD = (500, 501, 502, 503, 504)
+# No blank, bracket or control character: nothing that begins another parameter or command. Empty: a bounce.
+_ADDRESS = re.compile(r"[!-;=?-~]*")
+# A server that offers CHUNKING and does not know it reads the text as commands; without this one they send nothing.
+_COMMAND = re.compile(rb"^[ \t]*rcpt[ \t]+to", re.IGNORECASE | re.MULTILINE)
 #: Seconds that a mail which is delivered already may wait for the good-bye.
 QUIT_TIMEOUT = 5.0
 
@@ -44,8 +51,10 @@ def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) ->
 class Conversation:
     """One connection to one server. Not for several threads at once."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, without: frozenset[str] = frozenset()) -> None:
+        """:param without: features not to believe in, whatever the server offers."""
         self.endpoint = endpoint
+        self._without = without
         #: What the server offers in its answer to EHLO: keyword to parameters, both in capitals.
         self.features: Mapping[str, str] = MappingProxyType({})
         self._wire: Wire | None = None
@@ -65,16 +74,18 @@ class Conversation:
             if self.endpoint.username or self.endpoint.oauth:
                 self._login(deadline)
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
 
     def send(self, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
         """One mail transaction (RFC 5321 3.3). Raises as :func:`deliver`."""
+        if not all(_ADDRESS.fullmatch(address) for address in (mail.sender, *mail.recipients)):
+            raise ValueError("expected checked addresses, found one that is more or less than an address")
         try:
             return self._transaction(mail, deadline)
         except BaseException:
             # Nobody knows where the server stands now; without the final dot it forgets the mail (RFC 5321 4.1.1.4).
-            self._abandon()
+            self.abandon()
             raise
 
     def close(self) -> None:
@@ -88,9 +99,10 @@ class Conversation:
         except (OSError, ProtocolError):
             pass
         finally:
-            self._abandon()
+            self.abandon()
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Close without a word."""
         if self._wire is not None:
             self._wire.close()
             self._wire = None
@@ -136,7 +148,9 @@ class Conversation:
             return
         self._expect(Step.EHLO, reply)
         offers = (re.split(r"[ =]", line.strip().upper(), maxsplit=1) for line in reply.lines[1:])
-        self.features = MappingProxyType({keyword: "".join(rest) for keyword, *rest in offers})
+        self.features = MappingProxyType(
+            {keyword: "".join(rest) for keyword, *rest in offers if keyword not in self._without}
+        )
 
     def _start_tls(self, deadline: Deadline) -> None:
         if "STARTTLS" not in self.features:
@@ -170,43 +184,113 @@ class Conversation:
             oauth.forget(grant)
         self._expect(Step.AUTH, reply.without(*sent, secret, endpoint.username))
 
-    def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
-        if self._unfinished:
+    @property
+    def usable(self) -> bool:
+        """Whether another mail can follow. What came in unasked leaves a doubt, and so does a closed connection."""
+        return self._wire is not None and self._wire.quiet()
+
+    def check(self, deadline: Deadline = NO_DEADLINE) -> None:
+        """One round trip, for a connection that was idle: something in between may have forgotten it.
+
+        :raises ServerTrouble: or :class:`ConnectionLost`, when it is of no more use.
+        """
+        try:
             self._expect(Step.MAIL, self._ask(Step.MAIL, "RSET", deadline))
+        except BaseException:
+            self.abandon()
+            raise
+        self._unfinished = False
+
+    def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
+        chunked = "CHUNKING" in self.features and not _COMMAND.search(mail.content)
+        content = lines(mail.content) if chunked else on_the_wire(mail.content)
+        replies = self._replies(self._commands(mail, len(content), chunked), deadline)
+        if self._unfinished:
+            self._expect(Step.MAIL, next(replies))
         self._unfinished = True
-        content = on_the_wire(mail.content)
-        size = f" SIZE={len(content)}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
-        reply = self._ask(Step.MAIL, f"MAIL FROM:<{mail.sender}>{size}", deadline)
+        reply = next(replies)
         verdict = self._judge(Step.MAIL, reply)
-        if verdict is not Verdict.ACCEPTED:
-            return _all(mail.recipients, verdict, reply)
-        outcomes = {}
-        for recipient in mail.recipients:
-            reply = self._ask(Step.RCPT, f"RCPT TO:<{recipient}>", deadline)
-            outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply)
+        outcomes = {recipient: Outcome(verdict, reply) for recipient in mail.recipients}
+        if verdict is Verdict.ACCEPTED:
+            for recipient in mail.recipients:
+                reply = next(replies)
+                self._doubt("PIPELINING", reply)
+                outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply)
         taken = [who for who, outcome in outcomes.items() if outcome.verdict is Verdict.ACCEPTED]
         if not taken:
+            self._skip(replies, deadline)
             return Delivery(outcomes, reply)
-        ending = self._content(content, taken, deadline)
+        ending = self._chunk(content, taken, deadline) if chunked else self._content(content, taken, replies, deadline)
         return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
 
-    def _content(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
-        deadline.check()
-        reply = self._ask(Step.DATA, "DATA", deadline)
+    def _commands(self, mail: Mail, size: int, chunked: bool) -> list[tuple[Step, str]]:
+        said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
+        if not mail.content.isascii() and "8BITMIME" in self.features:
+            said += " BODY=8BITMIME"  # RFC 6152 3
+        commands = [(Step.MAIL, f"MAIL FROM:<{mail.sender}>{said}")]
+        commands += [(Step.RCPT, f"RCPT TO:<{recipient}>") for recipient in mail.recipients]
+        if self._unfinished:
+            commands.insert(0, (Step.MAIL, "RSET"))
+        return commands if chunked else [*commands, (Step.DATA, "DATA")]
+
+    def _replies(self, commands: list[tuple[Step, str]], deadline: Deadline) -> Iterator[Reply]:
+        """The replies to commands that leave in one flight where the server allows it (RFC 2920), else in turn."""
+        flight = FLIGHT if "PIPELINING" in self.features else 1
+        for start in range(0, len(commands), flight):
+            flying = commands[start : start + flight]
+            if flying[-1][0] is Step.DATA:
+                deadline.check()
+            yield self._ask(flying[0][0], "\r\n".join(command for _, command in flying), deadline)
+            for step, _ in flying[1:]:
+                yield self._ask(step, None, deadline)
+
+    def _skip(self, replies: Iterator[Reply], deadline: Deadline) -> None:
+        """Nobody takes the mail. What left already is answered, and a server that waits for a text is given none."""
+        if "PIPELINING" not in self.features:
+            return
+        for reply in replies:
+            if reply.code == 421:
+                self.abandon()
+                return
+            if reply.code == 354:  # RFC 2920 3.1
+                self._ask(Step.DATA, ".", deadline)
+
+    def _content(self, content: bytes, recipients: list[str], replies: Iterator[Reply], deadline: Deadline) -> Delivery:
+        reply = next(replies)
         if reply.code != 354:
+            self._doubt("PIPELINING", reply)
             verdict = self._judge(Step.DATA, reply)
             if verdict is Verdict.ACCEPTED:
                 raise ConnectionLost(f"expected 354 from {self.endpoint} at DATA, found {reply.code}")
             return _all(recipients, verdict, reply)
+        # The final dot is the last that is sent: if sending fails, it did not leave.
+        return self._end(content, recipients, deadline)
+
+    def _chunk(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
+        """The whole content as one chunk (RFC 3030 2). Less than its length is no mail."""
+        ending = self._end(b"BDAT %d LAST\r\n" % len(content) + content, recipients, deadline)
+        if ending.reply.code in _NOT_UNDERSTOOD:
+            # The text was read as commands: nobody knows what the server makes of the rest of it.
+            raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {ending.reply}", keyword="CHUNKING")
+        return ending
+
+    def _end(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
         deadline.check()
+        if not self._link.quiet():
+            raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
         try:
             self._link.send(content, self.endpoint.timeout)
-        except OSError as error:  # the final dot is the last that is sent: it did not leave
+        except OSError as error:
             raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {_why(error)}") from None
         reply = self._final_reply()
-        self._unfinished = False
+        self._unfinished = not reply.accepted
         verdict = self._judge(Step.END, reply)
         return _all(recipients, verdict, reply, queue_id(reply) if verdict is Verdict.ACCEPTED else None)
+
+    def _doubt(self, keyword: str, reply: Reply) -> None:
+        """:raises FalseFeature: when a command is not understood in a flight, after those before it were."""
+        if keyword in self.features and reply.code in _NOT_UNDERSTOOD:
+            raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
 
     def _final_reply(self) -> Reply:
         """From here on the deadline does not count: the effect may have happened."""
@@ -223,7 +307,7 @@ class Conversation:
         seconds = self._seconds(deadline)
         try:
             if command is not None:
-                self._tell(command, seconds)
+                self._tell(command.split("\r\n"), seconds)
             return self._link.reply(seconds)
         except TimeoutError:
             deadline.check()
@@ -232,15 +316,13 @@ class Conversation:
             kind = ServerTrouble if step.before_mail else ConnectionLost
             raise kind(f"{self.endpoint} broke off at {step}: {_why(error)}") from None
 
-    def _tell(self, command: str, seconds: float) -> None:
-        if re.search(r"[\r\n\0]", command):
-            raise ValueError("expected one line as a command, found more")
+    def _tell(self, commands: list[str], seconds: float) -> None:
         early = self._link.unasked()
         if early is not None:  # RFC 5321 3.8: 421 may come at any time; nothing else may
             if early.code == 421:
                 raise _trouble(ServerTrouble, f"{self.endpoint} closes the connection", early)
             raise ProtocolError(f"a reply {early.code} that nothing was asked for")
-        self._link.send(command.encode("ascii") + b"\r\n", seconds)
+        self._link.send("".join(f"{command}\r\n" for command in commands).encode("ascii"), seconds)
 
     def _expect(self, step: Step, reply: Reply) -> None:
         """:raises ServerTrouble: unless the server agrees."""
@@ -275,10 +357,13 @@ def on_the_wire(content: bytes) -> bytes:
     Every line ends with CRLF, and there is no other CR or LF: what a server could take for another end of the data
     ("SMTP smuggling") is not in it.
     """
-    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
-    if not lines.endswith(b"\r\n"):
-        lines += b"\r\n"
-    return re.sub(rb"(?m)^\.", b"..", lines) + b".\r\n"
+    return re.sub(rb"(?m)^\.", b"..", lines(content)) + b".\r\n"
+
+
+def lines(content: bytes) -> bytes:
+    """The content in whole lines that end with CRLF, without any other CR or LF (RFC 5321 2.3.8)."""
+    whole = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
+    return whole if whole.endswith(b"\r\n") else whole + b"\r\n"
 
 
 def _all(recipients: tuple[str, ...] | list[str], verdict: Verdict, reply: Reply, id: str | None = None) -> Delivery:

@@ -92,6 +92,17 @@ class Wire:
         """A reply that is here already, before anything was asked for."""
         return take_reply(self._buffer)
 
+    def quiet(self) -> bool:
+        """Whether the connection is open, and nothing came in that was not asked for. Does not wait."""
+        try:
+            self._socket.settimeout(0)
+            self._buffer += self._socket.recv(_CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return not self._buffer
+        except OSError:
+            return False
+        return False
+
     def close(self) -> None:
         self._socket.close()
 

@@ -1,0 +1,222 @@
+"""Warm connections: kept open between mails, shared by the threads of one process, bounded per server."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field
+
+from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
+from pijobs_mail.errors import ConnectionLost, FalseFeature, MailError, ServerTrouble
+from pijobs_mail.replies import Verdict
+from pijobs_mail.transport import Conversation
+
+#: Seconds without a mail after which a connection is closed.
+IDLE = 30.0
+#: Seconds without a mail after which a connection is tried before it gets one.
+CHECK_AFTER = 5.0
+#: Seconds that a connection may live, and mails that it may carry: servers lose patience, too, and load balancers
+#: want to balance.
+MAX_AGE = 300.0
+MAX_MAILS = 100
+#: Seconds to remember that a server does not keep what it offers.
+MEMORY = 3600.0
+
+
+@dataclass(eq=False)
+class _Line:
+    """A connection, and what decides how long it is kept."""
+
+    conversation: Conversation
+    opened: float
+    used: float
+    mails: int = 0
+
+
+@dataclass(eq=False)
+class _Lines:
+    """Those to one endpoint."""
+
+    idle: list[_Line] = field(default_factory=list)
+    busy: int = 0
+    distrusted: frozenset[str] = frozenset()
+    until: float = 0.0
+
+
+class Pool:
+    """Connections by endpoint. Nothing connects, and no thread starts, before the first mail."""
+
+    def __init__(self) -> None:
+        self._forget()
+        this = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (pool := this()) is not None and pool._forget())
+
+    def deliver(self, endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
+        """Send one mail over a warm connection, or a new one. Raises as :func:`pijobs_mail.transport.deliver`.
+
+        A kept connection that turns out to be closed, and a feature that turns out to be none, are met by another
+        try at once: only where it is certain that nothing was sent.
+        """
+        without, fresh = self._distrusted(endpoint), False
+        while True:
+            line = self._take(endpoint, without, deadline, fresh=fresh)
+            kept = line.mails > 0
+            try:
+                delivery = line.conversation.send(mail, deadline)
+            except (ConnectionLost, ServerTrouble) as error:
+                more = _suspects(line.conversation, error)
+                if kept and _hung_up(error):
+                    fresh = True
+                elif more:
+                    without, fresh = without | more, True
+                else:
+                    raise
+            else:
+                line.mails += 1
+                if delivery.having(Verdict.ACCEPTED):
+                    self._remember(endpoint, without)
+                return delivery
+            finally:
+                self._give_back(endpoint, line)
+
+    def close(self) -> None:
+        """Say good-bye on all connections that carry no mail."""
+        with self._changed:
+            lines = [line for place in self._places.values() for line in place.idle]
+            for place in self._places.values():
+                place.idle.clear()
+            self._changed.notify_all()
+        for line in lines:
+            line.conversation.close()
+
+    def _forget(self) -> None:
+        """After a fork: the connections belong to the parent; closing our copies of them says nothing to the server."""
+        for place in getattr(self, "_places", {}).values():
+            for line in place.idle:
+                line.conversation.abandon()
+        self._changed = threading.Condition()
+        self._places: dict[Endpoint, _Lines] = {}
+        self._reaper: threading.Thread | None = None
+
+    def _distrusted(self, endpoint: Endpoint) -> frozenset[str]:
+        with self._changed:
+            place = self._places.get(endpoint)
+            return place.distrusted if place is not None and time.monotonic() < place.until else frozenset()
+
+    def _remember(self, endpoint: Endpoint, without: frozenset[str]) -> None:
+        with self._changed:
+            place = self._places.setdefault(endpoint, _Lines())
+            if without != place.distrusted or not without:
+                place.distrusted, place.until = without, time.monotonic() + MEMORY
+
+    def _take(self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline, *, fresh: bool) -> _Line:
+        while True:
+            line = self._wait_for_one(endpoint, deadline)
+            if line is None:
+                return self._open(endpoint, without, deadline)
+            if not fresh and self._good(line, deadline):
+                return line
+            line.conversation.close() if fresh else line.conversation.abandon()
+            self._release(endpoint)
+
+    def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline) -> _Line | None:
+        """An idle connection, now busy; None: room for a new one, which is counted already."""
+        until = time.monotonic() + min(endpoint.timeout, deadline.time_left())
+        with self._changed:
+            place = self._places.setdefault(endpoint, _Lines())
+            while not place.idle and place.busy >= endpoint.connections:
+                if not self._changed.wait(until - time.monotonic()) and time.monotonic() >= until:
+                    deadline.check()
+                    raise ServerTrouble(f"all {endpoint.connections} connections to {endpoint} are busy")
+            place.busy += 1
+            return place.idle.pop() if place.idle else None
+
+    def _good(self, line: _Line, deadline: Deadline) -> bool:
+        if not line.conversation.usable:
+            return False
+        if time.monotonic() - line.used >= CHECK_AFTER:
+            try:
+                line.conversation.check(deadline)
+            except MailError:
+                return False
+        return True
+
+    def _open(self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline) -> _Line:
+        conversation = Conversation(endpoint, without)
+        try:
+            conversation.open(deadline)
+        except BaseException:
+            self._release(endpoint)
+            raise
+        now = time.monotonic()
+        return _Line(conversation, now, now)
+
+    def _release(self, endpoint: Endpoint) -> None:
+        with self._changed:
+            self._places[endpoint].busy -= 1
+            self._changed.notify_all()
+
+    def _give_back(self, endpoint: Endpoint, line: _Line) -> None:
+        line.used = time.monotonic()
+        worn = line.mails >= MAX_MAILS or line.used - line.opened >= MAX_AGE or not line.conversation.usable
+        if worn:
+            line.conversation.close()
+        with self._changed:
+            place = self._places.get(endpoint)
+            if place is None:  # a fork in between
+                return
+            place.busy -= 1
+            if not worn:
+                place.idle.append(line)
+                self._watch()
+            self._changed.notify_all()
+
+    def _watch(self) -> None:
+        if self._reaper is None:
+            self._reaper = threading.Thread(target=self._reap, name="smtp-idle", daemon=True)
+            self._reaper.start()
+
+    def _reap(self) -> None:
+        """Close what was idle for long; ends when nothing is."""
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                old = []
+                for place in self._places.values():
+                    old += [line for line in place.idle if now - line.used >= IDLE]
+                    place.idle = [line for line in place.idle if now - line.used < IDLE]
+                waiting = [line.used for place in self._places.values() for line in place.idle]
+                if not waiting and not old:
+                    self._reaper = None
+                    return
+                if not old:
+                    self._changed.wait(max(0.05, min(waiting) + IDLE - now))
+            for line in old:
+                line.conversation.close()
+
+
+@functools.cache
+def process_pool() -> Pool:
+    """The pool of this process; closed at its end."""
+    pool = Pool()
+    atexit.register(pool.close)
+    return pool
+
+
+def _hung_up(error: MailError) -> bool:
+    """Whether it says no more than that a connection which was kept is over."""
+    reply = getattr(error, "reply", None)
+    return reply is None or reply.code == 421
+
+
+def _suspects(conversation: Conversation, error: MailError) -> frozenset[str]:
+    """The features without which the mail may go, after it failed in a way that a false one would make it fail."""
+    if isinstance(error, FalseFeature):
+        return frozenset({error.keyword})
+    if getattr(error, "reply", None) is not None:
+        return frozenset()
+    return frozenset({"PIPELINING", "CHUNKING"}) & conversation.features.keys()

@@ -110,7 +110,7 @@ class Pool:
     def _remember(self, endpoint: Endpoint, without: frozenset[str]) -> None:
         with self._changed:
             place = self._places.setdefault(endpoint, _Lines())
-            if without != place.distrusted or not without:
+            if without != place.distrusted:
                 place.distrusted, place.until = without, time.monotonic() + MEMORY
 
     def _take(self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline, *, fresh: bool) -> _Line:
@@ -191,6 +191,9 @@ class Pool:
                     place.idle = [line for line in place.idle if now - line.used < IDLE]
                 waiting = [line.used for place in self._places.values() for line in place.idle]
                 if not waiting and not old:
+                    unused = [where for where, place in self._places.items() if not place.busy and now >= place.until]
+                    for where in unused:
+                        del self._places[where]
                     self._reaper = None
                     return
                 if not old:

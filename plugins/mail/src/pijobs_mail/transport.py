@@ -24,6 +24,8 @@ from pijobs_mail.wire import Wire, verifying_context
 FINAL_TIMEOUT = 30.0
 #: Commands in one flight: as many replies surely fit into the buffers, so that nobody waits for the other to read.
 FLIGHT = 100
+#: Bytes of a content that leaves before the server agreed to its size.
+WHOLE = 256 * 1024
 _NOT_UNDERSTOOD = (500, 501, 502, 503, 504)
 # No blank, bracket or control character: nothing that begins another parameter or command. Empty: a bounce.
 _ADDRESS = re.compile(r"[!-;=?-~]*")
@@ -59,6 +61,8 @@ class Conversation:
         self.features: Mapping[str, str] = MappingProxyType({})
         self._wire: Wire | None = None
         self._unfinished = False
+        #: Whether the server took a chunk on this connection, and told the id of the mail.
+        self._names_mails = False
 
     def open(self, deadline: Deadline = NO_DEADLINE) -> None:
         """Connect, greet, encrypt and log in, as the endpoint says.
@@ -204,7 +208,10 @@ class Conversation:
     def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
         chunked = "CHUNKING" in self.features and not _COMMAND.search(mail.content)
         content = lines(mail.content) if chunked else on_the_wire(mail.content)
-        replies = self._replies(self._commands(mail, len(content), chunked), deadline)
+        commands = self._commands(mail, len(content), chunked)
+        if chunked and self._names_mails and "PIPELINING" in self.features and len(content) <= WHOLE:
+            return self._whole(mail, commands, content, deadline)
+        replies = self._replies(commands, deadline)
         if self._unfinished:
             self._expect(Step.MAIL, next(replies))
         self._unfinished = True
@@ -272,7 +279,49 @@ class Conversation:
         if ending.reply.code in _NOT_UNDERSTOOD:
             # The text was read as commands: nobody knows what the server makes of the rest of it.
             raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {ending.reply}", keyword="CHUNKING")
+        self._names_mails = ending.queue_id is not None
         return ending
+
+    def _whole(self, mail: Mail, commands: list[tuple[Step, str]], content: bytes, deadline: Deadline) -> Delivery:
+        """Envelope and content in one flight (RFC 2920, RFC 3030 4.2), so any doubt is one about a mail that left.
+
+        Replies carry no number, so one too many would be taken for the next. The one to the content tells the id of
+        the mail, and no other does: that keeps them apart.
+        """
+        deadline.check()
+        if not self._link.quiet():
+            raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
+        envelope = "".join(f"{command}\r\n" for _, command in commands).encode("ascii")
+        try:
+            self._link.send(envelope + b"BDAT %d LAST\r\n" % len(content) + content, self.endpoint.timeout)
+        except OSError as error:
+            raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {_why(error)}") from None
+        replies: list[Reply] = []
+        for step in [*(step for step, _ in commands), Step.END]:
+            replies.append(self._final_reply())
+            if replies[-1].code == 421:  # nothing behind it was read
+                self._judge(step, replies[-1])
+        *before, last = replies
+        begun = before[: len(before) - len(mail.recipients)]
+        taken = [reply for reply in before[len(begun) :] if reply.accepted]
+        named = [queue_id(reply) is not None for reply in replies]
+        if last.accepted and (
+            not taken or not all(reply.accepted for reply in begun) or sum(named) != 1 or not named[-1]
+        ):
+            raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit together: {last}")
+        self._unfinished = not last.accepted
+        return self._sum_up(mail, begun, before[len(begun) :], last)
+
+    def _sum_up(self, mail: Mail, begun: list[Reply], recipients: list[Reply], last: Reply) -> Delivery:
+        for reply in begun:
+            verdict = self._judge(Step.MAIL, reply)
+            if verdict is not Verdict.ACCEPTED:
+                return _all(mail.recipients, verdict, reply)
+        outcomes = {}
+        for who, reply in zip(mail.recipients, recipients, strict=True):
+            decided, step = (last, Step.END) if reply.accepted else (reply, Step.RCPT)
+            outcomes[who] = Outcome(self._judge(step, decided), decided)
+        return Delivery(outcomes, last, queue_id(last) if last.accepted else None)
 
     def _end(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
         deadline.check()

@@ -53,7 +53,12 @@ class Pool:
     def __init__(self) -> None:
         self._forget()
         this = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (pool := this()) is not None and pool._forget())
+
+        def forget() -> None:
+            if (pool := this()) is not None:
+                pool._forget()
+
+        os.register_at_fork(after_in_child=forget)
 
     def deliver(self, endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
         """Send one mail over a warm connection, or a new one. Raises as :func:`pijobs_mail.transport.deliver`.

@@ -166,7 +166,7 @@ class Protocol(SMTP):
         self._step = "END"
         keep = self.event_handler
         status = await keep.handle_DATA(self, self.session, self.envelope)
-        self._set_post_data_state()
+        self._set_post_data_state()  # type: ignore[no-untyped-call]
         await self.push(status)
 
     async def smtp_RSET(self, arg: str) -> None:

@@ -304,10 +304,10 @@ class Conversation:
         *before, last = replies
         begun = before[: len(before) - len(mail.recipients)]
         taken = [reply for reply in before[len(begun) :] if reply.accepted]
+        begun_well = all(reply.accepted for reply in begun)
         named = [queue_id(reply) is not None for reply in replies]
-        if last.accepted and (
-            not taken or not all(reply.accepted for reply in begun) or sum(named) != 1 or not named[-1]
-        ):
+        fits = begun_well and taken and sum(named) == 1 and named[-1] if last.accepted else not any(named)
+        if not fits or (taken and last.code in _NOT_UNDERSTOOD):
             raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit together: {last}")
         self._unfinished = not last.accepted
         return self._sum_up(mail, begun, before[len(begun) :], last)

@@ -16,7 +16,8 @@ from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import ConnectionLost, LoginRefused, MailError, MaybeSent, ServerTrouble, TlsRefused
 from pijobs_mail.replies import Verdict
 from pijobs_mail.sink import Fault, Sink
-from pijobs_mail.transport import Conversation, deliver, on_the_wire
+from pijobs_mail.transport import Conversation, deliver
+from pijobs_mail.wire import on_the_wire
 
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"
 MAIL = Mail("from@example.com", ("a@example.com", "b@example.com", "c@example.com"), CONTENT)

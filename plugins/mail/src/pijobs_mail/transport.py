@@ -17,7 +17,7 @@ from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.errors import ConnectionLost, FalseFeature, LoginRefused, MaybeSent, ServerTrouble, TlsRefused
 from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict, judge, queue_id, retry_after
-from pijobs_mail.wire import Wire, verifying_context
+from pijobs_mail.wire import Wire, lines, on_the_wire, verifying_context
 
 #: Seconds to wait for the reply to the end of the data, at least: whoever gives up here sends the mail twice
 #: (RFC 5321 4.5.3.2.6, which says ten minutes).
@@ -398,21 +398,6 @@ class Conversation:
         if self._wire is None:
             raise RuntimeError("the conversation is not open; call open() first")
         return self._wire
-
-
-def on_the_wire(content: bytes) -> bytes:
-    """The content as DATA wants it (RFC 5321 4.5.2), final dot included.
-
-    Every line ends with CRLF, and there is no other CR or LF: what a server could take for another end of the data
-    ("SMTP smuggling") is not in it.
-    """
-    return re.sub(rb"(?m)^\.", b"..", lines(content)) + b".\r\n"
-
-
-def lines(content: bytes) -> bytes:
-    """The content in whole lines that end with CRLF, without any other CR or LF (RFC 5321 2.3.8)."""
-    whole = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
-    return whole if whole.endswith(b"\r\n") else whole + b"\r\n"
 
 
 def _all(recipients: tuple[str, ...] | list[str], verdict: Verdict, reply: Reply, id: str | None = None) -> Delivery:

@@ -14,7 +14,7 @@ import pytest
 from pijobs import DestinationDown, FailJob, JobContext, RetryJob, Settings
 from pijobs.errors import DeadlinePassed
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs_mail import transport
+from pijobs_mail import connection
 from pijobs_mail.job import register, send, send_unsaved
 from pijobs_mail.servers import SETTINGS, open_store
 from pijobs_mail.sink import Fault, Sink
@@ -167,7 +167,7 @@ def test_a_mail_whose_deadline_passed_is_not_sent(settings: Settings, smtp_sink:
 def test_a_server_that_hangs_is_left_at_the_deadline(
     settings: Settings, smtp_sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "QUIT_TIMEOUT", 0.1)
+    monkeypatch.setattr(connection, "QUIT_TIMEOUT", 0.1)
     smtp_sink.fail_at("RCPT", Fault(hang=True))
     save(settings, smtp_sink, timeout=60)
     started = time.monotonic()

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from pijobs_mail import transport
+from pijobs_mail import connection, transport
+from pijobs_mail.content import on_the_wire
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import ConnectionLost, LoginRefused, MailError, MaybeSent, ServerTrouble, TlsRefused
 from pijobs_mail.replies import Verdict
 from pijobs_mail.sink import Fault, Sink
 from pijobs_mail.transport import Conversation, deliver
-from pijobs_mail.wire import on_the_wire
 
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"
 MAIL = Mail("from@example.com", ("a@example.com", "b@example.com", "c@example.com"), CONTENT)
@@ -211,7 +211,7 @@ def test_silence_after_the_final_dot_may_have_sent_the_mail(monkeypatch: pytest.
 
 @pytest.mark.parametrize("fault", [Fault(drop=True), Fault(hang=True), Fault("421 4.0.0 no"), Fault(raw=b"?\r\n")])
 def test_a_failing_good_bye_does_not_undo_the_mail(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "QUIT_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "QUIT_TIMEOUT", 0.2)
     with faulty("QUIT", fault) as sink:
         assert set(send(sink).having(Verdict.ACCEPTED)) == set(MAIL.recipients)
         assert len(sink.mails) == 1

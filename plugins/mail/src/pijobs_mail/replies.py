@@ -10,6 +10,8 @@ from enum import Enum
 MAX_REPLY = 64 * 1024
 #: Seconds; what asks for more than this is taken for a mistake.
 MAX_RETRY_AFTER = 3600.0
+#: Codes by which a server says that it does not know the command, or not here.
+NOT_UNDERSTOOD = (500, 501, 502, 503, 504)
 _SHOWN = 200  # characters
 
 _LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
@@ -183,3 +185,19 @@ def retry_after(reply: Reply) -> float | None:
 def queue_id(reply: Reply) -> str | None:
     """The id under which the server goes on with the mail, to find it in the server's log."""
     return next((match[1] for pattern in _QUEUE_ID if (match := pattern.search(reply.text))), None)
+
+
+def fit_together(begun: list[Reply], recipients: list[Reply], last: Reply) -> bool:
+    """Whether the replies to one flight can be those to its commands, none too many and none too few.
+
+    The reply to an accepted content alone tells the id of the mail; one to another command in its place does not.
+
+    :param begun: to RSET, if it was sent, and MAIL.
+    :param last: to the content.
+    """
+    if any(map(queue_id, [*begun, *recipients])):
+        return False
+    taken = any(reply.accepted for reply in recipients)
+    if last.accepted:
+        return taken and all(reply.accepted for reply in begun) and queue_id(last) is not None
+    return not taken or last.code not in NOT_UNDERSTOOD

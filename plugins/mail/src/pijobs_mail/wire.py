@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
-import re
 import socket
 import ssl
 import time
@@ -129,18 +128,3 @@ def _context(ca_file: str | None, _changed: int) -> ssl.SSLContext:
     if ca_file:
         context.load_verify_locations(ca_file)
     return context
-
-
-def on_the_wire(content: bytes) -> bytes:
-    """The content as DATA wants it (RFC 5321 4.5.2), final dot included.
-
-    Every line ends with CRLF, and there is no other CR or LF: what a server could take for another end of the data
-    ("SMTP smuggling") is not in it.
-    """
-    return re.sub(rb"(?m)^\.", b"..", lines(content)) + b".\r\n"
-
-
-def lines(content: bytes) -> bytes:
-    """The content in whole lines that end with CRLF, without any other CR or LF (RFC 5321 2.3.8)."""
-    whole = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
-    return whole if whole.endswith(b"\r\n") else whole + b"\r\n"

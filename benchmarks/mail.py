@@ -1,0 +1,157 @@
+"""Mails per second of one connection at several round trips, by the engine and by smtplib, with STARTTLS and AUTH.
+
+``python benchmarks/mail.py [--seconds 4] [--round-trips 0 20 100]``. Server and network run in a process of their own:
+the sink of the mail plugin behind a proxy that delays each packet by half a round trip, and a new connection by a whole
+one. The factors compare with a new smtplib connection per mail, which is how privacyIDEA sends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime as dt
+import ipaddress
+import multiprocessing
+import smtplib
+import ssl
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.pool import Pool
+from pijobs_mail.sink import Received, Sink
+
+LOGIN = ("user", "hunter2")
+SENDER, RECIPIENT = "otp@example.com", "alice@example.com"
+CONTENT = b"Subject: Your code\r\nFrom: otp@example.com\r\nTo: alice@example.com\r\n\r\nYour code is 739105\r\n"
+WAYS: dict[str, tuple[str, ...]] = {"neither": (), "PIPELINING": ("PIPELINING",), "both": ("PIPELINING", "CHUNKING")}
+
+
+class Forgetful(Sink):
+    """Keeps no mail: the server's memory is not what is measured."""
+
+    def keep(self, received: Received) -> None:
+        pass
+
+
+def certificate(path: Path) -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.timezone.utc)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).add_extension(host, critical=False)
+    signed = builder.not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+    made = signed.sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(secret + made.public_bytes(pem))
+
+
+async def _delayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(ConnectionError):  # who has said good-bye may hang up at once
+        while content := await reader.read(65536):
+            if delay:
+                loop.call_later(delay, writer.write, content)
+            else:
+                writer.write(content)
+    loop.call_later(delay, writer.close)
+
+
+async def _proxies(upstream: dict[str, int], round_trips: list[float], pipe: Connection) -> None:
+    ports = {}
+    for way, port in upstream.items():
+        for trip in round_trips:
+
+            async def meet(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int = port, trip: float = trip
+            ) -> None:
+                await asyncio.sleep(trip)
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+                there, back = _delayed(reader, far_writer, trip / 2), _delayed(far_reader, writer, trip / 2)
+                await asyncio.gather(there, back, return_exceptions=True)
+
+            server = await asyncio.start_server(meet, "127.0.0.1", 0)
+            ports[way, trip] = server.sockets[0].getsockname()[1]
+    pipe.send(ports)
+    await asyncio.Event().wait()
+
+
+def serve(pem: str, round_trips: list[float], pipe: Connection) -> None:
+    upstream = {}
+    for way, offers in WAYS.items():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        upstream[way] = Forgetful(tls=context, logins=dict([LOGIN]), offers=offers).start().port
+    asyncio.run(_proxies(upstream, round_trips, pipe))
+
+
+def per_second(send: Callable[[], object], seconds: float) -> float:
+    send()
+    started, count = time.perf_counter(), 0
+    while (passed := time.perf_counter() - started) < seconds:
+        send()
+        count += 1
+    return count / passed
+
+
+def opened(port: int, context: ssl.SSLContext) -> smtplib.SMTP:
+    smtp = smtplib.SMTP("127.0.0.1", port)
+    smtp.starttls(context=context)
+    smtp.login(*LOGIN)
+    return smtp
+
+
+def new_connection(port: int, context: ssl.SSLContext) -> None:
+    with opened(port, context) as smtp:
+        smtp.sendmail(SENDER, [RECIPIENT], CONTENT)
+
+
+def measure(ports: dict[tuple[str, float], int], trip: float, pem: str, seconds: float) -> None:
+    context = ssl.create_default_context(cafile=pem)
+    results = {"smtplib, new": per_second(lambda: new_connection(ports["both", trip], context), seconds)}
+    with opened(ports["both", trip], context) as smtp:
+        results["smtplib, kept"] = per_second(lambda: smtp.sendmail(SENDER, [RECIPIENT], CONTENT), seconds)
+    mail = Mail(SENDER, (RECIPIENT,), CONTENT)
+    for way in WAYS:
+        place = Endpoint(
+            host="127.0.0.1", port=ports[way, trip], security="starttls", username=LOGIN[0], password=LOGIN[1],
+            ca_file=pem, connections=1,
+        )  # fmt: skip
+        pool = Pool()
+        results[f"engine, {way}"] = per_second(lambda pool=pool, place=place: pool.deliver(place, mail), seconds)  # type: ignore[misc]
+        pool.close()
+    slowest = results["smtplib, new"]
+    for name, rate in results.items():
+        print(f"{trip * 1000:5.0f} ms  {name:20}  {rate:8.1f} mails/s  {rate / slowest:5.1f} x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each line")
+    parser.add_argument("--round-trips", type=float, nargs="+", default=[0.0, 20.0, 100.0], help="milliseconds")
+    options = parser.parse_args()
+    trips = [trip / 1000 for trip in options.round_trips]
+    with tempfile.TemporaryDirectory() as directory:
+        pem = str(Path(directory) / "server.pem")
+        certificate(Path(pem))
+        ours, theirs = multiprocessing.Pipe()
+        server = multiprocessing.Process(target=serve, args=(pem, trips, theirs), daemon=True)
+        server.start()
+        ports = ours.recv()
+        for trip in trips:
+            measure(ports, trip, pem, options.seconds)
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()

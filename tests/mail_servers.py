@@ -52,7 +52,11 @@ def postfix() -> Iterator[MailServer]:
         )  # fmt: skip
         shutil.chown(place / "sasldb2", "postfix")
         with _running([program, "-c", str(place), "start-fg"], place, lambda: _greets(server.port)):
-            yield server
+            try:
+                yield server
+            finally:
+                # The process that was started waits for Postfix's own master, and does not pass a signal on.
+                subprocess.run([program, "-c", str(place), "abort"], check=True, capture_output=True)
 
 
 @pytest.fixture

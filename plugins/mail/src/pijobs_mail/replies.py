@@ -102,6 +102,8 @@ class Reply:
     def __str__(self) -> str:
         text = "".join(letter if letter.isprintable() else "?" for letter in self.text)
         shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        if shown[:1].isdigit() and not self.enhanced:
+            shown = f"- {shown}"  # "250 349 byte chunk" would look like a number that is to be masked
         return " ".join(part for part in (str(self.code), self.enhanced, shown) if part)
 
     def without(self, *secrets: str) -> Reply:

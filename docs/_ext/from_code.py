@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,16 @@ MARK = re.compile(r"<!-- from code: (\w+) -->")
 
 def tables() -> dict[str, Sequence[Setting]]:
     """The tables of settings: the core's, then those of the bundled plugins."""
-    return {"core": CORE_SETTINGS} | {f"plugin {plugin.name}": plugin.settings for plugin in bundled()}
+    loaded = {f"plugin {plugin.name}": plugin.settings for plugin in bundled()}
+    return {"core": CORE_SETTINGS, **loaded, "plugin privacyidea": settings_of("privacyidea")}
+
+
+def settings_of(plugin: str) -> Sequence[Setting]:
+    """The table of a plugin that can't be loaded here, since it needs a host that has an environment of its own."""
+    table: Sequence[Setting] = runpy.run_path(str(PLUGINS / plugin / "src" / f"pijobs_{plugin}" / "settings.py"))[
+        "SETTINGS"
+    ]
+    return table
 
 
 def bundled() -> list[Any]:
@@ -37,7 +47,7 @@ def bundled() -> list[Any]:
     """
     plugins = Plugins()
     plugins.refuse_failed()
-    return [plugin for plugin in plugins.loaded if (PLUGINS / plugin.name).is_dir()]
+    return [plugin for plugin in plugins.loaded if (PLUGINS / plugin.name).is_dir() and plugin.name != "privacyidea"]
 
 
 def settings() -> Iterator[str]:

@@ -158,7 +158,7 @@ def test_a_dead_letter_is_retried_when_the_server_takes_it(desk: Desk) -> None:
 
 
 def test_many_are_ticked_and_cancelled_with_a_confirmation(desk: Desk) -> None:
-    ids = [desk.site.queue.enqueue("test.count", ("x",), delay=3600).id for _ in range(3)]
+    ids = [desk.site.queue.enqueue("test.count", (1,), delay=3600).id for _ in range(3)]
     desk.open("/jobs?state=scheduled")
     desk.page.get_by_label("All on this page").check()
     desk.page.get_by_role("button", name="Cancel…").click()
@@ -170,7 +170,7 @@ def test_many_are_ticked_and_cancelled_with_a_confirmation(desk: Desk) -> None:
 
 
 def test_what_is_ticked_stays_ticked_while_the_list_lives(desk: Desk) -> None:
-    desk.site.queue.enqueue("test.count", ("x",), delay=3600)
+    desk.site.queue.enqueue("test.count", (1,), delay=3600)
     desk.open("/jobs")
     desk.page.locator("input[name=id]").check()
     # Two times that the page would renew itself, and does not.
@@ -216,7 +216,7 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
 ) -> None:
     for desk in contexts(browser, served, color_scheme=look, viewport={"width": width, "height": 800}):
         id = fill_with_evil(desk)
-        desk.site.queue.enqueue("test.count", ("x",), delay=3600)
+        desk.site.queue.enqueue("test.count", (1,), delay=3600)
         paths = ["/", "/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"]
         for path in paths:
             desk.open(path)
@@ -245,20 +245,20 @@ def test_the_keyboard_alone_leads_to_the_content_and_through_the_navigation(desk
 
 
 def test_the_focus_stays_where_it_is_while_the_page_lives(desk: Desk) -> None:
-    desk.site.queue.enqueue("test.count", ("x",), delay=3600)
+    desk.site.queue.enqueue("test.count", (1,), delay=3600)
     desk.open("/jobs")
     link = desk.page.locator("tbody a").first
     link.focus()
     with desk.page.expect_response(re.compile("/pages/jobs")):
         pass
-    desk.site.queue.enqueue("test.count", ("y",), delay=3600)
+    desk.site.queue.enqueue("test.count", (2,), delay=3600)
     expect(desk.page.locator("tbody tr")).to_have_count(2)
     expect(desk.page.locator("tbody tr").last.locator("a")).to_be_focused()
 
 
 def test_everything_works_without_scripts(browser: Browser, served: tuple[Site, Web]) -> None:
     for desk in contexts(browser, served, java_script_enabled=False):
-        id = desk.site.queue.enqueue("test.count", ("x",), delay=3600).id
+        id = desk.site.queue.enqueue("test.count", (1,), delay=3600).id
         desk.open("/jobs")
         desk.page.locator("input[name=id]").check()
         desk.page.get_by_role("button", name="Cancel…").click()

@@ -20,7 +20,7 @@ def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
     done = subprocess.run(command("--once", "--delay", "0.1"), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     answered = dict(re.findall(r"(queued|inline): request answered after +(\d+) ms", done.stdout))
-    assert int(answered["queued"]) < 700 <= int(answered["inline"])
+    assert int(answered["queued"]) < 600 <= int(answered["inline"])
     assert done.stdout.count("Subject: Test mail of SMTP server") == 2
 
 

@@ -25,7 +25,7 @@ import pytest
 START_TIMEOUT = 60.0
 
 
-def wait_until(predicate: Callable[[], bool], timeout: float = 5.0, *, what: str = "the condition") -> None:
+def wait_until(predicate: Callable[[], bool], timeout: float = 30.0, *, what: str = "the condition") -> None:
     """Ask ``predicate`` until it says yes; fail after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not predicate():

@@ -132,7 +132,8 @@ CORE_SETTINGS: tuple[Setting, ...] = (
     _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),
           "Lines of the worker's log."),
     Setting(name="SECRET_KEY", default=None, expected="a text", secret=True,
-            accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),  # a function of the host's, asked at first use
+            # A function of the host's is asked at first use.
+            accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),
             help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32"),
     Setting(name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
             accepts=lambda v: isinstance(v, str) and "://" in v,

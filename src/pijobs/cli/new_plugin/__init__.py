@@ -53,11 +53,11 @@ def name_fault(name: str, commands: Container[str] = ()) -> str | None:
         )
     if keyword.iskeyword(name):
         return f"NAME: expected a word that Python leaves free, found {name!r}"
-    if name.replace("_", "-") in commands:
-        return f"NAME: expected a word that is no command of pijobs yet, found {name!r}"
     taken = {point.name for point in metadata.entry_points(group="pijobs")}
     if name in taken:
         return f"NAME: a plugin {name!r} is installed already; choose another name"
+    if name.replace("_", "-") in commands:
+        return f"NAME: expected a word that is no command of pijobs yet, found {name!r}"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def test_a_move_that_is_interrupted_loses_nothing_and_stores_nothing_twice(
     storage.error, storage.lasts = AWAY, 4
     queue.enqueue("a.b", ["fresh"])
     wait_until(lambda: left_in(spool) == 7, what="the interrupted move")
+    wait_until(lambda: not moves(), what="the end of its thread: while it lives, no other begins")
     assert spool.step("w", [], want=10).leases == []
     storage.error = None
     clock.advance(HOLD / 1000 + 1)
@@ -234,3 +236,7 @@ def test_a_spool_that_can_not_be_emptied_fails_no_enqueue(
     assert queue.enqueue("a.b", ["x"]).via == "storage"
     wait_until(lambda: "the spool could not be emptied" in caplog.text, what="the log line")
     assert logging.ERROR in {record.levelno for record in caplog.records}
+
+
+def moves() -> bool:
+    return any(thread.name == "pijobs-spool" for thread in threading.enumerate())

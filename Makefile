@@ -27,6 +27,7 @@ install = echo "pip install $(1)" && for try in 1 2 3; do \
 PI_VENV ?= .venvs/privacyidea
 PI_VERSION ?= 3.14
 PI := $(PI_VENV)/.installed
+PI_TESTS ?= plugins/privacyidea/tests
 
 .PHONY: help demo-privacyidea test-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
 .DEFAULT_GOAL := help
@@ -51,7 +52,7 @@ demo-privacyidea: $(PI)
 	@$(PI_VENV)/bin/pijobs privacyidea demo $(ARGS)
 
 test-privacyidea: $(PI)
-	$(PI_VENV)/bin/python -m pytest --timeout 900 plugins/privacyidea/tests $(TESTS)
+	$(PI_VENV)/bin/python -m pytest --timeout 900 $(PI_TESTS) $(TESTS)
 
 test: lint docs pytest
 

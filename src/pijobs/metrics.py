@@ -1,7 +1,8 @@
 """What one process has counted since it last told the storage.
 
 A process counts in its memory, and adds what it counted to the totals that the queue's storage keeps: a worker with
-each sign of life, and when it ends; a server process from a thread of its own, soon after a call took a fallback.
+each sign of life, a second after an attempt failed, and when it ends; a server process from a thread of its own, a
+second after a call took a fallback.
 Whoever is asked for ``/metrics`` shows the totals, so that all processes tell the same. A process that is killed takes
 with it what it counted since; if the answer of the storage gets lost on its way, that much may count twice.
 
@@ -33,8 +34,8 @@ OTHER = "other"
 LONGEST_VALUE = 80
 #: Labels besides the job that a job may give to :meth:`pijobs.jobs.JobContext.measure`.
 MOST_LABELS = 3
-#: Seconds that a server process collects what it counted.
-FLUSH_AFTER = 2.0
+#: Seconds that a process collects before it tells what must not wait: a fallback, a failed attempt.
+FLUSH_AFTER = 1.0
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,58}[a-z0-9]")
 _LABEL = re.compile(r"(?!(?:job|le)$)[a-z][a-z0-9_]{0,28}[a-z0-9]")

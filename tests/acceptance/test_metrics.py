@@ -11,6 +11,7 @@ from services import wait_until
 
 from pijobs.jobs import State
 
+from .conftest import MakeSite
 from .site import Site
 
 JOBS = 20
@@ -54,6 +55,19 @@ def test_each_worker_tells_the_numbers_of_all(site: Site, worker_type: str) -> N
         assert found[f"pijobs_{name}_seconds_bucket", "test.count", "test.count", "+Inf"] == JOBS
     assert found["pijobs_attempts_total", "test.flaky", "test.flaky", "scheduled"] == 2
     assert found["pijobs_signs_of_life_total", "answered"] > 0
+
+
+def test_a_failed_attempt_is_told_long_before_the_next_sign_of_life(make_site: MakeSite) -> None:
+    site = make_site(LEASE=120)
+    site.start_worker()
+    site.queue.enqueue("test.flaky", (99,))
+
+    def told() -> bool:
+        totals: dict[str, float] = site.storage.totals()
+        return any(name.startswith("pijobs_attempts_total") and "scheduled" in name for name in totals)
+
+    # A sign of life comes every 40 s.
+    wait_until(told, 20, what="the failed attempt in the totals")
 
 
 def test_a_worker_tells_what_it_counted_before_it_ends(site: Site) -> None:

@@ -249,6 +249,9 @@ class Engine(huey.Huey):  # type: ignore[misc]
         took = time.monotonic() - started
         self.slot.took(took)
         self._count(session, lease, call, end, waited, took)
+        if end.state is not State.DONE and self.queue.storage is not None:
+            # A failure is told before the next sign of life.
+            self.queue.metrics.flush_soon(self.queue.storage.add_totals)
         if job.group is not None and down:
             self._destinations.failed(session.storage, lease, down[0].retry_after, reason=end.reason)
         elif job.group is not None and end.state is State.DONE:

@@ -165,7 +165,7 @@ def test_another_end_forgets_the_hold(storage: Storage, worker: Worker, advance:
     enqueue(storage)
     hold(worker, storage.now() + 1)
     advance(1)
-    worker.end(worker.take_one(), State.SCHEDULED, due=storage.now() - 1)
+    worker.end(worker.take_one(), State.SCHEDULED, due=storage.now() - 1000)
     assert worker.take_one().held_since is None
 
 

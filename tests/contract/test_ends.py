@@ -68,13 +68,13 @@ def test_attempts_are_counted_when_they_count(storage: Storage, worker: Worker) 
     for counted in (True, False, True):
         lease = worker.take_one()
         seen.append(lease.attempts)
-        worker.end(lease, State.SCHEDULED, counted=counted, due=storage.now() - 1)
+        worker.end(lease, State.SCHEDULED, counted=counted, due=storage.now() - 1000)
     assert [*seen, worker.take_one().attempts] == [0, 1, 1, 2]
 
 
 def test_a_next_attempt_with_another_body(storage: Storage, worker: Worker) -> None:
     instance = enqueue(storage, body=b"first")
-    worker.run(instance, State.SCHEDULED, due=storage.now() - 1, body=b"second")
+    worker.run(instance, State.SCHEDULED, due=storage.now() - 1000, body=b"second")
     assert storage.body(instance) == b"second"
     assert worker.take_one().body == b"second"
 
@@ -104,7 +104,7 @@ def test_many_ends_in_one_step(storage: Storage, worker: Worker) -> None:
 
 def test_an_end_without_reason_clears_the_reason_of_the_last_attempt(storage: Storage, worker: Worker) -> None:
     instance = enqueue(storage)
-    worker.run(instance, State.SCHEDULED, due=storage.now() - 1, reason="450 try later", error="SmtpError")
+    worker.run(instance, State.SCHEDULED, due=storage.now() - 1000, reason="450 try later", error="SmtpError")
     worker.run(instance, State.DONE)
     record = storage.get(instance)
     assert (record.reason, record.error) == (None, None)

@@ -114,7 +114,7 @@ def test_an_instance_that_was_given_back_keeps_its_old_place(storage: Storage, w
 def test_an_instance_with_another_attempt_keeps_its_old_place(storage: Storage, worker: Worker) -> None:
     ids = [enqueue(storage) for _ in range(3)]
     lease = worker.take_one()
-    worker.end(lease, State.SCHEDULED, due=storage.now() - 1)
+    worker.end(lease, State.SCHEDULED, due=storage.now() - 1000)
     assert worker.take_ids() == ids
 
 

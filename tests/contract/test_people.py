@@ -161,7 +161,7 @@ def test_depths_follow_an_instance_through_its_life(storage: Storage, worker: Wo
     seen = [now_counted()]
     lease = worker.take_one()
     seen.append(now_counted())
-    worker.end(lease, State.SCHEDULED, due=storage.now() - 1)
+    worker.end(lease, State.SCHEDULED, due=storage.now() - 1000)
     lease = worker.take_one()
     seen.append(now_counted())
     worker.beat(abandoned=[lease])

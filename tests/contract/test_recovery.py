@@ -109,7 +109,7 @@ def test_recovery_is_told(storage: Storage, worker: Worker, start_worker: StartW
 
 def test_recovery_leaves_a_line_in_the_history(storage: Storage, worker: Worker, start_worker: StartWorker) -> None:
     instance, victim = enqueue(storage), start_worker()
-    worker.run(instance, State.SCHEDULED, due=storage.now() - 1, entry='{"n": 1}')
+    worker.run(instance, State.SCHEDULED, due=storage.now() - 1000, entry='{"n": 1}')
     victim.take_one()
     victim.fall_silent()
     before = storage.now()

@@ -156,11 +156,18 @@ class Session:
 
     # -- leases --------------------------------------------------------------------------------------------------
 
-    def step(self, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
-        """:meth:`Storage.step` for this session; an empty step while it is not open."""
+    def step(self, ends: Sequence[End], *, want: int, floor: int | None = None, wait: float | None = None) -> Step:
+        """:meth:`Storage.step` for this session, or, to wait for work (without ends) for so many seconds,
+        :meth:`Storage.wait_for_step`.
+
+        :raises StorageUnavailable: also while the session is not open.
+        """
         if not self._open:
             raise StorageUnavailable("the session is not open")
-        step = self.storage.step(self.info.id, ends, want=want, floor=floor)
+        if wait is None:
+            step = self.storage.step(self.info.id, ends, want=want, floor=floor)
+        else:
+            step = self.storage.wait_for_step(self.info.id, timeout=wait, want=want, floor=floor)
         with self._lock:
             for end in ends:
                 self._held.pop(end.token, None)

@@ -178,6 +178,11 @@ class Storage(ABC):
         """Block until :meth:`step` may find something, or for ``timeout`` seconds. May return early, must not miss an
         enqueue that committed after the caller's last :meth:`step` (beyond what the storage polls: at most 25 ms)."""
 
+    def wait_for_step(self, session: str, *, timeout: float, want: int, floor: int | None = None) -> Step:
+        """:meth:`wait`, then :meth:`step` without ends: a storage may do both in one round trip."""
+        self.wait(timeout, floor=floor)
+        return self.step(session, (), want=want, floor=floor)
+
     @abstractmethod
     def wake(self) -> None:
         """Make every :meth:`wait` of this process return soon (for shutdown); at most 1 s."""

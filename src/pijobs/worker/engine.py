@@ -116,7 +116,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             self._wait_out(slot)
         elif not any(slot.ends.get(session) for session in answered):
             first = next(session for session in self.sessions if session in answered)
-            self._wait(first, slot, answered[first])
+            return self._wait(first, slot, answered[first])
         return None
 
     def _in_turn(self, slot: Slot) -> Sequence[Session]:
@@ -184,11 +184,11 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     # -- one turn ------------------------------------------------------------------------------------------------
 
-    def _step(self, session: Session, slot: Slot, want: int) -> Step:
+    def _step(self, session: Session, slot: Slot, want: int, *, wait: float | None = None) -> Step:
         ends = slot.ends.get(session, [])
         if not ends and not want:
             return Step([], [], None)
-        step = session.step(ends, want=want, floor=slot.floor)
+        step = session.step(ends, want=want, floor=slot.floor, wait=wait)
         slot.ends.pop(session, None)
         for instance_id in step.lost:
             log.warning("job %s: the lease was lost, its result does not count", instance_id)
@@ -295,16 +295,18 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
-    def _wait(self, session: Session, slot: Slot, next_due: int | None) -> None:
+    def _wait(self, session: Session, slot: Slot, next_due: int | None) -> Task | None:
         timeout = TURN
         if next_due is not None:
             timeout = min(timeout, max(0.0, (next_due - session.storage.now()) / 1000))
         if self._is_stopping():
-            return
+            return None
         try:
-            session.storage.wait(timeout, floor=slot.floor)
+            slot.take(session, self._step(session, slot, want=slot.want(), wait=timeout).leases)
         except StorageUnavailable:
             self._wait_out(slot)
+            return None
+        return self._from_ahead(slot)
 
     def _wait_out(self, slot: Slot) -> None:
         """Wait while the storage is away, a little longer each time."""

@@ -71,16 +71,33 @@ class Wire:
         except FOREIGN as error:
             raise unavailable(error) from error
 
-    def run(self, timeout: float, script: Script, key: str, arguments: Sequence[str | bytes | int]) -> list[Any]:
-        """Run a script that the server knows, or teach it."""
-        end = time.monotonic() + timeout
+    def run(
+        self,
+        timeout: float,
+        script: Script,
+        key: str,
+        arguments: Sequence[str | bytes | int],
+        *,
+        after: Sequence[str | bytes | int] = (),
+    ) -> tuple[list[Any], float]:
+        """Run a script that the server knows, or teach it. Its answer, and when it was asked for (monotonic seconds).
+
+        :param after: a command that is sent in front of it, in one flight; the script runs when that has been answered.
+        """
+        sent = time.monotonic()
+        end = sent + timeout
         try:
-            answer: list[Any] = self._exchange(timeout, ("EVALSHA", script.sha, 1, key, *arguments))
+            commands = [("EVALSHA", script.sha, 1, key, *arguments)]
+            self._send(timeout, *([after, *commands] if after else commands))
+            if after:
+                self._receive(end)
+                sent = time.monotonic()
+            answer: list[Any] = self._receive(end)
         except redis.exceptions.NoScriptError:
             answer = self.ask(end - time.monotonic(), "EVAL", script.source, 1, key, *arguments)
         except FOREIGN as error:
             raise unavailable(error) from error
-        return answer
+        return answer, sent
 
     def is_usable(self) -> bool:
         """Whether nothing came in while nothing was asked: neither an end of file nor a late answer."""
@@ -94,15 +111,24 @@ class Wire:
         self._connection.disconnect()
 
     def _exchange(self, timeout: float, command: Sequence[str | bytes | int]) -> Any:
-        # redis-py has one time-out per connection; here it is what is left of the caller's time.
-        sock = self._connection._sock
-        if sock is None:
-            raise redis.ConnectionError("the connection was closed")
         end = time.monotonic() + timeout
-        sock.settimeout(max(timeout, 0.001))
-        self._connection.send_packed_command([packed(command)], check_health=False)
-        sock.settimeout(max(end - time.monotonic(), 0.001))
+        self._send(timeout, command)
+        return self._receive(end)
+
+    # redis-py has one time-out per connection; here it is what is left of the caller's time.
+
+    def _send(self, timeout: float, *commands: Sequence[str | bytes | int]) -> None:
+        self._socket().settimeout(max(timeout, 0.001))
+        self._connection.send_packed_command([b"".join(map(packed, commands))], check_health=False)
+
+    def _receive(self, end: float) -> Any:
+        self._socket().settimeout(max(end - time.monotonic(), 0.001))
         return self._connection.read_response()
+
+    def _socket(self) -> Any:
+        if self._connection._sock is None:
+            raise redis.ConnectionError("the connection was closed")
+        return self._connection._sock
 
 
 def packed(command: Sequence[str | bytes | int]) -> bytes:

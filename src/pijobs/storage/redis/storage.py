@@ -112,13 +112,14 @@ class RedisStorage(Storage):
         script: Script,
         words: Sequence[Argument],
         doubt: Callable[[], None] | None = None,
+        after: Sequence[Argument] = (),
     ) -> list[Any]:
-        """:param doubt: called when nobody knows whether the script was run."""
+        """:param doubt: called when nobody knows whether the script was run.
+        :param after: a command to send in front."""
         end = time.monotonic() + timeout
         with pool.take(timeout) as wire:
-            sent = time.monotonic()
             try:
-                answer = wire.run(end - sent, script, self._prefix, words)
+                answer, sent = wire.run(end - time.monotonic(), script, self._prefix, words, after=after)
             except StorageUnavailable as error:
                 if doubt is not None and not was_refused(error):
                     doubt()
@@ -180,12 +181,24 @@ class RedisStorage(Storage):
         return Beat(alive=bool(answer[1]), ended=answers.ended(answer[2]))
 
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
+        return self._step(session, ends, want, floor)
+
+    def wait_for_step(self, session: str, *, timeout: float, want: int, floor: int | None = None) -> Step:
+        if self._woken >= time.monotonic() - JUST_NOW:
+            return self.step(session, (), want=want, floor=floor)
+        return self._step(session, (), want, floor, nap=_nap(timeout))
+
+    def _step(
+        self, session: str, ends: Sequence[End], want: int, floor: int | None, *, nap: float | None = None
+    ) -> Step:
         stamp = secrets.token_hex(8)
         words: list[Argument] = [session, stamp, want, arguments.optional(floor)]
         for end in ends:
             words += arguments.of_end(end)
         doubt = partial(self._doubts.add, session, stamp) if want > 0 else None
-        answer = self._run_on(self._workers, TIMEOUT, self._scripts.step, words, doubt)
+        # Redis runs the script the moment that the pop is over: who takes a token does not go home to ask for the work.
+        after = () if nap is None else self._pop(nap, floor)
+        answer = self._run_on(self._workers, TIMEOUT + (nap or 0), self._scripts.step, words, doubt, after)
         now, next_due, leases, lost, ended = answer
         return Step(
             leases=answers.leases(leases, now),
@@ -196,13 +209,14 @@ class RedisStorage(Storage):
 
     def wait(self, timeout: float, *, floor: int | None = None) -> None:
         start = time.monotonic()
-        tokens = self._prefix + ("wake" if floor is None else f"wake:{floor}")
         while self._woken < start - JUST_NOW and (left := start + timeout - time.monotonic()) > 0:
-            # Never 0, which means for ever.
-            nap = min(max(left, 0.01), NAP)
+            nap = _nap(left)
             with self._workers.take(TIMEOUT) as wire:
-                if wire.ask(nap + TIMEOUT, "BLPOP", tokens, f"{nap:.3f}") is not None:
+                if wire.ask(nap + TIMEOUT, *self._pop(nap, floor)) is not None:
                     return
+
+    def _pop(self, nap: float, floor: int | None) -> tuple[Argument, ...]:
+        return ("BLPOP", self._prefix + ("wake" if floor is None else f"wake:{floor}"), f"{nap:.3f}")
 
     def wake(self) -> None:
         self._woken = time.monotonic()
@@ -332,6 +346,11 @@ class RedisStorage(Storage):
         elif "maxmemory_policy" in facts:
             found["maxmemory-policy"] = facts["maxmemory_policy"]
         return found
+
+
+def _nap(timeout: float) -> float:
+    """Seconds of one blocking pop. Never 0, which means for ever."""
+    return min(max(timeout, 0.01), NAP)
 
 
 _FACTS = (

@@ -18,7 +18,8 @@ import email.parser
 import email.policy
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -34,6 +35,9 @@ VERSION = 1
 _pack = msgspec.msgpack.Encoder().encode
 _MAX_DEPTH = 50
 _UNCHANGED = frozenset({type(None), bool, float, bytes})
+_NAMES = frozenset({str})
+_SIMPLE = _UNCHANGED | {str, int}
+_CONTAINERS = _SIMPLE | {list, dict}
 # Headers stay folded as they were stored: a signature may cover them.
 _POLICY = email.policy.default.clone(refold_source="none")
 
@@ -141,12 +145,31 @@ def _fault_of(data: bytes) -> str:
 
 def pack_call(call: Call) -> bytes:
     """The body in clear. :raises EncodeError: for a value that the codec does not know."""
+    with suppress(UnicodeEncodeError, OverflowError):  # the walk below tells where, or knows another way
+        if _is_plain(call.args) and _is_plain(call.kwargs.values()) and _NAMES.issuperset(map(type, call.kwargs)):
+            return _pack([call.args, call.kwargs, call.label])
     plain = [
         [_plain(value, (_ARGS, index)) for index, value in enumerate(call.args)],
         _mapping(call.kwargs, None, 0),
         call.label,
     ]
     return _pack(plain)
+
+
+def _is_plain(values: Collection[Any], depth: int = 0) -> bool:
+    """Whether msgpack writes all of them as they are. Most calls hold nothing else, which is quick to see."""
+    kinds = set(map(type, values))
+    if kinds <= _SIMPLE:
+        return True
+    if depth > _MAX_DEPTH or not kinds <= _CONTAINERS:
+        return False
+    for value in values:
+        if type(value) is dict:
+            if not (_NAMES.issuperset(map(type, value)) and _is_plain(value.values(), depth + 1)):
+                return False
+        elif type(value) is list and not _is_plain(value, depth + 1):
+            return False
+    return True
 
 
 def check_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -190,17 +213,11 @@ def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
 
 
 def _mapping(value: Mapping[Any, Any], path: _Path | None, depth: int) -> dict[Any, Any]:
-    """The names and values of a dictionary; of keyword arguments when there is no path. Most values need no look
-    inside, and most calls are nothing but such values: those are told apart here, without a call for each."""
-    plain = {}
-    for key, item in value.items():
-        kind = type(item)
-        if kind not in _UNCHANGED and not (kind is str and item.isascii()):
-            item = _plain(item, (path, key), depth)
-        if type(key) is not str or not key.isascii():
-            key = _name(key) if path is None else _dict_key(key, path)
-        plain[key] = item
-    return plain
+    """The names and values of a dictionary; of keyword arguments when there is no path."""
+    return {
+        _name(key) if path is None else _dict_key(key, path): _plain(item, (path, key), depth)
+        for key, item in value.items()
+    }
 
 
 def _refusal(path: _Path, expected: str, found: str) -> EncodeError:

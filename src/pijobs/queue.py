@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -131,7 +131,7 @@ class Queue:
         """
         job, call = self._checked(name, args, kwargs)
         _check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
-        instance_id = uuid.uuid4().hex
+        instance_id = secrets.token_hex(16)
         if self.storage is None:
             return self._direct(job, instance_id, call, expires)
         new = self._instance(job, instance_id, call, _delay(delay, eta), expires, priority, key)
@@ -142,7 +142,7 @@ class Queue:
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
         job, call = self._checked(name, args, kwargs)
-        return self._direct(job, uuid.uuid4().hex, call, None)
+        return self._direct(job, secrets.token_hex(16), call, None)
 
     def enqueue_periodic(self, job: Job, due: int) -> bool:
         """Store the instance of a periodic job for one due time (ms); False if that was done already.

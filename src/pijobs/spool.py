@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+import msgspec
 
 from pijobs.codec import Codec
 from pijobs.errors import DecodeError, InstanceNotFound, StateConflict, StorageUnavailable
@@ -43,7 +44,7 @@ def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     created, deadline = new.created + shift, None if new.deadline is None else new.deadline + shift
     envelope, body = codec.encode(id=new.id, name=new.name, call=call, created=created, deadline=deadline)
     due = None if new.due is None else new.due + shift
-    return replace(new, envelope=envelope, body=body, created=created, deadline=deadline, due=due)
+    return msgspec.structs.replace(new, envelope=envelope, body=body, created=created, deadline=deadline, due=due)
 
 
 class Mover:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from services import wait_until
 
 from pijobs.errors import StorageUnavailable
@@ -22,7 +23,7 @@ def new_instance(**changes: Any) -> NewInstance:
     plain = NewInstance(
         id=uuid4().hex, name="test.job", envelope=b"envelope\x00\xff", body=b"body\x00\xff", group="test.job"
     )
-    return replace(plain, **changes)
+    return msgspec.structs.replace(plain, **changes)
 
 
 def enqueue(storage: Storage, **changes: Any) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 
 from pijobs.jobs import State
@@ -40,9 +39,9 @@ def test_one_slow_job_ends_the_batches_at_once() -> None:
 
 def test_leases_are_run_in_the_order_of_the_storage(session: Session) -> None:
     slot = Slot()
-    slot.take(session, [LEASE, replace(LEASE, id="2")])
+    slot.take(session, [LEASE, msgspec.structs.replace(LEASE, id="2")])
     taken = [slot.next() for _ in range(3)]
-    assert taken == [(session, LEASE), (session, replace(LEASE, id="2")), None]
+    assert taken == [(session, LEASE), (session, msgspec.structs.replace(LEASE, id="2")), None]
 
 
 def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(

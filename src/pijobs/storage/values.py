@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from pijobs.jobs import State
 
 OnConflict = Literal["replace", "keep", "error"]
@@ -32,8 +34,7 @@ class Retention:
     dead: int = 7 * 24 * 3600 * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class NewInstance:
+class NewInstance(msgspec.Struct, frozen=True):
     """One call of a job, ready to be stored."""
 
     id: str
@@ -59,8 +60,7 @@ class NewInstance:
     keep: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """Answer of :meth:`Storage.enqueue`."""
 
     #: Differs from the id asked for only with ``on_conflict="keep"``: then it is the one that waits already.
@@ -72,8 +72,7 @@ class Stored:
     replaced: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """An instance that one session may run now."""
 
     id: str
@@ -94,8 +93,7 @@ class Lease:
     leased: int
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """How one lease ends: one arrow out of ``running``."""
 
     id: str

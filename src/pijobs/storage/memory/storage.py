@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
+
+import msgspec
 
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
@@ -147,7 +149,7 @@ class MemoryStorage(Storage):
             fresh = [item for item in self._items.of(State.QUEUED, State.SCHEDULED) if item.started is None]
             waiting = [item for item in fresh if item.state is State.SCHEDULED or item.due <= now]
             chosen = sorted(waiting, key=lambda item: item.place)[:number]
-            taken = [replace(item.new, due=item.due) for item in chosen]
+            taken = [msgspec.structs.replace(item.new, due=item.due) for item in chosen]
             for item in chosen:
                 item.due = max(item.due, now + hold)
             return taken

@@ -9,8 +9,8 @@ the storage is Redis.
 
 =============  ==============================================================================================
 enqueue        microseconds of one call at the median, taken in turns
-drain          jobs per second of one worker process, between 90 % and 10 % of what waits, at the best of the numbers of
-               threads in --threads
+drain          jobs per second of one worker process, without the first and the last tenth of --jobs, at the best of the
+               numbers of threads in --threads
 start          milliseconds from the call to the start of the job at 100 jobs per second, one thread: median and 99th
                percentile
 memory         resident set of the worker process in MB, after the drain
@@ -203,13 +203,14 @@ def enqueue_medians(kinds: list[Kind], number: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def drain(kind: Kind, until: float = 0.1, threads: int = 1) -> tuple[float, float]:
-    """Jobs per second until this share is left, and the worker's memory in MB."""
-    number = kind.left()
+def drain(kind: Kind, number: int, threads: int = 1) -> tuple[float, float]:
+    """Jobs per second of the next ``number`` jobs, without the first and the last tenth, and the worker's memory in
+    MB."""
+    waiting = kind.left()
     with worker(kind, threads) as process:
-        wait_for(lambda: kind.left() < number * 0.9, f"the start of {kind.name}")
+        wait_for(lambda: kind.left() < waiting - number * 0.1, f"the start of {kind.name}")
         begun, first = time.monotonic(), kind.left()
-        wait_for(lambda: kind.left() < number * until, f"the work of {kind.name}")
+        wait_for(lambda: kind.left() < waiting - number * 0.9, f"the work of {kind.name}")
         rate = (first - kind.left()) / (time.monotonic() - begun)
         return rate, resident(process.pid)
 
@@ -246,7 +247,7 @@ def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, fl
             for kind in kinds:
                 while kind.left() < number:
                     kind.enqueue()
-                rate, memory = drain(kind, threads=tried)
+                rate, memory = drain(kind, number, tried)
                 best = rows.setdefault("drain (jobs/s)", {})
                 best[kind.name] = max(rate, best.get(kind.name, 0))
                 if tried == 1:
@@ -259,15 +260,15 @@ def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, fl
 
 
 def flat(url: str, waiting: int) -> dict[str, dict[str, float]]:
-    """pijobs with few and with many waiting instances."""
-    rows: dict[str, dict[str, float]] = {"enqueue (us)": {}, "drain (jobs/s)": {}}
-    for depth in (100, waiting):
-        with prepared(url) as (_, kind, *_others):
+    """pijobs with few and with many waiting instances, in turns."""
+    with prepared(url) as (_, few, *_others), prepared(url) as (_, many, *_more):
+        few.name, many.name = "100", str(waiting)
+        for kind, depth in ((few, 100), (many, waiting)):
             for _ in range(depth):
                 kind.enqueue()
-            rows["enqueue (us)"][str(depth)] = enqueue_medians([kind], 1000)[kind.name] * 1e6
-            rows["drain (jobs/s)"][str(depth)] = drain(kind, until=1 - 900 / kind.left())[0]
-    return rows
+        medians = enqueue_medians([few, many], 1000)
+        rates = {kind.name: drain(kind, 1000)[0] for kind in (few, many)}
+    return {"enqueue (us)": {name: value * 1e6 for name, value in medians.items()}, "drain (jobs/s)": rates}
 
 
 @contextmanager

@@ -37,28 +37,11 @@ from pijobs.storage.contract import (
     Storage,
     Stored,
 )
+from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
-
-
-@dataclass(slots=True)
-class _Group:
-    limit: int | None = None
-    blocked_until: int | None = None
-    paused: bool = False
-    policy: str = ""
-    version: int = 0
-
-    def is_open(self, now: int) -> bool:
-        return not self.paused and (self.blocked_until is None or self.blocked_until <= now)
-
-    def has_room(self, running: int, now: int) -> bool:
-        return self.is_open(now) and (self.limit is None or running < self.limit)
-
-    def is_forgettable(self, now: int) -> bool:
-        return self.is_open(now) and not self.policy
 
 
 @dataclass(slots=True)
@@ -83,10 +66,10 @@ class MemoryStorage(Storage):
         self._retention = retention or Retention()
         self._lock = threading.Condition()
         self._items = Items(self._lock)
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group] = {}
         self._sessions: dict[str, _Session] = {}
         self._periodic: dict[str, int] = {}
-        self._counted: dict[str, tuple[int, list[int]]] = {}
+        self._counts = Counts()
         self._totals: dict[str, float] = {}
         self._paused = False
         self._worker_seen: int | None = None
@@ -126,7 +109,7 @@ class MemoryStorage(Storage):
             if waiting:
                 self._items.finish(waiting, State.CANCELLED, now, f"superseded by {new.id}")
             item = self._items.add(new, now)
-            self._groups.setdefault(new.group, _Group(limit=new.limit))
+            self._groups.setdefault(new.group, Group(limit=new.limit))
             return Stored(new.id, item.state, fresh=True, replaced=waiting.new.id if waiting else None)
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
@@ -197,9 +180,7 @@ class MemoryStorage(Storage):
         for name, group in list(self._groups.items()):
             if name not in used and group.is_forgettable(now):
                 del self._groups[name]
-        for key, (per, times) in list(self._counted.items()):
-            if times[-1] + per <= now:
-                del self._counted[key]
+        self._counts.trim(now)
 
     def _outlived(self, now: int) -> Iterator[Item]:
         kept: Counter[str] = Counter()
@@ -345,7 +326,7 @@ class MemoryStorage(Storage):
                 raise StateConflict(f"instance {instance_id} is past its deadline; it can't be retried any more")
             item.attempts = item.crashes = 0
             item.reason = item.error = item.held_since = item.ended = None
-            self._groups.setdefault(item.new.group, _Group(limit=item.new.limit))
+            self._groups.setdefault(item.new.group, Group(limit=item.new.limit))
             self._items.back(item, State.QUEUED, now)
 
     def remove(self, instance_id: str) -> None:
@@ -366,7 +347,7 @@ class MemoryStorage(Storage):
             if group is None:
                 self._paused = paused
             elif paused or group in self._groups:
-                self._groups.setdefault(group, _Group()).paused = paused
+                self._groups.setdefault(group, Group()).paused = paused
             self._lock.notify_all()
 
     # -- groups and limits ---------------------------------------------------------------------------------------
@@ -380,14 +361,12 @@ class MemoryStorage(Storage):
             return [self._group_record(name) for name in sorted(self._groups)]
 
     def _group_record(self, name: str) -> GroupRecord:
-        one = self._groups[name]
         waiting = sum(item.new.group == name for item in self._items.of(*WAITING))
-        running = self._items.running()[name]
-        return GroupRecord(name, running, waiting, one.limit, one.blocked_until, one.paused, one.policy, one.version)
+        return self._groups[name].record(name, running=self._items.running()[name], waiting=waiting)
 
     def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
         with self._lock:
-            group = self._groups.get(name, _Group())
+            group = self._groups.get(name, Group())
             if group.version != version:
                 return False
             group.limit, group.blocked_until, group.policy = limit, blocked_until, policy
@@ -398,12 +377,7 @@ class MemoryStorage(Storage):
 
     def count(self, key: str, *, limit: int, per: int) -> int | None:
         with self._lock:
-            now = self.now()
-            times = [time for time in self._counted.get(key, (per, []))[1] if time > now - per]
-            if len(times) >= limit:
-                return times[-limit] + per
-            self._counted[key] = per, [*times, now]
-            return None
+            return self._counts.count(key, self.now(), limit=limit, per=per)
 
     # -- totals --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ import email.policy
 import re
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -145,9 +144,11 @@ def _fault_of(data: bytes) -> str:
 
 def pack_call(call: Call) -> bytes:
     """The body in clear. :raises EncodeError: for a value that the codec does not know."""
-    with suppress(UnicodeEncodeError, OverflowError):  # the walk below tells where, or knows another way
-        if _is_plain(call.args) and _is_plain(call.kwargs.values()) and _NAMES.issuperset(map(type, call.kwargs)):
+    if _is_plain(call.args) and _is_plain(call.kwargs.values()) and _NAMES.issuperset(map(type, call.kwargs)):
+        try:
             return _pack([call.args, call.kwargs, call.label])
+        except (UnicodeEncodeError, OverflowError):
+            pass  # the walk below tells where, or knows another way
     plain = [
         [_plain(value, (_ARGS, index)) for index, value in enumerate(call.args)],
         _mapping(call.kwargs, None, 0),

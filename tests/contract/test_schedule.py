@@ -163,9 +163,11 @@ def test_the_first_hold_is_remembered_over_several(storage: Storage, worker: Wor
 
 def test_another_end_forgets_the_hold(storage: Storage, worker: Worker, advance: Advance) -> None:
     enqueue(storage)
-    hold(worker, storage.now() + 1)
-    advance(1)
-    worker.end(worker.take_one(), State.SCHEDULED, due=storage.now() - 1000)
+    hold(worker, storage.now() + 50)
+    advance(50)
+    held = worker.take_one()
+    assert held.held_since is not None
+    worker.end(held, State.SCHEDULED, due=storage.now() - 1000)
     assert worker.take_one().held_since is None
 
 

@@ -1,7 +1,7 @@
 -- How an instance goes from one state to another. Each arrow is here once.
 local ENDED = {done = true, dead = true, expired = true, cancelled = true}
 local FIELDS = {'state', 'token', 'name', 'group', 'seq', 'priority', 'attempts', 'crashes', 'deadline', 'subject',
-  'key', 'due', 'keep', 'session', 'history'}
+  'key', 'due', 'keep', 'session', 'history', 'held'}
 local places = 0
 local release = function(key, id) call('SREM', key, id) end
 

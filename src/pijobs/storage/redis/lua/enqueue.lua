@@ -9,9 +9,12 @@ local state = due > now and 'scheduled' or 'queued'
 -- Store it. Answers whether nothing is known that keeps its group from running.
 local function store()
   i.seq = call('HINCRBY', P .. 'meta', 'seq', 1)
+  local more = {}
+  if deadline ~= '' then more = {'deadline', deadline} end
+  if subject ~= '' then more[#more + 1], more[#more + 2] = 'subject', subject end
+  if keep ~= '' then more[#more + 1], more[#more + 2] = 'keep', keep end
   call('HSET', P .. 'i:' .. id, 'state', state, 'name', name, 'envelope', envelope, 'body', body, 'group', group,
-    'priority', priority, 'created', created, 'due', due, 'seq', i.seq, 'deadline', deadline, 'subject', subject,
-    'keep', keep)
+    'priority', priority, 'created', created, 'due', due, 'seq', i.seq, unpack(more))
   local g = call('HMGET', P .. 'g:' .. group, 'limit', 'blocked', 'paused', 'name:' .. name)
   if not g[1] then
     call('HSET', P .. 'g:' .. group, 'limit', limit)

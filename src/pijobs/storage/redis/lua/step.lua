@@ -45,9 +45,11 @@ local function carry_out(n)
     fields[#fields + 1], fields[#fields + 2] = 'body', body
   end
   due = number(due)
-  if state == 'queued' and due and due > now then
+  if state == 'queued' and due then
     -- Held back; remember since when.
     call('HSETNX', P .. 'i:' .. id, 'held', now)
+  elseif i.held ~= '' then
+    call('HDEL', P .. 'i:' .. id, 'held')
   end
   if ENDED[state] then
     finish(i, state, reason, unpack(fields))
@@ -87,7 +89,8 @@ local LEASE = {'state', 'name', 'envelope', 'body', 'group', 'priority', 'attemp
 local function lease(id)
   local v = call('HMGET', P .. 'i:' .. id, unpack(LEASE))
   if v[1] ~= 'queued' then return false end
-  local i = {id = id, state = v[1], name = v[2], group = v[5], deadline = v[11], subject = v[12], key = v[13] or '', seq = tonumber(v[14])}
+  local i = {id = id, state = v[1], name = v[2], group = v[5], deadline = v[11] or '', subject = v[12] or '',
+    key = v[13] or '', seq = tonumber(v[14])}
   if i.deadline ~= '' and tonumber(i.deadline) <= now then
     i = load(id)
     end_waiting(i, 'expired', 'deadline passed')

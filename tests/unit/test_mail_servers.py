@@ -8,8 +8,15 @@ import pytest
 
 from pijobs.errors import DefinitionError
 from pijobs.settings import CORE_SETTINGS, Settings, validate
-from pijobs_mail.checks import definitions_check
-from pijobs_mail.servers import PREFIX, SETTINGS, endpoint, open_store, parse_server, with_port
+from pijobs_mail.servers import (
+    PREFIX,
+    SETTINGS,
+    endpoint,
+    open_store,
+    parse_server,
+    servers_check,
+    with_port,
+)
 
 
 @pytest.fixture
@@ -143,12 +150,12 @@ def test_secrets_are_censored_for_people(settings: Settings) -> None:
 def test_readiness_tells_of_a_password_that_can_not_be_read(tmp_path: Any) -> None:
     store = open_store(make_settings(tmp_path))
     store.save("main", {"server": "mail.example.com", "username": "user", "password": "hunter2"})
-    assert definitions_check(make_settings(tmp_path)).run().ok
-    result = definitions_check(make_settings(tmp_path, SECRET_KEY="y" * 32)).run()
+    assert servers_check(make_settings(tmp_path)).run().ok
+    result = servers_check(make_settings(tmp_path, SECRET_KEY="y" * 32)).run()
     assert not result.ok
     assert "'main'" in result.message
 
 
 def test_readiness_tells_of_a_ca_file_that_is_not_there(tmp_path: Any) -> None:
     settings = make_settings(tmp_path, **{PREFIX + "CA_FILE": str(tmp_path / "nothing.pem")})
-    assert not definitions_check(settings).run().ok
+    assert not servers_check(settings).run().ok

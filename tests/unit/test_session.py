@@ -150,7 +150,7 @@ def test_a_job_past_its_timeout_is_abandoned(
 ) -> None:
     enqueue(storage)
     lease = lease_one(session)
-    session.limit(lease, 5)
+    session.begin(lease, 5)
     clock.advance(4.9)
     session.beat()
     assert state(storage) is State.RUNNING and stuck == []
@@ -164,7 +164,7 @@ def test_a_job_past_its_timeout_is_abandoned(
 def test_the_others_of_the_session_go_on(storage: Outage, session: Session, clock: ManualClock) -> None:
     enqueue(storage)
     enqueue(storage, "2")
-    session.limit(lease_one(session), 1)
+    session.begin(lease_one(session), 1)
     second = lease_one(session)
     clock.advance(2)
     session.beat()
@@ -173,7 +173,7 @@ def test_the_others_of_the_session_go_on(storage: Outage, session: Session, cloc
 
 def test_a_job_without_a_timeout_is_never_stuck(storage: Outage, session: Session, clock: ManualClock) -> None:
     enqueue(storage)
-    session.limit(lease_one(session), None)
+    session.begin(lease_one(session), None)
     for _ in range(100):
         clock.advance(9)
         session.beat()
@@ -184,7 +184,7 @@ def test_what_was_abandoned_during_an_outage_is_told_after_it(
     storage: Outage, session: Session, clock: ManualClock, stuck: list[Lease]
 ) -> None:
     enqueue(storage)
-    session.limit(lease_one(session), 1)
+    session.begin(lease_one(session), 1)
     storage.away = True
     clock.advance(2)
     session.beat()
@@ -246,7 +246,7 @@ def test_the_thread_gives_signs_of_life_and_ends_with_the_session(
     session._lease_ms = 60  # a beat each 20 ms of the host's time
     session.start()
     enqueue(storage)
-    session.limit(lease_one(session), 0.01)
+    session.begin(lease_one(session), 0.01)
     clock.advance(0.05)
     wait_until(lambda: bool(stuck), what="the thread's next sign of life")
     session.close()

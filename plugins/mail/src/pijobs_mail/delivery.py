@@ -17,6 +17,7 @@ class Endpoint:
 
     :param timeout: seconds for connecting and for each reply.
     :param login_without_tls: whether login and password may go to another machine in clear.
+    :param verify: whether certificate and host name must be right.
     :param ca_file: PEM file of authorities to trust besides the system's.
     :param oauth: gives the access token that takes the password's place, by XOAUTH2.
     :param connections: at most so many at once from one process.
@@ -30,10 +31,11 @@ class Endpoint:
     password: str = field(default="", repr=False)
     timeout: float = 10.0
     login_without_tls: bool = False
+    verify: bool = True
     ca_file: str | None = None
     ehlo: str | None = None
     oauth: Grant | None = None
-    connections: int = 4
+    connections: int = 10
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pijobs_mail.connection import Connection, why
-from pijobs_mail.content import could_be_commands, lines, on_the_wire
+from pijobs_mail.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
-from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent
+from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent, MessageError
 from pijobs_mail.replies import (
     NOT_UNDERSTOOD,
     ProtocolError,
@@ -40,6 +41,7 @@ def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) ->
     :raises ServerTrouble: no mail can be sent at present. Nothing was sent.
     :raises ConnectionLost: this mail broke the connection, or something else did. Nothing was sent.
     :raises MaybeSent: the whole mail left, and the server's word on it did not come.
+    :raises MessageError: the server takes 7 bits only, and the mail can't be made so. Nothing was sent.
     """
     conversation = Conversation(endpoint)
     try:
@@ -64,6 +66,11 @@ class Conversation(Connection):
             raise
 
     def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
+        if "8BITMIME" not in self.features and not mail.content.isascii():
+            try:
+                mail = replace(mail, content=seven_bit(mail.content))
+            except ValueError as error:
+                raise MessageError(f"{self.endpoint} takes 7 bits only: {error}") from None
         chunked = "CHUNKING" in self.features and not could_be_commands(mail.content)
         content = lines(mail.content) if chunked else on_the_wire(mail.content)
         commands = self._commands(mail, len(content), chunked)
@@ -90,7 +97,7 @@ class Conversation(Connection):
 
     def _commands(self, mail: Mail, size: int, chunked: bool) -> list[tuple[Step, str]]:
         said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
-        if not mail.content.isascii() and "8BITMIME" in self.features:
+        if not mail.content.isascii():
             said += " BODY=8BITMIME"  # RFC 6152 3
         commands = [(Step.MAIL, f"MAIL FROM:<{mail.sender}>{said}")]
         commands += [(Step.RCPT, f"RCPT TO:<{recipient}>") for recipient in mail.recipients]

@@ -31,6 +31,7 @@ def definition_pages(
     recipient: str,
     test: Test,
     prepare: Callable[[Mapping[str, Any]], Values] = dict,
+    alarm: Callable[[Values], str] = lambda row: "",
 ) -> PageBlueprint:
     """A blueprint for all definitions of one kind. Viewers see the list, admins do the rest.
 
@@ -40,8 +41,9 @@ def definition_pages(
     :param columns: fields that the list shows, with their headings.
     :param recipient: what a test asks for: "Mail address".
     :param prepare: completes what was posted, before it is saved.
+    :param alarm: words in red about a definition that does not protect as it should; empty: none.
     """
-    views = _Views(declaration, name, title, thing, columns, recipient, test, prepare)
+    views = _Views(declaration, name, title, thing, columns, recipient, test, prepare, alarm)
     blueprint = PageBlueprint(name, __name__, url_prefix=f"/{name}")
     for method, rule, endpoint, role, view in (
         ("GET", "/", "index", "viewer", views.index),
@@ -75,9 +77,10 @@ class _Views:
         recipient: str,
         test: Test,
         prepare: Callable[[Mapping[str, Any]], Values],
+        alarm: Callable[[Values], str],
     ) -> None:
         self._declaration, self._test, self._prepare = declaration, test, prepare
-        self._words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient}
+        self._words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm}
         self._thing = thing
 
     def index(self) -> str:

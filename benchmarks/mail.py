@@ -125,10 +125,12 @@ def measure(ports: dict[tuple[str, float], int], trip: float, pem: str, seconds:
     for way in WAYS:
         place = Endpoint(
             host="127.0.0.1", port=ports[way, trip], security="starttls", username=LOGIN[0], password=LOGIN[1],
-            ca_file=pem, connections=1,
+            ca_file=pem,
         )  # fmt: skip
         pool = Pool()
-        results[f"engine, {way}"] = per_second(lambda pool=pool, place=place: pool.deliver(place, mail), seconds)  # type: ignore[misc]
+        results[f"engine, {way}"] = per_second(
+            lambda pool=pool, place=place: pool.deliver(place, mail, share=1), seconds
+        )  # type: ignore[misc]
         pool.close()
     slowest = results["smtplib, new"]
     for name, rate in results.items():

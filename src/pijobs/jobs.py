@@ -191,7 +191,7 @@ class Visit:
     :param enter: is asked before the effect; raises :class:`~pijobs.errors.HeldBack`.
     """
 
-    def __init__(self, enter: Callable[[str, Limits], None] = lambda destination, limits: None) -> None:
+    def __init__(self, enter: Callable[[str, Limits], int | None] = lambda destination, limits: None) -> None:
         self.enter = enter
         #: Those that count instead of the job's own.
         self.limits: Limits | None = None
@@ -271,15 +271,17 @@ class JobContext:
         """
         return self._count(key, limit, per)
 
-    def limit(self, destination: str, limits: Limits) -> None:
+    def limit(self, destination: str, limits: Limits) -> int | None:
         """Keep within limits that are known only now, such as those of a definition: over all workers, and instead of
         the job's own. Call this before the effect. A job that runs in the request is not limited.
 
         :param destination: what the rate is counted by; attempts that name the same one share it.
+        :returns: how much of the concurrency falls to this process when each takes the same, for what a process keeps
+            to itself, such as connections; 0 where there are more processes. None: nothing is shared.
         :raises HeldBack: when a limit is reached; the instance stays queued until there is room.
         """
         self._visit.limits = limits
-        self._visit.enter(destination, limits)
+        return self._visit.enter(destination, limits)
 
     def slow_down(self, reason: str) -> None:
         """Tell that the destination wants fewer at once. The limit of the group is halved, over all workers, and grows

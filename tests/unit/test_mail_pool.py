@@ -116,7 +116,7 @@ def test_a_connection_carries_so_many_mails(pool: Pool, monkeypatch: pytest.Monk
 
 def test_connections_to_one_server_are_bounded(pool: Pool) -> None:
     with Sink(delay=0.02) as sink, ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: pool.deliver(endpoint(sink, connections=2, timeout=30), MAIL), range(16)))
+        list(threads.map(lambda _: pool.deliver(endpoint(sink, timeout=30), MAIL, share=2), range(16)))
         assert len(sink.mails) == 16
         assert sink.connections <= 2
 
@@ -125,8 +125,8 @@ def test_a_failed_connection_leaves_room_for_the_next(pool: Pool) -> None:
     with Sink(faults={"GREETING": Fault("421 4.3.2 not now", times=3)}) as sink:
         for _ in range(3):
             with pytest.raises(ServerTrouble):
-                pool.deliver(endpoint(sink, connections=1), MAIL)
-        pool.deliver(endpoint(sink, connections=1), MAIL)
+                pool.deliver(endpoint(sink), MAIL, share=1)
+        pool.deliver(endpoint(sink), MAIL, share=1)
 
 
 @pytest.mark.parametrize("fault", [Fault(drop=True), Fault(raw=b"503 5.5.1 one at a time\r\n"), Fault(raw=b"what\r\n")])

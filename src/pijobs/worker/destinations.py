@@ -38,7 +38,8 @@ class Destinations:
         self._clock = clock
         self._own = own
         self._known: dict[tuple[Storage, str], _Known] = {}
-        self._counted: dict[Storage, tuple[int, float]] = {}
+        #: Workers, processes, and when they were counted.
+        self._counted: dict[Storage, tuple[int, int, float]] = {}
 
     def visit(self, storage: Storage, lease: Lease) -> Visit:
         """For an attempt that is about to begin."""
@@ -113,13 +114,14 @@ class Destinations:
             self._change(storage, lease.group, lambda policy: (policy, allowed))
         return allowed
 
-    def _enter(self, storage: Storage, lease: Lease, destination: str, limits: Limits) -> None:
+    def _enter(self, storage: Storage, lease: Lease, destination: str, limits: Limits) -> int | None:
         """What :meth:`pijobs.JobContext.limit` asks."""
         try:
             if limits.concurrency is not None and not self._has_room(storage, lease.group, limits.concurrency):
                 raise HeldBack(f"group {lease.group} is at its limit of {limits.concurrency}")
             if self.allowed_at(storage, limits, lease, destination) is not None:
                 raise HeldBack(f"{destination} is at its rate limit")
+            return None if limits.concurrency is None else limits.concurrency // self._processes(storage)
         except StorageUnavailable:
             raise HeldBack(f"the storage did not tell whether the limits of {destination} allow it") from None
 
@@ -148,12 +150,20 @@ class Destinations:
 
         :raises StorageUnavailable:
         """
-        number, counted = self._counted.get(storage, (0, float("-inf")))
+        return max(self._count(storage)[0], self._own)
+
+    def _processes(self, storage: Storage) -> int:
+        """Likewise. :raises StorageUnavailable:"""
+        return max(self._count(storage)[1], 1)
+
+    def _count(self, storage: Storage) -> tuple[int, int]:
+        workers, processes, counted = self._counted.get(storage, (0, 0, float("-inf")))
         now = self._clock.monotonic()
         if now - counted >= _COUNT_EVERY:
-            number = sum(record.info.workers for record in storage.sessions())
-            self._counted[storage] = number, now
-        return max(number, self._own)
+            sessions = storage.sessions()
+            workers, processes = sum(record.info.workers for record in sessions), len(sessions)
+            self._counted[storage] = workers, processes, now
+        return workers, processes
 
     def _change(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> None:
         """Read, decide, and write if nobody wrote in between. A failure here costs no more than a late reaction."""

@@ -22,7 +22,9 @@ def could_be_commands(content: bytes) -> bool:
 def seven_bit(content: bytes) -> bytes:
     """The content for a server without 8BITMIME: 8-bit texts as quoted-printable or base64 (RFC 6152 3).
 
-    :raises ValueError: for one with 8-bit bytes outside of the texts, which no transfer encoding can mend.
+    8-bit headers become encoded words (RFC 2047).
+
+    :raises ValueError: for one with 8-bit bytes between its parts, which no encoding can mend.
     """
     message = email.message_from_bytes(content, policy=_SEVEN_BIT)
     for part in message.walk():
@@ -30,8 +32,12 @@ def seven_bit(content: bytes) -> bytes:
             _encode(part)
     converted = message.as_bytes()
     if not converted.isascii():
-        raise ValueError("expected 8-bit bytes in the texts of the mail only, found some in a header")
-    return converted
+        raise ValueError("expected 8-bit bytes in headers and texts of the mail only, found some between its parts")
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return converted
+    return converted.replace(b"=?unknown-8bit?", b"=?utf-8?")
 
 
 def _encode(part: Message) -> None:

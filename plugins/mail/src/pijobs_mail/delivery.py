@@ -20,7 +20,6 @@ class Endpoint:
     :param verify: whether certificate and host name must be right.
     :param ca_file: PEM file of authorities to trust besides the system's.
     :param oauth: gives the access token that takes the password's place, by XOAUTH2.
-    :param connections: at most so many at once from one process.
     :param ehlo: the name we give ourselves; None: the host's name, or its address.
     """
 
@@ -35,7 +34,6 @@ class Endpoint:
     ca_file: str | None = None
     ehlo: str | None = None
     oauth: Grant | None = None
-    connections: int = 10
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
 from pijobs.definitions import FALLBACK, Standby
-from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable, HeldBack
 from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
 from pijobs_mail.attachment import Attachment
 from pijobs_mail.delivery import Deadline, Delivery, Mail
-from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
+from pijobs_mail.errors import Busy, ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
 from pijobs_mail.message import Letter
 from pijobs_mail.pool import process_pool
 from pijobs_mail.replies import Reply, Verdict, retry_after, wants_fewer
@@ -172,16 +172,21 @@ def attempt(
     once = if_maybe_sent == "not"
     if once and ctx.crashes:
         raise FailJob(f"may have been sent: a worker was lost while it had the mail; {_NOT_AGAIN}")
-    if server != UNSAVED:
-        ctx.limit(f"smtp:{server}", limits_of(definition))
+    share = None if server == UNSAVED else ctx.limit(f"smtp:{server}", limits_of(definition))
     secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)
     try:
         mail = _mail(ctx, definition, letter, recipients)
-        transport = deliver if server == UNSAVED else process_pool().deliver
-        delivery = transport(place, mail, _deadline(ctx, patience, ctx.only_once if once else lambda: None))
+        deadline = _deadline(ctx, patience, ctx.only_once if once else lambda: None)
+        if server == UNSAVED:
+            delivery = deliver(place, mail, deadline)
+        else:
+            most = definition["max_connections"] if share is None else share
+            delivery = process_pool().deliver(place, mail, deadline, share=most)
     # The causes stay behind: their texts are the server's, and may quote anything.
+    except Busy as error:
+        raise HeldBack(str(error)) from None
     except ServerTrouble as error:
         _count(ctx, server, error.reply)
         _look_for_haste(ctx, [error.reply] if error.reply else [], known)

@@ -202,7 +202,6 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
         verify=definition["verify"],
         ca_file=definition["ca_file"] or settings[PREFIX + "CA_FILE"],
         ehlo=settings[PREFIX + "EHLO_NAME"],
-        connections=definition["max_connections"],
         oauth=grant(definition, settings),
     )
 

@@ -270,10 +270,7 @@ def test_eight_bits_in_the_parts_of_a_mail_are_encoded_by_kind() -> None:
 
 
 def test_eight_bits_in_a_header_become_an_encoded_word() -> None:
-    mail = Mail("f@example.com", ("a@example.com",), "Subject: Grüße
-
-x
-".encode())
+    mail = Mail("f@example.com", ("a@example.com",), "Subject: Grüße\r\n\r\nx\r\n".encode())
     with Sink(without=["8BITMIME"]) as sink:
         send(sink, mail)
         received = sink.wait_for(1, 5)[0]
@@ -282,14 +279,7 @@ x
 
 
 def test_eight_bits_that_no_encoding_mends_go_to_no_server_of_seven_bits() -> None:
-    preamble = "Content-Type: multipart/mixed; boundary=b
-
-é
---b
-
-x
---b--
-".encode()
+    preamble = "Content-Type: multipart/mixed; boundary=b\r\n\r\né\r\n--b\r\n\r\nx\r\n--b--\r\n".encode()
     with Sink(without=["8BITMIME"]) as sink:
         with pytest.raises(MessageError, match="7 bits only"):
             send(sink, Mail("f@example.com", ("a@example.com",), preamble))

@@ -1,9 +1,10 @@
 """Mails per second of one connection at several round trips, by the engine and by smtplib, with STARTTLS and AUTH.
 
-``python benchmarks/mail.py [--seconds 4] [--round-trips 0 20 100] [--memory 50000]``. With ``--memory``, instead: so many
-mails by the engine, and the memory of its process meanwhile (Linux). Server and network run in a process of their own:
-the sink of the mail plugin behind a proxy that delays each packet by half a round trip, and a new connection by a whole
-one. The factors compare with a new smtplib connection per mail, which is how privacyIDEA sends.
+``python benchmarks/mail.py [--seconds 4] [--round-trips 0 20 100] [--memory 50000]``. Server and network run in a
+process of their own: the sink of the mail plugin behind a proxy that delays each packet by half a round trip, and a new
+connection by a whole one. The factors compare with a new smtplib connection per mail, which is how privacyIDEA sends.
+
+With ``--memory``, instead: so many mails by the engine, and the memory of its process meanwhile (Linux).
 """
 
 from __future__ import annotations

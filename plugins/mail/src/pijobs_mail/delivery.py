@@ -41,11 +41,16 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Mail:
-    """An envelope and its content; addresses are checked already."""
+    """An envelope and its content; addresses are checked already.
+
+    :param careful: the content leaves only after the server took the envelope, though that costs a round trip: a
+        connection that is lost before leaves no doubt then.
+    """
 
     sender: str = field(repr=False)
     recipients: tuple[str, ...] = field(repr=False)
     content: bytes = field(repr=False)
+    careful: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from email.message import Message
 from typing import Any, Literal
@@ -177,7 +178,7 @@ def attempt(
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)
     try:
-        mail = _mail(ctx, definition, letter, recipients)
+        mail = replace(_mail(ctx, definition, letter, recipients), careful=once)
         deadline = _deadline(ctx, patience, ctx.only_once if once else lambda: None)
         if server == UNSAVED:
             delivery = deliver(place, mail, deadline)

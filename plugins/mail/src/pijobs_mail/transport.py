@@ -74,7 +74,8 @@ class Conversation(Connection):
         chunked = "CHUNKING" in self.features and not could_be_commands(mail.content)
         content = lines(mail.content) if chunked else on_the_wire(mail.content)
         commands = self._commands(mail, len(content), chunked)
-        if chunked and self._names_mails and "PIPELINING" in self.features and len(content) <= WHOLE:
+        at_once = self._names_mails and len(content) <= WHOLE and not mail.careful
+        if chunked and at_once and "PIPELINING" in self.features:
             return self._whole(mail, commands, content, deadline)
         replies = self._replies(commands, deadline)
         if self._unfinished:

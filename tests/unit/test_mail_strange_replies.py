@@ -33,7 +33,7 @@ def split(said: bytes) -> list[bytes]:
 
 def long_lines(said: bytes) -> list[bytes]:
     """Each line 100 kB long, in pieces that end anywhere."""
-    lines = b"".join(line + b" " + b"x" * 100_000 + b"\r\n" for line in said.split(b"\r\n") if line)
+    lines = b"".join(line + b" " + b"- " * 50_000 + b"\r\n" for line in said.split(b"\r\n") if line)
     return [lines[n : n + 33_333] for n in range(0, len(lines), 33_333)]
 
 
@@ -141,10 +141,10 @@ def test_a_reply_too_many_never_makes_a_mail_look_sent(
 def test_closed_or_silent_at_any_step_a_mail_is_sent_or_told_as_open(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, offers: tuple[str, ...], warm: bool, step: str, fault: Fault
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.transport.FINAL_TIMEOUT", 0.3)
+    monkeypatch.setattr("pijobs_mail.transport.FINAL_TIMEOUT", 0.8)
     monkeypatch.setattr("pijobs_mail.connection.QUIT_TIMEOUT", 0.1)
     with Sink(offers=offers, logins=dict([LOGIN])) as sink:
-        place = Endpoint(host=sink.host, port=sink.port, username=LOGIN[0], password=LOGIN[1], timeout=0.3)
+        place = Endpoint(host=sink.host, port=sink.port, username=LOGIN[0], password=LOGIN[1], timeout=0.8)
         if warm:
             pool.deliver(place, MAIL)
         sink.fail_at(step, fault)

@@ -8,7 +8,7 @@ from enum import Enum
 
 #: Bytes of one reply. RFC 5321 4.5.3.1.5 allows 512 a line; a longer one is read, too, since it decides about a mail.
 #: Whoever sends more than this does not speak SMTP.
-MAX_REPLY = 1024 * 1024
+MAX_REPLY = 2 * 1024 * 1024
 #: Seconds; what asks for more than this is taken for a mistake.
 MAX_RETRY_AFTER = 3600.0
 #: Codes by which a server says that it does not know the command, or not here.

@@ -88,7 +88,9 @@ def send(
         if by != server:
             ctx.note(server=by)
             why = standby.trouble(store, server) or "it is in trouble"
-            ctx.warn(f"SMTP server {by!r} takes over for {server!r}: {why}")
+            warning = f"SMTP server {by!r} takes over for {server!r}: {why}"
+            ctx.warn(warning)
+            ctx.log.warning("%s", warning)
 
     try:
         standby.in_turn(

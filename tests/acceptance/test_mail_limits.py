@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -184,3 +185,15 @@ def test_a_second_server_takes_over_and_people_see_why(mail_site: Site) -> None:
         assert "SMTP server 'backup' takes over for 'main': no connection to" in told
         assert "Connection refused" in told
         assert "server: backup" in mail_site.run("jobs", "show", ids[-1]).stdout
+        assert "SMTP server 'backup' takes over: no connection to" in mail_site.log.read_text()
+
+
+def test_a_server_that_is_not_verified_is_told_by_the_command(mail_site: Site) -> None:
+    with Sink() as sink:
+        define(mail_site, sink, verify=False)
+        words = (
+            "warning: mail.smtp_servers: SMTP server 'main' is not verified: whoever is in between can read its mails"
+        )
+        assert words in mail_site.run("status").stdout
+        assert words in mail_site.run("config", "check").stderr
+        assert "mail.smtp_servers" in json.loads(mail_site.run("status", "--json").stdout)["checks"]

@@ -187,6 +187,15 @@ def test_all_faults_of_a_form_are_told_and_what_was_typed_stays(visit: Visit) ->
     assert all(text in response.text for text in ("port: expected", "timeout: expected", "typed.example.com"))
 
 
+def test_a_server_that_is_not_verified_is_told_in_red(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER, verify="1")
+    assert "not verified" not in visit.text("/smtp/") + visit.text("/smtp/edit/main") + visit.text("/")
+    visit.post("/smtp/save", **{**SERVER, "new": "0"})
+    assert '<span class="tag bad">certificate not verified</span>' in visit.text("/smtp/")
+    assert '<p class="note bad" role="alert">certificate not verified</p>' in visit.text("/smtp/edit/main")
+    assert '<li class="bad"><b>mail.smtp_servers</b> SMTP server &#39;main&#39; is not verified' in visit.text("/")
+
+
 def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER)
     assert visit.post("/smtp/save", **SERVER).status_code == 400

@@ -88,9 +88,8 @@ def send(
         if by != server:
             ctx.note(server=by)
             why = standby.trouble(store, server) or "it is in trouble"
-            warning = f"SMTP server {by!r} takes over for {server!r}: {why}"
-            ctx.warn(warning)
-            ctx.log.warning("%s", warning)
+            ctx.warn(f"SMTP server {by!r} takes over for {server!r}: {why}")
+            ctx.log.warning("SMTP server %r takes over: %s", by, why)
 
     try:
         standby.in_turn(

@@ -20,6 +20,8 @@ from pijobs.storage.redis.place import key_prefix
 
 #: Seconds within which servers find each other, and another one takes over.
 PATIENCE = 60.0
+#: A server without its data that comes back as a master empties its replicas, says Redis's page on replication.
+KEPT = ("--save", "", "--appendonly", "yes")
 
 
 class Node:
@@ -158,8 +160,8 @@ def sentinels() -> Iterator[Sentinels]:
             node.start()
             return node
 
-        first = start("--save", "")
-        second = start("--save", "", "--replicaof", "127.0.0.1", str(first.port))
+        first = start(*KEPT)
+        second = start(*KEPT, "--replicaof", "127.0.0.1", str(first.port))
         watching = []
         for _ in range(3):
             sentinel = Node("sentinel.conf", "--sentinel")
@@ -184,7 +186,7 @@ def cluster() -> Iterator[Cluster]:
             # They talk to each other on the port 10,000 above.
             while (port := free_port()) > 55_000:
                 pass
-            node = Node("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--save", "", port=port)
+            node = Node("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *KEPT, port=port)
             stack.callback(node.close)
             node.start()
             nodes.append(node)

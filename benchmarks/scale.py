@@ -10,6 +10,7 @@ enqueue      of one process: calls per second; microseconds of processor time pe
 drain        jobs that do nothing, with the arguments of a mail (1.2 kB), for each number of worker processes (four
              threads each): jobs per second; microseconds of processor time per job in the workers and in Redis
 mails        the mail job, to an SMTP server in a process of its own that takes --delay seconds for each reply: the same
+idle         a worker that has nothing to do: the same per second; what mails cost Redis holds this, too
 connections  to Redis: of a server while eight requests call at once, and of a worker of eight threads
 memory       MB of Redis for 100,000 instances that wait, have run, or are dead letters with their body
 ===========  =========================================================================================================
@@ -121,6 +122,22 @@ def drain(site: Site, server: Server, name: str, what: str, processes: int, thre
     return row
 
 
+def idle(site: Site, server: Server, seconds: float = 4.0) -> Row:
+    worker = site.start_worker("-w", "20")
+    time.sleep(1.0)  # its start is over
+    before, redis_before = processor_time([worker.pid]), processor_time([server.process.pid])
+    time.sleep(seconds)
+    used = processor_time([worker.pid]) - before, processor_time([server.process.pid]) - redis_before
+    stop(site)
+    what = "idle, 1 process, 20 threads, each second"
+    return {
+        "what": what,
+        "per second": 1,
+        "process (us)": used[0] / seconds * 1e6,
+        "Redis (us)": used[1] / seconds * 1e6,
+    }
+
+
 def stop(site: Site) -> None:
     for process in site.processes:
         if process.poll() is None:
@@ -228,6 +245,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             found = {"connections": connections(site, server)}
         with installed(server) as site:
             rows.append(mails(site, server, options.mails, options.delay))
+            rows.append(idle(site, server))
         return {"rows": rows, **found, "memory": memory(server, options.jobs)}
 
 

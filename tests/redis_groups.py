@@ -110,6 +110,11 @@ class Group(ABC):
         assert master is not None
         return master
 
+    def story(self) -> str:
+        """What they logged of who is master."""
+        lines = [line for node in self.nodes for line in (node.place / "log").read_text(errors="replace").splitlines()]
+        return "\n".join(sorted(line for line in lines if "master" in line.lower() or "failover" in line.lower()))
+
     def revive(self) -> None:
         for node in self.nodes:
             if node.is_dead():
@@ -168,7 +173,7 @@ def sentinels() -> Iterator[Sentinels]:
             stack.callback(sentinel.close)
             (sentinel.place / "sentinel.conf").write_text(
                 f"sentinel monitor main 127.0.0.1 {first.port} 2\n"
-                "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+                "sentinel down-after-milliseconds main 2000\nsentinel failover-timeout main 6000\n"
             )
             sentinel.start()
             watching.append(sentinel)

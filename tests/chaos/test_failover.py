@@ -57,4 +57,4 @@ def test_a_failover_loses_only_what_no_replica_had(
         tell(row(kind, "SIGKILL of the master", books, crowd.toll, stopwatch()))
         books.check_ends()
         beyond = {id for id in books.lost | books.unexplained if not failovers.explains(books, id)}
-        assert not beyond
+        assert not beyond, group.story()

@@ -64,7 +64,7 @@ class Wire:
             commands = [("EVALSHA", script.sha, 1, key, *arguments)]
             self._send(timeout, *([after, *commands] if after else commands))
             if after:
-                self._receive(end)
+                self._receive_first(end)
                 sent = time.monotonic()
             answer: list[Any] = self._receive(end)
         except redis.exceptions.NoScriptError:
@@ -100,6 +100,13 @@ class Wire:
     def _receive(self, end: float) -> Any:
         self._socket().settimeout(max(end - time.monotonic(), 0.001))
         return self._connection.read_response()
+
+    def _receive_first(self, end: float) -> None:
+        try:
+            self._receive(end)
+        except redis.ResponseError as error:
+            # Without a cause: what was refused is this command, and the script behind it may have run.
+            raise unavailable(error) from None
 
     def _socket(self) -> Any:
         if self._connection._sock is None:

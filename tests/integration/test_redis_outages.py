@@ -204,6 +204,7 @@ def test_a_child_uses_no_connection_of_its_parent(server: Server, storage: Redis
 def test_a_lease_behind_a_wait_that_was_refused_goes_back() -> None:
     with running() as server, opened(server.url) as storage:
         session = open_session(storage)
+        storage.step(session, [], want=1)  # teaches the script
         new = new_instance()
         storage.enqueue(new, timeout=5)
         # The token of another worker, which took it and died: nothing wakes this one.
@@ -214,9 +215,16 @@ def test_a_lease_behind_a_wait_that_was_refused_goes_back() -> None:
             server.command("CLIENT", "UNBLOCK", str(blocked(server)), "ERROR")
             with pytest.raises(StorageUnavailable):
                 step.result(20)
-        assert storage.get(new.id).state is State.RUNNING
-        storage.beat(session, lease=LONG)
+        assert server.client.hget(f"{storage._prefix}i:{new.id}", "state") == b"running"
+        wait_until(lambda: beats(storage, session), what="a connection")
         assert storage.get(new.id).state is State.QUEUED
+
+
+def beats(storage: RedisStorage, session: str) -> bool:
+    try:
+        return storage.beat(session, lease=LONG).alive
+    except StorageUnavailable:
+        return False
 
 
 def blocked(server: Server) -> int | None:

@@ -5,11 +5,13 @@ A page takes one by a line ``<!-- from code: NAME -->``.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import runpy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,11 +68,21 @@ def settings() -> Iterator[str]:
 
 
 def hooks() -> Iterator[str]:
-    """Each hook with its signature and its docstring."""
-    for name, function in vars(hookspecs).items():
-        if callable(function) and hasattr(function, f"{hookspecs.PROJECT}_spec"):
-            parameters = ", ".join(inspect.signature(function).parameters)
-            yield f"## `{name}({parameters})`\n\n{_doc(function)}\n"
+    """Each hook with its signature and its docstring, the core's first."""
+    for owner, module in [("", hookspecs), *modules("hookspecs")]:
+        for name, function in vars(module).items():
+            if callable(function) and hasattr(function, f"{hookspecs.PROJECT}_spec"):
+                parameters = ", ".join(inspect.signature(function).parameters)
+                yield f"## `{name}({parameters})`\n\n{_doc(function)}\n"
+                if owner:
+                    yield f"A hook of `{owner}`.\n"
+
+
+def modules(name: str) -> Iterator[tuple[str, ModuleType]]:
+    """The distributions of the bundled plugins that have a module of this name, and the modules."""
+    for plugin in bundled():
+        if importlib.util.find_spec(f"pijobs_{plugin.name}.{name}"):
+            yield f"pijobs-{plugin.name}", importlib.import_module(f"pijobs_{plugin.name}.{name}")
 
 
 def commands() -> Iterator[str]:
@@ -132,7 +144,20 @@ def codes() -> Iterator[str]:
 
 def exceptions() -> Iterator[str]:
     """The tree of errors as the module draws it."""
-    tree = inspect.cleandoc(errors.__doc__ or "").split("::\n\n", 1)[1]
+    yield from _tree(errors)
+
+
+def plugin_exceptions() -> Iterator[str]:
+    """The trees of those plugins that have one, with what each error tells."""
+    for owner, module in modules("errors"):
+        yield f"## Of {owner}\n"
+        yield from _tree(module)
+        yield f"\n```{{eval-rst}}\n.. automodule:: {module.__name__}\n   :members:\n"
+        yield "   :exclude-members: with_traceback, add_note\n   :no-index:\n```\n"
+
+
+def _tree(module: ModuleType) -> Iterator[str]:
+    tree = inspect.cleandoc(module.__doc__ or "").split("::\n\n", 1)[1]
     lines = tree.splitlines()
     end = next(number for number, line in enumerate(lines) if line and not line.startswith(" "))
     yield "```text"
@@ -141,7 +166,7 @@ def exceptions() -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
-    part.__name__: part for part in (settings, hooks, commands, routes, metrics, codes, exceptions)
+    part.__name__: part for part in (settings, hooks, commands, routes, metrics, codes, exceptions, plugin_exceptions)
 }
 
 

@@ -183,7 +183,7 @@ class Queue:
         check_arguments(call.args, call.kwargs)
         lifetime = job.expires if expires is None else expires
         deadline = None if lifetime is None else _host_now() + to_ms(lifetime)
-        self.runner.direct(job, instance_id, call, _host_now, deadline)
+        self.runner.direct(job, instance_id, call, _host_now, deadline, self._group(job, call))
         return Handle(instance_id, State.DONE, via="direct")
 
     def _immediately(self, new: NewInstance) -> Handle:
@@ -259,7 +259,7 @@ class Queue:
     def _run_now(self, job: Job, call: Call, new: NewInstance) -> Handle:
         # The instance's times are those of the storage's clock.
         deadline = None if new.deadline is None else _host_now() + new.deadline - new.created
-        self.runner.direct(job, new.id, call, _host_now, deadline)
+        self.runner.direct(job, new.id, call, _host_now, deadline, new.group)
         return Handle(new.id, State.DONE, via="direct")
 
     def _storage_failed(self, error: StorageUnavailable) -> None:
@@ -302,7 +302,7 @@ class Queue:
         subject = self._named(job, "subject", call)
         return NewInstance(
             id=instance_id, name=job.name, envelope=envelope, body=body,
-            group=self._named(job, "group", call) or job.name,
+            group=self._group(job, call),
             priority=job.priority if priority is None else priority,
             created=created, deadline=deadline, due=_due(delay, created),
             limit=None if job.group is None else start_limit(job.limits),
@@ -313,6 +313,9 @@ class Queue:
 
     def _lookup(self, purpose: str, value: str) -> str:
         return KeyRing.of(self.settings).newest.lookup(purpose, value)
+
+    def _group(self, job: Job, call: Call) -> str:
+        return self._named(job, "group", call) or job.name
 
     def _named(self, job: Job, what: str, call: Call) -> str | None:
         """Group, label or subject of a call, by the job's own function. One that fails must not stop the call."""

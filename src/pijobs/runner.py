@@ -96,12 +96,14 @@ class Runner:
         now = storage.now()
         return self._end(lease, call, verdict, context, started, now)
 
-    def direct(self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None) -> None:
+    def direct(
+        self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None, group: str
+    ) -> None:
         """Run the job in this process, in the context that there is; its exception reaches the caller."""
         context = JobContext(
             id=instance_id, name=job.name, attempt=1, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
-            log=InstanceLogger(instance_id, 1, call), measure=partial(self._metrics.measure, job.name),
+            log=InstanceLogger(instance_id, 1, call, group), measure=partial(self._metrics.measure, job.name),
         )  # fmt: skip
         context.check_deadline()
         self._call(job, context, call)
@@ -144,7 +146,7 @@ class Runner:
         return JobContext(
             id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
-            log=InstanceLogger(lease.id, attempt, call), measure=partial(self._metrics.measure, name),
+            log=InstanceLogger(lease.id, attempt, call, lease.group), measure=partial(self._metrics.measure, name),
             created=envelope.created / 1000, crashes=lease.crashes, visit=visit,
         )  # fmt: skip
 
@@ -228,7 +230,7 @@ def _line(entry: Mapping[str, Any]) -> str:
     return msgspec.json.encode(entry).decode()
 
 
-def _known(call: Call, group: str = "") -> set[str]:
+def _known(call: Call, group: str) -> set[str]:
     """The texts that nobody may read outside of the body. The name of a group is stored in clear anyway."""
     return {text for text in texts_in([call.args, call.kwargs]) if text not in group}
 
@@ -243,15 +245,15 @@ def _shown(value: object, known: Iterable[str]) -> str:
 class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
     """Puts the instance in front of each line that a job logs, and keeps its arguments out of line and error."""
 
-    def __init__(self, instance_id: str, attempt: int, call: Call) -> None:
+    def __init__(self, instance_id: str, attempt: int, call: Call, group: str) -> None:
         super().__init__(log, {})
         self._prefix = f"{instance_id} attempt {attempt}"
-        self._call = call
+        self._call, self._group = call, group
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if not self.isEnabledFor(level):
             return
-        known = _known(self._call)
+        known = _known(self._call, self._group)
         if error := _error_of(kwargs.pop("exc_info", None)):
             # The same error by another message: what a formatter writes of it is not ours to choose.
             shown = type(type(error).__name__, (Exception,), {})(_shown(error, known))

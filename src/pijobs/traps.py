@@ -111,7 +111,7 @@ def _login(facts: Mapping[str, str]) -> CheckResult:
 def _tls(facts: Mapping[str, str]) -> CheckResult:
     if facts["tls"] == "yes" or facts["local"] == "yes":
         return CheckResult(True, "Redis is on this machine" if facts["tls"] == "no" else "Redis is spoken to by TLS")
-    advice = f"use rediss://, or for Sentinel '?ssl=true', in {PREFIX}URL"
+    advice = f"use rediss://, or for Sentinel and Cluster '?ssl=true', in {PREFIX}URL"
     return _warning("Redis is on another machine, and spoken to without TLS: its password goes in clear", advice)
 
 

@@ -38,6 +38,8 @@ class Site:
         self.effects.touch()
         self.log = folder / "worker.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        #: What stands before the command of a process, to start it on another host.
+        self.prefix: tuple[str, ...] = ()
         values = {
             "SECRET_KEY": "an acceptance test's secret key",
             "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue",
@@ -64,7 +66,7 @@ class Site:
         """Start ``pijobs …`` in a process group of its own."""
         with (self.folder / "output").open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pijobs", "--config", str(self.config), *arguments],
+                [*self.prefix, sys.executable, "-m", "pijobs", "--config", str(self.config), *arguments],
                 cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)

@@ -60,6 +60,8 @@ def test_a_refusal_and_a_lie_end_as_a_dead_letter_without_the_number(sms_site: S
         assert len(gateway.requests) == 1
     told = sms_site.run("jobs", "show", record.id).stdout
     assert "SMS to +49***67" in told
+    # Whoever looks for the cause needs to know which gateway.
+    assert "attempt 1: gateway main: the " in sms_site.output()
     for text in (told, sms_site.output(), str(record.reason)):
         assert "1234567" not in text and "739105" not in text
 

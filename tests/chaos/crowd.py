@@ -50,7 +50,8 @@ class Crowd:
     """:param pause: mean seconds between two enqueues of one server.
     :param work: mean seconds that a job takes.
     :param worker_types: one worker process each.
-    :param shifts: by how many seconds the clocks of workers and servers are wrong, in turn."""
+    :param shifts: by how many seconds the clocks of workers and servers are wrong, in turn.
+    :param places: what starts a process on a host, for workers first and then for servers; none: on this one."""
 
     site: Site
     chance: random.Random
@@ -59,6 +60,7 @@ class Crowd:
     worker_types: tuple[str, ...] = ("thread", "process")
     servers: int = 2
     shifts: tuple[float, ...] = (0.0,)
+    places: tuple[tuple[str, ...], ...] = ()
     toll: Toll = field(default_factory=Toll)
     _workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _servers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -182,11 +184,13 @@ class Crowd:
     def _start_worker(self, slot: int) -> subprocess.Popen[bytes]:
         options = ("-w", "2", "-k", self.worker_types[slot], "-c", "0.3", "-l", str(self.site.log))
         self._set_clock(slot)
+        self.site.prefix = self._place(slot)
         return self.site.start("worker", *options)
 
     def _start_server(self, slot: int) -> subprocess.Popen[bytes]:
         seed = str(self.chance.random())
-        program = [sys.executable, "-m", "chaos.enqueuer", str(self.site.config), str(self.book), seed]
+        place = self._place(len(self.worker_types) + slot)
+        program = [*place, sys.executable, "-m", "chaos.enqueuer", str(self.site.config), str(self.book), seed]
         self._set_clock(slot)
         with (self.site.folder / "output").open("ab") as output:
             process = subprocess.Popen(
@@ -195,6 +199,9 @@ class Crowd:
             )  # fmt: skip
         self.site.processes.append(process)
         return process
+
+    def _place(self, number: int) -> tuple[str, ...]:
+        return self.places[number] if self.places else ()
 
     def _set_clock(self, slot: int) -> None:
         self.site.environment["PIJOBS_CLOCK_SHIFT"] = str(self.shifts[slot % len(self.shifts)])

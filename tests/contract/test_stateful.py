@@ -27,7 +27,7 @@ from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import MAX_CRASHES, End, Lease, Retention, Storage
 from pijobs.testing.clock import ManualClock
 
-from .conftest import SERVERS, open_kind
+from .conftest import CLUSTER, SERVERS, open_kind
 from .workers import LONG, Worker, new_instance
 
 JOBS = ("job.one", "job.two")
@@ -264,7 +264,7 @@ def test_life_in_memory() -> None:
     run(InMemory, examples=60, steps=60)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgresql", "mariadb"])
+@pytest.mark.parametrize("kind", ["sqlite", "redis", CLUSTER, "postgresql", "mariadb"])
 def test_life_in_storages(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = request.getfixturevalue(SERVERS[kind]) if kind in SERVERS else None
 

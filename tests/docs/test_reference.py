@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from from_code import tables
 
 import pijobs
+import pijobs_mail.errors as mail_errors
+import pijobs_sms.errors as sms_errors
+import pijobs_sms.hookspecs as sms_hookspecs
 from pijobs import State, errors, hookspecs
 from pijobs.cli.main import cli
 from pijobs.families import FAMILIES
 from pijobs.server import create_app
 
-HOOKS = [name for name, value in vars(hookspecs).items() if hasattr(value, "pijobs_spec")]
+
+def is_hook(value: object) -> bool:
+    return hasattr(value, "pijobs_spec")
+
+
+HOOKS = [name for module in (hookspecs, sms_hookspecs) for name, value in vars(module).items() if is_hook(value)]
 ERRORS = [
-    name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+    f"{module.__name__}.{name}"
+    for module in (errors, mail_errors, sms_errors)
+    for name, value in vars(module).items()
+    if inspect.isclass(value) and value.__module__ == module.__name__
 ]
+MEASURED = {
+    name
+    for path in (Path(__file__).parents[2] / "plugins").glob("*/src/**/*.py")
+    for name in re.findall(r"\bctx\.measure\(\s*\"(\w+)\"", path.read_text())
+}
 #: What the pages "hooks", "errors" and "states" tell; and huey's function.
 ELSEWHERE = {"Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec", "State", "HueyQueue", "Settings"}
 
@@ -73,13 +91,18 @@ def test_every_metric(reference: dict[str, str]) -> None:
     assert [family.name for family in FAMILIES if f'"{family.name}"' not in reference["metrics"]] == []
 
 
+def test_every_metric_of_the_bundled_plugins(reference: dict[str, str]) -> None:
+    assert len(MEASURED) > 1
+    assert [name for name in MEASURED if f'"pijobs_{name}_total"' not in reference["metrics"]] == []
+
+
 def test_every_state(reference: dict[str, str]) -> None:
     assert [state for state in State if f'"{state}"' not in reference["states"]] == []
 
 
 def test_every_error(reference: dict[str, str]) -> None:
     assert len(ERRORS) > 10
-    assert [name for name in ERRORS if f"exception pijobs.errors.{name}" not in reference["errors"]] == []
+    assert [name for name in ERRORS if f"exception {name}" not in reference["errors"]] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(pijobs.__all__) - ELSEWHERE))

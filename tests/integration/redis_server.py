@@ -15,7 +15,7 @@ from uuid import uuid4
 import redis
 from services import free_port, missing, wait_until
 
-from pijobs.storage.contract import NewInstance, SessionInfo
+from pijobs.storage.contract import NewInstance, SessionInfo, Storage
 from pijobs.storage.redis import RedisStorage
 
 LONG = 600_000
@@ -98,7 +98,7 @@ def new_instance(**changes: object) -> NewInstance:
     return NewInstance(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def open_session(storage: RedisStorage) -> str:
+def open_session(storage: Storage) -> str:
     session = uuid4().hex
     info = SessionInfo(id=session, host="host", pid=1, started=storage.now(), version="1")
     storage.open_session(info, lease=LONG)

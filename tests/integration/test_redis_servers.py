@@ -111,6 +111,9 @@ def cluster_node() -> AbstractContextManager[Server]:
         "http://user:s3cret@localhost/0",
         "redis+sentinel://user:s3cret@localhost:1/",
         "redis+sentinel://user:s3cret@localhost:port/main",
+        "redis+cluster://user:s3cret@localhost:port",
+        "redis+cluster://user:s3cret@localhost:1/1",
+        "redis+cluster://user:s3cret@",
         "redis://user:s3cret@localhost:port/0",
     ],
 )

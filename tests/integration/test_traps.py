@@ -20,7 +20,7 @@ from pijobs.queue import Queue
 from pijobs.readiness import configuration, readiness
 from pijobs.status import overview
 from pijobs.storage.contract import SessionInfo
-from pijobs.storage.redis.connection import Place
+from pijobs.storage.redis.place import Place
 
 from .redis_server import Server, running
 
@@ -123,6 +123,8 @@ def test_a_redis_on_this_machine_needs_neither_password_nor_tls(redis_url: str) 
         ("rediss://user:pw@10.0.0.7/0", "no yes yes"),
         ("redis+sentinel://127.0.0.1:1,10.0.0.7:1/main/0", "no no no"),
         ("redis+sentinel://:pw@10.0.0.7:1/main/0?ssl=true", "no yes yes"),
+        ("redis+cluster://localhost,127.0.0.1:1", "yes no no"),
+        ("redis+cluster://user:pw@localhost,10.0.0.7:1?ssl=true", "no yes yes"),
     ],
 )
 def test_a_url_tells_how_safe_the_way_is(url: str, facts: str) -> None:

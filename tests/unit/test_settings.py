@@ -121,6 +121,7 @@ def test_an_impossible_value_is_refused(name: str, wrong: Any) -> None:
         "rediss://:pw@host/1",
         "unix:///run/redis.sock?db=1",
         "redis+sentinel://a:1,b:2/service/0",
+        "redis+cluster://a:1,b:2",
         "sqlite:////var/lib/queue.sqlite",
         "postgresql+psycopg://u:p@h/db",
         "mysql+pymysql://u:p@h/db",

@@ -13,7 +13,8 @@ from pijobs.jobs import is_int, is_number, is_priority
 from pijobs.settings.model import PREFIX, Setting, Settings
 
 SCHEMES = (
-    "redis", "rediss", "unix", "redis+sentinel", "sqlite", "postgresql+psycopg", "mysql+pymysql", "mariadb+pymysql",
+    "redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "sqlite", "postgresql+psycopg", "mysql+pymysql",
+    "mariadb+pymysql",
 )  # fmt: skip
 #: Taken, but not recommended: another name, and the storage of one process for tests.
 _MORE_SCHEMES = ("sqlite+pysqlite", "memory")
@@ -86,8 +87,9 @@ CORE_SETTINGS: tuple[Setting, ...] = (
         "URL", "redis://localhost:6379/0", f"a URL that begins with one of {', '.join(s + '://' for s in SCHEMES)}",
         _is_url,
         "Where the queue is kept: redis://, rediss://, unix:// (as redis-py reads them), "
-        "redis+sentinel://[user:password@]host:port,host:port/SERVICE/DB, or sqlite:///file, postgresql+psycopg://…, "
-        "mysql+pymysql://… (as SQLAlchemy reads them).",
+        "redis+sentinel://[user:password@]host:port,host:port/SERVICE/DB, "
+        "redis+cluster://[user:password@]host:port,host:port, or "
+        "sqlite:///file, postgresql+psycopg://…, mysql+pymysql://… (as SQLAlchemy reads them).",
     ),
     _core("HOST", None, "a host name", _text, "Host of Redis, instead of URL."),
     _core("PORT", None, "a port from 1 to 65535", lambda v: is_int(v) and 1 <= v <= 65535,

@@ -17,7 +17,7 @@ def open_storage(url: str, name: str, retention: Retention) -> Storage:
     :raises ConfigurationError: for a URL that no storage takes.
     """
     scheme = urlsplit(url).scheme
-    if scheme in ("redis", "rediss", "unix", "redis+sentinel"):
+    if scheme in ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster"):
         from pijobs.storage.redis import RedisStorage
 
         return RedisStorage(url, name, retention=retention)

@@ -33,7 +33,8 @@ from pijobs.storage.doubts import Doubts
 from pijobs.storage.ready import ReadyPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
-from pijobs.storage.redis.connection import Place, Wire, key_prefix, was_refused
+from pijobs.storage.redis.connection import Wire, was_refused
+from pijobs.storage.redis.place import Place, key_prefix
 from pijobs.storage.redis.scripts import Script, Scripts
 
 #: Seconds that workers and pages wait for an answer.
@@ -53,7 +54,7 @@ _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 class RedisStorage(Storage):
     """Job instances in Redis (6.2 and later) or Valkey.
 
-    :param url: see :class:`~pijobs.storage.redis.connection.Place`.
+    :param url: see :class:`~pijobs.storage.redis.place.Place`.
     :param name: queues of different names do not meet.
     :param password: instead of one in the URL.
     """

@@ -1,0 +1,79 @@
+"""Hosts on this machine: network namespaces with names of their own on one switch. Only root may make them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+#: For tests between networks (RFC 2544), so that nobody's own network is hidden.
+SUBNET = "198.18.77"
+
+
+class Host:
+    """:ivar prefix: what runs a command there; the process keeps its pid."""
+
+    def __init__(self, name: str, address: str, space: str, switch: str) -> None:
+        self.name, self.address, self._switch = name, address, switch
+        self.space = f"/run/netns/{space}"
+        self._port = f"to-{name}"[:15]
+        inside = ["nsenter", f"--net={self.space}", "unshare", "--uts"]
+        self.prefix = (*inside, "sh", "-c", 'hostname "$0" && exec "$@"', name)
+
+    def plug(self) -> None:
+        ip("-n", self._switch, "link", "set", self._port, "master", "switch")
+
+    def unplug(self) -> None:
+        """Packets get lost, and neither side is told."""
+        ip("-n", self._switch, "link", "set", self._port, "nomaster")
+
+
+@contextmanager
+def hosts(*names: str) -> Iterator[list[Host]]:
+    """Hosts that reach each other, and that this process reaches."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nsenter", "unshare", "hostname"))):
+        pytest.skip("needs root, and the tools for network namespaces")
+    mark = uuid.uuid4().hex[:6]
+    switch = f"pijobs-{mark}-switch"
+    with ExitStack() as stack:
+        namespace(stack, switch)
+        try:
+            ip("-n", switch, "link", "add", "switch", "type", "bridge")
+        except AssertionError:
+            pytest.skip("this kernel has no bridges between network namespaces")
+        ip("-n", switch, "link", "set", "switch", "up")
+        made = []
+        for number, name in enumerate(names, 11):
+            space = f"pijobs-{mark}-{name}"
+            namespace(stack, space)
+            host = Host(name, f"{SUBNET}.{number}", space, switch)
+            ip("link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", host._port, "netns", switch)
+            bring_up(["-n", space], "eth0", host.address, switch, host._port)
+            ip("-n", space, "link", "set", "lo", "up")
+            made.append(host)
+        here = f"pijobs-{mark}"
+        ip("link", "add", here, "type", "veth", "peer", "name", "to-here", "netns", switch)
+        bring_up([], here, f"{SUBNET}.1", switch, "to-here")
+        yield made
+
+
+def namespace(stack: ExitStack, name: str) -> None:
+    ip("netns", "add", name)
+    # Its links go with it, and so do their other ends.
+    stack.callback(ip, "netns", "del", name)
+
+
+def bring_up(where: list[str], link: str, address: str, switch: str, port: str) -> None:
+    ip(*where, "addr", "add", f"{address}/24", "dev", link)
+    ip(*where, "link", "set", link, "up")
+    ip("-n", switch, "link", "set", port, "master", "switch", "up")
+
+
+def ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import flask
 import pytest
 from integration.served import add_instance, add_worker, make_app, settings_of, storage_of
 from integration.visits import Visit
+from sms_gateway import Gateway
 
 from pijobs.definitions import CENSORED
 from pijobs.errors import ConfigurationError, InstanceNotFound
@@ -16,13 +18,16 @@ from pijobs.flask import JobQueue
 from pijobs.jobs import State
 from pijobs_mail.servers import open_store
 from pijobs_mail.sink import Fault, Sink
+from pijobs_sms import gateways
+from pijobs_statistics.store import Store
+from pijobs_statistics.values import minute
 
 SERVER = {"identifier": "main", "new": "1", "server": "mail.example.com", "sender": "otp@example.com"}
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> flask.Flask:
-    return make_app(tmp_path, PLUGINS=("mail",))
+    return make_app(tmp_path, PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=str(tmp_path / "journal"))
 
 
 @pytest.fixture
@@ -197,13 +202,92 @@ def test_a_test_mail_in_the_request_tells_how_it_went(visit: Visit) -> None:
         visit.post("/smtp/save", **{**SERVER, "server": sink.host, "port": str(sink.port)})
         refused = visit.post("/smtp/test/main", recipient="alice@example.com")
         assert refused.status_code == 502 and "nobody here" in refused.text
-        assert "went out" in visit.follow(visit.post("/smtp/test/main", recipient="alice@example.com"))
+        taken = visit.post("/smtp/test/main", recipient="alice@example.com")
+        assert taken.status_code == 200 and "It went out" in taken.text
 
 
-def test_a_queued_test_mail_leads_to_its_life(visit: Visit) -> None:
+def test_a_queued_test_mail_is_shown_with_its_life(app: flask.Flask, visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER, enqueue_job="1")
-    page = visit.follow(visit.post("/smtp/test/main", recipient="alice@example.com"))
+    page = visit.post("/smtp/test/main", recipient="alice@example.com").text
     assert "mail to a***@example.com" in page and "alice@example.com" not in page
+    (record,) = storage_of(app).page(State.QUEUED).records
+    assert f'hx-get="/pages/jobs/{record.id}"' in page and "Waits for a worker" in page
+
+
+def test_a_test_mail_tells_each_step_with_its_time_and_what_to_do(visit: Visit) -> None:
+    with Sink(logins={"otp": "right"}) as sink:
+        login = {"username": "otp", "password": "a wrong password", "enqueue_job": "1"}
+        visit.post("/smtp/save", **{**SERVER, "server": sink.host, "port": str(sink.port)}, **login)
+        page = visit.post("/smtp/test/main", recipient="alice@example.com").text
+    for step in ("Name", "Connection", "Greeting", "Features", "Login"):
+        assert f"<b>{step}</b>" in page
+    assert "535" in page and "check username and password" in page
+    assert re.search(r'<p class="at">[0-9.]+ m?s</p>', page)
+    assert "a wrong password" not in page
+
+
+def test_a_server_that_is_not_there_is_told_by_the_step_that_failed(visit: Visit) -> None:
+    visit.post("/smtp/save", **{**SERVER, "server": "127.0.0.1", "port": "1"})
+    page = visit.post("/smtp/test/main", recipient="alice@example.com")
+    assert page.status_code == 502
+    assert "<b>Connection</b> failed" in page.text and "check the port" in page.text
+
+
+# -- SMS gateways ----------------------------------------------------------------------------------------------------
+
+
+GATEWAY = {"identifier": "main", "new": "1", "provider": "http", "url": "https://sms.example.com/send"}
+
+
+def test_an_sms_gateway_is_created_with_the_box_changed_tried_and_deleted(app: flask.Flask, visit: Visit) -> None:
+    store = gateways.open_store(settings_of(app))
+    with Gateway() as gateway:
+        values = {**GATEWAY, "url": gateway.url, "method": "POST", "parameters": '{"to": "{phone}", "text": "{otp}"}'}
+        visit.follow(visit.post("/sms/save", **values, enqueue_job="1"))
+        assert "via job queue" in visit.text("/sms/")
+        queued = visit.post("/sms/test/main", recipient="+491701234567").text
+        assert "Waits for a worker" in queued and "+491701234567" not in queued
+
+        visit.follow(visit.post("/sms/save", **{**values, "new": "0"}))
+        assert store.get("main")["enqueue_job"] is False
+        assert "It went out" in visit.post("/sms/test/main", recipient="+491701234567").text
+        assert gateway.requests[0].form["to"] == "+491701234567"
+    assert visit.post("/sms/test/main", recipient="12").status_code == 400
+    assert "Delete SMS gateway main?" in visit.text("/sms/delete/main")
+    visit.follow(visit.post("/sms/delete/main"))
+    assert store.list() == {}
+
+
+def test_the_form_has_the_fields_of_the_provider_that_was_chosen(app: flask.Flask, visit: Visit) -> None:
+    assert 'name="url"' in visit.text("/sms/new") and 'name="mail_to"' not in visit.text("/sms/new")
+    chosen = visit.text("/sms/new?provider=smtp")
+    assert 'name="mail_to"' in chosen and 'name="url"' not in chosen
+    fields = {"identifier": "modem", "new": "1", "provider": "smtp", "smtp_server": "main", "mail_to": "{phone}@e.com"}
+    visit.follow(visit.post("/sms/save", **fields))
+    assert 'name="mail_to" value="{phone}@e.com"' in visit.text("/sms/edit/modem")
+    assert gateways.open_store(settings_of(app)).get("modem")["provider"] == "smtp"
+
+
+def test_texts_of_a_short_list_are_chosen_from_it(visit: Visit) -> None:
+    form = visit.text("/sms/new")
+    assert '<select id="d-method"' in form and "<option selected>GET</option>" in form
+    assert visit.post("/sms/save", **GATEWAY, method="STEAL").status_code == 400
+
+
+# -- statistics ------------------------------------------------------------------------------------------------------
+
+
+def test_statistics_are_plotted_by_name_and_by_tags_and_given_as_csv(app: flask.Flask, visit: Visit) -> None:
+    rows = [[minute(), "login", '{"result":"ok"}', 3, 3000], [minute(), "login", '{"result":"no"}', 1, 1000]]
+    Store.of(settings_of(app)).apply("one", [*rows, [minute(), "answer.bytes", "{}", 2, 1834_500]])
+    for per in ("minute", "hour", "day"):
+        page = visit.text(f"/statistics/?per={per}")
+        assert "<b>4</b>" in page and "<b>1,834.5</b>" in page and 'class="done"' in page
+    page = visit.text("/statistics/?name=login")
+    assert "result ok" in page and "result no" in page and "answer.bytes" not in page
+    csv = visit.get("/statistics/csv?name=login")
+    assert (csv.mimetype, len(csv.text.splitlines())) == ("text/csv", 3)
+    assert "Nothing was counted" in visit.text("/statistics/?name=nothing")
 
 
 def test_a_server_that_is_not_there_is_not_found(visit: Visit) -> None:

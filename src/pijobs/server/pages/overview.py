@@ -47,7 +47,7 @@ def overview() -> str:
         answer=answer,
         recent=recent,
         plots=plots,
-        checks=[(name, check) for name, check in readiness(queue) if check.warning or not check.ok],
+        checks=[(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok],
     )
 
 

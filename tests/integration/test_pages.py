@@ -119,6 +119,17 @@ def test_what_is_confirmed_is_done(
             assert storage_of(app).get(id).state is after
 
 
+def test_all_that_fit_are_chosen_and_no_others(app: flask.Flask, visit: Visit) -> None:
+    ours = [add_instance(app, State.DEAD, group="smtp:main") for _ in range(60)]
+    other, waiting = add_instance(app, State.DEAD, group="smtp:other"), add_instance(app, group="smtp:main")
+    page = visit.post("/jobs/confirm", action="retry", all="1", group="smtp:main").text
+    assert "Retry 60 instances?" in page
+    assert all(f'value="{id}"' in page for id in ours)
+    assert other not in page and waiting not in page
+    assert "Delete 61 instances?" in visit.post("/jobs/confirm", action="delete", all="1").text
+    assert visit.post("/jobs/confirm", action="retry", all="1", state="done").status_code == 400
+
+
 def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: Visit) -> None:
     dead, queued = add_instance(app, State.DEAD), add_instance(app)
     assert "1 more can&#39;t be" in visit.post("/jobs/confirm", action="retry", id=[dead, queued]).text.replace(

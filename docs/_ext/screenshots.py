@@ -163,7 +163,7 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
         store.save("partner", {**values, "server": "mail.partner.example", "enqueue_job": False})
         gateways.open_store(settings_of(app)).save(
             "main",
-            {"url": "https://sms.example.com/send", "region": "DE", "description": "OTP SMS", "enqueue_job": True},
+            {"url": "https://sms.example.com/send", "region": "DE", "description": "OTP SMS"},
         )
         count_usage(Store.of(settings_of(app)))
         clock, queue = ManualClock(time.time() - 3600), queue_of(app)

@@ -28,8 +28,8 @@ def recent(storage: Storage) -> dict[str, Any]:
     """The newest ends of the last hour.
 
     ``span`` is how many seconds the sample covers, ``bins`` cuts it into equal steps, oldest first; ``jobs`` tells the
-    seconds from enqueue to done (median and 95th percentile), ``speed`` those of all jobs (None: none was done); ``failures`` counts by job, state and reason, and is cut
-    short if ``failures_cut``.
+    seconds from enqueue to done (median and 95th percentile), ``speed`` those of all jobs (None: none was done);
+    ``failures`` counts by job, state and reason, and is cut short if ``failures_cut``.
 
     :raises StorageUnavailable: when the storage does not answer.
     """

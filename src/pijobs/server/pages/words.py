@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_ABBREVIATIONS = {"ca": "CA", "id": "id", "oauth": "OAuth", "smime": "S/MIME", "tls": "TLS", "url": "URL"}
 STATES: Mapping[str, str] = {
     "queued": "waits for a worker",
     "running": "runs now",
@@ -57,6 +58,14 @@ def state(name: str) -> str:
     return STATES.get(name, name)
 
 
+def label(field: Any) -> str:
+    """What a form calls a field of a definition."""
+    words = str(field.name).split("_")
+    return field.label or " ".join(
+        _ABBREVIATIONS.get(word) or (word if place else word.capitalize()) for place, word in enumerate(words)
+    )
+
+
 def as_json(value: Any) -> str:
     """JSON for people who edit it; the template escapes it."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -68,5 +77,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "duration": duration, "clock": clock, "after": after, "count": count, "state": state, "json": as_json,
+    "duration": duration, "clock": clock, "after": after, "count": count, "state": state, "label": label,
+    "json": as_json,
 }  # fmt: skip

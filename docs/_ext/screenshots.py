@@ -151,8 +151,8 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
     """A server with its hour: its address, and the id of an instance with a life."""
     with tempfile.TemporaryDirectory() as folder:
         app = make_app(
-            Path(folder), URL="memory://", SPOOL=f"{folder}/spool", PLUGINS=("mail", "sms", "statistics"), NAME="privacyidea",
-            STATISTICS_JOURNAL=f"{folder}/journal",
+            Path(folder), URL="memory://", SPOOL=f"{folder}/spool", NAME="privacyidea",
+            PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=f"{folder}/journal",
         )  # fmt: skip
         Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
         store, values = open_store(settings_of(app)), {"sender": "otp@example.com", "enqueue_job": True}

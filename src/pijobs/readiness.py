@@ -53,8 +53,9 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         return
     yield from traps.of_settings(queue)
     try:
-        storage.ping()
-        answer = answer or overview(queue)
+        if answer is None:
+            storage.ping()
+            answer = overview(queue)
         if not answer["reachable"]:
             raise StorageUnavailable(answer["reason"])
         found = [*traps.of_storage(queue, answer)]

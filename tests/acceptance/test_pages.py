@@ -27,6 +27,8 @@ PASSWORD = "correct horse battery"
 PATIENCE = 60_000
 #: Stands for the page that a test of an SMTP server leads to.
 TESTED = "the test of"
+#: Stands for the page that asks before something is deleted.
+CONFIRMED = "delete?"
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
 
@@ -289,10 +291,23 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
         id = fill_with_evil(desk)
         desk.site.queue.enqueue("test.count", (1,), delay=3600)
         paths = ["/", "/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"]
-        paths += ["/sms/", "/sms/new", "/sms/new?provider=smtp", "/sms/edit/main", "/statistics/", f"{TESTED} main"]
+        paths += [
+            "/sms/",
+            "/sms/new",
+            "/sms/new?provider=smtp",
+            "/sms/edit/main",
+            "/statistics/",
+            f"{TESTED} main",
+            CONFIRMED,
+        ]
         for path in paths:
             if path.startswith(TESTED):
                 desk.send_test("main")
+            elif path == CONFIRMED:
+                desk.open("/jobs")
+                desk.page.locator("input[name=id]").first.check()
+                desk.page.get_by_role("button", name="Delete…").click()
+                expect(desk.page.locator("h1")).not_to_have_text("Jobs")
             else:
                 desk.open(path)
             found = Axe().run(desk.page).response["violations"]

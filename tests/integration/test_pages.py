@@ -203,6 +203,14 @@ def test_all_faults_of_a_form_are_told_and_what_was_typed_stays(visit: Visit) ->
     assert all(text in response.text for text in ("port: expected", "timeout: expected", "typed.example.com"))
 
 
+def test_what_few_need_is_folded_away_until_it_is_set(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER)
+    assert "<details><summary>S/MIME</summary>" in visit.text("/smtp/edit/main")
+    visit.post("/smtp/save", **{**SERVER, "new": "0", "certificate": "/etc/ssl/mail.pem"})
+    page = visit.text("/smtp/edit/main")
+    assert "<details open><summary>S/MIME</summary>" in page and "<details><summary>Login by XOAUTH2" in page
+
+
 def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER)
     assert visit.post("/smtp/save", **SERVER).status_code == 400

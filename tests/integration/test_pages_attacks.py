@@ -175,7 +175,8 @@ def test_guessing_a_password_ends_after_some_tries(app: flask.Flask) -> None:
     "target",
     [
         "https://evil.example/", "//evil.example/", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
-        "/pages/../../evil", "/evil", "https:/pages/", "/pages/\n//evil.example", "http://localhost/pages/", "pages/",
+        "/pages/../../evil", "/pages/%2e%2e/evil", "/pages/.%2E/evil",
+        "/evil", "https:/pages/", "/pages/\n//evil.example", "http://localhost/pages/", "pages/",
     ],
 )  # fmt: skip
 def test_nobody_is_led_elsewhere_after_signing_in(app: flask.Flask, target: str) -> None:
@@ -190,6 +191,18 @@ def test_who_was_asked_to_sign_in_comes_back(app: flask.Flask) -> None:
     visit = Visit(app, None)
     Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
     assert visit.sign_in("root", next="/pages/jobs?state=dead").headers["Location"] == "/pages/jobs?state=dead"
+
+
+def test_what_is_told_does_not_burst_the_cookie(app: flask.Flask) -> None:
+    visit, group = Visit(app), "ü" * 500
+    ids = [add_instance(app, group=group) for _ in range(3)]
+    token = visit.token()
+    for _ in range(6):
+        # Nobody looks at a page in between, so that nothing of it is told.
+        visit.client.post("/pages/workers/pause", data={"csrf_token": token, "group": group})
+    cookie = visit.client.get_cookie("pijobs")
+    assert cookie is not None and len(cookie.value) < 4000
+    assert "is paused" in visit.text(f"/jobs/{ids[0]}")
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------

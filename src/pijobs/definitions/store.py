@@ -227,8 +227,8 @@ def _object(text: str) -> dict[str, Any]:
 def _identifier_fault(identifier: str, values: Mapping[str, Any]) -> list[str]:
     if not (0 < len(identifier) <= MAX_IDENTIFIER and identifier.isprintable() and identifier == identifier.strip()):
         return [f"identifier: expected a text of 1 to {MAX_IDENTIFIER} characters in one line, found another one"]
-    if "/" in identifier:
-        return ["identifier: expected a text without a slash, since it is part of an address, found one"]
+    if "/" in identifier or identifier in (".", ".."):
+        return ["identifier: expected a part of an address, without a slash and not just dots, found another text"]
     if values.get(IDENTIFIER) not in (None, identifier):
         return [f"identifier: expected {identifier!r} as in the address, found another one; a name can't be changed"]
     return []

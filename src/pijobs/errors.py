@@ -27,7 +27,8 @@
         ├── RetryJob
         ├── DestinationDown
         ├── FailJob
-        └── DeadlinePassed
+        ├── DeadlinePassed
+        └── HeldBack
 
 The first line of each class's docstring is its message when it is raised without one. No message ever contains a
 secret, a body or a whole address.
@@ -213,3 +214,7 @@ class FailJob(AttemptEnd):
 
 class DeadlinePassed(AttemptEnd):
     """the deadline of the job has passed"""
+
+
+class HeldBack(AttemptEnd):
+    """a limit of the destination holds the instance back; it stays queued, and the attempt does not count"""

@@ -5,6 +5,9 @@ outcome. A group begins with a small limit, gains one per success up to its boun
 fails. After :data:`OPEN_AFTER` failures in a row the breaker opens: nothing runs for a while that doubles each time;
 then a single instance probes (half-open), and its outcome closes the breaker or opens it again.
 
+A destination that says "too many at once" is not down: the limit is halved, and from there it may grow by one in
+:data:`REGAIN`. At a limit of one, a destination that takes nothing is down.
+
 An unproven group (no success since its last failure) holds at most a fifth of the workers, so that a destination
 that hangs cannot take them all. A proven one leaves a fifth of them to the others, since it may begin to hang with all
 that it holds; of fewer than five workers it may have each.
@@ -16,7 +19,7 @@ opened tell nothing new; only a probe makes its pause longer.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pijobs.jobs import Limits
@@ -25,6 +28,8 @@ START = 2
 OPEN_AFTER = 3
 #: First and longest time that an open breaker blocks (ms).
 OPEN_FIRST, OPEN_LONGEST = 5_000, 60_000
+#: Time in which a group that was slowed down may gain one more (ms).
+REGAIN = 5_000
 #: Bound of a group whose job names none.
 DEFAULT_BOUND = 64
 #: One of so many workers is what an unproven group may hold, and what a proven one leaves to the others.
@@ -45,13 +50,20 @@ class Policy:
     #: When it last opened (ms on the storage's clock).
     opened_at: int = 0
     proven: bool = False
-    #: What the last failure was, in words without secrets.
+    #: What the last failure was, or what is wrong all the same, in words without secrets.
     reason: str | None = None
+    #: The limit after the destination last wanted fewer at once, and when that was (ms).
+    slowed_to: int | None = None
+    slowed_at: int = 0
 
     @property
     def breaker(self) -> Breaker:
         """An open breaker whose time is over is half-open: its limit is 1 until the probe has ended."""
         return "open" if self.opened else "closed"
+
+    def ceiling(self, now: int) -> int | None:
+        """The limit that a destination which wanted fewer at once is given by now (ms); None: it never did."""
+        return None if self.slowed_to is None else self.slowed_to + max(0, now - self.slowed_at) // REGAIN
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -75,15 +87,22 @@ def bound(limits: Limits | None) -> int:
     return limits.concurrency if limits is not None and limits.concurrency is not None else DEFAULT_BOUND
 
 
-def after_success(policy: Policy, limits: Limits | None, *, workers: int) -> Policy:
+def after_success(
+    policy: Policy, limits: Limits | None, *, workers: int, now: int, warning: str | None = None
+) -> Policy:
     """One more may run; a breaker closes, and the group begins anew.
 
     :param workers: number of workers that share the queue, as far as known.
+    :param warning: what is wrong all the same, in words without secrets.
     """
     if policy.opened:
-        return Policy(limit=start_limit(limits), proven=True)
-    share = max(START, workers - workers // SHARE)
-    return Policy(limit=min(policy.limit + 1, share, bound(limits)), proven=True)
+        return Policy(limit=start_limit(limits), proven=True, reason=warning)
+    most = min(max(START, workers - workers // SHARE), bound(limits))
+    ceiling = policy.ceiling(now)
+    if ceiling is None or ceiling >= most:
+        return Policy(limit=min(policy.limit + 1, most), proven=True, reason=warning)
+    reason = warning or policy.reason
+    return replace(policy, limit=min(policy.limit + 1, ceiling), failures=0, proven=True, reason=reason)
 
 
 def after_failure(
@@ -106,3 +125,20 @@ def after_failure(
     pause = min(OPEN_FIRST * 2**policy.opened, OPEN_LONGEST)
     opened = Policy(1, failures, policy.opened + 1, opened_at=now, reason=reason)
     return opened, now + max(pause, retry_after or 0)
+
+
+def after_slowdown(
+    policy: Policy, *, now: int, began: int, workers: int, down: bool, retry_after: int | None = None,
+    reason: str | None = None,
+) -> tuple[Policy, int | None]:  # fmt: skip
+    """The policy after the destination wanted fewer at once; arguments and result as of :func:`after_failure`.
+
+    :param down: whether it took nothing of this attempt.
+    """
+    if policy.slowed_to is not None and began < policy.slowed_at:
+        return policy, None
+    if down and (policy.opened or policy.limit == 1):
+        return after_failure(policy, now=now, began=began, workers=workers, retry_after=retry_after, reason=reason)
+    limit = max(1, policy.limit // 2)
+    slowed = replace(policy, limit=limit, reason=reason, slowed_to=limit, slowed_at=now)
+    return slowed, None if retry_after is None else now + retry_after

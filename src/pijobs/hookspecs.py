@@ -34,12 +34,14 @@ class CheckResult:
     :param message: one sentence for people.
     :param advice: what to do, when it is not ok or a warning.
     :param warning: it is ok, but somebody should look at it.
+    :param alarm: a warning that is shown in red: what is meant to protect is off.
     """
 
     ok: bool
     message: str
     advice: str = ""
     warning: bool = False
+    alarm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pijobs.errors import MAX_SECONDS, DeadlinePassed, FailJob
+from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob
 
 if TYPE_CHECKING:
     from pijobs.settings import Settings
@@ -185,6 +185,25 @@ class Job:
             yield f"timezone must be an IANA name that this host knows, got {self.timezone!r}"
 
 
+class Visit:
+    """What one attempt tells of its destination, for the worker to act on when the attempt has ended.
+
+    :param enter: is asked before the effect; raises :class:`~pijobs.errors.HeldBack`.
+    """
+
+    def __init__(self, enter: Callable[[str, Limits], int | None] = lambda destination, limits: None) -> None:
+        self.enter = enter
+        #: Those that count instead of the job's own.
+        self.limits: Limits | None = None
+        #: Why the destination wants fewer at once.
+        self.slowed: str | None = None
+        #: What is wrong with it, although the attempt found a way.
+        self.warning: str | None = None
+        self.down: DestinationDown | None = None
+        #: Whether a run that is cut off from here on must be known to the next one.
+        self.once = False
+
+
 class JobContext:
     """What a running job knows about itself, and what it may do besides returning.
 
@@ -193,6 +212,7 @@ class JobContext:
     :ivar attempt: number of this attempt, from 1.
     :ivar deadline: seconds since the epoch on the storage's clock, or None.
     :ivar created: likewise, of the call that made the instance; the same over all attempts.
+    :ivar crashes: how many runs of this instance were cut off, so that nobody knows how far they came.
     :ivar settings: the validated settings.
     :ivar log: a logger whose lines carry the id and the attempt.
     """
@@ -210,18 +230,22 @@ class JobContext:
         log: logging.LoggerAdapter[logging.Logger],
         measure: Callable[[str, float, Mapping[str, object]], None] = lambda *_: None,
         created: float | None = None,
+        crashes: int = 0,
+        visit: Visit | None = None,
     ) -> None:
         self.id = id
         self.name = name
         self.attempt = attempt
         self.deadline = deadline
         self.created = now() if created is None else created
+        self.crashes = crashes
         self.settings = settings
         self.log = log
         self.notes: dict[str, Any] = {}
         self._now = now
         self._count = count
         self._measure = measure
+        self._visit = visit or Visit()
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
@@ -246,6 +270,39 @@ class JobContext:
         :returns: None when it was counted, else the seconds after which one more will be allowed.
         """
         return self._count(key, limit, per)
+
+    def limit(self, destination: str, limits: Limits) -> int | None:
+        """Keep within limits that are known only now, such as those of a definition: over all workers, and instead of
+        the job's own. Call this before the effect. A job that runs in the request is not limited.
+
+        :param destination: what the rate is counted by; attempts that name the same one share it.
+        :returns: how much of the concurrency falls to this process when each takes the same, for what a process keeps
+            to itself, such as connections; 0 where there are more processes. None: nothing is shared.
+        :raises HeldBack: when a limit is reached; the instance stays queued until there is room.
+        """
+        self._visit.limits = limits
+        return self._visit.enter(destination, limits)
+
+    def slow_down(self, reason: str) -> None:
+        """Tell that the destination wants fewer at once. The limit of the group is halved, over all workers, and grows
+        back with time.
+
+        :param reason: for people, without secrets.
+        """
+        self._visit.slowed = reason
+
+    def warn(self, reason: str) -> None:
+        """Tell that the destination is in trouble, though the job found a way around. People see it with the group,
+        until an attempt succeeds without.
+
+        :param reason: for people, without secrets.
+        """
+        self._visit.warning = reason
+
+    def only_once(self) -> None:
+        """Call this right before an effect that must not happen twice: a run that is cut off from here on is counted
+        in :attr:`crashes`, also where its worker is stopped by force."""
+        self._visit.once = True
 
     def measure(self, name: str, value: float = 1, **labels: object) -> None:
         """Add to a counter that ``/metrics`` shows as ``pijobs_<name>_total``, with the job's name as label ``job``.

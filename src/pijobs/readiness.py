@@ -112,6 +112,11 @@ def _breakers(answer: Mapping[str, Any]) -> CheckResult:
         if row["opened"] > 1 and (row["waiting"] or row["running"])
     ]
     if not down:
+        warnings = [
+            f"{row['name']}: {row['reason']}" for row in answer["groups"] if row["reason"] and not row["failures"]
+        ]
+        if warnings:
+            return CheckResult(True, "; ".join(warnings), "look at the destination", warning=True)
         return CheckResult(True, "no destination is down for long while instances wait for it")
     advice = "look at the destination; 'pijobs groups' tells when it is tried again"
     return CheckResult(False, f"down for more than one try, with instances waiting: {', '.join(down)}", advice)

@@ -14,8 +14,8 @@ import msgspec
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, open_envelope
-from pijobs.errors import DeadlinePassed, DecodeError, DestinationDown, EncodeError, RetryJob, UnknownJob
-from pijobs.jobs import Job, JobContext, State
+from pijobs.errors import DeadlinePassed, DecodeError, DestinationDown, EncodeError, HeldBack, RetryJob, UnknownJob
+from pijobs.jobs import Job, JobContext, State, Visit
 from pijobs.metrics import Metrics
 from pijobs.redact import describe, redact, texts_in
 from pijobs.registry import Registry
@@ -82,16 +82,17 @@ class Runner:
         storage: Storage,
         lease: Lease,
         call: Call,
-        on_down: Callable[[DestinationDown], None] = lambda error: None,
+        visit: Visit | None = None,
     ) -> End:
         """Run the job once and tell how its lease ends.
 
-        :param on_down: told when the job found its destination down.
+        :param visit: learns what the job tells of its destination.
         :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
         """
         job, started = self._registry[lease.name], storage.now()
-        context = self._context(storage, lease, call)
-        verdict = self._run(job, context, call, lease, on_down)
+        visit = visit or Visit()
+        context = self._context(storage, lease, call, visit)
+        verdict = self._run(job, context, call, lease, visit)
         now = storage.now()
         return self._end(lease, call, verdict, context, started, now)
 
@@ -111,7 +112,7 @@ class Runner:
         context: JobContext,
         call: Call,
         lease: Lease,
-        on_down: Callable[[DestinationDown], None],
+        visit: Visit,
     ) -> Verdict:
         try:
             # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
@@ -122,7 +123,7 @@ class Runner:
             if isinstance(error, KeyboardInterrupt) and self.interrupted():
                 raise
             if isinstance(error, DestinationDown):
-                on_down(error)
+                visit.down = error
             return decide(job, error, lease.attempts + 1, context.time_left(), _known(call, lease.group))
         return Verdict(State.DONE)
 
@@ -130,7 +131,7 @@ class Runner:
         leading = (context,) if self._registry.wants_context(job.name) else ()
         job.function(*leading, *call.args, **call.kwargs)
 
-    def _context(self, storage: Storage, lease: Lease, call: Call) -> JobContext:
+    def _context(self, storage: Storage, lease: Lease, call: Call, visit: Visit) -> JobContext:
         name, attempt = lease.name, lease.attempts + 1
         # From the envelope, which is authenticated; the record's copy is for the storage.
         envelope = call.envelope or open_envelope(lease.envelope)
@@ -144,11 +145,13 @@ class Runner:
             id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(lease.id, attempt, call), measure=partial(self._metrics.measure, name),
-            created=envelope.created / 1000,
+            created=envelope.created / 1000, crashes=lease.crashes, visit=visit,
         )  # fmt: skip
 
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:
         body = None
+        if verdict.state is State.QUEUED:  # held back: no attempt was made
+            return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason)
         if verdict.kwargs is not None and verdict.state is State.SCHEDULED:
             try:
                 args, kwargs = self._registry.changed(lease.name, call.args, call.kwargs, verdict.kwargs)
@@ -184,6 +187,8 @@ def decide(job: Job, error: BaseException, attempt: int, time_left: float, known
     reason, name = describe(error, known), type(error).__name__
     if isinstance(error, DeadlinePassed):
         return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
+    if isinstance(error, HeldBack):
+        return Verdict(State.QUEUED, counted=False, reason=reason)
     if isinstance(error, DestinationDown) and not (error.counted and attempt >= job.retry.max_attempts):
         asked = error.retry_after
         wait = max(DOWN_WAIT, job.retry.wait_after(attempt)) if asked is None else max(0.0, asked)

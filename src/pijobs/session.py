@@ -13,17 +13,30 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable
-from pijobs.jobs import State
+from pijobs.jobs import State, Visit
 from pijobs.metrics import Metrics
 from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A lease, until when its attempt may run (monotonic seconds), and what that tells of its destination."""
+
+    lease: Lease
+    limit: float | None = None
+    visit: Visit | None = None
+
+    @property
+    def irrevocable(self) -> bool:
+        return self.visit is not None and self.visit.once
 
 
 class Session:
@@ -58,7 +71,7 @@ class Session:
         self._metrics = metrics or Metrics()
         self._flushes = flushes
         self._clock = clock or SystemClock()
-        self._held: dict[str, tuple[Lease, float | None]] = {}
+        self._held: dict[str, _Held] = {}
         self._abandoned: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -74,13 +87,15 @@ class Session:
         self._thread.start()
 
     def close(self) -> None:
-        """End the session; what it still runs goes back to the queue, not counted."""
+        """End the session; what it still runs goes back to the queue, not counted unless it must not happen twice."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=1)
         if self._open:
             self._open = False
             try:
+                if abandoned := self._cut_off():
+                    self._tell(self.storage.beat(self.info.id, lease=self._lease_ms, abandoned=abandoned).ended)
                 self._tell(self.storage.close_session(self.info.id))
             except StorageUnavailable as error:
                 log.warning("session %s: not closed, its leases end by themselves: %s", self.info.id, error)
@@ -143,7 +158,7 @@ class Session:
         """Seconds to the next beat: a third of a lease, or the next moment at which a job is stuck."""
         pause = self._lease_ms / 3000 if self.reachable else min(1.0, self._lease_ms / 3000)
         with self._lock:
-            limits = [limit for _, limit in self._held.values() if limit is not None]
+            limits = [held.limit for held in self._held.values() if held.limit is not None]
         return max(0.01, min([pause, *(limit - self._clock.monotonic() for limit in limits)]))
 
     def _set_reachable(self, reachable: bool, error: Exception | None = None) -> None:
@@ -172,26 +187,46 @@ class Session:
             for end in ends:
                 self._held.pop(end.token, None)
             for lease in step.leases:
-                self._held[lease.token] = (lease, None)
+                self._held[lease.token] = _Held(lease)
         self._tell(step.ended)
         return step
 
-    def limit(self, lease: Lease, timeout: float | None) -> None:
-        """From now on the lease is renewed for ``timeout`` seconds at most; then its instance goes back."""
-        if timeout is not None:
-            with self._lock:
-                self._held[lease.token] = (lease, self._clock.monotonic() + timeout)
+    def begin(self, lease: Lease, timeout: float | None, visit: Visit | None = None) -> None:
+        """An attempt begins. From now on the lease is renewed for ``timeout`` seconds at most (None: without end); then
+        its instance goes back."""
+        limit = None if timeout is None else self._clock.monotonic() + timeout
+        with self._lock:
+            self._held[lease.token] = _Held(lease, limit, visit)
+
+    def interrupted(self, lease: Lease) -> bool:
+        """An attempt ended in the middle. True if that counts as a crash, which is told to the storage here: the effect
+        may have happened, and must not happen twice."""
+        with self._lock:
+            held = self._held.get(lease.token)
+            if held is None or not held.irrevocable:
+                return False
+            del self._held[lease.token]
+            self._abandoned.append((lease.id, lease.token))
+        return True
+
+    def _cut_off(self) -> list[tuple[str, str]]:
+        """What counts as a crash when the session ends now."""
+        with self._lock:
+            return [
+                *self._abandoned,
+                *((one.lease.id, one.lease.token) for one in self._held.values() if one.irrevocable),
+            ]
 
     @property
     def running(self) -> list[Lease]:
         """What this process holds."""
         with self._lock:
-            return [lease for lease, _ in self._held.values()]
+            return [held.lease for held in self._held.values()]
 
     def _give_up_stuck(self) -> None:
         now = self._clock.monotonic()
         with self._lock:
-            stuck = [lease for lease, limit in self._held.values() if limit is not None and limit <= now]
+            stuck = [held.lease for held in self._held.values() if held.limit is not None and held.limit <= now]
             for lease in stuck:
                 del self._held[lease.token]
                 self._abandoned.append((lease.id, lease.token))

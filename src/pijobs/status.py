@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pijobs.errors import StorageUnavailable
-from pijobs.groups import Policy
+from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.storage.contract import GroupRecord, SessionRecord, Storage
@@ -53,7 +53,7 @@ def overview(queue: Queue) -> dict[str, Any]:
         "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
         "workers": [session(record, now) for record in sessions],
         "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
-        "groups": [row for row in found if row["failures"] or row["breaker"] != "closed" or row["paused"]],
+        "groups": [row for row in found if row["reason"] or row["breaker"] != "closed" or row["paused"]],
         "failures": failures,
         "fallbacks": queue.outage.fallbacks,
     }
@@ -110,6 +110,8 @@ def trouble(row: Mapping[str, Any]) -> str:
     if row["failures"]:
         times = "once" if row["failures"] == 1 else f"{row['failures']} times in a row"
         said.append(f"its destination failed {times}: {row['reason'] or 'no reason is known'}")
+    elif row["reason"]:
+        said.append(row["reason"])
     if row["blocked_for"]:
         said.append(f"nothing of it starts for {row['blocked_for']:.1f} s")
     elif row["breaker"] == "half-open":
@@ -153,6 +155,10 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
     blocked = max(0, (record.blocked_until or 0) - now) / 1000
     policy = Policy.loads(record.policy)
     breaker = "closed" if not policy.opened else "open" if blocked else "half-open"
+    ceiling = policy.ceiling(now)
+    slowed = ceiling is not None and ceiling < DEFAULT_BOUND
+    # A destination that nobody went to since may have forgotten that it was given too much.
+    reason = policy.reason if policy.failures or slowed or ceiling is None else None
     return {
         "name": record.name,
         "running": record.running,
@@ -163,7 +169,8 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
         "breaker": breaker,
         "opened": policy.opened,
         "failures": policy.failures,
-        "reason": policy.reason,
+        "slowed": slowed,
+        "reason": reason,
     }
 
 

@@ -207,6 +207,15 @@ def test_what_few_need_is_folded_away_until_it_is_set(visit: Visit) -> None:
     assert "<details open><summary>S/MIME</summary>" in page and "<details><summary>Login by XOAUTH2" in page
 
 
+def test_a_server_that_is_not_verified_is_told_in_red(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER, verify="1")
+    assert "not verified" not in visit.text("/smtp/") + visit.text("/smtp/edit/main") + visit.text("/")
+    visit.post("/smtp/save", **{**SERVER, "new": "0"})
+    assert '<span class="tag bad">certificate not verified</span>' in visit.text("/smtp/")
+    assert '<p class="note bad" role="alert">certificate not verified</p>' in visit.text("/smtp/edit/main")
+    assert '<li class="bad"><b>mail.smtp_servers</b> SMTP server &#39;main&#39; is not verified' in visit.text("/")
+
+
 def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER)
     assert visit.post("/smtp/save", **SERVER).status_code == 400

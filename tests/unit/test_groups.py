@@ -13,10 +13,12 @@ from pijobs.groups import (
     OPEN_AFTER,
     OPEN_FIRST,
     OPEN_LONGEST,
+    REGAIN,
     SHARE,
     START,
     Policy,
     after_failure,
+    after_slowdown,
     after_success,
     bound,
     start_limit,
@@ -40,13 +42,19 @@ class Life:
         self.blocked: int | None = None
 
     def succeed(self) -> None:
-        self.policy = after_success(self.policy, self.limits, workers=self.workers)
+        self.policy = after_success(self.policy, self.limits, workers=self.workers, now=self.now)
         self.blocked = None
 
     def fail(self, retry_after: int | None = None, *, began: int | None = None) -> None:
         self.policy, self.blocked = after_failure(
             self.policy, now=self.now, began=self.now if began is None else began, workers=self.workers,
             retry_after=retry_after,
+        )  # fmt: skip
+
+    def slow_down(self, *, down: bool = False, began: int | None = None) -> None:
+        self.policy, self.blocked = after_slowdown(
+            self.policy, now=self.now, began=self.now if began is None else began, workers=self.workers, down=down,
+            reason="too many at once",
         )  # fmt: skip
 
     def live(self, outcomes: Outcomes) -> None:
@@ -156,6 +164,58 @@ def test_a_destination_that_says_when_to_come_back_is_left_alone_until_then() ->
     life.now += 90_000
     life.fail(retry_after=1)
     assert life.blocked == life.now + 10_000
+
+
+def test_a_destination_that_wants_fewer_at_once_is_given_half_as_many_and_more_with_time() -> None:
+    life = Life(Limits(concurrency=16), 100)
+    life.live([True] * 20)
+    assert life.policy.limit == 16
+    life.slow_down()
+    assert (life.policy.limit, life.policy.failures, life.policy.reason) == (8, 0, "too many at once")
+    for more in range(8):
+        life.live([True] * 20)
+        assert life.policy.limit == 8 + more
+        life.now += REGAIN - 20
+    life.live([True] * 20)
+    assert (life.policy.limit, life.policy.slowed_to, life.policy.reason) == (16, None, None)
+
+
+def test_attempts_that_were_too_many_together_halve_the_limit_once() -> None:
+    life = Life(None, 100)
+    life.live([True] * 20)
+    began = life.now
+    for _ in range(5):
+        life.now += 1
+        life.slow_down(down=True, began=began)
+    assert life.policy.limit == 11
+    life.slow_down(down=True)
+    assert (life.policy.limit, life.policy.failures) == (5, 0)
+
+
+def test_one_that_takes_nothing_though_there_is_one_at_a_time_is_down() -> None:
+    life = Life(None, 100)
+    for _ in range(1 + OPEN_AFTER):
+        life.now += 1
+        life.slow_down(down=True)
+    assert (life.policy.limit, life.policy.breaker) == (1, "open")
+    assert life.blocked is not None
+    life.now = life.blocked
+    life.slow_down(down=True)
+    assert life.policy.opened == 2
+
+
+@given(limits, workers, st.lists(st.sampled_from(["success", "failure", "slow", "down"]), max_size=40))
+def test_no_order_of_events_leaves_the_bounds(limits: Limits | None, workers: int, events: list[str]) -> None:
+    life = Life(limits, workers)
+    for event in events:
+        before = life.policy.limit
+        if event in ("success", "failure"):
+            life.live([True if event == "success" else None])
+        else:
+            life.slow_down(down=event == "down")
+            assert life.policy.limit <= before
+        life.now += 100
+        assert 1 <= life.policy.limit <= bound(limits)
 
 
 def test_attempts_that_fail_together_open_the_breaker_once() -> None:

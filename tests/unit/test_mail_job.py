@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pijobs import DestinationDown, FailJob, JobContext, RetryJob, Settings
-from pijobs.errors import DeadlinePassed
+from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Settings
+from pijobs.errors import DeadlinePassed, HeldBack
+from pijobs.jobs import Visit
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail import connection
-from pijobs_mail.job import register, send, send_unsaved
+from pijobs_mail.job import IfMaybeSent, register, send, send_unsaved
 from pijobs_mail.servers import SETTINGS, open_store
 from pijobs_mail.sink import Fault, Sink
 
@@ -43,6 +44,7 @@ def context(
     deadline: float | None = None,
     measured: Measured | None = None,
     created: float | None = None,
+    **more: Any,
 ) -> JobContext:
     return JobContext(
         id="0af3c1",
@@ -55,6 +57,7 @@ def context(
         log=logging.LoggerAdapter(logging.getLogger("test"), {}),
         measure=lambda *counted: None if measured is None else measured.append(counted),
         created=created,
+        **more,
     )
 
 
@@ -318,3 +321,184 @@ def test_the_replies_that_decided_are_counted_by_class(
         send(context(settings, measured=measured), "main", **MAIL)
     assert {(name, value, labels["server"]) for name, value, labels in measured} == {("smtp_replies", 1, "main")}
     assert sorted(str(labels["code"]) for _, _, labels in measured) == codes
+
+
+# -- what may have been sent -----------------------------------------------------------------------------------------
+
+
+def test_a_mail_that_may_have_been_sent_goes_again_unless_it_must_not(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("END", Fault(drop=True))
+    with pytest.raises(RetryJob, match="may have been sent: no word from"):
+        attempt(settings, smtp_sink)
+    with pytest.raises(FailJob, match=r"may have been sent: no word from .*; it is not sent again"):
+        attempt(settings, smtp_sink, if_maybe_sent="not")
+
+
+def test_a_notice_is_tried_again_as_long_as_it_was_not_sent(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("DATA", [Fault(drop=True, times=1), Fault("451 4.3.0 not now", times=1)])
+    with pytest.raises(RetryJob):
+        attempt(settings, smtp_sink, if_maybe_sent="not")
+    with pytest.raises(DestinationDown):
+        attempt(settings, smtp_sink, if_maybe_sent="not")
+    attempt(settings, smtp_sink, if_maybe_sent="not")
+    assert len(smtp_sink.mails) == 1
+
+
+def test_a_notice_whose_worker_was_lost_is_not_sent_again(settings: Settings, smtp_sink: Sink) -> None:
+    save(settings, smtp_sink)
+    with pytest.raises(FailJob, match="may have been sent: a worker was lost"):
+        send(context(settings, crashes=1), "main", **MAIL, if_maybe_sent="not")
+    assert smtp_sink.mails == []
+    send(context(settings, crashes=1), "main", **MAIL)
+    assert len(smtp_sink.mails) == 1
+
+
+@pytest.mark.parametrize(("policy", "once"), [("again", False), ("not", True)])
+def test_only_a_notice_makes_the_end_of_its_worker_count(
+    settings: Settings, smtp_sink: Sink, policy: IfMaybeSent, once: bool
+) -> None:
+    visit = Visit()
+    save(settings, smtp_sink)
+    send(context(settings, visit=visit), "main", **MAIL, if_maybe_sent=policy)
+    assert visit.once is once
+
+
+# -- limits, and servers that want less ------------------------------------------------------------------------------
+
+
+def test_the_limits_of_the_definition_are_asked_before_the_mail_goes(settings: Settings, smtp_sink: Sink) -> None:
+    asked: list[tuple[str, Limits]] = []
+
+    def enter(destination: str, limits: Limits) -> None:
+        asked.append((destination, limits))
+        if len(asked) == 2:
+            raise HeldBack("smtp:main is at its rate limit")
+
+    save(settings, smtp_sink, max_connections=3, rate="30/min")
+    visit = Visit(enter)
+    send(context(settings, visit=visit), "main", **MAIL)
+    with pytest.raises(HeldBack):
+        send(context(settings, visit=visit), "main", **MAIL)
+    assert asked == [("smtp:main", Limits(concurrency=3, rate=30, per=60))] * 2
+    assert len(smtp_sink.mails) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "reply", "slows"),
+    [
+        ("GREETING", "421 4.7.0 too many connections", True),
+        ("MAIL", "421 4.3.2 try again in 30 seconds", True),
+        ("MAIL", "450 4.7.1 too much mail from you", True),
+        ("RCPT", "451 4.7.500 server busy", True),
+        ("END", "452 4.3.1 rate limit reached", True),
+        ("RCPT", "451 4.7.1 Greylisted, try again later", False),
+        ("RCPT", "450 4.2.0 greylisting in action", False),
+        ("RCPT", "450 4.2.1 mailbox busy", False),
+        ("RCPT", "550 5.7.1 too many connections", False),
+    ],
+)
+def test_a_server_that_wants_fewer_slows_its_group(
+    settings: Settings, smtp_sink: Sink, step: str, reply: str, slows: bool
+) -> None:
+    visit = Visit()
+    smtp_sink.fail_at(step, reply)
+    save(settings, smtp_sink)
+    with pytest.raises((RetryJob, DestinationDown, FailJob)):
+        send(context(settings, visit=visit), "main", **MAIL)
+    assert (visit.slowed is not None) is slows
+    if slows:
+        assert f"the server wants fewer at once: {reply[:3]}" in str(visit.slowed)
+
+
+# -- failover --------------------------------------------------------------------------------------------------------
+
+
+def with_backup(settings: Settings, main: Sink, backup: Sink, **values: Any) -> None:
+    place = {"server": backup.host, "port": backup.port, "sender": "backup@example.com", "timeout": 5}
+    open_store(settings).save("backup", {**place, **values})
+    save(settings, main, fallback="backup", timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        ("GREETING", "421 4.3.2 not now"),
+        ("GREETING", Fault(drop=True)),
+        ("EHLO", "554 5.3.2 never"),
+        ("MAIL", "452 4.3.1 disk full"),
+        ("RCPT", Fault(drop=True)),
+        ("DATA", Fault(drop=True)),
+    ],
+)
+def test_a_fallback_takes_what_a_server_in_trouble_does_not(
+    settings: Settings, smtp_sink: Sink, step: str, fault: Any
+) -> None:
+    smtp_sink.fail_at(step, fault)
+    if step == "EHLO":
+        smtp_sink.fail_at("HELO", fault)
+    with Sink() as backup:
+        with_backup(settings, smtp_sink, backup)
+        visit, measured = Visit(), Measured()
+        ctx = context(settings, visit=visit, measured=measured)
+        send(ctx, "main", **MAIL)
+        assert (len(smtp_sink.mails), len(backup.mails), backup.mails[0].sender) == (0, 1, "backup@example.com")
+        assert ctx.notes["server"] == "backup"
+        assert "SMTP server 'backup' takes over for 'main': " in str(visit.warning)
+        assert {labels["server"] for _, _, labels in measured} == {"main", "backup"}
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        ("RCPT", "550 5.1.1 unknown"),
+        ("RCPT", "451 4.2.1 mailbox busy"),
+        ("END", "554 5.7.1 looks like spam"),
+        ("END", Fault(drop=True)),
+    ],
+)
+def test_a_fallback_gets_no_mail_that_its_server_decided_about(
+    settings: Settings, smtp_sink: Sink, step: str, fault: Any
+) -> None:
+    smtp_sink.fail_at(step, fault)
+    with Sink() as backup:
+        with_backup(settings, smtp_sink, backup)
+        with pytest.raises((FailJob, RetryJob)):
+            send(context(settings), "main", **MAIL)
+        assert backup.mails == []
+
+
+def test_a_server_that_hangs_leaves_its_fallback_half_of_the_time(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("EHLO", Fault(hang=True))
+    with Sink() as backup:
+        with_backup(settings, smtp_sink, backup)
+        started = time.monotonic()
+        send(context(settings, deadline=time.time() + 4), "main", **MAIL)
+        assert 1.5 < time.monotonic() - started < 3.9
+        assert len(backup.mails) == 1
+
+
+def test_when_both_are_in_trouble_the_mail_waits_for_its_own_server(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("GREETING", "421 4.3.2 try again in 90 seconds")
+    with Sink(faults={"GREETING": "554 5.3.2 no"}) as backup:
+        with_backup(settings, smtp_sink, backup)
+        with pytest.raises(DestinationDown, match=r"421 4\.3\.2") as down:
+            send(context(settings), "main", **MAIL)
+        assert down.value.retry_after == 90
+
+
+def test_a_test_of_a_definition_goes_by_no_other(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("GREETING", "421 4.3.2 not now")
+    with Sink() as backup:
+        with_backup(settings, smtp_sink, backup)
+        with pytest.raises(DestinationDown):
+            send(context(settings), "main", **MAIL, failover=False)
+        assert backup.mails == []
+
+
+def test_a_mail_that_must_be_signed_goes_by_no_server_that_does_not_sign(settings: Settings, smtp_sink: Sink) -> None:
+    with Sink() as backup:
+        with_backup(settings, smtp_sink, backup)
+        save(settings, smtp_sink, smime=True, certificate="/nowhere.pem", private_key="/x", dont_send_on_error=True)
+        with pytest.raises(DestinationDown, match="can't be signed"):
+            send(context(settings), "main", **MAIL)
+        assert backup.mails == []

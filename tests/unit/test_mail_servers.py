@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from pijobs import Limits
+from pijobs.database import Database
+from pijobs.definitions.store import table
 from pijobs.errors import DefinitionError
 from pijobs.settings import CORE_SETTINGS, Settings, validate
-from pijobs_mail.checks import definitions_check
-from pijobs_mail.servers import PREFIX, SETTINGS, endpoint, open_store, parse_server, with_port
+from pijobs_mail.servers import (
+    PREFIX,
+    SETTINGS,
+    endpoint,
+    limits_of,
+    open_store,
+    parse_server,
+    servers_check,
+    with_port,
+)
 
 
 @pytest.fixture
@@ -74,6 +86,14 @@ def test_the_port_follows_the_scheme_unless_it_is_given(values: dict[str, Any], 
         {"sender": "a@example.com\r\nBcc: b@example.com"},
         {"oauth_token_url": "http://login.example.com/token"},
         {"oauth_token_url": "login.example.com"},
+        {"ca_file": "relative.pem"},
+        {"max_connections": 0},
+        {"max_connections": 1000},
+        {"rate": "30"},
+        {"rate": "0/min"},
+        {"rate": "1000000/s"},
+        {"rate": "30/month"},
+        {"verify": "perhaps"},
         {"surprise": 1},
     ],
 )
@@ -143,12 +163,76 @@ def test_secrets_are_censored_for_people(settings: Settings) -> None:
 def test_readiness_tells_of_a_password_that_can_not_be_read(tmp_path: Any) -> None:
     store = open_store(make_settings(tmp_path))
     store.save("main", {"server": "mail.example.com", "username": "user", "password": "hunter2"})
-    assert definitions_check(make_settings(tmp_path)).run().ok
-    result = definitions_check(make_settings(tmp_path, SECRET_KEY="y" * 32)).run()
+    assert servers_check(make_settings(tmp_path)).run().ok
+    result = servers_check(make_settings(tmp_path, SECRET_KEY="y" * 32)).run()
     assert not result.ok
     assert "'main'" in result.message
 
 
 def test_readiness_tells_of_a_ca_file_that_is_not_there(tmp_path: Any) -> None:
     settings = make_settings(tmp_path, **{PREFIX + "CA_FILE": str(tmp_path / "nothing.pem")})
-    assert not definitions_check(settings).run().ok
+    assert not servers_check(settings).run().ok
+
+
+def test_a_definition_of_an_older_release_is_verified_and_limited(settings: Settings) -> None:
+    store = open_store(settings)
+    store.save("main", {"server": "mail.example.com"})
+    with Database.of(settings).begin() as connection:
+        old = {"server": "mail.example.com", "port": 25, "username": "", "sender": "", "tls": True, "timeout": 10.0}
+        connection.execute(table.update().values(content=json.dumps(old)))
+    definition = store.get("main")
+    made = endpoint(definition, settings)
+    assert (made.verify, made.ca_file, definition["fallback"]) == (True, None, "")
+    assert limits_of(definition) == Limits(concurrency=10)
+    store.save("main", {"description": "changed"})
+    assert store.get("main")["verify"] is True
+
+
+def test_a_definition_has_its_own_authorities_or_those_of_all(tmp_path: Any) -> None:
+    settings = make_settings(tmp_path, **{PREFIX + "CA_FILE": "/all.pem"})
+    assert endpoint(checked(settings), settings).ca_file == "/all.pem"
+    assert endpoint(checked(settings, ca_file="/own.pem"), settings).ca_file == "/own.pem"
+
+
+@pytest.mark.parametrize(
+    ("rate", "limits"),
+    [
+        ("", Limits(concurrency=4)),
+        ("5/s", Limits(concurrency=4, rate=5, per=1)),
+        ("30/min", Limits(concurrency=4, rate=30, per=60)),
+        (" 1000 / h", Limits(concurrency=4, rate=1000, per=3600)),
+        ("10000/d", Limits(concurrency=4, rate=10000, per=86400)),
+    ],
+)
+def test_a_definition_says_how_much_its_server_may_be_given(settings: Settings, rate: str, limits: Limits) -> None:
+    assert limits_of(checked(settings, max_connections=4, rate=rate.strip())) == limits
+
+
+def test_readiness_warns_in_red_of_a_server_that_is_not_verified(settings: Settings) -> None:
+    store = open_store(settings)
+    store.save("main", {"server": "mail.example.com"})
+    assert not servers_check(settings).run().warning
+    store.save("lax", {"server": "mail.example.com", "verify": "0"})
+    found = servers_check(settings).run()
+    assert found.ok and found.warning and found.alarm
+    assert "SMTP server 'lax' is not verified" in found.message and "main" not in found.message
+
+
+def test_readiness_tells_of_a_fallback_that_is_not_there(settings: Settings) -> None:
+    open_store(settings).save("main", {"server": "mail.example.com", "fallback": "nobody"})
+    found = servers_check(settings).run()
+    assert found.warning and not found.alarm
+    assert "the fallback of SMTP server 'main' is not there: 'nobody'" in found.message
+
+
+@pytest.mark.parametrize("content", [None, "this is no certificate"])
+def test_readiness_tells_of_a_definition_whose_ca_file_is_of_no_use(
+    settings: Settings, tmp_path: Any, content: str | None
+) -> None:
+    place = tmp_path / "own.pem"
+    if content is not None:
+        place.write_text(content)
+    open_store(settings).save("main", {"server": "mail.example.com", "ca_file": str(place)})
+    found = servers_check(settings).run()
+    assert not found.ok
+    assert f"SMTP server 'main' can't be used: its CA file {place}" in found.message

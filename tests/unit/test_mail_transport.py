@@ -14,7 +14,15 @@ import pytest
 from pijobs_mail import connection, transport
 from pijobs_mail.content import on_the_wire
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
-from pijobs_mail.errors import ConnectionLost, LoginRefused, MailError, MaybeSent, ServerTrouble, TlsRefused
+from pijobs_mail.errors import (
+    ConnectionLost,
+    LoginRefused,
+    MailError,
+    MaybeSent,
+    MessageError,
+    ServerTrouble,
+    TlsRefused,
+)
 from pijobs_mail.replies import Verdict
 from pijobs_mail.sink import Fault, Sink
 from pijobs_mail.transport import Conversation, deliver
@@ -224,6 +232,60 @@ def test_a_reply_that_nothing_was_asked_for_ends_the_conversation() -> None:
         assert sink.mails == []
 
 
+#: ISO-8859-1: no UTF-8, and kept as it is.
+LATIN = b"Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGr\xfc\xdfe\r\n.\r\n"
+
+
+@pytest.mark.parametrize("offers", [(), ("PIPELINING", "CHUNKING")])
+def test_eight_bit_text_is_encoded_for_a_server_of_seven_bits(offers: tuple[str, ...]) -> None:
+    mail = Mail("f@example.com", ("a@example.com",), b"Subject: x\r\n" + LATIN)
+    with Sink(offers=offers, without=["8BITMIME"]) as sink:
+        send(sink, mail)
+        received = sink.wait_for(1, 5)[0]
+    assert received.content.isascii()
+    assert received.message["Content-Transfer-Encoding"] == "quoted-printable"
+    assert received.message.get_content().splitlines() == ["Grüße", "."]
+
+
+def test_eight_bit_text_goes_as_it_is_to_a_server_that_takes_it() -> None:
+    mail = Mail("f@example.com", ("a@example.com",), b"Subject: x\r\n" + LATIN)
+    with Sink() as sink:
+        send(sink, mail)
+        assert sink.wait_for(1, 5)[0].content == mail.content
+
+
+def test_eight_bits_in_the_parts_of_a_mail_are_encoded_by_kind() -> None:
+    parts = (
+        b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + LATIN + b"\r\n--b\r\n"
+        b"Content-Type: application/x\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\x80\x81\r\n"
+        b"--b\r\n\r\nplain\r\n--b--\r\n"
+    )
+    with Sink(without=["8BITMIME"]) as sink:
+        send(sink, Mail("f@example.com", ("a@example.com",), parts))
+        received = sink.wait_for(1, 5)[0]
+    assert received.content.isascii()
+    encodings = [part["Content-Transfer-Encoding"] for part in received.message.iter_parts()]
+    assert encodings == ["quoted-printable", "base64", None]
+    assert next(received.message.iter_attachments()).get_content().strip() == b"\x80\x81"
+
+
+def test_eight_bits_in_a_header_become_an_encoded_word() -> None:
+    mail = Mail("f@example.com", ("a@example.com",), "Subject: Grüße\r\n\r\nx\r\n".encode())
+    with Sink(without=["8BITMIME"]) as sink:
+        send(sink, mail)
+        received = sink.wait_for(1, 5)[0]
+    assert received.content.isascii()
+    assert received.message["Subject"] == "Grüße"
+
+
+def test_eight_bits_that_no_encoding_mends_go_to_no_server_of_seven_bits() -> None:
+    preamble = "Content-Type: multipart/mixed; boundary=b\r\n\r\né\r\n--b\r\n\r\nx\r\n--b--\r\n".encode()
+    with Sink(without=["8BITMIME"]) as sink:
+        with pytest.raises(MessageError, match="7 bits only"):
+            send(sink, Mail("f@example.com", ("a@example.com",), preamble))
+        assert sink.steps["MAIL"] == 0
+
+
 def test_the_size_is_told_to_a_server_that_wants_it() -> None:
     with Sink() as sink:
         delivery = send(sink, Mail("f@example.com", ("a@example.com",), b"x" * 34_000_000))
@@ -241,6 +303,25 @@ def test_nobody_listening_is_trouble_of_the_server() -> None:
 def test_a_name_without_address_is_trouble_of_the_server() -> None:
     with pytest.raises(ServerTrouble, match="no address"):
         deliver(Endpoint(host="nobody.invalid", port=25, timeout=5), MAIL)
+
+
+def test_a_name_look_up_that_hangs_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> list[Any]:
+        answered.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    started = time.monotonic()
+    try:
+        with pytest.raises(Expired):
+            deliver(Endpoint(host="mail.example.com", port=25, timeout=30), MAIL, deadline_in(0.3))
+        with pytest.raises(ServerTrouble, match=r"no connection to mail.example.com:25 within 0\.2 s"):
+            deliver(Endpoint(host="mail.example.com", port=25, timeout=0.2), MAIL)
+    finally:
+        answered.set()
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("step", ["GREETING", "MAIL", "DATA"])

@@ -12,6 +12,7 @@ from services import wait_until
 
 from pijobs import State
 from pijobs.errors import StorageUnavailable
+from pijobs.jobs import Visit
 from pijobs.session import Session, describe_process
 from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
@@ -150,7 +151,7 @@ def test_a_job_past_its_timeout_is_abandoned(
 ) -> None:
     enqueue(storage)
     lease = lease_one(session)
-    session.limit(lease, 5)
+    session.begin(lease, 5)
     clock.advance(4.9)
     session.beat()
     assert state(storage) is State.RUNNING and stuck == []
@@ -164,7 +165,7 @@ def test_a_job_past_its_timeout_is_abandoned(
 def test_the_others_of_the_session_go_on(storage: Outage, session: Session, clock: ManualClock) -> None:
     enqueue(storage)
     enqueue(storage, "2")
-    session.limit(lease_one(session), 1)
+    session.begin(lease_one(session), 1)
     second = lease_one(session)
     clock.advance(2)
     session.beat()
@@ -173,7 +174,7 @@ def test_the_others_of_the_session_go_on(storage: Outage, session: Session, cloc
 
 def test_a_job_without_a_timeout_is_never_stuck(storage: Outage, session: Session, clock: ManualClock) -> None:
     enqueue(storage)
-    session.limit(lease_one(session), None)
+    session.begin(lease_one(session), None)
     for _ in range(100):
         clock.advance(9)
         session.beat()
@@ -184,7 +185,7 @@ def test_what_was_abandoned_during_an_outage_is_told_after_it(
     storage: Outage, session: Session, clock: ManualClock, stuck: list[Lease]
 ) -> None:
     enqueue(storage)
-    session.limit(lease_one(session), 1)
+    session.begin(lease_one(session), 1)
     storage.away = True
     clock.advance(2)
     session.beat()
@@ -201,6 +202,30 @@ def test_closing_gives_back_what_runs_not_counted(storage: Outage, session: Sess
     record = storage.get("1")
     assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
     assert storage.sessions() == []
+
+
+def test_closing_counts_what_must_not_happen_twice(storage: Outage, session: Session, told: list[Ended]) -> None:
+    enqueue(storage)
+    enqueue(storage, "2")
+    for _ in range(2):
+        visit = Visit()
+        lease = lease_one(session)
+        session.begin(lease, None, visit)
+        visit.once = lease.id == "1"
+    session.close()
+    assert [storage.get(one).crashes for one in ("1", "2")] == [1, 0]
+    assert state(storage) is State.QUEUED and [ended.id for ended in told][:1] == ["1"]
+
+
+def test_an_interrupted_attempt_counts_only_where_it_must_not_happen_twice(storage: Outage, session: Session) -> None:
+    enqueue(storage)
+    visit, lease = Visit(), lease_one(session)
+    session.begin(lease, None, visit)
+    assert not session.interrupted(lease)
+    visit.once = True
+    assert session.interrupted(lease)
+    session.beat()
+    assert state(storage) is State.QUEUED and storage.get("1").crashes == 1
 
 
 def test_closing_during_an_outage_only_warns(
@@ -246,7 +271,7 @@ def test_the_thread_gives_signs_of_life_and_ends_with_the_session(
     session._lease_ms = 60  # a beat each 20 ms of the host's time
     session.start()
     enqueue(storage)
-    session.limit(lease_one(session), 0.01)
+    session.begin(lease_one(session), 0.01)
     clock.advance(0.05)
     wait_until(lambda: bool(stuck), what="the thread's next sign of life")
     session.close()

@@ -63,7 +63,8 @@ def _tells_failure(check: tuple[str, CheckResult]) -> bool:
     """Print what a check found; whether it failed."""
     name, result = check
     if result.warning:
-        click.echo(f"warning: {name}: {result.message}; {result.advice}", err=True)
+        line = f"warning: {name}: {result.message}; {result.advice}"
+        click.echo(click.style(line, fg="red") if result.alarm else line, err=True)
     else:
         click.echo(f"{name}: {'ok' if result.ok else 'FAILED'}, {result.message}")
         if not result.ok:

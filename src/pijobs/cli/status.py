@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ import click
 from pijobs import status as answers
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.jobs import State
+from pijobs.readiness import readiness
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -19,14 +21,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @json_option
 @pass_invocation
 def status(invocation: Invocation, as_json: bool) -> None:
-    """Depth and age per job and state, workers, the longest waiting, failures."""
+    """Depth and age per job and state, workers, the longest waiting, failures, and what readiness warns of."""
     invocation.storage().ping()
-    overview = answers.overview(invocation.installation().queue)
+    queue = invocation.installation().queue
+    overview = answers.overview(queue)
+    checks = [(name, check) for name, check in readiness(queue) if check.warning or not check.ok]
     if as_json:
-        click.echo(json.dumps(overview, indent=2))
+        click.echo(json.dumps({**overview, "checks": {name: asdict(check) for name, check in checks}}, indent=2))
         return
     for line in answers.sentences(overview):
         click.echo(line)
+    for name, check in checks:
+        red = check.alarm or not check.ok
+        line = f"{'warning' if check.ok else 'NOT READY'}: {name}: {check.message}; {check.advice}"
+        click.echo(click.style(line, fg="red") if red else line)
 
 
 @click.command()
@@ -60,7 +68,8 @@ def groups(invocation: Invocation, as_json: bool) -> None:
         limit = "no limit" if row["limit"] is None else f"limit {row['limit']}"
         blocked = f", blocked for {row['blocked_for']:.1f} s" if row["blocked_for"] else ""
         paused = ", paused" if row["paused"] else ""
-        why = f"\n  failed {row['failures']} times in a row, last: {row['reason']}" if row["reason"] else ""
+        failed = f"failed {row['failures']} times in a row, last: " if row["failures"] else ""
+        why = f"\n  {failed}{row['reason']}" if row["reason"] else ""
         click.echo(f"{row['name']}: {row['running']} running, {row['waiting']} waiting, {limit}, "
                    f"breaker {row['breaker']}{blocked}{paused}{why}")  # fmt: skip
     if not rows:

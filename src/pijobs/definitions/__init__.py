@@ -7,9 +7,12 @@ A plugin declares its fields once, and opens the definitions of an installation 
     SERVERS.open(settings).get("main")["enqueue_job"]
 
 :func:`submit` has a job done as the toggle says; with :class:`Standby`, a second definition takes over for one that is
-in trouble. Where providers of a destination differ in their fields, each is a variant of the declaration.
+in trouble; :func:`definitions_check` makes readiness look at them. Where providers of a destination differ in their
+fields, each is a variant of the declaration.
 """
 
+from pijobs.definitions.checks import definitions_check
+from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
 from pijobs.definitions.store import DefinitionStore
@@ -18,8 +21,11 @@ from pijobs.errors import DefinitionError, DefinitionNotFound, DefinitionUnreada
 
 __all__ = [
     "CENSORED",
+    "DESCRIPTION",
     "FALLBACK",
+    "PASSWORD",
     "TOGGLE",
+    "USERNAME",
     "DefinitionError",
     "DefinitionNotFound",
     "DefinitionStore",
@@ -27,6 +33,9 @@ __all__ = [
     "Definitions",
     "Field",
     "Standby",
+    "ca_file_setting",
     "chain_of",
+    "definitions_check",
     "submit",
+    "timeout_field",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pijobs.clock import to_ms
 from pijobs.definitions.fields import IDENTIFIER, Field
-from pijobs.errors import DefinitionNotFound, DestinationDown
+from pijobs.errors import DefinitionNotFound, DefinitionUnreadable, DestinationDown
 from pijobs.groups import Policy, after_failure
 
 if TYPE_CHECKING:
@@ -42,15 +42,19 @@ class Standby:
         attempt: Callable[[dict[str, Any]], T],
         *,
         trouble: type[Exception] | tuple[type[Exception], ...] = DestinationDown,
+        fits: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda first, other: True,
     ) -> T:
         """The result of the first attempt that succeeds: with the definition, else with its fallbacks, in turn.
 
         :param attempt: given a definition; what it raises beside the ``trouble`` ends the turn.
+        :param fits: whether another one may take over for the first; both definitions are given.
         :raises DefinitionNotFound: no definition of that identifier; a fallback that is not there is left out.
         :raises DefinitionUnreadable: likewise.
         :raises Exception: the trouble of the definition itself, when none succeeded.
         """
-        chain = {(store.kind, one[IDENTIFIER]): one for one in chain_of(store, identifier)}
+        first, *others = chain_of(store, identifier)
+        usable = [first, *(other for other in others if fits(first, other))]
+        chain = {(store.kind, one[IDENTIFIER]): one for one in usable}
         troubles: dict[str, Exception] = {}
         for place in sorted(chain, key=self._is_open):
             began = to_ms(self._now())
@@ -58,19 +62,27 @@ class Standby:
                 result = attempt(chain[place])
             except trouble as error:
                 troubles[place[1]] = error
-                self._failed(place, began, getattr(error, "retry_after", None))
+                self._failed(place, began, error)
             else:
                 self._known.pop(place, None)
                 return result
         raise troubles[identifier]
 
+    def trouble(self, store: DefinitionStore, identifier: str) -> str | None:
+        """What the last failure of a destination was, in the words of its error; None after a success."""
+        known = self._known.get((store.kind, identifier))
+        return known[0].reason if known else None
+
     def _is_open(self, place: tuple[str, str]) -> bool:
         return place in self._known and to_ms(self._now()) < self._known[place][1]
 
-    def _failed(self, place: tuple[str, str], began: int, retry_after: float | None) -> None:
+    def _failed(self, place: tuple[str, str], began: int, error: Exception) -> None:
         policy, open_until = self._known.get(place, (Policy(), 0))
-        pause = None if retry_after is None else to_ms(retry_after)
-        policy, blocked = after_failure(policy, now=to_ms(self._now()), began=began, workers=1, retry_after=pause)
+        retry_after = getattr(error, "retry_after", None)
+        policy, blocked = after_failure(
+            policy, now=to_ms(self._now()), began=began, workers=1,
+            retry_after=None if retry_after is None else to_ms(retry_after), reason=str(error),
+        )  # fmt: skip
         self._known[place] = policy, blocked or open_until
 
 
@@ -78,12 +90,12 @@ def chain_of(store: DefinitionStore, identifier: str) -> list[dict[str, Any]]:
     """The definition, and those that take over for it, each once.
 
     :raises DefinitionNotFound: no definition of that identifier; a fallback that is not there ends the chain.
-    :raises DefinitionUnreadable: likewise.
+    :raises DefinitionUnreadable: it can't be read; a fallback that can't ends the chain.
     """
     chain = [store.get(identifier)]
     while (name := chain[-1][FALLBACK.name]) and name not in [one[IDENTIFIER] for one in chain]:
         try:
             chain.append(store.get(name))
-        except DefinitionNotFound:
+        except (DefinitionNotFound, DefinitionUnreadable):
             break
     return chain

@@ -1,15 +1,16 @@
-"""Tells the storage what the outcome of an attempt means for its group, and holds back what its rate forbids."""
+"""Tells the storage what the outcome of an attempt means for its group, and holds back what its limits forbid."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pijobs.clock import Clock, to_ms
-from pijobs.errors import StorageUnavailable
-from pijobs.groups import Policy, after_failure, after_success
-from pijobs.jobs import Job
+from pijobs.errors import HeldBack, StorageUnavailable
+from pijobs.groups import Policy, after_failure, after_slowdown, after_success
+from pijobs.jobs import Job, Limits, Visit
 from pijobs.storage.contract import GroupRecord, Lease, Storage
 
 log = logging.getLogger(__name__)
@@ -37,17 +38,38 @@ class Destinations:
         self._clock = clock
         self._own = own
         self._known: dict[tuple[Storage, str], _Known] = {}
-        self._counted: dict[Storage, tuple[int, float]] = {}
+        #: Workers, processes, and when they were counted.
+        self._counted: dict[Storage, tuple[int, int, float]] = {}
 
-    def succeeded(self, storage: Storage, job: Job, lease: Lease) -> None:
-        """The destination did what was asked."""
+    def visit(self, storage: Storage, lease: Lease) -> Visit:
+        """For an attempt that is about to begin."""
+        return Visit(partial(self._enter, storage, lease))
+
+    def ended(self, storage: Storage, job: Job, lease: Lease, visit: Visit, *, done: bool, reason: str | None) -> None:
+        """An attempt has ended.
+
+        :param done: whether the job did what was asked.
+        :param reason: why not; for people, redacted already.
+        """
+        if visit.slowed is not None:
+            self._slowed(storage, lease, visit)
+        elif visit.down is not None:
+            self.failed(storage, lease, visit.down.retry_after, reason=reason)
+        elif done:
+            self.succeeded(storage, visit.limits or job.limits, lease, warning=visit.warning)
+
+    def succeeded(self, storage: Storage, limits: Limits | None, lease: Lease, *, warning: str | None = None) -> None:
+        """The destination did what was asked.
+
+        :param warning: what is wrong all the same; redacted already.
+        """
 
         def decide(policy: Policy) -> tuple[Policy, int | None]:
-            return after_success(policy, job.limits, workers=self._workers(storage)), None
+            workers, now = self._workers(storage), storage.now()
+            return after_success(policy, limits, workers=workers, now=now, warning=warning), None
 
-        known = self._known.get((storage, lease.group))
-        fresh = known is not None and self._clock.monotonic() - known.read < _FRESH
-        if not (fresh and known and decide(known.policy)[0] == known.policy):  # else at its bound: nothing to write
+        known = self._recently(storage, lease.group)
+        if known is None or decide(known)[0] != known:  # else at its bound: nothing to write
             self._change(storage, lease.group, decide)
 
     def failed(self, storage: Storage, lease: Lease, retry_after: float | None, *, reason: str | None = None) -> None:
@@ -66,30 +88,82 @@ class Destinations:
 
         self._change(storage, lease.group, decide)
 
-    def allowed_at(self, storage: Storage, job: Job, lease: Lease) -> int | None:
-        """None if the group's rate allows a start now (which is counted); else when it will. The group is blocked
-        until then, so that nothing else of it is leased in vain.
+    def _slowed(self, storage: Storage, lease: Lease, visit: Visit) -> None:
+        down = visit.down
+        pause = None if down is None or down.retry_after is None else to_ms(down.retry_after)
 
+        def decide(policy: Policy) -> tuple[Policy, int | None]:
+            return after_slowdown(
+                policy, now=storage.now(), began=lease.leased, workers=self._workers(storage), down=down is not None,
+                retry_after=pause, reason=visit.slowed,
+            )  # fmt: skip
+
+        self._change(storage, lease.group, decide)
+
+    def allowed_at(self, storage: Storage, limits: Limits | None, lease: Lease, name: str | None = None) -> int | None:
+        """None if the rate allows a start now (which is counted); else when it will. The group is blocked until then,
+        so that nothing else of it is leased in vain.
+
+        :param name: what the rate is counted by; None: the group.
         :raises StorageUnavailable:
         """
-        if job.limits is None or job.limits.rate is None:
+        if limits is None or limits.rate is None:
             return None
-        allowed = storage.count(f"rate {lease.group}", limit=job.limits.rate, per=to_ms(job.limits.per))
+        allowed = storage.count(f"rate {name or lease.group}", limit=limits.rate, per=to_ms(limits.per))
         if allowed is not None:
             self._change(storage, lease.group, lambda policy: (policy, allowed))
         return allowed
+
+    def _enter(self, storage: Storage, lease: Lease, destination: str, limits: Limits) -> int | None:
+        """What :meth:`pijobs.JobContext.limit` asks."""
+        try:
+            if limits.concurrency is not None and not self._has_room(storage, lease.group, limits.concurrency):
+                raise HeldBack(f"group {lease.group} is at its limit of {limits.concurrency}")
+            if self.allowed_at(storage, limits, lease, destination) is not None:
+                raise HeldBack(f"{destination} is at its rate limit")
+            return None if limits.concurrency is None else limits.concurrency // self._processes(storage)
+        except StorageUnavailable:
+            raise HeldBack(f"the storage did not tell whether the limits of {destination} allow it") from None
+
+    def _has_room(self, storage: Storage, group: str, most: int) -> bool:
+        """Whether no more than ``most`` of the group run. From then on the storage enforces it."""
+        known = self._recently(storage, group)
+        if known is not None and known.limit <= most:
+            return True
+        record = storage.group(group)
+        if record is None or record.limit is None:  # the job has no group of its own
+            return True
+        if record.limit > most:
+            self._change(storage, group, lambda policy: (replace(policy, limit=min(policy.limit, most)), None))
+            record = storage.group(group) or record
+        else:
+            self._known[storage, group] = _Known(_policy(record), self._clock.monotonic())
+        return record.running <= most
+
+    def _recently(self, storage: Storage, group: str) -> Policy | None:
+        """The policy, if it was read a moment ago."""
+        known = self._known.get((storage, group))
+        return known.policy if known is not None and self._clock.monotonic() - known.read < _FRESH else None
 
     def _workers(self, storage: Storage) -> int:
         """Of all processes that give this storage signs of life.
 
         :raises StorageUnavailable:
         """
-        number, counted = self._counted.get(storage, (0, float("-inf")))
+        return max(self._count(storage)[0], self._own)
+
+    def _processes(self, storage: Storage) -> int:
+        """Likewise. :raises StorageUnavailable:"""
+        return max(self._count(storage)[1], 1)
+
+    def _count(self, storage: Storage) -> tuple[int, int]:
+        workers, processes, counted = self._counted.get(storage, (0, 0, float("-inf")))
         now = self._clock.monotonic()
         if now - counted >= _COUNT_EVERY:
-            number = sum(record.info.workers for record in storage.sessions())
-            self._counted[storage] = number, now
-        return max(number, self._own)
+            sessions = storage.sessions()
+            workers, processes = sum(record.info.workers for record in sessions), len(sessions)
+            self._counted[storage] = workers, processes, now
+        return workers, processes
 
     def _change(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> None:
         """Read, decide, and write if nobody wrote in between. A failure here costs no more than a late reaction."""

@@ -22,7 +22,7 @@ from huey.api import Task
 
 from pijobs.clock import SystemClock
 from pijobs.codec import Call
-from pijobs.errors import DestinationDown, StorageUnavailable
+from pijobs.errors import StorageUnavailable
 from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import State
 from pijobs.queue import Queue
@@ -133,6 +133,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
         session, lease, _ = task.args
         end = self._execute(task, timestamp)
         if end is None:  # interrupted (huey caught the KeyboardInterrupt): give it back, not counted
+            if session.interrupted(lease):
+                return
             end = End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
         self.slot.end(session, end)
 
@@ -223,7 +225,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def _held_back(self, session: Session, lease: Lease) -> str | None:
         """Why the instance must not start now."""
         try:
-            allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name], lease)
+            allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name].limits, lease)
         except StorageUnavailable:
             return "the storage did not tell whether the rate of its group allows it"
         return None if allowed is None else f"group {lease.group} is at its rate limit"
@@ -235,7 +237,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def _attempt(self, name: str, session: Session, lease: Lease, call: Call) -> End:
         job = self.queue.registry[name]
-        session.limit(lease, job.timeout)
+        visit = self._destinations.visit(session.storage, lease)
+        session.begin(lease, job.timeout, visit)
         attempt, waited = lease.attempts + 1, (lease.leased - lease.due) / 1000
         log.info("job %s %s: queued -> running, attempt %d (waited %.3f s)", name, lease.id, attempt, waited)
         if self.queue.plugins.listen("job_started"):
@@ -244,18 +247,19 @@ class Engine(huey.Huey):  # type: ignore[misc]
             )
             self.queue.plugins.call("job_started", event=event)
         started = time.monotonic()
-        down: list[DestinationDown] = []
-        end = self.runner.attempt(session.storage, lease, call, down.append)
+        end = self.runner.attempt(session.storage, lease, call, visit)
         took = time.monotonic() - started
+        if end.state is State.QUEUED:
+            log.info("job %s %s: running -> queued: %s", name, lease.id, end.reason)
+            return end
         self.slot.took(took)
         self._count(session, lease, call, end, waited, took)
         if end.state is not State.DONE and self.queue.storage is not None:
             # A failure is told before the next sign of life.
             self.queue.metrics.flush_soon(self.queue.storage.add_totals)
-        if job.group is not None and down:
-            self._destinations.failed(session.storage, lease, down[0].retry_after, reason=end.reason)
-        elif job.group is not None and end.state is State.DONE:
-            self._destinations.succeeded(session.storage, job, lease)
+        if job.group is not None:
+            done = end.state is State.DONE
+            self._destinations.ended(session.storage, job, lease, visit, done=done, reason=end.reason)
         level = logging.INFO if end.state is State.DONE else logging.WARNING
         why = f": {end.reason}" if end.reason else ""
         line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"

@@ -20,7 +20,7 @@ from pijobs_mail.replies import (
     judge,
     retry_after,
 )
-from pijobs_mail.wire import Wire, verifying_context
+from pijobs_mail.wire import Wire, tls_context
 
 #: Seconds that a mail which is delivered already may wait for the good-bye.
 QUIT_TIMEOUT = 5.0
@@ -111,7 +111,7 @@ class Connection:
     def _encrypt(self, deadline: Deadline, seconds: float) -> None:
         endpoint = self.endpoint
         try:
-            context = verifying_context(endpoint.ca_file)
+            context = tls_context(endpoint.ca_file, verify=endpoint.verify)
         except OSError as error:
             raise TlsRefused(f"the CA file can't be used: {why(error)}") from None
         try:

@@ -17,9 +17,9 @@ class Endpoint:
 
     :param timeout: seconds for connecting and for each reply.
     :param login_without_tls: whether login and password may go to another machine in clear.
+    :param verify: whether certificate and host name must be right.
     :param ca_file: PEM file of authorities to trust besides the system's.
     :param oauth: gives the access token that takes the password's place, by XOAUTH2.
-    :param connections: at most so many at once from one process.
     :param ehlo: the name we give ourselves; None: the host's name, or its address.
     """
 
@@ -30,10 +30,10 @@ class Endpoint:
     password: str = field(default="", repr=False)
     timeout: float = 10.0
     login_without_tls: bool = False
+    verify: bool = True
     ca_file: str | None = None
     ehlo: str | None = None
     oauth: Grant | None = None
-    connections: int = 4
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -41,11 +41,16 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Mail:
-    """An envelope and its content; addresses are checked already."""
+    """An envelope and its content; addresses are checked already.
+
+    :param careful: the content leaves only after the server took the envelope, though that costs a round trip: a
+        connection that is lost before leaves no doubt then.
+    """
 
     sender: str = field(repr=False)
     recipients: tuple[str, ...] = field(repr=False)
     content: bytes = field(repr=False)
+    careful: bool = False
 
 
 @dataclass(frozen=True)

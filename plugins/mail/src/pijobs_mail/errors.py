@@ -6,6 +6,7 @@
     ├── MessageError            the mail itself can't be sent; found before anything is enqueued
     ├── ServerTrouble           the server takes no mail now; no fault of this one
     │   ├── LoginRefused        it does not take our login, or may not be given it
+    │   ├── Busy                all connections that we may have are in use
     │   ├── TlsRefused          no connection that is encrypted and verified as asked for
     │   └── SigningFailed       the definition wants signed mails, and has nothing to sign them by
     ├── ConnectionLost          broken in the middle of a mail, before its end: it was not sent
@@ -46,6 +47,10 @@ class ServerTrouble(MailError):
 
 class LoginRefused(ServerTrouble):
     """the SMTP server does not take the login"""
+
+
+class Busy(ServerTrouble):
+    """all connections to the SMTP server are in use"""
 
 
 class TlsRefused(ServerTrouble):

@@ -1,27 +1,31 @@
 """The jobs ``mail.send`` and ``mail.test``: one attempt at a mail, and what follows from it.
 
 The engine tells what became of each recipient; here it is decided whether the instance is done, comes back for the
-rest, waits for its server, or is dead.
+rest, waits for its server, or is dead. A mail that its server does not take goes by the fallback, in the same attempt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from email.message import Message
-from typing import Any
+from typing import Any, Literal
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
-from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.definitions import FALLBACK, Standby
+from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable, HeldBack
 from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
 from pijobs_mail.attachment import Attachment
 from pijobs_mail.delivery import Deadline, Delivery, Mail
-from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
+from pijobs_mail.errors import Busy, ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
 from pijobs_mail.message import Letter
 from pijobs_mail.pool import process_pool
-from pijobs_mail.replies import Reply, Verdict, retry_after
-from pijobs_mail.servers import DEFINITIONS, endpoint, open_store
+from pijobs_mail.replies import Reply, Verdict, retry_after, wants_fewer
+from pijobs_mail.servers import DEFINITIONS, endpoint, limits_of, open_store
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
 
@@ -31,6 +35,13 @@ OTP_VALIDITY = 120
 UNSAVED = "unsaved"
 #: Above jobs that nobody waits for.
 OTP_PRIORITY = 10
+
+#: What becomes of a mail that may have been sent: an OTP is sent again, a notice must not arrive twice.
+IfMaybeSent = Literal["again", "not"]
+
+
+class NotSent(RetryJob):
+    """the connection broke before the end of the mail, and another server may take it"""
 
 
 def send(
@@ -46,14 +57,19 @@ def send(
     sender: str | None = None,
     message_id: str | None = None,
     date: datetime | None = None,
+    if_maybe_sent: IfMaybeSent = "again",
+    failover: bool = True,
     recipients: Sequence[str] | None = None,
     refused: Mapping[str, int] | None = None,
 ) -> None:
-    """Send one mail by the SMTP server's definition as it is now.
+    """Send one mail by the SMTP server's definition as it is now, or by its fallback.
 
     ``to`` up to ``date`` are the fields of :class:`~pijobs_mail.message.Letter`.
 
     :param server: identifier of the definition.
+    :param if_maybe_sent: ``"again"`` (an OTP) or ``"not"`` (a notice): what becomes of a mail whose connection was lost
+        between its end and the server's word on it, or whose worker was lost in the middle.
+    :param failover: whether the fallback may take it.
     :param recipients: those that do not have it yet; None: all. Set by the job itself, for its next attempt.
     :param refused: those that earlier attempts were refused for good, with the code of the reply. Set likewise.
     """
@@ -61,14 +77,32 @@ def send(
         to, attachments, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
         message_id=message_id, date=date,
     )  # fmt: skip
+    standby, store = ctx.settings.resource(Standby, Standby), open_store(ctx.settings)
+
+    def attempt_by(definition: Mapping[str, Any]) -> None:
+        by = definition["identifier"]
+        # The fallback is of no use without time: the first one gets half of what is left.
+        first = failover and by == server and definition[FALLBACK.name]
+        patience = ctx.time_left() / 2 if first else math.inf
+        attempt(ctx, by, definition, letter, recipients, refused or {}, if_maybe_sent=if_maybe_sent, patience=patience)
+        if by != server:
+            ctx.note(server=by)
+            why = standby.trouble(store, server) or "it is in trouble"
+            ctx.warn(f"SMTP server {by!r} takes over for {server!r}: {why}")
+            ctx.log.warning("SMTP server %r takes over: %s", by, why)
+
     try:
-        definition = open_store(ctx.settings).get(server)
+        standby.in_turn(
+            store, server, attempt_by, trouble=(DestinationDown, NotSent),
+            fits=lambda first, other: failover and _signs_as_well(first, other),
+        )  # fmt: skip
     except DefinitionNotFound:
         raise FailJob(f"SMTP server {server!r} was deleted before the mail could be sent") from None
     except (DefinitionUnreadable, DatabaseError) as error:
         # No fault of the mail: a key that this worker does not have yet, or a database that is away.
         raise DestinationDown(redact(str(error))) from None
-    attempt(ctx, server, definition, letter, recipients, refused or {})
+    except NotSent as error:
+        raise RetryJob(str(error)) from None
 
 
 def send_unsaved(
@@ -121,36 +155,83 @@ def attempt(
     letter: Letter,
     recipients: Sequence[str] | None,
     refused: Mapping[str, int],
+    *,
+    if_maybe_sent: IfMaybeSent = "again",
+    patience: float = math.inf,
 ) -> None:
     """One attempt at a letter, for whoever has definitions of his own.
 
-    :param server: its name in metrics.
+    :param server: its name in metrics and limits.
     :param definition: the fields of an SMTP server, secrets in clear.
     :param recipients: those that do not have it yet; None: all.
     :param refused: those that earlier attempts were refused for good.
-    :raises RetryJob: with the keyword arguments ``recipients`` and ``refused`` for the next attempt.
+    :param patience: seconds after which a server that took no mail yet is in trouble.
+    :raises RetryJob: with the keyword arguments ``recipients`` and ``refused`` for the next attempt; :class:`NotSent`
+        where this very server could not be given the mail.
     :raises DestinationDown: when the server takes no mail now. :raises FailJob: when all that is left are refusals.
     """
+    definition = DEFINITIONS.complete(definition)
+    once = if_maybe_sent == "not"
+    if once and ctx.crashes:
+        raise FailJob(f"may have been sent: a worker was lost while it had the mail; {_NOT_AGAIN}")
+    share = None if server == UNSAVED else ctx.limit(f"smtp:{server}", limits_of(definition))
     secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)
     try:
-        mail = _mail(ctx, definition, letter, recipients)
-        transport = deliver if server == UNSAVED else process_pool().deliver
-        delivery = transport(place, mail, Deadline(ctx.time_left, ctx.check_deadline))
+        mail = replace(_mail(ctx, definition, letter, recipients), careful=once)
+        deadline = _deadline(ctx, patience, ctx.only_once if once else lambda: None)
+        if server == UNSAVED:
+            delivery = deliver(place, mail, deadline)
+        else:
+            most = definition["max_connections"] if share is None else share
+            delivery = process_pool().deliver(place, mail, deadline, share=most)
     # The causes stay behind: their texts are the server's, and may quote anything.
+    except Busy as error:
+        raise HeldBack(str(error)) from None
     except ServerTrouble as error:
         _count(ctx, server, error.reply)
+        _look_for_haste(ctx, [error.reply] if error.reply else [], known)
         raise DestinationDown(redact(str(error), known), retry_after=error.retry_after) from None
-    except (ConnectionLost, MaybeSent) as error:
+    except ConnectionLost as error:
         _count(ctx, server, None)
-        raise RetryJob(redact(str(error), known)) from None
+        raise NotSent(redact(str(error), known)) from None
+    except MaybeSent as error:
+        _count(ctx, server, None)
+        reason = f"may have been sent: {redact(str(error), known)}"
+        raise (FailJob(f"{reason}; {_NOT_AGAIN}") if once else RetryJob(reason)) from None
     except MailError as error:
         raise FailJob(redact(str(error), known)) from None
     for outcome in delivery.outcomes.values():
         _count(ctx, server, outcome.reply)
+    _look_for_haste(ctx, [outcome.reply for outcome in delivery.outcomes.values()], known)
     _note(ctx, str(place), delivery, known)
     _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
+
+
+_NOT_AGAIN = "it is not sent again, since it must not arrive twice"
+
+
+def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None]) -> Deadline:
+    until = time.monotonic() + patience
+
+    def check() -> None:
+        ctx.check_deadline()
+        before_effect()
+
+    return Deadline(lambda: min(ctx.time_left(), until - time.monotonic()), check)
+
+
+def _signs_as_well(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """A mail that must not leave unsigned leaves unsigned by no other server either."""
+    must = first["smime"] and first["dont_send_on_error"]
+    return not must or bool(other["smime"] and other["dont_send_on_error"])
+
+
+def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: set[str]) -> None:
+    """A server that is given too much at once gets less, also where it took some of it."""
+    if reply := next(filter(wants_fewer, replies), None):
+        ctx.slow_down(redact(f"the server wants fewer at once: {reply}", known))
 
 
 def _letter(to: str | Sequence[str], attachments: Sequence[Mapping[str, Any]] = (), **fields: Any) -> Letter:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pijobs_mail.errors import LoginRefused, ServerTrouble
-from pijobs_mail.wire import verifying_context
+from pijobs_mail.wire import tls_context
 
 #: Seconds before its end at which a token is not used any more.
 MARGIN = 60.0
@@ -90,7 +90,7 @@ def _ask(grant: Grant, seconds: float) -> Any:
         headers={"Accept": "application/json"},
     )
     try:
-        https = urllib.request.HTTPSHandler(context=verifying_context(grant.ca_file))
+        https = urllib.request.HTTPSHandler(context=tls_context(grant.ca_file))
         opener = urllib.request.build_opener(https, _NoRedirect)
         if seconds <= 0:
             raise TimeoutError("timed out")

@@ -27,6 +27,7 @@ def make_pages() -> PageBlueprint:
         thing="SMTP server",
         columns={"server": "Server", "port": "Port", "tls": "STARTTLS", "description": "Description"},
         recipient="Mail address",
+        alarm=lambda row: "" if row["verify"] else "certificate not verified",
         test=lambda identifier, recipient: send_test({"identifier": identifier, "recipient": recipient}),
         examine=_examine,
         prepare=with_port,

@@ -50,9 +50,7 @@ def register_commands(cli: click.Group) -> None:
 
 @hookimpl
 def register_checks(queue: Queue) -> list[Check]:
-    from pijobs_mail.checks import definitions_check
-
-    return [definitions_check(queue.settings), alerts.alerts_check(queue.settings)]
+    return [servers.servers_check(queue.settings), alerts.alerts_check(queue.settings)]
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import weakref
 from dataclasses import dataclass, field
 
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
-from pijobs_mail.errors import ConnectionLost, FalseFeature, MailError, ServerTrouble
+from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, MailError, ServerTrouble
 from pijobs_mail.replies import Verdict
 from pijobs_mail.transport import Conversation
 
@@ -23,6 +23,8 @@ CHECK_AFTER = 5.0
 #: want to balance.
 MAX_AGE = 300.0
 MAX_MAILS = 100
+#: Connections to a server, where nothing else is said.
+CONNECTIONS = 10
 #: Seconds to remember that a server does not keep what it offers.
 MEMORY = 3600.0
 
@@ -60,15 +62,20 @@ class Pool:
 
         os.register_at_fork(after_in_child=forget)
 
-    def deliver(self, endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
-        """Send one mail over a warm connection, or a new one. Raises as :func:`pijobs_mail.transport.deliver`.
+    def deliver(
+        self, endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE, *, share: int = CONNECTIONS
+    ) -> Delivery:
+        """Send one mail over a warm connection, or a new one. Raises as :func:`pijobs_mail.transport.deliver`, and
+        :class:`~pijobs_mail.errors.Busy`.
+
+        :param share: connections to the endpoint that this process may have; 0: one, for as long as the mail takes.
 
         A kept connection that turns out to be closed, and a feature that turns out to be none, are met by another
         try at once: only where it is certain that nothing was sent.
         """
         without, fresh = self._distrusted(endpoint), False
         while True:
-            line = self._take(endpoint, without, deadline, fresh=fresh)
+            line = self._take(endpoint, without, deadline, share, fresh=fresh)
             kept = line.mails > 0
             try:
                 delivery = line.conversation.send(mail, deadline)
@@ -86,7 +93,7 @@ class Pool:
                     self._remember(endpoint, without)
                 return delivery
             finally:
-                self._give_back(endpoint, line)
+                self._give_back(endpoint, line, share)
 
     def close(self) -> None:
         """Say good-bye on all connections that carry no mail."""
@@ -118,9 +125,11 @@ class Pool:
             if without != place.distrusted:
                 place.distrusted, place.until = without, time.monotonic() + MEMORY
 
-    def _take(self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline, *, fresh: bool) -> _Line:
+    def _take(
+        self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline, share: int, *, fresh: bool
+    ) -> _Line:
         while True:
-            line = self._wait_for_one(endpoint, deadline)
+            line = self._wait_for_one(endpoint, deadline, max(1, share))
             if line is None:
                 return self._open(endpoint, without, deadline)
             if not fresh and self._good(line, deadline):
@@ -128,15 +137,15 @@ class Pool:
             line.conversation.close() if fresh else line.conversation.abandon()
             self._release(endpoint)
 
-    def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline) -> _Line | None:
+    def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline, most: int) -> _Line | None:
         """An idle connection, now busy; None: room for a new one, which is counted already."""
         until = time.monotonic() + min(endpoint.timeout, deadline.time_left())
         with self._changed:
             place = self._places.setdefault(endpoint, _Lines())
-            while not place.idle and place.busy >= endpoint.connections:
+            while not place.idle and place.busy >= most:
                 if not self._changed.wait(until - time.monotonic()) and time.monotonic() >= until:
                     deadline.check()
-                    raise ServerTrouble(f"all {endpoint.connections} connections to {endpoint} are busy")
+                    raise Busy(f"all {most} connections to {endpoint} that this process may have are in use")
             place.busy += 1
             return place.idle.pop() if place.idle else None
 
@@ -165,20 +174,24 @@ class Pool:
             self._places[endpoint].busy -= 1
             self._changed.notify_all()
 
-    def _give_back(self, endpoint: Endpoint, line: _Line) -> None:
+    def _give_back(self, endpoint: Endpoint, line: _Line, share: int) -> None:
         line.used = time.monotonic()
         worn = line.mails >= MAX_MAILS or line.used - line.opened >= MAX_AGE or not line.conversation.usable
-        if worn:
-            line.conversation.close()
         with self._changed:
             place = self._places.get(endpoint)
             if place is None:  # a fork in between
                 return
-            place.busy -= 1
-            if not worn:
-                place.idle.append(line)
+            kept = [*place.idle, *([] if worn else [line])]
+            # Those that were idle for the longest are too many; the server sees the end of one before the next begins.
+            surplus = max(0, len(kept) + place.busy - 1 - share)
+            place.idle = kept[surplus:]
+            place.busy += surplus + worn - 1
+            if place.idle:
                 self._watch()
             self._changed.notify_all()
+        for other in [*kept[:surplus], *([line] if worn else [])]:
+            other.conversation.close()
+            self._release(endpoint)
 
     def _watch(self) -> None:
         if self._reaper is None:

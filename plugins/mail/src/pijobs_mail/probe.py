@@ -26,7 +26,7 @@ from pijobs_mail.replies import Verdict
 from pijobs_mail.servers import DEFINITIONS, endpoint
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
-from pijobs_mail.wire import verifying_context
+from pijobs_mail.wire import look_up, tls_context
 
 #: Days before the end of a certificate from which on it is told of.
 SOON = 21
@@ -35,7 +35,7 @@ _LONGEST = 300  # characters of an answer that are shown
 ADVICE: Mapping[str, str] = {
     "dns": "check the name in the field server, and the resolver of this machine",
     "tcp": "check the port, and that no firewall is in between; providers often block 25: try 587 or smtps:// with 465",
-    "tls": "check that the certificate is valid for the name in the field server; PI_JOB_QUEUE_MAIL_CA_FILE adds an "
+    "tls": "check that the certificate is valid for the name in the field server; the field ca_file adds an "
     "authority of your own. If no TLS is spoken here: STARTTLS is for 587 and 25, smtps:// for 465",
     "greeting": "this port may speak TLS from the first byte (smtps://), may be no SMTP, or refuses this machine: ask "
     "the server's operator for the reason that it gives",
@@ -153,7 +153,7 @@ class Probe:
 
 
 def _addresses(place: Endpoint) -> str:
-    found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    found = look_up(place.host, place.port, place.timeout)
     return f"{place.host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
 
 
@@ -164,8 +164,11 @@ def _connect(client: smtplib.SMTP, place: Endpoint) -> str:
 
 def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
     assert client.sock is not None
-    client.sock = verifying_context(place.ca_file).wrap_socket(client.sock, server_hostname=place.host)
+    context = tls_context(place.ca_file, verify=place.verify)
+    client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
     client.file = None
+    if not place.verify:
+        return f"{client.sock.version()}, certificate NOT VERIFIED, since the field verify is off: turn it on"
     certificate, cipher = client.sock.getpeercert() or {}, client.sock.cipher()
     names = ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), timezone.utc)

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-#: Bytes of one reply. RFC 5321 4.5.3.1.5 allows 512 a line; whoever sends more than this does not speak SMTP.
-MAX_REPLY = 64 * 1024
+#: Bytes of one reply. RFC 5321 4.5.3.1.5 allows 512 a line; a longer one is read, too, since it decides about a mail.
+#: Whoever sends more than this does not speak SMTP.
+MAX_REPLY = 2 * 1024 * 1024
 #: Seconds; what asks for more than this is taken for a mistake.
 MAX_RETRY_AFTER = 3600.0
 #: Codes by which a server says that it does not know the command, or not here.
@@ -21,6 +22,10 @@ _WAIT = re.compile(
     r"\b(?:in|after|for|wait)\s+(?:at\s+least\s+)?(\d{1,6})\s*(s|sec|seconds?|m|min|minutes?|h|hours?)\b", re.IGNORECASE
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_GREY = re.compile(r"gr[ae]y[ -]?list", re.IGNORECASE)
+_TOO_MUCH = re.compile(
+    r"\btoo (many|much)\b.*\b(connections?|sessions?|messages?|mails?)\b|\brate[ -]limit|\bthrottl", re.IGNORECASE
+)
 #: Postfix, Haraka, Exim, KumoMTA, OpenSMTPD and Sendmail, Exchange, Gmail.
 _QUEUE_ID = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -171,6 +176,15 @@ def _system(reply: Reply, step: Step) -> bool:
         return reply.code == 452 and step is Step.MAIL  # insufficient system storage
     # X.3.X mail system status but "message too big"; X.4.5 mail system congestion
     return (reply.enhanced.startswith("4.3.") and reply.enhanced != "4.3.4") or reply.enhanced == "4.4.5"
+
+
+def wants_fewer(reply: Reply) -> bool:
+    """Whether a server says that it is given too much at once: 421; 450 or 451 with an enhanced code 4.7.X (RFC 3463
+    3.8); or words for it. Greylisting is none of that, though some servers give it the same code."""
+    if not reply.temporary or _GREY.search(reply.text):
+        return False
+    policy = reply.code in (450, 451) and (reply.enhanced or "").startswith("4.7.")
+    return reply.code == 421 or policy or _TOO_MUCH.search(reply.text) is not None
 
 
 def retry_after(reply: Reply) -> float | None:

@@ -52,7 +52,7 @@ def send_test(posted: Mapping[str, Any]) -> Handle:
     except MessageError as error:
         raise ApiError(400, PARAMETER, str(error)) from None
     # A saved one is named, not carried: its password stays out of the queue.
-    source = {"server": identifier} if saved else {"definition": definition}
+    source = {"server": identifier, "failover": False} if saved else {"definition": definition}
     return submit_test("the mail", definition, "mail.send" if saved else "mail.test", {**source, **arguments})
 
 

@@ -12,6 +12,7 @@ from pijobs.queue import Queue
 from pijobs_mail import message as messages
 from pijobs_mail.attachment import Attachment
 from pijobs_mail.errors import MessageError
+from pijobs_mail.job import IfMaybeSent
 from pijobs_mail.message import Letter
 from pijobs_mail.servers import open_store
 
@@ -26,6 +27,7 @@ def send_mail(
     attachments: Sequence[Attachment] = (),
     reply_to: str | None = None,
     sender: str | None = None,
+    if_maybe_sent: IfMaybeSent = "again",
     expires: float | None = None,
     key: str | None = None,
     queue: Queue | None = None,
@@ -38,6 +40,8 @@ def send_mail(
     :param html: an alternative to the text, or instead of it.
     :param attachments: files, and images that the HTML shows.
     :param sender: overrides the sender of the SMTP server.
+    :param if_maybe_sent: a mail whose connection was lost after its end, so that nobody knows whether it was sent, goes
+        ``"again"`` (an OTP: twice is better than never), or ``"not"`` (a notice: dead, "may have been sent").
     :param expires: seconds after which it must not be sent any more; None: as the job ``mail.send`` has it (120).
     :param key: a queued mail with the same key that still waits is replaced by this one.
     :param queue: None: that of the current Flask app.
@@ -56,6 +60,8 @@ def send_mail(
     if not source:
         raise MessageError(f"sender: expected one in SMTP server {identifier!r} or in the call, found neither")
     arguments = {"server": identifier, **as_arguments(letter, source)}
+    if if_maybe_sent != "again":
+        arguments["if_maybe_sent"] = if_maybe_sent
     return submit(queue, definition, "mail.send", arguments, expires=expires, key=key)
 
 

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pijobs.definitions import Definitions, DefinitionStore, Field
+from pijobs import Limits
+from pijobs.definitions import (
+    DESCRIPTION,
+    FALLBACK,
+    PASSWORD,
+    USERNAME,
+    Definitions,
+    DefinitionStore,
+    Field,
+    ca_file_setting,
+    definitions_check,
+    timeout_field,
+)
+from pijobs.hookspecs import Check
 from pijobs.settings import Setting, Settings
 from pijobs_mail.delivery import Endpoint
 from pijobs_mail.errors import MessageError
 from pijobs_mail.message import mailbox
 from pijobs_mail.oauth import Grant
+from pijobs_mail.wire import tls_context
 
 PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
 _PORTS = {"smtp": 25, "smtps": 465}
 _SMIME, _OAUTH = "S/MIME", "Login by XOAUTH2"
+_RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+#: Events that the storage remembers of one rate.
+_MOST = 100_000
 
 
 def _check_server(value: str) -> str | None:
@@ -32,8 +50,19 @@ def _check_port(value: int) -> str | None:
     return None if 0 < value < 65536 else f"expected a port from 1 to 65535, found {value}"
 
 
-def _check_timeout(value: float) -> str | None:
-    return None if 0 < value <= 600 else f"expected seconds above 0 and up to 600, found {value}"
+def _check_connections(value: int) -> str | None:
+    return None if 0 < value <= 200 else f"expected 1 to 200, found {value}"
+
+
+def _check_rate(value: str) -> str | None:
+    match = _RATE.fullmatch(value.strip())
+    if not value or (match and 0 < int(match[1]) <= _MOST):
+        return None
+    return f"expected mails per s, min, h or d, such as 30/min, at most {_MOST}, found something else"
+
+
+def _check_path(value: str) -> str | None:
+    return None if not value or value.startswith("/") else "expected an absolute path of a PEM file, found another text"
 
 
 def _check_sender(value: str) -> str | None:
@@ -56,12 +85,17 @@ def _check_token_url(value: str) -> str | None:
 FIELDS = (
     Field("server", str, required=True, check=_check_server, help="host, or smtp:// or smtps:// URL"),
     Field("port", int, default=25, check=_check_port, help="25; 465 for smtps://; a port in the URL wins"),
-    Field("username", str, default="", help="login; empty: none"),
-    Field("password", str, default="", secret=True, help="password of the login"),
+    USERNAME,
+    PASSWORD,
     Field("sender", str, default="", check=_check_sender, help="address that mails come from"),
     Field("tls", bool, default=False, label="STARTTLS", help="a server that does not offer it gets no mail"),
-    Field("timeout", float, default=10.0, check=_check_timeout, help="seconds for connecting and for each reply"),
-    Field("description", str, default="", help="for people"),
+    Field("verify", bool, default=True, label="Verify the certificate", help="off: whoever is in between can read all"),
+    Field("ca_file", str, default="", check=_check_path, help="path of further authorities for its certificate, PEM"),
+    timeout_field(600, "seconds for connecting and for each reply"),
+    Field("max_connections", int, default=10, check=_check_connections, help="at once, over all workers"),
+    Field("rate", str, default="", check=_check_rate, help="mails over all workers, such as 30/min or 5000/d"),
+    FALLBACK,
+    DESCRIPTION,
     Field("smime", bool, default=False, help="sign mails by S/MIME"),
     Field("certificate", default="", section=_SMIME, help="path of the certificate, and of authorities after it, PEM"),
     Field("private_key", default="", section=_SMIME, help="path of its key, PEM"),
@@ -79,14 +113,7 @@ FIELDS = (
 DEFINITIONS = Definitions("smtpserver", FIELDS)
 
 SETTINGS = (
-    Setting(
-        name=PREFIX + "CA_FILE",
-        default=None,
-        expected="the path of a PEM file, or None",
-        accepts=lambda value: value is None or (isinstance(value, str) and value != ""),
-        help="Authorities that SMTP servers' certificates may come from, besides the system's.",
-        example="/etc/ssl/private-ca.pem",
-    ),
+    ca_file_setting("MAIL", "SMTP servers'"),
     Setting(
         name=PREFIX + "EHLO_NAME",
         default=None,
@@ -109,6 +136,29 @@ SETTINGS = (
 def open_store(settings: Settings) -> DefinitionStore:
     """The definitions of an installation."""
     return DEFINITIONS.open(settings)
+
+
+def servers_check(settings: Settings) -> Check:
+    """Whether the SMTP servers can be read and used, and protect what is given to them."""
+
+    def look(definition: Mapping[str, Any]) -> Iterator[str]:
+        place, identifier = endpoint(definition, settings), definition["identifier"]
+        try:
+            tls_context(place.ca_file, verify=place.verify)
+        except OSError as error:
+            raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
+        if not place.verify:
+            yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
+
+    return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=PREFIX + "CA_FILE", look=look)
+
+
+def limits_of(definition: Mapping[str, Any]) -> Limits:
+    """What a server may be given, over all workers."""
+    match = _RATE.fullmatch((definition["rate"] or "").strip())
+    if match is None:
+        return Limits(concurrency=definition["max_connections"])
+    return Limits(concurrency=definition["max_connections"], rate=int(match[1]), per=_SECONDS[match[2]])
 
 
 def parse_server(server: str) -> tuple[str, str, int | None]:
@@ -142,6 +192,7 @@ def with_port(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
     """How to speak to the server of a definition. ``smtps://`` wins over STARTTLS, which has no place inside of TLS."""
+    definition = DEFINITIONS.complete(definition)  # privacyIDEA's have fewer fields
     scheme, host, port = parse_server(definition["server"])
     security: Literal["plain", "starttls", "tls"] = "starttls" if definition["tls"] else "plain"
     return Endpoint(
@@ -152,7 +203,8 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
         password=definition["password"] or "",
         timeout=float(definition["timeout"]),
         login_without_tls=host in settings[PREFIX + "LOGIN_WITHOUT_TLS"],
-        ca_file=settings[PREFIX + "CA_FILE"],
+        verify=definition["verify"],
+        ca_file=definition["ca_file"] or settings[PREFIX + "CA_FILE"],
         ehlo=settings[PREFIX + "EHLO_NAME"],
         oauth=grant(definition, settings),
     )

@@ -45,6 +45,7 @@ class Sink:
     :param logins: users and passwords; None: no login is asked for.
     :param tokens: users and access tokens, for logins by XOAUTH2; None: it is not offered.
     :param offers: further features to offer; ``CHUNKING`` among them, BDAT is understood.
+    :param without: features not to offer, such as ``8BITMIME``.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Sink:
         logins: Mapping[str, str] | None = None,
         tokens: Mapping[str, str] | None = None,
         offers: Sequence[str] = (),
+        without: Sequence[str] = (),
     ) -> None:
         self.host = host
         self.port = port
@@ -68,6 +70,7 @@ class Sink:
         self.logins = logins
         self.tokens = tokens
         self.offers = tuple(offers)
+        self.without = frozenset(without)
         #: How often each step was reached.
         self.steps: Counter[str] = Counter()
         self.connections = 0

@@ -213,7 +213,8 @@ class _Keep:
         self, server: Protocol, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         session.host_name = hostname
-        return [*responses[:-1], *(f"250-{keyword}" for keyword in self._sink.offers), responses[-1]]
+        offers = [*responses[:-1], *(f"250-{keyword}" for keyword in self._sink.offers), responses[-1]]
+        return [line for line in offers if line[4:].partition(" ")[0] not in self._sink.without]
 
     async def handle_DATA(self, server: Protocol, session: Session, envelope: Envelope) -> str:
         self._sink.steps["END"] += 1

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 
 from pijobs_mail.connection import Connection, why
-from pijobs_mail.content import could_be_commands, lines, on_the_wire
+from pijobs_mail.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
-from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent
+from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent, MessageError
 from pijobs_mail.replies import (
     NOT_UNDERSTOOD,
     ProtocolError,
@@ -40,6 +42,7 @@ def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) ->
     :raises ServerTrouble: no mail can be sent at present. Nothing was sent.
     :raises ConnectionLost: this mail broke the connection, or something else did. Nothing was sent.
     :raises MaybeSent: the whole mail left, and the server's word on it did not come.
+    :raises MessageError: the server takes 7 bits only, and the mail can't be made so. Nothing was sent.
     """
     conversation = Conversation(endpoint)
     try:
@@ -64,12 +67,15 @@ class Conversation(Connection):
             raise
 
     def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
-        chunked = "CHUNKING" in self.features and not could_be_commands(mail.content)
-        content = lines(mail.content) if chunked else on_the_wire(mail.content)
-        commands = self._commands(mail, len(content), chunked)
-        if chunked and self._names_mails and "PIPELINING" in self.features and len(content) <= WHOLE:
-            return self._whole(mail, commands, content, deadline)
-        replies = self._replies(commands, deadline)
+        if "8BITMIME" not in self.features and not mail.content.isascii():
+            try:
+                mail = replace(mail, content=seven_bit(mail.content))
+            except ValueError as error:
+                raise MessageError(f"{self.endpoint} takes 7 bits only: {error}") from None
+        if self._may_go_whole(mail):
+            return self._whole(mail, deadline)
+        content = on_the_wire(mail.content)
+        replies = self._replies([*self._commands(mail, len(content)), (Step.DATA, "DATA")], deadline)
         if self._unfinished:
             self._expect(Step.MAIL, next(replies))
         self._unfinished = True
@@ -85,18 +91,24 @@ class Conversation(Connection):
         if not taken:
             self._skip(replies, deadline)
             return Delivery(outcomes, reply)
-        ending = self._chunk(content, taken, deadline) if chunked else self._content(content, taken, replies, deadline)
+        ending = self._content(content, taken, replies, deadline)
+        self._names_mails = self._names_mails or ending.queue_id is not None
         return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
 
-    def _commands(self, mail: Mail, size: int, chunked: bool) -> list[tuple[Step, str]]:
+    def _may_go_whole(self, mail: Mail) -> bool:
+        """Whether envelope and content may leave in one flight, see :meth:`_whole`."""
+        at_once = {"PIPELINING", "CHUNKING"} <= self.features.keys() and self._names_mails
+        return at_once and not mail.careful and len(mail.content) <= WHOLE and not could_be_commands(mail.content)
+
+    def _commands(self, mail: Mail, size: int) -> list[tuple[Step, str]]:
         said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
-        if not mail.content.isascii() and "8BITMIME" in self.features:
+        if not mail.content.isascii():
             said += " BODY=8BITMIME"  # RFC 6152 3
         commands = [(Step.MAIL, f"MAIL FROM:<{mail.sender}>{said}")]
         commands += [(Step.RCPT, f"RCPT TO:<{recipient}>") for recipient in mail.recipients]
         if self._unfinished:
             commands.insert(0, (Step.MAIL, "RSET"))
-        return commands if chunked else [*commands, (Step.DATA, "DATA")]
+        return commands
 
     def _replies(self, commands: list[tuple[Step, str]], deadline: Deadline) -> Iterator[Reply]:
         """The replies to commands that leave in one flight where the server allows it (RFC 2920), else in turn."""
@@ -131,21 +143,16 @@ class Conversation(Connection):
         # The final dot is the last that is sent: if sending fails, it did not leave.
         return self._end(content, recipients, deadline)
 
-    def _chunk(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
-        """The whole content as one chunk (RFC 3030 2). Less than its length is no mail."""
-        ending = self._end(b"BDAT %d LAST\r\n" % len(content) + content, recipients, deadline)
-        if ending.reply.code in NOT_UNDERSTOOD:
-            # The text was read as commands: nobody knows what the server makes of the rest of it.
-            raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {ending.reply}", keyword="CHUNKING")
-        self._names_mails = ending.queue_id is not None
-        return ending
-
-    def _whole(self, mail: Mail, commands: list[tuple[Step, str]], content: bytes, deadline: Deadline) -> Delivery:
-        """Envelope and content in one flight (RFC 2920, RFC 3030 4.2), so any doubt is one about a mail that left.
+    def _whole(self, mail: Mail, deadline: Deadline) -> Delivery:
+        """Envelope and content, as one chunk, in one flight (RFC 2920, RFC 3030 4.2), so any doubt is one about a mail
+        that left.
 
         Replies carry no number, so one too many would be taken for the next. The one to the content tells the id of
-        the mail, and no other does: that keeps them apart.
+        the mail, and no other does: that keeps them apart. A server that is not known to tell it gets DATA, whose 354
+        does the same; so does the first mail of a connection.
         """
+        content = lines(mail.content)
+        commands = self._commands(mail, len(content))
         deadline.check()
         if not self._link.quiet():
             raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
@@ -162,9 +169,18 @@ class Conversation(Connection):
         self._unfinished = not replies[-1].accepted
         start = len(commands) - len(mail.recipients)
         begun, recipients, last = replies[:start], replies[start:-1], replies[-1]
+        if last.code in NOT_UNDERSTOOD and any(reply.accepted for reply in recipients):
+            self._doubt_chunks(last)
         if not fit_together(begun, recipients, last):
             raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit together: {last}")
         return self._sum_up(mail, begun, recipients, last)
+
+    def _doubt_chunks(self, last: Reply) -> None:
+        """:raises FalseFeature: when the text, too, is answered like commands that are not understood. Whichever of
+        these replies is that to the content, it was not taken."""
+        with suppress(OSError, ProtocolError):
+            if self._link.reply(self.endpoint.timeout).code in NOT_UNDERSTOOD:
+                raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {last}", keyword="CHUNKING")
 
     def _sum_up(self, mail: Mail, begun: list[Reply], recipients: list[Reply], last: Reply) -> Delivery:
         for reply in begun:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
+import queue
 import socket
 import ssl
+import threading
 import time
+from typing import Any
 
 from pijobs_mail.replies import ProtocolError, Reply, take_reply
 
@@ -29,12 +32,9 @@ class Wire:
 
     @classmethod
     def connect(cls, host: str, port: int, seconds: float) -> Wire:
-        """Try the addresses of the host in turn; each has its share of the seconds.
-
-        The look-up itself is bounded by the resolver of the system only.
-        """
+        """Look up the addresses of the host, and try them in turn; each has its share of the seconds."""
         until = time.monotonic() + seconds
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        places = look_up(host, port, _positive(seconds))
         for index, (family, kind, protocol, _, place) in enumerate(places):
             sock = socket.socket(family, kind, protocol)
             try:
@@ -107,24 +107,56 @@ class Wire:
         self._socket.close()
 
 
+def look_up(host: str, port: int, seconds: float) -> list[Any]:
+    """What :func:`socket.getaddrinfo` gives for a host, within the seconds.
+
+    The system's resolver knows no bound but its own, which can be minutes; so it is asked by a thread that is left
+    alone when it takes too long.
+    """
+    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answers.put(error)
+        except UnicodeError as error:  # a label that is too long for IDNA
+            answers.put(socket.gaierror(socket.EAI_NONAME, str(error)))
+
+    threading.Thread(target=ask, name="smtp-look-up", daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError("the name look-up timed out") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
 def _positive(seconds: float) -> float:
     if seconds <= 0:
         raise TimeoutError("timed out")
     return seconds
 
 
-def verifying_context(ca_file: str | None) -> ssl.SSLContext:
+def tls_context(ca_file: str | None, *, verify: bool = True) -> ssl.SSLContext:
     """A client context that verifies certificate and host name, by the system's authorities and those of ``ca_file``.
 
     Kept, since reading all authorities takes longer than a mail; read again when the file changes.
+
+    :param verify: off: any certificate will do.
+    :raises OSError: for a file that can't be read, or is no PEM.
     """
-    return _context(ca_file, os.stat(ca_file).st_mtime_ns if ca_file else 0)
+    return _context(ca_file, os.stat(ca_file).st_mtime_ns if ca_file else 0, verify)
 
 
-@functools.lru_cache(maxsize=8)
-def _context(ca_file: str | None, _changed: int) -> ssl.SSLContext:
+@functools.lru_cache(maxsize=32)
+def _context(ca_file: str | None, _changed: int, verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
     if ca_file:
         context.load_verify_locations(ca_file)
     return context

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pijobs import Setting, Settings, call_hook
-from pijobs.definitions import FALLBACK, Definitions, DefinitionStore, Field
+from pijobs import Settings, call_hook
+from pijobs.definitions import DESCRIPTION, FALLBACK, Definitions, DefinitionStore, Field, ca_file_setting
 from pijobs_sms.numbers import FORMATS, is_region
 from pijobs_sms.provider import Provider
 
@@ -32,7 +32,7 @@ def _check_limit(value: int) -> str | None:
 
 FIELDS = (
     Field("provider", default="http", help="the way to speak to the gateway"),
-    Field("description", default="", help="for people"),
+    DESCRIPTION,
     Field("region", default="", check=_check_region, help="country of numbers without a country code, such as DE"),
     Field("countries", default="", check=_check_countries, help="the only countries to send to; empty: all"),
     Field("phone_format", default="+", choices=tuple(FORMATS), help="what stands before 49…; digits: nothing"),
@@ -41,16 +41,7 @@ FIELDS = (
     FALLBACK,
 )
 
-SETTINGS = (
-    Setting(
-        name=PREFIX + "CA_FILE",
-        default=None,
-        expected="the path of a PEM file, or None",
-        accepts=lambda value: value is None or (isinstance(value, str) and value != ""),
-        help="Authorities that HTTP gateways' certificates may come from, besides the system's.",
-        example="/etc/ssl/private-ca.pem",
-    ),
-)
+SETTINGS = (ca_file_setting("SMS", "HTTP gateways'"),)
 
 
 @dataclass(frozen=True)

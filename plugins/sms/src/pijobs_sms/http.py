@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from pijobs import JobContext, Settings
-from pijobs.definitions import Field
+from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.placeholders import fill
@@ -51,10 +51,6 @@ def _url_fault(value: str) -> str | None:
     return None
 
 
-def _check_timeout(value: float) -> str | None:
-    return None if 0 < value <= 120 else f"expected seconds above 0 and up to 120, found {value}"
-
-
 def _check_pattern(value: str) -> str | None:
     try:
         re.compile(value)
@@ -75,11 +71,11 @@ FIELDS = (
         choices=_LOGINS,
         help="bearer: the password is the token",
     ),
-    Field("username", default="", help="login"),
-    Field("password", default="", secret=True, help="password or token"),
+    USERNAME,
+    PASSWORD,
     Field("success", default="", check=_check_pattern, help="what a good answer contains (a regular expression)"),
     Field("failure", default="", check=_check_pattern, help="what a bad answer contains, though its status is good"),
-    Field("timeout", float, default=10.0, check=_check_timeout, help="seconds for connecting and for the answer"),
+    timeout_field(120, "seconds for connecting and for the answer"),
     Field("proxy", default="", check=_check_url, help="URL of a proxy"),
 )
 

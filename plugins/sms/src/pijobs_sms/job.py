@@ -7,7 +7,7 @@ from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
 from pijobs.definitions import DefinitionNotFound, DefinitionUnreadable, Standby
-from pijobs.errors import DatabaseError, DeadlinePassed
+from pijobs.errors import DatabaseError, DeadlinePassed, HeldBack
 from pijobs.keys import KeyRing
 from pijobs.redact import mask_number, redact, texts_in
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, PhoneError
@@ -32,9 +32,13 @@ def send(ctx: JobContext, gateway: str, phone: str, text: str) -> None:
 
     def attempt(definition: Mapping[str, Any]) -> None:
         _attempt(ctx, definition, phone, text, known)
+        if (taken := definition["identifier"]) != gateway:
+            why = redact(standby.trouble(store, gateway) or "it is in trouble", known)
+            ctx.warn(f"SMS gateway {taken!r} takes over for {gateway!r}: {why}")
 
     try:
-        standby.in_turn(open_store(ctx.settings), gateway, attempt, trouble=(GatewayDown, AccountRefused))
+        store = open_store(ctx.settings)
+        standby.in_turn(store, gateway, attempt, trouble=(GatewayDown, AccountRefused))
     except DefinitionNotFound:
         raise FailJob(f"SMS gateway {gateway!r} was deleted before the SMS could be sent") from None
     except GatewayDown as error:
@@ -72,10 +76,10 @@ def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: s
     provider = Gateways.of(ctx.settings).providers[definition["provider"]]
     try:
         said = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
-    except (GatewayDown, GatewayRefused, DeadlinePassed) as error:
+    except (GatewayDown, GatewayRefused, DeadlinePassed, HeldBack) as error:
         if not getattr(error, "maybe_sent", False):
             Limits.of(ctx.settings).give_back(dict(limits.values()))
-        result = "down" if isinstance(error, GatewayDown) else "refused"
+        result = {GatewayDown: "down", HeldBack: "limited"}.get(type(error), "refused")
         ctx.measure("sms_results", gateway=identifier, result=result)
         ctx.log.warning("gateway %s: %s", identifier, redact(str(error), known))
         raise

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pijobs import Job, Page, Setting, Settings, hookimpl
+from pijobs.definitions import definitions_check
 from pijobs_sms import gateways, hookspecs, http, job
 from pijobs_sms.provider import Provider
 
@@ -57,6 +58,5 @@ def register_pages() -> list[Page]:
 
 @hookimpl
 def register_checks(queue: Queue) -> list[Check]:
-    from pijobs_sms.checks import gateways_check
-
-    return [gateways_check(queue.settings)]
+    ca_file = gateways.PREFIX + "CA_FILE"
+    return [definitions_check("sms_gateways", "SMS gateway", queue.settings, gateways.open_store, ca_file=ca_file)]

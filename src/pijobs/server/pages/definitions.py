@@ -57,6 +57,7 @@ def definition_pages(
     test: Test,
     examine: Examine = lambda identifier: (),
     prepare: Callable[[Mapping[str, Any]], Values] = dict,
+    alarm: Callable[[Values], str] = lambda row: "",
 ) -> PageBlueprint:
     """A blueprint for all definitions of one kind. Viewers see the list, admins do the rest.
 
@@ -68,8 +69,9 @@ def definition_pages(
     :param recipient: what a test asks for: "Mail address".
     :param examine: what a test shows beside its outcome.
     :param prepare: completes what was posted, before it is saved.
+    :param alarm: words in red about a definition that does not protect as it should; empty: none.
     """
-    words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient}
+    words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm}
     views = _Views(open_store, words, test, examine, prepare)
     blueprint = PageBlueprint(name, __name__, url_prefix=f"/{name}")
     for method, rule, endpoint, role, view in (

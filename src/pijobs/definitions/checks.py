@@ -1,0 +1,61 @@
+"""Readiness of the definitions of one kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pijobs.definitions.failover import FALLBACK
+from pijobs.definitions.store import DefinitionStore
+from pijobs.errors import PijobsError
+from pijobs.hookspecs import Check, CheckResult
+from pijobs.settings import Settings
+
+#: Tells what people should know of a definition; raises for one that can't be used.
+Look = Callable[[Mapping[str, Any]], Iterable[str]]
+
+
+def definitions_check(
+    name: str,
+    thing: str,
+    settings: Settings,
+    open_store: Callable[[Settings], DefinitionStore],
+    *,
+    ca_file: str,
+    look: Look = lambda definition: (),
+) -> Check:
+    """Whether all definitions can be read (the key fits) and used. Connects to none.
+
+    :param name: of the check.
+    :param thing: one of them: "SMTP server".
+    :param ca_file: name of the setting that names authorities for all of them.
+    :param look: gives sentences about a definition that are shown as a warning, in red; raises
+        :class:`~pijobs.errors.PijobsError`, ``ValueError`` or ``OSError`` for one that can't be used.
+    """
+    return Check(name, lambda: _check(thing, settings, open_store, ca_file, look))
+
+
+def _check(
+    thing: str, settings: Settings, open_store: Callable[[Settings], DefinitionStore], ca_file: str, look: Look
+) -> CheckResult:
+    if settings[ca_file] and not os.access(settings[ca_file], os.R_OK):
+        return CheckResult(False, f"the file of {ca_file} can't be read", "make it readable for this user")
+    try:
+        store = open_store(settings)
+        found = {identifier: store.get(identifier) for identifier in store.list()}
+    except PijobsError as error:
+        return CheckResult(False, f"one of the {thing}s can't be read: {error}", "save it again, with its password")
+    alarms: list[str] = []
+    for identifier, definition in found.items():
+        try:
+            alarms += look(definition)
+        except (PijobsError, ValueError, OSError) as error:
+            return CheckResult(False, f"{thing} {identifier!r} can't be used: {error}", "correct it, and save it again")
+    if alarms:
+        return CheckResult(True, "; ".join(alarms), f"correct it in the {thing}", warning=True, alarm=True)
+    lost = [name for name, one in found.items() if one[FALLBACK.name] and one[FALLBACK.name] not in found]
+    if lost:
+        message = f"the fallback of {thing} {lost[0]!r} is not there: {found[lost[0]][FALLBACK.name]!r}"
+        return CheckResult(True, message, "create it, or name another one", warning=True)
+    return CheckResult(True, f"{len(found)} {thing}s")

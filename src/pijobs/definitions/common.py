@@ -1,0 +1,38 @@
+"""Fields and a setting that destinations of different plugins have in common."""
+
+from __future__ import annotations
+
+from pijobs.definitions.fields import Field
+from pijobs.settings import PREFIX, Setting
+
+DESCRIPTION = Field("description", default="", help="for people")
+USERNAME = Field("username", default="", help="login; empty: none")
+PASSWORD = Field("password", default="", secret=True, help="password or token of the login")
+
+
+def timeout_field(most: float, help: str) -> Field:
+    """The field ``timeout``, in seconds, 10 unless it is given.
+
+    :param most: more than so many seconds is refused.
+    """
+
+    def check(value: float) -> str | None:
+        return None if 0 < value <= most else f"expected seconds above 0 and up to {most:g}, found {value}"
+
+    return Field("timeout", float, default=10.0, check=check, help=help)
+
+
+def ca_file_setting(plugin: str, whose: str) -> Setting:
+    """The setting ``PI_JOB_QUEUE_<PLUGIN>_CA_FILE``.
+
+    :param plugin: its name, as in its other settings.
+    :param whose: such as "SMTP servers'".
+    """
+    return Setting(
+        name=f"{PREFIX}{plugin.upper()}_CA_FILE",
+        default=None,
+        expected="the path of a PEM file, or None",
+        accepts=lambda value: value is None or (isinstance(value, str) and value != ""),
+        help=f"Authorities that {whose} certificates may come from, besides the system's.",
+        example="/etc/ssl/private-ca.pem",
+    )

@@ -8,12 +8,10 @@ routing to the last byte of the page (without a socket), in milliseconds: median
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
-import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,46 +45,25 @@ def paths(app: Any) -> dict[str, str]:
         "one job": f"/jobs/{row['id']}",
         "workers": "/workers",
         "SMTP servers": "/smtp/",
+        "SMS gateways": "/sms/",
+        "statistics": "/statistics/",
     }
 
 
-def run(url: str, number: int, rounds: int) -> list[dict[str, Any]]:
+def run(url: str, number: int, rounds: int) -> Iterator[status.Row]:
     with tempfile.TemporaryDirectory(prefix="pijobs-bench-") as folder:
         app = make_app(
-            Path(folder), URL=url, NAME=f"bench-{uuid.uuid4().hex}", PLUGINS=("mail",), KEEP_FINISHED=(86400, number)
-        )
-        queue, kind = queue_of(app), url.partition(":")[0]
+            Path(folder), URL=url, NAME=f"bench-{uuid.uuid4().hex}", KEEP_FINISHED=(86400, number),
+            PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=f"{folder}/journal",
+        )  # fmt: skip
+        queue = queue_of(app)
         assert queue.storage is not None
-        started = time.perf_counter()
         status.fill(queue, number)
-        print(f"{kind}: {number} instances stored in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-        visit, rows = Visit(app), []
+        visit = Visit(app)
         for name, path in paths(app).items():
-            median, late = status.measure(lambda path=path: visit.text(path), rounds)  # type: ignore[misc]
-            rows.append({"storage": kind, "page": name, "median": median, "p95": late, "ok": late < status.LIMIT})
-            print(f"{kind:10} {name:24} {median:8.1f} {late:8.1f}", file=sys.stderr)
+            yield name, *status.measure(lambda path=path: visit.text(path), rounds)  # type: ignore[misc]
         queue.storage.close()
-        return rows
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("url", nargs="?")
-    parser.add_argument("--instances", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    with status.places(given.url) as urls:
-        rows = [row for url in urls for row in run(url, given.instances, given.rounds)]
-    if given.json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    print(f"{'storage':10} {'page':24} {'median ms':>10} {'95th %':>10}")
-    for row in rows:
-        late = "" if row["ok"] else f"  above {status.LIMIT:g}"
-        print(f"{row['storage']:10} {row['page']:24} {row['median']:10.1f} {row['p95']:10.1f}{late}")
-    return 0 if all(row["ok"] for row in rows) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status.command(__doc__ or "", "page", run))

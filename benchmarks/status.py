@@ -40,12 +40,14 @@ LIMIT = 200.0  # ms
 JOBS, GROUPS, SUBJECTS = 20, 50, 5000
 ENDS = (State.DONE, State.DONE, State.DONE, State.DEAD, State.EXPIRED)
 HOUR = 3_600_000  # ms
+#: What was asked, and milliseconds: median and 95th percentile.
+Row = tuple[str, float, float]
 
 
 def fill(queue: Queue, number: int) -> None:
     """The instances; the waiting ones come last, so that a worker would not have taken them."""
     assert queue.storage is not None
-    storage, chance = queue.storage, random.Random(7)
+    storage, chance, started = queue.storage, random.Random(7), time.perf_counter()
     lookup = KeyRing.of(queue.settings).newest.lookup
     session = uuid.uuid4().hex
     storage.open_session(SessionInfo(session, "bench", 1, storage.now(), "1", workers=64), lease=24 * HOUR)
@@ -72,6 +74,8 @@ def fill(queue: Queue, number: int) -> None:
         ends = [_end(lease.id, lease.token, chance) for lease in leases]
     for one in range(waiting):
         add(storage.now() + HOUR if one % 2 else None)
+    kept = sum(storage.depths().counts.values())
+    print(f"{storage.display_url}: {kept} instances stored in {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
 def _end(instance_id: str, token: str, chance: random.Random) -> End:
@@ -132,7 +136,7 @@ def places(url: str | None) -> Iterator[list[str]]:
         yield [stack.enter_context(running()).url, f"sqlite:///{folder}/queue.sqlite"]
 
 
-def run(url: str, number: int, rounds: int) -> list[dict[str, Any]]:
+def run(url: str, number: int, rounds: int) -> Iterator[Row]:
     values = {
         "SECRET_KEY": "bench", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": url,
         "PI_JOB_QUEUE_NAME": f"bench-{uuid.uuid4().hex}", "PI_JOB_QUEUE_PLUGINS": (),
@@ -140,37 +144,40 @@ def run(url: str, number: int, rounds: int) -> list[dict[str, Any]]:
     }  # fmt: skip
     queue = build(values).queue
     assert queue.storage is not None
-    started = time.perf_counter()
     fill(queue, number)
-    kept = sum(queue.storage.depths().counts.values())
-    kind = url.partition(":")[0]
-    print(f"{kind}: {kept} instances stored in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    rows = []
     for name, ask in questions(queue).items():
-        median, late = measure(ask, rounds)
-        rows.append({"storage": kind, "question": name, "median": median, "p95": late, "ok": late < LIMIT})
+        yield name, *measure(ask, rounds)
     queue.storage.close()
-    return rows
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def command(text: str, asked: str, run: Callable[[str, int, int], Iterator[Row]]) -> int:
+    """Measure on each storage and print a table; the exit code.
+
+    :param text: the documentation of the benchmark.
+    :param asked: heading of what is measured.
+    :param run: given URL, instances and rounds.
+    """
+    parser = argparse.ArgumentParser(description=text.partition("\n")[0])
     parser.add_argument("url", nargs="?")
     parser.add_argument("--instances", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    if not given.json:
+        print(f"{'storage':10} {asked:24} {'median ms':>10} {'95th %':>10}")
     with places(given.url) as urls:
-        rows = [row for url in urls for row in run(url, given.instances, given.rounds)]
+        for url in urls:
+            for name, median, late in run(url, given.instances, given.rounds):
+                row = {"storage": url.partition(":")[0], asked: name, "median": median, "p95": late}
+                rows.append({**row, "ok": late < LIMIT})
+                if not given.json:
+                    above = "" if late < LIMIT else f"  above {LIMIT:g}"
+                    print(f"{row['storage']:10} {name:24} {median:10.1f} {late:10.1f}{above}", flush=True)
     if given.json:
         print(json.dumps(rows, indent=2))
-        return 0
-    print(f"{'storage':10} {'question':24} {'median ms':>10} {'95th %':>10}")
-    for row in rows:
-        late = "" if row["ok"] else f"  above {LIMIT:g}"
-        print(f"{row['storage']:10} {row['question']:24} {row['median']:10.1f} {row['p95']:10.1f}{late}")
-    return 0 if all(row["ok"] for row in rows) else 1
+    return 0 if given.json or all(row["ok"] for row in rows) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__ or "", "question", run))

@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 from acceptance.browser import launched
 from integration.served import PASSWORD, make_app, queue_of, settings_of
 from playwright.sync_api import BrowserContext
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from pijobs.groups import Policy
 from pijobs.jobs import State
@@ -34,11 +34,19 @@ from pijobs.storage.contract import End, Lease, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 from pijobs_mail.servers import open_store
+from pijobs_sms import gateways
+from pijobs_statistics.store import Store
+from pijobs_statistics.values import minute
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
 SIZES = {"light": (1180, 700), "dark": (1180, 700), "phone": (390, 844)}
 REFUSED = "1 of 1 recipients refused: {}***@example.org: 550 5.1.1 mailbox unavailable"
 DEFERRED = "1 of 1 recipients deferred: {}***@example.com: 451 4.7.1 greylisted, try again later"
+
+
+class Quiet(WSGIRequestHandler):
+    def log_request(self, *args: Any, **kwargs: Any) -> None:
+        """Says nothing."""
 
 
 class Hour:
@@ -122,11 +130,30 @@ class Hour:
         self.clock.advance(0.3)
 
 
+def count_usage(store: Store) -> None:
+    """Two days of logins."""
+    chance, now = random.Random(5), minute()
+    rows = []
+    for hour in range(48):
+        busy = 40 if 7 <= (now // 3600 - hour) % 24 <= 18 else 6
+        at = now - hour * 3600
+        rows += [
+            [at, "login", f'{{"realm":"{realm}","result":"{result}"}}', number, number * 1000]
+            for realm, share in (("staff", 3), ("guests", 1))
+            for result, number in (("ok", chance.randint(1, busy * share)), ("wrong_otp", chance.randint(0, 3)))
+        ]
+        rows.append([at, "answer.bytes", "{}", busy, chance.randint(900, 2100) * busy * 1000])
+    store.apply("two days", rows)
+
+
 @contextmanager
 def shown() -> Iterator[tuple[str, str, Hour]]:
     """A server with its hour: its address, and the id of an instance with a life."""
     with tempfile.TemporaryDirectory() as folder:
-        app = make_app(Path(folder), URL="memory://", SPOOL=f"{folder}/spool", PLUGINS=("mail",), NAME="privacyidea")
+        app = make_app(
+            Path(folder), URL="memory://", SPOOL=f"{folder}/spool", NAME="privacyidea",
+            PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=f"{folder}/journal",
+        )  # fmt: skip
         Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
         store, values = open_store(settings_of(app)), {"sender": "otp@example.com", "enqueue_job": True}
         store.save(
@@ -134,6 +161,11 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
         )
         store.save("reminders", {"server": "relay.example.com", "description": "Monthly reminders", **values})
         store.save("partner", {**values, "server": "mail.partner.example", "enqueue_job": False})
+        gateways.open_store(settings_of(app)).save(
+            "main",
+            {"url": "https://sms.example.com/send", "region": "DE", "description": "OTP SMS"},
+        )
+        count_usage(Store.of(settings_of(app)))
         clock, queue = ManualClock(time.time() - 3600), queue_of(app)
         storage = queue.storage = MemoryStorage(clock=clock)
         hour = Hour(queue, storage, clock)
@@ -141,7 +173,7 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
         clock.advance(max(0.0, time.time() - clock.time() - 7.6))
         id = hour.life()
         hour.present()
-        server = make_server("127.0.0.1", 0, app, threaded=True)
+        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}", id, hour
@@ -173,6 +205,11 @@ def main() -> None:
                 "smtp": "/smtp/",
                 "server": "/smtp/edit/main",
                 "new": "/smtp/new",
+                "gateways": "/sms/",
+                "gateway": "/sms/new",
+                "statistics": "/statistics/",
+                "statistic": "/statistics/?name=login",
+                "signin": "/sign-in",
             }
             pages |= {name: f"/pages{path}" for name, path in more.items()}
             looks = SIZES

@@ -28,8 +28,8 @@ def recent(storage: Storage) -> dict[str, Any]:
     """The newest ends of the last hour.
 
     ``span`` is how many seconds the sample covers, ``bins`` cuts it into equal steps, oldest first; ``jobs`` tells the
-    seconds from enqueue to done (median and 95th percentile); ``failures`` counts by job, state and reason, and is cut
-    short if ``failures_cut``.
+    seconds from enqueue to done (median and 95th percentile), ``speed`` those of all jobs (None: none was done);
+    ``failures`` counts by job, state and reason, and is cut short if ``failures_cut``.
 
     :raises StorageUnavailable: when the storage does not answer.
     """
@@ -41,6 +41,7 @@ def recent(storage: Storage) -> dict[str, Any]:
     return {
         "span": span / 1000,
         "bins": _bins(now, span, done, failed),
+        "speed": _speed(now, done) if done else None,
         "jobs": {name: _speed(now, records) for name, records in _by_name(done).items()},
         "failures": _by_reason(now, failed),
         "failed": len(failed),

@@ -15,9 +15,12 @@ from pijobs.status import age, overview
 from pijobs.storage.contract import Storage
 
 
-def readiness(queue: Queue) -> list[tuple[str, CheckResult]]:
-    """Each check by name; all must be ok for a server or worker to be ready."""
-    return [*_queue_checks(queue), *_plugin_checks(queue, public=True)]
+def readiness(queue: Queue, answer: Mapping[str, Any] | None = None) -> list[tuple[str, CheckResult]]:
+    """Each check by name; all must be ok for a server or worker to be ready.
+
+    :param answer: of :func:`pijobs.status.overview`, for who has asked for it just now.
+    """
+    return [*_queue_checks(queue, answer), *_plugin_checks(queue, public=True)]
 
 
 def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
@@ -43,15 +46,16 @@ def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
     ]
 
 
-def _queue_checks(queue: Queue) -> Iterator[tuple[str, CheckResult]]:
+def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tuple[str, CheckResult]]:
     storage = queue.storage
     if storage is None or queue.mode != "queued":
         yield "queue", CheckResult(True, _without_workers(queue))
         return
     yield from traps.of_settings(queue)
     try:
-        storage.ping()
-        answer = overview(queue)
+        if answer is None:
+            storage.ping()
+            answer = overview(queue)
         if not answer["reachable"]:
             raise StorageUnavailable(answer["reason"])
         found = [*traps.of_storage(queue, answer)]

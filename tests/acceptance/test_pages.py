@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sms_gateway import Gateway
 
 from pijobs.jobs import State
 from pijobs_mail.sink import Fault, Sink
@@ -22,6 +25,10 @@ from .web import Web
 PASSWORD = "correct horse battery"
 #: Long enough for a loaded machine (ms).
 PATIENCE = 60_000
+#: Stands for the page that a test of an SMTP server leads to.
+TESTED = "the test of"
+#: Stands for the page that asks before something is deleted.
+CONFIRMED = "delete?"
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
 
@@ -64,11 +71,21 @@ class Desk:
         expect(self.page.get_by_role("status").last).to_contain_text(f"{name} is saved")
 
     def send_test(self, name: str) -> None:
-        """Send a test mail; leads to its life."""
+        """Send a test mail; the page shows its life, and what stands at the other end."""
         self.open(f"/smtp/edit/{name}")
         self.page.get_by_label("Mail address").fill("alice@example.com")
         self.page.get_by_role("button", name="Send a test").click()
+        expect(self.page.locator("h1")).to_have_text(f"Test of {name}")
+
+    def follow_test(self) -> None:
+        """From the test to the page of its instance."""
+        self.page.get_by_role("link", name=re.compile("^mail.send")).click()
         expect(self.page.get_by_role("heading", name=re.compile("^mail.send"))).to_be_visible()
+
+    def mail(self, **options: Any) -> str:
+        """Enqueue a mail; its id."""
+        mail = {"server": "main", "to": "alice@example.com", "subject": "Your code", "text": "490137"}
+        return str(self.site.queue.enqueue("mail.send", (), mail, **options).id)
 
     def state(self) -> Any:
         return self.page.locator("h1 .state")
@@ -102,7 +119,7 @@ def storage_url(tmp_path: Any) -> str:
 
 @pytest.fixture
 def served(make_site: MakeSite) -> tuple[Site, Web]:
-    site = make_site(PLUGINS=("mail", "jobs_under_test"), LEASE=10)
+    site = make_site(PLUGINS=("mail", "sms", "statistics", "jobs_under_test"), LEASE=10)
     return site, site.start_server(password=PASSWORD)
 
 
@@ -117,13 +134,17 @@ def test_from_a_new_smtp_server_to_a_failure_seen_and_a_mail_that_arrives(desk: 
     desk.define("main", sink)
     desk.send_test("main")
     desk.note_that_the_page_stays()
-    expect(desk.state()).to_have_text("done")
+    expect(desk.page.locator(".life").first).to_contain_text("Attempt 1: done")
+    expect(desk.page.locator(".life").last).to_contain_text("Greeting")
     assert desk.stayed()
     assert sink.mails[0].recipients == ("alice@example.com",)
 
     port = sink.port
     sink.stop()
     desk.send_test("main")
+    expect(desk.page.locator(".life").last).to_contain_text("Connection failed")
+    expect(desk.page.locator(".life").last).to_contain_text("What to do: check the port")
+    desk.follow_test()
     desk.note_that_the_page_stays()
     expect(desk.page.locator(".life .reason").first).to_contain_text(re.compile("refused", re.I))
     expect(desk.state()).to_have_text("scheduled")
@@ -135,11 +156,62 @@ def test_from_a_new_smtp_server_to_a_failure_seen_and_a_mail_that_arrives(desk: 
     assert desk.complaints == []
 
 
+def test_a_failure_is_on_the_page_with_its_reason_within_two_seconds(
+    desk: Desk, record_property: Callable[[str, object], None]
+) -> None:
+    desk.site.start_worker()
+    sink = Sink().start()
+    desk.define("main", sink)
+    sink.stop()
+    took = []
+    for _ in range(5):
+        # Somebody looks at it already when it fails.
+        id = desk.mail(delay=2, expires=600)
+        desk.open(f"/jobs/{id}")
+        desk.note_that_the_page_stays()
+        expect(desk.page.locator(".life .reason").first).to_contain_text("refused")
+        seen = time.time()
+        (failed,) = [json.loads(line)["at"] for line in desk.site.record(id).history]
+        took.append(seen - failed / 1000)
+        assert desk.stayed()
+        desk.site.storage.cancel(id, reason="the test has seen it")
+    record_property("seconds from a failure to the page", took)
+    print("seconds from a failure to the page:", *(f"{seconds:.2f}" for seconds in took))
+    assert max(took) < 2
+
+
+def test_an_sms_gateway_is_created_and_tried(desk: Desk) -> None:
+    desk.site.start_worker()
+    with Gateway() as gateway:
+        desk.open("/sms/")
+        desk.page.get_by_role("link", name="New SMS gateway").click()
+        desk.page.get_by_role("link", name="smtp", exact=True).click()
+        expect(desk.page.get_by_label("Mail to")).to_be_visible()
+        desk.page.get_by_role("link", name="http", exact=True).click()
+        desk.page.get_by_label("Name", exact=True).fill("main")
+        desk.page.get_by_label("Url").fill(gateway.url)
+        desk.page.get_by_label("Method").select_option("POST")
+        desk.page.get_by_label("Parameters").fill('{"to": "{phone}", "text": "{otp}"}')
+        desk.page.get_by_label("Send via job queue").check()
+        desk.page.get_by_role("button", name="Save").click()
+        desk.page.get_by_label("Phone number").fill("+49 170 1234567")
+        desk.page.get_by_role("button", name="Send a test").click()
+        expect(desk.page.locator(".life")).to_contain_text("Attempt 1: done")
+        assert gateway.requests[0].form["to"] == "+491701234567"
+        assert "1234567" not in desk.page.content()
+    desk.open("/")
+    expect(desk.page.get_by_role("heading", name="SMS are going out.")).to_be_visible()
+    desk.page.get_by_role("link", name="Statistics").click()
+    expect(desk.page.locator("h1")).to_have_text("Statistics")
+    assert desk.complaints == []
+
+
 def test_a_dead_letter_is_retried_when_the_server_takes_it(desk: Desk) -> None:
     desk.site.start_worker()
     with Sink(faults={"RCPT": Fault("550 5.7.1 not today", times=1)}) as sink:
         desk.define("main", sink)
         desk.send_test("main")
+        desk.follow_test()
         expect(desk.state()).to_have_text("dead")
         expect(desk.page.locator(".life .bad .reason")).to_contain_text("550 5.7.1 not today")
         assert "alice@example.com" not in desk.page.content()
@@ -204,6 +276,7 @@ def fill_with_evil(desk: Desk) -> str:
     with Sink(faults={"RCPT": Fault(f"550 5.7.1 {EVIL}")}) as sink:
         values = {"server": sink.host, "port": sink.port, "sender": "a@example.com", "enqueue_job": True}
         desk.web.call("POST", "/smtpserver/main", **values, description=EVIL)
+        desk.web.call("POST", "/smsgateway/main", url="https://sms.example.com", description=EVIL, success=EVIL)
         evil = {"server": "main", "to": f'"{EVIL[:40]}"@example.com', "subject": EVIL, "text": EVIL}
         id: str = desk.site.queue.enqueue("mail.send", (), evil, expires=3600).id
         desk.site.wait_for(id)
@@ -218,8 +291,25 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
         id = fill_with_evil(desk)
         desk.site.queue.enqueue("test.count", (1,), delay=3600)
         paths = ["/", "/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"]
+        paths += [
+            "/sms/",
+            "/sms/new",
+            "/sms/new?provider=smtp",
+            "/sms/edit/main",
+            "/statistics/",
+            f"{TESTED} main",
+            CONFIRMED,
+        ]
         for path in paths:
-            desk.open(path)
+            if path.startswith(TESTED):
+                desk.send_test("main")
+            elif path == CONFIRMED:
+                desk.open("/jobs")
+                desk.page.locator("input[name=id]").first.check()
+                desk.page.get_by_role("button", name="Delete…").click()
+                expect(desk.page.locator("h1")).not_to_have_text("Jobs")
+            else:
+                desk.open(path)
             found = Axe().run(desk.page).response["violations"]
             serious = [(row["id"], path) for row in found if row["impact"] in ("serious", "critical")]
             assert serious == []

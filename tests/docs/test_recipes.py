@@ -65,7 +65,10 @@ def test_the_options_of_the_worker_exist(start: list[str]) -> None:
 @pytest.mark.parametrize("start", SERVERS, ids=lambda start: str(start[0]))
 def test_gunicorn_is_given_our_factory_and_the_port_that_the_proxy_asks(start: list[str]) -> None:
     module, _, call = start[-1].partition(":")
-    assert callable(getattr(importlib.import_module(module), call.removesuffix("()")))
+    factory, _, arguments = call.partition("(")
+    assert callable(getattr(importlib.import_module(module), factory))
+    # The recipe for nginx is the one proxy.
+    assert arguments == "proxies=1)"
     assert start[start.index("--bind") + 1].endswith(":5000")
     assert "server 127.0.0.1:5000;" in NGINX
     (port,) = [option for option in server_command.params if option.name == "port"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 
@@ -22,7 +23,7 @@ SERVER = {"identifier": "main", "new": "1", "server": "mail.example.com", "sende
 
 @pytest.fixture
 def app(tmp_path: Path) -> flask.Flask:
-    return make_app(tmp_path, PLUGINS=("mail",))
+    return make_app(tmp_path, PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=str(tmp_path / "journal"))
 
 
 @pytest.fixture
@@ -114,6 +115,17 @@ def test_what_is_confirmed_is_done(
             assert storage_of(app).get(id).state is after
 
 
+def test_all_that_fit_are_chosen_and_no_others(app: flask.Flask, visit: Visit) -> None:
+    ours = [add_instance(app, State.DEAD, group="smtp:main") for _ in range(60)]
+    other, waiting = add_instance(app, State.DEAD, group="smtp:other"), add_instance(app, group="smtp:main")
+    page = visit.post("/jobs/confirm", action="retry", all="1", group="smtp:main").text
+    assert "Retry 60 instances?" in page
+    assert all(f'value="{id}"' in page for id in ours)
+    assert other not in page and waiting not in page
+    assert "Delete 61 instances?" in visit.post("/jobs/confirm", action="delete", all="1").text
+    assert visit.post("/jobs/confirm", action="retry", all="1", state="done").status_code == 400
+
+
 def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: Visit) -> None:
     dead, queued = add_instance(app, State.DEAD), add_instance(app)
     assert "1 more can&#39;t be" in visit.post("/jobs/confirm", action="retry", id=[dead, queued]).text.replace(
@@ -187,6 +199,14 @@ def test_all_faults_of_a_form_are_told_and_what_was_typed_stays(visit: Visit) ->
     assert all(text in response.text for text in ("port: expected", "timeout: expected", "typed.example.com"))
 
 
+def test_what_few_need_is_folded_away_until_it_is_set(visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER)
+    assert "<details><summary>S/MIME</summary>" in visit.text("/smtp/edit/main")
+    visit.post("/smtp/save", **{**SERVER, "new": "0", "certificate": "/etc/ssl/mail.pem"})
+    page = visit.text("/smtp/edit/main")
+    assert "<details open><summary>S/MIME</summary>" in page and "<details><summary>Login by XOAUTH2" in page
+
+
 def test_a_server_that_is_not_verified_is_told_in_red(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER, verify="1")
     assert "not verified" not in visit.text("/smtp/") + visit.text("/smtp/edit/main") + visit.text("/")
@@ -206,13 +226,35 @@ def test_a_test_mail_in_the_request_tells_how_it_went(visit: Visit) -> None:
         visit.post("/smtp/save", **{**SERVER, "server": sink.host, "port": str(sink.port)})
         refused = visit.post("/smtp/test/main", recipient="alice@example.com")
         assert refused.status_code == 502 and "nobody here" in refused.text
-        assert "went out" in visit.follow(visit.post("/smtp/test/main", recipient="alice@example.com"))
+        taken = visit.post("/smtp/test/main", recipient="alice@example.com")
+        assert taken.status_code == 200 and "It went out" in taken.text
 
 
-def test_a_queued_test_mail_leads_to_its_life(visit: Visit) -> None:
+def test_a_queued_test_mail_is_shown_with_its_life(app: flask.Flask, visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER, enqueue_job="1")
-    page = visit.follow(visit.post("/smtp/test/main", recipient="alice@example.com"))
+    page = visit.post("/smtp/test/main", recipient="alice@example.com").text
     assert "mail to a***@example.com" in page and "alice@example.com" not in page
+    (record,) = storage_of(app).page(State.QUEUED).records
+    assert f'hx-get="/pages/jobs/{record.id}"' in page and "Waits for a worker" in page
+
+
+def test_a_test_mail_tells_each_step_with_its_time_and_what_to_do(visit: Visit) -> None:
+    with Sink(logins={"otp": "right"}) as sink:
+        login = {"username": "otp", "password": "a wrong password", "enqueue_job": "1"}
+        visit.post("/smtp/save", **{**SERVER, "server": sink.host, "port": str(sink.port)}, **login)
+        page = visit.post("/smtp/test/main", recipient="alice@example.com").text
+    for step in ("Name", "Connection", "Greeting", "Features", "Login"):
+        assert f"<b>{step}</b>" in page
+    assert "535" in page and "check username and password" in page
+    assert re.search(r'<p class="at">[0-9.]+ m?s</p>', page)
+    assert "a wrong password" not in page
+
+
+def test_a_server_that_is_not_there_is_told_by_the_step_that_failed(visit: Visit) -> None:
+    visit.post("/smtp/save", **{**SERVER, "server": "127.0.0.1", "port": "1"})
+    page = visit.post("/smtp/test/main", recipient="alice@example.com")
+    assert page.status_code == 502
+    assert "<b>Connection</b> failed" in page.text and "check the port" in page.text
 
 
 def test_a_server_that_is_not_there_is_not_found(visit: Visit) -> None:

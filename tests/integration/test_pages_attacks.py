@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import flask
 import pytest
@@ -21,18 +22,23 @@ from pijobs.server.pages.site import Site
 from pijobs.server.pages.visitor import LIFETIME, PAGES
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs_mail.servers import open_store
+from pijobs_mail.sink import Sink
+from pijobs_sms import gateways
+from pijobs_statistics.store import Store
+from pijobs_statistics.values import minute
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 #: What changes something, with the least role that may: none of it is done for others, or without the token.
 CHANGES = {
     "/jobs/confirm": "operator", "/jobs/act": "operator", "/workers/pause": "operator", "/workers/resume": "operator",
     "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/delete/main": "admin",
+    "/sms/save": "admin", "/sms/test/main": "admin", "/sms/delete/main": "admin",
 }  # fmt: skip
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> flask.Flask:
-    return make_app(tmp_path, PLUGINS=("mail",))
+    return make_app(tmp_path, PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=str(tmp_path / "journal"))
 
 
 def changing_routes(app: flask.Flask) -> set[str]:
@@ -80,25 +86,26 @@ def test_a_role_can_not_do_what_is_above_it(app: flask.Flask, role: str) -> None
     for path, least in CHANGES.items():
         refused = visit.post(path, action="cancel", id="x").status_code == 403
         assert refused == (least == "admin" or role == "viewer"), path
-    for path in ("/smtp/new", "/smtp/edit/main", "/smtp/delete/main"):
+    for path in ("/smtp/new", "/smtp/edit/main", "/smtp/delete/main", "/sms/new", "/sms/edit/main"):
         assert visit.get(path).status_code == 403
 
 
 def test_a_viewer_is_offered_nothing_that_is_refused(app: flask.Flask) -> None:
     visit = Visit(app, "viewer")
     id = add_instance(app, State.DEAD)
-    for path in ("/jobs", f"/jobs/{id}", "/workers", "/smtp/"):
+    for path in ("/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/sms/", "/statistics/"):
         page = visit.text(path)
         assert re.findall(r'<form[^>]*method="post" action="([^"]*)"', page.replace('class="who" ', "")) in (
             ["/pages/sign-out"],
             ["/pages/sign-out", "/pages/jobs/confirm"],
         )
-        assert "New SMTP server" not in page and "Retry…" not in page and "Pause" not in page
+        assert "New S" not in page and "Retry…" not in page and "Pause" not in page
 
 
 def test_who_did_not_sign_in_sees_nothing(app: flask.Flask) -> None:
     visit = Visit(app, None)
-    for path in ("/", "/jobs", "/jobs/x", "/workers", "/smtp/", "/smtp/new"):
+    paths = ("/", "/jobs", "/jobs/x", "/workers", "/smtp/", "/smtp/new", "/sms/", "/statistics/", "/statistics/csv")
+    for path in paths:
         response = visit.get(path)
         assert (response.status_code, response.headers["Location"].partition("?")[0]) == (302, "/pages/sign-in")
     assert visit.get("/jobs", **{"HX-Request": "true"}).status_code == 401
@@ -168,7 +175,8 @@ def test_guessing_a_password_ends_after_some_tries(app: flask.Flask) -> None:
     "target",
     [
         "https://evil.example/", "//evil.example/", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
-        "/pages/../../evil", "/evil", "https:/pages/", "/pages/\n//evil.example", "http://localhost/pages/", "pages/",
+        "/pages/../../evil", "/pages/%2e%2e/evil", "/pages/.%2E/evil",
+        "/evil", "https:/pages/", "/pages/\n//evil.example", "http://localhost/pages/", "pages/",
     ],
 )  # fmt: skip
 def test_nobody_is_led_elsewhere_after_signing_in(app: flask.Flask, target: str) -> None:
@@ -183,6 +191,18 @@ def test_who_was_asked_to_sign_in_comes_back(app: flask.Flask) -> None:
     visit = Visit(app, None)
     Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
     assert visit.sign_in("root", next="/pages/jobs?state=dead").headers["Location"] == "/pages/jobs?state=dead"
+
+
+def test_what_is_told_does_not_burst_the_cookie(app: flask.Flask) -> None:
+    visit, group = Visit(app), "ü" * 500
+    ids = [add_instance(app, group=group) for _ in range(3)]
+    token = visit.token()
+    for _ in range(6):
+        # Nobody looks at a page in between, so that nothing of it is told.
+        visit.client.post("/pages/workers/pause", data={"csrf_token": token, "group": group})
+    cookie = visit.client.get_cookie("pijobs")
+    assert cookie is not None and len(cookie.value) < 4000
+    assert "is paused" in visit.text(f"/jobs/{ids[0]}")
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -204,7 +224,7 @@ def test_no_page_has_a_script_or_style_within(app: flask.Flask) -> None:
     visit = Visit(app)
     add_instance(app, State.DONE)
     dead = add_instance(app, State.DEAD)
-    for path in ("/", "/jobs", f"/jobs/{dead}", "/workers", "/smtp/", "/smtp/new"):
+    for path in ("/", "/jobs", f"/jobs/{dead}", "/workers", "/smtp/", "/smtp/new", "/sms/new", "/statistics/"):
         page = visit.text(path)
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|hx-on|<script(?! src=)", page)
 
@@ -240,6 +260,10 @@ def fill_with_evil(app: flask.Flask) -> list[str]:
     values = {"server": "mail.example.com", "description": EVIL, "username": EVIL, "certificate": EVIL}
     open_store(settings_of(app)).save("main", values)
     open_store(settings_of(app)).save(EVIL.replace("/", ""), values)
+    gateway = {"url": "https://sms.example.com", "description": EVIL, "parameters": {EVIL: EVIL}, "success": EVIL}
+    gateways.open_store(settings_of(app)).save("main", gateway)
+    tags = json.dumps({EVIL: EVIL})
+    Store.of(settings_of(app)).apply("evil", [[minute(), EVIL, tags, 1, 1000]])
     return ids
 
 
@@ -251,6 +275,7 @@ def test_no_text_of_a_stranger_becomes_markup(app: flask.Flask) -> None:
     ids = fill_with_evil(app)
     query: dict[str, Any] = {"name": EVIL, "group": EVIL, "time": EVIL}
     paths = ["/", "/jobs", *(f"/jobs/{id}" for id in ids), "/workers", "/smtp/", "/smtp/edit/main", "/smtp/delete/main"]
+    paths += ["/sms/", "/sms/edit/main", "/statistics/", f"/statistics/?name={quote(EVIL)}"]
     seen = 0
     for path in paths:
         page = visit.text(path)
@@ -264,10 +289,24 @@ def test_no_text_of_a_stranger_becomes_markup(app: flask.Flask) -> None:
         visit.post("/jobs/confirm", action="retry", id=ids).text,
         visit.post("/smtp/save", identifier=EVIL, server=EVIL, port=EVIL, new="1").text,
         visit.post("/smtp/test/main", recipient=EVIL).text,
+        visit.post("/sms/save", identifier=EVIL, url=EVIL, parameters=EVIL, method=EVIL, provider="http", new="1").text,
+        visit.post("/sms/test/main", recipient=EVIL).text,
+        visit.client.get("/pages/sms/new", query_string={"provider": EVIL}).text,
+        visit.client.get("/pages/statistics/", query_string={"name": EVIL, "per": EVIL}).text,
         Visit(app, None).sign_in(EVIL).text,
     ]
     for page in pages:
         assert "<script>alert" not in page and "<img" not in page
+
+
+def test_no_text_of_a_server_that_is_examined_becomes_markup(app: flask.Flask) -> None:
+    visit = Visit(app)
+    for step in ("GREETING", "EHLO"):
+        with Sink(faults={step: f"554 5.7.1 {EVIL}"}) as sink:
+            values = {"server": sink.host, "port": sink.port, "sender": "a@example.com"}
+            open_store(settings_of(app)).save("main", values)
+            page = visit.post("/smtp/test/main", recipient="alice@example.com").text
+        assert "&lt;script&gt;" in page and "<script>alert" not in page and "<img" not in page
 
 
 def test_no_page_tells_a_body_an_otp_or_a_whole_address(app: flask.Flask) -> None:

@@ -136,7 +136,15 @@ def test_identifiers_that_differ_by_case_are_two(store: DefinitionStore) -> None
     assert {name: definition["server"] for name, definition in store.list().items()} == {"main": "a", "Main": "b"}
 
 
-@pytest.mark.parametrize("identifier", ["", " main", "a/b", "a\nb", "x" * 101, "a\0b"])
+def test_a_field_with_choices_takes_no_other_text() -> None:
+    field = Field("method", default="GET", choices=("GET", "POST"))
+    assert field.fault("POST") is None
+    assert field.fault("STEAL") == "expected GET or POST, found 'STEAL'"
+    secret = Field("secret", secret=True, choices=("one", "two"))
+    assert "hunter2" not in str(secret.fault("hunter2"))
+
+
+@pytest.mark.parametrize("identifier", ["", " main", "a/b", "a\nb", "x" * 101, "a\0b", ".", ".."])
 def test_an_identifier_that_can_not_stand_in_an_address_is_refused(identifier: str, store: DefinitionStore) -> None:
     with pytest.raises(DefinitionError, match="identifier: expected"):
         store.save(identifier, {"server": "h"})

@@ -48,6 +48,8 @@ class Field:
     :param secret: encrypted at rest, and censored for people.
     :param help: for people.
     :param label: what a form calls it; empty: its name.
+    :param choices: the only texts that it may be; empty: any.
+    :param section: heading below which a form folds it away; empty: it is always shown.
     :param check: tells None, or what is wrong with a value: "expected …, found …".
     """
 
@@ -59,6 +61,8 @@ class Field:
     help: str = ""
     check: Callable[[Any], str | None] | None = None
     label: str = ""
+    choices: Sequence[str] = ()
+    section: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -81,7 +85,9 @@ class Field:
         return converted
 
     def fault(self, value: Any) -> str | None:
-        """None, or what :attr:`check` has against a value of the right kind."""
+        """None, or what :attr:`choices` and :attr:`check` have against a value of the right kind."""
+        if self.choices and value not in (None, *self.choices):
+            return f"expected {' or '.join(self.choices)}, found {self._shown(value)}"
         if self.check is None or value is None:
             return None
         try:
@@ -141,6 +147,16 @@ class Definitions:
                     f"{self.kind}: expected fields of different names, found {name!r} twice, or a reserved one"
                 )
         return {field.name: field for field in fields}
+
+    @property
+    def choice(self) -> Field | None:
+        """The field that tells the variant; None where there are none."""
+        return None if self._choice is None else self._common[self._choice]
+
+    @property
+    def variants(self) -> Sequence[str]:
+        """The values that :attr:`choice` may have."""
+        return tuple(self._variants)
 
     def fields_of(self, values: Mapping[str, Any]) -> Mapping[str, Field]:
         """The fields of a definition with these values, by name; without a known variant, those that all have."""

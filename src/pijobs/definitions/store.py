@@ -61,14 +61,15 @@ class DefinitionStore:
     """
 
     def __init__(self, declaration: Definitions, settings: Settings) -> None:
-        self._declaration = declaration
+        #: Of their fields.
+        self.declaration = declaration
         self._settings = settings
         self._database = Database.of(settings)
 
     @property
     def kind(self) -> str:
         """Such as ``"smtpserver"``."""
-        return self._declaration.kind
+        return self.declaration.kind
 
     def list(self) -> dict[str, dict[str, Any]]:
         """All definitions by identifier, secrets in the clear.
@@ -78,7 +79,7 @@ class DefinitionStore:
         """
         self._database.ensure(metadata)
         with self._database.read() as connection:
-            query = sa.select(table).where(table.c.kind == self._declaration.kind).order_by(table.c.identifier)
+            query = sa.select(table).where(table.c.kind == self.declaration.kind).order_by(table.c.identifier)
             rows = connection.execute(query).all()
         listed = {}
         for row in rows:
@@ -98,9 +99,9 @@ class DefinitionStore:
         with self._database.read() as connection:
             stored = self._find(connection, identifier)
         if stored is None:
-            raise DefinitionNotFound(self._declaration.kind, identifier)
+            raise DefinitionNotFound(self.declaration.kind, identifier)
         if stored.lost:
-            raise DefinitionUnreadable(self._declaration.kind, identifier, stored.lost)
+            raise DefinitionUnreadable(self.declaration.kind, identifier, stored.lost)
         return self._definition(identifier, stored)
 
     def save(self, identifier: str, values: Mapping[str, Any]) -> None:
@@ -116,14 +117,14 @@ class DefinitionStore:
             known = self._find(connection, identifier, lock=True) if not fault else None
             stored = known or _Stored({}, {})
             try:
-                validated = self._declaration.validate(values, stored.values, stored.lost)
+                validated = self.declaration.validate(values, stored.values, stored.lost)
             except DefinitionError as error:
                 raise DefinitionError([*fault, *error.faults]) from None
             if fault:
                 raise DefinitionError(fault)
             row = self._sealed(identifier, validated)
             if known is None:
-                connection.execute(table.insert().values(kind=self._declaration.kind, identifier=identifier, **row))
+                connection.execute(table.insert().values(kind=self.declaration.kind, identifier=identifier, **row))
             else:
                 connection.execute(table.update().where(*self._place(identifier)).values(**row))
 
@@ -137,7 +138,7 @@ class DefinitionStore:
             return connection.execute(table.delete().where(*self._place(identifier))).rowcount
 
         if _identifier_fault(identifier, {}) or not self._database.run(work):
-            raise DefinitionNotFound(self._declaration.kind, identifier)
+            raise DefinitionNotFound(self.declaration.kind, identifier)
 
     def check(self, values: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of a definition that is not saved, converted and with defaults, without an identifier.
@@ -145,22 +146,22 @@ class DefinitionStore:
         :param stored: a definition that they would change.
         :raises DefinitionError: with all faults.
         """
-        return self._declaration.validate(values, stored or {}, {})
+        return self.declaration.validate(values, stored or {}, {})
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
         """A definition as people may see it. An empty secret is shown as such."""
-        hidden = {name for name in self._declaration.secrets_of(definition) if definition.get(name) not in (None, "")}
-        hidden |= self._declaration.secrets_of(definition) & set(definition.get(UNREADABLE, ()))
+        hidden = {name for name in self.declaration.secrets_of(definition) if definition.get(name) not in (None, "")}
+        hidden |= self.declaration.secrets_of(definition) & set(definition.get(UNREADABLE, ()))
         return {name: CENSORED if name in hidden else value for name, value in definition.items()}
 
     def _definition(self, identifier: str, stored: _Stored) -> dict[str, Any]:
         # What can't be read is no value; the name of a variant that is not loaded is one.
         lost = {name: None for name in stored.lost if name not in stored.values}
-        values = self._declaration.complete({**stored.values, **lost})
+        values = self.declaration.complete({**stored.values, **lost})
         return {IDENTIFIER: identifier, **values}
 
     def _place(self, identifier: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-        return table.c.kind == self._declaration.kind, table.c.identifier == identifier
+        return table.c.kind == self.declaration.kind, table.c.identifier == identifier
 
     def _find(self, connection: Connection, identifier: str, *, lock: bool = False) -> _Stored | None:
         if _identifier_fault(identifier, {}):
@@ -172,7 +173,7 @@ class DefinitionStore:
     def _sealed(self, identifier: str, values: Mapping[str, Any]) -> dict[str, str]:
         """The columns of a definition. What is empty needs no key."""
         secrets, content = {}, dict(values)
-        for name in self._declaration.secrets_of(values):
+        for name in self.declaration.secrets_of(values):
             if values[name] in (None, ""):
                 continue
             key = KeyRing.of(self._settings).newest
@@ -186,9 +187,9 @@ class DefinitionStore:
             stored, secrets = _Stored(_object(row.content), {}), _object(row.secrets)
         except ValueError:
             return _Stored({}, {"definition": "damaged: expected JSON, found something else; save it anew"})
-        stored.lost.update(self._declaration.unknown_variant(stored.values))
+        stored.lost.update(self.declaration.unknown_variant(stored.values))
         for name in (
-            secrets.keys() & self._declaration.fields_of(stored.values).keys()
+            secrets.keys() & self.declaration.fields_of(stored.values).keys()
         ):  # others are of another version of the plugin
             try:
                 stored.values[name] = json.loads(self._decrypted(row.identifier, name, secrets[name]))
@@ -212,7 +213,7 @@ class DefinitionStore:
 
     def _bound_to(self, identifier: str, name: str) -> bytes:
         """Associated data: a secret that is copied to another place of the table can't be read there."""
-        return json.dumps([self._declaration.kind, identifier, name]).encode()
+        return json.dumps([self.declaration.kind, identifier, name]).encode()
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -226,8 +227,8 @@ def _object(text: str) -> dict[str, Any]:
 def _identifier_fault(identifier: str, values: Mapping[str, Any]) -> list[str]:
     if not (0 < len(identifier) <= MAX_IDENTIFIER and identifier.isprintable() and identifier == identifier.strip()):
         return [f"identifier: expected a text of 1 to {MAX_IDENTIFIER} characters in one line, found another one"]
-    if "/" in identifier:
-        return ["identifier: expected a text without a slash, since it is part of an address, found one"]
+    if "/" in identifier or identifier in (".", ".."):
+        return ["identifier: expected a part of an address, without a slash and not just dots, found another text"]
     if values.get(IDENTIFIER) not in (None, identifier):
         return [f"identifier: expected {identifier!r} as in the address, found another one; a name can't be changed"]
     return []

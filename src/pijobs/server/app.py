@@ -10,6 +10,7 @@ from typing import Any
 
 import flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
 from pijobs.errors import (
@@ -53,6 +54,7 @@ def create_app(
     *,
     settings: Mapping[str, Any] | None = None,
     host_sign_in: auth.HostSignIn | None = None,
+    proxies: int = 0,
 ) -> flask.Flask:
     """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
 
@@ -60,6 +62,9 @@ def create_app(
     :param settings: the settings themselves, instead of a file.
     :param host_sign_in: for a server that is mounted in another one: gives the name of the administrator that a token
         of the host belongs to, or None. The server has no accounts then, and no routes of plugins.
+    :param proxies: how many reverse proxies stand before it; each sets ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
+        What they say of the client is believed then: tries to sign in are counted by its address, and cookies stay
+        within its TLS.
     :raises ConfigurationError: when they can't be used.
     """
     directory, path = Path.cwd(), None
@@ -82,6 +87,8 @@ def create_app(
         app.extensions[auth.HOST_SIGN_IN] = host_sign_in
     _handle_errors(app)
     app.after_request(_secure)
+    if proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     return app
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pijobs.flask import current_queue
 from pijobs.server.pages import PageBlueprint, definition_pages
+from pijobs_mail.probe import Probe, Step
 from pijobs_mail.routes import send_test
-from pijobs_mail.servers import DEFINITIONS, with_port
+from pijobs_mail.servers import open_store, with_port
+
+#: Seconds that a step of the examination may take: somebody waits for the page.
+PATIENCE = 5.0
+_NAMES = {
+    "dns": "Name", "tcp": "Connection", "tls": "TLS", "greeting": "Greeting", "features": "Features",
+    "token": "Access token", "login": "Login", "smime": "S/MIME",
+}  # fmt: skip
 
 
 def make_pages() -> PageBlueprint:
     return definition_pages(
-        DEFINITIONS,
+        open_store,
         name="smtp",
         title="SMTP servers",
         thing="SMTP server",
@@ -17,5 +29,15 @@ def make_pages() -> PageBlueprint:
         recipient="Mail address",
         alarm=lambda row: "" if row["verify"] else "certificate not verified",
         test=lambda identifier, recipient: send_test({"identifier": identifier, "recipient": recipient}),
+        examine=_examine,
         prepare=with_port,
     )
+
+
+def _examine(identifier: str) -> Iterator[Step]:
+    settings = current_queue().settings
+    definition = open_store(settings).get(identifier)
+    examination = Probe({**definition, "timeout": min(definition["timeout"], PATIENCE)}, settings)
+    examination.run()
+    for step in examination.steps:
+        yield replace(step, name=_NAMES.get(step.name, step.name))

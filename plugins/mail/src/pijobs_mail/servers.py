@@ -31,6 +31,7 @@ from pijobs_mail.wire import tls_context
 PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
 _PORTS = {"smtp": 25, "smtps": 465}
+_SMIME, _OAUTH = "S/MIME", "Login by XOAUTH2"
 _RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 #: Events that the storage remembers of one rate.
@@ -96,16 +97,19 @@ FIELDS = (
     FALLBACK,
     DESCRIPTION,
     Field("smime", bool, default=False, help="sign mails by S/MIME"),
-    Field("certificate", str, default="", help="S/MIME: path of the certificate, and of authorities after it, PEM"),
-    Field("private_key", str, default="", help="S/MIME: path of its key, PEM"),
-    Field("private_key_password", str, default="", secret=True, help="S/MIME: password of the key"),
-    Field("dont_send_on_error", bool, default=False, help="S/MIME: send nothing rather than unsigned"),
-    Field("oauth_token_url", str, default="", check=_check_token_url, help="XOAUTH2: where access tokens come from"),
-    Field("oauth_client_id", str, default="", help="XOAUTH2: id of the application"),
-    Field("oauth_client_secret", str, default="", secret=True, help="XOAUTH2: secret of the application"),
-    Field("oauth_refresh_token", str, default="", secret=True, help="XOAUTH2: of a user; empty: client credentials"),
-    Field("oauth_scope", str, default="", help="XOAUTH2: what the token is for"),
-)
+    Field("certificate", default="", section=_SMIME, help="path of the certificate, and of authorities after it, PEM"),
+    Field("private_key", default="", section=_SMIME, help="path of its key, PEM"),
+    Field("private_key_password", default="", secret=True, section=_SMIME, help="password of the key"),
+    Field(
+        "dont_send_on_error", bool, default=False, label="Don't send on error", section=_SMIME,
+        help="send nothing rather than unsigned",
+    ),
+    Field("oauth_token_url", default="", check=_check_token_url, section=_OAUTH, help="where access tokens come from"),
+    Field("oauth_client_id", default="", section=_OAUTH, help="id of the application"),
+    Field("oauth_client_secret", default="", secret=True, section=_OAUTH, help="secret of the application"),
+    Field("oauth_refresh_token", default="", secret=True, section=_OAUTH, help="of a user; empty: client credentials"),
+    Field("oauth_scope", default="", section=_OAUTH, help="what the token is for"),
+)  # fmt: skip
 DEFINITIONS = Definitions("smtpserver", FIELDS)
 
 SETTINGS = (

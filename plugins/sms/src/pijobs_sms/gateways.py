@@ -30,16 +30,12 @@ def _check_limit(value: int) -> str | None:
     return None if 0 <= value <= 1_000_000 else f"expected 0 to 1000000, found {value}"
 
 
-def _check_format(value: str) -> str | None:
-    return None if value in FORMATS else f"expected {' or '.join(FORMATS)}, found {value!r:.60}"
-
-
 FIELDS = (
     Field("provider", default="http", help="the way to speak to the gateway"),
     DESCRIPTION,
     Field("region", default="", check=_check_region, help="country of numbers without a country code, such as DE"),
     Field("countries", default="", check=_check_countries, help="the only countries to send to; empty: all"),
-    Field("phone_format", default="+", check=_check_format, help="+, 00 or digits: what stands before 49…"),
+    Field("phone_format", default="+", choices=tuple(FORMATS), help="what stands before 49…; digits: nothing"),
     Field("per_number", int, default=10, check=_check_limit, help="SMS to one number in an hour; 0: no limit"),
     Field("per_hour", int, default=1000, check=_check_limit, help="SMS by this gateway in an hour; 0: no limit"),
     FALLBACK,

@@ -35,10 +35,6 @@ _ENCODINGS = ("form", "json", "query")
 _LOGINS = ("basic", "bearer", "none")
 
 
-def _one_of(*words: str) -> Any:
-    return lambda value: None if value in words else f"expected {' or '.join(words)}, found another word"
-
-
 def _check_url(value: str) -> str | None:
     return _url_fault(value) if value else None
 
@@ -65,11 +61,16 @@ def _check_pattern(value: str) -> str | None:
 
 FIELDS = (
     Field("url", required=True, check=_check_url, help="address of the gateway"),
-    Field("method", default="GET", check=_one_of(*_METHODS), help="GET, POST, PUT or PATCH"),
+    Field("method", default="GET", choices=_METHODS, help="of HTTP"),
     Field("parameters", dict, default={}, help="names and texts with {phone}, {otp}, {username}, {password}, {id}"),
     Field("headers", dict, default={}, help="likewise"),
-    Field("encoding", default="form", check=_one_of(*_ENCODINGS), help="form, json or query; GET is always query"),
-    Field("auth", default="basic", check=_one_of(*_LOGINS), help="basic if there is a username; bearer; or none"),
+    Field("encoding", default="form", choices=_ENCODINGS, help="of the parameters; with GET they stand in the address"),
+    Field(
+        "auth",
+        default="basic",
+        choices=_LOGINS,
+        help="bearer: the password is the token",
+    ),
     USERNAME,
     PASSWORD,
     Field("success", default="", check=_check_pattern, help="what a good answer contains (a regular expression)"),

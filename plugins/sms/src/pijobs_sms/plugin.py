@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pijobs import Job, Setting, Settings, hookimpl
+from pijobs import Job, Page, Setting, Settings, hookimpl
 from pijobs.definitions import definitions_check
 from pijobs_sms import gateways, hookspecs, http, job
 from pijobs_sms.provider import Provider
@@ -44,9 +44,16 @@ def register_sms_providers(settings: Settings) -> list[Provider]:
 
 @hookimpl
 def register_blueprints() -> list[Blueprint]:
-    from pijobs_sms.routes import make_blueprint  # a worker needs no Flask
+    # A worker needs no Flask.
+    from pijobs_sms.pages import make_pages
+    from pijobs_sms.routes import make_blueprint
 
-    return [make_blueprint()]
+    return [make_blueprint(), make_pages()]
+
+
+@hookimpl
+def register_pages() -> list[Page]:
+    return [Page("SMS gateways", "sms.index", things="SMS", jobs="sms.")]
 
 
 @hookimpl

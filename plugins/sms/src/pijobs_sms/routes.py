@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from pijobs import Handle
 from pijobs.errors import DefinitionNotFound
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters, required
@@ -25,7 +26,15 @@ def make_blueprint() -> Blueprint:
 def send_test_sms() -> Response:
     """Send a real SMS by the saved gateway ``identifier``; ``phone`` gets it."""
     values = parameters()
-    identifier, phone = required(values, "identifier"), required(values, "phone")
+    send_test(required(values, "identifier"), required(values, "phone"))
+    return answer(True)
+
+
+def send_test(identifier: str, phone: str) -> Handle:
+    """Send a test SMS by a saved gateway.
+
+    :raises ApiError: for what can't be sent, and for what was sent in this call and failed.
+    """
     try:
         definition = open_store(current_queue().settings).get(identifier)
         number = normalize(phone, definition["region"], definition["countries"])
@@ -34,5 +43,5 @@ def send_test_sms() -> Response:
     except PhoneError as error:
         raise ApiError(400, PARAMETER, str(error)) from None
     text = f"This is a test. The SMS gateway {identifier} works."
-    submit_test("the SMS", definition, "sms.send", {"gateway": identifier, "phone": number, "text": text})
-    return answer(True)
+    arguments = {"gateway": identifier, "phone": number, "text": text}
+    return submit_test("the SMS", definition, "sms.send", arguments)

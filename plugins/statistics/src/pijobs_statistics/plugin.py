@@ -6,7 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pijobs import InstanceEvent, Job, Setting, hookimpl
+from pijobs import InstanceEvent, Job, Page, Setting, hookimpl
 from pijobs_statistics import jobs
 from pijobs_statistics.record import Attempt, current_attempt
 from pijobs_statistics.watch import Watch
@@ -32,9 +32,16 @@ def register_jobs() -> list[Job]:
 
 @hookimpl
 def register_blueprints() -> list[Blueprint]:
+    # A worker needs no Flask.
+    from pijobs_statistics.pages import make_pages
     from pijobs_statistics.routes import make_blueprint
 
-    return [make_blueprint()]
+    return [make_blueprint(), make_pages()]
+
+
+@hookimpl
+def register_pages() -> list[Page]:
+    return [Page("Statistics", "usage.index")]
 
 
 @hookimpl

@@ -1,7 +1,8 @@
 """The pages: what the queue does, for people.
 
 What plugins use of them: :class:`PageBlueprint`, :func:`requires`, :func:`definition_pages`, :func:`say`,
-:class:`Problem`, and the templates ``pijobs/page.html`` and ``pijobs/parts.html``.
+:class:`Problem`, the templates ``pijobs/page.html`` and ``pijobs/parts.html``, and the filters of :mod:`.words`, which
+templates call ``pijobs_…``.
 """
 
 from pijobs.server.pages.definitions import definition_pages

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs.definitions import CENSORED, Definitions, DefinitionStore
+from pijobs import instances
+from pijobs.definitions import CENSORED, TOGGLE, Definitions, DefinitionStore, Field
 from pijobs.errors import DefinitionError
-from pijobs.flask import current_installation
+from pijobs.flask import current_queue
 from pijobs.queue import Handle
 from pijobs.server.api import ApiError
+from pijobs.server.pages.lives import life
 from pijobs.server.pages.site import PageBlueprint
 from pijobs.server.pages.visitor import Problem, requires, say
+from pijobs.settings import Settings
 
 Values = dict[str, Any]
+Answer = str | tuple[str, int] | Response
+
+
+class Finding(Protocol):
+    """One step of an examination. Its text comes from a stranger's server, and has no secret in it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def found(self) -> str: ...
+    @property
+    def advice(self) -> str | None:
+        """What to do, when it is not ok."""
+
+
 #: Sends a test by a saved definition to a recipient; refuses by :class:`~pijobs.server.api.ApiError`.
 Test = Callable[[str, str], Handle]
+#: Looks at what a saved definition leads to, a step at a time; within seconds, since somebody waits.
+Examine = Callable[[str], Iterable[Finding]]
 
 
 def definition_pages(
-    declaration: Definitions,
+    open_store: Callable[[Settings], DefinitionStore],
     *,
     name: str,
     title: str,
@@ -30,20 +55,24 @@ def definition_pages(
     columns: Mapping[str, str],
     recipient: str,
     test: Test,
+    examine: Examine = lambda identifier: (),
     prepare: Callable[[Mapping[str, Any]], Values] = dict,
     alarm: Callable[[Values], str] = lambda row: "",
 ) -> PageBlueprint:
     """A blueprint for all definitions of one kind. Viewers see the list, admins do the rest.
 
+    :param open_store: gives the definitions of an installation.
     :param name: of the blueprint and in its paths; the navigation's endpoint is ``<name>.index``.
     :param title: of the list: "SMTP servers".
     :param thing: one of them: "SMTP server".
     :param columns: fields that the list shows, with their headings.
     :param recipient: what a test asks for: "Mail address".
+    :param examine: what a test shows beside its outcome.
     :param prepare: completes what was posted, before it is saved.
     :param alarm: words in red about a definition that does not protect as it should; empty: none.
     """
-    views = _Views(declaration, name, title, thing, columns, recipient, test, prepare, alarm)
+    words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm}
+    views = _Views(open_store, words, test, examine, prepare)
     blueprint = PageBlueprint(name, __name__, url_prefix=f"/{name}")
     for method, rule, endpoint, role, view in (
         ("GET", "/", "index", "viewer", views.index),
@@ -66,100 +95,119 @@ def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
+@dataclass(frozen=True)
 class _Views:
-    def __init__(
-        self,
-        declaration: Definitions,
-        name: str,
-        title: str,
-        thing: str,
-        columns: Mapping[str, str],
-        recipient: str,
-        test: Test,
-        prepare: Callable[[Mapping[str, Any]], Values],
-        alarm: Callable[[Values], str],
-    ) -> None:
-        self._declaration, self._test, self._prepare = declaration, test, prepare
-        self._words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm}
-        self._thing = thing
+    open_store: Callable[[Settings], DefinitionStore]
+    words: Mapping[str, Any]
+    test: Test
+    examine: Examine
+    prepare: Callable[[Mapping[str, Any]], Values]
 
     def index(self) -> str:
         """The definitions, and whether each one goes through the queue."""
-        rows = {key: self._store().censored(row) for key, row in self._store().list().items()}
-        return flask.render_template("pijobs/definitions.html", rows=rows, **self._words)
+        store = self._store()
+        rows = {key: store.censored(row) for key, row in store.list().items()}
+        return flask.render_template("pijobs/definitions.html", rows=rows, **self.words)
 
     def new(self) -> str:
         """The form of a new one."""
-        return self._form({}, "", new=True)
+        return self._form(self._with_choice({}), "", new=True)
 
     def edit(self, identifier: str) -> str:
         """The form of one."""
-        return self._form(self._stored(identifier), identifier, new=False)
+        return self._form(self._with_choice(self._stored(identifier)), identifier, new=False)
 
-    def save(self) -> Response | tuple[str, int]:
+    def save(self) -> Answer:
         """Create or change one."""
-        form = flask.request.form
+        form, store = flask.request.form, self._store()
         identifier, new = form.get("identifier", "").strip(), form.get("new") == "1"
-        fields = self._declaration.fields_of(form)
+        fields = store.declaration.fields_of(form)
         values: Values = {name: form.get(name, "") for name in fields if name in form}
         # A box that is not ticked is not sent.
         values |= {name: name in form for name, field in fields.items() if field.kind is bool}
-        store = self._store()
         if new and identifier in store.list():
             fault = [f"identifier: expected a new one, found {identifier!r}, which is there already"]
             return self._form(values, identifier, new=True, faults=fault), 400
         try:
-            store.save(identifier, self._prepare(values))
+            store.save(identifier, self.prepare(values))
         except DefinitionError as error:
             return self._form(values, identifier, new=new, faults=list(error.faults)), 400
-        say(f"{self._thing} {identifier} is saved.")
+        say(f"{self.words['thing']} {identifier} is saved.")
         return flask.redirect(flask.url_for(".edit", identifier=identifier), 303)
 
-    def try_out(self, identifier: str) -> Response | tuple[str, int]:
-        """Send a test by one; what is queued is shown on its way."""
+    def try_out(self, identifier: str) -> Answer:
+        """Send a test by one, examine where it leads, and show both; what is queued is shown on its way."""
         stored, recipient = self._stored(identifier), flask.request.form.get("recipient", "").strip()
+        row, fault, status = None, "", 200
         try:
-            handle = self._test(identifier, recipient)
+            handle = self.test(identifier, recipient)
         except ApiError as error:
-            return self._form(
-                stored, identifier, new=False, faults=[error.message], recipient_was=recipient
-            ), error.status
-        if handle.via != "direct":
-            say(f"The test by {identifier} is queued. Watch it go.")
-            return flask.redirect(flask.url_for("pijobs_pages.job", id=handle.id), 303)
-        say(f"The test by {identifier} went out.")
-        return flask.redirect(flask.url_for(".edit", identifier=identifier), 303)
+            if error.status < 500:
+                faults = [error.message]
+                return self._form(stored, identifier, new=False, faults=faults, recipient_was=recipient), error.status
+            fault, status = error.message, error.status
+        else:
+            row = None if handle.via == "direct" else instances.explained(current_queue(), handle.id)
+        page = flask.render_template(
+            "pijobs/tested.html", identifier=identifier, steps=list(self.examine(identifier)), fault=fault, row=row,
+            life=[] if row is None else life(row), **self.words,
+        )  # fmt: skip
+        return page, status
 
     def confirm_delete(self, identifier: str) -> str:
         """Ask before one is deleted."""
         self._stored(identifier)
-        return flask.render_template("pijobs/delete_definition.html", identifier=identifier, **self._words)
+        return flask.render_template("pijobs/delete_definition.html", identifier=identifier, **self.words)
 
     def delete(self, identifier: str) -> Response:
         """Delete one."""
         self._store().delete(identifier)
-        say(f"{self._thing} {identifier} is deleted.")
+        say(f"{self.words['thing']} {identifier} is deleted.")
         return flask.redirect(flask.url_for(".index"), 303)
 
     def _store(self) -> DefinitionStore:
-        return self._declaration.open(current_installation().settings)
+        return self.open_store(current_queue().settings)
 
     def _stored(self, identifier: str) -> Values:
+        store = self._store()
         try:
-            return self._store().censored(self._store().list()[identifier])
+            return store.censored(store.list()[identifier])
         except KeyError:
-            raise Problem(404, f"there is no {self._thing} of that name") from None
+            raise Problem(404, f"there is no {self.words['thing']} of that name") from None
+
+    def _with_choice(self, values: Mapping[str, Any]) -> Values:
+        """The values with what the address chooses, which tells the fields of the form."""
+        declaration = self._store().declaration
+        if declaration.choice is None:
+            return dict(values)
+        name, default = declaration.choice.name, declaration.choice.default
+        return {**values, name: flask.request.args.get(name) or values.get(name) or default}
 
     def _form(
         self, values: Mapping[str, Any], identifier: str, *, new: bool, faults: list[str] | None = None,
         recipient_was: str = "",
     ) -> str:  # fmt: skip
-        shown = self._declaration.complete({name: value for name, value in values.items() if value is not None})
-        for name in self._declaration.secrets_of(values):
+        declaration = self._store().declaration
+        shown = declaration.complete({name: value for name, value in values.items() if value is not None})
+        for name in declaration.secrets_of(values):
             # What somebody typed is not sent back.
             shown[name] = CENSORED if shown[name] == CENSORED else ""
         return flask.render_template(
             "pijobs/definition.html",
-            fields=self._declaration.fields_of(values), values=shown, identifier=identifier, new=new,
-            faults=faults or [], unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self._words,
+            sections=list(_sections(declaration, values, shown)), values=shown, identifier=identifier, new=new,
+            choice=declaration.choice, variants=declaration.variants, faults=faults or [],
+            unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self.words,
         )  # fmt: skip
+
+
+def _sections(
+    declaration: Definitions, values: Mapping[str, Any], shown: Mapping[str, Any]
+) -> Iterator[tuple[str, list[Field], bool]]:
+    """Heading, fields, and whether one of them was set; the toggle comes first, the choice is made elsewhere."""
+    fields = dict(declaration.fields_of(values))
+    if declaration.choice is not None:
+        fields.pop(declaration.choice.name, None)
+    ordered = [fields.pop(TOGGLE), *fields.values()]
+    for section in dict.fromkeys(field.section for field in ordered):
+        own = [field for field in ordered if field.section == section]
+        yield section, own, any(shown[field.name] not in (field.default, None, "") for field in own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flask
@@ -48,17 +48,9 @@ def storage() -> Storage:
 def jobs() -> str:
     """Instances by ``state``, ``name``, ``group`` and ``time`` (seconds back), a page at a time."""
     found, args = storage(), flask.request.args
-    chosen = {name: args.get(name, "").strip()[:200] for name in ("state", "name", "group", "time")}
+    chosen = _chosen(args)
     try:
-        rows, cursor = instances.listing(
-            current_queue(),
-            state=_state(chosen["state"]),
-            name=chosen["name"] or None,
-            group=chosen["group"] or None,
-            since=found.now() - int(chosen["time"]) * 1000 if chosen["time"] in TIMES else None,
-            cursor=args.get("cursor") or None,
-            limit=LIMIT,
-        )
+        rows, cursor = _fitting(chosen, limit=LIMIT, cursor=args.get("cursor") or None)
     except ValueError:
         raise Problem(400, "the list can't go on from there", "begin at its first page") from None
     depths = found.depths()
@@ -76,6 +68,21 @@ def jobs() -> str:
         ],
         names=sorted({name for name, _ in depths.counts} | set(current_queue().registry)),
     )
+
+
+def _chosen(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: fields.get(name, "").strip()[:200] for name in ("state", "name", "group", "time")}
+
+
+def _fitting(
+    chosen: Mapping[str, str], *, limit: int, state: State | None = None, cursor: str | None = None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """:raises ValueError: for a cursor that is none of ours."""
+    since = storage().now() - int(chosen["time"]) * 1000 if chosen["time"] in TIMES else None
+    return instances.listing(
+        current_queue(), state=state or _state(chosen["state"]), name=chosen["name"] or None,
+        group=chosen["group"] or None, since=since, cursor=cursor, limit=limit,
+    )  # fmt: skip
 
 
 def _state(text: str) -> State | None:
@@ -107,8 +114,9 @@ def confirm() -> str:
     found = list(_present(ids))
     able = [record for record in found if record["state"] in states]
     return flask.render_template(
-        "pijobs/confirm.html", action=action, done=done, able=able, unable=len(ids) - len(able), states=sorted(states)
-    )
+        "pijobs/confirm.html", action=action, done=done, able=able, unable=len(ids) - len(able),
+        states=sorted(states), most=MOST if "all" in flask.request.form else None,
+    )  # fmt: skip
 
 
 @requires("operator")
@@ -140,14 +148,29 @@ def _doer(action: str) -> Callable[[str], None]:
 
 
 def _asked() -> tuple[str, list[str]]:
-    action, ids = flask.request.form.get("action", ""), list(dict.fromkeys(flask.request.form.getlist("id")))
+    form = flask.request.form
+    action, ids = form.get("action", ""), list(dict.fromkeys(form.getlist("id")))
     if action not in ACTIONS:
         raise Problem(400, "there is no such action", f"expected one of {', '.join(ACTIONS)}")
+    if "all" in form:
+        ids = list(_all_that_fit(ACTIONS[action][0], _chosen(form)))
+        if not ids:
+            raise Problem(400, "no instance fits that can be chosen for this", "choose another state, or tick some")
     if not ids:
         raise Problem(400, "no instance was chosen", "go back and tick those that you mean")
     if len(ids) > MOST:
         raise Problem(400, f"too many instances at once; at most {MOST}")
     return action, ids
+
+
+def _all_that_fit(states: Iterable[State], chosen: Mapping[str, str]) -> Iterator[str]:
+    """Ids of the newest ones, at most :data:`MOST`."""
+    left = MOST
+    for state in sorted(states):
+        if left and chosen["state"] in ("", state):
+            rows, _ = _fitting(chosen, state=state, limit=left)
+            left -= len(rows)
+            yield from (row["id"] for row in rows)
 
 
 def _present(ids: Iterable[str]) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pijobs.server.pages.headline import headline, topics
 from pijobs.server.pages.visitor import PAGES, requires
 from pijobs.storage.contract import Storage
 
-_NOTHING = {"span": 3600.0, "bins": [], "jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
+_NOTHING = {"span": 3600.0, "bins": [], "speed": None, "jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
 
 
 #: Destinations in trouble that are shown.
@@ -47,7 +47,7 @@ def overview() -> str:
         answer=answer,
         recent=recent,
         plots=plots,
-        checks=[(name, check) for name, check in readiness(queue) if check.warning or not check.ok],
+        checks=[(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok],
     )
 
 

@@ -28,7 +28,7 @@ from pijobs.flask import EXTENSION
 from pijobs.hookspecs import Page
 from pijobs.redact import describe, redact
 from pijobs.server.api import ApiError
-from pijobs.server.pages import overview, sign_in, words, workers
+from pijobs.server.pages import overview, plots, sign_in, words, workers
 from pijobs.server.pages.visitor import PAGES, Authorize, Problem, check_form_token, form_token, take_said
 
 log = logging.getLogger(__name__)
@@ -163,8 +163,8 @@ def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)
-    for function in words.FILTERS:
-        blueprint.add_app_template_filter(function, f"pijobs_{function.__name__}")
+    for word, function in {**words.FILTERS, "bars": plots.bars}.items():
+        blueprint.add_app_template_filter(function, f"pijobs_{word}")
     blueprint.register_error_handler(Exception, _told)
     return blueprint
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import flask
 from werkzeug.wrappers import Response
@@ -24,6 +24,7 @@ from pijobs.server.auth import fingerprint
 from pijobs.server.rights import RIGHT
 
 LIFETIME = 12 * 3600  # seconds; of a session, from sign-in
+LONGEST_SAID = 160  # characters
 #: Key in ``app.extensions``, and in the session of the app.
 PAGES = "pijobs_pages"
 #: Name of the form field that carries the session's token.
@@ -131,7 +132,7 @@ def own_path(target: str | None) -> str:
     if not target or not target.isprintable() or "\\" in target:
         return first
     parts = urlsplit(target)
-    inside = not parts.scheme and not parts.netloc and ".." not in parts.path
+    inside = not parts.scheme and not parts.netloc and ".." not in unquote(parts.path)
     return target if inside and parts.path.startswith(first) else first
 
 
@@ -161,7 +162,9 @@ def check_form_token() -> None:
 
 def say(text: str, tone: str = "good") -> None:
     """Tell it on the next page. :param tone: ``good``, ``warn`` or ``bad``."""
-    _keep(said=[*_kept().get("said", []), [tone, text]][-5:])
+    # Browsers drop a cookie above 4 KB, and the session with it.
+    short = text if len(text) <= LONGEST_SAID else f"{text[: LONGEST_SAID - 1]}…"
+    _keep(said=[*_kept().get("said", []), [tone, short]][-3:])
 
 
 def take_said() -> list[list[str]]:

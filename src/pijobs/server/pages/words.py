@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_ABBREVIATIONS = {"ca": "CA", "id": "id", "oauth": "OAuth", "smime": "S/MIME", "tls": "TLS", "url": "URL"}
 STATES: Mapping[str, str] = {
     "queued": "waits for a worker",
     "running": "runs now",
@@ -46,8 +48,8 @@ def after(moment: str, begin: str) -> str:
     return "+" + duration(max(0.0, (_parsed(moment) - _parsed(begin)).total_seconds()))
 
 
-def count(number: int) -> str:
-    """``12,345``."""
+def count(number: float) -> str:
+    """``12,345``; ``12,345.678``."""
     return f"{number:,}"
 
 
@@ -56,9 +58,25 @@ def state(name: str) -> str:
     return STATES.get(name, name)
 
 
+def label(field: Any) -> str:
+    """What a form calls a field of a definition."""
+    words = str(field.name).split("_")
+    return field.label or " ".join(
+        _ABBREVIATIONS.get(word) or (word if place else word.capitalize()) for place, word in enumerate(words)
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON for people who edit it; the template escapes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def _parsed(moment: Any) -> dt.datetime:
     # Python 3.10 does not know the Z.
     return dt.datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
 
 
-FILTERS = (duration, clock, after, count, state)
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "duration": duration, "clock": clock, "after": after, "count": count, "state": state, "label": label,
+    "json": as_json,
+}  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flask
 from werkzeug.wrappers import Response
 
@@ -38,11 +40,13 @@ def workers() -> str:
     )
 
 
-def _run(found: Storage, id: str) -> dict[str, str]:
+def _run(found: Storage, id: str) -> dict[str, Any]:
     try:
-        return {"id": id, "name": found.get(id).name}
+        record = found.get(id)
     except InstanceNotFound:  # removed since the worker was asked about
-        return {"id": id, "name": "ended"}
+        return {"id": id, "name": "ended", "since": None}
+    since = None if record.started is None else status.age(record.started, found.now())
+    return {"id": id, "name": record.name, "since": since}
 
 
 @requires("operator")

@@ -5,7 +5,7 @@
   const stale = (is) => { document.getElementById("stale").hidden = !is; };
 
   // Nobody looks, or somebody is about to act on what is there.
-  const busy = () => document.hidden || live()?.querySelector("input:checked") !== null;
+  const busy = () => document.hidden || Boolean(live()?.querySelector("input:checked"));
 
   document.addEventListener("htmx:beforeRequest", (event) => { if (busy()) event.preventDefault(); });
   document.addEventListener("htmx:afterRequest", (event) => stale(!event.detail.successful));

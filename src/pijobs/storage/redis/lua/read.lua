@@ -20,16 +20,21 @@ local function group(name)
     g[5] or '0'}
 end
 
--- Up to n pairs (place, id) of a list below a place, newest first.
-local function newest(list, place, id, n, found)
+local function newer(a, b) return a.place > b.place or (a.place == b.place and a.id > b.id) end
+
+-- Adds a list to the n newest entries that were found in others, below a place.
+local function merge(found, list, place, id, n)
+  local oldest = found[n] and string.format('%.0f', found[n].place) or '-inf'
   if place ~= '+inf' then
     for _, same in ipairs(call('ZREVRANGEBYSCORE', list, place, place)) do
       if same < id then found[#found + 1] = {place = tonumber(place), id = same, list = list} end
     end
     place = '(' .. place
   end
-  local flat = call('ZREVRANGEBYSCORE', list, place, '-inf', 'WITHSCORES', 'LIMIT', 0, n)
+  local flat = call('ZREVRANGEBYSCORE', list, place, oldest, 'WITHSCORES', 'LIMIT', 0, n)
   for k = 1, #flat, 2 do found[#found + 1] = {place = tonumber(flat[k + 1]), id = flat[k], list = list} end
+  table.sort(found, newer)
+  for k = #found, n + 1, -1 do found[k] = nil end
 end
 
 local function page(state, name, of_group, subject, place, id, limit)
@@ -43,8 +48,7 @@ local function page(state, name, of_group, subject, place, id, limit)
   else
     for _, one in ipairs(call('SMEMBERS', P .. 'names')) do lists[#lists + 1] = 'x:' .. state .. ':' .. one end
   end
-  for _, list in ipairs(lists) do newest(P .. list, place, id, limit + 1, found) end
-  table.sort(found, function(a, b) return a.place > b.place or (a.place == b.place and a.id > b.id) end)
+  for _, list in ipairs(lists) do merge(found, P .. list, place, id, limit + 1) end
   for n = 1, math.min(limit, #found) do
     local values = record(found[n].id)
     if not values then

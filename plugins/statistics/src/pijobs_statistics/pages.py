@@ -1,0 +1,100 @@
+"""The page of the statistics: small plots, a table, and the same as CSV."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flask
+
+from pijobs.flask import current_queue
+from pijobs.server.pages import PageBlueprint, requires
+from pijobs_statistics.output import as_csv
+from pijobs_statistics.store import SECONDS, Per, Row, Store
+from pijobs_statistics.values import Amount, number
+
+#: What may be chosen: steps of one plot, and words.
+SPANS: Mapping[Per, tuple[int, str]] = {
+    "minute": (60, "last hour, by minute"), "hour": (48, "last two days, by hour"), "day": (60, "last 60 days, by day"),
+}  # fmt: skip
+#: Names, and combinations of tags, that are shown; the CSV has all.
+MOST = 60
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one name, or one combination of its tags, added up to. :ivar bins: steps of its plot, oldest first."""
+
+    title: str
+    count: int
+    value: float
+    bins: list[dict[str, Any]]
+
+
+def make_pages() -> PageBlueprint:
+    blueprint = PageBlueprint("usage", __name__, url_prefix="/statistics", template_folder="templates")
+    blueprint.get("/", endpoint="index")(index)
+    blueprint.get("/csv", endpoint="csv")(as_file)
+    return blueprint
+
+
+@requires("viewer")
+def index() -> str:
+    """All names, or the tags of one (``name``), by ``per``."""
+    per, name = _chosen()
+    since = _since(per)
+    rows = _store().read(per, name=name or None, since=since)
+    lines = _lines(rows, per, since, (lambda row: _tags(row.tags)) if name else (lambda row: row.name))
+    return flask.render_template(
+        "pijobs_statistics/statistics.html",
+        lines=lines[:MOST], more=len(lines) - MOST, per=per, name=name, spans=SPANS,
+        steps=SPANS[per][0], seconds=SECONDS[per] * SPANS[per][0],
+    )  # fmt: skip
+
+
+@requires("viewer")
+def as_file() -> flask.Response:
+    """What the page shows, all of it."""
+    per, name = _chosen()
+    text = as_csv(_store().read(per, name=name or None, since=_since(per)))
+    headers = {"Content-Disposition": f"attachment; filename=statistics-{per}.csv"}
+    return flask.Response(text, mimetype="text/csv", headers=headers)
+
+
+def _chosen() -> tuple[Per, str]:
+    asked = flask.request.args.get("per")
+    per: Per = next((known for known in SPANS if known == asked), "hour")
+    return per, flask.request.args.get("name", "")[:200]
+
+
+def _since(per: Per) -> int:
+    """The beginning of the first step; the last one is that of now."""
+    steps, width = SPANS[per][0], SECONDS[per]
+    return (int(time.time()) // width - steps + 1) * width
+
+
+def _store() -> Store:
+    return Store.of(current_queue().settings)
+
+
+def _lines(rows: Iterable[Row], per: Per, since: int, title_of: Any) -> list[Line]:
+    """The largest first."""
+    sums: defaultdict[str, defaultdict[int, Amount]] = defaultdict(lambda: defaultdict(lambda: Amount(0, 0)))
+    for row in rows:
+        sums[title_of(row)][(row.start - since) // SECONDS[per]] += row.amount
+    lines = [_line(title, steps, SPANS[per][0]) for title, steps in sums.items()]
+    return sorted(lines, key=lambda line: (-line.count, line.title))
+
+
+def _line(title: str, steps: Mapping[int, Amount], most: int) -> Line:
+    whole = sum(steps.values(), Amount(0, 0))
+    # What is below nothing has no bar.
+    heights = [max(0.0, number(steps[place].total)) if place in steps else 0 for place in range(most)]
+    return Line(title, whole.count, number(whole.total), [{"done": height, "failed": 0} for height in heights])
+
+
+def _tags(tags: Mapping[str, str]) -> str:
+    return ", ".join(f"{tag} {value}" for tag, value in sorted(tags.items())) or "without tags"

@@ -1,0 +1,165 @@
+"""The recipes at work: gunicorn behind nginx with TLS, and a log that is rotated under the worker."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shlex
+import shutil
+import ssl
+import subprocess
+import sys
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from services import free_port, missing, wait_until
+
+from .conftest import MakeSite
+from .site import Site
+
+CONTRIB = Path(__file__).parents[2] / "contrib"
+PASSWORD = "correct horse battery"
+TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+
+
+def program(name: str) -> str:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or missing(name)
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/queue.sqlite"
+
+
+@dataclass
+class Client:
+    """Somebody with an address of their own, before the proxy."""
+
+    port: int
+    address: str
+    cookie: str = ""
+    #: The header that set the cookie.
+    set_cookie: str = ""
+
+    def ask(self, method: str, path: str, **form: str) -> tuple[int, str, http.client.HTTPMessage]:
+        context = ssl._create_unverified_context()  # its certificate was made a moment ago
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=60, source_address=(self.address, 0), context=context
+        )
+        headers = {"Host": "jobs.example.com", "Cookie": self.cookie}
+        if form:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection.request(method, path, urlencode(form) if form else None, headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        if given := response.headers["Set-Cookie"]:
+            (morsel,) = SimpleCookie(given).values()
+            self.cookie, self.set_cookie = f"{morsel.key}={morsel.value}", given
+        connection.close()
+        return response.status, text, response.headers
+
+    def sign_in(self, password: str) -> int:
+        match = TOKEN.search(self.ask("GET", "/pages/sign-in")[1])
+        assert match is not None
+        return self.ask("POST", "/pages/sign-in", username="root", password=password, csrf_token=match[1])[0]
+
+
+def start(site: Site, command: list[str]) -> None:
+    with (site.folder / "output").open("ab") as output:
+        site.processes.append(
+            subprocess.Popen(
+                command, cwd=site.folder, stdout=output, stderr=output, start_new_session=True,
+                env={**site.environment, "PRIVACYIDEA_CONFIGFILE": str(site.config)},
+            )
+        )  # fmt: skip
+
+
+def start_gunicorn(site: Site, port: int) -> None:
+    unit = (CONTRIB / "systemd/pijobs-server.service").read_text()
+    (line,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    _, *options = shlex.split(line)
+    options[options.index("--bind") + 1] = f"127.0.0.1:{port}"
+    start(site, [sys.executable, "-m", "gunicorn", *options])
+
+
+def start_nginx(site: Site, port: int, server: int) -> None:
+    folder = site.folder
+    files = ["-keyout", f"{folder}/key", "-out", f"{folder}/cert"]
+    subject = ["-subj", "/CN=jobs.example.com"]
+    subprocess.run(
+        [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    own = (CONTRIB / "nginx/pijobs.conf").read_text()
+    own = own.replace("/etc/ssl/certs/pijobs.pem", f"{folder}/cert").replace(
+        "/etc/ssl/private/pijobs.key", f"{folder}/key"
+    )
+    own = re.sub(r"listen \[::\].*", "", own).replace("listen 443", f"listen 127.0.0.1:{port}")
+    own = own.replace("127.0.0.1:5000", f"127.0.0.1:{server}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "".join(f"{name}_temp_path {folder}/{name};" for name in kinds)
+    config = folder / "nginx.conf"
+    config.write_text(f"daemon off; pid {folder}/pid; events {{}}\nhttp {{ access_log off; {places}\n{own}\n}}\n")
+    start(site, [program("nginx"), "-p", str(folder), "-c", str(config), "-e", "stderr"])
+
+
+@pytest.fixture
+def deployed(make_site: MakeSite) -> tuple[Site, int]:
+    site = make_site()
+    added = site.run("admin", "add", "root", "--password-stdin", input=PASSWORD + "\n")
+    assert added.returncode == 0, added.stderr
+    port, server = free_port(), free_port()
+    start_gunicorn(site, server)
+    start_nginx(site, port, server)
+
+    def answers() -> bool:
+        try:
+            return Client(port, "127.0.0.1").ask("GET", "/livez")[0] == 200
+        except OSError:
+            return False
+
+    wait_until(answers, 60, what="gunicorn behind nginx")
+    return site, port
+
+
+def test_behind_the_proxy_people_sign_in_over_tls_and_each_address_counts_for_itself(
+    deployed: tuple[Site, int],
+) -> None:
+    _, port = deployed
+    guesser, admin = Client(port, "127.0.0.2"), Client(port, "127.0.0.3")
+    # Two processes of gunicorn count each for itself.
+    statuses = [guesser.sign_in(f"guess {number}") for number in range(24)]
+    assert statuses[0] == 401 and statuses[-1] == 429
+    assert admin.sign_in(PASSWORD) == 303
+    assert "Secure" in admin.set_cookie and "HttpOnly" in admin.set_cookie
+    for _ in range(8):
+        status, page, headers = admin.ask("GET", "/pages/")
+        assert status == 200 and "no live worker" in page
+    assert headers["Strict-Transport-Security"] and "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_what_watches_is_let_in_by_its_address_only(deployed: tuple[Site, int]) -> None:
+    _, port = deployed
+    for path in ("/metrics", "/readyz", "/livez"):
+        assert Client(port, "127.0.0.2").ask("GET", path)[0] == 403
+    assert Client(port, "127.0.0.1").ask("GET", "/metrics")[0] == 200
+
+
+def test_the_log_of_a_worker_goes_on_after_it_was_rotated(make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site()
+    site.start_worker()
+    recipe = tmp_path / "logrotate"
+    recipe.write_text((CONTRIB / "logrotate/pijobs").read_text().replace("/var/log/pijobs", str(tmp_path)))
+    recipe.chmod(0o600)
+    site.wait_for(site.queue.enqueue("test.count", (1,)).id)
+    command = [program("logrotate"), "--force", "--state", f"{tmp_path}/state", str(recipe)]
+    rotated = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert rotated.returncode == 0, rotated.stderr
+    id = site.queue.enqueue("test.count", (2,)).id
+    site.wait_for(id)
+    wait_until(lambda: id in site.log.read_text(), 30, what="the line of the second job")
+    assert "\0" not in site.log.read_text()
+    assert site.log.with_name(site.log.name + ".1").exists()

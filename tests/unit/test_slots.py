@@ -44,6 +44,18 @@ def test_leases_are_run_in_the_order_of_the_storage(session: Session) -> None:
     assert taken == [(session, LEASE), (session, msgspec.structs.replace(LEASE, id="2")), None]
 
 
+@pytest.mark.parametrize("crashed", [0, 1])
+def test_what_went_down_with_a_worker_has_no_company(session: Session, crashed: int) -> None:
+    slot = Slot()
+    line = [msgspec.structs.replace(LEASE, id=str(n), crashes=int(n == crashed)) for n in range(3)]
+    slot.take(session, line)
+    assert [slot.next(), slot.next()] == [(session, line[0]), None]
+    assert [(end.id, end.state, end.counted) for end in slot.ends[session]] == [
+        ("1", State.QUEUED, False),
+        ("2", State.QUEUED, False),
+    ]
+
+
 def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -107,7 +108,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             except StorageUnavailable:
                 continue
             slot.outage_wait = 0.0
-            slot.take(session, step.leases)
+            self._take(session, slot, step.leases)
             task = self._from_ahead(slot)
             if task is not None:
                 return task
@@ -196,6 +197,13 @@ class Engine(huey.Huey):  # type: ignore[misc]
             log.warning("job %s: the lease was lost, its result does not count", instance_id)
             self.queue.metrics.lease_lost()
         return step
+
+    def _take(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> None:
+        slot.take(session, leases)
+        if slot.ends.get(session):
+            # What goes back does so before the first one begins, which may take down this process.
+            with suppress(StorageUnavailable):
+                self._step(session, slot, want=0)
 
     def _from_ahead(self, slot: Slot) -> Task | None:
         """The next task of those leased ahead; when the worker stops, they go back."""
@@ -306,7 +314,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         if self._is_stopping():
             return None
         try:
-            slot.take(session, self._step(session, slot, want=slot.want(), wait=timeout).leases)
+            self._take(session, slot, self._step(session, slot, want=slot.want(), wait=timeout).leases)
         except StorageUnavailable:
             self._wait_out(slot)
             return None

@@ -46,9 +46,14 @@ class Slot:
         self.mean = max(seconds, self.mean * 0.8 + seconds * 0.2)
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
-        """Put leases in line."""
+        """Put leases in line. Beside one that went down with a worker before, only the first stays: who takes down its
+        worker again and again must not take its neighbours with it to the dead letters."""
         self.ahead.extend((session, lease) for lease in leases)
         self.ahead_until = time.monotonic() + AHEAD_LIMIT
+        if len(leases) > 1 and any(lease.crashes for lease in leases):
+            first = self.ahead.popleft()
+            self.give_back()
+            self.ahead.append(first)
 
     def next(self) -> tuple[Session, Lease] | None:
         """The next lease in line that may still be started; those that waited too long go back."""

@@ -23,9 +23,10 @@ install = echo "pip install $(1)" && for try in 1 2 3; do \
 	$(BIN)/python -m pip install --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
 	test $$try -lt 3 && sleep $$((5 * try)) || exit 1; done
 
-# privacyIDEA has its own pins, so it has an environment of its own.
-PI_VENV ?= .venvs/privacyidea
+# privacyIDEA has its own pins, so each release has an environment of its own. huey is the one that we need newer.
 PI_VERSION ?= 3.14
+PI_VENV ?= .venvs/privacyidea$(if $(filter-out 3.14,$(PI_VERSION)),-$(PI_VERSION))
+PI_UNPINNED ?= huey
 PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
@@ -106,12 +107,17 @@ $(DEV): $(METADATA) | $(BIN)/python
 	@$(call install,--editable .[dev])
 	@touch $(RUN) $(TEST) $@
 
+# The release brings the versions that it was made with; PI_UNPINNED=. takes the newest of all.
 $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@echo "$(PYTHON) -m venv $(PI_VENV); privacyidea==$(PI_VERSION)"
 	@$(PYTHON) -m venv --clear $(PI_VENV)
-	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" PI_INSTALL="privacyidea==$(PI_VERSION)" pi-install
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS= PI_INSTALL="--no-deps privacyidea==$(PI_VERSION)" pi-install
+	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
+		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" pi-install \
+		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . pytest pytest-timeout"
 	@touch $@
 
 .PHONY: pi-install
 pi-install:
-	@$(call install,$(PI_INSTALL) --editable . pytest pytest-timeout)
+	@$(call install,$(PI_INSTALL))

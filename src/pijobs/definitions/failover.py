@@ -7,7 +7,7 @@ breaker is open is asked last. So a dead one costs its time-out now and then, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pijobs.clock import to_ms
@@ -18,6 +18,7 @@ from pijobs.groups import Policy, after_failure
 if TYPE_CHECKING:
     from pijobs.definitions.store import DefinitionStore
 
+D = TypeVar("D")
 T = TypeVar("T")
 
 #: The field that names the one that takes over.
@@ -51,18 +52,32 @@ class Standby:
         :raises Exception: the trouble of the definition itself, when none succeeded.
         """
         chain = {(store.kind, one[IDENTIFIER]): one for one in chain_of(store, identifier)}
-        troubles: dict[str, Exception] = {}
+        return self.first_of(chain, attempt, trouble=trouble)
+
+    def first_of(
+        self,
+        chain: Mapping[tuple[str, str], D],
+        attempt: Callable[[D], T],
+        *,
+        trouble: type[Exception] | tuple[type[Exception], ...] = DestinationDown,
+    ) -> T:
+        """Likewise, for destinations that are defined elsewhere.
+
+        :param chain: by kind and name; a later one takes over for those before it.
+        :raises Exception: the trouble of the first, when none succeeded.
+        """
+        troubles: dict[tuple[str, str], Exception] = {}
         for place in sorted(chain, key=self._is_open):
             began = to_ms(self._now())
             try:
                 result = attempt(chain[place])
             except trouble as error:
-                troubles[place[1]] = error
+                troubles[place] = error
                 self._failed(place, began, getattr(error, "retry_after", None))
             else:
                 self._known.pop(place, None)
                 return result
-        raise troubles[identifier]
+        raise troubles[next(iter(chain))]
 
     def _is_open(self, place: tuple[str, str]) -> bool:
         return place in self._known and to_ms(self._now()) < self._known[place][1]

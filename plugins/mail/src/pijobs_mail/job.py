@@ -99,8 +99,8 @@ def register() -> list[Job]:
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, *_, **__: f"smtp:{server}",
-            label=_label,
-            subject=_subject,
+            label=label,
+            subject=subject,
         ),
         Job(
             "mail.test",
@@ -109,7 +109,7 @@ def register() -> list[Job]:
             expires=OTP_VALIDITY,
             timeout=900,
             group=lambda definition, *_, **__: f"smtp-test:{definition['server']}",
-            label=_label,
+            label=label,
         ),
     ]
 
@@ -151,6 +151,21 @@ def attempt(
         _count(ctx, server, outcome.reply)
     _note(ctx, str(place), delivery, known)
     _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
+
+
+def label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
+    """For people: to whom, masked."""
+    recipients = messages.as_recipients(to)
+    if not recipients:
+        return "mail"
+    first = mask_address(_bare(recipients[0]))
+    return f"mail to {first}" if len(recipients) == 1 else f"mail to {first} and {len(recipients) - 1} more"
+
+
+def subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
+    """A mail to one recipient can be found by the address."""
+    recipients = messages.as_recipients(to)
+    return _bare(recipients[0]).lower() if len(recipients) == 1 else None
 
 
 def _letter(to: str | Sequence[str], attachments: Sequence[Mapping[str, Any]] = (), **fields: Any) -> Letter:
@@ -230,20 +245,6 @@ def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:
 
 def _counted(number: int, total: int, what: str, lines: Sequence[str]) -> str:
     return f"{number} of {total} recipients {what}: {'; '.join(lines)}"
-
-
-def _label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
-    recipients = messages.as_recipients(to)
-    if not recipients:
-        return "mail"
-    first = mask_address(_bare(recipients[0]))
-    return f"mail to {first}" if len(recipients) == 1 else f"mail to {first} and {len(recipients) - 1} more"
-
-
-def _subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
-    """A mail to one recipient can be found by the address."""
-    recipients = messages.as_recipients(to)
-    return _bare(recipients[0]).lower() if len(recipients) == 1 else None
 
 
 def _bare(recipient: str) -> str:

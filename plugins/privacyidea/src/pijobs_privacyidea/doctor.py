@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from pijobs import DestinationDown, Settings
+from pijobs.errors import StorageUnavailable
+from pijobs.readiness import configuration
 from pijobs.settings import PREFIX
 from pijobs_mail.servers import endpoint
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.host import Host
 from pijobs_privacyidea.old_queue import count_old
-from pijobs_privacyidea.settings import OTP_SERVERS
+from pijobs_privacyidea.settings import OTP_SERVERS, OWN_CLASS
 
-OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 COMMAND = "privacyidea-queue-huey"
 #: Releases that this plugin is tried with.
-TRIED = ("3.13", "3.14")
+TRIED = ("3.11", "3.12", "3.13", "3.14")
 
 
 class Level(str, Enum):
@@ -52,6 +53,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("the logging configuration", lambda: _logging(settings))
     yield from _guarded("the old queue", lambda: _old_queue(settings))
     yield from _guarded("privacyIDEA", lambda: _inside(settings))
+    yield from _guarded("the queue", lambda: _queue(settings))
 
 
 def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -114,7 +116,47 @@ def _inside(settings: Settings) -> Iterator[Finding]:
         servers = {server.config.identifier: server.config.get() for server in get_smtpservers()}
         for identifier, config in servers.items():
             yield from _server(settings, identifier, config)
-        yield from _otp(settings, servers, get_from_config("email.identifier"))
+        sender = get_from_config("email.identifier")
+        if not sender and get_from_config("email.mailserver"):
+            yield Finding(
+                Level.WARNING,
+                "OTPs are sent by the settings email.mailserver …, which never use the queue",
+                "make an SMTP server, and name it as email.identifier",
+            )
+        yield from _otp(settings, servers, sender)
+        yield from _gateways()
+
+
+def _gateways() -> Iterator[Finding]:
+    from privacyidea.lib.smsprovider.SMSProvider import SMSError, create_sms_instance, get_smsgateway
+
+    from pijobs_privacyidea.sms import CLASS
+
+    for gateway in get_smsgateway(gwtype=CLASS):
+        name = f"SMS gateway {gateway.identifier!r}"
+        try:
+            create_sms_instance(gateway.identifier).check_configuration()
+        except SMSError as error:
+            yield Finding(Level.BAD, f"{name}: {error}", "make it anew by 'pijobs privacyidea sms-gateway'")
+        else:
+            yield Finding(Level.OK, f"{name}: queued, sent by {gateway.option_dict['WRAPS']!r}")
+
+
+def _queue(settings: Settings) -> Iterator[Finding]:
+    """What ``pijobs config check`` looks at: storage, workers, keys."""
+    from privacyidea.lib.queue import get_job_queue, has_job_queue
+
+    with Host.of(settings).app.app_context():
+        if settings[PREFIX + "CLASS"] != OWN_CLASS or not has_job_queue():
+            return
+        try:
+            checks = configuration(get_job_queue())
+        except StorageUnavailable as error:
+            yield Finding(Level.BAD, f"the storage of the queue does not answer: {error}", f"look at {PREFIX}URL")
+            return
+    for name, result in checks:
+        level = Level.WARNING if result.warning else Level.OK if result.ok else Level.BAD
+        yield Finding(level, f"{name}: {result.message}", result.advice if level is not Level.OK else "")
 
 
 def _server(settings: Settings, identifier: str, config: dict[str, Any]) -> Iterator[Finding]:

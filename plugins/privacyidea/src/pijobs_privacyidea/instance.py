@@ -116,8 +116,10 @@ class Instance:
 
         :raises InstanceFailed: for an answer that is an error.
         """
-        data = None if method != "POST" else json.dumps(fields).encode()
-        headers = {"Content-Type": "application/json", "Authorization": self._signed_in(path)}
+        data = json.dumps(fields).encode() if method == "POST" else None
+        headers = {"Authorization": self._signed_in(path)}
+        if data is not None:  # else privacyIDEA takes the absent body for broken JSON
+            headers["Content-Type"] = "application/json"
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as response:

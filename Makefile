@@ -30,7 +30,7 @@ PI_UNPINNED ?= huey
 PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
-.PHONY: help demo-privacyidea test-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -38,6 +38,7 @@ help:
 	@echo "make demo [ARGS=--once]  server, worker and a mail sink; a mail sent inline and one queued"
 	@echo "make demo-privacyidea    the same with a whole privacyIDEA"
 	@echo "make test-privacyidea    the tests with privacyIDEA, in an environment of their own"
+	@echo "make upstream-privacyidea    privacyIDEA's own tests, from its source, with our queue class"
 	@echo "make test                lint, docs and all tests but the long ones"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
@@ -54,6 +55,11 @@ demo-privacyidea: $(PI)
 
 test-privacyidea: $(PI)
 	$(PI_VENV)/bin/python -m pytest --timeout 900 $(PI_TESTS) $(TESTS)
+
+# privacyIDEA's own tests of queue, SMTP servers and e-mail token, with our class in place of theirs.
+upstream-privacyidea: $(PI)
+	@$(PI_VENV)/bin/python -m pip install --quiet --constraint $(PI_VENV)/pins.txt mock responses testfixtures
+	$(PI_VENV)/bin/python plugins/privacyidea/tests/upstream.py $(TESTS)
 
 test: lint docs pytest
 
@@ -115,7 +121,7 @@ $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
 		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
 	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" pi-install \
-		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . pytest pytest-timeout"
+		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout"
 	@touch $@
 
 .PHONY: pi-install

@@ -176,7 +176,7 @@ def test_apache_takes_its_site(tmp_path: Path) -> None:
     # The certificate and the folder of an installation are not here.
     site = re.sub(r"^ *SSL.*\n", "", site, flags=re.MULTILINE).replace("user=privacyidea ", "")
     config = tmp_path / "apache.conf"
-    config.write_text(f"ServerRoot {tmp_path}\nServerName localhost\nListen 127.0.0.1:{free_port()}\n{loaded}{site}")
+    config.write_text(f"ErrorLog {tmp_path}/log\nServerName localhost\nListen 127.0.0.1:{free_port()}\n{loaded}{site}")
     done = subprocess.run([apache, "-t", "-f", str(config)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

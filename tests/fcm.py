@@ -39,6 +39,11 @@ class Fcm:
                 self.end_headers()
                 self.connection = context.wrap_socket(self.connection, server_side=True)
                 self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+                self.close_connection = False
+
+            def finish(self) -> None:
+                super().finish()
+                self.connection.close()
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))

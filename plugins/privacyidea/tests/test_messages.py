@@ -30,6 +30,12 @@ def add_gateway(instance: Instance, name: str, gateway: Gateway, **options: str)
     instance.ask("/smsgateway", name=name, module=HTTP, **{f"option.{key}": each for key, each in given.items()})
 
 
+def enrol_at(instance: Instance, gateway: str) -> None:
+    """By which gateway the push tokens that are enrolled now get their messages."""
+    action = f"push_firebase_configuration={gateway}, push_registration_url={instance.url}/ttype/push"
+    instance.ask("/policy/push", scope="enrollment", action=action)
+
+
 @pytest.fixture(scope="module")
 def sms_token(installed: Instance) -> None:
     """bob's; its gateway is the queued one."""
@@ -151,8 +157,7 @@ def test_a_push_message_goes_by_the_worker_and_signs_in(
             instance.ask("/smsgateway", name="firebase", module=FIREBASE, **options)
         made = pijobs(instance, "privacyidea", "sms-gateway", f"queued-{provider}", "--wraps", provider)
         assert made.returncode == 0, made.stderr
-        action = f"push_firebase_configuration=queued-{provider}, push_registration_url={instance.url}/ttype/push"
-        instance.ask("/policy/push", scope="enrollment", action=action)
+        enrol_at(instance, f"queued-{provider}")
         phone = Phone(instance, device=f"device-{provider}")
         phone.enrol("carol", PIN)
         transaction = challenge(instance, "carol")
@@ -173,7 +178,7 @@ def test_a_push_message_goes_by_the_worker_and_signs_in(
 
 @pytest.mark.skipif(RELEASE < (3, 14), reason="before 3.14 a push token takes privacyIDEA's Firebase class only")
 def test_a_gateway_takes_no_push_messages_when_the_wrapped_one_takes_none(instance: Instance, sms_token: None) -> None:
-    instance.ask("/policy/push", scope="enrollment", action="push_firebase_configuration=queued")
+    enrol_at(instance, "queued")
     phone = Phone(instance, device="device")
     phone.enrol("carol", PIN)
     with pytest.raises(InstanceFailed, match="does not support push messages"):

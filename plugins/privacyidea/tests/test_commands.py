@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from challenges import pijobs
 
@@ -18,6 +20,43 @@ def test_the_doctor_finds_a_sound_installation_sound(instance: Instance) -> None
     assert "SMTP server 'otp': queued, to 127.0.0.1:9" in done.stdout
     assert "mails of otp expire after 120 s (email.validtime)" in done.stdout
     assert "privacyidea-queue-huey is the one of pijobs" in done.stdout
+
+
+def test_the_doctor_finds_settings_that_the_worker_does_not_see(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRIVACYIDEA_PI_JOB_QUEUE_URL", "redis://:s3cret@redis.example.com")
+    done = pijobs(instance, "privacyidea", "doctor")
+    assert done.returncode == 1
+    assert "the environment has PRIVACYIDEA_PI_JOB_QUEUE_URL" in done.stdout
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_the_doctor_finds_the_command_of_privacyidea_in_the_place_of_ours(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "privacyidea-queue-huey"
+    script.write_text("#!/usr/bin/python3\nfrom privacyidea.app import create_app\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    done = pijobs(instance, "privacyidea", "doctor")
+    assert done.returncode == 1
+    assert f"{script} is privacyIDEA's own script" in done.stdout
+
+
+def test_the_doctor_finds_otps_without_a_deadline_and_settings_that_never_use_the_queue(instance: Instance) -> None:
+    instance.ask("/system/setConfig", **{"email.identifier": "notices"})
+    try:
+        told = pijobs(instance, "privacyidea", "doctor").stdout
+        assert "OTPs are sent by the SMTP server 'notices' (email.identifier) without a deadline" in told
+        assert "make an SMTP server of its own for OTPs" in told
+        instance.ask("/system/email.identifier", "DELETE")
+        instance.ask("/system/setConfig", **{"email.mailserver": "localhost"})
+        told = pijobs(instance, "privacyidea", "doctor").stdout
+        assert "OTPs are sent by the settings email.mailserver …, which never use the queue" in told
+    finally:
+        instance.ask("/system/email.mailserver", "DELETE")
+        instance.ask("/system/setConfig", **{"email.identifier": "otp"})
 
 
 def test_the_doctor_finds_a_login_that_would_go_in_clear(instance: Instance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import time
@@ -11,10 +12,14 @@ from collections.abc import Callable
 from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from challenges import PATIENCE, PIN, arrives_and_signs_in, becomes, challenge, jobs, pijobs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from services import free_port, wait_until
 
 from pijobs_mail.sink import Fault, Sink
@@ -25,6 +30,7 @@ from pijobs_privacyidea.instance import Instance, InstanceFailed
 pytestmark = pytest.mark.filterwarnings("default")
 
 SendMail = Callable[..., None]
+RELEASE = tuple(map(int, metadata.version("privacyidea").split(".")[:2]))
 
 
 def opened_by(pid: int) -> set[str]:
@@ -157,6 +163,44 @@ def test_a_body_with_parts_arrives_whole_and_with_each_header_once(
         assert message.get_all(header) == [value]
     html, image = message.iter_parts()
     assert (html.get_content_type(), image.get_content()[-256:]) == ("text/html", bytes(range(256)))
+
+
+def test_a_url_in_the_definition_and_a_type_of_text_are_understood(
+    instance: Instance, sink: Sink, send_mail: SendMail
+) -> None:
+    instance.set_smtp_server("plain", 25, queued=True, server=f"smtp://127.0.0.1:{sink.port}")
+    send_mail("plain", "bob@example.com", "<b>hello</b>", mimetype="html")
+    with instance.working():
+        becomes(instance, "done")
+    message = sink.mails[0].message
+    assert (message.get_content_type(), message.get_content().strip()) == ("text/html", "<b>hello</b>")
+
+
+@pytest.mark.skipif(RELEASE < (3, 13), reason="privacyIDEA signs mails from 3.13 on")
+def test_a_mail_is_signed_with_the_key_whose_password_privacyidea_encrypted(
+    instance: Instance, sink: Sink, send_mail: SendMail, tmp_path: Path
+) -> None:
+    make_signer(tmp_path, "k3y-password")
+    instance.set_smtp_server(
+        "signed", sink.port, queued=True, smime=True, dont_send_on_error=True, private_key_password="k3y-password",
+        private_key=str(tmp_path / "key.pem"), certificate=str(tmp_path / "certificate.pem"),
+    )  # fmt: skip
+    send_mail("signed", "bob@example.com")
+    with instance.working():
+        becomes(instance, "done")
+    assert sink.mails[0].message.get_content_type() == "multipart/signed"
+
+
+def make_signer(place: Path, password: str) -> None:
+    key, now = rsa.generate_private_key(65537, 2048), dt.datetime.now(dt.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pi")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - dt.timedelta(days=1))
+    certificate = builder.not_valid_after(now + dt.timedelta(days=1)).sign(key, hashes.SHA256())
+    (place / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    encryption = serialization.BestAvailableEncryption(password.encode())
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    (place / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, encryption))
 
 
 def test_the_worker_does_not_open_the_log_that_the_server_rotates(instance: Instance) -> None:

@@ -49,6 +49,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Everything that is looked at. A part that can't be looked at is a finding, too."""
     yield from _release()
     yield from _class(settings)
+    yield from _environment()
     yield from _command()
     yield from _guarded("the logging configuration", lambda: _logging(settings))
     yield from _guarded("the old queue", lambda: _old_queue(settings))
@@ -76,6 +77,16 @@ def _class(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, f"{PREFIX}CLASS is {found}")
     else:
         yield Finding(Level.BAD, f"{PREFIX}CLASS is {found!r}", f"set {PREFIX}CLASS = {OWN_CLASS!r} in pi.cfg")
+
+
+def _environment() -> Iterator[Finding]:
+    """privacyIDEA takes settings from there, too, since 3.12."""
+    if found := sorted(name for name in os.environ if name.startswith("PRIVACYIDEA_" + PREFIX)):
+        yield Finding(
+            Level.BAD,
+            f"the environment has {', '.join(found)}: the server takes settings from it, the worker does not",
+            "set them in pi.cfg",
+        )
 
 
 def _command() -> Iterator[Finding]:

@@ -53,6 +53,8 @@ def purge_old(invocation: object, yes: bool) -> None:
 @click.pass_obj
 def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None, expires: int | None) -> None:
     """Make the gateway NAME, which leaves its messages to the queue; privacyIDEA's pages can't make one."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from pijobs_privacyidea.gateway import GatewayRefused, make_gateway
 
     options = {"WRAPS": wraps, "FAILOVER": failover, "EXPIRES": expires}
@@ -61,6 +63,10 @@ def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None,
         said = make_gateway(invocation.settings(), name, given)  # type: ignore[attr-defined]
     except GatewayRefused as error:
         raise click.UsageError(str(error)) from None
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"expected privacyIDEA's database to answer, found {type(error).__name__}; look at SQLALCHEMY_DATABASE_URI"
+        ) from None
     for line in said:
         click.echo(line)
 

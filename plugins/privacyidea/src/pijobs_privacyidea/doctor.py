@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from pijobs import DestinationDown, Settings
 from pijobs.errors import StorageUnavailable
 from pijobs.readiness import configuration
@@ -61,7 +63,9 @@ def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
     try:
         yield from list(look())
     except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use
-        yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", "see the log of privacyIDEA")
+        database = isinstance(error, SQLAlchemyError)
+        advice = "look at the database, and at SQLALCHEMY_DATABASE_URI" if database else "see the log of privacyIDEA"
+        yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", advice)
 
 
 def _release() -> Iterator[Finding]:

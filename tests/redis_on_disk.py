@@ -52,6 +52,8 @@ class Redis:
             yield
         finally:
             os.kill(self.process.pid, signal.SIGCONT)
+            # It does first what it was told meanwhile.
+            wait_until(self.answers, START_TIMEOUT, what="Redis")
 
     @property
     def url(self) -> str:

@@ -245,8 +245,6 @@ def test_asking_for_readiness_leaves_nothing_of_ours_in_privacyideas_database(in
 def test_with_the_box_on_a_slow_smtp_server_costs_a_request_nothing(instance: Instance, sink: Sink) -> None:
     with instance.working():
         comparison = compare(instance, sink, "otp", "alice", PIN, delay=0.5)
-        sink.delay = 0
-        sink.wait_for(comparison.challenges, PATIENCE)
     assert comparison.ratio <= 1.2, comparison.rows
 
 

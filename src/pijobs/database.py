@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
 from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
@@ -162,7 +162,7 @@ def for_mariadb(general: sa.types.TypeEngine[T], special: sa.types.TypeEngine[T]
 
 def _parsed(url: str | URL, directory: Path) -> URL:
     try:
-        parsed = sa.make_url(url)
+        parsed = make_url(url)
         parsed.get_dialect()
     except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         # Without the cause, which may quote the URL.

@@ -47,7 +47,6 @@ def sms_token(installed: Instance) -> None:
     assert "gateway queued leaves its messages to the queue; main sends them" in made.stdout
     if RELEASE >= (3, 14):
         line = "PI_SMS_PROVIDER_MODULES = ['pijobs_privacyidea.sms.QueuedSMSProvider']"
-        assert line in made.stdout
         assert f"\n{line}\n" in installed.config.read_text()
     installed.ask("/system/setConfig", **{"sms.identifier": "queued"})
     installed.ask("/token/init", type="sms", user="bob", realm="demo", pin=PIN, phone=NUMBER)

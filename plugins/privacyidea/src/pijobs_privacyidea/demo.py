@@ -104,9 +104,10 @@ class Demo:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How long a challenge takes. :ivar rows: box, seconds before each SMTP reply, seconds until the answer (the shortest:
-    what a busy machine adds is not the challenge's).
+    """How long a challenge takes.
 
+    :ivar rows: box, seconds before each SMTP reply, seconds until the answer: the shortest, since what a busy machine
+        adds is not the challenge's.
     :ivar challenges: how many were made for it.
     """
 

@@ -23,13 +23,14 @@ install = echo "pip install $(1)" && for try in 1 2 3; do \
 	$(BIN)/python -m pip install --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
 	test $$try -lt 3 && sleep $$((5 * try)) || exit 1; done
 
-# privacyIDEA has its own pins, so it has an environment of its own.
-PI_VENV ?= .venvs/privacyidea
+# privacyIDEA has its own pins, so each release has an environment of its own. huey is the one that we need newer.
 PI_VERSION ?= 3.14
+PI_VENV ?= .venvs/privacyidea$(if $(filter-out 3.14,$(PI_VERSION)),-$(PI_VERSION))
+PI_UNPINNED ?= huey
 PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
-.PHONY: help demo-privacyidea test-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -37,6 +38,7 @@ help:
 	@echo "make demo [ARGS=--once]  server, worker and a mail sink; a mail sent inline and one queued"
 	@echo "make demo-privacyidea    the same with a whole privacyIDEA"
 	@echo "make test-privacyidea    the tests with privacyIDEA, in an environment of their own"
+	@echo "make upstream-privacyidea    privacyIDEA's own tests, from its source, with our queue class"
 	@echo "make test                lint, docs and all tests but the long ones"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
@@ -53,6 +55,11 @@ demo-privacyidea: $(PI)
 
 test-privacyidea: $(PI)
 	$(PI_VENV)/bin/python -m pytest --timeout 900 $(PI_TESTS) $(TESTS)
+
+# privacyIDEA's own tests of queue, SMTP servers and e-mail token, with our class in place of theirs.
+upstream-privacyidea: $(PI)
+	@$(PI_VENV)/bin/python -m pip install --quiet --constraint $(PI_VENV)/pins.txt mock responses testfixtures
+	$(PI_VENV)/bin/python plugins/privacyidea/tests/upstream.py $(TESTS)
 
 test: lint docs pytest
 
@@ -106,12 +113,17 @@ $(DEV): $(METADATA) | $(BIN)/python
 	@$(call install,--editable .[dev])
 	@touch $(RUN) $(TEST) $@
 
+# The release brings the versions that it was made with; PI_UNPINNED=. takes the newest of all.
 $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@echo "$(PYTHON) -m venv $(PI_VENV); privacyidea==$(PI_VERSION)"
 	@$(PYTHON) -m venv --clear $(PI_VENV)
-	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" PI_INSTALL="privacyidea==$(PI_VERSION)" pi-install
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS= PI_INSTALL="--no-deps privacyidea==$(PI_VERSION)" pi-install
+	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
+		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" pi-install \
+		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout"
 	@touch $@
 
 .PHONY: pi-install
 pi-install:
-	@$(call install,$(PI_INSTALL) --editable . pytest pytest-timeout)
+	@$(call install,$(PI_INSTALL))

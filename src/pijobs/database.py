@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
 from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
@@ -117,6 +117,20 @@ class Database:
                     metadata.create_all(connection)
                 opened.ensured.add(metadata)
 
+    def has(self, metadata: sa.MetaData) -> bool:
+        """Whether the tables are there. Who only reads creates none: the database may be somebody else's.
+
+        :raises DatabaseError: as :meth:`begin`.
+        """
+        opened = self._open()
+        if metadata not in opened.ensured:
+            with self.read() as connection:
+                inspector = sa.inspect(connection)
+                if not all(inspector.has_table(name) for name in metadata.tables):
+                    return False
+            opened.ensured.add(metadata)
+        return True
+
     def close(self) -> None:
         """Close the idle connections of this process; the next use opens new ones."""
         if opened := self._opened.pop(os.getpid(), None):
@@ -140,9 +154,15 @@ class Database:
             raise _translation(error, self._url) from error
 
 
+def for_mariadb(general: sa.types.TypeEngine[T], special: sa.types.TypeEngine[T]) -> sa.types.TypeEngine[T]:
+    """A type of column that MariaDB and MySQL spell in their own way."""
+    # One by one: SQLAlchemy 1.4, which comes with older hosts, takes no two names.
+    return general.with_variant(special, "mysql").with_variant(special, "mariadb")
+
+
 def _parsed(url: str | URL, directory: Path) -> URL:
     try:
-        parsed = sa.make_url(url)
+        parsed = make_url(url)
         parsed.get_dialect()
     except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         # Without the cause, which may quote the URL.
@@ -210,9 +230,11 @@ def _listen(engine: Engine, url: URL) -> None:
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None
+        # Of a file with something in it the mode was chosen already, perhaps by somebody else.
         # Locked: another process switches the file over in this moment.
         with suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode=WAL")
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):
+                connection.execute("PRAGMA journal_mode=WAL")
 
     def begin(connection: Connection) -> None:
         # A writer waits for its turn before it reads: SQLite refuses to turn a reader that was overtaken into a writer.

@@ -67,6 +67,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         yield from found
         yield "oldest", _oldest(queue, answer)
         yield "breakers", _breakers(answer)
+        yield "failures", _failures(answer)
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
 
@@ -120,6 +121,16 @@ def _breakers(answer: Mapping[str, Any]) -> CheckResult:
         return CheckResult(True, "no destination is down for long while instances wait for it")
     advice = "look at the destination; 'pijobs groups' tells when it is tried again"
     return CheckResult(False, f"down for more than one try, with instances waiting: {', '.join(down)}", advice)
+
+
+def _failures(answer: Mapping[str, Any]) -> CheckResult:
+    """A warning: what failed for good is news for people, and no reason to take no more jobs. The reasons are not told
+    here, where anybody may look."""
+    counted = [f"{number} {state}" for state in ("dead", "expired") if (number := answer["states"][state])]
+    if not counted:
+        return CheckResult(True, "nothing that is kept failed for good")
+    advice = "'pijobs status' tells why; retry or remove dead letters by 'pijobs jobs'"
+    return CheckResult(True, f"failed for good: {', '.join(counted)}", advice, warning=True)
 
 
 def _spool(queue: Queue, spool: Storage) -> CheckResult:

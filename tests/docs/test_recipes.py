@@ -24,6 +24,8 @@ CONTRIB = ROOT / "contrib"
 UNITS = sorted((CONTRIB / "systemd").glob("*.service"))
 NGINX = (CONTRIB / "nginx/pijobs.conf").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/compose.yml").read_text())
+#: What runs beside a privacyIDEA, which is not installed here; its own tests start the same commands.
+PRIVACYIDEA: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/privacyidea.yml").read_text())
 
 
 def of_unit(unit: Path, name: str) -> str:
@@ -119,17 +121,67 @@ def test_the_proxy_is_right_for_nginx_and_lets_through_what_the_server_takes(tmp
     assert done.returncode == 0, done.stderr
 
 
-def test_logrotate_takes_its_file_and_rotates_where_the_worker_logs(tmp_path: Path) -> None:
-    recipe = (CONTRIB / "logrotate/pijobs").read_text()
-    assert Path(WORKERS[0][WORKERS[0].index("-l") + 1]).parent == Path("/var/log/pijobs")
-    assert recipe.splitlines()[1].startswith("/var/log/pijobs/*.log")
+@pytest.mark.parametrize(
+    ("name", "files"), [("pijobs", "/var/log/pijobs/*.log"), ("privacyidea", "/var/log/privacyidea/queue.log")]
+)
+def test_logrotate_takes_its_file_and_rotates_where_the_worker_logs(tmp_path: Path, name: str, files: str) -> None:
+    recipe = (CONTRIB / "logrotate" / name).read_text()
+    logs = [start[start.index("-l") + 1] for start in starts() if "-l" in start]
+    assert any(Path(log).match(files) for log in logs)
+    assert f"\n{files} {{" in recipe
     logrotate = program("logrotate")
-    file = tmp_path / "pijobs"
-    file.write_text(recipe.replace("/var/log/pijobs", str(tmp_path)))
+    file = tmp_path / name
+    file.write_text(recipe.replace(str(Path(files).parent), str(tmp_path)))
     file.chmod(0o600)
     command = [logrotate, "--debug", "--state", f"{tmp_path}/state", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "error:" not in done.stderr, done.stderr
+
+
+def test_the_worker_beside_privacyidea_is_started_by_options_that_exist_and_has_time_to_end() -> None:
+    unit = CONTRIB / "systemd/privacyidea-queue.service"
+    _, command, *options = shlex.split(of_unit(unit, "ExecStart"))
+    assert command == "worker"
+    taken = worker_options([each for each in options if each not in ("--config", "/etc/privacyidea/pi.cfg")])
+    assert taken
+    assert int(of_unit(unit, "TimeoutStopSec")) > int(options[options.index("-t") + 1])
+    worker = PRIVACYIDEA["services"]["worker"]
+    assert worker["command"][:2] == ["pijobs", "worker"]
+    assert worker_options(worker["command"][2:])
+    assert int(worker["stop_grace_period"].removesuffix("s")) > int(
+        worker["command"][worker["command"].index("-t") + 1]
+    )
+
+
+def test_server_and_worker_of_privacyidea_share_image_state_and_redis() -> None:
+    services = PRIVACYIDEA["services"]
+    assert set(services) == {"redis", "server", "worker"}
+    for name in ("server", "worker"):
+        assert services[name]["image"] == services["server"]["image"]
+        assert "state:/var/lib/privacyidea" in services[name]["volumes"]
+        assert services[name]["depends_on"] == ["redis"]
+        built = services[name]["build"]
+        assert (CONTRIB / "docker" / built["context"] / built["dockerfile"]).resolve().exists()
+    factory = "pijobs_privacyidea.wsgi"
+    assert services["server"]["command"][-1] == f"{factory}:create_app()"
+    assert f"from {factory} import create_app" in (CONTRIB / "apache/privacyideaapp.wsgi").read_text()
+    assert set(PRIVACYIDEA["volumes"]) == {"redis", "state"}
+
+
+def test_apache_takes_its_site(tmp_path: Path) -> None:
+    apache = program("apache2")
+    modules = Path("/usr/lib/apache2/modules")
+    if not (modules / "mod_wsgi.so").exists():
+        pytest.skip("mod_wsgi is not installed")
+    names = ("mpm_event", "authz_core", "authz_host", "ssl", "wsgi")
+    loaded = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in names)
+    site = (CONTRIB / "apache/privacyidea.conf").read_text()
+    # The certificate and the folder of an installation are not here.
+    site = re.sub(r"^ *SSL.*\n", "", site, flags=re.MULTILINE).replace("user=privacyidea ", "")
+    config = tmp_path / "apache.conf"
+    config.write_text(f"ErrorLog {tmp_path}/log\nServerName localhost\nListen 127.0.0.1:{free_port()}\n{loaded}{site}")
+    done = subprocess.run([apache, "-t", "-f", str(config)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_image_is_made_of_what_there_is() -> None:

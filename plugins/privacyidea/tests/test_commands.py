@@ -1,74 +1,62 @@
-"""``pijobs privacyidea``, and the gateways that it makes."""
+"""``pijobs privacyidea``."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from services import wait_until
+from challenges import pijobs
 
 from pijobs_privacyidea.instance import Instance
-
-if TYPE_CHECKING:
-    import flask
 
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
 
-PATIENCE = 180.0
-HTTP_GATEWAY = "privacyidea.lib.smsprovider.HttpSMSProvider.HttpSMSProvider"
-
-
-class Gateways(HTTPServer):
-    """SMS gateways: ``/main`` is out of order, ``/second`` works."""
-
-    taken: list[dict[str, list[str]]]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Gateways
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        if url.path == "/second":
-            self.server.taken.append(parse_qs(url.query))
-        self.send_response(200 if url.path == "/second" else 503)
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def gateways() -> Iterator[Gateways]:
-    server = Gateways(("127.0.0.1", 0), Handler)
-    server.taken = []
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def pijobs(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("pijobs")), "--config", str(instance.config), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=instance.here)
-
 
 def test_the_doctor_finds_a_sound_installation_sound(instance: Instance) -> None:
+    instance.set_smtp_server("otp", 9, queued=True)
     done = pijobs(instance, "privacyidea", "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SMTP server 'otp': queued, to 127.0.0.1:9" in done.stdout
     assert "mails of otp expire after 120 s (email.validtime)" in done.stdout
     assert "privacyidea-queue-huey is the one of pijobs" in done.stdout
+
+
+def test_the_doctor_finds_settings_that_the_worker_does_not_see(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRIVACYIDEA_PI_JOB_QUEUE_URL", "redis://:s3cret@redis.example.com")
+    done = pijobs(instance, "privacyidea", "doctor")
+    assert done.returncode == 1
+    assert "the environment has PRIVACYIDEA_PI_JOB_QUEUE_URL" in done.stdout
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_the_doctor_finds_the_command_of_privacyidea_in_the_place_of_ours(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "privacyidea-queue-huey"
+    script.write_text("#!/usr/bin/python3\nfrom privacyidea.app import create_app\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    done = pijobs(instance, "privacyidea", "doctor")
+    assert done.returncode == 1
+    assert f"{script} is privacyIDEA's own script" in done.stdout
+
+
+def test_the_doctor_finds_otps_without_a_deadline_and_settings_that_never_use_the_queue(instance: Instance) -> None:
+    instance.ask("/system/setConfig", **{"email.identifier": "notices"})
+    try:
+        told = pijobs(instance, "privacyidea", "doctor").stdout
+        assert "OTPs are sent by the SMTP server 'notices' (email.identifier) without a deadline" in told
+        assert "make an SMTP server of its own for OTPs" in told
+        instance.ask("/system/email.identifier", "DELETE")
+        instance.ask("/system/setConfig", **{"email.mailserver": "localhost"})
+        told = pijobs(instance, "privacyidea", "doctor").stdout
+        assert "OTPs are sent by the settings email.mailserver …, which never use the queue" in told
+    finally:
+        instance.ask("/system/email.mailserver", "DELETE")
+        instance.ask("/system/setConfig", **{"email.identifier": "otp"})
 
 
 def test_the_doctor_finds_a_login_that_would_go_in_clear(instance: Instance) -> None:
@@ -80,30 +68,3 @@ def test_the_doctor_finds_a_login_that_would_go_in_clear(instance: Instance) -> 
     assert done.returncode == 1
     assert "SMTP server 'clear': wants its login sent in clear" in done.stdout
     assert "s3cret" not in done.stdout + done.stderr
-
-
-def test_a_queued_sms_goes_to_the_second_gateway_when_the_first_is_out_of_order(
-    instance: Instance, gateways: Gateways, app: flask.Flask
-) -> None:
-    from privacyidea.lib.smsprovider.SMSProvider import send_sms_identifier
-
-    for name in ("main", "second"):
-        url = f"http://127.0.0.1:{gateways.server_port}/{name}"
-        options = {"option.URL": url, "option.HTTP_METHOD": "GET", "option.PARAMETER1": ""}
-        options |= {"option.to": "{phone}", "option.text": "{otp}"}
-        instance.ask("/smsgateway", name=name, module=HTTP_GATEWAY, **options)
-    made = pijobs(instance, "privacyidea", "sms-gateway", "queued", "--wraps", "main", "--failover", "second")
-    assert made.returncode == 0, made.stderr
-    assert "PI_SMS_PROVIDER_MODULES" in instance.config.read_text()
-    with app.app_context():
-        assert send_sms_identifier("queued", "+491701234567", "your code 123456") is True
-    assert gateways.taken == []
-    with instance.working():
-        wait_until(lambda: bool(gateways.taken), PATIENCE, what="the SMS")
-    assert gateways.taken[0]["text"] == ["your code 123456"]
-
-
-def test_a_queued_gateway_that_wraps_nothing_is_refused(instance: Instance) -> None:
-    done = pijobs(instance, "privacyidea", "sms-gateway", "queued", "--wraps", "nobody")
-    assert done.returncode == 2
-    assert "expected the name of a gateway, found 'nobody'" in done.stderr

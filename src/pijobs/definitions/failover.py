@@ -7,7 +7,7 @@ breaker is open is asked last. So a dead one costs its time-out now and then, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pijobs.clock import to_ms
@@ -18,6 +18,7 @@ from pijobs.groups import Policy, after_failure
 if TYPE_CHECKING:
     from pijobs.definitions.store import DefinitionStore
 
+D = TypeVar("D")
 T = TypeVar("T")
 
 #: The field that names the one that takes over.
@@ -55,18 +56,32 @@ class Standby:
         first, *others = chain_of(store, identifier)
         usable = [first, *(other for other in others if fits(first, other))]
         chain = {(store.kind, one[IDENTIFIER]): one for one in usable}
-        troubles: dict[str, Exception] = {}
+        return self.first_of(chain, attempt, trouble=trouble)
+
+    def first_of(
+        self,
+        chain: Mapping[tuple[str, str], D],
+        attempt: Callable[[D], T],
+        *,
+        trouble: type[Exception] | tuple[type[Exception], ...] = DestinationDown,
+    ) -> T:
+        """Likewise, for destinations that are defined elsewhere.
+
+        :param chain: by kind and name; a later one takes over for those before it.
+        :raises Exception: the trouble of the first, when none succeeded.
+        """
+        troubles: dict[tuple[str, str], Exception] = {}
         for place in sorted(chain, key=self._is_open):
             began = to_ms(self._now())
             try:
                 result = attempt(chain[place])
             except trouble as error:
-                troubles[place[1]] = error
+                troubles[place] = error
                 self._failed(place, began, error)
             else:
                 self._known.pop(place, None)
                 return result
-        raise troubles[identifier]
+        raise troubles[next(iter(chain))]
 
     def trouble(self, store: DefinitionStore, identifier: str) -> str | None:
         """What the last failure of a destination was, in the words of its error; None after a success."""

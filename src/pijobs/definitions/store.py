@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
-from pijobs.database import Database
+from pijobs.database import Database, for_mariadb
 from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE, Definitions
 from pijobs.errors import DecodeError, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.keys import KeyRing
@@ -22,11 +22,11 @@ from pijobs.settings import Settings
 def _name(length: int) -> sa.types.TypeEngine[str]:
     # MariaDB compares without regard to case unless told.
     exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return sa.String(length).with_variant(exact, "mysql", "mariadb")
+    return for_mariadb(sa.String(length), exact)
 
 
 def _json() -> sa.types.TypeEngine[str]:
-    return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+    return for_mariadb(sa.Text(), mysql.MEDIUMTEXT())
 
 
 metadata = sa.MetaData()
@@ -77,7 +77,8 @@ class DefinitionStore:
         One with a secret that can't be read is listed, too: that secret is None, and a further entry ``unreadable``
         tells by field why.
         """
-        self._database.ensure(metadata)
+        if not self._database.has(metadata):
+            return {}
         with self._database.read() as connection:
             query = sa.select(table).where(table.c.kind == self.declaration.kind).order_by(table.c.identifier)
             rows = connection.execute(query).all()
@@ -95,9 +96,10 @@ class DefinitionStore:
         :raises DefinitionNotFound: for an identifier that is not there.
         :raises DefinitionUnreadable: when the key of a secret is not among those of this process (yet).
         """
-        self._database.ensure(metadata)
-        with self._database.read() as connection:
-            stored = self._find(connection, identifier)
+        stored = None
+        if self._database.has(metadata):
+            with self._database.read() as connection:
+                stored = self._find(connection, identifier)
         if stored is None:
             raise DefinitionNotFound(self.declaration.kind, identifier)
         if stored.lost:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from pijobs.database import Database
+from pijobs.database import Database, for_mariadb
 from pijobs.errors import DatabaseConflict, PijobsError
 from pijobs.settings import Settings
 
@@ -36,7 +36,7 @@ table = sa.Table(
     sa.Column(
         "name",
         # MariaDB compares without regard to case unless told.
-        sa.String(64).with_variant(mysql.VARCHAR(64, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"),
+        for_mariadb(sa.String(64), mysql.VARCHAR(64, charset="utf8mb4", collation="utf8mb4_bin")),
         primary_key=True,
     ),
     sa.Column("password", sa.String(256), nullable=False),

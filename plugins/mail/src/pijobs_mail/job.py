@@ -133,8 +133,8 @@ def register() -> list[Job]:
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, *_, **__: f"smtp:{server}",
-            label=_label,
-            subject=_subject,
+            label=label,
+            subject=subject,
         ),
         Job(
             "mail.test",
@@ -143,7 +143,7 @@ def register() -> list[Job]:
             expires=OTP_VALIDITY,
             timeout=900,
             group=lambda definition, *_, **__: f"smtp-test:{definition['server']}",
-            label=_label,
+            label=label,
         ),
     ]
 
@@ -207,6 +207,21 @@ def attempt(
     _look_for_haste(ctx, [outcome.reply for outcome in delivery.outcomes.values()], known)
     _note(ctx, str(place), delivery, known)
     _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
+
+
+def label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
+    """For people: to whom, masked."""
+    recipients = messages.as_recipients(to)
+    if not recipients:
+        return "mail"
+    first = mask_address(_bare(recipients[0]))
+    return f"mail to {first}" if len(recipients) == 1 else f"mail to {first} and {len(recipients) - 1} more"
+
+
+def subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
+    """A mail to one recipient can be found by the address."""
+    recipients = messages.as_recipients(to)
+    return _bare(recipients[0]).lower() if len(recipients) == 1 else None
 
 
 _NOT_AGAIN = "it is not sent again, since it must not arrive twice"
@@ -311,20 +326,6 @@ def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:
 
 def _counted(number: int, total: int, what: str, lines: Sequence[str]) -> str:
     return f"{number} of {total} recipients {what}: {'; '.join(lines)}"
-
-
-def _label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
-    recipients = messages.as_recipients(to)
-    if not recipients:
-        return "mail"
-    first = mask_address(_bare(recipients[0]))
-    return f"mail to {first}" if len(recipients) == 1 else f"mail to {first} and {len(recipients) - 1} more"
-
-
-def _subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
-    """A mail to one recipient can be found by the address."""
-    recipients = messages.as_recipients(to)
-    return _bare(recipients[0]).lower() if len(recipients) == 1 else None
 
 
 def _bare(recipient: str) -> str:

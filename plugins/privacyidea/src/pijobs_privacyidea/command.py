@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 
 import click
-
-_ALLOWED = """
-# Added by 'pijobs privacyidea sms-gateway'.
-PI_SMS_PROVIDER_MODULES = [*globals().get("PI_SMS_PROVIDER_MODULES", []), "{name}"]
-"""
 
 
 @click.group()
@@ -53,29 +47,28 @@ def purge_old(invocation: object, yes: bool) -> None:
 @click.argument("name")
 @click.option("--wraps", required=True, help="The gateway that sends.")
 @click.option("--failover", help="A second gateway, asked when the first one does not take a message.")
-@click.option("--expires", type=click.IntRange(1), help="Seconds after which a message is not sent any more (120).")
+@click.option(
+    "--expires", type=click.IntRange(1), help="Seconds until a message is too late (default: as its challenge)."
+)
 @click.pass_obj
 def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None, expires: int | None) -> None:
     """Make the gateway NAME, which leaves its messages to the queue; privacyIDEA's pages can't make one."""
-    from privacyidea.lib.smsprovider.SMSProvider import SMSError, set_smsgateway
+    from sqlalchemy.exc import SQLAlchemyError
 
-    from pijobs_privacyidea.host import Host
-    from pijobs_privacyidea.sms import CLASS, QueuedSMSProvider
+    from pijobs_privacyidea.gateway import GatewayRefused, make_gateway
 
     options = {"WRAPS": wraps, "FAILOVER": failover, "EXPIRES": expires}
     given = {option: str(value) for option, value in options.items() if value}
-    settings = invocation.settings()  # type: ignore[attr-defined]
-    with Host.of(settings).app.app_context():
-        try:
-            QueuedSMSProvider(smsgateway=SimpleNamespace(option_dict=given)).check_configuration()
-        except SMSError as error:
-            raise click.UsageError(str(error)) from None
-        set_smsgateway(name, CLASS, description=f"queued, by {wraps}", options=given)
-    click.echo(f"gateway {name} leaves its messages to the queue; {wraps} sends them")
-    if CLASS not in settings.file.read_text():
-        with settings.file.open("a") as file:
-            file.write(_ALLOWED.format(name=CLASS))
-        click.echo(f"added to {settings.file}: PI_SMS_PROVIDER_MODULES, which allows the class; restart the server")
+    try:
+        said = make_gateway(invocation.settings(), name, given)  # type: ignore[attr-defined]
+    except GatewayRefused as error:
+        raise click.UsageError(str(error)) from None
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"expected privacyIDEA's database to answer, found {type(error).__name__}; look at SQLALCHEMY_DATABASE_URI"
+        ) from None
+    for line in said:
+        click.echo(line)
 
 
 @privacyidea.command()

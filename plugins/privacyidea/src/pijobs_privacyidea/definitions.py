@@ -56,9 +56,17 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def otp_validity() -> float:
     """Seconds that an OTP sent by mail is valid: ``email.validtime``. Needs the app context of the request."""
+    return configured_seconds("email.validtime", 120)
+
+
+def configured_seconds(name: str, default: float) -> float:
+    """A time in privacyIDEA's system configuration; as there, what is no number counts as the default."""
     from privacyidea.lib.config import get_from_config
 
-    return float(get_from_config("email.validtime", 120))
+    try:
+        return max(1.0, float(int(get_from_config(name, default))))
+    except (TypeError, ValueError):
+        return default
 
 
 def _secrets_used(config: Mapping[str, Any]) -> list[str]:

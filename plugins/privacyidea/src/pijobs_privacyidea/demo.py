@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from pijobs_mail.sink import Received, Sink
@@ -18,8 +18,8 @@ PATIENCE = 60.0
 _PIN = "1234"
 _USER = "alice"
 _SERVER = "otp"
-#: Challenges per row of the table; the median counts.
-_ROUNDS = 3
+#: Challenges per row of the table; the shortest counts.
+_ROUNDS = 7
 
 
 class DemoFailed(Exception):
@@ -65,19 +65,19 @@ class Demo:
         self._say(f"privacyIDEA at {self.instance.url}, its queue at {self.instance.url}/jobqueue/readyz")
 
     def show(self) -> None:
-        """:raises DemoFailed: when a sign-in fails, or the box does not help."""
+        """:raises DemoFailed: when a sign-in fails, or a mail does not arrive."""
         self._sign_in()
-        rows = [(box, delay, self._median(box, delay)) for box in (False, True) for delay in (0.0, self._delay)]
+        comparison = compare(self.instance, self.sink, _SERVER, _USER, _PIN, self._delay)
         self._say("\n  box   SMTP reply after   challenge answered after")
-        for box, delay, took in rows:
+        for box, delay, took in comparison.rows:
             self._say(
                 f"  {'on ' if box else 'off'}        {delay * 1000:4.0f} ms                  {took * 1000:5.0f} ms"
             )
-        ratio = rows[3][2] / rows[0][2]
         self._say(
-            f"\nwith the box on and {self._delay * 1000:.0f} ms per reply: {ratio:.2f} times as long as off and 0 ms"
+            f"\nwith the box on and {self._delay * 1000:.0f} ms per reply: {comparison.ratio:.2f} times as long as "
+            "with it off and 0 ms"
         )
-        self._say("the OTP mails all arrived")
+        self._say(f"the {comparison.challenges} OTP mails all arrived")
 
     def _sign_in(self) -> None:
         self._box(True)
@@ -87,13 +87,6 @@ class Demo:
         if not self.instance.sign_in(_USER, otp, answer["detail"]["transaction_id"]):
             raise DemoFailed("the OTP of the mail was not taken")
         self._say("signed in with it")
-
-    def _median(self, box: bool, delay: float) -> float:
-        self._box(box)
-        self.sink.delay = 0
-        self._challenge()  # the first one after a change reads the configuration anew
-        self.sink.delay = delay
-        return statistics.median(self._challenge()[2] for _ in range(_ROUNDS))
 
     def _challenge(self) -> tuple[dict[str, dict[str, str]], Received, float]:
         """The answer, the mail, and the seconds until the answer."""
@@ -107,6 +100,60 @@ class Demo:
 
     def _box(self, queued: bool) -> None:
         self.instance.set_smtp_server(_SERVER, self.sink.port, queued=queued)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How long a challenge takes.
+
+    :ivar rows: box, seconds before each SMTP reply, seconds until the answer: the shortest, since what a busy machine
+        adds is not the challenge's.
+    :ivar challenges: how many were made for it.
+    """
+
+    rows: tuple[tuple[bool, float, float], ...]
+    challenges: int
+
+    @property
+    def ratio(self) -> float:
+        """Slow with the box on, by fast with the box off."""
+        took = {(box, delay > 0): seconds for box, delay, seconds in self.rows}
+        return took[True, True] / took[False, False]
+
+
+def compare(instance: Instance, sink: Sink, server: str, user: str, pin: str, delay: float) -> Comparison:
+    """Challenges with the box off and on, and an SMTP server that is fast and slow.
+
+    They take turns, so that a machine that is busy for a while is so for all, and each begins when the mail before has
+    arrived: what counts is the wait for the SMTP server, not how worker and server share a processor.
+    """
+    took: dict[tuple[bool, float], list[float]] = {}
+    challenges, known = 0, len(sink.mails)
+
+    def challenged() -> float:
+        nonlocal challenges
+        began = time.monotonic()
+        instance.challenge(user, pin)
+        challenges += 1
+        return time.monotonic() - began
+
+    def answered(box: bool, pause: float) -> None:
+        instance.set_smtp_server(server, sink.port, queued=box)
+        challenged()  # the first one after a change reads the configuration anew
+        sink.wait_for(known + challenges, PATIENCE)
+        sink.delay = pause
+        took.setdefault((box, pause), []).append(challenged())
+        sink.delay = 0
+        sink.wait_for(known + challenges, PATIENCE)
+
+    answered(False, delay)
+    for _ in range(_ROUNDS):
+        answered(False, 0)
+        answered(True, 0)
+        answered(True, delay)
+    order = ((False, 0.0), (False, delay), (True, 0.0), (True, delay))
+    rows = tuple((box, pause, min(took[box, pause])) for box, pause in order)
+    return Comparison(rows, challenges)
 
 
 def _otp(mail: Received) -> str:

@@ -12,18 +12,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from pijobs import DestinationDown, Settings
+from pijobs.errors import StorageUnavailable
+from pijobs.readiness import configuration
 from pijobs.settings import PREFIX
 from pijobs_mail.servers import endpoint
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.host import Host
 from pijobs_privacyidea.old_queue import count_old
-from pijobs_privacyidea.settings import OTP_SERVERS
+from pijobs_privacyidea.settings import OTP_SERVERS, OWN_CLASS
 
-OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 COMMAND = "privacyidea-queue-huey"
 #: Releases that this plugin is tried with.
-TRIED = ("3.13", "3.14")
+TRIED = ("3.11", "3.12", "3.13", "3.14")
 
 
 class Level(str, Enum):
@@ -48,17 +51,21 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Everything that is looked at. A part that can't be looked at is a finding, too."""
     yield from _release()
     yield from _class(settings)
+    yield from _environment()
     yield from _command()
     yield from _guarded("the logging configuration", lambda: _logging(settings))
     yield from _guarded("the old queue", lambda: _old_queue(settings))
     yield from _guarded("privacyIDEA", lambda: _inside(settings))
+    yield from _guarded("the queue", lambda: _queue(settings))
 
 
 def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from list(look())
     except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use
-        yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", "see the log of privacyIDEA")
+        database = isinstance(error, SQLAlchemyError)
+        advice = "look at the database, and at SQLALCHEMY_DATABASE_URI" if database else "see the log of privacyIDEA"
+        yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", advice)
 
 
 def _release() -> Iterator[Finding]:
@@ -74,6 +81,16 @@ def _class(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, f"{PREFIX}CLASS is {found}")
     else:
         yield Finding(Level.BAD, f"{PREFIX}CLASS is {found!r}", f"set {PREFIX}CLASS = {OWN_CLASS!r} in pi.cfg")
+
+
+def _environment() -> Iterator[Finding]:
+    """privacyIDEA takes settings from there, too, since 3.12."""
+    if found := sorted(name for name in os.environ if name.startswith("PRIVACYIDEA_" + PREFIX)):
+        yield Finding(
+            Level.BAD,
+            f"the environment has {', '.join(found)}: the server takes settings from it, the worker does not",
+            "set them in pi.cfg",
+        )
 
 
 def _command() -> Iterator[Finding]:
@@ -114,7 +131,47 @@ def _inside(settings: Settings) -> Iterator[Finding]:
         servers = {server.config.identifier: server.config.get() for server in get_smtpservers()}
         for identifier, config in servers.items():
             yield from _server(settings, identifier, config)
-        yield from _otp(settings, servers, get_from_config("email.identifier"))
+        sender = get_from_config("email.identifier")
+        if not sender and get_from_config("email.mailserver"):
+            yield Finding(
+                Level.WARNING,
+                "OTPs are sent by the settings email.mailserver …, which never use the queue",
+                "make an SMTP server, and name it as email.identifier",
+            )
+        yield from _otp(settings, servers, sender)
+        yield from _gateways()
+
+
+def _gateways() -> Iterator[Finding]:
+    from privacyidea.lib.smsprovider.SMSProvider import SMSError, create_sms_instance, get_smsgateway
+
+    from pijobs_privacyidea.sms import CLASS
+
+    for gateway in get_smsgateway(gwtype=CLASS):
+        name = f"SMS gateway {gateway.identifier!r}"
+        try:
+            create_sms_instance(gateway.identifier).check_configuration()
+        except SMSError as error:
+            yield Finding(Level.BAD, f"{name}: {error}", "make it anew by 'pijobs privacyidea sms-gateway'")
+        else:
+            yield Finding(Level.OK, f"{name}: queued, sent by {gateway.option_dict['WRAPS']!r}")
+
+
+def _queue(settings: Settings) -> Iterator[Finding]:
+    """What ``pijobs config check`` looks at: storage, workers, keys."""
+    from privacyidea.lib.queue import get_job_queue, has_job_queue
+
+    with Host.of(settings).app.app_context():
+        if settings[PREFIX + "CLASS"] != OWN_CLASS or not has_job_queue():
+            return
+        try:
+            checks = configuration(get_job_queue())
+        except StorageUnavailable as error:
+            yield Finding(Level.BAD, f"the storage of the queue does not answer: {error}", f"look at {PREFIX}URL")
+            return
+    for name, result in checks:
+        level = Level.WARNING if result.warning else Level.OK if result.ok else Level.BAD
+        yield Finding(level, f"{name}: {result.message}", result.advice if level is not Level.OK else "")
 
 
 def _server(settings: Settings, identifier: str, config: dict[str, Any]) -> Iterator[Finding]:

@@ -18,7 +18,8 @@ from pijobs.settings import CONFIG_VARIABLE
 _LOGGING = Path(__file__).with_name("logging.yaml")
 _WORKERS_CONFIG = """\
 __file__ = {file!r}
-exec(compile(open(__file__, 'rb').read(), __file__, 'exec'))
+with open(__file__, 'rb') as file:
+    exec(compile(file.read(), __file__, 'exec'))
 PI_LOGCONFIG = {logging!r}
 """
 

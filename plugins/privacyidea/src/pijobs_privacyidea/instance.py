@@ -21,7 +21,8 @@ from typing import Any
 from pijobs.settings import CONFIG_VARIABLE
 
 #: Seconds for a command to end and for a process to come up.
-PATIENCE = 300.0
+PATIENCE = 120.0
+APP = "pijobs_privacyidea.wsgi:create_app"
 ADMIN, REALM, RESOLVER = "admin", "demo", "people"
 _CONFIG = """\
 # Written by pijobs-privacyidea.
@@ -116,8 +117,10 @@ class Instance:
 
         :raises InstanceFailed: for an answer that is an error.
         """
-        data = None if method != "POST" else json.dumps(fields).encode()
-        headers = {"Content-Type": "application/json", "Authorization": self._signed_in(path)}
+        data = json.dumps(fields).encode() if method == "POST" else None
+        headers = {"Authorization": self._signed_in(path)}
+        if data is not None:  # else privacyIDEA takes the absent body for broken JSON
+            headers["Content-Type"] = "application/json"
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as response:
@@ -147,12 +150,14 @@ class Instance:
         if done.returncode:
             raise InstanceFailed(f"pi-manage {arguments[0]}: {done.stderr.decode(errors='replace')[-2000:]}")
 
-    def serve(self) -> subprocess.Popen[bytes]:
-        """The server, with pijobs' routes under /jobqueue; until it answers."""
+    def serve(self, *command: str) -> subprocess.Popen[bytes]:
+        """The server, with pijobs' routes under /jobqueue; until it answers.
+
+        :param command: with ``{port}`` in it; default: Flask's own server.
+        """
         self.port = _free_port()
-        app = "pijobs_privacyidea.wsgi:create_app"
-        command = [sys.executable, "-m", "flask", "--app", app, "run", "--port", str(self.port), "--with-threads"]
-        self.serving = self.start(*command)
+        flask = (sys.executable, "-m", "flask", "--app", APP, "run", "--port", "{port}", "--with-threads")
+        self.serving = self.start(*(word.format(port=self.port) for word in command or flask))
         self.wait_for("/livez")
         return self.serving
 

@@ -15,14 +15,13 @@ from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy, Settings
 from pijobs_mail.errors import MessageError
-from pijobs_mail.job import OTP_PRIORITY, attempt
-from pijobs_mail.message import Letter, mailbox, now
+from pijobs_mail.job import OTP_PRIORITY, UNSAVED, attempt, label, subject
+from pijobs_mail.message import Letter, now
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.settings import OTP_SERVERS
 
 #: The name that privacyIDEA gives to its job.
 NAME = "smtpserver.send_email"
-UNSAVED = "unsaved"
 
 
 def call(
@@ -104,8 +103,8 @@ def jobs() -> list[Job]:
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, **_: f"smtp:{server or UNSAVED}",
-            label=_label,
-            subject=_subject,
+            label=label,
+            subject=subject,
         )
     ]
 
@@ -122,17 +121,3 @@ def _content(subject: str, body: str | bytes | Message, mimetype: str) -> dict[s
     message = MIMEText(text, mimetype, "utf-8")
     message["Subject"] = subject
     return {"message": message, "subject": ""}
-
-
-def _label(to: Sequence[str], **_: Any) -> str:
-    more = f" and {len(to) - 1} more" if len(to) > 1 else ""
-    return f"mail to {_bare(to[0])}{more}"
-
-
-def _subject(to: Sequence[str], **_: Any) -> str | None:
-    """A mail to one recipient can be found by the address."""
-    return _bare(to[0]).lower() if len(to) == 1 else None
-
-
-def _bare(recipient: str) -> str:
-    return mailbox(recipient, "to").addr_spec

@@ -11,8 +11,7 @@ from pijobs.settings import PREFIX, Settings, storage_url
 
 def old_queue(settings: Settings) -> Any:
     """huey's object for the old queue of the same settings. Connects at first use."""
-    url = storage_url(settings)
-    where = {"url": url} if url.startswith(("redis://", "rediss://", "unix://")) else {}
+    where = {"url": storage_url(settings)} if in_redis(settings) else {}
     return RedisHuey(
         settings[PREFIX + "NAME"], results=False, store_none=False, immediate=settings[PREFIX + "IMMEDIATE"], **where
     )

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pijobs import Job, Setting, Settings, hookimpl
 from pijobs.errors import PluginError
-from pijobs_privacyidea.settings import SETTINGS
+from pijobs_privacyidea.settings import OWN_CLASS, SETTINGS
 
 if TYPE_CHECKING:
     import click
     import flask
-
-OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 
 
 @hookimpl

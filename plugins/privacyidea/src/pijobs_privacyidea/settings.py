@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pijobs import Setting
 
+OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 PREFIX = "PI_JOB_QUEUE_PRIVACYIDEA_"
 OTP_SERVERS = PREFIX + "OTP_SERVERS"
 

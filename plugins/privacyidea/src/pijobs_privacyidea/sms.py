@@ -5,30 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from privacyidea.lib.queue import get_job_queue, has_job_queue
-from privacyidea.lib.smsprovider.SMSProvider import ISMSProvider, SMSError, get_smsgateway
+from privacyidea.lib.smsprovider.SMSProvider import ISMSProvider, SMSError, create_sms_instance, get_smsgateway
 
 from pijobs_privacyidea import sms_job
+from pijobs_privacyidea.definitions import configured_seconds
 
 CLASS = "pijobs_privacyidea.sms.QueuedSMSProvider"
 
 
 class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
-    """Wraps the gateway named by the option ``WRAPS``; with ``FAILOVER`` a second one, and ``EXPIRES`` in seconds.
+    """Wraps the gateway named by the option ``WRAPS``; with ``FAILOVER`` a second one, and ``EXPIRES`` in seconds."""
 
-    Push messages (privacyIDEA 3.14) are taken as well, if the wrapped gateway takes them.
-    """
-
+    #: privacyIDEA 3.14 asks this first, then :meth:`allows_push_messages`.
     supports_push_messages = True
-    push_messages_enabled_by_default = True
 
     def submit_message(self, phone: str, message: Any) -> bool:
-        """Leave the message to the queue. :raises SMSError: when neither the queue nor a fallback takes it."""
-        options = self.smsgateway.option_dict
-        call = {"gateway": options["WRAPS"], "phone": phone, "message": message, "failover": options.get("FAILOVER")}
+        """Leave the message to the queue.
+
+        :param message: a text, or the dictionary of a push message.
+        :raises SMSError: when neither the queue nor a fallback takes it.
+        """
         if not has_job_queue():
             raise SMSError(-1, "privacyIDEA has no job queue; set PI_JOB_QUEUE_CLASS")
+        options = self.smsgateway.option_dict
+        call = {"gateway": options["WRAPS"], "phone": phone, "message": message, "failover": options.get("FAILOVER")}
+        expires = float(options.get("EXPIRES") or _validity(push=not isinstance(message, str)))
         try:
-            get_job_queue().enqueue(sms_job.NAME, (), call, expires=float(options.get("EXPIRES") or sms_job.EXPIRES))
+            get_job_queue().enqueue(sms_job.NAME, (), call, expires=expires)
         except Exception as error:
             raise SMSError(-1, f"the queue did not take the message ({type(error).__name__})") from error
         return True
@@ -40,14 +43,20 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
             raise SMSError(-1, "WRAPS: expected the name of a gateway, found none")
         for option in ("WRAPS", "FAILOVER"):
             if name := options.get(option):
-                self._check_gateway(option, name)
+                _check_gateway(option, name)
+        if options.get("FAILOVER") == options["WRAPS"]:
+            raise SMSError(-1, "FAILOVER: expected another gateway than WRAPS, found the same")
+        if expires := options.get("EXPIRES"):
+            _check_seconds("EXPIRES", expires)
 
-    def _check_gateway(self, option: str, name: str) -> None:
-        found = get_smsgateway(identifier=name)
-        if not found:
-            raise SMSError(-1, f"{option}: expected the name of a gateway, found {name!r}, which is none")
-        if found[0].providermodule == CLASS:
-            raise SMSError(-1, f"{option}: expected a gateway that sends, found {name!r}, which is queued itself")
+    @classmethod
+    def allows_push_messages(cls, smsgateway: Any) -> bool:
+        """Whether the wrapped gateway takes push messages. Asked by privacyIDEA 3.14."""
+        wrapped = smsgateway.option_dict.get("WRAPS")
+        if not wrapped or not get_smsgateway(identifier=wrapped):
+            return False
+        provider = create_sms_instance(wrapped)
+        return bool(provider.allows_push_messages(provider.smsgateway))
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
@@ -55,6 +64,32 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
         described = {
             "WRAPS": {"required": True, "description": "The gateway that sends."},
             "FAILOVER": {"description": "A second gateway, asked when the first one does not take a message."},
-            "EXPIRES": {"description": f"Seconds after which a message is not sent any more ({sms_job.EXPIRES})."},
+            "EXPIRES": {"description": "Seconds after which a message is not sent any more; else as its challenge."},
         }
         return {"options_allowed": False, "headers_allowed": False, "parameters": described}
+
+
+def _validity(*, push: bool) -> float:
+    """Seconds that the challenge of a message holds, as privacyIDEA's tokens find it."""
+    if not push:
+        return configured_seconds("sms.providerTimeout", 300)
+    return configured_seconds(
+        "PushChallengeValidityTime", configured_seconds("DefaultChallengeValidityTime", sms_job.EXPIRES)
+    )
+
+
+def _check_gateway(option: str, name: str) -> None:
+    found = get_smsgateway(identifier=name)
+    if not found:
+        raise SMSError(-1, f"{option}: expected the name of a gateway, found {name!r}, which is none")
+    if found[0].providermodule == CLASS:
+        raise SMSError(-1, f"{option}: expected a gateway that sends, found {name!r}, which is queued itself")
+
+
+def _check_seconds(option: str, value: object) -> None:
+    try:
+        good = float(str(value)) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise SMSError(-1, f"{option}: expected seconds above 0, found {value!r}")

@@ -1,32 +1,53 @@
-"""The job behind :mod:`pijobs_privacyidea.sms`: an SMS or a push message, by any gateway of privacyIDEA."""
+"""The job behind :mod:`pijobs_privacyidea.sms`: an SMS or a push message, by any gateway of privacyIDEA.
+
+A provider class of privacyIDEA tells little of what went wrong: it raises an ``SMSError`` with the status of a reply or
+with ``-1``, lets an exception of its HTTP library through, or returns ``False``. What is known to be a refusal of the
+message ends it; all else is trouble of the gateway, which opens its breaker and has the second gateway asked.
+"""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
+from pijobs.definitions import Standby
+from pijobs.errors import DeadlinePassed
+from pijobs.redact import mask_number
+from pijobs_mail.job import OTP_PRIORITY
 
 NAME = "privacyidea.sms"
-#: Seconds; the challenge that an SMS or a push message belongs to holds so long unless it was changed.
+#: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` looks for what is configured.
 EXPIRES = 120
-_PRIORITY = 10
+#: Replies by which a gateway tells that it does not want a message now; it has not sent it.
+_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def send_sms(ctx: JobContext, gateway: str, phone: str, message: Any, failover: str | None = None) -> None:
     """One attempt. Runs in privacyIDEA's app context.
 
-    :param gateway: name of the gateway; read anew at each attempt.
+    :param gateway: name of the gateway; its definition is read anew at each attempt.
     :param phone: number, or the push token of a smartphone.
     :param message: text, or the dictionary of a push message.
     :param failover: a second gateway, asked when the first one does not take the message.
     """
-    try:
-        _submit(ctx, gateway, phone, message)
-    except (DestinationDown, RetryJob):
-        if not failover:
+    chain = {(NAME, name): name for name in (gateway, failover) if name}
+
+    def attempt(name: str) -> None:
+        result = "failed"
+        try:
+            _submit(ctx, name, phone, message)
+            result = "sent"
+        except DeadlinePassed:
+            result = "expired"
             raise
-        ctx.log.warning("gateway %s did not take the message, %s is asked", gateway, failover)
-        _submit(ctx, failover, phone, message)
+        except (DestinationDown, FailJob) as error:
+            ctx.log.warning("%s", error)
+            raise
+        finally:
+            ctx.measure("sms_results", gateway=name, result=result)
+
+    ctx.settings.resource(Standby, Standby).first_of(chain, attempt, trouble=(DestinationDown, FailJob))
 
 
 def jobs() -> list[Job]:
@@ -37,31 +58,69 @@ def jobs() -> list[Job]:
             send_sms,
             retry=RetryPolicy(max_attempts=5, delay=2, backoff=2, max_delay=60),
             expires=EXPIRES,
-            priority=_PRIORITY,
+            priority=OTP_PRIORITY,
             timeout=300,
             group=lambda gateway, **_: f"sms:{gateway}",
-            label=lambda gateway, phone, **_: f"message by {gateway} to …{phone[-3:]}",
-            subject=lambda phone, **_: phone,
+            label=_label,
+            # The push token of a smartphone is nothing that an operator knows.
+            subject=lambda phone, message, **_: phone if isinstance(message, str) else None,
         )
     ]
 
 
-def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:
-    import requests
-    from privacyidea.lib.error import ConfigAdminError
-    from privacyidea.lib.smsprovider.SMSProvider import SMSError, create_sms_instance
+def _label(phone: str, message: Any, **_: Any) -> str:
+    return f"SMS to {mask_number(phone)}" if isinstance(message, str) else "push message"
 
-    try:
-        provider = create_sms_instance(gateway)
-    except ConfigAdminError:
-        raise FailJob(f"gateway {gateway!r} was deleted before the message could be sent") from None
+
+def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:
+    """:raises FailJob: for a message that was refused. :raises DestinationDown: for every other trouble."""
+    from privacyidea.lib.smsprovider.SMSProvider import SMSError
+
+    provider = _provider(gateway)
     ctx.check_deadline()
     try:
         taken = provider.submit_message(phone, message)
-    except requests.RequestException as error:
-        # Its text may hold the URL, and that the number and the message.
-        raise DestinationDown(f"gateway {gateway!r} does not answer ({type(error).__name__})") from None
+    # The texts of all of these stay behind: they may hold the URL, and that the number and the message.
     except SMSError as error:
-        raise RetryJob(f"gateway {gateway!r} refused the message ({error.error_id})") from None
+        raise _judged(gateway, error.error_id) from None
+    except Exception as error:
+        why = f"gateway {gateway!r} did not take the message ({type(error).__name__})"
+        raise DestinationDown(why, counted=not _never_sent(error)) from None
     if not taken:
-        raise RetryJob(f"gateway {gateway!r} did not take the message")
+        raise DestinationDown(f"gateway {gateway!r} did not take the message", counted=True)
+    ctx.note(gateway=gateway)
+
+
+def _provider(gateway: str) -> Any:
+    from privacyidea.lib.error import ConfigAdminError
+    from privacyidea.lib.smsprovider.SMSProvider import create_sms_instance
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return create_sms_instance(gateway)
+    except ConfigAdminError:
+        raise FailJob(f"gateway {gateway!r} was deleted before the message could be sent") from None
+    except SQLAlchemyError as error:
+        raise DestinationDown(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
+    except Exception as error:  # its class can't be imported, or is not allowed
+        raise FailJob(f"gateway {gateway!r} can't be used ({type(error).__name__})") from None
+
+
+def _judged(gateway: str, status: object) -> DestinationDown | FailJob:
+    """:param status: of an HTTP reply, -1, or whatever a provider class puts there."""
+    if not isinstance(status, int) or status < 0:
+        return DestinationDown(f"gateway {gateway!r} did not take the message", counted=True)
+    if 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, *_LATER):
+        return FailJob(f"gateway {gateway!r} refused the message ({status})")
+    return DestinationDown(f"gateway {gateway!r} did not take the message ({status})", counted=status not in _LATER)
+
+
+def _never_sent(error: Exception) -> bool:
+    """Whether no connection came about, so that the message can't have been sent."""
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectionError) and isinstance(reason, NewConnectionError)

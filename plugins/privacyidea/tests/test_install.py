@@ -1,0 +1,48 @@
+"""privacyIDEA as it runs in earnest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from challenges import arrives_and_signs_in, challenge
+
+from pijobs_mail.sink import Sink
+from pijobs_privacyidea.instance import APP, Instance
+
+# privacyIDEA's own warnings are not ours to mend.
+pytestmark = pytest.mark.filterwarnings("default")
+
+GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", f"{APP}()"]
+
+
+@pytest.fixture(params=["--preload", "--reuse-port"], ids=["preloaded", "loaded by each worker"])
+def served_by_gunicorn(instance: Instance, request: pytest.FixtureRequest) -> Iterator[Instance]:
+    port, serving = instance.port, instance.serving
+    gunicorn = instance.serve(*GUNICORN, request.param)
+    yield instance
+    gunicorn.terminate()
+    gunicorn.wait()
+    instance.port, instance.serving = port, serving
+
+
+def test_under_gunicorn_the_mail_arrives_whichever_process_takes_the_request(
+    served_by_gunicorn: Instance, sink: Sink
+) -> None:
+    instance = served_by_gunicorn
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    with instance.working():
+        for _ in range(4):
+            arrives_and_signs_in(instance, sink, challenge(instance))
+
+
+def test_a_wrong_setting_stops_the_start_and_all_faults_are_told(instance: Instance, tmp_path: Path) -> None:
+    wrong = instance.config.read_text() + "PI_JOB_QUEUE_LEESE = 3\nPI_JOB_QUEUE_URL = 'http://x'\n"
+    copy = Instance(tmp_path, {})
+    copy.config.write_text(wrong)
+    server = copy.start(sys.executable, "-m", "flask", "--app", APP, "run", "--port", "0")
+    assert server.wait(120) != 0
+    told = copy.log.read_text()
+    assert "PI_JOB_QUEUE_LEESE" in told and "PI_JOB_QUEUE_URL" in told

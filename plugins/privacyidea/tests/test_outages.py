@@ -1,0 +1,72 @@
+"""The OTP mail arrives, and the sign-in succeeds, though something was away, stopped or killed."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from challenges import PATIENCE, arrives_and_signs_in, becomes, challenge, challenge_in_time
+from redis_on_disk import Redis
+from services import free_port, wait_until
+
+from pijobs_mail.sink import Sink
+from pijobs_privacyidea.instance import Instance
+
+# privacyIDEA's own warnings are not ours to mend.
+pytestmark = pytest.mark.filterwarnings("default")
+
+AWAY = 20.0  # seconds
+LEASE = 3.0  # seconds, as the instance has it
+
+
+def test_the_mail_arrives_when_the_smtp_server_was_away_for_20_s(instance: Instance) -> None:
+    port = free_port()
+    instance.set_smtp_server("otp", port, queued=True)
+    with instance.working():
+        transaction = challenge(instance)
+        back = time.monotonic() + AWAY
+        becomes(instance, "scheduled")
+        wait_until(lambda: time.monotonic() > back, PATIENCE)
+        with Sink(port=port) as sink:
+            arrives_and_signs_in(instance, sink, transaction)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda each: each.name)
+def test_the_mail_arrives_when_the_worker_is_ended_or_stopped_while_it_sends(
+    instance: Instance, sink: Sink, ending: signal.Signals
+) -> None:
+    sink.delay = 0.5
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    with instance.working("-t", "0") as worker:
+        transaction = challenge(instance)
+        wait_until(lambda: sink.connections > 0, PATIENCE)
+        worker.send_signal(ending)
+        if ending is not signal.SIGSTOP:
+            worker.wait(PATIENCE)
+        with instance.working():
+            arrives_and_signs_in(instance, sink, transaction)
+
+
+@pytest.mark.parametrize("trouble", ["frozen", "away"])
+def test_without_redis_the_request_gets_its_challenge_in_time_and_the_mail_arrives(
+    instance: Instance, sink: Sink, redis_server: Redis, trouble: str
+) -> None:
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    with instance.working():
+        # The first one after a change reads the configuration anew.
+        arrives_and_signs_in(instance, sink, challenge(instance))
+        with redis_server.frozen() if trouble == "frozen" else redis_server.away():
+            arrives_and_signs_in(instance, sink, challenge_in_time(instance))
+
+
+def test_without_redis_and_worker_the_mail_is_sent_in_the_request(
+    instance: Instance, sink: Sink, redis_server: Redis
+) -> None:
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    challenge(instance)
+    # The worker of a test before counts as alive for one lease: the mail would go to the spool.
+    lapsed = time.monotonic() + LEASE
+    wait_until(lambda: time.monotonic() > lapsed, PATIENCE)
+    with redis_server.frozen():
+        arrives_and_signs_in(instance, sink, challenge_in_time(instance))

@@ -1,0 +1,81 @@
+"""Challenges, mails and sign-ins at a privacyIDEA, as its users and administrators see them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services import wait_until
+
+from pijobs_mail.sink import Received, Sink
+
+if TYPE_CHECKING:
+    from pijobs_privacyidea.instance import Instance
+
+#: Seconds to wait for what must happen; the machine may be busy.
+PATIENCE = 60.0
+PIN = "1234"
+#: Seconds within which a request answers, whatever the queue's storage does.
+PROMISED = 1.0
+
+
+def otp_of(received: Received) -> str:
+    part = received.message.get_body(("plain",))
+    assert part is not None
+    found = re.search(r"\b\d{6}\b", part.get_content())
+    assert found is not None
+    return found[0]
+
+
+def challenge(instance: Instance, user: str = "alice") -> str:
+    """The transaction of a new challenge."""
+    answer = instance.challenge(user, PIN)
+    assert answer["detail"].get("transaction_id"), answer["detail"].get("message")
+    return str(answer["detail"]["transaction_id"])
+
+
+def challenge_in_time(instance: Instance) -> str:
+    began = time.monotonic()
+    transaction = challenge(instance)
+    assert time.monotonic() - began < PROMISED
+    return transaction
+
+
+def arrives_and_signs_in(instance: Instance, sink: Sink, transaction: str) -> None:
+    """Each OTP is tried once: a mail whose fate was unknown may come again."""
+    tried: set[str] = set()
+
+    def taken() -> bool:
+        new = {otp_of(mail) for mail in sink.mails if "alice@example.com" in mail.recipients} - tried
+        tried.update(new)
+        return any(instance.sign_in("alice", otp, transaction) for otp in new)
+
+    wait_until(taken, PATIENCE, what="the sign-in")
+
+
+def jobs(instance: Instance) -> list[dict[str, Any]]:
+    """The records of all instances; each test begins with none."""
+    listed: list[dict[str, Any]] = instance.ask("/jobqueue/jobs", "GET")["result"]["value"]["jobs"]
+    return listed
+
+
+def the_job(instance: Instance) -> dict[str, Any]:
+    """The record of the only instance."""
+    (job,) = jobs(instance)
+    return job
+
+
+def becomes(instance: Instance, state: str) -> dict[str, Any]:
+    """The record of the only instance, when it is in that state."""
+    wait_until(lambda: [job["state"] for job in jobs(instance)] == [state], PATIENCE, what=f"the state {state}")
+    return the_job(instance)
+
+
+def pijobs(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, as the administrator of the instance calls it."""
+    command = [str(Path(sys.executable).with_name("pijobs")), "--config", str(instance.config), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=instance.here)

@@ -12,7 +12,7 @@ enqueue        microseconds of one call at the median, taken in turns
 drain          jobs per second of one worker process, without the first and the last tenth of --jobs, at the best of the
                numbers of threads in --threads
 start          milliseconds from the call to the start of the job at 100 jobs per second, one thread: median and 99th
-               percentile
+               percentile, taken in turns
 memory         resident set of the worker process in MB, after the drain
 flat           with --waiting N: enqueue and drain of pijobs with N waiting instances, beside those with 100
 =============  ==============================================================================================
@@ -220,21 +220,25 @@ def resident(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
 
-def starts(kind: Kind, number: int) -> tuple[float, float]:
-    """Seconds from the call to the start: median and 99th percentile, at :data:`RATE` calls per second."""
-    stamps = kind.folder / f"{kind.name}.stamps"
-    stamps.touch()
-    with worker(kind):
-        kind.stamp()
-        wait_for(lambda: bool(stamps.read_text()), f"the start of {kind.name}")
-        stamps.write_text("")
-        begun = time.monotonic()
-        for count in range(number):
-            time.sleep(max(0.0, begun + count / RATE - time.monotonic()))
+def starts(kinds: list[Kind], number: int) -> dict[str, tuple[float, float]]:
+    """Seconds from the call to the start: median and 99th percentile, at :data:`RATE` calls per second of each kind,
+    in turns."""
+    stamps = {kind: kind.folder / f"{kind.name}.stamps" for kind in kinds}
+    with contextlib.ExitStack() as workers:
+        for kind, file in stamps.items():
+            file.touch()
+            workers.enter_context(worker(kind))
             kind.stamp()
-        wait_for(lambda: len(stamps.read_text().splitlines()) >= number, f"the end of {kind.name}")
-    waited = sorted(float(line) for line in stamps.read_text().splitlines())
-    return statistics.median(waited), waited[int(len(waited) * 0.99)]
+            wait_for(lambda file=file: bool(file.read_text()), f"the start of {kind.name}")
+            file.write_text("")
+        begun = time.monotonic()
+        for count in range(number * len(kinds)):
+            time.sleep(max(0.0, begun + count / RATE / len(kinds) - time.monotonic()))
+            kinds[count % len(kinds)].stamp()
+        for kind, file in stamps.items():
+            wait_for(lambda file=file: len(file.read_text().splitlines()) >= number, f"the end of {kind.name}")
+    waited = {kind.name: sorted(map(float, file.read_text().splitlines())) for kind, file in stamps.items()}
+    return {name: (statistics.median(values), values[int(len(values) * 0.99)]) for name, values in waited.items()}
 
 
 def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, float]]:
@@ -253,7 +257,7 @@ def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, fl
                 if tried == 1:
                     rows.setdefault("memory (MB)", {})[kind.name] = memory
     with prepared(url) as kinds:
-        waited = {kind.name: starts(kind, 10 * RATE) for kind in kinds}
+        waited = starts(kinds, 10 * RATE)
         rows["start, median (ms)"] = {name: median * 1e3 for name, (median, _) in waited.items()}
         rows["start, p99 (ms)"] = {name: late * 1e3 for name, (_, late) in waited.items()}
     return rows

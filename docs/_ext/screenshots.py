@@ -230,7 +230,7 @@ def main() -> None:
                 page.goto(base + path)
                 name = f"{name}-{look}" if given.all else name
                 height = page.evaluate("document.documentElement.scrollHeight")
-                part = {"x": 0, "y": 0, "width": width, "height": height if given.all else min(height, LONGEST)}
+                part: Any = {"x": 0, "y": 0, "width": width, "height": height if given.all else min(height, LONGEST)}
                 page.screenshot(path=folder / f"{name}.png", full_page=True, clip=part, animations="disabled")
                 page.close()
             context.close()

@@ -38,8 +38,8 @@ def mask_number(number: str) -> str:
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
-    """One line without addresses, long numbers, URL passwords and the ``known`` texts, and without what a terminal would
-    take for a command."""
+    """One line without addresses, long numbers, URL passwords, the ``known`` texts, and what terminals take for
+    commands."""
     if "[SQL" in text or "[param" in text or "Command # " in text:
         text = _QUOTED.sub(lambda match: f"{match[1]} of a pipeline" if match[1] else "", text)
     for secret in sorted(known, key=len, reverse=True):

@@ -177,7 +177,8 @@ def test_guessing_a_password_ends_after_some_tries(app: flask.Flask) -> None:
         "https://evil.example/", "//evil.example/", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
         "/pages/../../evil", "/pages/%2e%2e/evil", "/pages/.%2E/evil",
         "/evil", "https:/pages/", "/pages/\n//evil.example", "http://localhost/pages/", "pages/",
-        "///pages/", "////pages/jobs", "/%2fpages/", "%2fpages/", "//pages/", " //evil.example/pages/", "/\t/evil.example",
+        "///pages/", "////pages/jobs", "/%2fpages/", "%2fpages/", "//pages/", " //evil.example/pages/",
+        "/\t/evil.example",
     ],
 )  # fmt: skip
 def test_nobody_is_led_elsewhere_after_signing_in(app: flask.Flask, target: str) -> None:

@@ -91,10 +91,8 @@ def test_a_login_that_is_not_offered_is_told(settings: Settings) -> None:
 
 def test_the_size_that_a_server_takes_is_not_masked_like_an_otp(settings: Settings) -> None:
     with Sink() as sink:
-        (features,) = [
-            one for one in examine(settings, server=sink.host, port=sink.port).steps if one.name == "features"
-        ]
-    assert "SIZE 33.6 MB" in features.found
+        steps = {step.name: step for step in examine(settings, server=sink.host, port=sink.port).steps}
+    assert "SIZE 33.6 MB" in steps["features"].found
 
 
 def test_starttls_that_is_not_offered_is_told(settings: Settings) -> None:

@@ -37,13 +37,14 @@ _CERTIFICATE = {9: "ended", 10: "ended", 62: "name", 64: "name"}
 ADVICE: Mapping[str, str] = {
     "dns": "check the name in the field server, and the resolver of this machine",
     "tcp": "check the port, and that no firewall is in between; providers often block 25: try 587 or smtps:// with 465",
-    "tls": "check the port: STARTTLS (the field tls) is for 587 and 25, smtps:// for 465; ask the server's operator where "
-    "it speaks TLS",
-    "certificate ended": "the server's operator must renew the certificate; if that was done, check this machine's clock",
+    "tls": "check the port: STARTTLS (the field tls) is for 587 and 25, smtps:// for 465; ask the server's operator "
+    "where it speaks TLS",
+    "certificate ended": "the server's operator must renew the certificate; if that was done, check this machine's "
+    "clock",
     "certificate name": "put a name that the certificate is for into the field server; else its operator must get "
     "one for this name",
-    "certificate authority": "put the file of its authority (of a self-signed one: itself) into the field ca_file, if you "
-    "trust it",
+    "certificate authority": "put the file of its authority (of a self-signed one: itself) into the field ca_file, if "
+    "you trust it",
     "ca file": "check the field ca_file, or PI_JOB_QUEUE_MAIL_CA_FILE: a PEM file that this user may read",
     "greeting": "this port may speak TLS from the first byte (smtps://), may be no SMTP, or refuses this machine: ask "
     "the server's operator for the reason that it gives",
@@ -206,9 +207,8 @@ def _start_tls(client: smtplib.SMTP, place: Endpoint) -> str:
 
 def _features(client: smtplib.SMTP) -> str:
     _agreed(client.ehlo())
-    return (
-        ", ".join(f"{name.upper()} {_size(value)}".strip() for name, value in client.esmtp_features.items()) or "none"
-    )
+    features = client.esmtp_features.items()
+    return ", ".join(f"{name.upper()} {_size(value)}".strip() for name, value in features) or "none"
 
 
 def _size(value: str) -> str:

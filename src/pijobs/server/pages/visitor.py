@@ -20,7 +20,8 @@ from werkzeug.wrappers import Response
 
 from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Account, Accounts, Role
-from pijobs.server.auth import fingerprint
+from pijobs.server.auth import LIFETIME as TOKEN_LIFETIME
+from pijobs.server.auth import fingerprint, host_sign_in
 from pijobs.server.rights import RIGHT
 
 LIFETIME = 12 * 3600  # seconds; of a session, from sign-in
@@ -95,9 +96,11 @@ def _signed_in() -> Visitor | None:
         name, digest, since = _kept()["account"]
     except (KeyError, ValueError):
         return None
-    if not 0 <= time.time() - since <= LIFETIME:
+    host = host_sign_in()
+    # Of a host nothing tells here that somebody is no administrator any more.
+    if not 0 <= time.time() - since <= (LIFETIME if host is None else TOKEN_LIFETIME):
         return None
-    account = Accounts.of(current_installation().settings).get(str(name))
+    account = Accounts.of(current_installation().settings).get(str(name)) if host is None else host.account(str(name))
     if account is None or digest != fingerprint(account):
         return None
     return Visitor(account.name, account.role)

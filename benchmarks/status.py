@@ -169,7 +169,7 @@ def command(text: str, asked: str, run: Callable[[str, int, int], Iterator[Row]]
     with places(given.url) as urls:
         for url in urls:
             for name, median, late in run(url, given.instances, given.rounds):
-                row = {"storage": url.partition(":")[0], asked: name, "median": median, "p95": late}
+                row = {"storage": url.partition(":")[0].partition("+")[0], asked: name, "median": median, "p95": late}
                 rows.append({**row, "ok": late < LIMIT})
                 if not given.json:
                     above = "" if late < LIMIT else f"  above {LIMIT:g}"

@@ -39,6 +39,8 @@ from pijobs_statistics.store import Store
 from pijobs_statistics.values import minute
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
+#: Pixels of a picture in the README.
+LONGEST = 980
 SIZES = {"light": (1180, 700), "dark": (1180, 700), "phone": (390, 844)}
 REFUSED = "1 of 1 recipients refused: {}***@example.org: 550 5.1.1 mailbox unavailable"
 DEFERRED = "1 of 1 recipients deferred: {}***@example.com: 451 4.7.1 greylisted, try again later"
@@ -181,9 +183,11 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
             server.shutdown()
 
 
-def sign_in(context: BrowserContext, base: str) -> None:
+def sign_in(context: BrowserContext, base: str, picture: Path | None) -> None:
     page = context.new_page()
     page.goto(f"{base}/pages/sign-in")
+    if picture is not None:
+        page.screenshot(path=picture)
     page.fill("#username", "root")
     page.fill("#password", PASSWORD)
     page.click("text=Sign in >> nth=-1")
@@ -209,7 +213,7 @@ def main() -> None:
                 "gateway": "/sms/new",
                 "statistics": "/statistics/",
                 "statistic": "/statistics/?name=login",
-                "signin": "/sign-in",
+                "problem": "/jobs/nothing",
             }
             pages |= {name: f"/pages{path}" for name, path in more.items()}
             looks = SIZES
@@ -219,13 +223,15 @@ def main() -> None:
             context = browser.new_context(
                 viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light"
             )
-            sign_in(context, base)
+            sign_in(context, base, folder / f"signin-{look}.png" if given.all else None)
             for name, path in pages.items():
                 page = context.new_page()
                 hour.catch_up()
                 page.goto(base + path)
                 name = f"{name}-{look}" if given.all else name
-                page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
+                height = page.evaluate("document.documentElement.scrollHeight")
+                part: Any = {"x": 0, "y": 0, "width": width, "height": height if given.all else min(height, LONGEST)}
+                page.screenshot(path=folder / f"{name}.png", full_page=True, clip=part, animations="disabled")
                 page.close()
             context.close()
 

@@ -57,7 +57,7 @@ class Page:
     """An entry of the navigation.
 
     :param endpoint: a Flask endpoint without arguments; of a :class:`~pijobs.server.pages.PageBlueprint` as
-        ``<blueprint>.<view>``.
+        ``<blueprint>.<view>``. Empty: no entry, but a sentence of the overview.
     :param things: what the plugin's jobs do, in plural ("mails"): the overview says whether they are going out.
     :param jobs: how the names of these jobs begin ("mail.").
     """

@@ -38,7 +38,8 @@ def mask_number(number: str) -> str:
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
-    """One line without addresses, long numbers, URL passwords and the ``known`` texts."""
+    """One line without addresses, long numbers, URL passwords, the ``known`` texts, and what terminals take for
+    commands."""
     if "[SQL" in text or "[param" in text or "Command # " in text:
         text = _QUOTED.sub(lambda match: f"{match[1]} of a pipeline" if match[1] else "", text)
     for secret in sorted(known, key=len, reverse=True):
@@ -53,6 +54,8 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     if "password=" in text:
         text = _PARAMETER.sub("***", text)
     text = " ".join(_DIGITS.sub("***", text).split())
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
 
 

@@ -14,7 +14,16 @@ import msgspec
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, open_envelope
-from pijobs.errors import DeadlinePassed, DecodeError, DestinationDown, EncodeError, HeldBack, RetryJob, UnknownJob
+from pijobs.errors import (
+    AttemptEnd,
+    DeadlinePassed,
+    DecodeError,
+    DestinationDown,
+    EncodeError,
+    HeldBack,
+    RetryJob,
+    UnknownJob,
+)
 from pijobs.jobs import Job, JobContext, State, Visit
 from pijobs.metrics import Metrics
 from pijobs.redact import describe, redact, texts_in
@@ -186,7 +195,9 @@ def decide(job: Job, error: BaseException, attempt: int, time_left: float, known
     :param time_left: seconds to the deadline; no attempt is planned beyond it.
     :param known: texts that must not appear in the reason.
     """
-    reason, name = describe(error, known), type(error).__name__
+    # The class of how a job ends its attempt says nothing that the state does not.
+    said = redact(str(error), known) if isinstance(error, AttemptEnd) else ""
+    reason, name = said or describe(error, known), type(error).__name__
     if isinstance(error, DeadlinePassed):
         return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
     if isinstance(error, HeldBack):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.delivery import Endpoint, Mail
 from pijobs_mail.errors import LoginRefused, ServerTrouble, TlsRefused
+from pijobs_mail.probe import ADVICE, Probe
+from pijobs_mail.servers import SETTINGS, open_store
 from pijobs_mail.sink import Fault, Sink
 from pijobs_mail.transport import deliver
 
@@ -164,6 +168,44 @@ def test_a_certificate_that_is_not_right_means_no_mail(
         with pytest.raises(TlsRefused, match=reason):
             deliver(endpoint(sink, authority, security), MAIL)
         assert (sink.steps["AUTH"], sink.steps["MAIL"], sink.mails) == (0, 0, [])
+
+
+@pytest.mark.parametrize("security", SECURE)
+@pytest.mark.parametrize(
+    ("flaw", "found", "advice"),
+    [
+        ("expired", "certificate has expired", "certificate ended"),
+        ("wrong host", "not valid for '127.0.0.1'", "certificate name"),
+        ("self-signed", "self-signed certificate|self signed certificate", "certificate authority"),
+        ("unknown authority", "unable to get local issuer", "certificate authority"),
+        ("no TLS", "WRONG_VERSION_NUMBER|does not offer it", "tls"),
+        ("CA file", "/nowhere.pem can't be used: No such file", "ca file"),
+    ],
+)
+def test_the_probe_tells_what_is_wrong_with_tls_and_what_to_do(
+    authority: Authority, tmp_path: Path, security: Security, flaw: str, found: str, advice: str
+) -> None:
+    contexts: dict[str, Callable[[], ssl.SSLContext | None]] = {
+        "expired": lambda: authority.context(until=NOW - DAY),
+        "wrong host": lambda: authority.context(host="other.example"),
+        "self-signed": authority.self_signed,
+        "unknown authority": lambda: Authority(tmp_path, "stranger").context(),
+        "no TLS": lambda: None,
+        "CA file": authority.context,
+    }
+    context = contexts[flaw]()
+    settings = validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
+    with Sink(tls=context, implicit_tls=security == "tls" and context is not None) as sink:
+        values = {
+            "server": f"{'smtps' if security == 'tls' else 'smtp'}://{sink.host}:{sink.port}",
+            "tls": security == "starttls",
+            "ca_file": "/nowhere.pem" if flaw == "CA file" else authority.file,
+        }
+        examination = Probe(open_store(settings).check(values), settings)
+        assert not examination.run()
+    last = examination.steps[-1]
+    assert (last.name, last.ok, last.advice) == ("tls", False, ADVICE[advice])
+    assert re.search(found, last.found), last.found
 
 
 def test_a_server_that_refuses_starttls_gets_no_mail(authority: Authority) -> None:

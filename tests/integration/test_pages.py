@@ -177,7 +177,7 @@ def test_an_smtp_server_is_created_with_the_box_changed_and_deleted(app: flask.F
     assert store.get("main")["enqueue_job"] is True
     assert "via job queue" in visit.text("/smtp/")
 
-    kept = {**SERVER, "new": "0", "password": CENSORED, "username": "otp"}
+    kept = {**SERVER, "new": "0", "enqueue_job": "0", "password": CENSORED, "username": "otp"}
     visit.follow(visit.post("/smtp/save", **kept))
     assert (store.get("main")["enqueue_job"], store.get("main")["password"]) == (False, "hunter22")
 
@@ -210,10 +210,30 @@ def test_what_few_need_is_folded_away_until_it_is_set(visit: Visit) -> None:
 def test_a_server_that_is_not_verified_is_told_in_red(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER, verify="1")
     assert "not verified" not in visit.text("/smtp/") + visit.text("/smtp/edit/main") + visit.text("/")
-    visit.post("/smtp/save", **{**SERVER, "new": "0"})
+    visit.post("/smtp/save", **{**SERVER, "new": "0", "verify": "0"})
     assert '<span class="tag bad">certificate not verified</span>' in visit.text("/smtp/")
     assert '<p class="note bad" role="alert">certificate not verified</p>' in visit.text("/smtp/edit/main")
     assert '<li class="bad"><b>mail.smtp_servers</b> SMTP server &#39;main&#39; is not verified' in visit.text("/")
+
+
+def test_a_form_that_was_opened_before_an_upgrade_turns_off_nothing_that_it_does_not_know(
+    app: flask.Flask, visit: Visit
+) -> None:
+    store = open_store(settings_of(app))
+    visit.follow(visit.post("/smtp/save", **SERVER, tls="1"))
+    assert (store.get("main")["verify"], store.get("main")["enqueue_job"]) == (True, False)
+    visit.follow(visit.post("/smtp/save", **{**SERVER, "new": "0"}, verify="0", enqueue_job=["0", "1"]))
+    visit.follow(visit.post("/smtp/save", **{**SERVER, "new": "0"}))
+    stored = store.get("main")
+    assert (stored["verify"], stored["enqueue_job"], stored["tls"]) == (False, True, True)
+
+
+def test_each_box_of_a_form_says_that_it_is_there(visit: Visit) -> None:
+    for path in ("/smtp/new", "/sms/new", "/sms/new?provider=smtp"):
+        page = visit.text(path)
+        boxes = re.findall(r'<input type="checkbox" id="d-\w+" name="(\w+)"', page)
+        assert boxes
+        assert re.findall(r'<input type="hidden" name="(\w+)" value="0"><input type="checkbox"', page) == boxes
 
 
 def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:

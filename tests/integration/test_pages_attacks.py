@@ -13,6 +13,7 @@ import flask
 import pytest
 from integration.served import PASSWORD, add_instance, make_app, settings_of, storage_of
 from integration.visits import Visit
+from sms_gateway import Answer, Gateway
 
 from pijobs.groups import Policy
 from pijobs.hookspecs import Page
@@ -177,6 +178,8 @@ def test_guessing_a_password_ends_after_some_tries(app: flask.Flask) -> None:
         "https://evil.example/", "//evil.example/", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
         "/pages/../../evil", "/pages/%2e%2e/evil", "/pages/.%2E/evil",
         "/evil", "https:/pages/", "/pages/\n//evil.example", "http://localhost/pages/", "pages/",
+        "///pages/", "////pages/jobs", "/%2fpages/", "%2fpages/", "//pages/", " //evil.example/pages/",
+        "/\t/evil.example",
     ],
 )  # fmt: skip
 def test_nobody_is_led_elsewhere_after_signing_in(app: flask.Flask, target: str) -> None:
@@ -307,6 +310,17 @@ def test_no_text_of_a_server_that_is_examined_becomes_markup(app: flask.Flask) -
             open_store(settings_of(app)).save("main", values)
             page = visit.post("/smtp/test/main", recipient="alice@example.com").text
         assert "&lt;script&gt;" in page and "<script>alert" not in page and "<img" not in page
+
+
+def test_no_text_of_an_sms_gateway_becomes_markup(app: flask.Flask) -> None:
+    visit = Visit(app)
+    for answer in (Answer(status=400, body=EVIL), Answer(body=EVIL)):
+        with Gateway(lambda number, answer=answer: answer) as gateway:  # type: ignore[misc]
+            values = {"url": gateway.url, "parameters": {"to": "{phone}"}, "success": "never said"}
+            gateways.open_store(settings_of(app)).save("main", values)
+            response = visit.post("/sms/test/main", recipient="+491701234567")
+        assert response.status_code == 502 and gateway.requests
+        assert "<script>alert" not in response.text and "<img" not in response.text
 
 
 def test_no_page_tells_a_body_an_otp_or_a_whole_address(app: flask.Flask) -> None:

@@ -40,7 +40,7 @@ def test_an_sms_gateway_is_created_with_the_box_changed_tried_and_deleted(app: f
         queued = visit.post("/sms/test/main", recipient="+491701234567").text
         assert "Waits for a worker" in queued and "+491701234567" not in queued
 
-        visit.follow(visit.post("/sms/save", **{**values, "new": "0"}))
+        visit.follow(visit.post("/sms/save", **{**values, "new": "0", "enqueue_job": "0"}))
         assert store.get("main")["enqueue_job"] is False
         assert "It went out" in visit.post("/sms/test/main", recipient="+491701234567").text
         assert gateway.requests[0].form["to"] == "+491701234567"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def test_no_mail_goes_unless_it_is_asked_for(settings: Settings) -> None:
     [
         ("GREETING", Fault("554 5.7.1 no service for you"), ("greeting", "no service for you")),
         ("GREETING", Fault(drop=True), ("greeting", "closed")),
+        ("GREETING", Fault(raw=b"HTTP/1.1 400 Bad Request\r\n"), ("greeting", "what it says is no SMTP")),
+        ("GREETING", Fault("554 \x1b[2J gone"), ("greeting", "554 ?[2J gone")),
         ("EHLO", Fault("550 bad name"), ("features", "bad name")),
         ("RCPT", Fault("550 5.1.1 unknown"), ("mail", "unknown")),
     ],
@@ -71,6 +74,25 @@ def test_a_fault_is_found_where_it_is(settings: Settings, step: str, fault: Faul
 def test_a_server_that_is_not_there_is_told(settings: Settings, values: dict[str, Any], name: str) -> None:
     last = examine(settings, port=free_port(), **values).steps[-1]
     assert (last.name, last.ok) == (name, False)
+
+
+def test_a_server_that_hangs_is_told_as_such(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        last = examine(settings, server="127.0.0.1", port=silent.getsockname()[1], timeout=0.3).steps[-1]
+    assert (last.name, last.ok, last.found) == ("greeting", False, "timed out")
+
+
+def test_a_login_that_is_not_offered_is_told(settings: Settings) -> None:
+    with Sink() as sink:
+        last = examine(settings, server=sink.host, port=sink.port, username="user", password="hunter2").steps[-1]
+    assert (last.name, last.found) == ("login", "the server offers no login")
+    assert last.advice == ADVICE["no login"]
+
+
+def test_the_size_that_a_server_takes_is_not_masked_like_an_otp(settings: Settings) -> None:
+    with Sink() as sink:
+        steps = {step.name: step for step in examine(settings, server=sink.host, port=sink.port).steps}
+    assert "SIZE 33.6 MB" in steps["features"].found
 
 
 def test_starttls_that_is_not_offered_is_told(settings: Settings) -> None:

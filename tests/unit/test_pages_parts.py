@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from pijobs import Page
-from pijobs.server.pages.headline import Topic, headline, topics
+from pijobs.server.pages.headline import Topic, headline
 from pijobs.server.pages.lives import life
 from pijobs.server.pages.plots import HEIGHT, WIDTH, bars, dots, height_of
 from pijobs.server.pages.words import after, clock, count, duration, state
@@ -75,15 +74,6 @@ def test_a_destination_that_is_down_is_told_with_its_reason() -> None:
 def test_the_newest_failure_is_told_with_its_reason() -> None:
     failures = [failure("an old one", age=500), failure("a new one", age=2)]
     assert headline(MAILS, answer(), recent(last=3, failures=failures), 60).more == "The newest: a new one"
-
-
-def test_plugins_say_what_the_sentences_are_about() -> None:
-    mail, other = (
-        Page("SMTP servers", "smtp.index", things="mails", jobs="mail."),
-        Page("Statistics", "statistics.index"),
-    )
-    assert topics([("Statistics", "x", other), ("SMTP servers", "y", mail)]) == [MAILS]
-    assert topics([("Statistics", "x", other)]) == [Topic("jobs")]
 
 
 @pytest.mark.parametrize(

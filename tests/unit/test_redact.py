@@ -28,6 +28,11 @@ def test_of_an_address_the_first_letter_and_the_domain_stay(text: str, shown: st
     assert redact(text) == shown
 
 
+def test_nothing_is_left_that_a_terminal_takes_for_a_command() -> None:
+    assert redact("220 \x1b[2J\x07 ready\u202e\u2028now \x00") == "220 ?[2J? ready? now ?"
+    assert redact("größer als 5 € – ja, 日本") == "größer als 5 € – ja, 日本"
+
+
 @pytest.mark.parametrize(
     "text",
     [

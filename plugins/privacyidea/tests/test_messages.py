@@ -105,7 +105,7 @@ def test_a_refused_sms_is_a_dead_letter_that_tells_neither_number_nor_otp(instan
             challenge(instance, "bob")
             record = becomes(instance, "dead")
         otp = re.findall(r"\d{6}", gateway.requests[0].query["text"])[0]
-    assert record["reason"] == "FailJob: gateway 'main' refused the message (422)"
+    assert record["reason"] == "gateway 'main' refused the message (422)"
     log = (instance.here / "queue.log").read_text()
     assert otp not in log and NUMBER[3:] not in log
 

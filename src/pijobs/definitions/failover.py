@@ -22,7 +22,10 @@ D = TypeVar("D")
 T = TypeVar("T")
 
 #: The field that names the one that takes over.
-FALLBACK = Field("fallback", default="", help="identifier of the one that takes over when this one is in trouble")
+FALLBACK = Field(
+    "fallback", default="", section="Limits and failover",
+    help="identifier of the one that takes over when this one is in trouble",
+)  # fmt: skip
 
 
 class Standby:

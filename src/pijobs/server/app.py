@@ -60,8 +60,8 @@ def create_app(
 
     :param config: the file; default: as every command finds it.
     :param settings: the settings themselves, instead of a file.
-    :param host_sign_in: for a server that is mounted in another one: gives the name of the administrator that a token
-        of the host belongs to, or None. The server has no accounts then, and no routes of plugins.
+    :param host_sign_in: for a server that is mounted in another one: how that knows its administrators. The server has
+        no accounts then, and neither routes nor pages of plugins.
     :param proxies: how many reverse proxies stand before it; each sets ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
         What they say of the client is believed then: tries to sign in are counted by its address, and cookies stay
         within its TLS.
@@ -81,27 +81,23 @@ def create_app(
     JobQueue().init_app(app, directory=directory, file=path)
     for blueprint in (health.blueprint, jobs_api.blueprint):
         app.register_blueprint(blueprint)
+    given: list[tuple[str, Any]] = []
     if host_sign_in is None:
-        _add_own(app)
+        app.register_blueprint(auth.blueprint)
+        given = plugin_blueprints(app)
+        for plugin, blueprint in given:
+            _register(app, plugin, blueprint)
     else:
         app.extensions[auth.HOST_SIGN_IN] = host_sign_in
+    app.session_interface = CarefulSessions()
+    app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
+    add_pages(app, PAGES_AT, given=given)
+    app.add_url_rule("/", view_func=first_page)
     _handle_errors(app)
     app.after_request(_secure)
     if proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     return app
-
-
-def _add_own(app: flask.Flask) -> None:
-    """What a server that stands alone has: accounts, routes of plugins, and pages."""
-    app.register_blueprint(auth.blueprint)
-    given = plugin_blueprints(app)
-    for plugin, blueprint in given:
-        _register(app, plugin, blueprint)
-    app.session_interface = CarefulSessions()
-    app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
-    add_pages(app, PAGES_AT, given=given)
-    app.add_url_rule("/", view_func=first_page)
 
 
 def first_page() -> Response:

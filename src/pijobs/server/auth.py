@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import flask
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -29,13 +30,33 @@ WINDOW = 300.0  # seconds in which failed tries count
 MOST_OF_BOTH, MOST_OF_ADDRESS, MOST_OF_ACCOUNT = 10, 100, 100
 _SALT = "pijobs server token"
 
-#: Key of ``app.extensions`` for the function that knows who a token of the host belongs to, where the server is mounted
-#: in somebody else's.
+#: Key of ``app.extensions`` for the :class:`HostSignIn`, where the server is mounted in somebody else's.
 HOST_SIGN_IN = "pijobs_host_sign_in"
-#: Gives the name of an administrator of the host, or None.
-HostSignIn = Callable[[str], str | None]
 
 blueprint = flask.Blueprint("pijobs_auth", __name__)
+
+
+@dataclass(frozen=True)
+class HostSignIn:
+    """How a host knows its administrators. Each function gives the name of one, or None.
+
+    :param by_token: of the host.
+    :param by_password: name and password.
+    """
+
+    by_token: Callable[[str], str | None]
+    by_password: Callable[[str, str], str | None]
+
+    @staticmethod
+    def account(name: str | None) -> Account | None:
+        """An account with this name, which no database knows."""
+        return None if name is None else Account(name, "", "admin", 0)
+
+
+def host_sign_in() -> HostSignIn | None:
+    """That of the present app; None where it has accounts of its own."""
+    host: HostSignIn | None = flask.current_app.extensions.get(HOST_SIGN_IN)
+    return host
 
 
 class Tries:
@@ -103,7 +124,11 @@ def verified(name: str, password: str) -> Account:
     settings = current_installation().settings
     tries, address = settings.resource(Tries, Tries), flask.request.remote_addr or ""
     tries.begin(name, address)
-    account = Accounts.of(settings).verify(name, password)
+    host = host_sign_in()
+    if host is None:
+        account = Accounts.of(settings).verify(name, password)
+    else:
+        account = host.account(host.by_password(name, password))
     if account is None:
         raise ApiError(401, 4031, "wrong credentials")
     tries.succeed(name, address)
@@ -119,15 +144,15 @@ def signed_in() -> Account:
     token = (headers.get("Authorization") or headers.get("PI-Authorization") or "").removeprefix("Bearer ").strip()
     if not token:
         raise ApiError(401, 4033, "sign in first: POST /auth, then send the token in the Authorization header")
-    host: HostSignIn | None = flask.current_app.extensions.get(HOST_SIGN_IN)
+    host = host_sign_in()
     return _own_account(token) if host is None else _host_account(host, token)
 
 
 def _host_account(host: HostSignIn, token: str) -> Account:
-    name = host(token)
-    if name is None:
+    account = host.account(host.by_token(token))
+    if account is None:
         raise ApiError(401, 4033, "the token is not one of an administrator, or not valid any more; sign in again")
-    return Account(name, "", "admin", 0)
+    return account
 
 
 def _own_account(token: str) -> Account:

@@ -31,16 +31,27 @@ from pijobs_mail.wire import look_up, tls_context
 #: Days before the end of a certificate from which on it is told of.
 SOON = 21
 _LONGEST = 300  # characters of an answer that are shown
+#: By OpenSSL's code of what it has against a certificate (X509_V_ERR_…): not yet, or no longer, valid; name; address.
+_CERTIFICATE = {9: "ended", 10: "ended", 62: "name", 64: "name"}
 
 ADVICE: Mapping[str, str] = {
     "dns": "check the name in the field server, and the resolver of this machine",
     "tcp": "check the port, and that no firewall is in between; providers often block 25: try 587 or smtps:// with 465",
-    "tls": "check that the certificate is valid for the name in the field server; the field ca_file adds an "
-    "authority of your own. If no TLS is spoken here: STARTTLS is for 587 and 25, smtps:// for 465",
+    "tls": "check the port: STARTTLS (the field tls) is for 587 and 25, smtps:// for 465; ask the server's operator "
+    "where it speaks TLS",
+    "certificate ended": "the server's operator must renew the certificate; if that was done, check this machine's "
+    "clock",
+    "certificate name": "put a name that the certificate is for into the field server; else its operator must get "
+    "one for this name",
+    "certificate authority": "put the file of its authority (of a self-signed one: itself) into the field ca_file, if "
+    "you trust it",
+    "ca file": "check the field ca_file, or PI_JOB_QUEUE_MAIL_CA_FILE: a PEM file that this user may read",
     "greeting": "this port may speak TLS from the first byte (smtps://), may be no SMTP, or refuses this machine: ask "
     "the server's operator for the reason that it gives",
     "features": "the server did not take our EHLO; set PI_JOB_QUEUE_MAIL_EHLO_NAME to this machine's name in DNS",
     "token": "check the oauth_ fields, and that the secret or refresh token did not end",
+    "no login": "turn on the field tls, or use smtps://: many servers offer a login inside of TLS only; where none is "
+    "needed leave username empty",
     "login": "check username and password; Microsoft 365 and Google take XOAUTH2, or a password for applications, only",
     "smime": "check certificate, private_key and private_key_password, and that this user may read both files",
     "mail": "read the reply: it is about the sender, the recipient or the text",
@@ -63,6 +74,14 @@ class Step:
 
 class _Failed(Exception):
     """This step failed, and with it what would come after."""
+
+
+class _Wrong(OSError):
+    """:param advice: key of the advice that fits better than that of the step."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        self.advice = advice
+        super().__init__(message)
 
 
 @dataclass
@@ -118,7 +137,7 @@ class Probe:
         try:
             found = work()
         except (OSError, MailError, smtplib.SMTPException, ValueError) as error:
-            ok, found, advice = False, _words(error), ADVICE[name]
+            ok, found, advice = False, _words(error), ADVICE[_advice(name, error)]
         known = [
             str(self.definition[secret])
             for secret in DEFINITIONS.secrets_of(self.definition)
@@ -164,7 +183,10 @@ def _connect(client: smtplib.SMTP, place: Endpoint) -> str:
 
 def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
     assert client.sock is not None
-    context = tls_context(place.ca_file, verify=place.verify)
+    try:
+        context = tls_context(place.ca_file, verify=place.verify)
+    except OSError as error:
+        raise _Wrong(f"the CA file {place.ca_file} can't be used: {_words(error)}", "ca file") from None
     client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
     client.file = None
     if not place.verify:
@@ -185,7 +207,13 @@ def _start_tls(client: smtplib.SMTP, place: Endpoint) -> str:
 
 def _features(client: smtplib.SMTP) -> str:
     _agreed(client.ehlo())
-    return ", ".join(f"{name.upper()} {value}".strip() for name, value in client.esmtp_features.items()) or "none"
+    features = client.esmtp_features.items()
+    return ", ".join(f"{name.upper()} {_size(value)}".strip() for name, value in features) or "none"
+
+
+def _size(value: str) -> str:
+    """Bytes as people read them: a long number would be masked, like an OTP."""
+    return f"{int(value) / 1e6:.1f} MB" if value.isdecimal() and len(value) > 5 else value
 
 
 def _login(client: smtplib.SMTP, place: Endpoint) -> str:
@@ -197,7 +225,9 @@ def _login(client: smtplib.SMTP, place: Endpoint) -> str:
     offered = client.esmtp_features.get("auth", "").upper().split()
     chosen = auth.choose(offered, place.username, secret, token=place.oauth is not None)
     if chosen is None:
-        raise OSError(f"the server offers no login that we know, but {' '.join(offered) or 'none'}")
+        if not offered:
+            raise _Wrong("the server offers no login", "no login")
+        raise OSError(f"the server offers no login that we know, but {' '.join(offered)}")
     mechanism, initial, answers = chosen
     reply = client.docmd("AUTH", mechanism + ("" if initial is None else f" {auth.encode(initial)}"))
     for answer in answers:
@@ -211,9 +241,11 @@ def _login(client: smtplib.SMTP, place: Endpoint) -> str:
 def _agreed(reply: tuple[int, bytes]) -> str:
     """:raises OSError: unless the server agrees."""
     code, text = reply
+    if code < 0:  # of smtplib
+        raise OSError("what it says is no SMTP")
     shown = f"{code} {' '.join(text.decode('utf-8', 'replace').split())}"[:_LONGEST]
     if code >= 300 or code < 200:
-        raise OSError("the server closed the connection" if code < 0 else f"the server answered {shown}")
+        raise OSError(f"the server answered {shown}")
     return shown
 
 
@@ -223,10 +255,17 @@ def _until(ends: datetime) -> str:
     return f"valid until {ends:%Y-%m-%d}{hurry}"
 
 
+def _advice(step: str, error: Exception) -> str:
+    """Key of the advice for what went wrong at a step."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate {_CERTIFICATE.get(error.verify_code, 'authority')}"
+    return error.advice if isinstance(error, _Wrong) else step
+
+
 def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):  # which smtplib hides
         return "timed out"
     if isinstance(error, ssl.SSLError):
         return f"no TLS: {error.reason or error}"

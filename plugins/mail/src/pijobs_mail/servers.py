@@ -31,7 +31,7 @@ from pijobs_mail.wire import tls_context
 PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
 _PORTS = {"smtp": 25, "smtps": 465}
-_SMIME, _OAUTH = "S/MIME", "Login by XOAUTH2"
+_LIMITS, _SMIME, _OAUTH = FALLBACK.section, "S/MIME", "Login by XOAUTH2"
 _RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 #: Events that the storage remembers of one rate.
@@ -92,11 +92,16 @@ FIELDS = (
     Field("verify", bool, default=True, label="Verify the certificate", help="off: whoever is in between can read all"),
     Field("ca_file", str, default="", check=_check_path, help="path of further authorities for its certificate, PEM"),
     timeout_field(600, "seconds for connecting and for each reply"),
-    Field("max_connections", int, default=10, check=_check_connections, help="at once, over all workers"),
-    Field("rate", str, default="", check=_check_rate, help="mails over all workers, such as 30/min or 5000/d"),
-    FALLBACK,
     DESCRIPTION,
-    Field("smime", bool, default=False, help="sign mails by S/MIME"),
+    Field(
+        "max_connections", int, default=10, check=_check_connections, section=_LIMITS, help="at once, over all workers",
+    ),
+    Field(
+        "rate", str, default="", check=_check_rate, section=_LIMITS,
+        help="mails over all workers, such as 30/min or 5000/d; empty: no limit",
+    ),
+    FALLBACK,
+    Field("smime", bool, default=False, section=_SMIME, label="Sign mails", help="by S/MIME"),
     Field("certificate", default="", section=_SMIME, help="path of the certificate, and of authorities after it, PEM"),
     Field("private_key", default="", section=_SMIME, help="path of its key, PEM"),
     Field("private_key_password", default="", secret=True, section=_SMIME, help="password of the key"),

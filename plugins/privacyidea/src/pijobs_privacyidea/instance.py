@@ -55,7 +55,7 @@ class Instance:
         self.log = here / "processes.log"
         self.port = 0
         self.serving: subprocess.Popen[bytes] | None = None
-        self._password = secrets.token_urlsafe(12)
+        self.password = secrets.token_urlsafe(12)
         self._token = ""
         self._ends = ExitStack()
         values = {"here": str(here), "secret": secrets.token_hex(), "pepper": secrets.token_hex(16)}
@@ -78,7 +78,7 @@ class Instance:
         self.manage("setup", "create_enckey")
         self.manage("setup", "create_audit_keys")
         self.manage("setup", "create_tables", "-s")
-        self.manage("admin", "add", ADMIN, "--password", self._password)
+        self.manage("admin", "add", ADMIN, "--password", self.password)
 
     def add_people(self, *names: str) -> None:
         """A realm of users with a mail address; over HTTP."""
@@ -133,7 +133,7 @@ class Instance:
         if path == "/auth":
             return ""
         if not self._token:
-            answer = self.ask("/auth", username=ADMIN, password=self._password)
+            answer = self.ask("/auth", username=ADMIN, password=self.password)
             self._token = answer["result"]["value"]["token"]
         return self._token
 

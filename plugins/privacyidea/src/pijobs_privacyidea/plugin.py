@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pijobs import Job, Setting, Settings, hookimpl
+from pijobs import Job, Page, Setting, Settings, hookimpl
 from pijobs.errors import PluginError
 from pijobs_privacyidea.settings import OWN_CLASS, SETTINGS
 
@@ -26,6 +26,12 @@ def register_jobs(settings: Settings) -> list[Job]:
     from pijobs_privacyidea import mail, sms_job
 
     return [*mail.jobs(), *sms_job.jobs()]
+
+
+@hookimpl
+def register_pages() -> list[Page]:
+    """Sentences of the overview; SMTP servers and gateways have their pages in privacyIDEA."""
+    return [Page("", "", "mails", "smtpserver."), Page("", "", "messages", "privacyidea.")]
 
 
 @hookimpl

@@ -30,16 +30,26 @@ def _check_limit(value: int) -> str | None:
     return None if 0 <= value <= 1_000_000 else f"expected 0 to 1000000, found {value}"
 
 
+_LIMITS = FALLBACK.section
 FIELDS = (
     Field("provider", default="http", help="the way to speak to the gateway"),
     DESCRIPTION,
     Field("region", default="", check=_check_region, help="country of numbers without a country code, such as DE"),
-    Field("countries", default="", check=_check_countries, help="the only countries to send to; empty: all"),
     Field("phone_format", default="+", choices=tuple(FORMATS), help="what stands before 49…; digits: nothing"),
-    Field("per_number", int, default=10, check=_check_limit, help="SMS to one number in an hour; 0: no limit"),
-    Field("per_hour", int, default=1000, check=_check_limit, help="SMS by this gateway in an hour; 0: no limit"),
+    Field(
+        "countries", default="", check=_check_countries, section=_LIMITS,
+        help="the only countries to send to, such as DE AT CH; empty: all",
+    ),
+    Field(
+        "per_number", int, default=10, check=_check_limit, section=_LIMITS,
+        help="SMS to one number in an hour; 0: no limit",
+    ),
+    Field(
+        "per_hour", int, default=1000, check=_check_limit, section=_LIMITS,
+        help="SMS by this gateway in an hour; 0: no limit",
+    ),
     FALLBACK,
-)
+)  # fmt: skip
 
 SETTINGS = (ca_file_setting("SMS", "HTTP gateways'"),)
 

@@ -122,9 +122,9 @@ class _Views:
         form, store = flask.request.form, self._store()
         identifier, new = form.get("identifier", "").strip(), form.get("new") == "1"
         fields = store.declaration.fields_of(form)
-        values: Values = {name: form.get(name, "") for name in fields if name in form}
-        # A box that is not ticked is not sent.
-        values |= {name: name in form for name, field in fields.items() if field.kind is bool}
+        # Before each box stands a 0, for when it is not ticked. What a form says nothing of stays as it is: one that
+        # was opened before an upgrade knows nothing of a new box.
+        values: Values = {name: form.getlist(name)[-1] for name in fields if name in form}
         if new and identifier in store.list():
             fault = [f"identifier: expected a new one, found {identifier!r}, which is there already"]
             return self._form(values, identifier, new=True, faults=fault), 400
@@ -210,4 +210,12 @@ def _sections(
     ordered = [fields.pop(TOGGLE), *fields.values()]
     for section in dict.fromkeys(field.section for field in ordered):
         own = [field for field in ordered if field.section == section]
-        yield section, own, any(shown[field.name] not in (field.default, None, "") for field in own)
+        yield section, own, any(_is_set(field, shown[field.name]) for field in own)
+
+
+def _is_set(field: Field, value: Any) -> bool:
+    """Whether it has another value than by itself, or one that can't be."""
+    try:
+        return field.convert(value) not in (field.default, None, "")
+    except ValueError:
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,9 +95,3 @@ def _begin(text: str) -> str:
 
 def _ago(seconds: float) -> str:
     return f"{duration(seconds)} ago"
-
-
-def topics(entries: Sequence[Any]) -> list[Topic]:
-    """What plugins say that their pages are about; else jobs at large."""
-    found = [Topic(page.things, page.jobs) for _, _, page in entries if page.things]
-    return found or [Topic("jobs")]

@@ -13,7 +13,7 @@ from pijobs.flask import current_queue
 from pijobs.jobs import WAITING
 from pijobs.readiness import readiness
 from pijobs.server.pages import plots
-from pijobs.server.pages.headline import headline, topics
+from pijobs.server.pages.headline import headline
 from pijobs.server.pages.visitor import PAGES, requires
 from pijobs.storage.contract import Storage
 
@@ -40,10 +40,10 @@ def overview() -> str:
             answer = {**answer, "groups": groups}
         except StorageUnavailable as error:
             answer = {**answer, "reachable": False, "reason": str(error)}
-    entries = flask.current_app.extensions[PAGES].entries
+    topics = flask.current_app.extensions[PAGES].topics
     return flask.render_template(
         "pijobs/overview.html",
-        headlines=[headline(topic, answer, recent, queue.option("READY_MAX_AGE")) for topic in topics(entries)],
+        headlines=[headline(topic, answer, recent, queue.option("READY_MAX_AGE")) for topic in topics],
         answer=answer,
         recent=recent,
         plots=plots,

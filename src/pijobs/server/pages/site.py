@@ -28,7 +28,9 @@ from pijobs.flask import EXTENSION
 from pijobs.hookspecs import Page
 from pijobs.redact import describe, redact
 from pijobs.server.api import ApiError
+from pijobs.server.auth import HOST_SIGN_IN
 from pijobs.server.pages import overview, plots, sign_in, words, workers
+from pijobs.server.pages.headline import Topic
 from pijobs.server.pages.visitor import PAGES, Authorize, Problem, check_form_token, form_token, take_said
 
 log = logging.getLogger(__name__)
@@ -77,17 +79,25 @@ class Site:
     def entries(self) -> Sequence[tuple[str, str, Page]]:
         """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
         own = [Page("Overview", "overview"), Page("Jobs", "jobs"), Page("Workers", "workers")]
-        found = [*((one, "pijobs") for one in own)]
-        for plugin, pages in self.installation.plugins.call("register_pages"):
-            found += [(page, plugin) for page in _listed(plugin, pages) if isinstance(page, Page)]
         entries = []
-        for page, plugin in found:
+        for page, plugin in [*((one, "pijobs") for one in own), *self._pages]:
             endpoint = self._endpoint(page.endpoint)
-            if endpoint is None:
-                log.error("plugin %s: expected an endpoint of the app, found %r", plugin, page.endpoint)
-            else:
+            if endpoint is not None:
                 entries.append((page.title, endpoint, page))
+            elif page.endpoint and flask.current_app.extensions.get(HOST_SIGN_IN) is None:
+                log.error("plugin %s: expected an endpoint of the app, found %r", plugin, page.endpoint)
         return entries
+
+    @cached_property
+    def topics(self) -> Sequence[Topic]:
+        """What the overview has a sentence about: what plugins say that their pages are about; else jobs at large."""
+        pages = [page for page, _ in self._pages if not page.endpoint or self._endpoint(page.endpoint)]
+        return [Topic(page.things, page.jobs) for page in pages if page.things] or [Topic("jobs")]
+
+    @cached_property
+    def _pages(self) -> Sequence[tuple[Page, str]]:
+        called = self.installation.plugins.call("register_pages")
+        return [(page, name) for name, pages in called for page in _listed(name, pages) if isinstance(page, Page)]
 
     @staticmethod
     def _endpoint(name: str) -> str | None:

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import flask
 from werkzeug.wrappers import Response
 
 from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Account, Accounts, Role
-from pijobs.server.auth import fingerprint
+from pijobs.server.auth import LIFETIME as TOKEN_LIFETIME
+from pijobs.server.auth import fingerprint, host_sign_in
 from pijobs.server.rights import RIGHT
 
 LIFETIME = 12 * 3600  # seconds; of a session, from sign-in
@@ -95,9 +96,11 @@ def _signed_in() -> Visitor | None:
         name, digest, since = _kept()["account"]
     except (KeyError, ValueError):
         return None
-    if not 0 <= time.time() - since <= LIFETIME:
+    host = host_sign_in()
+    # Of a host nothing tells here that somebody is no administrator any more.
+    if not 0 <= time.time() - since <= (LIFETIME if host is None else TOKEN_LIFETIME):
         return None
-    account = Accounts.of(current_installation().settings).get(str(name))
+    account = Accounts.of(current_installation().settings).get(str(name)) if host is None else host.account(str(name))
     if account is None or digest != fingerprint(account):
         return None
     return Visitor(account.name, account.role)
@@ -109,7 +112,8 @@ def _ask_to_sign_in() -> Response:
     if flask.request.headers.get("HX-Request"):
         # A page that renews itself: the browser must load the whole of it, and comes to the sign-in by that.
         return flask.Response(status=401, headers={"HX-Refresh": "true"})
-    asked = flask.request.full_path.rstrip("?") if flask.request.method == "GET" else None
+    request = flask.request
+    asked = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else None
     return flask.redirect(flask.url_for(f"{PAGES}.sign_in", next=asked))
 
 
@@ -129,11 +133,10 @@ def end_session() -> None:
 def own_path(target: str | None) -> str:
     """The target, if it is a path of these pages, else their first one: nobody is sent elsewhere after signing in."""
     first = flask.url_for(f"{PAGES}.overview")
-    if not target or not target.isprintable() or "\\" in target:
+    if not target or not target.isprintable() or "\\" in target or ".." in unquote(target.partition("?")[0]):
         return first
-    parts = urlsplit(target)
-    inside = not parts.scheme and not parts.netloc and ".." not in unquote(parts.path)
-    return target if inside and parts.path.startswith(first) else first
+    # The text itself, and not the path that a parser finds in it: browsers take "///" for the begin of a host.
+    return target if target.startswith(first) else first
 
 
 # -- the token of forms ----------------------------------------------------------------------------------------------

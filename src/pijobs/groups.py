@@ -6,7 +6,7 @@ fails. After :data:`OPEN_AFTER` failures in a row the breaker opens: nothing run
 then a single instance probes (half-open), and its outcome closes the breaker or opens it again.
 
 A destination that says "too many at once" is not down: the limit is halved, and from there it may grow by one in
-:data:`REGAIN`. At a limit of one, a destination that takes nothing is down.
+:data:`REGAIN`, also when it fails in between. At a limit of one, a destination that takes nothing is down.
 
 An unproven group (no success since its last failure) holds at most a fifth of the workers, so that a destination
 that hangs cannot take them all. A proven one leaves a fifth of them to the others, since it may begin to hang with all
@@ -52,9 +52,10 @@ class Policy:
     proven: bool = False
     #: What the last failure was, or what is wrong all the same, in words without secrets.
     reason: str | None = None
-    #: The limit after the destination last wanted fewer at once, and when that was (ms).
+    #: The limit after the destination last wanted fewer at once, when that was (ms), and why.
     slowed_to: int | None = None
     slowed_at: int = 0
+    slowed_reason: str | None = None
 
     @property
     def breaker(self) -> Breaker:
@@ -95,14 +96,13 @@ def after_success(
     :param workers: number of workers that share the queue, as far as known.
     :param warning: what is wrong all the same, in words without secrets.
     """
-    if policy.opened:
-        return Policy(limit=start_limit(limits), proven=True, reason=warning)
     most = min(max(START, workers - workers // SHARE), bound(limits))
+    limit = min(start_limit(limits) if policy.opened else policy.limit + 1, most)
     ceiling = policy.ceiling(now)
     if ceiling is None or ceiling >= most:
-        return Policy(limit=min(policy.limit + 1, most), proven=True, reason=warning)
-    reason = warning or policy.reason
-    return replace(policy, limit=min(policy.limit + 1, ceiling), failures=0, proven=True, reason=reason)
+        return Policy(limit=limit, proven=True, reason=warning)
+    reason = warning or policy.slowed_reason
+    return replace(policy, limit=min(limit, ceiling), failures=0, opened=0, opened_at=0, proven=True, reason=reason)
 
 
 def after_failure(
@@ -121,9 +121,11 @@ def after_failure(
     failures = policy.failures + 1
     if failures < OPEN_AFTER and not policy.opened:
         limit = max(1, min(policy.limit // 2, unproven))
-        return Policy(limit, failures, reason=reason), None if retry_after is None else now + retry_after
+        failed = replace(policy, limit=limit, failures=failures, proven=False, reason=reason)
+        return failed, None if retry_after is None else now + retry_after
     pause = min(OPEN_FIRST * 2**policy.opened, OPEN_LONGEST)
-    opened = Policy(1, failures, policy.opened + 1, opened_at=now, reason=reason)
+    times = policy.opened + 1
+    opened = replace(policy, limit=1, failures=failures, opened=times, opened_at=now, proven=False, reason=reason)
     return opened, now + max(pause, retry_after or 0)
 
 
@@ -140,5 +142,5 @@ def after_slowdown(
     if down and (policy.opened or policy.limit == 1):
         return after_failure(policy, now=now, began=began, workers=workers, retry_after=retry_after, reason=reason)
     limit = max(1, policy.limit // 2)
-    slowed = replace(policy, limit=limit, reason=reason, slowed_to=limit, slowed_at=now)
+    slowed = replace(policy, limit=limit, reason=reason, slowed_to=limit, slowed_at=now, slowed_reason=reason)
     return slowed, None if retry_after is None else now + retry_after

@@ -358,6 +358,28 @@ def test_one_worker_is_told_too_many_and_both_send_fewer_until_it_grew_back(
     assert Policy.loads(known(storage).policy).reason is None
 
 
+def test_a_process_keeps_no_more_to_itself_than_its_share_of_what_the_destination_takes(
+    storage: Counting, clock: ManualClock
+) -> None:
+    run(storage, 1)
+    enqueue(storage, limit=4)
+    storage.open_session(SessionInfo("v", "host", 2, storage.now(), "1", workers=1), lease=600_000)
+    destinations = Destinations(clock, own=1)
+    visit = destinations.visit(storage, lease(storage))
+    assert visit.enter(GROUP, Limits(concurrency=10)) == 5
+    clock.advance(1)
+    for _ in range(3):
+        visit = destinations.visit(storage, lease(storage))
+        visit.slowed = "421 too many connections"
+        destinations.ended(storage, job(), lease(storage), visit, done=False, reason=visit.slowed)
+        clock.advance(0.001)
+    assert known(storage).limit == 1
+    assert destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 0
+    clock.advance(600)
+    destinations.succeeded(storage, Limits(concurrency=10), lease(storage))
+    assert destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 5
+
+
 def test_a_warning_stays_with_the_group_until_a_success_without_one(
     storage: Counting, destinations: Destinations
 ) -> None:

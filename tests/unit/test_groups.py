@@ -204,6 +204,22 @@ def test_one_that_takes_nothing_though_there_is_one_at_a_time_is_down() -> None:
     assert life.policy.opened == 2
 
 
+def test_one_that_fails_after_it_wanted_fewer_is_not_given_too_many_again() -> None:
+    life = Life(None, 100)
+    life.live([True] * 20)
+    while life.policy.limit > 1:
+        life.now += 1
+        life.slow_down(down=True)
+    slowed_at = life.now
+    life.live([None] * OPEN_AFTER)
+    assert life.policy.breaker == "open"
+    for _ in range(20):
+        life.now += 100
+        life.succeed()
+        assert life.policy.limit <= 1 + (life.now - slowed_at) // REGAIN
+        assert life.policy.reason == "too many at once"
+
+
 @given(limits, workers, st.lists(st.sampled_from(["success", "failure", "slow", "down"]), max_size=40))
 def test_no_order_of_events_leaves_the_bounds(limits: Limits | None, workers: int, events: list[str]) -> None:
     life = Life(limits, workers)

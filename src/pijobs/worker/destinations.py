@@ -121,7 +121,7 @@ class Destinations:
                 raise HeldBack(f"group {lease.group} is at its limit of {limits.concurrency}")
             if self.allowed_at(storage, limits, lease, destination) is not None:
                 raise HeldBack(f"{destination} is at its rate limit")
-            return None if limits.concurrency is None else limits.concurrency // self._processes(storage)
+            return None if limits.concurrency is None else self._share(storage, lease.group, limits.concurrency)
         except StorageUnavailable:
             raise HeldBack(f"the storage did not tell whether the limits of {destination} allow it") from None
 
@@ -139,6 +139,12 @@ class Destinations:
         else:
             self._known[storage, group] = _Known(_policy(record), self._clock.monotonic())
         return record.running <= most
+
+    def _share(self, storage: Storage, group: str, most: int) -> int:
+        """What of it falls to this process, as far as the destination takes so much at once."""
+        known = self._recently(storage, group)
+        ceiling = known.ceiling(storage.now()) if known is not None else None
+        return (most if ceiling is None else min(most, ceiling)) // self._processes(storage)
 
     def _recently(self, storage: Storage, group: str) -> Policy | None:
         """The policy, if it was read a moment ago."""

@@ -375,7 +375,7 @@ def test_a_process_keeps_no_more_to_itself_than_its_share_of_what_the_destinatio
         clock.advance(0.001)
     assert known(storage).limit == 1
     assert destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 0
-    clock.advance(600)
+    clock.advance(60)
     destinations.succeeded(storage, Limits(concurrency=10), lease(storage))
     assert destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 5
 

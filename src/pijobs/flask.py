@@ -37,6 +37,8 @@ class JobQueue:
         pages: str | None = None,
         authorize: Callable[[], str | None] | None = None,
     ) -> None:
+        if pages is None and authorize is not None:
+            raise ConfigurationError("authorize: expected pages='/jobqueue' or another path beside it, found no pages")
         self._pages, self._authorize = pages, authorize
         if app is not None:
             self.init_app(app)

@@ -189,3 +189,37 @@ def test_a_process_worker_sends_mails_too(mail_site: Site, sink: Sink) -> None:
     definition = define(web, sink, "main", enqueue_job=True)
     web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
     assert len(sink.wait_for(1, timeout=30)) == 1
+
+
+def test_a_wrong_login_burns_no_attempt_and_readiness_says_so(mail_site: Site, sink: Sink) -> None:
+    web = mail_site.start_server()
+    mail_site.start_worker()
+    define(web, sink, "main", password="the-old-password-77", enqueue_job=True)
+    send = {"server": "main", "to": "alice@example.com", "subject": "x", "text": "x"}
+    ids = [mail_site.queue.enqueue("mail.send", (), send, expires=3600).id for _ in range(3)]
+
+    def told() -> str:
+        status, answer = web.ask("GET", "/readyz")
+        return str(answer) if status == 503 else ""
+
+    wait_until(lambda: "535" in told(), 60, what="red readiness with the reply to the login")
+    assert "wants another login" in told()
+    assert "the-old-password-77" not in told() + mail_site.output()
+    assert {mail_site.record(id).attempts for id in ids} == {0}
+    assert not sink.mails
+    define(web, sink, "main", enqueue_job=True)
+    assert {mail_site.wait_for(id, timeout=120).state for id in ids} == {State.DONE}
+    assert len(sink.mails) == 3
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_worker_that_ends_says_good_bye_on_its_warm_connections(mail_site: Site, sink: Sink, kind: str) -> None:
+    web = mail_site.start_server()
+    worker = mail_site.start_worker("-w", "1", "-k", kind)
+    define(web, sink, "main", enqueue_job=True)
+    send = {"server": "main", "to": "alice@example.com", "subject": "x", "text": "x"}
+    mail_site.wait_for(mail_site.queue.enqueue("mail.send", (), send, expires=600).id)
+    assert sink.steps["QUIT"] == 0
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    assert (sink.connections, sink.steps["QUIT"]) == (1, 1)

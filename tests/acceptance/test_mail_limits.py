@@ -33,7 +33,7 @@ class Narrow(Sink):
         super().__init__(**options)
         self.room, self.most, self.turned_away = room, 0, 0
 
-    def connected(self, transport: asyncio.BaseTransport, *, first: bool) -> None:
+    def connected(self, transport: asyncio.WriteTransport, *, first: bool) -> None:
         super().connected(transport, first=first)
         self.most = max(self.most, len(self._transports))
 

@@ -231,13 +231,16 @@ def test_a_dead_letter_is_retried_when_the_server_takes_it(desk: Desk) -> None:
 
 def test_many_are_ticked_and_cancelled_with_a_confirmation(desk: Desk) -> None:
     ids = [desk.site.queue.enqueue("test.count", (1,), delay=3600).id for _ in range(3)]
-    desk.open("/jobs?state=scheduled")
+    desk.open("/jobs?state=scheduled&name=test.count")
     desk.page.get_by_label("All on this page").check()
     desk.page.get_by_role("button", name="Cancel…").click()
     expect(desk.page.locator("h1")).to_have_text("Cancel 3 instances?")
     assert {desk.site.record(id).state for id in ids} == {State.SCHEDULED}
     desk.page.get_by_role("button", name="Cancel").click()
     expect(desk.page.get_by_role("status").last).to_have_text("3 instances cancelled.")
+    # The list is the one that they were chosen from.
+    expect(desk.page.get_by_label("State", exact=True)).to_have_value("scheduled")
+    expect(desk.page.get_by_label("Job", exact=True)).to_have_value("test.count")
     assert {desk.site.record(id).reason for id in ids} == {"cancelled by root"}
 
 
@@ -271,19 +274,22 @@ def test_pause_and_resume(desk: Desk) -> None:
 
 
 def fill_with_evil(desk: Desk) -> str:
-    """What strangers can influence, everywhere at once; returns the id of a dead instance."""
+    """What strangers can influence, everywhere at once; returns the id of an instance that a server refused."""
     desk.site.start_worker()
     with Sink(faults={"RCPT": Fault(f"550 5.7.1 {EVIL}")}) as sink:
         values = {"server": sink.host, "port": sink.port, "sender": "a@example.com", "enqueue_job": True}
         desk.web.call("POST", "/smtpserver/main", **values, description=EVIL)
         desk.web.call("POST", "/smsgateway/main", url="https://sms.example.com", description=EVIL, success=EVIL)
         evil = {"server": "main", "to": f'"{EVIL[:40]}"@example.com', "subject": EVIL, "text": EVIL}
-        id: str = desk.site.queue.enqueue("mail.send", (), evil, expires=3600).id
-        desk.site.wait_for(id)
-    return id
+        refused = {**evil, "to": "alice@example.com", "subject": "x", "text": "x"}
+        ids = [desk.site.queue.enqueue("mail.send", (), mail, expires=3600).id for mail in (evil, refused)]
+        for id in ids:
+            desk.site.wait_for(id)
+    assert EVIL[:20] in str(desk.site.record(ids[1]).reason)
+    return str(ids[1])
 
 
-@pytest.mark.parametrize(("look", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+@pytest.mark.parametrize(("look", "width"), [("light", 1200), ("dark", 1200), ("light", 375), ("dark", 320)])
 def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
     browser: Browser, served: tuple[Site, Web], look: Any, width: int
 ) -> None:
@@ -332,6 +338,46 @@ def test_the_keyboard_alone_leads_to_the_content_and_through_the_navigation(desk
     expect(desk.page.get_by_role("link", name="Jobs", exact=True).first).to_be_focused()
     desk.page.keyboard.press("Enter")
     expect(desk.page.locator("h1")).to_have_text("Jobs")
+
+
+def test_by_the_keyboard_alone_somebody_signs_in_filters_and_cancels(
+    browser: Browser, served: tuple[Site, Web]
+) -> None:
+    site, web = served
+    id = site.queue.enqueue("test.count", (1,), delay=3600).id
+    context = browser.new_context()
+    page = context.new_page()
+
+    def tab_to(name: str) -> None:
+        focused = "document.activeElement.ariaLabel || document.activeElement.labels?.[0]?.textContent"
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if (page.evaluate(f"{focused} || document.activeElement.textContent") or "").strip().startswith(name):
+                return
+        raise AssertionError(f"the keyboard does not reach {name}")
+
+    page.goto(f"{web.base}/pages/jobs")
+    page.keyboard.type("root")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Jobs")
+    tab_to("State")
+    page.keyboard.type("scheduled")
+    page.keyboard.press("Enter")
+    tab_to("Show")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("state=scheduled"))
+    tab_to("test.count")
+    page.keyboard.press("Space")
+    tab_to("Cancel…")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Cancel 1 instance?")
+    tab_to("Cancel 1 instance")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_contain_text("cancelled")
+    assert site.record(id).state is State.CANCELLED
+    context.close()
 
 
 def test_the_focus_stays_where_it_is_while_the_page_lives(desk: Desk) -> None:

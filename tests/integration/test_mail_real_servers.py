@@ -16,14 +16,15 @@ from pijobs import Settings
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail import message as messages
 from pijobs_mail.attachment import Attachment
-from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.delivery import Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import LoginRefused, ServerTrouble, TlsRefused
 from pijobs_mail.message import Letter, compose
+from pijobs_mail.pool import Pool
 from pijobs_mail.probe import Probe
 from pijobs_mail.replies import Verdict
 from pijobs_mail.servers import PREFIX, SETTINGS, open_store
 from pijobs_mail.smime import load_signer
-from pijobs_mail.transport import deliver
+from pijobs_mail.transport import Conversation, deliver
 
 SENDER = "otp@example.com"
 LETTER = Letter(
@@ -75,6 +76,38 @@ def test_an_unknown_recipient_does_not_stop_the_others(mail_server: MailServer) 
     assert delivery.having(Verdict.REFUSED)["nobody@example.com"].code == 550
     assert set(delivery.having(Verdict.ACCEPTED)) == {"alice@example.com"}
     assert len(mail_server.wait_for(1)) == 1
+
+
+def test_mails_share_a_connection_and_go_in_one_flight_each(
+    mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Postfix and Exim: the first one by DATA, the others by BDAT, also those that some or all are refused."""
+    opened, flights, pool = 0, 0, Pool()
+    really_open, really_whole = Conversation.open, Conversation._whole
+
+    def open_(self: Conversation, deadline: Deadline) -> None:
+        nonlocal opened
+        opened += 1
+        really_open(self, deadline)
+
+    def whole(self: Conversation, mail: Mail, deadline: Deadline) -> Delivery:
+        nonlocal flights
+        flights += 1
+        return really_whole(self, mail, deadline)
+
+    monkeypatch.setattr(Conversation, "open", open_)
+    monkeypatch.setattr(Conversation, "_whole", whole)
+    known, unknown = ("alice@example.com", "bob@example.com"), ("nobody@example.com", "nothing@example.com")
+    ids = []
+    for to in (known, (*known, *unknown), unknown, known, (unknown[0], known[0])):
+        delivery = pool.deliver(endpoint(mail_server), Mail(SENDER, to, composed()))
+        assert set(delivery.having(Verdict.ACCEPTED)) == {who for who in to if who in known}
+        assert {reply.code for reply in delivery.having(Verdict.REFUSED).values()} <= {550}
+        ids.append(delivery.queue_id)
+    pool.close()
+    assert (opened, flights) == (1, 4)
+    assert ids[2] is None and len(set(ids)) == 5
+    assert len(mail_server.wait_for(7)) == 7
 
 
 def test_a_signature_survives_the_way(mail_server: MailServer, tmp_path: Path) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 
 import flask
+import jinja2
 import pytest
-from integration.served import add_instance, add_worker, make_app, settings_of, storage_of
+from integration.served import PASSWORD, add_instance, add_worker, make_app, settings_of, storage_of
 from integration.visits import Visit
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
 
 from pijobs.definitions import CENSORED
 from pijobs.errors import ConfigurationError, InstanceNotFound
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
+from pijobs.server.accounts import Accounts
 from pijobs_mail.servers import open_store
 from pijobs_mail.sink import Fault, Sink
 
@@ -286,14 +291,15 @@ def test_a_server_that_is_not_there_is_not_found(visit: Visit) -> None:
 # -- in another app --------------------------------------------------------------------------------------------------
 
 
-def mounted(folder: Path, role: str | None, **options: object) -> flask.Flask:
+def mounted(folder: Path, role: Any, **options: object) -> flask.Flask:
+    """:param role: what its ``authorize`` gives, or that itself."""
     host = flask.Flask("host")
     host.config.update(
         SECRET_KEY="the host's own", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_PLUGINS=("mail",),
         PI_JOB_QUEUE_URL=f"sqlite:///{folder}/queue.sqlite",
         SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder}/pijobs.sqlite", **options,
     )  # fmt: skip
-    JobQueue(host, pages="/jobqueue", authorize=lambda: role)
+    JobQueue(host, pages="/jobqueue", authorize=role if callable(role) else lambda: role)
     return host
 
 
@@ -313,6 +319,85 @@ def test_the_host_decides_who_may_look(tmp_path: Path, role: str | None, statuse
     assert [visit.get("/").status_code, visit.get("/smtp/new").status_code] == statuses
 
 
+@pytest.mark.parametrize("answer", [False, True, "Admin", ["admin"], 7])
+def test_an_authorize_that_gives_no_role_lets_nobody_in(tmp_path: Path, answer: Any) -> None:
+    visit = Visit(mounted(tmp_path, answer), None, base="/jobqueue")
+    for path in ("/", "/jobs", "/jobs/x", "/workers", "/smtp/", "/smtp/new"):
+        assert visit.get(path).status_code == 403
+    assert visit.client.post("/jobqueue/workers/pause").status_code == 400
+
+
+def test_an_authorize_that_fails_lets_nobody_in_and_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> str:
+        raise RuntimeError("the directory is away")
+
+    response = Visit(mounted(tmp_path, fail), None, base="/jobqueue").get("/")
+    assert response.status_code == 500
+    assert "directory" not in response.text
+    assert "the directory is away" in caplog.text
+
+
+def test_an_authorize_can_lead_to_the_sign_in_of_the_app(tmp_path: Path) -> None:
+    visit = Visit(mounted(tmp_path, lambda: flask.abort(flask.redirect("/login?next=x"))), None, base="/jobqueue")
+    response = visit.get("/jobs")
+    assert (response.status_code, response.headers["Location"]) == (302, "/login?next=x")
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("role", [None, lambda: flask.abort(flask.redirect("/login"))])
+def test_a_page_that_renews_itself_is_loaded_anew_when_the_app_lets_nobody_in_any_more(
+    tmp_path: Path, role: Any
+) -> None:
+    response = Visit(mounted(tmp_path, role), None, base="/jobqueue").get("/jobs", **{"HX-Request": "true"})
+    assert (response.status_code, response.headers["HX-Refresh"], response.text) == (401, "true", "")
+
+
+def test_behind_a_prefix_of_the_server_all_links_lead_to_the_pages(tmp_path: Path) -> None:
+    host = mounted(tmp_path, "admin")
+    client = Client(DispatcherMiddleware(flask.Flask("outer"), {"/deep/down": host}))
+    for path in ("/", "/jobs", "/workers", "/smtp/", "/smtp/new"):
+        page = client.get(f"/deep/down/jobqueue{path}")
+        assert page.status_code == 200
+        links = set(re.findall(r'(?:href|src|action)="([^"#]+)"', page.text))
+        assert links and all(link.startswith("/deep/down/jobqueue/") for link in links)
+
+
+@pytest.mark.parametrize(
+    "target", ["//deep/down/jobqueue/", "///x", "/\\x", "https:x", "/jobqueue/", "%2f%2fx", "/deep"]
+)
+def test_behind_a_prefix_of_the_server_people_sign_in_and_are_led_nowhere_else(tmp_path: Path, target: str) -> None:
+    host = flask.Flask("host")
+    place = f"sqlite:///{tmp_path}/pijobs.sqlite"
+    host.config.update(SECRET_KEY="s", PI_JOB_QUEUE_PLUGINS=(), SQLALCHEMY_DATABASE_URI=place)
+    JobQueue(host, pages="/jobqueue")
+    Accounts.of(settings_of(host)).add("root", PASSWORD, "admin")
+    client = Client(DispatcherMiddleware(flask.Flask("outer"), {"/deep/down": host}))
+    asked = client.get("/deep/down/jobqueue/jobs?state=dead").headers["Location"]
+    assert asked.startswith("/deep/down/jobqueue/sign-in?next=/deep/down/jobqueue/jobs?state")
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', client.get(asked).text))
+    assert fields["next"] == "/deep/down/jobqueue/jobs?state=dead"
+    signed = client.post(
+        "/deep/down/jobqueue/sign-in", data={**fields, "username": "root", "password": PASSWORD, "next": target}
+    )
+    assert (signed.status_code, signed.headers["Location"]) == (303, "/deep/down/jobqueue/")
+
+
+@pytest.mark.parametrize("undefined", [jinja2.StrictUndefined, jinja2.ChainableUndefined])
+def test_an_app_with_other_habits_of_templates_shows_the_pages(tmp_path: Path, undefined: type) -> None:
+    host = mounted(tmp_path, "admin")
+    host.jinja_env.undefined = undefined
+    host.jinja_env.trim_blocks = host.jinja_env.lstrip_blocks = True
+    host.url_map.strict_slashes = False
+    visit = Visit(host, None, base="/jobqueue")
+    for path in ("/", "/jobs", "/workers", "/smtp/", "/smtp/new"):
+        visit.text(path)
+
+
+def test_an_authorize_without_pages_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="found no pages"):
+        JobQueue(authorize=lambda: "admin")
+
+
 def test_an_app_without_its_own_sign_in_gets_ours(tmp_path: Path) -> None:
     host = flask.Flask("host")
     host.config.update(
@@ -322,7 +407,7 @@ def test_an_app_without_its_own_sign_in_gets_ours(tmp_path: Path) -> None:
     assert Visit(host, "viewer", base="/jobqueue").get("/").status_code == 200
 
 
-@pytest.mark.parametrize("prefix", ["jobqueue", "/jobqueue/", "/"])
+@pytest.mark.parametrize("prefix", ["jobqueue", "/jobqueue/", "/", "//jobqueue", "/<path:all>", "/job queue", ""])
 def test_a_prefix_that_can_not_be_is_refused(prefix: str) -> None:
     host = flask.Flask("host")
     host.config.update(SECRET_KEY="s", PI_JOB_QUEUE_PLUGINS=())

@@ -18,7 +18,9 @@ from sms_gateway import Answer, Gateway
 from pijobs.groups import Policy
 from pijobs.hookspecs import Page
 from pijobs.jobs import State
+from pijobs.server import create_app
 from pijobs.server.accounts import Accounts
+from pijobs.server.auth import HostSignIn
 from pijobs.server.pages.site import Site
 from pijobs.server.pages.visitor import LIFETIME, PAGES
 from pijobs.storage.contract import End, NewInstance, SessionInfo
@@ -163,6 +165,18 @@ def test_a_session_ends_with_its_time_its_password_its_account_and_its_sign_out(
     now = time.time()
     monkeypatch.setattr("pijobs.server.pages.visitor.time.time", lambda: now + LIFETIME + 60)
     assert late.get("/").status_code == 302
+
+
+def test_somebody_who_is_no_administrator_of_the_host_any_more_is_out_at_once(tmp_path: Path) -> None:
+    present = {"root"}
+    host = HostSignIn(lambda token: None, lambda name, password: name, lambda name: name in present)
+    settings = {"SECRET_KEY": "s", "PI_JOB_QUEUE_PLUGINS": (), "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/x"}
+    visit = Visit(create_app(settings=settings, host_sign_in=host), None)
+    assert visit.sign_in("root").status_code == 303
+    assert visit.get("/").status_code == 200
+    present.clear()
+    assert visit.get("/").status_code == 302
+    assert visit.get("/jobs", **{"HX-Request": "true"}).status_code == 401
 
 
 def test_guessing_a_password_ends_after_some_tries(app: flask.Flask) -> None:

@@ -82,6 +82,13 @@ def test_the_definition_is_read_at_the_attempt(settings: Settings, smtp_sink: Si
     assert len(smtp_sink.mails) == 1
 
 
+def test_a_changed_definition_gets_a_connection_of_its_own(settings: Settings, smtp_sink: Sink) -> None:
+    for timeout in (5, 5, 6):
+        save(settings, smtp_sink, timeout=timeout)
+        send(context(settings), "main", **MAIL)
+    assert (smtp_sink.connections, len(smtp_sink.mails)) == (2, 3)
+
+
 def test_a_deleted_definition_ends_the_mail_and_says_so(settings: Settings, smtp_sink: Sink) -> None:
     save(settings, smtp_sink)
     open_store(settings).delete("main")

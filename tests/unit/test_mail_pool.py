@@ -141,6 +141,42 @@ def test_a_server_that_can_not_take_a_flight_is_met_step_by_step_and_remembered(
         assert (sink.connections, len(sink.mails)) == (2, 2)
 
 
+@pytest.mark.parametrize("offers", OFFERS)
+@pytest.mark.parametrize("reply", ["555 5.5.4 unsupported option", "501 what"])
+@pytest.mark.parametrize(("content", "doubted"), [(b"hello\r\n", {"SIZE"}), ("Grüße\r\n".encode(), {"8BITMIME"})])
+def test_a_parameter_of_mail_that_is_offered_and_refused_is_left_out_and_remembered(
+    pool: Pool, offers: tuple[str, ...], reply: str, content: bytes, doubted: set[str]
+) -> None:
+    mail = Mail(MAIL.sender, MAIL.recipients, b"Subject: x\r\n\r\n" + content)
+    with Sink(offers=offers, faults={"MAIL": Fault(reply, times=1)}) as sink:
+        for _ in range(3):
+            assert set(pool.deliver(endpoint(sink), mail).having(Verdict.ACCEPTED)) == set(MAIL.recipients)
+        assert pool._distrusted(endpoint(sink)) == doubted
+        assert (sink.connections, len(sink.mails)) == (2, 3)
+        assert all(each.content.isascii() == (doubted == {"8BITMIME"} or content.isascii()) for each in sink.mails)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize(("reply", "connections"), [("501 5.1.7 bad sender", 1), ("501 what", 2), ("555 what", 2)])
+def test_a_sender_that_is_refused_is_no_parameter_that_is(pool: Pool, warm: bool, reply: str, connections: int) -> None:
+    with Sink(offers=FAST) as sink:
+        if warm:
+            pool.deliver(endpoint(sink), MAIL)
+        before = sink.connections
+        sink.fail_at("MAIL", reply)
+        assert set(pool.deliver(endpoint(sink), MAIL).having(Verdict.REFUSED)) == set(MAIL.recipients)
+        assert before + connections - 1 <= max(1, sink.connections) <= before + connections
+        assert pool._distrusted(endpoint(sink)) == frozenset()
+
+
+def test_a_connection_lives_so_long(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "MAX_AGE", 0.0)
+    with Sink() as sink:
+        for _ in range(2):
+            pool.deliver(endpoint(sink), MAIL)
+        assert (sink.connections, sink.steps["QUIT"]) == (2, 2)
+
+
 def test_a_server_that_does_not_know_a_chunk_is_given_data(pool: Pool) -> None:
     with Sink(offers=FAST, faults={"BDAT": "502 5.5.2 what"}) as sink:
         pool.deliver(endpoint(sink), MAIL)

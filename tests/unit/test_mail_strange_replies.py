@@ -134,6 +134,30 @@ def test_a_reply_too_many_never_makes_a_mail_look_sent(
         assert [mail.content for mail in sink.mails].count(NEXT.content) == 1
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_reply_too_many_beside_a_refused_recipient_hides_no_mail_that_was_taken(pool: Pool, ends: bool) -> None:
+    extra: list[bytes] = []
+
+    def one_too_many(said: bytes) -> list[bytes]:
+        return [extra.pop() + said] if extra else [said]
+
+    unknown = Fault("550 5.1.1 unknown", recipient="b@")
+    with Sink(offers=FAST, faults={"RCPT": unknown}) as sink, between(sink, one_too_many) as port:
+        place = Endpoint(host="127.0.0.1", port=port, timeout=5)
+        assert set(pool.deliver(place, MAIL).having(Verdict.REFUSED)) == {"b@example.com"}
+        if ends:
+            sink.fail_at("END", Fault("554 5.7.1 spam", times=1))
+        extra.append(b"250 2.1.0 ok\r\n")
+        if ends:
+            assert set(pool.deliver(place, MAIL).having(Verdict.REFUSED)) == set(MAIL.recipients)
+        else:
+            # MAIL, both recipients and the text seem to be answered by 250, 250, 250 and 550.
+            with pytest.raises(MaybeSent, match="took it"):
+                pool.deliver(place, MAIL)
+        assert len(sink.mails) == (1 if ends else 2)
+        assert set(pool.deliver(place, NEXT).having(Verdict.ACCEPTED)) == set(NEXT.recipients)
+
+
 @pytest.mark.parametrize("offers", OFFERS)
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("step", ["GREETING", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "END"])

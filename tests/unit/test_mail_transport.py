@@ -205,6 +205,21 @@ def test_a_refused_recipient_does_not_stop_the_others() -> None:
     }
 
 
+@pytest.mark.parametrize("end", ["250 2.0.0 nobody gets it", "554 5.5.1 no valid recipients"])
+def test_a_server_that_wants_a_text_for_nobody_is_given_none(end: str) -> None:
+    """RFC 2920 3.1: DATA left with the recipients; after 354 a single dot ends what nobody is to get."""
+    heard: list[str] = []
+
+    def for_nobody(ask: Callable[[str], str]) -> None:
+        heard.append(ask("250-x\r\n250 PIPELINING"))
+        heard.extend(ask(reply) for reply in ("250 ok", "550 no", "550 no", "550 no", "354 go on", end))
+
+    with scripted(for_nobody) as port:
+        delivery = deliver(Endpoint(host="127.0.0.1", port=port, timeout=5), MAIL)
+    assert set(delivery.having(Verdict.REFUSED)) == set(MAIL.recipients)
+    assert [line.split()[0] for line in heard] == ["MAIL", "RCPT", "RCPT", "RCPT", "DATA", ".", "QUIT"]
+
+
 @pytest.mark.parametrize("fault", [Fault(drop=True), Fault(raw=b"what\r\n"), Fault(raw=b"354 go on\r\n")])
 def test_a_connection_lost_after_the_final_dot_may_have_sent_the_mail(fault: Fault) -> None:
     with faulty("END", fault) as sink, pytest.raises(MaybeSent):

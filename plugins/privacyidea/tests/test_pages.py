@@ -12,6 +12,8 @@ import pytest
 from challenges import PATIENCE, PIN, arrives_and_signs_in, challenge
 
 from pijobs_mail.sink import Sink
+from pijobs_privacyidea import wsgi
+from pijobs_privacyidea.host import make_app
 from pijobs_privacyidea.instance import ADMIN, Instance
 
 # privacyIDEA's own warnings are not ours to mend.
@@ -53,6 +55,25 @@ def test_an_administrator_of_privacyidea_sees_that_mails_go_out(instance: Instan
         assert "SMTP servers" not in page
         assert "smtpserver.send_email" in visit.ask("/jobqueue/pages/jobs")[1]
         assert visit.ask("/jobqueue/pages/static/pages.css")[0] == 200
+
+
+def test_who_is_no_administrator_any_more_is_out_within_moments(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wsgi, "TRUST", 0.0)
+    people = wsgi.Administrators(make_app(instance.config))
+    instance.manage("admin", "add", "temporary", "--password", "a long password")
+    assert people.still("temporary") and people.still(ADMIN)
+    assert not people.still("alice") and not people.still("nobody") and not people.still("")
+    instance.manage("admin", "delete", "temporary")
+    assert not people.still("temporary")
+
+
+def test_an_administrator_of_a_realm_is_one_as_long_as_the_realm_says_so(instance: Instance) -> None:
+    app = make_app(instance.config)
+    app.config["SUPERUSER_REALM"] = ["Demo"]
+    people = wsgi.Administrators(app)
+    assert people.still("alice") and not people.still("nobody")
 
 
 @pytest.mark.parametrize(("name", "password"), [(ADMIN, "guessed"), ("alice", PIN), ("alice@demo", PIN), ("", "")])

@@ -42,15 +42,21 @@ class HostSignIn:
 
     :param by_token: of the host.
     :param by_password: name and password.
+    :param still: whether one who signed in to the pages is an administrator yet; asked for each page.
     """
 
     by_token: Callable[[str], str | None]
     by_password: Callable[[str, str], str | None]
+    still: Callable[[str], bool] = lambda name: True
 
     @staticmethod
     def account(name: str | None) -> Account | None:
         """An account with this name, which no database knows."""
         return None if name is None else Account(name, "", "admin", 0)
+
+    def present(self, name: str) -> Account | None:
+        """The account of somebody who signed in, unless that is no administrator any more."""
+        return self.account(name if self.still(name) else None)
 
 
 def host_sign_in() -> HostSignIn | None:

@@ -6,7 +6,8 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from pijobs_mail import auth, oauth
@@ -20,7 +21,7 @@ from pijobs_mail.replies import (
     judge,
     retry_after,
 )
-from pijobs_mail.wire import Wire, tls_context
+from pijobs_mail.wire import Address, Wire, look_up, tls_context
 
 #: Seconds that a mail which is delivered already may wait for the good-bye.
 QUIT_TIMEOUT = 5.0
@@ -46,8 +47,7 @@ class Connection:
         :raises ServerTrouble: or one of its kinds, for everything that can go wrong.
         """
         try:
-            self._connect(deadline)
-            self._expect(Step.GREETING, self._ask(Step.GREETING, None, deadline))
+            self._reach(deadline)
             self._hello(deadline)
             if self.endpoint.security == "starttls":
                 self._start_tls(deadline)
@@ -93,11 +93,39 @@ class Connection:
             raise
         self._unfinished = False
 
-    def _connect(self, deadline: Deadline) -> None:
-        endpoint, seconds = self.endpoint, self._seconds(deadline)
-        started = time.monotonic()
+    def _reach(self, deadline: Deadline) -> None:
+        """Connect to the first of the host's addresses that greets (RFC 5321 5.1).
+
+        They share the time for connecting; to greet, each has its share of what is left until the deadline.
+        """
+        started, seconds = time.monotonic(), self._seconds(deadline)
+        with self._connecting(deadline, seconds):
+            addresses = look_up(self.endpoint.host, self.endpoint.port, seconds)
+        seconds -= time.monotonic() - started
+        for left in range(len(addresses), 0, -1):
+            started, share = time.monotonic(), seconds / left
+            try:
+                self._connect(addresses[-left], share, deadline)
+                self._expect(Step.GREETING, self._ask(Step.GREETING, None, deadline.share(left)))
+                return
+            except ServerTrouble:
+                self.abandon()
+                if left == 1:
+                    raise
+            seconds -= min(time.monotonic() - started, share)
+
+    def _connect(self, address: Address, share: float, deadline: Deadline) -> None:
+        started, seconds = time.monotonic(), min(share, deadline.time_left())
+        with self._connecting(deadline, seconds):
+            self._wire = Wire.connect(address, seconds)
+        if self.endpoint.security == "tls":
+            self._encrypt(deadline, seconds - (time.monotonic() - started))
+
+    @contextmanager
+    def _connecting(self, deadline: Deadline, seconds: float) -> Iterator[None]:
+        endpoint = self.endpoint
         try:
-            self._wire = Wire.connect(endpoint.host, endpoint.port, seconds)
+            yield
         except TimeoutError:
             deadline.check()
             raise ServerTrouble(f"no connection to {endpoint} within {seconds:.1f} s") from None
@@ -105,8 +133,6 @@ class Connection:
             raise ServerTrouble(f"the name {endpoint.host!r} has no address: {error.strerror}") from None
         except OSError as error:
             raise ServerTrouble(f"no connection to {endpoint}: {error.strerror or error}") from None
-        if endpoint.security == "tls":
-            self._encrypt(deadline, seconds - (time.monotonic() - started))
 
     def _encrypt(self, deadline: Deadline, seconds: float) -> None:
         endpoint = self.endpoint

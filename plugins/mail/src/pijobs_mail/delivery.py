@@ -89,5 +89,9 @@ class Deadline:
     time_left: Callable[[], float] = lambda: math.inf
     check: Callable[[], None] = lambda: None
 
+    def share(self, parts: int) -> Deadline:
+        """For the first of several waits that have the time that is left together."""
+        return Deadline(lambda: self.time_left() / parts, self.check)
+
 
 NO_DEADLINE = Deadline()

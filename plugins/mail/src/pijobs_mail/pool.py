@@ -107,9 +107,10 @@ class Pool:
 
     def _forget(self) -> None:
         """After a fork: the connections belong to the parent; closing our copies of them says nothing to the server."""
-        for place in getattr(self, "_places", {}).values():
-            for line in place.idle:
-                line.conversation.abandon()
+        for conversation in list(getattr(self, "_open_ones", ())):
+            conversation.abandon()
+        #: Those in use among them; what one of the parent's threads sends over is nobody's here.
+        self._open_ones: weakref.WeakSet[Conversation] = weakref.WeakSet()
         self._changed = threading.Condition()
         self._places: dict[Endpoint, _Lines] = {}
         self._reaper: threading.Thread | None = None
@@ -132,9 +133,13 @@ class Pool:
             line = self._wait_for_one(endpoint, deadline, max(1, share))
             if line is None:
                 return self._open(endpoint, without, deadline)
-            if not fresh and self._good(line, deadline):
-                return line
-            line.conversation.close() if fresh else line.conversation.abandon()
+            try:
+                if not fresh and self._good(line, deadline):
+                    return line
+                line.conversation.close() if fresh else line.conversation.abandon()
+            except BaseException:  # the time of the mail was over while an idle connection was tried
+                self._release(endpoint)
+                raise
             self._release(endpoint)
 
     def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline, most: int) -> _Line | None:
@@ -161,6 +166,7 @@ class Pool:
 
     def _open(self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline) -> _Line:
         conversation = Conversation(endpoint, without)
+        self._open_ones.add(conversation)
         try:
             conversation.open(deadline)
         except BaseException:

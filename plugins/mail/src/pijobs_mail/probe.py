@@ -33,6 +33,7 @@ SOON = 21
 _LONGEST = 300  # characters of an answer that are shown
 #: By OpenSSL's code of what it has against a certificate (X509_V_ERR_…): not yet, or no longer, valid; name; address.
 _CERTIFICATE = {9: "ended", 10: "ended", 62: "name", 64: "name"}
+_OTHER_NAME = (62, 64)
 
 ADVICE: Mapping[str, str] = {
     "dns": "check the name in the field server, and the resolver of this machine",
@@ -187,14 +188,42 @@ def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
         context = tls_context(place.ca_file, verify=place.verify)
     except OSError as error:
         raise _Wrong(f"the CA file {place.ca_file} can't be used: {_words(error)}", "ca file") from None
-    client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
+    try:
+        client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code not in _OTHER_NAME:
+            raise
+        raise _Wrong(f"{_words(error)}; it is for {_look_at_names(place)}", _advice("tls", error)) from None
     client.file = None
     if not place.verify:
         return f"{client.sock.version()}, certificate NOT VERIFIED, since the field verify is off: turn it on"
     certificate, cipher = client.sock.getpeercert() or {}, client.sock.cipher()
-    names = ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), timezone.utc)
-    return f"{client.sock.version()} {cipher[0] if cipher else ''}, certificate for {names}, {_until(ends)}"
+    spoken = f"{client.sock.version()} {cipher[0] if cipher else ''}"
+    return f"{spoken}, certificate for {_names(certificate)}, {_until(ends)}"
+
+
+def _names(certificate: Mapping[str, Any]) -> str:
+    return ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))[:_LONGEST] or "no name"
+
+
+def _look_at_names(place: Endpoint) -> str:
+    """The names of a certificate that is for another host, by a connection that is good for nothing else."""
+    client = smtplib.SMTP(timeout=place.timeout, local_hostname=place.ehlo)
+    try:
+        _connect(client, place)
+        assert client.sock is not None
+        if place.security == "starttls":
+            _agreed(client.getreply())
+            _features(client)
+            _agreed(client.docmd("STARTTLS"))
+        context = tls_context(place.ca_file, any_name=True)
+        client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
+        return _names(client.sock.getpeercert() or {})
+    except (OSError, smtplib.SMTPException):
+        return "others"
+    finally:
+        client.close()
 
 
 def _start_tls(client: smtplib.SMTP, place: Endpoint) -> str:

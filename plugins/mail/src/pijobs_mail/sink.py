@@ -82,7 +82,7 @@ class Sink:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="smtp-sink", daemon=True)
         self._server: asyncio.Server | None = None
-        self._transports: set[asyncio.BaseTransport] = set()
+        self._transports: set[asyncio.WriteTransport] = set()
 
     def start(self) -> Sink:
         """Listen. :raises OSError: when the port is taken."""
@@ -147,12 +147,12 @@ class Sink:
                 return counted.fault
         return None
 
-    def connected(self, transport: asyncio.BaseTransport, *, first: bool) -> None:
+    def connected(self, transport: asyncio.WriteTransport, *, first: bool) -> None:
         self.connections += first
         self._transports.add(transport)
 
     def disconnected(self, transport: asyncio.BaseTransport | None) -> None:
-        if transport is not None:
+        if isinstance(transport, asyncio.WriteTransport):
             self._transports.discard(transport)
 
     async def _listen(self) -> asyncio.Server:
@@ -168,7 +168,8 @@ class Sink:
         if self._server is not None:
             self._server.close()
         for transport in list(self._transports):
-            transport.close()
+            # A good-bye of TLS would wait for the other end's.
+            transport.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

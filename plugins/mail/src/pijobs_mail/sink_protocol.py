@@ -87,6 +87,7 @@ class Protocol(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Called again for the same connection when STARTTLS wraps it.
+        assert isinstance(transport, asyncio.WriteTransport)
         self._sink.connected(transport, first=self._original_transport is None)
         super().connection_made(transport)
 

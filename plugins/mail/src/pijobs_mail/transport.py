@@ -80,6 +80,7 @@ class Conversation(Connection):
             self._expect(Step.MAIL, next(replies))
         self._unfinished = True
         reply = next(replies)
+        self._doubt_parameters(mail, reply)
         verdict = self._judge(Step.MAIL, reply)
         outcomes = {recipient: Outcome(verdict, reply) for recipient in mail.recipients}
         if verdict is Verdict.ACCEPTED:
@@ -173,7 +174,26 @@ class Conversation(Connection):
             self._doubt_chunks(last)
         if not fit_together(begun, recipients, last):
             raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit together: {last}")
+        self._doubt_parameters(mail, begun[-1])
+        if not last.accepted and any(reply.accepted for reply in recipients):
+            self._settle(last)
         return self._sum_up(mail, begun, recipients, last)
+
+    def _settle(self, last: Reply) -> None:
+        """After a reply too many the word on another command looks like a refusal of the mail; then what comes to RSET
+        is the word on the mail.
+
+        :raises MaybeSent: when it was taken, or nobody knows.
+        """
+        try:
+            self._link.send(b"RSET\r\n", self.endpoint.timeout)
+            reply = self._link.reply(self.endpoint.timeout)
+        except (OSError, ProtocolError):  # who refuses a mail may hang up then
+            self.abandon()
+            return
+        if queue_id(reply) is not None:
+            raise MaybeSent(f"{self.endpoint} refused the mail, and took it: {last}; {reply}")
+        self._unfinished = not reply.accepted
 
     def _doubt_chunks(self, last: Reply) -> None:
         """:raises FalseFeature: when the text, too, is answered like commands that are not understood. Whichever of
@@ -210,6 +230,15 @@ class Conversation(Connection):
         """:raises FalseFeature: when a command is not understood in a flight, after those before it were."""
         if keyword in self.features and reply.code in NOT_UNDERSTOOD:
             raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
+
+    def _doubt_parameters(self, mail: Mail, reply: Reply) -> None:
+        """:raises FalseFeature: when MAIL is not understood with a parameter that the server offers."""
+        # RFC 5321 4.1.1.11 and RFC 3463 3.6; with another enhanced code it is about the address.
+        if reply.code not in (501, 504, 555) or not (reply.enhanced or "5.5.4").startswith("5.5."):
+            return
+        for keyword, said in (("8BITMIME", not mail.content.isascii()), ("SIZE", True)):
+            if said and keyword in self.features:
+                raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
 
     def _final_reply(self) -> Reply:
         """From here on the deadline does not count: the effect may have happened."""

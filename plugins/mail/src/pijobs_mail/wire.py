@@ -15,6 +15,8 @@ from typing import Any
 from pijobs_mail.replies import ProtocolError, Reply, take_reply
 
 _CHUNK = 64 * 1024
+#: Family, kind, protocol, canonical name and place.
+Address = tuple[int, int, int, str, Any]
 
 
 class Wire:
@@ -31,23 +33,19 @@ class Wire:
         self.encrypted = False
 
     @classmethod
-    def connect(cls, host: str, port: int, seconds: float) -> Wire:
-        """Look up the addresses of the host, and try them in turn; each has its share of the seconds."""
-        until = time.monotonic() + seconds
-        places = look_up(host, port, _positive(seconds))
-        for index, (family, kind, protocol, _, place) in enumerate(places):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.settimeout(_positive((until - time.monotonic()) / (len(places) - index)))
-                sock.connect(place)
-                # Commands are small and each waits for its reply: Nagle's algorithm could only delay them.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return cls(sock)
-            except OSError:
-                sock.close()
-                if index == len(places) - 1:
-                    raise
-        raise OSError("the name has no address")
+    def connect(cls, address: Address, seconds: float) -> Wire:
+        """:param address: one of those of :func:`look_up`."""
+        family, kind, protocol, _, place = address
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_positive(seconds))
+            sock.connect(place)
+            # Commands are small and each waits for its reply: Nagle's algorithm could only delay them.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock)
 
     @property
     def loopback(self) -> bool:
@@ -107,12 +105,13 @@ class Wire:
         self._socket.close()
 
 
-def look_up(host: str, port: int, seconds: float) -> list[Any]:
-    """What :func:`socket.getaddrinfo` gives for a host, within the seconds.
+def look_up(host: str, port: int, seconds: float) -> list[Address]:
+    """What :func:`socket.getaddrinfo` gives for a host, within the seconds; at least one.
 
     The system's resolver knows no bound but its own, which can be minutes; so it is asked by a thread that is left
     alone when it takes too long.
     """
+    _positive(seconds)
     answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -130,6 +129,8 @@ def look_up(host: str, port: int, seconds: float) -> list[Any]:
         raise TimeoutError("the name look-up timed out") from None
     if isinstance(answer, OSError):
         raise answer
+    if not answer:
+        raise socket.gaierror(socket.EAI_NONAME, "no address")
     return answer
 
 
@@ -139,21 +140,23 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
-def tls_context(ca_file: str | None, *, verify: bool = True) -> ssl.SSLContext:
+def tls_context(ca_file: str | None, *, verify: bool = True, any_name: bool = False) -> ssl.SSLContext:
     """A client context that verifies certificate and host name, by the system's authorities and those of ``ca_file``.
 
     Kept, since reading all authorities takes longer than a mail; read again when the file changes.
 
     :param verify: off: any certificate will do.
+    :param any_name: a certificate for another host will do, to look at it.
     :raises OSError: for a file that can't be read, or is no PEM.
     """
-    return _context(ca_file, os.stat(ca_file).st_mtime_ns if ca_file else 0, verify)
+    return _context(ca_file, os.stat(ca_file).st_mtime_ns if ca_file else 0, verify, any_name)
 
 
 @functools.lru_cache(maxsize=32)
-def _context(ca_file: str | None, _changed: int, verify: bool) -> ssl.SSLContext:
+def _context(ca_file: str | None, _changed: int, verify: bool, any_name: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = not any_name
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context

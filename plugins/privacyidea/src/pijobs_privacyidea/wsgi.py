@@ -5,6 +5,7 @@ In the WSGI file: ``from pijobs_privacyidea.wsgi import create_app`` instead of 
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from pijobs.server import create_app as create_server
 from pijobs.server.auth import HostSignIn
 
 MOUNT = "/jobqueue"
+#: Seconds.
+TRUST = 30.0
 
 
 def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
@@ -26,7 +29,7 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
 
     app: flask.Flask = create_privacyidea(config_name=config_name, **options)
 
-    sign_in = HostSignIn(partial(administrator, app), partial(sign_in_by_password, app))
+    sign_in = HostSignIn(partial(administrator, app), partial(sign_in_by_password, app), Administrators(app).still)
     server = create_server(settings=dict(app.config), host_sign_in=sign_in)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: server})  # type: ignore[method-assign]
     return app
@@ -43,6 +46,32 @@ def administrator(app: flask.Flask, token: str) -> str | None:
         except AuthError:
             return None
     return str(user["username"])
+
+
+class Administrators:
+    """Who signed in to the pages, and is an administrator yet. A page asks each second; the database is asked less."""
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._app = app
+        self._until: dict[str, float] = {}
+
+    def still(self, name: str) -> bool:
+        """Whether it was one within the last :data:`TRUST` seconds."""
+        if time.monotonic() < self._until.get(name, 0.0):
+            return True
+        self._until.pop(name, None)
+        if not self._is_one(name):
+            return False
+        self._until[name] = time.monotonic() + TRUST
+        return True
+
+    def _is_one(self, name: str) -> bool:
+        from privacyidea.lib.auth import get_db_admin
+        from privacyidea.lib.user import User
+
+        with self._app.test_request_context():
+            realms = self._app.config.get("SUPERUSER_REALM", [])
+            return bool(get_db_admin(name)) or any(User(name, realm=realm.lower()).exist() for realm in realms)
 
 
 def sign_in_by_password(app: flask.Flask, name: str, password: str) -> str | None:

@@ -74,6 +74,11 @@ def _chosen(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: fields.get(name, "").strip()[:200] for name in ("state", "name", "group", "time")}
 
 
+def _filter(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What of it is set, to lead back to the same list."""
+    return {name: value for name, value in _chosen(fields).items() if value}
+
+
 def _fitting(
     chosen: Mapping[str, str], *, limit: int, state: State | None = None, cursor: str | None = None
 ) -> tuple[list[dict[str, Any]], str | None]:
@@ -115,7 +120,7 @@ def confirm() -> str:
     able = [record for record in found if record["state"] in states]
     return flask.render_template(
         "pijobs/confirm.html", action=action, done=done, able=able, unable=len(ids) - len(able),
-        states=sorted(states), most=MOST if "all" in flask.request.form else None,
+        states=sorted(states), most=MOST if "all" in flask.request.form else None, filter=_filter(flask.request.form),
     )  # fmt: skip
 
 
@@ -136,7 +141,7 @@ def act(**_: Any) -> Response:
         say(f"{len(faults)} not {ACTIONS[action][1]}: {faults[0]}", "bad")
     if len(ids) == 1 and action != "delete":
         return flask.redirect(flask.url_for(".job", id=ids[0]), 303)
-    return flask.redirect(flask.url_for(".jobs"), 303)
+    return flask.redirect(flask.url_for(".jobs", **_filter(flask.request.form)), 303)
 
 
 def _doer(action: str) -> Callable[[str], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,11 +32,21 @@ from pijobs.server.api import ApiError
 from pijobs.server.auth import HOST_SIGN_IN
 from pijobs.server.pages import overview, plots, sign_in, words, workers
 from pijobs.server.pages.headline import Topic
-from pijobs.server.pages.visitor import PAGES, Authorize, Problem, check_form_token, form_token, take_said
+from pijobs.server.pages.visitor import (
+    PAGES,
+    Authorize,
+    Problem,
+    check_form_token,
+    form_token,
+    load_anew,
+    renews_itself,
+    take_said,
+)
 
 log = logging.getLogger(__name__)
 
 STATIC_MAX_AGE = 3600  # seconds
+_PREFIX = re.compile(r"(/[\w.~-]+)+")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -141,7 +152,7 @@ def add_pages(
     :param given: what plugins registered, if they have been asked already.
     :raises ConfigurationError: for an app without a secret key, or with pages.
     """
-    if not prefix.startswith("/") or prefix.endswith("/"):
+    if not _PREFIX.fullmatch(prefix):
         raise ConfigurationError(f"pages: expected a path such as '/jobqueue', found {prefix!r}")
     if not app.secret_key:
         raise ConfigurationError("SECRET_KEY: expected a text, found none; it signs the session of the pages")
@@ -197,6 +208,9 @@ def _context() -> dict[str, Any]:
 
 
 def _secure(response: flask.Response) -> flask.Response:
+    if renews_itself() and response.location:
+        # An authorize that leads to the app's own sign-in, which is no part of a page.
+        response = load_anew()
     for name, value in _HEADERS.items():
         response.headers[name] = value
     if flask.request.endpoint == f"{PAGES}.file" and response.status_code == 200:

@@ -97,24 +97,32 @@ def _signed_in() -> Visitor | None:
     except (KeyError, ValueError):
         return None
     host = host_sign_in()
-    # Of a host nothing tells here that somebody is no administrator any more.
     if not 0 <= time.time() - since <= (LIFETIME if host is None else TOKEN_LIFETIME):
         return None
-    account = Accounts.of(current_installation().settings).get(str(name)) if host is None else host.account(str(name))
+    account = Accounts.of(current_installation().settings).get(str(name)) if host is None else host.present(str(name))
     if account is None or digest != fingerprint(account):
         return None
     return Visitor(account.name, account.role)
 
 
 def _ask_to_sign_in() -> Response:
+    if renews_itself():
+        return load_anew()
     if flask.current_app.extensions[PAGES].authorize is not None:
         raise Problem(403, "you may not look at these pages", "sign in to the application, as somebody who may")
-    if flask.request.headers.get("HX-Request"):
-        # A page that renews itself: the browser must load the whole of it, and comes to the sign-in by that.
-        return flask.Response(status=401, headers={"HX-Refresh": "true"})
     request = flask.request
     asked = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else None
     return flask.redirect(flask.url_for(f"{PAGES}.sign_in", next=asked))
+
+
+def renews_itself() -> bool:
+    """Whether it is not the browser that asks, but a page."""
+    return bool(flask.request.headers.get("HX-Request"))
+
+
+def load_anew() -> flask.Response:
+    """Lets a page that renews itself make the browser load the whole of it, which comes to the sign-in by that."""
+    return flask.Response(status=401, headers={"HX-Refresh": "true"})
 
 
 def begin_session(account: Account) -> None:
@@ -172,7 +180,7 @@ def say(text: str, tone: str = "good") -> None:
 
 def take_said() -> list[list[str]]:
     """What is to be told on this page; (tone, text) each."""
-    if flask.request.headers.get("HX-Request") or not (said := _kept().get("said")):
+    if renews_itself() or not (said := _kept().get("said")):
         return []
     _keep(said=None)
     return cast("list[list[str]]", said)

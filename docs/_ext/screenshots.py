@@ -199,10 +199,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", type=Path, metavar="FOLDER")
     given = parser.parse_args()
+    take(given.all or STATIC, all_pages=given.all is not None)
+
+
+def take(folder: Path, *, all_pages: bool = False) -> None:
+    """Write the pictures into a folder."""
     with shown() as (base, id, hour), launched() as browser:
         pages = {"overview": "/pages/", "life": f"/pages/jobs/{id}"}
         looks = {"light": SIZES["light"]}
-        if given.all:
+        if all_pages:
             more = {
                 "jobs": "/jobs",
                 "workers": "/workers",
@@ -217,20 +222,19 @@ def main() -> None:
             }
             pages |= {name: f"/pages{path}" for name, path in more.items()}
             looks = SIZES
-        folder = given.all or STATIC
         os.makedirs(folder, exist_ok=True)
         for look, (width, height) in looks.items():
             context = browser.new_context(
                 viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light"
             )
-            sign_in(context, base, folder / f"signin-{look}.png" if given.all else None)
+            sign_in(context, base, folder / f"signin-{look}.png" if all_pages else None)
             for name, path in pages.items():
                 page = context.new_page()
                 hour.catch_up()
                 page.goto(base + path)
-                name = f"{name}-{look}" if given.all else name
+                name = f"{name}-{look}" if all_pages else name
                 height = page.evaluate("document.documentElement.scrollHeight")
-                part: Any = {"x": 0, "y": 0, "width": width, "height": height if given.all else min(height, LONGEST)}
+                part: Any = {"x": 0, "y": 0, "width": width, "height": height if all_pages else min(height, LONGEST)}
                 page.screenshot(path=folder / f"{name}.png", full_page=True, clip=part, animations="disabled")
                 page.close()
             context.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,24 @@ def test_a_certificate_that_is_refused_leaves_nothing_open(authority: Authority,
         with pytest.raises(TlsRefused):
             pool.deliver(place, MAIL)
         assert (busy(pool), connections_to(sink.port)) == (0, 0)
+
+
+@pytest.mark.parametrize("fault", [Fault(hang=True), Fault(drop=True), Fault(raw=b"what\r\n")])
+def test_servers_that_hang_at_the_good_bye_hold_up_a_shutdown_once_and_no_other_good_bye(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr("pijobs_mail.connection.QUIT_TIMEOUT", 1.0)
+    with Sink(faults={"QUIT": fault}, delay=0.05) as bad, Sink() as good:
+        places = [Endpoint(host=sink.host, port=sink.port, timeout=5) for sink in (bad, good)]
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(lambda _: pool.deliver(places[0], MAIL), range(6)))
+        pool.deliver(places[1], MAIL)
+        assert bad.connections > 2
+        started = time.monotonic()
+        pool.close()
+        assert time.monotonic() - started < 2.5
+        wait_until(lambda: good.steps["QUIT"] == 1, 10, what="the good-bye")
+        assert [connections_to(sink.port) for sink in (bad, good)] == [0, 0]
 
 
 class Over(Exception):

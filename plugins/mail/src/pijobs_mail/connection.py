@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
@@ -59,12 +59,17 @@ class Connection:
 
     def close(self) -> None:
         """Say good-bye. Whatever the server makes of that, a mail it took is taken."""
-        if self._wire is None:
-            return
+        close_all([self])
+
+    def _say_good_bye(self, seconds: float) -> None:
         try:
-            seconds = min(self.endpoint.timeout, QUIT_TIMEOUT)
-            self._wire.send(b"QUIT\r\n", seconds)
-            self._wire.reply(seconds)
+            self._link.send(b"QUIT\r\n", seconds)
+        except OSError:
+            self.abandon()
+
+    def _hang_up(self, seconds: float) -> None:
+        try:
+            self._link.reply(min(self.endpoint.timeout, seconds))
         except (OSError, ProtocolError):
             pass
         finally:
@@ -243,6 +248,21 @@ class Connection:
         if self._wire is None:
             raise RuntimeError("the conversation is not open; call open() first")
         return self._wire
+
+
+def close_all(connections: Iterable[Connection]) -> None:
+    """Say good-bye on all of them, and wait for the answers together: one server that hangs takes the time of one."""
+    until = time.monotonic() + QUIT_TIMEOUT
+    open_ones = [connection for connection in connections if connection._wire is not None]
+    try:
+        for connection in open_ones:
+            connection._say_good_bye(until - time.monotonic())
+        for connection in open_ones:
+            if connection._wire is not None:
+                connection._hang_up(until - time.monotonic())
+    finally:
+        for connection in open_ones:
+            connection.abandon()
 
 
 def trouble(kind: type[ServerTrouble], message: str, reply: Reply) -> ServerTrouble:

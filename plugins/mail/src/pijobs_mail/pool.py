@@ -10,6 +10,7 @@ import time
 import weakref
 from dataclasses import dataclass, field
 
+from pijobs_mail.connection import close_all
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, MailError, ServerTrouble
 from pijobs_mail.replies import Verdict
@@ -102,8 +103,7 @@ class Pool:
             for place in self._places.values():
                 place.idle.clear()
             self._changed.notify_all()
-        for line in lines:
-            line.conversation.close()
+        close_all(line.conversation for line in lines)
 
     def _forget(self) -> None:
         """After a fork: the connections belong to the parent; closing our copies of them says nothing to the server."""
@@ -196,8 +196,10 @@ class Pool:
                 self._watch()
             self._changed.notify_all()
         for other in [*kept[:surplus], *([line] if worn else [])]:
-            other.conversation.close()
-            self._release(endpoint)
+            try:
+                other.conversation.close()
+            finally:
+                self._release(endpoint)
 
     def _watch(self) -> None:
         if self._reaper is None:
@@ -222,8 +224,7 @@ class Pool:
                     return
                 if not old:
                     self._changed.wait(max(0.05, min(waiting) + IDLE - now))
-            for line in old:
-                line.conversation.close()
+            close_all(line.conversation for line in old)
 
 
 @functools.cache

@@ -193,7 +193,9 @@ class Conversation(Connection):
             return
         if queue_id(reply) is not None:
             raise MaybeSent(f"{self.endpoint} refused the mail, and took it: {last}; {reply}")
-        self._unfinished = not reply.accepted
+        self._unfinished = False
+        if not reply.accepted:  # it was that to the mail, and one more is to come
+            self.abandon()
 
     def _doubt_chunks(self, last: Reply) -> None:
         """:raises FalseFeature: when the text, too, is answered like commands that are not understood. Whichever of

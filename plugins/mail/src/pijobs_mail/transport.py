@@ -183,7 +183,7 @@ class Conversation(Connection):
         """After a reply too many the word on another command looks like a refusal of the mail; then what comes to RSET
         is the word on the mail.
 
-        :raises MaybeSent: when it was taken, or nobody knows.
+        :raises MaybeSent: when that tells the id of a mail, so that it was taken.
         """
         try:
             self._link.send(b"RSET\r\n", self.endpoint.timeout)

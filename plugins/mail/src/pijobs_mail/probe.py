@@ -293,7 +293,7 @@ def _advice(step: str, error: Exception) -> str:
 
 def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
+        return f"the certificate is not accepted: {error.verify_message.rstrip('.')}"
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):  # which smtplib hides
         return "timed out"
     if isinstance(error, ssl.SSLError):

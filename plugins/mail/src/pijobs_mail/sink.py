@@ -165,6 +165,8 @@ class Sink:
         )
 
     async def _shut(self) -> None:
+        # asyncio loses a connection that was accepted and has no transport yet when its server closes.
+        await self._turns()
         if self._server is not None:
             self._server.close()
         for transport in list(self._transports):
@@ -174,3 +176,10 @@ class Sink:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._turns()
+
+    @staticmethod
+    async def _turns() -> None:
+        """Some turns of the loop, in which it does what it has begun."""
+        for _ in range(10):
+            await asyncio.sleep(0)

@@ -352,6 +352,15 @@ def test_a_page_that_renews_itself_is_loaded_anew_when_the_app_lets_nobody_in_an
     assert (response.status_code, response.headers["HX-Refresh"], response.text) == (401, "true", "")
 
 
+@pytest.mark.parametrize("autoescape", [False, lambda name: not name.startswith("pijobs/")])
+def test_an_app_whose_templates_do_not_escape_gets_no_pages(autoescape: Any) -> None:
+    host = flask.Flask("host")
+    host.jinja_options = {"autoescape": autoescape}
+    host.config.update(SECRET_KEY="x", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL="redis://localhost")
+    with pytest.raises(ConfigurationError, match=r"jinja_env\.autoescape"):
+        JobQueue(host, pages="/jobqueue", authorize=lambda: "admin")
+
+
 def test_behind_a_prefix_of_the_server_all_links_lead_to_the_pages(tmp_path: Path) -> None:
     host = mounted(tmp_path, "admin")
     client = Client(DispatcherMiddleware(flask.Flask("outer"), {"/deep/down": host}))

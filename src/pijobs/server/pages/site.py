@@ -150,7 +150,7 @@ def add_pages(
     :param prefix: path that they begin with, such as ``/jobqueue``.
     :param authorize: tells the role of whoever asks; None: people sign in with accounts of ``pijobs admin``.
     :param given: what plugins registered, if they have been asked already.
-    :raises ConfigurationError: for an app without a secret key, or with pages.
+    :raises ConfigurationError: for an app without a secret key, with pages, or whose templates do not escape.
     """
     if not _PREFIX.fullmatch(prefix):
         raise ConfigurationError(f"pages: expected a path such as '/jobqueue', found {prefix!r}")
@@ -158,6 +158,11 @@ def add_pages(
         raise ConfigurationError("SECRET_KEY: expected a text, found none; it signs the session of the pages")
     if PAGES in app.extensions:
         raise ConfigurationError("this app has the pages already; add them once")
+    if not _escapes(app):
+        raise ConfigurationError(
+            "pages: expected an app whose templates escape what is put into them, found one that has turned that off "
+            "(jinja_env.autoescape); a stranger's text would become markup"
+        )
     installation: Installation = app.extensions[EXTENSION]
     app.extensions[PAGES] = Site(installation, authorize)
     blueprint = _make_blueprint(prefix, own_accounts=authorize is None)
@@ -165,6 +170,11 @@ def add_pages(
         if isinstance(child, PageBlueprint):
             _hang(blueprint, plugin, child)
     app.register_blueprint(blueprint)
+
+
+def _escapes(app: flask.Flask) -> bool:
+    escape = app.jinja_env.autoescape
+    return escape("pijobs/page.html") if callable(escape) else escape
 
 
 def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None:

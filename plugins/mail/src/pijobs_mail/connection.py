@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pijobs.network import tls_context
 from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Endpoint
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
@@ -20,7 +21,7 @@ from pijobs_mail.replies import (
     judge,
     retry_after,
 )
-from pijobs_mail.wire import Wire, tls_context
+from pijobs_mail.wire import Wire
 
 #: Seconds that a mail which is delivered already may wait for the good-bye.
 QUIT_TIMEOUT = 5.0

@@ -138,6 +138,8 @@ def test_from_nothing_to_a_job_in_server_and_worker(newcomer: Newcomer) -> None:
     assert '"state":"queued"' in answer.replace(" ", "")
     written = plugin / "weather.txt"
     wait_until(lambda: written.exists() and written.read_text() == "BRING AN UMBRELLA!\n", 60, what="the job")
+    log = plugin / "privacyidea-queue.log"
+    wait_until(lambda: "weather.write" in log.read_text() and "running -> done" in log.read_text(), 30, what="its end")
 
 
 def _listens(port: int) -> bool:

@@ -141,7 +141,8 @@ def test_a_thousand_queued_at_once_by_four_processes_send_exactly_the_limit(make
     # What a storage that is too busy does not take in time is sent in the request; the limit is the same one.
     site = make_site(PLUGINS=("sms",), JOBS={"sms.send": {"expires": 600}}, ENQUEUE_TIMEOUT=10)
     with Gateway() as gateway:
-        save(site, url=gateway.url, **{"per_number": 0, "per_hour": 0, limit: 50})
+        limits: dict[str, Any] = {"per_number": 0, "per_hour": 0, limit: 50}
+        save(site, url=gateway.url, **limits)
         answers = call_at_once(site)
         assert len(answers) == 1000 and answers.count("queued") > 100
         for _ in range(2):

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from certificates import self_signed
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 HOST = "fcm.googleapis.com"
 
@@ -28,7 +25,7 @@ class Fcm:
     def __init__(self, place: Path) -> None:
         self.messages: list[dict[str, Any]] = []
         self.ca_file, self.account = place / "ca.pem", place / "account.json"
-        fcm, context = self, _context(self.ca_file)
+        fcm, context = self, self_signed(self.ca_file.parent, HOST)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -95,26 +92,3 @@ def _key() -> rsa.RSAPrivateKey:
 def _pem(key: rsa.RSAPrivateKey) -> str:
     plain = serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
-
-
-def _context(ca_file: Path) -> ssl.SSLContext:
-    key, now = _key(), dt.datetime.now(dt.timezone.utc)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    both = ca_file.with_name("server.pem")
-    both.write_text(_pem(key) + ca_file.read_text())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(both)
-    return context

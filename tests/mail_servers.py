@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import os
 import pwd
 import shutil
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from services import START_TIMEOUT, _find, _has_user, _place, _running, free_port, missing, wait_until
 
 
@@ -42,7 +41,7 @@ def postfix() -> Iterator[MailServer]:
         missing("root, which Postfix needs to start,")
     with _place() as place:
         place.chmod(0o755)
-        server = MailServer(free_port(), place / "inbox", _certificate(place), "Postfix")
+        server = MailServer(free_port(), place / "inbox", _trusted(place), "Postfix")
         _write_postfix(place, server)
         address, password = server.login
         user, _, realm = address.partition("@")
@@ -67,7 +66,7 @@ def exim() -> Iterator[MailServer]:
         missing("root and the user Debian-exim, which Exim needs,")
     with _place() as place:
         place.chmod(0o755)
-        server = MailServer(free_port(), place / "inbox", _certificate(place), "Exim")
+        server = MailServer(free_port(), place / "inbox", _trusted(place), "Exim")
         for folder in ("spool", "inbox"):
             (place / folder).mkdir()
             shutil.chown(place / folder, "Debian-exim")
@@ -172,32 +171,9 @@ smtpd_peername_lookup = no
     (place / "master.cf").write_text("\n".join(services) + "\n")
 
 
-def _certificate(place: Path) -> str:
+def _trusted(place: Path) -> str:
     """Writes a key with its certificate for 127.0.0.1; the path of the certificate alone, which vouches for itself."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.timezone.utc)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail.example.com")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=10))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    form = serialization.PrivateFormat.PKCS8
-    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    (place / "server.pem").write_bytes(private + certificate)
-    (place / "ca.pem").write_bytes(certificate)
+    self_signed(place, "mail.example.com", "127.0.0.1")
     return str(place / "ca.pem")
 
 

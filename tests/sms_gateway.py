@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,19 +29,27 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """:ivar hang: no answer until the gateway is closed. :ivar drip: seconds between the bytes of the body."""
+    """
+    :ivar hang: no answer until the gateway is closed.
+    :ivar drip: seconds between the bytes of the body, or of what is raw.
+    :ivar raw: sent instead of an answer; then the connection is closed.
+    """
 
     status: int = 200
     body: str = "OK id=4711"
     retry_after: str | None = None
+    location: str | None = None
     hang: bool = False
     drip: float = 0
+    raw: bytes = b""
 
 
 class Gateway:
     """Answers by :attr:`answer`, a function of the number of the request from 1, and keeps the requests."""
 
-    def __init__(self, answer: Callable[[int], Answer] = lambda number: Answer()) -> None:
+    def __init__(
+        self, answer: Callable[[int], Answer] = lambda number: Answer(), tls: ssl.SSLContext | None = None
+    ) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.closing = threading.Event()
@@ -66,11 +74,14 @@ class Gateway:
             request_queue_size = 512
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/send"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/send"
 
     def __enter__(self) -> Gateway:
         self._thread.start()
@@ -101,7 +112,11 @@ class Gateway:
             handler.close_connection = True
             return
         try:
-            self._write(handler, answer)
+            if answer.raw:
+                handler.close_connection = True
+                self._send(handler, answer.raw, answer.drip)
+            else:
+                self._write(handler, answer)
         except OSError:
             handler.close_connection = True
 
@@ -110,16 +125,20 @@ class Gateway:
         handler.send_response(answer.status)
         if answer.retry_after is not None:
             handler.send_header("Retry-After", answer.retry_after)
+        if answer.location is not None:
+            handler.send_header("Location", answer.location)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
-        if not answer.drip:
+        self._send(handler, content, answer.drip)
+
+    def _send(self, handler: BaseHTTPRequestHandler, content: bytes, drip: float) -> None:
+        if not drip:
             handler.wfile.write(content)
             return
         for byte in content:
             handler.wfile.write(bytes([byte]))
-            if self.closing.is_set():
+            if self.closing.wait(drip):
                 break
-            time.sleep(answer.drip)
 
 
 def always(answer: Answer) -> Callable[[int], Answer]:

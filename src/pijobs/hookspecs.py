@@ -129,12 +129,13 @@ def host_app(settings: Settings) -> flask.Flask | None:
 
 @hookspec
 def worker_started(worker: Any) -> None:
-    """A worker process is about to take its first job. Called in each process that runs jobs."""
+    """A worker process is about to give its first sign of life. Called in each process that runs jobs, by each of its
+    threads."""
 
 
 @hookspec
 def worker_stopped(worker: Any) -> None:
-    """A worker process has finished its last job."""
+    """A worker process has finished its last job, and told all observers."""
 
 
 @hookspec
@@ -149,4 +150,9 @@ def job_started(event: InstanceEvent) -> None:
 
 @hookspec
 def job_finished(event: InstanceEvent) -> None:
-    """An attempt, or the instance, ended in ``event.state``."""
+    """An attempt, or the instance, ended in ``event.state``.
+
+    Told right before the storage is told: where the worker is killed in between, the instance runs again, and is told
+    again. What the storage ends on its own (a deadline that passed, a third worker that went down) is told by the
+    worker that finds it; where that one is killed in the same moment, by none.
+    """

@@ -84,7 +84,7 @@ class Registry(Mapping[str, Job]):
         try:
             bound = dict(signature.bind(*leading, *args, **kwargs).arguments)
         except TypeError as error:
-            told = f"job {name!r}: expected the arguments of its function, found a call with {error}"
+            told = f"job {name!r}: expected the arguments of its function, found another call: {error}"
             raise EncodeError(told) from None
         for parameter in signature.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -38,6 +38,7 @@ class Site:
         self.effects.touch()
         self.log = folder / "worker.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.python = sys.executable
         #: What stands before the command of a process, to start it on another host.
         self.prefix: tuple[str, ...] = ()
         values = {
@@ -58,7 +59,7 @@ class Site:
     def run(self, *arguments: str, input: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``pijobs …`` to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "pijobs", "--config", str(self.config), *arguments],
+            [self.python, "-m", "pijobs", "--config", str(self.config), *arguments],
             cwd=self.folder, env=self.environment, input=input, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
 
@@ -66,7 +67,7 @@ class Site:
         """Start ``pijobs …`` in a process group of its own."""
         with (self.folder / "output").open("ab") as output:
             process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "pijobs", "--config", str(self.config), *arguments],
+                [*self.prefix, self.python, "-m", "pijobs", "--config", str(self.config), *arguments],
                 cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)

@@ -87,7 +87,7 @@ def test_a_limit_holds_over_several_workers(sms_site: Site) -> None:
 
 
 CALLER = """
-import sys, threading
+import logging, sys, threading
 from pathlib import Path
 from pijobs import DestinationDown, FailJob
 from pijobs.errors import DatabaseError
@@ -95,6 +95,7 @@ from pijobs.factory import build
 from pijobs.settings import read_config
 from pijobs_sms.send import send_sms
 
+logging.disable()  # a busy storage, and limits that were reached
 config, phone, result = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 queue, answers = build(read_config(config), directory=config.parent).queue, []
 
@@ -117,16 +118,38 @@ result.write_text(" ".join(answers))
 """
 
 
+def call_at_once(site: Site) -> list[str]:
+    """A thousand calls in four processes, and what each got."""
+    results = [site.folder / f"result{number}" for number in range(4)]
+    run_at_once(*([CALLER, str(site.config), PHONE, str(result)] for result in results))
+    return " ".join(result.read_text() for result in results).split()
+
+
 @pytest.mark.timeout(300)
 def test_a_thousand_calls_at_once_in_four_processes_send_exactly_the_limit(sms_site: Site) -> None:
-    results = [sms_site.folder / f"result{number}" for number in range(4)]
     with Gateway() as gateway:
         save(sms_site, url=gateway.url, per_number=50, per_hour=0, enqueue_job=False)
-        run_at_once(*([CALLER, str(sms_site.config), PHONE, str(result)] for result in results))
-        answers = " ".join(result.read_text() for result in results).split()
+        answers = call_at_once(sms_site)
         assert (answers.count("done"), len(gateway.requests)) == (50, 50)
         assert answers.count("limited") + answers.count("uncounted") == 950
         assert answers.count("uncounted") < 100
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("limit", ["per_number", "per_hour"])
+def test_a_thousand_queued_at_once_by_four_processes_send_exactly_the_limit(make_site: MakeSite, limit: str) -> None:
+    # What a storage that is too busy does not take in time is sent in the request; the limit is the same one.
+    site = make_site(PLUGINS=("sms",), JOBS={"sms.send": {"expires": 600}}, ENQUEUE_TIMEOUT=10)
+    with Gateway() as gateway:
+        limits: dict[str, Any] = {"per_number": 0, "per_hour": 0, limit: 50}
+        save(site, url=gateway.url, **limits)
+        answers = call_at_once(site)
+        assert len(answers) == 1000 and answers.count("queued") > 100
+        for _ in range(2):
+            site.start_worker("-w", "8")
+        ends = site.wait_all_ended("sms.send", 200)
+        assert ends.get(State.DONE, 0) + answers.count("done") == len(gateway.requests) == 50
+        assert sum(ends.values()) + len(answers) - answers.count("queued") == 1000
 
 
 STRANGER = """

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,12 +48,15 @@ def kill_at_work(site: Site, worker: subprocess.Popen[bytes]) -> None:
     worker.wait()
 
 
-def counted(site: Site) -> tuple[int, int]:
-    """The sum of the records, and the number of jobs that were done."""
+def counted(site: Site) -> tuple[int, dict[str, int]]:
+    """The sum of the records, and the ends of the jobs by result."""
     rows = Store.of(site.queue.settings).read("day")
-    done = [row for row in rows if row.tags.get("job") == NAME and row.tags["result"] == State.DONE.value]
     total = sum(row.amount.total for row in rows if row.name == "chaos.sum")
-    return total // 1000, sum(row.amount.count for row in done)
+    ends: Counter[str] = Counter()
+    for row in rows:
+        if row.tags.get("job") == NAME:
+            ends[row.tags["result"]] += row.amount.count
+    return total // 1000, dict(ends)
 
 
 @runs(["sqlite", "redis"], {"kills": 2}, {"kills": 100})
@@ -69,12 +73,21 @@ def test_statistics_add_up_exactly_after_kills_of_the_worker(
     total += record_and_enqueue(site, chance, 5)
     jobs += 5
     last = start(site, "thread")
-    site.wait_all_ended(NAME, 120 + jobs / 5)
+    ended = site.wait_all_ended(NAME, 120 + jobs / 5)
+    journal = tmp_path / "pijobs-statistics"
+    wait_until(lambda: list(journal.iterdir()) == [], 60, what="the end of the journals")
     # The batches have the lowest priority: nearly all of them are left for the end.
     wait_until(lambda: ENDED.issuperset(site.counts("statistics.apply")), 90 + jobs / 10, what="the end of all batches")
-    wait_until(lambda: counted(site) == (total, jobs), 90, what=f"the sums {(total, jobs)}")
     last.send_signal(signal.SIGTERM)
     assert last.wait(60) == 0
-    assert ENDED.issuperset(site.counts("statistics.apply"))
-    assert list((tmp_path / "pijobs-statistics").iterdir()) == []
-    assert counted(site) == (total, jobs)
+    found, ends = counted(site)
+    done, dead = ended[State.DONE], ended.get(State.DEAD, 0)
+    print(
+        f"{kind}: {kills} kills, sum of {60 * kills + 60} records {found:,} of {total:,}; {jobs} jobs: {ended}, {ends}"
+    )
+    assert found == total
+    assert done + dead == jobs
+    # Each kill comes at a worker's first effect, so some jobs take down three workers, and are dead. What they had done
+    # before the storage heard of it was told, too; a third end was told to nobody who lived to count it.
+    assert done <= ends["done"] <= jobs
+    assert ends.get("dead", 0) <= dead

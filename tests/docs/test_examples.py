@@ -18,6 +18,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_its_tests_pass(example: str, tmp_path: Path) -> None:
     source = tmp_path / example
     shutil.copytree(EXAMPLES / example, source, ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
+    # As in a clone, whose settings of pytest are not the example's.
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = ["--strict-config"]\nfurther = 1\n')
     packages = tmp_path / "packages"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
     subprocess.run([*pip, str(packages), str(source)], check=True, timeout=120)

@@ -1,4 +1,7 @@
-"""The newcomer's path, typed as the page says, with pijobs installed as a wheel and nothing else of this repository."""
+"""The newcomer's path, typed as the page says, with pijobs installed as a wheel and nothing else of this repository.
+
+Nothing is there that pijobs or its plugin's tests do not declare, and no index is asked.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,14 @@ import os
 import re
 import shutil
 import signal
-import site
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import bare_environment
 from services import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -38,26 +40,15 @@ class Newcomer:
             shutil.copy(ROOT / name, self.home / "pijobs")
         skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / "src", self.home / "pijobs/src", ignore=skip)
-        self._environment(folder)
+        bare_environment(folder, "pijobs", "pip", "pytest", "setuptools")
+        # Without an index: what pip would bring is there.
+        self._script("pip", '-m pip "$@" --quiet --no-deps --no-index --no-build-isolation')
+        self._script("pytest", '-m pytest "$@"')
         # One shell for all: it keeps the folder and the variables.
         self.shell = subprocess.Popen(
             ["bash"], cwd=self.home, env=self._variables(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.output.open("ab"), text=True, start_new_session=True,
         )  # fmt: skip
-
-    def _environment(self, folder: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
-        dependencies = folder / "dependencies"
-        dependencies.mkdir()
-        for place in map(Path, site.getsitepackages()):
-            for entry in place.iterdir():
-                if "pijobs" not in entry.name and entry.suffix != ".pth":
-                    (dependencies / entry.name).symlink_to(entry)
-        [packages] = (folder / "env").glob("lib/python*/site-packages")
-        (packages / "dependencies.pth").write_text(f"{dependencies}\n")
-        # Without an index: what pip would bring is there.
-        self._script("pip", '-m pip "$@" --quiet --no-deps --no-index --no-build-isolation')
-        self._script("pytest", '-m pytest "$@"')
 
     def _script(self, name: str, arguments: str) -> None:
         script = self.bin / name
@@ -147,6 +138,8 @@ def test_from_nothing_to_a_job_in_server_and_worker(newcomer: Newcomer) -> None:
     assert '"state":"queued"' in answer.replace(" ", "")
     written = plugin / "weather.txt"
     wait_until(lambda: written.exists() and written.read_text() == "BRING AN UMBRELLA!\n", 60, what="the job")
+    log = plugin / "privacyidea-queue.log"
+    wait_until(lambda: "weather.write" in log.read_text() and "running -> done" in log.read_text(), 30, what="its end")
 
 
 def _listens(port: int) -> bool:

@@ -6,7 +6,10 @@ import base64
 import json
 import logging
 import socket
+import time
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import flask
 import pytest
+from certificates import self_signed
 from sms_gateway import Answer, Gateway, always, first
 
 from pijobs import DestinationDown, FailJob, State
@@ -34,6 +38,12 @@ PARAMETERS = {"to": "{phone}", "text": "{otp}"}
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[flask.Flask]:
     """An app whose queue is in memory, where nobody works."""
+    app = build_app(tmp_path)
+    with app.app_context():
+        yield app
+
+
+def build_app(tmp_path: Path, **settings: str) -> flask.Flask:
     app = flask.Flask("test")
     app.config.update(
         SECRET_KEY="x" * 32,
@@ -42,10 +52,10 @@ def app(tmp_path: Path) -> Iterator[flask.Flask]:
         PI_JOB_QUEUE_URL="memory://",
         PI_JOB_QUEUE_NAME=tmp_path.name,
         PI_JOB_QUEUE_PLUGINS=["mail", "sms"],
+        **settings,
     )
     JobQueue().init_app(app, directory=tmp_path)
-    with app.app_context():
-        yield app
+    return app
 
 
 @pytest.fixture
@@ -194,11 +204,103 @@ def test_a_gateway_that_hangs_is_left_after_its_timeout(gateway: Gateway) -> Non
     assert error.value.counted
 
 
-def test_a_gateway_that_drips_is_left_after_its_timeout(gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(body="x" * 1000),
+        Answer(raw=b"HTTP/1.1 200 OK\r\n" + b"X" * 1000),
+        Answer(raw=b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    ],
+    ids=["body", "headers", "preliminary answers"],
+)
+def test_a_gateway_that_drips_is_left_after_its_timeout(gateway: Gateway, answer: Answer) -> None:
     save("main", timeout=0.5)
-    gateway.answer = always(Answer(body="x" * 1000, drip=0.2))
-    with pytest.raises(DestinationDown, match="no answer"):
+    gateway.answer = always(replace(answer, drip=0.1))
+    began = time.monotonic()
+    with pytest.raises(DestinationDown, match="no answer") as error:
         send_sms("main", PHONE, TEXT)
+    assert error.value.counted
+    assert time.monotonic() - began < 5  # the bytes would take ten seconds and more
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nOK",
+        b"HTTP/1.1 200 OK\r\nConte",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nOK\r\n",
+        b"\x00\xffSSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
+    ],
+    ids=["half a body", "half the headers", "broken chunk", "no HTTP", "endless headers"],
+)
+def test_an_answer_that_is_none_leaves_a_doubt(gateway: Gateway, raw: bytes) -> None:
+    gateway.answer = first(Answer(raw=raw))
+    with pytest.raises(DestinationDown, match=r"127\.0\.0\.1 broke off") as error:
+        send_sms("main", PHONE, TEXT)
+    assert error.value.counted
+    assert send_sms("main", PHONE, TEXT).state is State.DONE
+
+
+def test_of_a_huge_answer_only_the_beginning_is_read(gateway: Gateway) -> None:
+    gateway.answer = first(Answer(body="OK " + "x" * 100 * 2**20))
+    save("main", success="^OK", failure="x{70000}")
+    tracemalloc.start()
+    try:
+        assert send_sms("main", PHONE, TEXT).state is State.DONE
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The gateway in this process makes its answer, as text and as bytes.
+    assert most < 2.1 * 100 * 2**20
+    assert send_sms("main", PHONE, TEXT).state is State.DONE
+
+
+def test_a_redirect_is_not_followed(gateway: Gateway) -> None:
+    with Gateway() as elsewhere:
+        gateway.answer = always(Answer(307, location=elsewhere.url))
+        with pytest.raises(FailJob, match="the gateway takes nothing from us: 307"):
+            send_sms("main", PHONE, TEXT)
+        assert (len(gateway.requests), elsewhere.requests) == (1, [])
+
+
+def test_the_addresses_of_a_name_share_the_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = int(gateway.url.rpartition(":")[2].partition("/")[0])
+    with socket.create_server(("127.0.0.2", 0), backlog=0) as full, socket.socket() as waiting:
+        # Linux takes one more than the backlog; the next one hangs.
+        waiting.connect(full.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")
+        ])  # fmt: skip
+        save("main", url=f"http://sms.example.com:{port}/")
+        assert send_sms("main", PHONE, TEXT).state is State.DONE
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+        save("second", url="http://nobody.example.com/")
+        with pytest.raises(DestinationDown, match=r"no connection to nobody\.example\.com: no address"):
+            send_sms("second", PHONE, TEXT)
+
+
+def test_a_certificate_is_verified_by_the_authorities_of_the_setting(app: flask.Flask, tmp_path: Path) -> None:
+    with Gateway(tls=self_signed(tmp_path, "127.0.0.1")) as gateway:
+        save("main", url=gateway.url)
+        with pytest.raises(DestinationDown, match=r"no connection to 127\.0\.0\.1: .*self-signed certificate") as error:
+            send_sms("main", PHONE, TEXT)
+        assert not error.value.counted and gateway.requests == []
+        trusting = build_app(tmp_path, PI_JOB_QUEUE_SMS_CA_FILE=str(tmp_path / "ca.pem"))
+        with trusting.app_context():
+            for _ in range(2):
+                assert send_sms("main", PHONE, TEXT).state is State.DONE
+            assert len({request.port for request in gateway.requests}) == 1
+            (tmp_path / "ca.pem").unlink()
+            with pytest.raises(DestinationDown, match="PI_JOB_QUEUE_SMS_CA_FILE can't be read"):
+                send_sms("main", PHONE, TEXT)
+
+
+def test_a_proxy_is_asked_for_the_gateway(gateway: Gateway) -> None:
+    save("main", url="http://sms.example.com/send?from=us", method="GET", proxy=gateway.url.removesuffix("/send"))
+    send_sms("main", PHONE, TEXT)
+    (request,) = gateway.requests
+    assert (request.headers["Host"], request.query["to"]) == ("sms.example.com", PHONE)
 
 
 def test_a_gateway_that_is_not_there_is_down_and_nothing_was_sent(app: flask.Flask) -> None:

@@ -42,8 +42,9 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
 
     def initialize(self) -> None:
         self.huey.stop_flag = self.stop_flag
-        self.huey.enter(self.floor)
+        # First: the sign of life that opens a session tells observers what ended with the workers before.
         self._on_start()
+        self.huey.enter(self.floor)
         super().initialize()
 
     def loop(self, now: Any = None) -> None:
@@ -56,8 +57,8 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
     def shutdown(self) -> None:
         self.huey.leave()
         if os.getpid() != self._parent:
-            self._on_stop()
             self.huey.close()
+            self._on_stop()
         super().shutdown()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
+from pijobs.network import Address, look_up, tls_context
 from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Endpoint
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
@@ -21,7 +22,7 @@ from pijobs_mail.replies import (
     judge,
     retry_after,
 )
-from pijobs_mail.wire import Address, Wire, look_up, tls_context
+from pijobs_mail.wire import Wire
 
 #: Seconds that a mail which is delivered already may wait for the good-bye.
 QUIT_TIMEOUT = 5.0

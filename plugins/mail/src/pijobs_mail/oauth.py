@@ -11,8 +11,8 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+from pijobs.network import tls_context
 from pijobs_mail.errors import LoginRefused, ServerTrouble
-from pijobs_mail.wire import tls_context
 
 #: Seconds before its end at which a token is not used any more.
 MARGIN = 60.0

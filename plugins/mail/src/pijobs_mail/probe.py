@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from pijobs.network import look_up, tls_context
 from pijobs.redact import redact
 from pijobs.settings import Settings
 from pijobs_mail import auth, oauth
@@ -26,7 +27,6 @@ from pijobs_mail.replies import Verdict
 from pijobs_mail.servers import DEFINITIONS, endpoint
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
-from pijobs_mail.wire import look_up, tls_context
 
 #: Days before the end of a certificate from which on it is told of.
 SOON = 21

@@ -21,12 +21,12 @@ from pijobs.definitions import (
     timeout_field,
 )
 from pijobs.hookspecs import Check
+from pijobs.network import tls_context
 from pijobs.settings import Setting, Settings
 from pijobs_mail.delivery import Endpoint
 from pijobs_mail.errors import MessageError
 from pijobs_mail.message import mailbox
 from pijobs_mail.oauth import Grant
-from pijobs_mail.wire import tls_context
 
 PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import os
 import re
-import ssl
-import time
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
+import httpcore
 import httpx
 
 from pijobs import JobContext, Settings
 from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
+from pijobs.network import tls_context
+from pijobs_sms.bounded import BoundedBackend, within
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.placeholders import fill
@@ -75,7 +77,7 @@ FIELDS = (
     PASSWORD,
     Field("success", default="", check=_check_pattern, help="what a good answer contains (a regular expression)"),
     Field("failure", default="", check=_check_pattern, help="what a bad answer contains, though its status is good"),
-    timeout_field(120, "seconds for connecting and for the answer"),
+    timeout_field(120, "seconds for name, connection and answer together"),
     Field("proxy", default="", check=_check_url, help="URL of a proxy"),
 )
 
@@ -83,25 +85,21 @@ FIELDS = (
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
     """Send one SMS by one request; redirects are not followed."""
     request = _request(ctx, gateway, phone, text)
-    transport = _transport(ctx.settings, gateway["proxy"])
+    pool = _pool(ctx.settings, gateway["proxy"])
     ctx.check_deadline()
     seconds = min(gateway["timeout"], ctx.time_left())
-    request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
     try:
-        response = transport.handle_request(request)
-        try:
-            body = _body(response, time.monotonic() + seconds)
-        finally:
-            response.close()
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
+        with within(seconds):
+            answer = _exchange(pool, request)
+    except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError) as error:
         raise GatewayDown(f"no connection to {request.url.host}: {_why(error)}") from None
-    except httpx.TimeoutException:
+    except httpcore.TimeoutException:
         raise GatewayDown(f"no answer from {request.url.host} within {seconds:.1f} s", maybe_sent=True) from None
-    except httpx.LocalProtocolError as error:
+    except httpcore.LocalProtocolError as error:
         raise GatewayRefused(f"the request can't be: {error}") from None
-    except httpx.TransportError as error:
+    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
-    return _judged(gateway, response, body)
+    return _judged(gateway, answer)
 
 
 def _request(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> httpx.Request:
@@ -126,44 +124,57 @@ def _login(gateway: Mapping[str, Any]) -> dict[str, bytes]:
     return {}
 
 
-def _transport(settings: Settings, proxy: str) -> httpx.HTTPTransport:
+def _pool(settings: Settings, proxy: str) -> httpcore.ConnectionPool:
     """Kept connections, shared by the threads of a process.
 
     Not a client of httpx: that writes each URL into the log, and with it the number and the OTP.
+
+    :raises GatewayDown: for a file of authorities that can't be read.
     """
-    ca_file = settings[PREFIX + "CA_FILE"]
+    try:
+        context = tls_context(settings[PREFIX + "CA_FILE"])
+    except OSError as error:
+        raise GatewayDown(f"the file of {PREFIX}CA_FILE can't be read: {error.strerror or error}") from None
+    limits: dict[str, Any] = {
+        "ssl_context": context, "max_connections": None, "max_keepalive_connections": 20, "keepalive_expiry": KEEP,
+        "network_backend": BoundedBackend(),
+    }  # fmt: skip
 
-    def make() -> httpx.HTTPTransport:
-        context = ssl.create_default_context()
-        if ca_file:
-            context.load_verify_locations(ca_file)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEP)
-        transport = httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy or None)
+    def make() -> httpcore.ConnectionPool:
+        pool = httpcore.HTTPProxy(proxy_url=proxy, **limits) if proxy else httpcore.ConnectionPool(**limits)
         # The connections end with the installation; those of a process that ends, with it.
-        weakref.finalize(settings, transport.close).atexit = False
-        return transport
+        weakref.finalize(settings, pool.close).atexit = False
+        return pool
 
-    return settings.resource((httpx.HTTPTransport, os.getpid(), proxy), make)
-
-
-def _body(response: httpx.Response, until: float) -> str:
-    """The beginning of the answer, within the time: a gateway that sends a byte now and then does not hold us."""
-    received = b""
-    assert isinstance(response.stream, httpx.SyncByteStream)
-    for chunk in response.stream:
-        received += chunk
-        if len(received) >= MAX_ANSWER:
-            break
-        if time.monotonic() > until:
-            raise httpx.ReadTimeout("the answer took too long")
-    return received[:MAX_ANSWER].decode("utf-8", "replace")
+    # Another context, when the file changed: other connections.
+    return settings.resource((httpcore.ConnectionPool, os.getpid(), proxy, context), make)
 
 
-def _judged(gateway: Mapping[str, Any], response: httpx.Response, body: str) -> str:
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: httpx.Headers
+    #: The beginning of it.
+    body: str
+
+
+def _exchange(pool: httpcore.ConnectionPool, request: httpx.Request) -> _Answer:
+    raw, received = request.url, b""
+    url = httpcore.URL(scheme=raw.raw_scheme, host=raw.raw_host, port=raw.port, target=raw.raw_path)
+    with pool.stream(request.method, url, headers=request.headers.raw, content=request.read()) as response:
+        for chunk in response.iter_stream():
+            received += chunk
+            if len(received) >= MAX_ANSWER:
+                break
+    body = received[:MAX_ANSWER].decode("utf-8", "replace")
+    return _Answer(response.status, httpx.Headers(response.headers), body)
+
+
+def _judged(gateway: Mapping[str, Any], answer: _Answer) -> str:
     """What the gateway said, if it said that it took the SMS."""
-    status = response.status_code
+    status, body = answer.status, answer.body
     said = f"{status} {body[:200]}".strip()
-    wait = retry_after(response.headers.get("Retry-After"))
+    wait = retry_after(answer.headers.get("Retry-After"))
     if status == 429:
         raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=wait)
     if status >= 500 or status == 408:
@@ -197,7 +208,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def _why(error: Exception) -> str:
-    return "timed out" if isinstance(error, httpx.TimeoutException) else str(error) or type(error).__name__
+    return "timed out" if isinstance(error, httpcore.TimeoutException) else str(error) or type(error).__name__
 
 
 PROVIDER = Provider("http", FIELDS, send)

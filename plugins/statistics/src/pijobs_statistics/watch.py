@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pijobs import InstanceEvent
+from pijobs import InstanceEvent, State
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs_statistics.jobs import PREFIX
@@ -41,7 +41,8 @@ class Watch:
         self._thread.start()
 
     def ended(self, event: InstanceEvent) -> None:
-        if event.name.startswith(OWN):
+        # What went down with a worker and is queued again has not ended.
+        if event.name.startswith(OWN) or event.state == State.QUEUED:
             return
         # A second run of what a killed worker had ended already is the same end.
         key = hashlib.sha256(f"{event.id} {event.attempt} {event.state}".encode()).hexdigest()[:40]

@@ -11,7 +11,7 @@ from string import Template
 
 import click
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME = re.compile(r"(?=.{1,40}\Z)[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _SUFFIX = ".tmpl"
 
 
@@ -48,8 +48,8 @@ def name_fault(name: str, commands: Container[str] = ()) -> str | None:
     """
     if not _NAME.fullmatch(name):
         return (
-            f"NAME: expected lower-case letters, digits and underscores that begin with a letter (at most 40), "
-            f"found {name!r}"
+            "NAME: expected lower-case letters and digits in words joined by underscores, beginning with a letter "
+            f"(at most 40 characters), found {name!r}"
         )
     if keyword.iskeyword(name):
         return f"NAME: expected a word that Python leaves free, found {name!r}"

@@ -1,0 +1,86 @@
+"""Connections whose waits are bounded as a whole.
+
+A time-out of httpcore bounds each read: a gateway that sends a byte of its headers now and then would hold a request of
+ours for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import httpcore
+
+from pijobs.network import addresses
+
+_until: ContextVar[float] = ContextVar("pijobs_sms_until")
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """All waits on the network in this block take no longer together."""
+    token = _until.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def _left(over: type[httpcore.TimeoutException]) -> float:
+    """:raises httpcore.TimeoutException: of the kind, when no time is left."""
+    seconds = _until.get() - time.monotonic()
+    if seconds <= 0:
+        raise over("the time is over")
+    return seconds
+
+
+class BoundedBackend(httpcore.NetworkBackend):
+    """httpcore's own, with the block's time instead of the time-outs that it is given. Each address has its share."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        error: httpcore.ConnectError | httpcore.ConnectTimeout
+        try:
+            for place, share in addresses(host, port, _left(httpcore.ConnectTimeout)):
+                try:
+                    backend = httpcore.SyncBackend()
+                    return _Stream(backend.connect_tcp(place[4][0], port, share, local_address, socket_options))
+                except (httpcore.ConnectError, httpcore.ConnectTimeout) as caught:
+                    error = caught
+        except TimeoutError as late:
+            raise httpcore.ConnectTimeout(str(late)) from None
+        except OSError as unknown:
+            raise httpcore.ConnectError(unknown.strerror or str(unknown)) from None
+        raise error
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(httpcore.WriteTimeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(httpcore.ConnectTimeout)))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

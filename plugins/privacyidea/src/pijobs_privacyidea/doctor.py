@@ -118,9 +118,10 @@ def _logging(settings: Settings) -> Iterator[Finding]:
 
 
 def _old_queue(settings: Settings) -> Iterator[Finding]:
-    if number := count_old(settings):
+    for name, number in count_old(settings).items():
         advice = "they are never read; delete them by 'pijobs privacyidea purge-old'"
-        yield Finding(Level.WARNING, f"{number} jobs of privacyIDEA's own queue class are left in Redis", advice)
+        text = f"{number} jobs of privacyIDEA's own queue class are left in Redis, in its queue {name!r}"
+        yield Finding(Level.WARNING, text, advice)
 
 
 def _inside(settings: Settings) -> Iterator[Finding]:

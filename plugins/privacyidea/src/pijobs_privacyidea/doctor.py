@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from pijobs import DestinationDown, Settings
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.readiness import configuration
 from pijobs.settings import PREFIX
 from pijobs_mail.servers import endpoint
@@ -62,6 +62,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from list(look())
+    except PijobsError as error:
+        yield Finding(Level.BAD, f"{what} can't be looked at: {error}", "look at pi.cfg")
     except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use
         database = isinstance(error, SQLAlchemyError)
         advice = "look at the database, and at SQLALCHEMY_DATABASE_URI" if database else "see the log of privacyIDEA"

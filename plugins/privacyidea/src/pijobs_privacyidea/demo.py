@@ -20,7 +20,7 @@ _USER = "alice"
 _SERVER = "otp"
 #: Challenges per row of the table, of which the shortest counts: at least so many, and more until so many in turn were
 #: no shorter (by 3 %) than those before, but no more than so many. A busy machine takes longer to find its shortest.
-_LEAST, _SETTLED, _MOST = 7, 8, 40
+_LEAST, _SETTLED, _MOST = 7, 8, 20
 
 
 class DemoFailed(Exception):

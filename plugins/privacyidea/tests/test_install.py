@@ -38,11 +38,21 @@ def test_under_gunicorn_the_mail_arrives_whichever_process_takes_the_request(
             arrives_and_signs_in(instance, sink, challenge(instance))
 
 
-def test_a_wrong_setting_stops_the_start_and_all_faults_are_told(instance: Instance, tmp_path: Path) -> None:
-    wrong = instance.config.read_text() + "PI_JOB_QUEUE_LEESE = 3\nPI_JOB_QUEUE_URL = 'http://x'\n"
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("PI_JOB_QUEUE_LEESE = 3\nPI_JOB_QUEUE_URL = 'http://x'", ["PI_JOB_QUEUE_LEESE", "PI_JOB_QUEUE_URL"]),
+        ("PI_JOB_QUEUE_CLASS = 'pijobs_privacyidea.HueyQue'", ["expected 'pijobs_privacyidea.HueyQueue', found"]),
+        ("PI_JOB_QUEUE_CLASS = 'pijobs_privacyide.HueyQueue'", ["expected a class that can be imported, found"]),
+    ],
+    ids=["all faults", "class", "module"],
+)
+def test_a_wrong_setting_stops_the_start_and_all_faults_are_told(
+    instance: Instance, tmp_path: Path, wrong: str, told: list[str]
+) -> None:
     copy = Instance(tmp_path, {})
-    copy.config.write_text(wrong)
+    copy.config.write_text(f"{instance.config.read_text()}{wrong}\n")
     server = copy.start(sys.executable, "-m", "flask", "--app", APP, "run", "--port", "0")
     assert server.wait(120) != 0
-    told = copy.log.read_text()
-    assert "PI_JOB_QUEUE_LEESE" in told and "PI_JOB_QUEUE_URL" in told
+    log = copy.log.read_text()
+    assert [fault for fault in told if fault not in log] == []

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("default")
 HTTP = "privacyidea.lib.smsprovider.HttpSMSProvider.HttpSMSProvider"
 FIREBASE = "privacyidea.lib.smsprovider.FirebaseProvider.FirebaseProvider"
 NUMBER = "+491701234567"
+#: What the HTTP gateway wants to be told before it takes push messages.
+PUSH = {"HTTP_METHOD": "POST", "SEND_DATA_AS_JSON": "yes", "ALLOW_PUSH": "yes", "text": "{message}"}
 RELEASE = tuple(map(int, metadata.version("privacyidea").split(".")[:2]))
 
 
@@ -147,8 +149,7 @@ def test_a_push_message_goes_by_the_worker_and_signs_in(
 ) -> None:
     with Gateway() as gateway, Fcm(tmp_path) as fcm:
         if provider == "http":
-            push = {"HTTP_METHOD": "POST", "SEND_DATA_AS_JSON": "yes", "ALLOW_PUSH": "yes", "text": "{message}"}
-            add_gateway(instance, "http", gateway, **push)
+            add_gateway(instance, "http", gateway, **PUSH)
         else:
             # The worker speaks to a machine that calls itself fcm.googleapis.com.
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(fcm.ca_file))
@@ -177,10 +178,18 @@ def test_a_push_message_goes_by_the_worker_and_signs_in(
 
 @pytest.mark.skipif(RELEASE < (3, 14), reason="before 3.14 a push token takes privacyIDEA's Firebase class only")
 def test_a_gateway_takes_no_push_messages_when_the_wrapped_one_takes_none(instance: Instance, sms_token: None) -> None:
-    enrol_at(instance, "queued")
-    phone = Phone(instance, device="device")
-    phone.enrol("carol", PIN)
-    with pytest.raises(InstanceFailed, match="does not support push messages"):
-        challenge(instance, "carol")
-    instance.ask(f"/token/{phone.serial}", "DELETE")
-    assert jobs(instance) == []
+    with Gateway() as gateway:
+        add_gateway(instance, "http", gateway, **PUSH)
+        made = pijobs(instance, "privacyidea", "sms-gateway", "queued-http", "--wraps", "http")
+        assert made.returncode == 0, made.stderr
+        enrol_at(instance, "queued-http")
+        phone = Phone(instance, device="device")
+        phone.enrol("carol", PIN)
+        add_gateway(instance, "http", gateway, **{**PUSH, "ALLOW_PUSH": "no"})
+        with pytest.raises(InstanceFailed, match="does not support push messages"):
+            challenge(instance, "carol")
+        with pytest.raises(InstanceFailed, match="incompatible push gateway"):
+            Phone(instance, device="another").enrol("carol", PIN)
+        assert (jobs(instance), gateway.requests) == ([], [])
+    for token in instance.ask("/token/?user=carol&realm=demo", "GET")["result"]["value"]["tokens"]:
+        instance.ask(f"/token/{token['serial']}", "DELETE")

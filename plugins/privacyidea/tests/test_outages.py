@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from challenges import PATIENCE, arrives_and_signs_in, becomes, challenge, challenge_in_time
+from challenges import PATIENCE, arrives_and_signs_in, becomes, challenge, challenge_in_time, pijobs
 from redis_on_disk import Redis
 from services import free_port, wait_until
 
@@ -70,3 +70,13 @@ def test_without_redis_and_worker_the_mail_is_sent_in_the_request(
     wait_until(lambda: time.monotonic() > lapsed, PATIENCE)
     with redis_server.frozen():
         arrives_and_signs_in(instance, sink, challenge_in_time(instance))
+
+
+def test_the_commands_tell_that_redis_does_not_answer(instance: Instance, redis_server: Redis) -> None:
+    with redis_server.frozen():
+        purged = pijobs(instance, "privacyidea", "purge-old", "--yes")
+        examined = pijobs(instance, "privacyidea", "doctor")
+    assert (purged.returncode, purged.stdout) == (3, "")
+    assert "Redis is not available" in purged.stderr and "Traceback" not in purged.stderr
+    assert examined.returncode == 1
+    assert "the storage of the queue does not answer" in examined.stdout

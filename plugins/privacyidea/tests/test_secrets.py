@@ -68,18 +68,20 @@ def test_pickles_in_any_list_run_nothing(instance: Instance, redis_server: Redis
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("name", ["privacyidea", "huey"], ids=["named", "by huey's default, since pi.cfg has no name"])
 def test_jobs_of_the_old_queue_are_counted_and_deleted_and_never_read(
-    instance: Instance, redis_server: Redis, tmp_path: Path
+    instance: Instance, redis_server: Redis, tmp_path: Path, name: str
 ) -> None:
     trap = b"cposix\nsystem\n(S'touch %s'\ntR." % str(tmp_path / "ran").encode()
     with redis_server.client() as client:
         # Where huey's RedisHuey of that name keeps them.
-        client.lpush("huey.redis.privacyidea", trap)
-        client.zadd("huey.schedule.privacyidea", {trap: 1})
+        client.lpush(f"huey.redis.{name}", trap)
+        client.zadd(f"huey.schedule.{name}", {trap: 1})
         with instance.working():
             pass
-        assert "2 jobs of privacyIDEA's own queue class are left" in pijobs(instance, "privacyidea", "doctor").stdout
+        told = pijobs(instance, "privacyidea", "doctor").stdout
+        assert f"2 jobs of privacyIDEA's own queue class are left in Redis, in its queue '{name}'" in told
         deleted = pijobs(instance, "privacyidea", "purge-old", "--yes")
         assert deleted.stdout == "2 deleted\n", deleted.stderr
-        assert not client.exists("huey.redis.privacyidea", "huey.schedule.privacyidea")
+        assert not client.exists(f"huey.redis.{name}", f"huey.schedule.{name}")
     assert not (tmp_path / "ran").exists()

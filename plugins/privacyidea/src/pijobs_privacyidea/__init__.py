@@ -12,6 +12,8 @@ __all__ = ["HueyQueue"]
 
 def __getattr__(name: str) -> Any:
     if name != "HueyQueue":
+        if name[0].isupper():  # as below: a class that is not there is an ImportError to privacyIDEA
+            raise RuntimeError(f"PI_JOB_QUEUE_CLASS: expected '{__name__}.HueyQueue', found '{__name__}.{name}'")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from pijobs_privacyidea.queue import HueyQueue

@@ -35,12 +35,11 @@ def purge_old(invocation: object, yes: bool) -> None:
     from pijobs_privacyidea.old_queue import count_old, delete_old
 
     settings = invocation.settings()  # type: ignore[attr-defined]
-    number = count_old(settings)
-    if number and (yes or click.confirm(f"delete {number} jobs of the old queue, unread?")):
-        number = delete_old(settings)
-        click.echo(f"{number} deleted")
-    elif not number:
+    found = count_old(settings)
+    if not found:
         click.echo("none")
+    elif yes or click.confirm(f"delete {sum(found.values())} jobs of the old queue ({', '.join(found)}), unread?"):
+        click.echo(f"{delete_old(settings)} deleted")
 
 
 @privacyidea.command()

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from pijobs import DestinationDown, Settings
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.readiness import configuration
 from pijobs.settings import PREFIX
 from pijobs_mail.servers import endpoint
@@ -62,6 +62,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from list(look())
+    except PijobsError as error:
+        yield Finding(Level.BAD, f"{what} can't be looked at: {error}", "look at pi.cfg")
     except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use
         database = isinstance(error, SQLAlchemyError)
         advice = "look at the database, and at SQLALCHEMY_DATABASE_URI" if database else "see the log of privacyIDEA"
@@ -118,9 +120,10 @@ def _logging(settings: Settings) -> Iterator[Finding]:
 
 
 def _old_queue(settings: Settings) -> Iterator[Finding]:
-    if number := count_old(settings):
+    for name, number in count_old(settings).items():
         advice = "they are never read; delete them by 'pijobs privacyidea purge-old'"
-        yield Finding(Level.WARNING, f"{number} jobs of privacyIDEA's own queue class are left in Redis", advice)
+        text = f"{number} jobs of privacyIDEA's own queue class are left in Redis, in its queue {name!r}"
+        yield Finding(Level.WARNING, text, advice)
 
 
 def _inside(settings: Settings) -> Iterator[Finding]:

@@ -90,7 +90,9 @@ class Instance:
         self.ask("/defaultrealm/" + REALM)
 
     def set_smtp_server(self, identifier: str, port: int, *, queued: bool, **fields: Any) -> None:
-        values = {"server": "127.0.0.1", "port": port, "sender": "privacyidea@example.com", "timeout": 10, **fields}
+        place = {"server": "127.0.0.1", "port": port, "timeout": 10, "sender": "privacyidea@example.com"}
+        login = {"username": "", "password": ""}  # privacyIDEA 3.13 keeps what is not given
+        values = {**place, **login, **fields}
         self.ask(f"/smtpserver/{identifier}", enqueue_job=queued, **values)
 
     def add_email_token(self, name: str, pin: str, **fields: Any) -> str:

@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import redis
 from huey import RedisHuey
 
+from pijobs.errors import StorageUnavailable
 from pijobs.settings import PREFIX, Settings, storage_url
 
+T = TypeVar("T")
+#: Seconds to wait for Redis.
+_PATIENCE = 2
+#: What huey calls a queue whose settings name none; pijobs calls it otherwise.
+_UNNAMED = "huey"
 
-def old_queue(settings: Settings) -> Any:
+
+def old_queue(settings: Settings, name: str | None = None) -> Any:
     """huey's object for the old queue of the same settings. Connects at first use."""
-    where = {"url": storage_url(settings)} if in_redis(settings) else {}
+    where = {}
+    if in_redis(settings):
+        patience = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+        where["connection_pool"] = redis.ConnectionPool.from_url(storage_url(settings), **patience)
     return RedisHuey(
-        settings[PREFIX + "NAME"], results=False, store_none=False, immediate=settings[PREFIX + "IMMEDIATE"], **where
-    )
+        name or settings[PREFIX + "NAME"], results=False, store_none=False, immediate=settings[PREFIX + "IMMEDIATE"],
+        **where,
+    )  # fmt: skip
 
 
-def count_old(settings: Settings) -> int:
-    """How many jobs the old queue left behind; 0 where the queue is not in Redis.
+def count_old(settings: Settings) -> dict[str, int]:
+    """How many jobs the old queue left behind, by the name of the queue; none where the queue is not in Redis.
 
-    :raises redis.RedisError: when Redis does not answer.
+    :raises StorageUnavailable: when Redis does not answer.
     """
-    if not in_redis(settings):
-        return 0
-    storage = old_queue(settings).storage
-    return int(storage.queue_size() + storage.schedule_size())
+    names = _names(settings) if in_redis(settings) else ()
+    numbers = {name: _asked(settings, name, _size) for name in names}
+    return {name: number for name, number in numbers.items() if number}
 
 
 def delete_old(settings: Settings) -> int:
-    """Delete them unread. :returns: how many there were."""
-    number = count_old(settings)
-    if number:
-        storage = old_queue(settings).storage
-        storage.flush_queue()
-        storage.flush_schedule()
-    return number
+    """Delete them unread.
+
+    :returns: how many there were.
+    :raises StorageUnavailable: when Redis does not answer.
+    """
+    found = count_old(settings)
+    for name in found:
+        _asked(settings, name, _flush)
+    return sum(found.values())
 
 
 def in_redis(settings: Settings) -> bool:
     return storage_url(settings).startswith(("redis://", "rediss://", "unix://"))
+
+
+def _names(settings: Settings) -> list[str]:
+    name = settings[PREFIX + "NAME"]
+    unnamed = name == settings.table[PREFIX + "NAME"].default
+    return [name, _UNNAMED] if unnamed else [name]
+
+
+def _asked(settings: Settings, name: str, ask: Callable[[Any], T]) -> T:
+    try:
+        return ask(old_queue(settings, name).storage)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StorageUnavailable(f"Redis is not available: {error}") from error
+
+
+def _size(storage: Any) -> int:
+    return int(storage.queue_size() + storage.schedule_size())
+
+
+def _flush(storage: Any) -> None:
+    storage.flush_queue()
+    storage.flush_schedule()

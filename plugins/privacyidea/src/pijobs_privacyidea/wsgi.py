@@ -12,6 +12,7 @@ from typing import Any
 import flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from pijobs.errors import ConfigurationError
 from pijobs.server import create_app as create_server
 from pijobs.server.auth import HostSignIn
 
@@ -24,15 +25,27 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
     """privacyIDEA's ``create_app``, and routes and pages beside it; with no queue configured they say so.
 
     :param options: as privacyIDEA takes them: ``config_file``, ``silent``, ``initialize_hsm``.
+    :raises ConfigurationError: when the class of the queue can't be imported.
+    :raises SettingsError: with all faults.
     """
     from privacyidea.app import create_app as create_privacyidea
 
     app: flask.Flask = create_privacyidea(config_name=config_name, **options)
-
+    _check_class(app)
     sign_in = HostSignIn(partial(administrator, app), partial(sign_in_by_password, app), Administrators(app).still)
     server = create_server(settings=dict(app.config), host_sign_in=sign_in)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: server})  # type: ignore[method-assign]
     return app
+
+
+def _check_class(app: flask.Flask) -> None:
+    """privacyIDEA passes over a class that can't be imported: it would send every mail in the request, in silence."""
+    from privacyidea.lib.queue import has_job_queue
+
+    name = app.config.get("PI_JOB_QUEUE_CLASS")
+    with app.app_context():
+        if name and not has_job_queue():
+            raise ConfigurationError(f"PI_JOB_QUEUE_CLASS: expected a class that can be imported, found {name!r}")
 
 
 def administrator(app: flask.Flask, token: str) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 import pytest
-from services import free_port, wait_until
+from dead_ends import black_hole, refusing, silent
+from services import wait_until
 
 from pijobs.jobs import State
 from pijobs_mail.send import send_mail
@@ -74,33 +74,6 @@ def test_a_destination_that_begins_to_hang_leaves_workers_to_the_others(make_sit
         wait_until(lambda: in_group(site, "main", State.RUNNING) > 2, 30, what="several that hang")
         assert site.wait_for(site.queue.enqueue("test.count", (1,)).id, timeout=10).state is State.DONE
         assert in_group(site, "main", State.RUNNING) <= 8
-
-
-@contextmanager
-def refusing() -> Iterator[int]:
-    """A port that nobody listens on."""
-    yield free_port()
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port whose queue of connections is full, so that packets to it vanish, as behind a firewall that drops them."""
-    with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
-
-
-@contextmanager
-def silent() -> Iterator[int]:
-    """A server that takes the connection and never says a word."""
-    with Sink(faults={"GREETING": Fault(hang=True)}) as sink:
-        yield sink.port
 
 
 @pytest.mark.chaos

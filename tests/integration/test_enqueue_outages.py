@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from dead_ends import black_hole
 from integration.redis_server import running
 from integration.sql_proxy import proxy
 from services import free_port, wait_until
@@ -50,28 +51,16 @@ def refused(stack: ExitStack) -> Outage:
     return Outage(f"redis://127.0.0.1:{port}/0", lambda: stack.enter_context(running(port=port)))
 
 
-def black_hole(stack: ExitStack) -> int:
-    """A port that takes no connection and refuses none: its backlog is full."""
-    server = stack.enter_context(socket.socket())
-    server.bind(("127.0.0.1", 0))
-    server.listen(0)
-    for _ in range(4):
-        filler = stack.enter_context(socket.socket())
-        filler.setblocking(False)
-        filler.connect_ex(server.getsockname())
-    return int(server.getsockname()[1])
-
-
 def never_accepts(stack: ExitStack) -> Outage:
-    return Outage(f"redis://:{SECRET}@127.0.0.1:{black_hole(stack)}/0")
+    return Outage(f"redis://:{SECRET}@127.0.0.1:{stack.enter_context(black_hole())}/0")
 
 
 def postgresql_never_accepts(stack: ExitStack) -> Outage:
-    return Outage(f"postgresql+psycopg://user:{SECRET}@127.0.0.1:{black_hole(stack)}/pijobs")
+    return Outage(f"postgresql+psycopg://user:{SECRET}@127.0.0.1:{stack.enter_context(black_hole())}/pijobs")
 
 
 def mariadb_never_accepts(stack: ExitStack) -> Outage:
-    return Outage(f"mysql+pymysql://user:{SECRET}@127.0.0.1:{black_hole(stack)}/pijobs")
+    return Outage(f"mysql+pymysql://user:{SECRET}@127.0.0.1:{stack.enter_context(black_hole())}/pijobs")
 
 
 def never_answers(stack: ExitStack) -> Outage:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
+from certificates import Authority, self_signed
 from services import wait_until
 
 from pijobs_mail.delivery import Deadline, Endpoint, Mail
@@ -89,8 +89,10 @@ def test_a_failure_at_any_step_leaves_nothing_open(
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_a_certificate_that_is_refused_leaves_nothing_open(authority: Authority, pool: Pool, security: Any) -> None:
-    with Sink(tls=authority.self_signed(), implicit_tls=security == "tls") as sink:
+def test_a_certificate_that_is_refused_leaves_nothing_open(
+    authority: Authority, pool: Pool, tmp_path: Path, security: Any
+) -> None:
+    with Sink(tls=self_signed(tmp_path, "127.0.0.1"), implicit_tls=security == "tls") as sink:
         place = Endpoint(host=sink.host, port=sink.port, security=security, ca_file=authority.file, timeout=5)
         with pytest.raises(TlsRefused):
             pool.deliver(place, MAIL)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from authority import DAY, NOW, Authority
+from certificates import DAY, NOW, Authority, self_signed
 
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.delivery import Endpoint, Mail
@@ -79,7 +79,7 @@ def test_a_certificate_that_is_not_right_means_no_mail(
     contexts: dict[str, Callable[[], ssl.SSLContext]] = {
         "expired": lambda: authority.context(until=NOW - DAY),
         "wrong host": lambda: authority.context(host="other.example"),
-        "self-signed": authority.self_signed,
+        "self-signed": lambda: self_signed(tmp_path, "127.0.0.1"),
         "unknown authority": lambda: Authority(tmp_path, "stranger").context(),
     }
     with Sink(tls=contexts[flaw](), implicit_tls=security == "tls", logins={"user": "hunter2"}) as sink:
@@ -106,7 +106,7 @@ def test_the_probe_tells_what_is_wrong_with_tls_and_what_to_do(
     contexts: dict[str, Callable[[], ssl.SSLContext | None]] = {
         "expired": lambda: authority.context(until=NOW - DAY),
         "wrong host": lambda: authority.context(host="other.example"),
-        "self-signed": authority.self_signed,
+        "self-signed": lambda: self_signed(tmp_path, "127.0.0.1"),
         "unknown authority": lambda: Authority(tmp_path, "stranger").context(),
         "no TLS": lambda: None,
         "CA file": authority.context,

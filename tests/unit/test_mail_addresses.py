@@ -5,15 +5,16 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from dead_ends import black_hole, refusing, silent
 from services import free_port
 
 from pijobs_mail.delivery import Deadline, Endpoint, Mail
 from pijobs_mail.errors import ServerTrouble
 from pijobs_mail.replies import Verdict
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink import Sink
 from pijobs_mail.transport import deliver
 
 MAIL = Mail("from@example.com", ("a@example.com",), b"Subject: x\r\n\r\nhello\r\n")
@@ -21,31 +22,6 @@ MAIL = Mail("from@example.com", ("a@example.com",), b"Subject: x\r\n\r\nhello\r\
 
 class Over(Exception):
     """The time of the mail is over."""
-
-
-@contextmanager
-def refusing() -> Iterator[int]:
-    yield free_port()
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port whose queue of connections is full, so that packets to it vanish."""
-    with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
-
-
-@contextmanager
-def silent() -> Iterator[int]:
-    with Sink(faults={"GREETING": Fault(hang=True)}) as sink:
-        yield sink.port
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import builder
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -40,21 +41,12 @@ class Files:
     def __init__(self, directory: Path, key: Any, *, password: str = "") -> None:
         self.certificate, self.key = str(directory / "certificate.pem"), str(directory / "key.pem")
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "signer")])
-        now = dt.datetime.now(dt.timezone.utc)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
-        )
+        kind = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+        made = builder(name, name, key.public_key()).sign(key, kind)
         Path(self.certificate).write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        kind = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+        secret = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
         form = serialization.PrivateFormat.PKCS8
-        Path(self.key).write_bytes(key.private_bytes(serialization.Encoding.PEM, form, kind))
+        Path(self.key).write_bytes(key.private_bytes(serialization.Encoding.PEM, form, secret))
 
 
 def composed(letter: Letter) -> bytes:

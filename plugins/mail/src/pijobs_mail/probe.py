@@ -33,7 +33,6 @@ SOON = 21
 _LONGEST = 300  # characters of an answer that are shown
 #: By OpenSSL's code of what it has against a certificate (X509_V_ERR_…): not yet, or no longer, valid; name; address.
 _CERTIFICATE = {9: "ended", 10: "ended", 62: "name", 64: "name"}
-_OTHER_NAME = (62, 64)
 
 ADVICE: Mapping[str, str] = {
     "dns": "check the name in the field server, and the resolver of this machine",
@@ -191,7 +190,7 @@ def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
     try:
         client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code not in _OTHER_NAME:
+        if _CERTIFICATE.get(error.verify_code) != "name":
             raise
         raise _Wrong(f"{_words(error)}; it is for {_look_at_names(place)}", _advice("tls", error)) from None
     client.file = None

@@ -48,6 +48,7 @@ BY_NAME: Mapping[str, Family] = {family.name: family for family in FAMILIES}
 
 #: Values of the labels that have a short list; their series begin at 0.
 RESULTS = ("answered", "unanswered", "taken_for_dead")
+FAILED_STATES = ("dead", "expired")
 WAYS = ("spool", "direct", "without_worker", "refused")
 
 

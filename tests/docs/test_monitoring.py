@@ -104,6 +104,17 @@ def test_the_alerts_are_right_for_prometheus() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    shutil.copy(ALERTS, tmp_path)
+    shutil.copy(Path(__file__).with_name("alerts_test.yml"), tmp_path)
+    command = [promtool, "test", "rules", str(tmp_path / "alerts_test.yml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_queries_of_the_dashboard_are_right_for_prometheus(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:

@@ -17,6 +17,7 @@ from services import free_port
 
 from pijobs.cli import main as commands
 from pijobs.cli.server import server as server_command
+from pijobs.errors import ConfigurationError, PijobsError, PluginError
 from pijobs.server.app import MAX_REQUEST
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,17 @@ def test_more_time_is_given_to_stop_than_a_worker_takes() -> None:
     took = [int(start[start.index("-t") + 1]) for start in WORKERS]
     assert int(of_unit(unit, "TimeoutStopSec")) > took[0]
     assert int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) > took[1]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_does_not_start_again_and_again_on_what_a_start_does_not_mend(unit: Path) -> None:
+    codes: dict[type[PijobsError], int] = dict(commands._EXIT_CODES)
+    unmended = [3, 4] if "server" in unit.name else [codes[ConfigurationError], codes[PluginError]]
+    assert [int(code) for code in of_unit(unit, "RestartPreventExitStatus").split()] == unmended
+    assert int(of_unit(unit, "StartLimitBurst")) * int(of_unit(unit, "RestartSec")) < int(
+        of_unit(unit, "StartLimitIntervalSec")
+    ), "or the limit is never reached"
+    assert of_unit(unit, "LimitCORE") == "0"
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -12,8 +12,8 @@ from prometheus_client.core import Metric
 
 from pijobs import status
 from pijobs.errors import StorageUnavailable
-from pijobs.families import BOUNDS, BY_NAME, FAMILIES, RESULTS, WAYS, Labels, series_of
-from pijobs.metrics import MOST_SERIES, shown_value
+from pijobs.families import BOUNDS, BY_NAME, FAILED_STATES, FAMILIES, RESULTS, WAYS, Labels, series_of
+from pijobs.metrics import MOST_SERIES, OTHER, shown_value
 from pijobs.queue import Queue
 from pijobs.storage.contract import Storage
 
@@ -99,6 +99,10 @@ def _zeros(queue: Queue) -> dict[str, Rows]:
         "pijobs_leases_lost_total": {(): 0.0},
         "pijobs_signs_of_life_total": {(("result", result),): 0.0 for result in RESULTS},
         "pijobs_fallbacks_total": {(("job", job), ("way", way)): 0.0 for job in queue.registry for way in WAYS},
+        # The destinations are not known beforehand. The alerts watch the sum over them, which begins here.
+        "pijobs_failed_total": {
+            (("job", job), ("group", OTHER), ("state", state)): 0.0 for job in queue.registry for state in FAILED_STATES
+        },
     }
 
 

@@ -22,6 +22,7 @@ from huey.constants import WORKER_PROCESS
 from pijobs.errors import StorageUnavailable
 from pijobs.worker.engine import Engine
 from pijobs.worker.periodic import Periodic
+from pijobs.worker.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._hurry = False
         #: Start again at the end (huey's own restart would leave the sessions open).
         self._again = False
+        self._systemd = Notifier()
         super().__init__(
             engine, workers=len(self._floors), shutdown_timeout=shutdown_timeout, graceful_signal="TERM", **options
         )
@@ -167,6 +169,14 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._signum = signum
         self._again, self._graceful = self._signal_actions[signal.Signals(signum)]
 
+    def start(self) -> None:
+        super().start()
+        self._systemd.started()
+
+    def loop(self, health_check_ts: Any = None) -> Any:
+        self._systemd.alive()
+        return super().loop(health_check_ts)
+
     def _join_workers(self) -> bool:
         """Wait until all have ended; False if the time is over before that.
 
@@ -175,6 +185,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         end = time.monotonic() + self.shutdown_timeout
         processes = [process for _, process in self.worker_threads] + [self.scheduler]
         while any(self.environment.is_alive(process) for process in processes):
+            self._systemd.alive()
             if self._hurry:
                 raise KeyboardInterrupt
             if time.monotonic() >= end:
@@ -183,6 +194,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         return True
 
     def stop(self, graceful: bool = False) -> None:
+        self._systemd.stopping()
         name = "a signal" if self._signum is None else signal.Signals(self._signum).name
         log.info("%s: the worker stops; what runs has %g s to end", name, self.shutdown_timeout if graceful else 0)
         for session in self.huey.sessions:

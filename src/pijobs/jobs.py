@@ -185,8 +185,8 @@ class Job:
             yield f"timezone must be an IANA name that this host knows, got {self.timezone!r}"
 
 
-class Visit:
-    """What one attempt tells of its destination, for the worker to act on when the attempt has ended.
+class Permit:
+    """The destination's permit for one attempt, and what the attempt tells about that destination.
 
     :param enter: is asked before the effect; raises :class:`~pijobs.errors.HeldBack`.
     """
@@ -231,7 +231,7 @@ class JobContext:
         measure: Callable[[str, float, Mapping[str, object]], None] = lambda *_: None,
         created: float | None = None,
         crashes: int = 0,
-        visit: Visit | None = None,
+        permit: Permit | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -245,7 +245,7 @@ class JobContext:
         self._now = now
         self._count = count
         self._measure = measure
-        self._visit = visit or Visit()
+        self._permit = permit or Permit()
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
@@ -280,8 +280,8 @@ class JobContext:
             to itself, such as connections; 0 where there are more processes. None: nothing is shared.
         :raises HeldBack: when a limit is reached; the instance stays queued until there is room.
         """
-        self._visit.limits = limits
-        return self._visit.enter(destination, limits)
+        self._permit.limits = limits
+        return self._permit.enter(destination, limits)
 
     def slow_down(self, reason: str) -> None:
         """Tell that the destination wants fewer at once. The limit of the group is halved, over all workers, and grows
@@ -289,7 +289,7 @@ class JobContext:
 
         :param reason: for people, without secrets.
         """
-        self._visit.slowed = reason
+        self._permit.slowed = reason
 
     def warn(self, reason: str) -> None:
         """Tell that the destination is in trouble, though the job found a way around. People see it with the group,
@@ -297,12 +297,12 @@ class JobContext:
 
         :param reason: for people, without secrets.
         """
-        self._visit.warning = reason
+        self._permit.warning = reason
 
     def only_once(self) -> None:
         """Call this right before an effect that must not happen twice: a run that is cut off from here on is counted
         in :attr:`crashes`, also where its worker is stopped by force."""
-        self._visit.once = True
+        self._permit.once = True
 
     def measure(self, name: str, value: float = 1, **labels: object) -> None:
         """Add to a counter that ``/metrics`` shows as ``pijobs_<name>_total``, with the job's name as label ``job``.

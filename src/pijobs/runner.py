@@ -24,7 +24,7 @@ from pijobs.errors import (
     RetryJob,
     UnknownJob,
 )
-from pijobs.jobs import Job, JobContext, State, Visit
+from pijobs.jobs import Job, JobContext, State, Permit
 from pijobs.metrics import Metrics
 from pijobs.redact import describe, redact, texts_in
 from pijobs.registry import Registry
@@ -91,17 +91,17 @@ class Runner:
         storage: Storage,
         lease: Lease,
         call: Call,
-        visit: Visit | None = None,
+        permit: Permit | None = None,
     ) -> End:
         """Run the job once and tell how its lease ends.
 
-        :param visit: learns what the job tells of its destination.
+        :param permit: learns what the job tells of its destination.
         :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
         """
         job, started = self._registry[lease.name], storage.now()
-        visit = visit or Visit()
-        context = self._context(storage, lease, call, visit)
-        verdict = self._run(job, context, call, lease, visit)
+        permit = permit or Permit()
+        context = self._context(storage, lease, call, permit)
+        verdict = self._run(job, context, call, lease, permit)
         now = storage.now()
         return self._end(lease, call, verdict, context, started, now)
 
@@ -123,7 +123,7 @@ class Runner:
         context: JobContext,
         call: Call,
         lease: Lease,
-        visit: Visit,
+        permit: Permit,
     ) -> Verdict:
         try:
             # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
@@ -134,7 +134,7 @@ class Runner:
             if isinstance(error, KeyboardInterrupt) and self.interrupted():
                 raise
             if isinstance(error, DestinationDown):
-                visit.down = error
+                permit.down = error
             return decide(job, error, lease.attempts + 1, context.time_left(), _known(call, lease.group))
         return Verdict(State.DONE)
 
@@ -142,7 +142,7 @@ class Runner:
         leading = (context,) if self._registry.wants_context(job.name) else ()
         job.function(*leading, *call.args, **call.kwargs)
 
-    def _context(self, storage: Storage, lease: Lease, call: Call, visit: Visit) -> JobContext:
+    def _context(self, storage: Storage, lease: Lease, call: Call, permit: Permit) -> JobContext:
         name, attempt = lease.name, lease.attempts + 1
         # From the envelope, which is authenticated; the record's copy is for the storage.
         envelope = call.envelope or open_envelope(lease.envelope)
@@ -156,7 +156,7 @@ class Runner:
             id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(lease.id, attempt, call, lease.group), measure=partial(self._metrics.measure, name),
-            created=envelope.created / 1000, crashes=lease.crashes, visit=visit,
+            created=envelope.created / 1000, crashes=lease.crashes, permit=permit,
         )  # fmt: skip
 
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:

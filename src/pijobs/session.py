@@ -19,7 +19,7 @@ from typing import Any
 
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable
-from pijobs.jobs import State, Visit
+from pijobs.jobs import State, Permit
 from pijobs.metrics import Metrics
 from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
 
@@ -32,11 +32,11 @@ class _Held:
 
     lease: Lease
     limit: float | None = None
-    visit: Visit | None = None
+    permit: Permit | None = None
 
     @property
     def irrevocable(self) -> bool:
-        return self.visit is not None and self.visit.once
+        return self.permit is not None and self.permit.once
 
 
 class Session:
@@ -191,12 +191,12 @@ class Session:
         self._tell(step.ended)
         return step
 
-    def begin(self, lease: Lease, timeout: float | None, visit: Visit | None = None) -> None:
+    def begin(self, lease: Lease, timeout: float | None, permit: Permit | None = None) -> None:
         """An attempt begins. From now on the lease is renewed for ``timeout`` seconds at most (None: without end); then
         its instance goes back."""
         limit = None if timeout is None else self._clock.monotonic() + timeout
         with self._lock:
-            self._held[lease.token] = _Held(lease, limit, visit)
+            self._held[lease.token] = _Held(lease, limit, permit)
 
     def interrupted(self, lease: Lease) -> bool:
         """An attempt ended in the middle. True if that counts as a crash, which is told to the storage here: the effect

@@ -286,7 +286,7 @@ def test_a_limit_that_the_job_tells_holds_back_those_beyond_it_and_then_the_stor
     storage: Counting, clock: ManualClock
 ) -> None:
     run(storage, 3)
-    enter = Destinations(clock, own=3).visit(storage, lease(storage)).enter
+    enter = Destinations(clock, own=3).permit(storage, lease(storage)).enter
     with pytest.raises(HeldBack, match=f"group {GROUP} is at its limit of 2"):
         enter(GROUP, Limits(concurrency=2))
     assert known(storage).limit == 2
@@ -300,7 +300,7 @@ def test_within_a_limit_that_the_job_tells_the_storage_is_not_asked_each_time(
     storage: Counting, destinations: Destinations
 ) -> None:
     run(storage, 1)
-    enter = destinations.visit(storage, lease(storage)).enter
+    enter = destinations.permit(storage, lease(storage)).enter
     enter(GROUP, Limits(concurrency=2))
     storage.calls.clear()
     for _ in range(20):
@@ -311,7 +311,7 @@ def test_within_a_limit_that_the_job_tells_the_storage_is_not_asked_each_time(
 def test_a_rate_that_the_job_tells_counts_by_the_destination(storage: Counting, clock: ManualClock) -> None:
     run(storage, 1)
     for expected in (None, None, HeldBack):
-        enter = Destinations(clock, own=1).visit(storage, lease(storage)).enter
+        enter = Destinations(clock, own=1).permit(storage, lease(storage)).enter
         if expected is None:
             enter("smtp.other", Limits(rate=2, per=10))
         else:
@@ -323,7 +323,7 @@ def test_a_rate_that_the_job_tells_counts_by_the_destination(storage: Counting, 
 def test_a_storage_that_is_away_holds_back_what_has_limits(storage: Counting, destinations: Destinations) -> None:
     storage.away = True
     with pytest.raises(HeldBack, match="the storage did not tell"):
-        destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=2))
+        destinations.permit(storage, lease(storage)).enter(GROUP, Limits(concurrency=2))
 
 
 def test_one_worker_is_told_too_many_and_both_send_fewer_until_it_grew_back(
@@ -338,9 +338,9 @@ def test_one_worker_is_told_too_many_and_both_send_fewer_until_it_grew_back(
     running = lease(storage)
     clock.advance(1)
     for destinations in (one, other, one):  # all were running when the first was told
-        visit = destinations.visit(storage, running)
-        visit.slowed, visit.down = "421 too many connections", DestinationDown("421 too many connections")
-        destinations.ended(storage, job(), running, visit, done=False, reason="421 too many connections")
+        permit = destinations.permit(storage, running)
+        permit.slowed, permit.down = "421 too many connections", DestinationDown("421 too many connections")
+        destinations.ended(storage, job(), running, permit, done=False, reason="421 too many connections")
     assert known(storage).limit == 4
     for _ in range(10):
         other.succeeded(storage, limited, lease(storage))
@@ -365,19 +365,19 @@ def test_a_process_keeps_no_more_to_itself_than_its_share_of_what_the_destinatio
     enqueue(storage, limit=4)
     storage.open_session(SessionInfo("v", "host", 2, storage.now(), "1", workers=1), lease=600_000)
     destinations = Destinations(clock, own=1)
-    visit = destinations.visit(storage, lease(storage))
-    assert visit.enter(GROUP, Limits(concurrency=10)) == 5
+    permit = destinations.permit(storage, lease(storage))
+    assert permit.enter(GROUP, Limits(concurrency=10)) == 5
     clock.advance(1)
     for _ in range(3):
-        visit = destinations.visit(storage, lease(storage))
-        visit.slowed = "421 too many connections"
-        destinations.ended(storage, job(), lease(storage), visit, done=False, reason=visit.slowed)
+        permit = destinations.permit(storage, lease(storage))
+        permit.slowed = "421 too many connections"
+        destinations.ended(storage, job(), lease(storage), permit, done=False, reason=permit.slowed)
         clock.advance(0.001)
     assert known(storage).limit == 1
-    assert destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 0
+    assert destinations.permit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 0
     clock.advance(60)
     destinations.succeeded(storage, Limits(concurrency=10), lease(storage))
-    assert destinations.visit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 5
+    assert destinations.permit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 5
 
 
 def test_a_warning_stays_with_the_group_until_a_success_without_one(

@@ -13,7 +13,7 @@ import pytest
 
 from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Settings
 from pijobs.errors import DeadlinePassed, HeldBack
-from pijobs.jobs import Visit
+from pijobs.jobs import Permit
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail import connection
 from pijobs_mail.job import IfMaybeSent, register, send, send_unsaved
@@ -364,10 +364,10 @@ def test_a_notice_whose_worker_was_lost_is_not_sent_again(settings: Settings, sm
 def test_only_a_notice_makes_the_end_of_its_worker_count(
     settings: Settings, smtp_sink: Sink, policy: IfMaybeSent, once: bool
 ) -> None:
-    visit = Visit()
+    permit = Permit()
     save(settings, smtp_sink)
-    send(context(settings, visit=visit), "main", **MAIL, if_maybe_sent=policy)
-    assert visit.once is once
+    send(context(settings, permit=permit), "main", **MAIL, if_maybe_sent=policy)
+    assert permit.once is once
 
 
 # -- limits, and servers that want less ------------------------------------------------------------------------------
@@ -382,10 +382,10 @@ def test_the_limits_of_the_definition_are_asked_before_the_mail_goes(settings: S
             raise HeldBack("smtp:main is at its rate limit")
 
     save(settings, smtp_sink, max_connections=3, rate="30/min")
-    visit = Visit(enter)
-    send(context(settings, visit=visit), "main", **MAIL)
+    permit = Permit(enter)
+    send(context(settings, permit=permit), "main", **MAIL)
     with pytest.raises(HeldBack):
-        send(context(settings, visit=visit), "main", **MAIL)
+        send(context(settings, permit=permit), "main", **MAIL)
     assert asked == [("smtp:main", Limits(concurrency=3, rate=30, per=60))] * 2
     assert len(smtp_sink.mails) == 1
 
@@ -407,14 +407,14 @@ def test_the_limits_of_the_definition_are_asked_before_the_mail_goes(settings: S
 def test_a_server_that_wants_fewer_slows_its_group(
     settings: Settings, smtp_sink: Sink, step: str, reply: str, slows: bool
 ) -> None:
-    visit = Visit()
+    permit = Permit()
     smtp_sink.fail_at(step, reply)
     save(settings, smtp_sink)
     with pytest.raises((RetryJob, DestinationDown, FailJob)):
-        send(context(settings, visit=visit), "main", **MAIL)
-    assert (visit.slowed is not None) is slows
+        send(context(settings, permit=permit), "main", **MAIL)
+    assert (permit.slowed is not None) is slows
     if slows:
-        assert f"the server wants fewer at once: {reply[:3]}" in str(visit.slowed)
+        assert f"the server wants fewer at once: {reply[:3]}" in str(permit.slowed)
 
 
 # -- failover --------------------------------------------------------------------------------------------------------
@@ -445,12 +445,12 @@ def test_a_fallback_takes_what_a_server_in_trouble_does_not(
         smtp_sink.fail_at("HELO", fault)
     with Sink() as backup:
         with_backup(settings, smtp_sink, backup)
-        visit, measured = Visit(), Measured()
-        ctx = context(settings, visit=visit, measured=measured)
+        permit, measured = Permit(), Measured()
+        ctx = context(settings, permit=permit, measured=measured)
         send(ctx, "main", **MAIL)
         assert (len(smtp_sink.mails), len(backup.mails), backup.mails[0].sender) == (0, 1, "backup@example.com")
         assert ctx.notes["server"] == "backup"
-        assert "SMTP server 'backup' takes over for 'main': " in str(visit.warning)
+        assert "SMTP server 'backup' takes over for 'main': " in str(permit.warning)
         assert {labels["server"] for _, _, labels in measured} == {"main", "backup"}
 
 

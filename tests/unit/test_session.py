@@ -12,7 +12,7 @@ from services import wait_until
 
 from pijobs import State
 from pijobs.errors import StorageUnavailable
-from pijobs.jobs import Visit
+from pijobs.jobs import Permit
 from pijobs.session import Session, describe_process
 from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
@@ -208,10 +208,10 @@ def test_closing_counts_what_must_not_happen_twice(storage: Outage, session: Ses
     enqueue(storage)
     enqueue(storage, "2")
     for _ in range(2):
-        visit = Visit()
+        permit = Permit()
         lease = lease_one(session)
-        session.begin(lease, None, visit)
-        visit.once = lease.id == "1"
+        session.begin(lease, None, permit)
+        permit.once = lease.id == "1"
     session.close()
     assert [storage.get(one).crashes for one in ("1", "2")] == [1, 0]
     assert state(storage) is State.QUEUED and [ended.id for ended in told][:1] == ["1"]
@@ -219,10 +219,10 @@ def test_closing_counts_what_must_not_happen_twice(storage: Outage, session: Ses
 
 def test_an_interrupted_attempt_counts_only_where_it_must_not_happen_twice(storage: Outage, session: Session) -> None:
     enqueue(storage)
-    visit, lease = Visit(), lease_one(session)
-    session.begin(lease, None, visit)
+    permit, lease = Permit(), lease_one(session)
+    session.begin(lease, None, permit)
     assert not session.interrupted(lease)
-    visit.once = True
+    permit.once = True
     assert session.interrupted(lease)
     session.beat()
     assert state(storage) is State.QUEUED and storage.get("1").crashes == 1

@@ -10,7 +10,7 @@ from functools import partial
 from pijobs.clock import Clock, to_ms
 from pijobs.errors import HeldBack, StorageUnavailable
 from pijobs.groups import Policy, after_failure, after_slowdown, after_success
-from pijobs.jobs import Job, Limits, Visit
+from pijobs.jobs import Job, Limits, Permit
 from pijobs.storage.contract import GroupRecord, Lease, Storage
 
 log = logging.getLogger(__name__)
@@ -41,22 +41,24 @@ class Destinations:
         #: Workers, processes, and when they were counted.
         self._counted: dict[Storage, tuple[int, int, float]] = {}
 
-    def visit(self, storage: Storage, lease: Lease) -> Visit:
+    def permit(self, storage: Storage, lease: Lease) -> Permit:
         """For an attempt that is about to begin."""
-        return Visit(partial(self._enter, storage, lease))
+        return Permit(partial(self._enter, storage, lease))
 
-    def ended(self, storage: Storage, job: Job, lease: Lease, visit: Visit, *, done: bool, reason: str | None) -> None:
+    def ended(
+        self, storage: Storage, job: Job, lease: Lease, permit: Permit, *, done: bool, reason: str | None
+    ) -> None:
         """An attempt has ended.
 
         :param done: whether the job did what was asked.
         :param reason: why not; for people, redacted already.
         """
-        if visit.slowed is not None:
-            self._slowed(storage, lease, visit)
-        elif visit.down is not None:
-            self.failed(storage, lease, visit.down.retry_after, reason=reason)
+        if permit.slowed is not None:
+            self._slowed(storage, lease, permit)
+        elif permit.down is not None:
+            self.failed(storage, lease, permit.down.retry_after, reason=reason)
         elif done:
-            self.succeeded(storage, visit.limits or job.limits, lease, warning=visit.warning)
+            self.succeeded(storage, permit.limits or job.limits, lease, warning=permit.warning)
 
     def succeeded(self, storage: Storage, limits: Limits | None, lease: Lease, *, warning: str | None = None) -> None:
         """The destination did what was asked.
@@ -88,14 +90,14 @@ class Destinations:
 
         self._change(storage, lease.group, decide)
 
-    def _slowed(self, storage: Storage, lease: Lease, visit: Visit) -> None:
-        down = visit.down
+    def _slowed(self, storage: Storage, lease: Lease, permit: Permit) -> None:
+        down = permit.down
         pause = None if down is None or down.retry_after is None else to_ms(down.retry_after)
 
         def decide(policy: Policy) -> tuple[Policy, int | None]:
             return after_slowdown(
                 policy, now=storage.now(), began=lease.leased, workers=self._workers(storage), down=down is not None,
-                retry_after=pause, reason=visit.slowed,
+                retry_after=pause, reason=permit.slowed,
             )  # fmt: skip
 
         self._change(storage, lease.group, decide)

@@ -245,8 +245,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def _attempt(self, name: str, session: Session, lease: Lease, call: Call) -> End:
         job = self.queue.registry[name]
-        visit = self._destinations.visit(session.storage, lease)
-        session.begin(lease, job.timeout, visit)
+        permit = self._destinations.permit(session.storage, lease)
+        session.begin(lease, job.timeout, permit)
         attempt, waited = lease.attempts + 1, (lease.leased - lease.due) / 1000
         log.info("job %s %s: queued -> running, attempt %d (waited %.3f s)", name, lease.id, attempt, waited)
         if self.queue.plugins.listen("job_started"):
@@ -255,7 +255,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             )
             self.queue.plugins.call("job_started", event=event)
         started = time.monotonic()
-        end = self.runner.attempt(session.storage, lease, call, visit)
+        end = self.runner.attempt(session.storage, lease, call, permit)
         took = time.monotonic() - started
         if end.state is State.QUEUED:
             log.info("job %s %s: running -> queued: %s", name, lease.id, end.reason)
@@ -267,7 +267,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             self.queue.metrics.flush_soon(self.queue.storage.add_totals)
         if job.group is not None:
             done = end.state is State.DONE
-            self._destinations.ended(session.storage, job, lease, visit, done=done, reason=end.reason)
+            self._destinations.ended(session.storage, job, lease, permit, done=done, reason=end.reason)
         level = logging.INFO if end.state is State.DONE else logging.WARNING
         why = f": {end.reason}" if end.reason else ""
         line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"

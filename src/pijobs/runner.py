@@ -24,7 +24,7 @@ from pijobs.errors import (
     RetryJob,
     UnknownJob,
 )
-from pijobs.jobs import Job, JobContext, State, Permit
+from pijobs.jobs import Job, JobContext, Permit, State
 from pijobs.metrics import Metrics
 from pijobs.redact import describe, redact, texts_in
 from pijobs.registry import Registry

@@ -19,7 +19,7 @@ from typing import Any
 
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable
-from pijobs.jobs import State, Permit
+from pijobs.jobs import Permit, State
 from pijobs.metrics import Metrics
 from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
 

@@ -30,7 +30,7 @@ PI_UNPINNED ?= huey
 PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
-.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test lint docs pytest chaos bench format example screenshots clean
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test lint docs pytest chaos programs bench format example screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -42,6 +42,7 @@ help:
 	@echo "make test                lint, docs and all tests but the long ones"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
+	@echo "make programs            the Debian packages that tests need; by root"
 	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
 	@echo "make example             pi.cfg.example from the tables of settings"
@@ -77,6 +78,9 @@ pytest: $(TEST)
 
 chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)
+
+programs:
+	@$(PYTHON) tests/programs.py install
 
 bench: $(TEST)
 	@for file in benchmarks/*.py; do \

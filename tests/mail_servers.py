@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from certificates import self_signed
-from services import START_TIMEOUT, _find, _has_user, _place, _running, free_port, missing, wait_until
+from services import START_TIMEOUT, _place, _running, free_port, missing, wait_until
+from services import program as find
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class MailServer:
 @pytest.fixture
 def postfix() -> Iterator[MailServer]:
     """A private Postfix. It runs by root's hand only."""
-    program = _find("postfix", under="/usr/sbin") or missing("postfix")
-    saslpasswd = _find("saslpasswd2", under="/usr/sbin") or missing("saslpasswd2")
+    program, saslpasswd = find("postfix"), find("saslpasswd2")
     if os.geteuid() != 0:
         missing("root, which Postfix needs to start,")
     with _place() as place:
@@ -60,10 +60,10 @@ def postfix() -> Iterator[MailServer]:
 
 @pytest.fixture
 def exim() -> Iterator[MailServer]:
-    """A private Exim; in ``/opt/exim4`` where Postfix is installed, since Debian lets only one of them be."""
-    program = _find("exim4", under="/opt/exim4/usr/sbin") or _find("exim4", under="/usr/sbin") or missing("exim4")
-    if os.geteuid() != 0 or not _has_user("Debian-exim"):
-        missing("root and the user Debian-exim, which Exim needs,")
+    """A private Exim. It delivers by root's hand only."""
+    program = find("exim4")
+    if os.geteuid() != 0:
+        missing("root, which Exim needs to deliver,")
     with _place() as place:
         place.chmod(0o755)
         server = MailServer(free_port(), place / "inbox", _trusted(place), "Exim")

@@ -14,7 +14,8 @@ from typing import Any
 
 import redis
 from integration.redis_server import program
-from services import free_port, missing, wait_until
+from services import free_port, wait_until
+from services import program as find
 
 from pijobs.storage.redis.place import key_prefix
 
@@ -184,7 +185,7 @@ def sentinels() -> Iterator[Sentinels]:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    client = shutil.which("redis-cli") or missing("redis-cli")
+    client = find("redis-cli")
     with ExitStack() as stack:
         nodes = []
         for _ in range(6):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from services import START_TIMEOUT, free_port, missing, wait_until
+from services import START_TIMEOUT, free_port, program, wait_until
 
 
 class Redis:
@@ -20,7 +19,7 @@ class Redis:
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         self.directory = directory
-        self.program = shutil.which("redis-server") or missing("redis-server")
+        self.program = program("redis-server")
         self.start()
 
     def start(self) -> None:

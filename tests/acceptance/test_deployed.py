@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import re
 import shlex
-import shutil
 import ssl
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from services import free_port, missing, wait_until
+from services import free_port, program, wait_until
 
 from .conftest import MakeSite
 from .site import Site
@@ -23,10 +22,6 @@ from .site import Site
 CONTRIB = Path(__file__).parents[2] / "contrib"
 PASSWORD = "correct horse battery"
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
-
-
-def program(name: str) -> str:
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or missing(name)
 
 
 @pytest.fixture

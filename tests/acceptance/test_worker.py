@@ -33,7 +33,6 @@ def test_runs_what_is_enqueued_before_and_after_it_starts(site: Site, worker_typ
 
 
 def test_greenlets_run_jobs_too(site: Site) -> None:
-    pytest.importorskip("gevent")
     site.start_worker("-w", "2", "-k", "greenlet")
     handle = site.queue.enqueue("test.count", (1,))
     assert site.wait_for(handle.id).state is State.DONE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from services import missing, program
 
 #: For tests between networks (RFC 2544), so that nobody's own network is hidden.
 SUBNET = "198.18.77"
@@ -36,8 +36,10 @@ class Host:
 @contextmanager
 def hosts(*names: str) -> Iterator[list[Host]]:
     """Hosts that reach each other, and that this process reaches."""
-    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nsenter", "unshare", "hostname"))):
-        pytest.skip("needs root, and the tools for network namespaces")
+    if os.geteuid() != 0:
+        missing("root, which may make network namespaces,")
+    for name in ("ip", "nsenter", "unshare", "hostname"):
+        program(name)
     mark = uuid.uuid4().hex[:6]
     switch = f"pijobs-{mark}-switch"
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from pathlib import Path
 import services
 from acceptance.site import children
 from integration.redis_server import program as redis_program
-from services import START_TIMEOUT, free_port, missing, wait_until
+from services import START_TIMEOUT, free_port, wait_until
 
 
 @dataclass
@@ -101,16 +101,22 @@ def redis_server(*options: str) -> Iterator[Server]:
 
 @contextmanager
 def postgresql_server() -> Iterator[Server]:
-    initdb = services._find("initdb", under="/usr/lib/postgresql/*/bin") or missing("PostgreSQL's initdb")
     user = "postgres" if os.geteuid() == 0 else None
-    if user and not services._has_user(user):
-        missing("the user postgres, which PostgreSQL needs when the tests run as root,")
     with services._place(user) as place:
         data = place / "data"
         owner = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        services._run([initdb, "--pgdata", str(data), *owner], place, user)
-        program = str(Path(initdb).resolve().with_name("postgres"))
-        command = [program, "-D", str(data), "-k", str(place), "-c", "listen_addresses=", "-c", "max_connections=200"]
+        services._run([services.program("initdb"), "--pgdata", str(data), *owner], place, user)
+        command = [
+            services.program("postgres"),
+            "-D",
+            str(data),
+            "-k",
+            str(place),
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "max_connections=200",
+        ]
         server = Server(
             command, place, lambda: services._answers_postgresql(place), f"{place}/.s.PGSQL.5432",
             f"postgresql+psycopg://postgres@/postgres?host={place}",
@@ -122,16 +128,15 @@ def postgresql_server() -> Iterator[Server]:
 
 @contextmanager
 def mariadb_server() -> Iterator[Server]:
-    install = services._find("mariadb-install-db", "mysql_install_db") or missing("mariadb-install-db")
-    program = services._find("mariadbd", "mysqld", under="/usr/sbin") or missing("mariadbd")
     with services._place() as place:
         path = place / "mariadb.sock"
         common = ["--no-defaults", f"--datadir={place}/data", f"--user={getpass.getuser()}"]
-        services._run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], place)
+        install = [services.program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal"]
+        services._run([*install, "--skip-test-db"], place)
         options = [f"--socket={path}", "--skip-networking", "--innodb-flush-log-at-trx-commit=1", "--skip-log-bin"]
         server = Server(
-            [program, *common, *options, f"--pid-file={place}/pid"], place, lambda: services._answers_mariadb(path),
-            str(path), f"mysql+pymysql://root@localhost/pijobs?unix_socket={path}",
+            [services.program("mariadbd"), *common, *options, f"--pid-file={place}/pid"], place,
+            lambda: services._answers_mariadb(path), str(path), f"mysql+pymysql://root@localhost/pijobs?unix_socket={path}",
             "mysql+pymysql://root@127.0.0.1:{}/pijobs",
         )  # fmt: skip
         with _running(server):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from flask import Flask
 from integration.served import add_instance, add_worker, make_app, queue_of, storage_of
 from prometheus_client.parser import text_string_to_metric_families
+from services import program
 
 from pijobs.families import FAMILIES
 
@@ -97,10 +97,7 @@ def test_each_alert_says_what_happened_and_what_to_do() -> None:
 
 
 def test_the_alerts_are_right_for_prometheus() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
-    done = subprocess.run([promtool, "check", "rules", str(ALERTS)], capture_output=True, text=True)
+    done = subprocess.run([program("promtool"), "check", "rules", str(ALERTS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -116,14 +113,11 @@ def test_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
 
 
 def test_the_queries_of_the_dashboard_are_right_for_prometheus(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
     found = [query.replace("$__rate_interval", "5m") for query in queries() if not query.startswith("label_values")]
     recorded = [{"record": f"query:number{number}", "expr": query} for number, query in enumerate(found)]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": recorded}]}))
-    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True)
+    done = subprocess.run([program("promtool"), "check", "rules", str(file)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

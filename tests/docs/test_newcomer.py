@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from environments import bare_environment
-from services import wait_until
+from services import program, wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tutorial/new-plugin.md").read_text()
@@ -100,8 +100,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
-    if shutil.which("curl") is None:
-        pytest.skip("the page uses curl")
+    program("curl")  # the page uses it
     newcomer = Newcomer(tmp_path)
     yield newcomer
     newcomer.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from services import free_port
+from services import free_port, missing, program
 
 from pijobs.cli import main as commands
 from pijobs.cli.server import server as server_command
@@ -49,10 +48,6 @@ def worker_options(arguments: list[str]) -> dict[str, Any]:
 
 WORKERS = [start for start in starts() if Path(start[0]).name == "privacyidea-queue-huey"]
 SERVERS = [start for start in starts() if Path(start[0]).name == "gunicorn"]
-
-
-def program(name: str) -> str:
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or pytest.skip(f"{name} is not installed")
 
 
 def test_a_unit_and_a_container_start_each_of_both() -> None:
@@ -107,7 +102,7 @@ def test_a_unit_is_right_for_systemd_and_exposes_little(unit: Path, tmp_path: Pa
     command = [systemd, "security", "--offline=true", "--threshold=20", "--no-pager", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if "unrecognized option" in done.stderr:
-        pytest.skip("this systemd-analyze can't judge a file")
+        missing("a systemd-analyze that can judge a file")
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
 
 
@@ -184,7 +179,7 @@ def test_apache_takes_its_site(tmp_path: Path) -> None:
     apache = program("apache2")
     modules = Path("/usr/lib/apache2/modules")
     if not (modules / "mod_wsgi.so").exists():
-        pytest.skip("mod_wsgi is not installed")
+        missing("mod_wsgi")
     names = ("mpm_event", "authz_core", "authz_host", "ssl", "wsgi")
     loaded = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in names)
     site = (CONTRIB / "apache/privacyidea.conf").read_text()

@@ -13,7 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 import redis
-from services import free_port, missing, wait_until
+import services
+from services import free_port, wait_until
 
 from pijobs.storage.contract import NewInstance, SessionInfo, Storage
 from pijobs.storage.redis import RedisStorage
@@ -47,7 +48,7 @@ class Server:
 
 def program() -> str:
     """The path of the server; skips the test when there is none."""
-    return shutil.which("redis-server") or shutil.which("valkey-server") or missing("redis-server")
+    return services.program("redis-server")
 
 
 @contextmanager

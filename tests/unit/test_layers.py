@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_contract_of_the_house_is_kept() -> None:
-    pytest.importorskip("importlinter", reason="runs in an environment with pijobs[lint]")
+    pytest.importorskip("importlinter", reason="the linters are in an environment with pijobs[lint]")
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,3 +1,3 @@
 """For all tests, those of the plugins as well."""
 
-pytest_plugins = ["truth"]
+pytest_plugins = ["truth", "pytester"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+#: Linux stops its plain monotonic clock while the host is suspended, but a lease runs out meanwhile.
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """Where a part of pijobs reads the time."""
@@ -13,7 +16,7 @@ class Clock(Protocol):
         """Seconds since the epoch; may jump when the host's clock is set."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never jumps."""
+        """Seconds since some moment; never jumps, and goes on while the host is suspended."""
 
 
 class SystemClock:
@@ -23,7 +26,7 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_MONOTONIC)
 
 
 def to_ms(seconds: float) -> int:

@@ -28,6 +28,7 @@
         ├── DestinationDown
         ├── FailJob
         ├── DeadlinePassed
+        ├── LeaseLost
         └── HeldBack
 
 The first line of each class's docstring is its message when it is raised without one. No message ever contains a
@@ -214,6 +215,10 @@ class FailJob(AttemptEnd):
 
 class DeadlinePassed(AttemptEnd):
     """the deadline of the job has passed"""
+
+
+class LeaseLost(AttemptEnd):
+    """the worker no longer holds the instance, and another worker may run it; the attempt does not count"""
 
 
 class HeldBack(AttemptEnd):

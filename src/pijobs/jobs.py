@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob
+from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob, LeaseLost
 
 if TYPE_CHECKING:
     from pijobs.settings import Settings
@@ -232,6 +232,7 @@ class JobContext:
         created: float | None = None,
         crashes: int = 0,
         permit: Permit | None = None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.id = id
         self.name = name
@@ -246,18 +247,26 @@ class JobContext:
         self._count = count
         self._measure = measure
         self._permit = permit or Permit()
+        self._holds = holds
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
         return float("inf") if self.deadline is None else max(0.0, self.deadline - self._now())
 
-    def check_deadline(self) -> None:
-        """Call this right before the effect.
+    def check(self) -> None:
+        """Call this right before the effect. Asks nobody, so it costs nothing.
 
         :raises DeadlinePassed: which ends the instance ``expired``.
+        :raises LeaseLost: when this worker may not run the instance any more (it was frozen, or could not reach the
+            storage for longer than a lease). Another worker runs it.
         """
         if self.deadline is not None and self._now() >= self.deadline:
             raise DeadlinePassed
+        if not self._holds():
+            raise LeaseLost
+
+    #: The name of :meth:`check` in 0.1.
+    check_deadline = check
 
     def note(self, **facts: Any) -> None:
         """Keep facts about this attempt (what the destination said) in the instance's history. They are shown to

@@ -21,6 +21,7 @@ from pijobs.errors import (
     DestinationDown,
     EncodeError,
     HeldBack,
+    LeaseLost,
     RetryJob,
     UnknownJob,
 )
@@ -92,15 +93,17 @@ class Runner:
         lease: Lease,
         call: Call,
         permit: Permit | None = None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> End:
         """Run the job once and tell how its lease ends.
 
         :param permit: learns what the job tells of its destination.
+        :param holds: whether this worker still holds the lease.
         :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
         """
         job, started = self._registry[lease.name], storage.now()
         permit = permit or Permit()
-        context = self._context(storage, lease, call, permit)
+        context = self._context(storage, lease, call, permit, holds)
         verdict = self._run(job, context, call, lease, permit)
         now = storage.now()
         return self._end(lease, call, verdict, context, started, now)
@@ -114,7 +117,7 @@ class Runner:
             settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
             log=InstanceLogger(instance_id, 1, call, group), measure=partial(self._metrics.measure, job.name),
         )  # fmt: skip
-        context.check_deadline()
+        context.check()
         self._call(job, context, call)
 
     def _run(
@@ -128,7 +131,7 @@ class Runner:
         try:
             # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
             with self._app_context():
-                context.check_deadline()
+                context.check()
                 self._call(job, context, call)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and self.interrupted():
@@ -142,7 +145,9 @@ class Runner:
         leading = (context,) if self._registry.wants_context(job.name) else ()
         job.function(*leading, *call.args, **call.kwargs)
 
-    def _context(self, storage: Storage, lease: Lease, call: Call, permit: Permit) -> JobContext:
+    def _context(
+        self, storage: Storage, lease: Lease, call: Call, permit: Permit, holds: Callable[[], bool]
+    ) -> JobContext:
         name, attempt = lease.name, lease.attempts + 1
         # From the envelope, which is authenticated; the record's copy is for the storage.
         envelope = call.envelope or open_envelope(lease.envelope)
@@ -156,7 +161,7 @@ class Runner:
             id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(lease.id, attempt, call, lease.group), measure=partial(self._metrics.measure, name),
-            created=envelope.created / 1000, crashes=lease.crashes, permit=permit,
+            created=envelope.created / 1000, crashes=lease.crashes, permit=permit, holds=holds,
         )  # fmt: skip
 
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:
@@ -200,7 +205,7 @@ def decide(job: Job, error: BaseException, attempt: int, time_left: float, known
     reason, name = said or describe(error, known), type(error).__name__
     if isinstance(error, DeadlinePassed):
         return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
-    if isinstance(error, HeldBack):
+    if isinstance(error, (HeldBack, LeaseLost)):
         return Verdict(State.QUEUED, counted=False, reason=reason)
     if isinstance(error, DestinationDown) and not (error.counted and attempt >= job.retry.max_attempts):
         asked = error.retry_after

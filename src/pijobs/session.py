@@ -1,8 +1,11 @@
 """A worker process's sign of life, and the leases that hang on it.
 
-One thread per process renews all leases at once (every third of a lease), and lets the storage keep house. When the
+One thread per process renews all leases at once (four times per lease), and lets the storage keep house. When the
 storage says that the session was taken for dead (the process was stopped for a while), a new one is opened; what
 ran under the old one has gone back to the queue, and its end will be refused by the storage as lost.
+
+A lease counts from the moment it was asked for, on this host's monotonic clock. So a process that was frozen knows on
+waking that its leases have run out, before it has asked anybody: :meth:`Session.holds`.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ class _Held:
     """A lease, until when its attempt may run (monotonic seconds), and what that tells of its destination."""
 
     lease: Lease
+    #: Id of the session that it was leased to.
+    session: str
     limit: float | None = None
     permit: Permit | None = None
 
@@ -76,6 +81,9 @@ class Session:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._open = False
+        self._was_open = False
+        #: When the leases run out unless the next sign of life is answered (monotonic seconds).
+        self._until = float("-inf")
         self._thread: threading.Thread | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -109,7 +117,10 @@ class Session:
                 abandoned = list(self._abandoned)
             if not self._open:
                 self._reopen()
+            asked = self._clock.monotonic()
             beat = self.storage.beat(self.info.id, lease=self._lease_ms, abandoned=abandoned)
+            if beat.alive:
+                self._until = asked + self._lease_ms / 1000
             with self._lock:
                 self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
             self._tell(beat.ended)
@@ -139,13 +150,15 @@ class Session:
                 log.debug("session %s: its counts wait for the next sign of life: %s", self.info.id, error)
 
     def _reopen(self) -> None:
-        # What the old session held has gone back; under a new id its renewals can't reach it.
-        session_id = uuid.uuid4().hex[:12] if self._held else self.info.id
+        # What the old session held has gone back; under a new id its renewals can't reach it, nor a late answer.
+        session_id = uuid.uuid4().hex[:12] if self._was_open else self.info.id
         # Asks for the time; now() alone would not wait for a storage that is slow to connect.
         self.storage.ping()
         self.info = replace(self.info, id=session_id, started=self.storage.now())
+        asked = self._clock.monotonic()
         self.storage.open_session(self.info, lease=self._lease_ms)
-        self._open = True
+        self._until = asked + self._lease_ms / 1000
+        self._open = self._was_open = True
 
     def _beats(self) -> None:
         while not self._stop.wait(self._pause()):
@@ -155,8 +168,9 @@ class Session:
                 log.exception("session %s: a sign of life failed", self.info.id)
 
     def _pause(self) -> float:
-        """Seconds to the next beat: a third of a lease, or the next moment at which a job is stuck."""
-        pause = self._lease_ms / 3000 if self.reachable else min(1.0, self._lease_ms / 3000)
+        """Seconds to the next beat: a quarter of a lease, or the next moment at which a job is stuck."""
+        lease = self._lease_ms / 1000
+        pause = lease / 4 if self.reachable else min(1.0, lease / 10)
         with self._lock:
             limits = [held.limit for held in self._held.values() if held.limit is not None]
         return max(0.01, min([pause, *(limit - self._clock.monotonic() for limit in limits)]))
@@ -179,15 +193,16 @@ class Session:
         """
         if not self._open:
             raise StorageUnavailable("the session is not open")
+        session = self.info.id
         if wait is None:
-            step = self.storage.step(self.info.id, ends, want=want, floor=floor)
+            step = self.storage.step(session, ends, want=want, floor=floor)
         else:
-            step = self.storage.wait_for_step(self.info.id, timeout=wait, want=want, floor=floor)
+            step = self.storage.wait_for_step(session, timeout=wait, want=want, floor=floor)
         with self._lock:
             for end in ends:
                 self._held.pop(end.token, None)
             for lease in step.leases:
-                self._held[lease.token] = _Held(lease)
+                self._held[lease.token] = _Held(lease, session)
         self._tell(step.ended)
         return step
 
@@ -196,7 +211,14 @@ class Session:
         its instance goes back."""
         limit = None if timeout is None else self._clock.monotonic() + timeout
         with self._lock:
-            self._held[lease.token] = _Held(lease, limit, permit)
+            if held := self._held.get(lease.token):
+                self._held[lease.token] = replace(held, limit=limit, permit=permit)
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether this process may still run the instance, as far as it can know without asking."""
+        with self._lock:
+            held = self._held.get(lease.token)
+        return held is not None and held.session == self.info.id and self._clock.monotonic() < self._until
 
     def interrupted(self, lease: Lease) -> bool:
         """An attempt ended in the middle. True if that counts as a crash, which is told to the storage here: the effect

@@ -54,7 +54,7 @@ def context() -> None:
 
 def late(ctx: JobContext, seconds: float) -> None:
     time.sleep(seconds)
-    ctx.check_deadline()
+    ctx.check()
     effect("late", "happened")
 
 

@@ -21,7 +21,7 @@ def run(ctx: JobContext, work: float, failures: int, ballast: str = "") -> None:
         time.sleep(left)
     if ctx.attempt <= failures:
         raise RuntimeError(f"attempt {ctx.attempt} fails")
-    ctx.check_deadline()
+    ctx.check()
     effect("run", f"{ctx.id} {time.clock_gettime(time.CLOCK_REALTIME):.3f}")
 
 

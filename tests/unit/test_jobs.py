@@ -136,14 +136,14 @@ def context(settings: Settings, deadline: float | None, now: float) -> JobContex
 
 def test_a_job_without_deadline_has_all_the_time(core_settings: Settings) -> None:
     ctx = context(core_settings, None, 1e9)
-    ctx.check_deadline()
+    ctx.check()
     assert ctx.time_left() == float("inf")
 
 
 def test_the_deadline_itself_is_too_late(core_settings: Settings) -> None:
-    context(core_settings, 100.0, 99.999).check_deadline()
+    context(core_settings, 100.0, 99.999).check()
     with pytest.raises(DeadlinePassed):
-        context(core_settings, 100.0, 100.0).check_deadline()
+        context(core_settings, 100.0, 100.0).check()
     assert context(core_settings, 100.0, 107.0).time_left() == 0
     assert context(core_settings, 100.0, 97.5).time_left() == 2.5
 

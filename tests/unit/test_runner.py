@@ -13,7 +13,7 @@ import pytest
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
 from pijobs.codec import Call, Codec
-from pijobs.errors import DeadlinePassed
+from pijobs.errors import DeadlinePassed, LeaseLost
 from pijobs.keys import KeyRing
 from pijobs.registry import Registry
 from pijobs.runner import DOWN_WAIT, HELD_GRACE, HELD_WAIT, Runner, decide
@@ -61,6 +61,7 @@ STRICT = RetryPolicy(max_attempts=3, delay=10, jitter=0, retry_on=(OSError,))
         (POLICY, DestinationDown(counted=True), 3, INF, State.DEAD, True, None),
         (POLICY, DeadlinePassed(), 1, 0, State.EXPIRED, True, None),
         (POLICY, DeadlinePassed(), 3, INF, State.EXPIRED, True, None),
+        (POLICY, LeaseLost(), 3, INF, State.QUEUED, False, None),
     ],
 )
 def test_what_a_failed_attempt_leads_to(
@@ -74,7 +75,7 @@ def test_what_a_failed_attempt_leads_to(
 ) -> None:
     verdict = decide(Job("a.b", print, retry=policy), error, attempt, time_left)
     assert (verdict.state, verdict.counted, verdict.wait) == (state, counted, wait)
-    assert verdict.error == type(error).__name__ and verdict.reason
+    assert verdict.reason and verdict.error in (type(error).__name__, None)
 
 
 def test_the_reason_tells_how_many_attempts_there_were() -> None:
@@ -273,7 +274,7 @@ def test_no_attempt_is_planned_beyond_the_deadline(site: Site) -> None:
 def test_a_job_that_finds_its_deadline_passed_expires(site: Site) -> None:
     def function(ctx: JobContext) -> None:
         site.clock.advance(61)
-        ctx.check_deadline()
+        ctx.check()
         pytest.fail("the effect happened")
 
     site.enqueue(expires=60)
@@ -289,6 +290,22 @@ def test_a_lease_taken_before_the_deadline_and_begun_after_it_has_no_effect(site
     runner = Runner(Registry.of([Job("a.b", lambda: called.append(1))]), lambda: site.codec, site.settings, nullcontext)
     assert runner.attempt(site.memory, lease, Call((), {})).state is State.EXPIRED
     assert called == []
+
+
+def test_a_job_that_finds_its_lease_lost_goes_back_uncounted_without_its_effect(site: Site) -> None:
+    held = [True, True, False]
+
+    def function(ctx: JobContext) -> None:
+        ctx.check()
+        ctx.check_deadline()  # the name in 0.1
+        pytest.fail("the effect happened")
+
+    site.enqueue(expires=60)
+    lease = site.lease()
+    registry = Registry.of([Job("a.b", function)])
+    runner = Runner(registry, lambda: site.codec, site.settings, nullcontext)
+    end = runner.attempt(site.memory, lease, Call((), {}), holds=lambda: held.pop(0))
+    assert (end.state, end.counted) == (State.QUEUED, False) and held == []
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), BaseException("odd")])

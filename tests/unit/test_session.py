@@ -309,3 +309,86 @@ def test_transitions_of_a_step_are_told(
 def test_a_process_describes_itself() -> None:
     one, two = describe_process(workers=3, jobs=("a.b",)), describe_process()
     assert one.id != two.id and one.pid > 0 and one.host and one.version and one.workers == 3 and one.jobs == ("a.b",)
+
+
+# -- what a lease is worth -------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_held_while_signs_of_life_are_answered(
+    session: Session, storage: Outage, clock: ManualClock
+) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    for _ in range(5):
+        clock.advance(LEASE * 0.9)
+        assert session.holds(lease)
+        session.beat()
+
+
+def test_a_lease_runs_out_by_the_own_clock(session: Session, storage: Outage, clock: ManualClock) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    storage.away = True
+    clock.advance(LEASE - 0.1)
+    session.beat()
+    assert session.holds(lease)
+    clock.advance(0.1)
+    assert not session.holds(lease)
+    storage.away = False
+    session.beat()
+    assert session.holds(lease)
+
+
+def test_a_lease_counts_from_the_moment_the_sign_of_life_was_sent(
+    session: Session, storage: Outage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(storage)
+    lease, beat = lease_one(session), storage.beat
+
+    def slow(*args: Any, **options: Any) -> Beat:
+        answer = beat(*args, **options)
+        clock.advance(LEASE)  # the answer lay in a buffer while the process was frozen
+        return answer
+
+    monkeypatch.setattr(storage, "beat", slow)
+    session.beat()
+    assert not session.holds(lease)
+
+
+def test_what_another_worker_runs_by_now_is_not_held(
+    session: Session, storage: Outage, new_session: Callable[[], Session]
+) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    storage.close_session(session.info.id, crashed=True)
+    session.beat()
+    assert not session.holds(lease)
+    assert session.holds(lease_one(session))
+
+
+def test_an_answer_that_comes_after_the_session_was_taken_for_dead_is_worth_nothing(
+    session: Session, storage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(storage)
+    step = storage.step
+
+    def frozen(*args: Any, **options: Any) -> Any:
+        answer = step(*args, **options)
+        storage.close_session(session.info.id, crashed=True)
+        session.beat()
+        return answer
+
+    monkeypatch.setattr(storage, "step", frozen)
+    assert not session.holds(lease_one(session))
+
+
+def test_what_was_given_up_or_has_ended_is_not_held(session: Session, storage: Outage, clock: ManualClock) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    session.begin(lease, 1)
+    clock.advance(2)
+    session.beat()
+    assert not session.holds(lease)
+    again = lease_one(session)
+    session.step([End("1", again.token, State.DONE)], want=0)
+    assert not session.holds(again)

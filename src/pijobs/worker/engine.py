@@ -232,6 +232,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def _held_back(self, session: Session, lease: Lease) -> str | None:
         """Why the instance must not start now."""
+        if not session.holds(lease):
+            return "its lease ran out before it began"
         try:
             allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name].limits, lease)
         except StorageUnavailable:
@@ -255,7 +257,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             )
             self.queue.plugins.call("job_started", event=event)
         started = time.monotonic()
-        end = self.runner.attempt(session.storage, lease, call, permit)
+        end = self.runner.attempt(session.storage, lease, call, permit, partial(session.holds, lease))
         took = time.monotonic() - started
         if end.state is State.QUEUED:
             log.info("job %s %s: running -> queued: %s", name, lease.id, end.reason)

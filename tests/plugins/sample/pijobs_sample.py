@@ -17,7 +17,7 @@ def greet(ctx: JobContext, file: str, name: str) -> None:
     path = Path(file)
     if not path.parent.is_dir():
         raise FailJob("expected a file in a folder that exists")
-    ctx.check_deadline()
+    ctx.check()
     with path.open("a", encoding="utf-8") as lines:
         lines.write(f"{ctx.settings['PI_JOB_QUEUE_SAMPLE_SALUTATION']}, {name}!\n")
     ctx.note(attempt=ctx.attempt)

@@ -15,7 +15,7 @@ def greet(ctx: JobContext, name: str) -> None:
     """The job: write a greeting to the file of the setting."""
     if not name.strip():
         raise FailJob("expected somebody to greet, found an empty name")
-    ctx.check_deadline()
+    ctx.check()
     with Path(ctx.settings["PI_JOB_QUEUE_GREETING_FILE"]).open("a") as file:
         file.write(f"Hello {name}!\n")
 

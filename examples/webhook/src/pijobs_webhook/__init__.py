@@ -40,7 +40,7 @@ def post(ctx: JobContext, endpoint: str, event: dict[str, Any]) -> None:
     if url is None:
         raise FailJob(f"expected an endpoint of {ENDPOINTS}, found {endpoint!r}")
     request = urllib.request.Request(url, _body(event), _headers(ctx, event), method="POST")
-    ctx.check_deadline()
+    ctx.check()
     try:
         with _opener.open(request, timeout=min(TIMEOUT, max(0.1, ctx.time_left()))) as reply:
             status, wait = reply.status, None

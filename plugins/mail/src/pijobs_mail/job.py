@@ -231,7 +231,7 @@ def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None
     until = time.monotonic() + patience
 
     def check() -> None:
-        ctx.check_deadline()
+        ctx.check()
         before_effect()
 
     return Deadline(lambda: min(ctx.time_left(), until - time.monotonic()), check)

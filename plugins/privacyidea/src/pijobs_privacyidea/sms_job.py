@@ -77,7 +77,7 @@ def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:
     from privacyidea.lib.smsprovider.SMSProvider import SMSError
 
     provider = _provider(gateway)
-    ctx.check_deadline()
+    ctx.check()
     try:
         taken = provider.submit_message(phone, message)
     # The texts of all of these stay behind: they may hold the URL, and that the number and the message.

@@ -86,7 +86,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     """Send one SMS by one request; redirects are not followed."""
     request = _request(ctx, gateway, phone, text)
     pool = _pool(ctx.settings, gateway["proxy"])
-    ctx.check_deadline()
+    ctx.check()
     seconds = min(gateway["timeout"], ctx.time_left())
     try:
         with within(seconds):

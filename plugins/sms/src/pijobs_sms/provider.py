@@ -10,7 +10,7 @@ from pijobs import JobContext
 from pijobs.definitions import Field
 
 #: Called with the running job's context, the gateway's definition with its secrets in the clear, the phone number as
-#: the gateway wants it, and the text. It calls ``ctx.check_deadline()`` right before the effect, waits no longer than
+#: the gateway wants it, and the text. It calls ``ctx.check()`` right before the effect, waits no longer than
 #: ``ctx.time_left()``, and returns what the gateway said, for the history, or None.
 #: It raises GatewayDown or GatewayRefused of :mod:`pijobs_sms.errors`; after any other exception the SMS may have been
 #: sent, and is tried again.

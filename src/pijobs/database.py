@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
-from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
+from pijobs.errors import (
+    ConfigurationError,
+    DatabaseConflict,
+    DatabaseError,
+    DatabaseUnavailable,
+    StorageUnavailable,
+)
+from pijobs.forks import gate
 from pijobs.redact import redact
 from pijobs.settings import Settings
 
@@ -79,7 +86,7 @@ class Database:
         :raises DatabaseError: when the database refuses a statement.
         """
         opened = self._open()
-        with self._translated(opened), opened.engine.begin() as connection:
+        with self._used(), self._translated(opened), opened.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -89,7 +96,7 @@ class Database:
         :raises DatabaseError: as :meth:`begin`.
         """
         opened = self._open()
-        with self._translated(opened), opened.engine.connect() as connection:
+        with self._used(), self._translated(opened), opened.engine.connect() as connection:
             yield connection.execution_options(**{_READ: True})
 
     def run(self, work: Callable[[Connection], T]) -> T:
@@ -145,6 +152,19 @@ class Database:
         return self._opened.get(pid) or self._opened.setdefault(pid, _Opened(_engine(self._url)))
 
     @contextmanager
+    def _used(self) -> Iterator[None]:
+        """No fork comes in between; only a file minds it."""
+        if not _in_file(self._url):
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(gate.use(str(self._url.database), _PATIENCE))
+            except StorageUnavailable as error:
+                raise DatabaseUnavailable(str(error)) from error
+            yield
+
+    @contextmanager
     def _translated(self, opened: _Opened) -> Iterator[None]:
         try:
             yield
@@ -192,7 +212,7 @@ def _engine(url: URL) -> Engine:
         # It lives as long as its one connection.
         options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": _PATIENCE}
     elif sqlite:
-        # SQLite counts its locks by process: no idle connection may be there at a fork.
+        # No idle connection may be there at a fork: see pijobs.forks.
         options |= {"poolclass": NullPool}
     else:
         options |= {"pool_pre_ping": True, "pool_recycle": _RECYCLE, "pool_timeout": _PATIENCE}

@@ -13,6 +13,7 @@ from pathlib import Path
 import flask
 
 from pijobs import Settings
+from pijobs.forks import gate
 from pijobs.settings import CONFIG_VARIABLE
 
 _LOGGING = Path(__file__).with_name("logging.yaml")
@@ -25,6 +26,26 @@ PI_LOGCONFIG = {logging!r}
 
 
 @dataclass(frozen=True)
+class IdleFiles:
+    """What SQLAlchemy keeps open of privacyIDEA's database, if that is an SQLite file: closed before a fork, since a
+    child that inherits it can't use the file (see :mod:`pijobs.forks`)."""
+
+    app: flask.Flask
+
+    @classmethod
+    def watch(cls, app: flask.Flask) -> None:
+        """Do so as long as the app is there."""
+        gate.keep(app.extensions.setdefault("pijobs_idle_files", cls(app)))
+
+    def close_idle(self) -> None:
+        from privacyidea.models import db
+
+        with self.app.app_context():
+            if db.engine.dialect.name == "sqlite":
+                db.engine.dispose()
+
+
+@dataclass(frozen=True)
 class Host:
     """The app, and the process that made it."""
 
@@ -34,7 +55,13 @@ class Host:
     @classmethod
     def of(cls, settings: Settings) -> Host:
         """The app of an installation, made once."""
-        return settings.resource(cls, lambda: cls(make_app(settings.file), os.getpid()))
+
+        def make() -> Host:
+            app = make_app(settings.file)
+            IdleFiles.watch(app)
+            return cls(app, os.getpid())
+
+        return settings.resource(cls, make)
 
     def after_fork(self) -> None:
         """Leave the parent's database connections to the parent."""

@@ -15,6 +15,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from pijobs.errors import ConfigurationError
 from pijobs.server import create_app as create_server
 from pijobs.server.auth import HostSignIn
+from pijobs_privacyidea.host import IdleFiles
 
 MOUNT = "/jobqueue"
 #: Seconds.
@@ -32,6 +33,7 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
 
     app: flask.Flask = create_privacyidea(config_name=config_name, **options)
     _check_class(app)
+    IdleFiles.watch(app)
     sign_in = HostSignIn(partial(administrator, app), partial(sign_in_by_password, app), Administrators(app).still)
     server = create_server(settings=dict(app.config), host_sign_in=sign_in)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: server})  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pijobs.errors import PijobsError, StorageUnavailable
+from pijobs.forks import gate
 from pijobs.storage.ready import ReadyPool
 from pijobs.storage.sql.dialect import Dialect, Sqlite, Trouble
 from pijobs.storage.sql.link import Link
@@ -72,7 +73,7 @@ class ServerLane:
 
 class LocalLane:
     """Connections to a file: opened where they are needed. Writers of this process queue up for one lock, since those
-    of other processes can only be polled for."""
+    of other processes can only be polled for. None is open at a fork: see :mod:`pijobs.forks`."""
 
     def __init__(self, engine: Engine, dialect: Sqlite, writer: threading.Lock, *, durable: bool) -> None:
         self._engine = engine
@@ -82,6 +83,14 @@ class LocalLane:
         self._idle: list[Link] = []
         #: Something failed since the last connection was opened; the disk may have been full.
         self._failed = False
+        gate.keep(self)
+
+    def use(self, end: float) -> AbstractContextManager[None]:
+        """Connections are opened, used and closed in this block only: no fork comes in between.
+
+        :param end: monotonic seconds until which to wait for a fork that is going on.
+        """
+        return gate.use(self._dialect.path, max(0.0, end - time.monotonic()))
 
     def connect(self) -> Link:
         self._create_file()
@@ -123,23 +132,28 @@ class LocalLane:
         if writing and not self._writer.acquire(timeout=max(0.0, end - time.monotonic())):
             raise StorageUnavailable("other threads of this process kept the SQLite file locked for too long")
         try:
-            link = self._pick()
-            try:
+            with self.use(end), self._lent() as link:
                 yield link
-            except StorageUnavailable:
-                self._failed = True
-                link.close()
-                raise
-            except PijobsError:
-                self._idle.append(link)
-                raise
-            except BaseException:
-                link.close()
-                raise
-            self._idle.append(link)
         finally:
             if writing:
                 self._writer.release()
+
+    @contextmanager
+    def _lent(self) -> Iterator[Link]:
+        link = self._pick()
+        try:
+            yield link
+        except StorageUnavailable:
+            self._failed = True
+            link.close()
+            raise
+        except PijobsError:
+            self._idle.append(link)
+            raise
+        except BaseException:
+            link.close()
+            raise
+        self._idle.append(link)
 
     def _pick(self) -> Link:
         file = self._file()
@@ -158,10 +172,15 @@ class LocalLane:
             self._failed = False
         return link
 
-    def close(self) -> None:
+    def close_idle(self) -> None:
         while self._idle:
             with suppress(IndexError):
                 self._idle.pop().close()
+
+    def close(self) -> None:
+        # In a child that lost the file there is nothing to close.
+        with suppress(StorageUnavailable), self.use(time.monotonic() + CLOSE_PATIENCE):
+            self.close_idle()
 
 
 @contextmanager

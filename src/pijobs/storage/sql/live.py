@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 
 from sqlalchemy import Engine
 
 from pijobs.errors import StorageUnavailable
+from pijobs.forks import gate
 from pijobs.storage.contract import Retention
 from pijobs.storage.doubts import Doubts
 from pijobs.storage.sql import leasing
@@ -41,13 +44,16 @@ class Live:
             dialect,
             lambda link: ensure_tables(link, dialect, engine, self._statements, queue),
         )
-        self.poller = Poller(lambda: _Eye(self, local=not dialect.server))
+        self.poller = Poller(self._open_eye)
         self.doubts = Doubts()
 
     def doubt(self, tx: Tx) -> None:
         """The commit of leases got no answer."""
         if tx.leased_as:
             self.doubts.add(*tx.leased_as)
+
+    def _open_eye(self) -> Eye:
+        return _FileEye(self, self.quick) if isinstance(self.quick, LocalLane) else _ServerEye(self)
 
     def close(self) -> None:
         self.poller.close()
@@ -72,29 +78,20 @@ class _Eye(Eye):
     That costs a third less than a lent one; and if the server falls silent, only the poller waits for it.
     """
 
-    def __init__(self, live: Live, *, local: bool) -> None:
+    def __init__(self, live: Live) -> None:
         self._live = live
-        self._local = local
-        self.interval = LOCAL_INTERVAL if local else SERVER_INTERVAL
+        self._link: Link | None = None
         # Makes the tables, if nobody has yet.
         live.transactions.read(live.quick, lambda tx: None, timeout=LOOK_TIMEOUT)
-        self._link: Link = live.quick.connect()
-        self._version: int | None = None
 
     def changed(self) -> bool:
         try:
-            return self._file_changed() if self._local else self._something_is_ready()
+            return self._changed()
         except self._live.transactions.errors as error:
             raise StorageUnavailable from error
 
-    def _file_changed(self) -> bool:
-        before, self._version = self._version, self._link.run("PRAGMA data_version")[0][0]
-        return bool(before != self._version)
-
-    def _something_is_ready(self) -> bool:
-        tx = self._live.make_tx(self._link)
-        found = tx.timed_rows(tx.st.pulse, now=tx.now)
-        return bool(found and found[0][1])
+    def _changed(self) -> bool:
+        raise NotImplementedError
 
     def look(self) -> Sight:
         live = self._live
@@ -107,7 +104,49 @@ class _Eye(Eye):
         )
 
     def hang_up(self) -> None:
-        self._link.hang_up()
+        if (link := self._link) is not None:
+            link.hang_up()
+
+    def close_idle(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
 
     def close(self) -> None:
-        self._link.close()
+        self.close_idle()
+
+
+class _FileEye(_Eye):
+    """Of SQLite: asks whether the file has changed. A fork takes its connection away; see :mod:`pijobs.forks`."""
+
+    interval = LOCAL_INTERVAL
+
+    def __init__(self, live: Live, lane: LocalLane) -> None:
+        super().__init__(live)
+        self._lane = lane
+        self._version: int | None = None
+        gate.keep(self)
+
+    def _changed(self) -> bool:
+        with self._lane.use(time.monotonic() + LOOK_TIMEOUT):
+            if self._link is None:
+                self._link, self._version = self._lane.connect(), None
+            before, self._version = self._version, self._link.run("PRAGMA data_version")[0][0]
+            return bool(before != self._version)
+
+    def close(self) -> None:
+        with suppress(StorageUnavailable), self._lane.use(time.monotonic() + LOOK_TIMEOUT):
+            self.close_idle()
+
+
+class _ServerEye(_Eye):
+    """Of a server: asks whether anything could start at all."""
+
+    interval = SERVER_INTERVAL
+
+    def _changed(self) -> bool:
+        if self._link is None:
+            self._link = self._live.quick.connect()
+        tx = self._live.make_tx(self._link)
+        found = tx.timed_rows(tx.st.pulse, now=tx.now)
+        return bool(found and found[0][1])

@@ -213,7 +213,55 @@ def test_notes_are_redacted(settings: Settings, smtp_sink: Sink) -> None:
 
 def test_a_mail_that_can_not_be_written_is_dead(settings: Settings, smtp_sink: Sink) -> None:
     with pytest.raises(FailJob, match=r"to\[0\]"):
-        attempt(settings, smtp_sink, to=["nobody"])
+        attempt(settings, smtp_sink, to=["no body"])
+
+
+def test_a_bad_address_does_not_keep_the_mail_from_the_others(settings: Settings, smtp_sink: Sink) -> None:
+    with pytest.raises(FailJob, match=r"1 of 3 recipients refused: to\[1\] \(n\*\*\*\): expected a mail address"):
+        attempt(settings, smtp_sink, to=["alice@example.com", "no body", "", '"Smith, Jane" <jane@example.com>'])
+    assert smtp_sink.wait_for(1, 5)[0].recipients == ("alice@example.com", "jane@example.com")
+
+
+def test_a_mail_from_nobody_has_the_null_reverse_path(settings: Settings, smtp_sink: Sink) -> None:
+    attempt(settings, smtp_sink, sender="<>")
+    (mail,) = smtp_sink.wait_for(1, 5)
+    assert mail.sender == "<>", "that is how the sink writes it"
+
+
+ABROAD = ["alice@example.com", "J\u00f6rg <j\u00f6rg@example.com>", '"+49 123"@sms.example.com']
+
+
+def test_an_address_beyond_ascii_is_sent_where_the_server_takes_it(settings: Settings) -> None:
+    with Sink(offers=["SMTPUTF8"]) as sink:
+        attempt(settings, sink, to=ABROAD)
+        (mail,) = sink.wait_for(1, 5)
+    assert mail.recipients == ("alice@example.com", "j\u00f6rg@example.com", '"+49 123"@sms.example.com')
+    assert "j\u00f6rg@example.com".encode() in mail.content
+
+
+def test_where_it_does_not_the_others_get_the_mail(settings: Settings, smtp_sink: Sink) -> None:
+    with pytest.raises(FailJob, match=r"1 of 3 recipients refused: j\*\*\*@example.com: .*SMTPUTF8 \(RFC 6531\)"):
+        attempt(settings, smtp_sink, to=ABROAD)
+    (mail,) = smtp_sink.wait_for(1, 5)
+    assert mail.recipients == ("alice@example.com", '"+49 123"@sms.example.com')
+    assert mail.content.isascii()
+
+
+@pytest.mark.parametrize("given", [{"to": ABROAD[1:2]}, {"sender": "j\u00f6rg@example.com"}])
+def test_a_mail_that_the_server_can_give_to_nobody_is_dead(
+    settings: Settings, smtp_sink: Sink, given: dict[str, Any]
+) -> None:
+    with pytest.raises(FailJob, match="does not offer SMTPUTF8"):
+        attempt(settings, smtp_sink, **given)
+    assert smtp_sink.mails == []
+
+
+def test_a_mail_tells_machines_not_to_answer_unless_that_is_switched_off(settings: Settings, smtp_sink: Sink) -> None:
+    attempt(settings, smtp_sink)
+    values = {"SECRET_KEY": "x" * 32, "PI_JOB_QUEUE_MAIL_AUTO_SUBMITTED": False}
+    attempt(validate(values, [*CORE_SETTINGS, *SETTINGS], directory=settings.directory), smtp_sink)
+    told, quiet = smtp_sink.wait_for(2, 5)
+    assert (told.message["Auto-Submitted"], quiet.message["Auto-Submitted"]) == ("auto-generated", None)
 
 
 def test_a_mail_that_can_not_be_signed_waits_where_none_may_go_unsigned(settings: Settings, smtp_sink: Sink) -> None:

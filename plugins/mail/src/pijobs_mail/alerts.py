@@ -19,9 +19,10 @@ from pijobs.instances import explained, listing
 from pijobs.queue import Queue
 from pijobs.redact import describe, mask_address
 from pijobs.settings import Setting, Settings
+from pijobs_mail.addresses import mailbox
 from pijobs_mail.digest import Digest, collect, parse
 from pijobs_mail.errors import MessageError
-from pijobs_mail.message import Letter, mailbox
+from pijobs_mail.message import Letter
 from pijobs_mail.send import as_arguments
 from pijobs_mail.servers import PREFIX, open_store
 from pijobs_mail.webhook import WebhookFailed, is_webhook, post
@@ -141,7 +142,7 @@ def _ways(settings: Settings) -> Iterator[Way]:
         yield "the webhook", lambda _, found: post(settings[WEBHOOK], found.as_json())
     if settings[SERVER]:
         for to in settings[TO]:
-            yield mask_address(mailbox(to, "to").addr_spec), partial(_mail, to=to)
+            yield mask_address(mailbox(to, "to").spec), partial(_mail, to=to)
 
 
 def _mail(queue: Queue, found: Digest, *, to: str) -> None:

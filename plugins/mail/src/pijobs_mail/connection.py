@@ -222,7 +222,7 @@ class Connection:
             if early.code == 421:
                 raise trouble(ServerTrouble, f"{self.endpoint} closes the connection", early)
             raise ProtocolError(f"a reply {early.code} that nothing was asked for")
-        self._link.send("".join(f"{command}\r\n" for command in commands).encode("ascii"), seconds)
+        self._link.send("".join(f"{command}\r\n" for command in commands).encode(), seconds)
 
     def _expect(self, step: Step, reply: Reply) -> None:
         """:raises ServerTrouble: unless the server agrees."""

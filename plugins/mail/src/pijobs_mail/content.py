@@ -29,7 +29,7 @@ def seven_bit(content: bytes) -> bytes:
     message = email.message_from_bytes(content, policy=_SEVEN_BIT)
     for part in message.walk():
         if not part.is_multipart() and not str(part.get_payload()).isascii():
-            _encode(part)
+            reencode(part)
     converted = message.as_bytes()
     if not converted.isascii():
         raise ValueError("expected 8-bit bytes in headers and texts of the mail only, found some between its parts")
@@ -40,8 +40,9 @@ def seven_bit(content: bytes) -> bytes:
     return converted.replace(b"=?unknown-8bit?", b"=?utf-8?")
 
 
-def _encode(part: Message) -> None:
-    """Whatever the character set: the bytes stay as they are. Lines of a text stay readable."""
+def reencode(part: Message) -> None:
+    """As quoted-printable if it is a text, so that it stays readable, else as base64. The bytes stay as they are,
+    whatever the character set."""
     body = part.get_payload(decode=True)
     assert isinstance(body, bytes)
     text = part.get_content_maintype() == "text"

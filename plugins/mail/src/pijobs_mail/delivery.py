@@ -45,12 +45,14 @@ class Mail:
 
     :param careful: the content leaves only after the server took the envelope, though that costs a round trip: a
         connection that is lost before leaves no doubt then.
+    :param utf8: an address in the envelope or the header is beyond ASCII, so the server must offer SMTPUTF8.
     """
 
     sender: str = field(repr=False)
     recipients: tuple[str, ...] = field(repr=False)
     content: bytes = field(repr=False)
     careful: bool = False
+    utf8: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 
     MailError
     ├── MessageError            the mail itself can't be sent; found before anything is enqueued
+    │   └── AsciiOnly           the server takes no address beyond ASCII
     ├── ServerTrouble           the server takes no mail now; no fault of this one
     │   ├── LoginRefused        it does not take our login, or may not be given it
     │   ├── Busy                all connections that we may have are in use
@@ -28,6 +29,10 @@ class MailError(PijobsError):
 
 class MessageError(MailError, ValueError):
     """the mail can't be sent as it is"""
+
+
+class AsciiOnly(MessageError):
+    """the SMTP server does not offer SMTPUTF8 (RFC 6531), which an address beyond ASCII needs"""
 
 
 class ServerTrouble(MailError):

@@ -19,13 +19,23 @@ from pijobs.definitions import FALLBACK, Standby
 from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable, HeldBack
 from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
+from pijobs_mail.addresses import mailboxes, sender_of
 from pijobs_mail.attachment import Attachment
 from pijobs_mail.delivery import Deadline, Delivery, Mail
-from pijobs_mail.errors import Busy, ConnectionLost, MailError, MaybeSent, MessageError, ServerTrouble, SigningFailed
+from pijobs_mail.errors import (
+    AsciiOnly,
+    Busy,
+    ConnectionLost,
+    MailError,
+    MaybeSent,
+    MessageError,
+    ServerTrouble,
+    SigningFailed,
+)
 from pijobs_mail.message import Letter
 from pijobs_mail.pool import process_pool
 from pijobs_mail.replies import Reply, Verdict, retry_after, wants_fewer
-from pijobs_mail.servers import DEFINITIONS, endpoint, limits_of, open_store
+from pijobs_mail.servers import DEFINITIONS, PREFIX, endpoint, limits_of, open_store
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
 
@@ -178,14 +188,26 @@ def attempt(
     secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
     known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
     place = endpoint(definition, ctx.settings)
+    faults = list(letter.faults)
     try:
         mail = replace(_mail(ctx, definition, letter, recipients), careful=once)
         deadline = _deadline(ctx, patience, ctx.only_once if once else lambda: None)
-        if server == UNSAVED:
-            delivery = deliver(place, mail, deadline)
-        else:
-            most = definition["max_connections"] if share is None else share
-            delivery = process_pool().deliver(place, mail, deadline, share=most)
+        most = definition["max_connections"] if share is None else share
+
+        def hand_over(mail: Mail) -> Delivery:
+            if server == UNSAVED:
+                return deliver(place, mail, deadline)
+            return process_pool().deliver(place, mail, deadline, share=most)
+
+        try:
+            delivery = hand_over(mail)
+        except AsciiOnly as error:
+            rest, left_out = letter.in_ascii()
+            faults += [f"{who}: {error}" for who in left_out]
+            still = None if recipients is None else [who for who in recipients if who.isascii()]
+            if not rest.to or still == [] or not mail.sender.isascii():
+                raise
+            delivery = hand_over(replace(_mail(ctx, definition, rest, still), careful=once))
     # The causes stay behind: their texts are the server's, and may quote anything.
     except Busy as error:
         raise HeldBack(str(error)) from None
@@ -206,22 +228,22 @@ def attempt(
         _count(ctx, server, outcome.reply)
     _look_for_haste(ctx, [outcome.reply for outcome in delivery.outcomes.values()], known)
     _note(ctx, str(place), delivery, known)
-    _conclude(delivery, len(messages.mailboxes(letter.to, "to")), refused, known)
+    _conclude(delivery, letter, faults, refused, known)
 
 
 def label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
     """For people: to whom, masked."""
-    recipients = messages.as_recipients(to)
-    if not recipients:
+    boxes, _faults = mailboxes(messages.as_recipients(to), "to")
+    if not boxes:
         return "mail"
-    first = mask_address(_bare(recipients[0]))
-    return f"mail to {first}" if len(recipients) == 1 else f"mail to {first} and {len(recipients) - 1} more"
+    first = mask_address(boxes[0].spec)
+    return f"mail to {first}" if len(boxes) == 1 else f"mail to {first} and {len(boxes) - 1} more"
 
 
 def subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
     """A mail to one recipient can be found by the address."""
-    recipients = messages.as_recipients(to)
-    return _bare(recipients[0]).lower() if len(recipients) == 1 else None
+    boxes, _faults = mailboxes(messages.as_recipients(to), "to")
+    return boxes[0].spec.lower() if len(boxes) == 1 else None
 
 
 _NOT_AGAIN = "it is not sent again, since it must not arrive twice"
@@ -264,11 +286,14 @@ def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipi
     if not sender:
         raise MessageError("sender: expected one in the SMTP server or in the call, found neither")
     message_id = messages.message_id_of(ctx.id, sender)
-    content = messages.compose(letter, sender=sender, message_id=message_id, date=messages.at(ctx.created))
+    content = messages.compose(
+        letter, sender=sender, message_id=message_id, date=messages.at(ctx.created),
+        auto_submitted=ctx.settings[PREFIX + "AUTO_SUBMITTED"],
+    )  # fmt: skip
     if definition["smime"]:
         content = _signed(ctx, definition, content)
-    to = messages.mailboxes(letter.to if recipients is None else recipients, "to")
-    return Mail(messages.mailbox(sender, "sender").addr_spec, tuple(to), content)
+    to = [box.spec for box in letter.recipients] if recipients is None else recipients
+    return Mail(sender_of(sender).spec, tuple(to), content, utf8=letter.is_utf8(sender))
 
 
 def _signed(ctx: JobContext, definition: Mapping[str, Any], content: bytes) -> bytes:
@@ -300,8 +325,14 @@ def _note(ctx: JobContext, place: str, delivery: Delivery, known: set[str]) -> N
     ctx.log.info("mail for %d of %d recipients taken by %s: %s", accepted, all_of_them, place, facts["reply"])
 
 
-def _conclude(delivery: Delivery, total: int, refused: Mapping[str, int], known: set[str]) -> None:
-    """:raises RetryJob: for those to come back for. :raises FailJob: when all that is left are refusals."""
+def _conclude(
+    delivery: Delivery, letter: Letter, faults: Sequence[str], refused: Mapping[str, int], known: set[str]
+) -> None:
+    """:raises RetryJob: for those to come back for. :raises FailJob: when all that is left are refusals.
+
+    :param faults: the recipients that the mail could not be sent to at all.
+    """
+    total = len(letter.recipients) + len(letter.faults)
     newly = delivery.having(Verdict.REFUSED)
     deferred = delivery.having(Verdict.DEFERRED)
     if deferred:
@@ -314,9 +345,9 @@ def _conclude(delivery: Delivery, total: int, refused: Mapping[str, int], known:
                 "refused": {**refused, **{who: reply.code for who, reply in newly.items()}},
             },
         )
-    if newly or refused:
+    if newly or refused or faults:
         earlier = [f"{mask_address(who)}: {code}" for who, code in refused.items()]
-        lines = [*earlier, *_lines(newly, known)]
+        lines = [*faults, *earlier, *_lines(newly, known)]
         raise FailJob(_counted(len(lines), total, "refused", lines))
 
 
@@ -326,10 +357,3 @@ def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:
 
 def _counted(number: int, total: int, what: str, lines: Sequence[str]) -> str:
     return f"{number} of {total} recipients {what}: {'; '.join(lines)}"
-
-
-def _bare(recipient: str) -> str:
-    try:
-        return messages.mailbox(recipient, "to").addr_spec
-    except MessageError:
-        return "?"

@@ -1,29 +1,32 @@
-"""The mail itself: addresses that are checked, and a message that is the same at every attempt."""
+"""The mail itself: a message that is the same at every attempt."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import copy
 import email.policy
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from email.headerregistry import Address
 from email.message import EmailMessage, Message
 from email.utils import format_datetime
+from functools import cached_property
 
+from pijobs.redact import mask_address
+from pijobs_mail import headers
+from pijobs_mail.addresses import Mailbox, mailboxes, parse, sender_of
 from pijobs_mail.attachment import Attachment
+from pijobs_mail.content import reencode
 from pijobs_mail.errors import MessageError
 
-# Everything in 7 bits, so that no server needs 8BITMIME or SMTPUTF8.
 _POLICY = email.policy.SMTP.clone(cte_type="7bit")
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LOCAL = re.compile(rf"{_ATEXT}(\.{_ATEXT})*")
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_NAMED = re.compile(r'("[^"<>]*"|[^"<>]*)<([^<>]+)>')
-_BREAK = re.compile("[\0-\x08\n-\x1f\x7f-\x9f\u2028\u2029]")
+#: Octets of a line without its end (RFC 5321 4.5.3.1.6).
+LONGEST = 998
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _UNFOLDED = re.compile(r"\0|\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n(?![ \t])")
 
 
@@ -31,17 +34,20 @@ _UNFOLDED = re.compile(r"\0|\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n(?![ \t])")
 class Letter:
     """What is to be sent.
 
-    :param to: all recipients, as the header shows them; ``alice@example.com`` or ``Alice <alice@example.com>``.
+    :param to: all recipients, as the header shows them; ``alice@example.com`` or ``Alice <alice@example.com>``. A text
+        may hold several, see :func:`pijobs_mail.addresses.parse`.
     :param html: an alternative to the text; alone it is the only part.
     :param attachments: files, and images of the HTML part.
-    :param message: a ready-made message instead of subject, text and html. Its headers stay; those that are missing
-        are added. With it there are no attachments.
-    :param sender: overrides the sender of the SMTP server.
+    :param subject: a text of several lines becomes one.
+    :param message: a ready-made message instead of text and html. Its headers stay; those that are missing are added.
+        With it there are no attachments.
+    :param reply_to: one address or several.
+    :param sender: overrides the sender of the SMTP server. ``<>`` is the null reverse path (RFC 5321 4.5.5).
     :param message_id: with the brackets; the same over all attempts.
     """
 
     to: tuple[str, ...] = field(repr=False)
-    subject: str = field(default="", repr=False)
+    subject: str | None = field(default="", repr=False)
     text: str | None = field(default=None, repr=False)
     html: str | None = field(default=None, repr=False)
     attachments: tuple[Attachment, ...] = field(default=(), repr=False)
@@ -51,16 +57,44 @@ class Letter:
     message_id: str | None = None
     date: datetime | None = None
 
+    @cached_property
+    def recipients(self) -> list[Mailbox]:
+        """All that the mail can go to, each once."""
+        return mailboxes(self.to, "to")[0]
+
+    @cached_property
+    def faults(self) -> list[str]:
+        """The entries of ``to`` that are no address, by their place, masked, each with what is wrong."""
+        return mailboxes(self.to, "to")[1]
+
+    def is_utf8(self, sender: str) -> bool:
+        """Whether an address is beyond ASCII, so that the server must offer SMTPUTF8.
+
+        :param sender: that of the server, used unless the letter has its own.
+        """
+        boxes = [*self.recipients, sender_of(self.sender or sender), *parse(self.reply_to or "").mailboxes]
+        return not all(box.spec.isascii() for box in boxes)
+
+    def in_ascii(self) -> tuple[Letter, list[str]]:
+        """The letter to those whose address is in ASCII, and the others, masked."""
+        ascii_only = [box for box in self.recipients if box.spec.isascii()]
+        others = [mask_address(box.spec) for box in self.recipients if not box.spec.isascii()]
+        reply_to = [box.written for box in parse(self.reply_to or "").mailboxes if box.spec.isascii()]
+        rest = replace(self, to=tuple(box.written for box in ascii_only), reply_to=", ".join(reply_to) or None)
+        return rest, others
+
     def check(self) -> None:
-        """:raises MessageError: for whatever can't be sent, without quoting it."""
-        if not self.to:
-            raise MessageError("to: expected at least one recipient, found none")
-        for index, recipient in enumerate(self.to):
-            mailbox(recipient, f"to[{index}]")
-        for name, value in (("reply_to", self.reply_to), ("sender", self.sender)):
-            if value is not None:
-                mailbox(value, name)
-        _one_line(self.subject, "subject")
+        """:raises MessageError: for whatever can't be sent, without quoting it. One bad recipient beside a good one is
+        no reason: it stands in :attr:`faults`."""
+        if not self.recipients:
+            raise MessageError(self.faults[0] if self.faults else "to: expected at least one recipient, found none")
+        if self.reply_to and not parse(self.reply_to).mailboxes:
+            raise MessageError(
+                f"reply_to: {next(iter(parse(self.reply_to).faults), 'expected an address, found none')}"
+            )
+        if self.sender is not None:
+            sender_of(self.sender)
+        _encodable(self.subject or "", "subject")
         _check_message_id(self.message_id)
         if self.message is not None:
             _check_ready(self)
@@ -75,33 +109,103 @@ class Letter:
             attachment.check(f"attachments[{index}]", self.html)
 
 
-def compose(letter: Letter, *, sender: str, message_id: str, date: datetime) -> bytes:
+def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, auto_submitted: bool = True) -> bytes:
     """The message in the form of RFC 5322: the same bytes for the same arguments.
 
+    In 7 bits, so that no server needs 8BITMIME; an address beyond ASCII is the exception, and needs SMTPUTF8.
+
     :param sender: used unless the letter has its own.
+    :param auto_submitted: whether to tell other machines not to answer (RFC 3834 5).
     :raises MessageError: as :meth:`Letter.check`.
     """
     letter.check()
-    message = _ready(letter.message) if letter.message is not None else _written(letter)
-    headers: list[tuple[str, str | Address | list[Address]]] = [
-        ("From", mailbox(letter.sender or sender, "sender")),
-        ("To", [mailbox(recipient, "to") for recipient in letter.to]),
-        ("Date", format_datetime(letter.date or date)),
-        ("Message-ID", letter.message_id or message_id),
-        ("Auto-Submitted", "auto-generated"),  # RFC 3834 5
-    ]
+    message_id = letter.message_id or message_id
+    fields = {
+        "From": headers.addresses("From", [sender_of(letter.sender or sender)]),
+        "To": headers.addresses("To", letter.recipients),
+        "Date": headers.token("Date", format_datetime(letter.date or date)),
+        "Message-ID": headers.token("Message-ID", message_id),
+    }
+    if auto_submitted:
+        fields["Auto-Submitted"] = headers.token("Auto-Submitted", "auto-generated")
+    if letter.subject or letter.message is None:
+        fields["Subject"] = headers.text("Subject", letter.subject)
     if letter.reply_to:
-        headers.append(("Reply-To", mailbox(letter.reply_to, "reply_to")))
-    for name, value in headers:
-        if name not in message:
-            message[name] = value
-    _fix_boundaries(message, str(message["Message-ID"]))
+        fields["Reply-To"] = headers.addresses("Reply-To", parse(letter.reply_to).mailboxes)
+    if letter.message is not None:
+        message = _ready(letter.message)
+        message_id = str(message.get("Message-ID", message_id))
+        for name in message:
+            fields.pop(_NAMES.get(name.lower(), ""), None)
+        body = _by_library(message, message_id)
+    else:
+        body = _by_hand(letter, message_id) if not letter.attachments else _by_library(_written(letter), message_id)
+    return b"".join(fields.values()) + body
+
+
+_FIELDS = ("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Reply-To")
+_NAMES = {name.lower(): name for name in _FIELDS}
+
+
+def _by_hand(letter: Letter, seed: str) -> bytes:
+    """MIME headers and body of a mail without attachments."""
+    parts = [_part(text, kind) for text, kind in ((letter.text, "plain"), (letter.html, "html")) if text is not None]
+    if len(parts) == 1:
+        return b"MIME-Version: 1.0\r\n" + parts[0]
+    boundary = _boundary(seed, 0)
+    head = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'
+    return (
+        head.encode()
+        + b"".join(b"--%s\r\n%s" % (boundary.encode(), part) for part in parts)
+        + f"--{boundary}--\r\n".encode()
+    )
+
+
+def _part(text: str, kind: str) -> bytes:
+    """A text with its MIME headers, its lines ended by CRLF."""
+    lines = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
+    content = "".join(f"{line}\r\n" for line in lines).encode()
+    encoding = "7bit"
+    if not content.isascii() or max(map(len, lines)) > headers.LONGEST_LINE:
+        quoted, packed = _quoted_printable(content), base64.encodebytes(content).replace(b"\n", b"\r\n")
+        encoding, content = ("quoted-printable", quoted) if len(quoted) <= len(packed) else ("base64", packed)
+    head = f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
+    return head.encode() + content
+
+
+def _quoted_printable(content: bytes) -> bytes:
+    return binascii.b2a_qp(content.replace(b"\r\n", b"\n"), istext=True).replace(b"\n", b"\r\n")
+
+
+def _by_library(message: EmailMessage, seed: str) -> bytes:
+    _fix_boundaries(message, seed)
+    content = message.as_bytes(policy=_POLICY)
+    if max(map(len, content.split(b"\r\n"))) <= LONGEST:
+        return content
+    _shorten_lines(message)
     return message.as_bytes(policy=_POLICY)
+
+
+def _shorten_lines(message: Message) -> None:
+    """Encode the texts whose lines are longer than SMTP allows (RFC 5321 4.5.3.1.6).
+
+    :raises MessageError: for a part of a signed message, which nobody may touch.
+    """
+    for part in message.walk():
+        if part.is_multipart():
+            if part.get_content_type() == "multipart/signed":
+                raise MessageError(
+                    f"message: expected lines of at most {LONGEST} octets in a signed message, found more"
+                )
+            continue
+        body = part.get_payload(decode=True)
+        assert isinstance(body, bytes)
+        if max(map(len, re.split(rb"\r\n|\r|\n", body))) > LONGEST:
+            reencode(part)
 
 
 def _written(letter: Letter) -> EmailMessage:
     message = EmailMessage(policy=_POLICY)
-    message["Subject"] = letter.subject
     if letter.text is not None:
         message.set_content(letter.text)
         if letter.html is not None:
@@ -132,7 +236,11 @@ def _fix_boundaries(message: Message, seed: str) -> None:
     """Boundaries are random by default, and a second attempt would send another message under the same id."""
     for index, part in enumerate(message.walk()):
         if part.is_multipart() and part.get_content_maintype() == "multipart" and not part.get_boundary():
-            part.set_boundary(f"=_{hashlib.sha256(f'{seed} {index}'.encode()).hexdigest()[:32]}")
+            part.set_boundary(_boundary(seed, index))
+
+
+def _boundary(seed: str, index: int) -> str:
+    return f"=_{hashlib.sha256(f'{seed} {index}'.encode()).hexdigest()[:32]}"
 
 
 def make_message_id(sender: str) -> str:
@@ -142,7 +250,7 @@ def make_message_id(sender: str) -> str:
 
 def message_id_of(instance_id: str, sender: str) -> str:
     """The Message-ID of a job instance that was given none: the same at each attempt."""
-    return f"<{re.sub(r'[^A-Za-z0-9.-]', '', instance_id)}@{mailbox(sender, 'sender').domain}>"
+    return f"<{re.sub(r'[^A-Za-z0-9.-]', '', instance_id)}@{sender_of(sender).domain or 'localhost'}>"
 
 
 def now() -> datetime:
@@ -154,57 +262,17 @@ def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(int(seconds), timezone.utc)
 
 
-def mailbox(text: str, name: str) -> Address:
-    """A checked address, with its display name; a domain of other scripts as IDNA.
-
-    :param name: of the argument, for the error, which never quotes the address.
-    :raises MessageError: for what RFC 5321 4.1.2 does not allow, quoted local parts, and those beyond ASCII.
-    """
-    _one_line(text, name)
-    named = _NAMED.fullmatch(text.strip())
-    shown, spec = (named[1].strip().strip('"'), named[2]) if named else ("", text.strip())
-    local, at, domain = spec.rpartition("@")
-    if not at or not local or not domain:
-        raise MessageError(f"{name}: expected one mail address (name@domain), found something else")
-    if not local.isascii():
-        raise MessageError(f"{name}: expected an address in ASCII before the @, found other letters")
-    if len(local) > 64 or not _LOCAL.fullmatch(local):  # RFC 5321 4.5.3.1.1
-        raise MessageError(f"{name}: expected letters, digits and single dots before the @, found something else")
-    return Address(shown, local, _domain(domain, name))
-
-
-def mailboxes(texts: Iterable[str], name: str) -> list[str]:
-    """Bare addresses for the envelope, each once."""
-    return list(dict.fromkeys(mailbox(text, name).addr_spec for text in texts))
-
-
 def as_recipients(to: str | Sequence[str]) -> tuple[str, ...]:
     """One recipient or several."""
     return (to,) if isinstance(to, str) else tuple(to)
 
 
-def _domain(domain: str, name: str) -> str:
-    try:
-        ascii_domain = domain if domain.isascii() else domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        ascii_domain = ""
-    if len(ascii_domain) > 253 or not all(_LABEL.fullmatch(label) for label in ascii_domain.split(".")):
-        raise MessageError(f"{name}: expected a host name behind the @, found something else")
-    return ascii_domain
-
-
-def _one_line(value: str, name: str) -> None:
+def _encodable(value: str, name: str) -> None:
     if not isinstance(value, str):
         raise MessageError(f"{name}: expected text, found {type(value).__name__}")
-    if _BREAK.search(value):
-        raise MessageError(f"{name}: expected one line, found a line break or control character in it")
-    _encodable(value, name)
-
-
-def _encodable(value: str, name: str) -> None:
     try:
         value.encode()
-    except (UnicodeEncodeError, AttributeError):
+    except UnicodeEncodeError:
         # Not chained: that error quotes the text.
         raise MessageError(f"{name}: expected text that can be encoded, found something else") from None
 
@@ -215,8 +283,8 @@ def _check_message_id(message_id: str | None) -> None:
 
 
 def _check_ready(letter: Letter) -> None:
-    if letter.text is not None or letter.html is not None or letter.subject or letter.attachments:
-        raise MessageError("message: expected either a message or subject, text, html and attachments, found both")
+    if letter.text is not None or letter.html is not None or letter.attachments:
+        raise MessageError("message: expected either a message or text, html and attachments, found both")
     assert letter.message is not None
     for part in letter.message.walk():
         if any(_UNFOLDED.search(str(value)) for value in part.values()):

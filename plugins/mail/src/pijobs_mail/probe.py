@@ -20,9 +20,10 @@ from pijobs.redact import redact
 from pijobs.settings import Settings
 from pijobs_mail import auth, oauth
 from pijobs_mail import message as messages
+from pijobs_mail.addresses import sender_of
 from pijobs_mail.delivery import Endpoint, Mail
 from pijobs_mail.errors import MailError, SigningFailed
-from pijobs_mail.message import Letter, compose, mailbox, make_message_id
+from pijobs_mail.message import Letter, compose, make_message_id
 from pijobs_mail.replies import Verdict
 from pijobs_mail.servers import DEFINITIONS, endpoint
 from pijobs_mail.smime import load_signer
@@ -164,7 +165,7 @@ class Probe:
             to=(self.recipient,), subject="Test mail of pijobs", text="This is a test mail of 'pijobs mail probe'.\n"
         )
         content = compose(letter, sender=sender, message_id=make_message_id(sender), date=messages.now())
-        mail = Mail(mailbox(sender, "sender").addr_spec, tuple(messages.mailboxes(letter.to, "to")), content)
+        mail = Mail(sender_of(sender).spec, tuple(box.spec for box in letter.recipients), content)
         delivery = deliver(place, mail)
         if len(delivery.having(Verdict.ACCEPTED)) != 1:
             raise OSError(f"not taken: {delivery.reply}")

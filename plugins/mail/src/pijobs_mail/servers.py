@@ -23,9 +23,9 @@ from pijobs.definitions import (
 from pijobs.hookspecs import Check
 from pijobs.network import tls_context
 from pijobs.settings import Setting, Settings
+from pijobs_mail.addresses import sender_of
 from pijobs_mail.delivery import Endpoint
 from pijobs_mail.errors import MessageError
-from pijobs_mail.message import mailbox
 from pijobs_mail.oauth import Grant
 
 PREFIX = "PI_JOB_QUEUE_MAIL_"
@@ -67,8 +67,7 @@ def _check_path(value: str) -> str | None:
 
 def _check_sender(value: str) -> str | None:
     try:
-        if value:
-            mailbox(value, "sender")
+        sender_of(value)
     except MessageError as error:
         return str(error).partition(": ")[2]
     return None
@@ -126,6 +125,14 @@ SETTINGS = (
         accepts=lambda value: value is None or bool(_HOST.fullmatch(value)),
         help="The name we give to SMTP servers. None: the host's full name, or else its address.",
         example="jobs.example.com",
+    ),
+    Setting(
+        name=PREFIX + "AUTO_SUBMITTED",
+        default=True,
+        expected="True or False",
+        accepts=lambda value: isinstance(value, bool),
+        help="Whether mails carry 'Auto-Submitted: auto-generated', so that nothing answers them automatically.",
+        example=False,
     ),
     Setting(
         name=PREFIX + "LOGIN_WITHOUT_TLS",

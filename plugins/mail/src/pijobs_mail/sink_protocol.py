@@ -75,6 +75,7 @@ class Protocol(SMTP):
             authenticator=self._log_in,
             # Whether a login may go in clear is for the client to decide, and for the tests to see.
             auth_require_tls=False,
+            enable_SMTPUTF8="SMTPUTF8" in sink.offers,
             auth_exclude_mechanism=[
                 *(("PLAIN", "LOGIN") if sink.logins is None else ()),
                 *(("XOAUTH2",) if sink.tokens is None else ()),
@@ -214,7 +215,11 @@ class _Keep:
         self, server: Protocol, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         session.host_name = hostname
-        offers = [*responses[:-1], *(f"250-{keyword}" for keyword in self._sink.offers), responses[-1]]
+        offers = [
+            *responses[:-1],
+            *(f"250-{keyword}" for keyword in self._sink.offers if keyword != "SMTPUTF8"),
+            responses[-1],
+        ]
         return [line for line in offers if line[4:].partition(" ")[0] not in self._sink.without]
 
     async def handle_DATA(self, server: Protocol, session: Session, envelope: Envelope) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pijobs_mail.connection import Connection, why
 from pijobs_mail.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
-from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent, MessageError
+from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
 from pijobs_mail.replies import (
     NOT_UNDERSTOOD,
     ProtocolError,
@@ -32,8 +32,9 @@ FINAL_TIMEOUT = 30.0
 FLIGHT = 100
 #: Bytes of a content that leaves before the server agreed to its size.
 WHOLE = 256 * 1024
-# No blank, bracket or control character: nothing that begins another parameter or command. Empty: a bounce.
-_ADDRESS = re.compile(r"[!-;=?-~]*")
+# Nothing that begins another parameter or command: no control character, and blanks and brackets in quotes only.
+# Empty: a bounce.
+_ADDRESS = re.compile(r"""(?:[!#-;=?-\[\]-~\u00a1-\U0010ffff]|"(?:[^"\\\0-\x1f\x7f-\x9f]|\\[^\0-\x1f\x7f-\x9f])*")*""")
 
 
 def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
@@ -43,6 +44,7 @@ def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) ->
     :raises ConnectionLost: this mail broke the connection, or something else did. Nothing was sent.
     :raises MaybeSent: the whole mail left, and the server's word on it did not come.
     :raises MessageError: the server takes 7 bits only, and the mail can't be made so. Nothing was sent.
+    :raises AsciiOnly: it takes no address beyond ASCII, and the mail has one. Nothing was sent.
     """
     conversation = Conversation(endpoint)
     try:
@@ -67,6 +69,8 @@ class Conversation(Connection):
             raise
 
     def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
+        if mail.utf8 and "SMTPUTF8" not in self.features:
+            raise AsciiOnly
         if "8BITMIME" not in self.features and not mail.content.isascii():
             try:
                 mail = replace(mail, content=seven_bit(mail.content))
@@ -105,6 +109,8 @@ class Conversation(Connection):
         said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
         if not mail.content.isascii():
             said += " BODY=8BITMIME"  # RFC 6152 3
+        if mail.utf8:
+            said += " SMTPUTF8"  # RFC 6531 3.4
         commands = [(Step.MAIL, f"MAIL FROM:<{mail.sender}>{said}")]
         commands += [(Step.RCPT, f"RCPT TO:<{recipient}>") for recipient in mail.recipients]
         if self._unfinished:
@@ -157,7 +163,7 @@ class Conversation(Connection):
         deadline.check()
         if not self._link.quiet():
             raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
-        envelope = "".join(f"{command}\r\n" for _, command in commands).encode("ascii")
+        envelope = "".join(f"{command}\r\n" for _, command in commands).encode()
         try:
             self._link.send(envelope + b"BDAT %d LAST\r\n" % len(content) + content, self.endpoint.timeout)
         except OSError as error:

@@ -14,6 +14,7 @@ from email.mime.text import MIMEText
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy, Settings
+from pijobs_mail.addresses import parse, sender_of
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_PRIORITY, UNSAVED, attempt, label, subject
 from pijobs_mail.message import Letter, now
@@ -43,13 +44,15 @@ def call(
     server = config["identifier"] if config.get("id") is not None else None
     letter = {
         "to": to,
-        "subject": "" if isinstance(body, Message) else subject,
+        "subject": subject or "",
         "sender": sender or None,
-        "reply_to": reply_to or None,
+        # Sending in the request hands on whatever stands there; a bad entry is left out instead.
+        "reply_to": ", ".join(box.written for box in parse(reply_to or "").mailboxes) or None,
         "date": now(),
-        **_content(subject, body, mimetype),
+        **_content(body, mimetype),
     }
     Letter(**{**letter, "to": tuple(to)}).check()
+    sender_of(sender or config.get("sender") or "")
     unsaved = None if server else definitions.plain(config)
     lifetime = definitions.otp_validity() if server in settings[OTP_SERVERS] else None
     return (), {"server": server, "definition": unsaved, **letter}, lifetime
@@ -78,7 +81,9 @@ def send_email(
     """
     current = definitions.unsaved(definition) if server is None else definitions.saved(server)
     letter = Letter(
-        to=tuple(to), subject=subject, text=text, html=html, message=message, sender=sender, date=date,
+        to=tuple(to), subject=subject, text=text, html=html, message=message, date=date,
+        # Without any sender privacyIDEA sends from nobody, the null reverse path.
+        sender=sender or current["sender"] or "<>",
         # privacyIDEA's mails always have one.
         reply_to=reply_to or sender or current["sender"] or None,
     )  # fmt: skip
@@ -109,15 +114,10 @@ def jobs() -> list[Job]:
     ]
 
 
-def _content(subject: str, body: str | bytes | Message, mimetype: str) -> dict[str, Any]:
+def _content(body: str | bytes | Message, mimetype: str) -> dict[str, Any]:
     if isinstance(body, Message):
-        message = copy.deepcopy(body)  # the caller's may be sent again
-        if "Subject" not in message:
-            message["Subject"] = subject
-        return {"message": message}
+        return {"message": copy.deepcopy(body)}  # the caller's may be sent again
     text = body.decode() if isinstance(body, bytes) else body
     if mimetype in ("plain", "html"):
         return {"text" if mimetype == "plain" else "html": text}
-    message = MIMEText(text, mimetype, "utf-8")
-    message["Subject"] = subject
-    return {"message": message, "subject": ""}
+    return {"message": MIMEText(text, mimetype, "utf-8")}

@@ -157,15 +157,6 @@ def test_the_key_is_free_when_the_instance_starts(storage: Storage, worker: Work
     assert [storage.get(one).state for one in (first, second.id)] == [State.DONE, State.QUEUED]
 
 
-def test_a_retried_instance_does_not_get_its_key_back(storage: Storage, worker: Worker) -> None:
-    first = enqueue(storage, key="key")
-    worker.run(first, State.SCHEDULED, due=storage.now() + LONG)
-    second = store(storage, key="key", on_conflict="error")
-    assert second.fresh
-    assert storage.get(first).state is State.SCHEDULED
-    assert store(storage, key="key").replaced == second.id
-
-
 def test_the_key_is_free_when_the_instance_was_cancelled(storage: Storage) -> None:
     storage.cancel(enqueue(storage, key="key"), reason="by admin")
     assert store(storage, key="key", on_conflict="error").fresh

@@ -50,6 +50,8 @@ class Life(RuleBasedStateMachine):
         self.states: dict[str, State] = {}
         self.names: dict[str, str] = {}
         self.keys: dict[str, str] = {}
+        #: The keys that instances have for good, in the order of their enqueue.
+        self.all_keys: dict[str, str] = {}
         self.held: dict[str, tuple[int, str]] = {}
         self.crashes: Counter[str] = Counter()
         self.removed: set[str] = set()
@@ -81,7 +83,7 @@ class Life(RuleBasedStateMachine):
         self.states[new.id] = State.SCHEDULED if later else State.QUEUED
         self.names[new.id] = name
         if key is not None:
-            self.keys[new.id] = key
+            self.keys[new.id] = self.all_keys[new.id] = key
         assert stored.state is self.states[new.id]
         return new.id
 
@@ -133,8 +135,8 @@ class Life(RuleBasedStateMachine):
         number, lease = held
         ended = self.workers[number].beat(abandoned=[lease]).ended
         if self.held.get(lease.id) == (number, lease.token):
-            assert [one.id for one in ended] == [lease.id]
-            assert ended[0].state is self.crash(lease.id)
+            self.crash(lease.id)
+            assert {one.id: one.state for one in ended}[lease.id] is self.states[lease.id]
         else:
             assert ended == []
 
@@ -148,7 +150,8 @@ class Life(RuleBasedStateMachine):
             else:
                 self.move(instance, State.QUEUED)
         if crashed:
-            assert {one.id: one.state for one in ended} == {instance: self.states[instance] for instance in mine}
+            told = {one.id: one.state for one in ended}
+            assert {one: told[one] for one in mine} == {one: self.states[one] for one in mine}
         self.workers[number] = Worker(self.storage, lambda ms: None)
 
     # -- an admin ------------------------------------------------------------------------------------------------
@@ -188,6 +191,20 @@ class Life(RuleBasedStateMachine):
         self.states[instance] = state
         self.keys.pop(instance, None)
         self.held.pop(instance, None)
+        if state in WAITING and instance in self.all_keys:
+            self.take_key(instance)
+
+    def take_key(self, instance: str) -> None:
+        """Of two that wait, the one that was enqueued later stays."""
+        key, order = self.all_keys[instance], list(self.all_keys)
+        other = next((one for one, taken in self.keys.items() if taken == key), None)
+        if other is not None and order.index(other) > order.index(instance):
+            self.states[instance] = State.CANCELLED
+            return
+        if other is not None:
+            self.states[other] = State.CANCELLED
+            self.keys.pop(other)
+        self.keys[instance] = key
 
     def crash(self, instance: str) -> State:
         self.crashes[instance] += 1
@@ -225,7 +242,10 @@ class LifeInTime(Life):
         self.workers[number].beat(lease=1)
         self.clock.advance(0.002)
         ended = self.workers[1 - number].beat().ended
-        assert {one.id: one.state for one in ended} == {instance: self.crash(instance) for instance in mine}
+        for instance in mine:
+            self.crash(instance)
+        told = {one.id: one.state for one in ended}
+        assert {one: told[one] for one in mine} == {one: self.states[one] for one in mine}
         assert self.workers[number].beat().alive is False
         self.workers[number] = Worker(self.storage, lambda ms: None)
 

@@ -18,7 +18,7 @@ from contract.workers import Worker, new_instance
 from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.schema import SCHEMA_VERSION
+from pijobs.storage.sql.schema import ADDITIONS, SCHEMA_VERSION
 
 NOBODY = 65534
 
@@ -193,7 +193,9 @@ def test_tables_of_an_older_release_get_what_is_new(storage: SqlStorage, path: P
     assert storage.get(stored.id).state is State.QUEUED
     storage.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT value FROM pijobs_meta").fetchall() == [(SCHEMA_VERSION,)]
+        assert dict(connection.execute("SELECT name, value FROM pijobs_meta")) == {
+            "schema": SCHEMA_VERSION, "additions": ADDITIONS,
+        }  # fmt: skip
 
 
 def test_tables_of_another_version_are_refused(storage: SqlStorage, path: Path) -> None:

@@ -39,6 +39,7 @@ from pijobs.storage.values import (
     SessionRecord,
     Step,
     Stored,
+    is_newer,
 )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "Step",
     "Storage",
     "Stored",
+    "is_newer",
 ]
 
 

@@ -22,6 +22,7 @@ from pijobs.storage.contract import (
     Lease,
     NewInstance,
     Record,
+    is_newer,
 )
 
 
@@ -61,6 +62,11 @@ class Item:
     def overdue(self, now: int) -> bool:
         """Whether the deadline has passed."""
         return self.new.deadline is not None and self.new.deadline <= now
+
+    def is_newer_than(self, other: Item, now: int) -> bool:
+        """Whether it is the newer call."""
+        mine, others = self.new.created, other.new.created
+        return is_newer(mine, others, now) or (not is_newer(others, mine, now) and self.place > other.place)
 
     def note(self, entry: str) -> None:
         """Add a line to the history."""
@@ -119,6 +125,13 @@ class Items:
         """The one instance that waits with a unique key."""
         return self._by_key.get(key) if key is not None else None
 
+    def holder_of(self, key: str | None, now: int) -> tuple[Item | None, list[Ended]]:
+        """The same; what is past its deadline holds no key: it expires here, and is told."""
+        item = self.waiting_with(key)
+        if item is not None and item.overdue(now):
+            return None, [self.expire(item, now)]
+        return item, []
+
     def held(self, leases: Iterable[tuple[str, str]], session: str) -> list[Item]:
         """Those of the leases (id, token) that the session holds."""
         found = ((self.get(instance_id), token) for instance_id, token in leases)
@@ -126,14 +139,14 @@ class Items:
 
     # -- arrows --------------------------------------------------------------------------------------------------
 
-    def add(self, new: NewInstance, now: int) -> Item:
-        """new -> queued, scheduled."""
+    def add(self, new: NewInstance, now: int, *, claims: bool = True) -> Item:
+        """new -> queued, scheduled. :param claims: whether it takes its key."""
         state = State.SCHEDULED if new.due is not None and new.due > now else State.QUEUED
         due = max(now, new.due or 0)
-        item = Item(new, state, due, place=next(self._places), key=new.key, body=new.body)
+        item = Item(new, state, due, place=next(self._places), key=new.key if claims else None, body=new.body)
         self._by_id[new.id] = self._by_state[state][new.id] = item
-        if new.key is not None:
-            self._by_key[new.key] = item
+        if item.key is not None:
+            self._by_key[item.key] = item
         self._changed.notify_all()
         return item
 
@@ -161,11 +174,21 @@ class Items:
             item.attempts, item.crashes, item.held_since, item.due, now,
         )  # fmt: skip
 
-    def back(self, item: Item, state: State, due: int) -> None:
-        """running, dead -> queued, scheduled; with the old rank."""
+    def back(self, item: Item, state: State, due: int, now: int) -> list[Ended]:
+        """running, dead -> queued, scheduled; with the old rank. Of the instances with one key only the newest waits:
+        an older one is cancelled, which is told."""
+        holder, ended = self.holder_of(item.new.key, now)
+        if holder is not None and holder.is_newer_than(item, now):
+            return [*ended, self.finish(item, State.CANCELLED, now, f"superseded by {holder.new.id}")]
+        if holder is not None:
+            ended.append(self.finish(holder, State.CANCELLED, now, f"superseded by {item.new.id}"))
         self.move(item, state)
         item.due, item.token, item.session = due, None, None
+        if item.new.key is not None:
+            item.key = item.new.key
+            self._by_key[item.key] = item
         self._changed.notify_all()
+        return ended
 
     def finish(self, item: Item, state: State, now: int, reason: str | None, error: str | None = None) -> Ended:
         """Any arrow to a state without return."""
@@ -183,23 +206,24 @@ class Items:
         """queued, scheduled -> expired."""
         return self.finish(item, State.EXPIRED, now, "the deadline passed while it waited")
 
-    def crash(self, item: Item, now: int) -> Ended:
+    def crash(self, item: Item, now: int) -> list[Ended]:
         """running -> queued, dead, expired, because its worker died."""
         item.note(json.dumps({"at": now, "event": "crashed", "session": item.session}))
         item.crashes += 1
         if item.overdue(now):
-            return self.finish(item, State.EXPIRED, now, "the deadline passed when its worker had died")
+            return [self.finish(item, State.EXPIRED, now, "the deadline passed when its worker had died")]
         if item.crashes >= MAX_CRASHES:
-            return self.finish(item, State.DEAD, now, f"took down its workers {item.crashes} times")
+            return [self.finish(item, State.DEAD, now, f"took down its workers {item.crashes} times")]
         item.reason = f"recovered from session {item.session}"
-        self.back(item, State.QUEUED, now)
-        return item.ended_as(State.QUEUED, item.reason)
+        superseded = self.back(item, State.QUEUED, now, now)
+        recovered = [item.ended_as(State.QUEUED, item.reason)] if item.state is State.QUEUED else []
+        return [*recovered, *superseded]
 
-    def carry_out(self, end: End, now: int) -> bool:
-        """Any arrow out of running, if the lease is still held."""
+    def carry_out(self, end: End, now: int) -> list[Ended] | None:
+        """Any arrow out of running, if the lease is still held; else None. Tells what was superseded by it."""
         item = self.get(end.id)
         if item is None or item.token is None or item.token != end.token:
-            return False
+            return None
         item.attempts += end.counted
         if end.entry is not None:
             item.note(end.entry)
@@ -209,10 +233,9 @@ class Items:
         item.held_since = (item.held_since or now) if held else None
         if end.state in ENDED:
             self.finish(item, end.state, now, end.reason, end.error)
-        else:
-            item.reason, item.error = end.reason, end.error
-            self.back(item, end.state, now if end.due is None else end.due)
-        return True
+            return []
+        item.reason, item.error = end.reason, end.error
+        return self.back(item, end.state, now if end.due is None else end.due, now)
 
     def drop(self, item: Item) -> None:
         """Forget the record."""

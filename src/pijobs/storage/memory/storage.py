@@ -36,6 +36,7 @@ from pijobs.storage.contract import (
     Step,
     Storage,
     Stored,
+    is_newer,
 )
 from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
@@ -101,15 +102,19 @@ class MemoryStorage(Storage):
             now = self.now()
             if worker_within is not None and (self._worker_seen is None or now - self._worker_seen > worker_within):
                 raise NoLiveWorker
-            waiting = self._items.waiting_with(new.key)
+            waiting, _ = self._items.holder_of(new.key, now)
             if waiting and on_conflict == "error":
                 raise KeyConflict(waiting.new.id)
             if waiting and on_conflict == "keep":
                 return Stored(waiting.new.id, waiting.state, fresh=False)
+            self._groups.setdefault(new.group, Group(limit=new.limit))
+            if waiting and is_newer(waiting.new.created, new.created, now):
+                item = self._items.add(new, now, claims=False)
+                self._items.finish(item, State.CANCELLED, now, f"superseded by {waiting.new.id}")
+                return Stored(new.id, item.state, fresh=True)
             if waiting:
                 self._items.finish(waiting, State.CANCELLED, now, f"superseded by {new.id}")
             item = self._items.add(new, now)
-            self._groups.setdefault(new.group, Group(limit=new.limit))
             return Stored(new.id, item.state, fresh=True, replaced=waiting.new.id if waiting else None)
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
@@ -156,7 +161,7 @@ class MemoryStorage(Storage):
             now = self._worker_seen = self.now()
             if alive := self._sessions.get(session):
                 alive.seen, alive.until = now, now + lease
-            ended = [self._items.crash(item, now) for item in self._items.held(abandoned, session)]
+            ended = [one for item in self._items.held(abandoned, session) for one in self._items.crash(item, now)]
             ended += self._recover(now)
             ended += [
                 self._items.expire(item, now)
@@ -169,7 +174,7 @@ class MemoryStorage(Storage):
         for name in [name for name, session in self._sessions.items() if session.until <= now]:
             del self._sessions[name]
         lost = self._items.some(State.RUNNING, rule=lambda item: item.session not in self._sessions)
-        return [self._items.crash(item, now) for item in lost]
+        return [one for item in lost for one in self._items.crash(item, now)]
 
     def _trim(self, now: int) -> None:
         for item in self._items.some(State.DEAD, rule=lambda item: item.body is not None and item.overdue(now)):
@@ -196,9 +201,10 @@ class MemoryStorage(Storage):
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
         with self._lock:
             now = self.now()
-            lost = [end.id for end in ends if not self._items.carry_out(end, now)]
+            carried = [(end.id, self._items.carry_out(end, now)) for end in ends]
+            lost = [instance_id for instance_id, superseded in carried if superseded is None]
             leases: list[Lease] = []
-            ended: list[Ended] = []
+            ended = [one for _, superseded in carried for one in superseded or ()]
             holder = self._sessions.get(session)
             if want > 0:
                 self._promote(now)
@@ -213,10 +219,9 @@ class MemoryStorage(Storage):
             return Step(leases, lost, self._next_due(now), ended)
 
     def _promote(self, now: int) -> None:
-        waiting = sorted(self._items.of(State.SCHEDULED), key=lambda item: item.due)
-        for item in waiting[:PROMOTE_BATCH]:
-            if item.due <= now:
-                self._items.move(item, State.QUEUED)
+        due = [item for item in self._items.of(State.SCHEDULED) if item.due <= now]
+        for item in sorted(due, key=lambda item: (-item.new.priority, item.due))[:PROMOTE_BATCH]:
+            self._items.move(item, State.QUEUED)
 
     def _ready(self, floor: int | None, now: int) -> Iterator[Item]:
         """What may be leased, in order; the caller may start one before it asks for the next."""
@@ -253,10 +258,8 @@ class MemoryStorage(Storage):
             held = [item for item in self._items.of(State.RUNNING) if item.session == session]
             self._sessions.pop(session, None)
             if crashed:
-                return [self._items.crash(item, now) for item in held]
-            for item in held:
-                self._items.back(item, State.QUEUED, now)
-            return []
+                return [one for item in held for one in self._items.crash(item, now)]
+            return [one for item in held for one in self._items.back(item, State.QUEUED, now, now)]
 
     # -- for people ----------------------------------------------------------------------------------------------
 
@@ -327,7 +330,7 @@ class MemoryStorage(Storage):
             item.attempts = item.crashes = 0
             item.reason = item.error = item.held_since = item.ended = None
             self._groups.setdefault(item.new.group, Group(limit=item.new.limit))
-            self._items.back(item, State.QUEUED, now)
+            self._items.back(item, State.QUEUED, now, now)
 
     def remove(self, instance_id: str) -> None:
         with self._lock:

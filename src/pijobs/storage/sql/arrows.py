@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, fields
 
 from pijobs.jobs import State
-from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, Record, Retention
+from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, Record, Retention, is_newer
 from pijobs.storage.sql.schema import CODE_OF, ENDED, WAITING, Code
 
 
@@ -37,6 +37,7 @@ class Row:
     session: str | None
     token: str | None
     ukey: str | None
+    unique_key: str | None
     lim: int | None
     keep: int | None
     held_since: int | None
@@ -48,6 +49,20 @@ class Row:
     body: bytes | None = None
     #: Whether :attr:`body` is to be written.
     new_body: bool = False
+
+    @property
+    def lane(self) -> int | None:
+        return None if self.alarm is None else self.priority
+
+    @property
+    def wants_its_key(self) -> bool:
+        """Whether it came to wait again, and has not taken its key."""
+        return self.state in WAITING and self.unique_key is not None and self.ukey is None
+
+    def is_newer_than(self, other: Row, now: int) -> bool:
+        """Whether it is the newer call."""
+        mine, others = self.created, other.created
+        return is_newer(mine, others, now) or (not is_newer(others, mine, now) and self.seq > other.seq)
 
     def overdue(self, now: int) -> bool:
         return self.deadline is not None and self.deadline <= now
@@ -80,7 +95,7 @@ class Row:
 COLUMNS = tuple(field.name for field in fields(Row) if field.name not in ("has_body", "body", "new_body"))
 #: What an arrow may change, besides the body.
 MOVED = (
-    "state", "place", "due", "alarm", "attend", "attempts", "crashes", "ended", "session", "token", "ukey",
+    "state", "place", "due", "alarm", "lane", "attend", "attempts", "crashes", "ended", "session", "token", "ukey",
     "held_since", "reason", "error", "history",
 )  # fmt: skip
 

@@ -100,7 +100,8 @@ class Dialect:
 
     def judge(self, error: BaseException) -> Trouble:
         code = getattr(error, "sqlstate", None)
-        if code in ("40001", "40P01"):
+        # Inserts step aside by themselves, so what met a unique key came to wait while another took that key.
+        if code in ("40001", "40P01", "23505"):
             return Trouble.AGAIN
         if code == "42P01":
             return Trouble.SCHEMA

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, SessionInfo, SessionRecord
 from pijobs.storage.sql.arrows import Row
-from pijobs.storage.sql.rows import save, to_rows
+from pijobs.storage.sql.rows import save, to_rows, told
 from pijobs.storage.sql.schema import FINISHED, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 
@@ -51,15 +51,14 @@ def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], doubtful: se
     for row in untold:
         tx.arrows.back(row, Code.QUEUED, tx.now)
     ended = [tx.arrows.crash(row) for row in crashed]
-    save(tx, crashed + untold)
-    return ended
+    return told(ended, save(tx, crashed + untold))
 
 
 def _recover(tx: Tx) -> list[Ended]:
     """Whatever runs without a live session goes back, so no lock of a session is needed by a step."""
     rows = to_rows(tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
     ended = [tx.arrows.crash(row) for row in rows]
-    save(tx, rows)
+    ended = told(ended, save(tx, rows))
     tx.change(tx.st.end_dead_sessions, now=tx.now)
     return ended
 
@@ -115,7 +114,7 @@ def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
             ended.append(tx.arrows.crash(row))
         else:
             tx.arrows.back(row, Code.QUEUED, tx.now)
-    save(tx, held)
+    ended = told(ended, save(tx, held))
     tx.change(tx.st.end_session, b_queue=tx.queue, b_id=session)
     return ended
 

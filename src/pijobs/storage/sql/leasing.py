@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 
-from pijobs.jobs import MIN_PRIORITY
+from pijobs.jobs import MAX_PRIORITY, MIN_PRIORITY
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import save, to_rows
@@ -18,6 +18,8 @@ from pijobs.storage.sql.schema import RANK_STEP, Code
 from pijobs.storage.sql.transactions import Tx
 
 PROMOTE_BATCH = 20
+#: Priorities that one step looks at for what has become due; the highest are first.
+MOST_LANES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ def look_out(tx: Tx, session: str, floor: int | None) -> Outlook:
 
 def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None) -> Step:
     """See :meth:`pijobs.storage.contract.Storage.step`."""
-    lost = carry_out(tx, ends) if ends else []
+    lost, superseded = carry_out(tx, ends) if ends else ([], [])
     if want <= 0:
-        return Step([], lost, tx.rows(tx.st.next_alarm)[0][0])
+        return Step([], lost, tx.rows(tx.st.next_alarm)[0][0], superseded)
     outlook = look_out(tx, session, floor)
     if outlook.promotable:
         _promote(tx)
@@ -94,11 +96,11 @@ def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None
         if not expired or len(ended) >= HOUSEKEEPING_BATCH:
             break
         outlook = look_out(tx, session, floor)
-    return Step(leases, lost, outlook.alarm, ended)
+    return Step(leases, lost, outlook.alarm, [*superseded, *ended])
 
 
-def carry_out(tx: Tx, ends: Sequence[End]) -> list[str]:
-    """Carry out the ends; returns the ids of those whose lease is no longer held."""
+def carry_out(tx: Tx, ends: Sequence[End]) -> tuple[list[str], list[Ended]]:
+    """Carry out the ends; returns the ids of those whose lease is no longer held, and what was superseded."""
     tx.know_time()
     # One statement for 1, 2, 4 … ids: the last is repeated.
     count = 1 << (len(ends) - 1).bit_length()
@@ -112,12 +114,23 @@ def carry_out(tx: Tx, ends: Sequence[End]) -> list[str]:
             continue
         arrows.carry_out(row, end, nth=nth)
         changed.append(row)
-    save(tx, changed)
-    return lost
+    return lost, save(tx, changed)
 
 
 def _promote(tx: Tx) -> None:
-    rows = to_rows(tx.rows(tx.st.due, now=tx.now, n=PROMOTE_BATCH))
+    """Up to :data:`PROMOTE_BATCH`, by priority: what is urgent does not wait behind many that became due before it."""
+    rows: list[Row] = []
+    lane: int | None = MAX_PRIORITY + 1
+    for _ in range(MOST_LANES):
+        lane = tx.rows(tx.st.next_lane, lane=lane)[0][0]
+        if lane is None or len(rows) >= PROMOTE_BATCH:
+            break
+        rows += to_rows(tx.rows(tx.st.due_in_lane, now=tx.now, lane=lane, n=PROMOTE_BATCH - len(rows)))
+    if len(rows) < PROMOTE_BATCH:
+        # What release 0.1.0 scheduled is in no lane.
+        seen = {row.seq for row in rows}
+        found = to_rows(tx.rows(tx.st.due, now=tx.now, n=PROMOTE_BATCH))
+        rows += [row for row in found if row.seq not in seen][: PROMOTE_BATCH - len(rows)]
     for row in rows:
         tx.arrows.promote(row)
     save(tx, rows)

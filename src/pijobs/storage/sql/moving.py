@@ -21,7 +21,7 @@ def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:
         new = NewInstance(*fields)
         due = max(new.due or 0, tx.now + hold)
         code = Code.SCHEDULED if state == Code.SCHEDULED else Code.HELD
-        held.append({"b_seq": seq, "state": int(code), "due": due, "alarm": due})
+        held.append({"b_seq": seq, "state": int(code), "due": due, "alarm": due, "lane": new.priority})
         taken.append(new)
     tx.many(tx.st.hold, held)
     return taken

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pijobs.errors import InstanceNotFound
+from pijobs.storage.contract import Ended
 from pijobs.storage.sql import link
 from pijobs.storage.sql.arrows import MOVED, Row
+from pijobs.storage.sql.schema import WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 
 
@@ -27,8 +29,47 @@ def find(tx: Tx, instance_id: str, *, lock: bool) -> Row:
     return row
 
 
-def save(tx: Tx, rows: Sequence[Row]) -> None:
-    """Write back what an arrow changed."""
+def holder_of(tx: Tx, key: str | None) -> tuple[Row | None, list[Ended]]:
+    """Who waits with a unique key. What is past its deadline holds none: it expires here, and is told."""
+    row = to_row(tx.rows(tx.st.by_key, ukey=key))
+    if row is None or row.state not in WAITING or not row.overdue(tx.now):
+        return row, []
+    expired = tx.arrows.expire(row)
+    _write(tx, [row])
+    return None, [expired]
+
+
+def save(tx: Tx, rows: Sequence[Row]) -> list[Ended]:
+    """Write back what an arrow changed. Of the instances with one key only the newest waits: an older one is cancelled,
+    which is told."""
+    ended: list[Ended] = []
+    keyed = [row for row in rows if row.wants_its_key]
+    for row in keyed:
+        # One after the other: two of them may have the same key.
+        ended += _take_key(tx, row)
+        _write(tx, [row])
+    _write(tx, [row for row in rows if row not in keyed])
+    return ended
+
+
+def told(ended: list[Ended], superseded: list[Ended]) -> list[Ended]:
+    """The last that is to be told of each instance."""
+    again = {one.id for one in superseded}
+    return [*(one for one in ended if one.id not in again), *superseded]
+
+
+def _take_key(tx: Tx, row: Row) -> list[Ended]:
+    holder, ended = holder_of(tx, row.unique_key)
+    if holder is not None and holder.is_newer_than(row, tx.now):
+        return [*ended, tx.arrows.finish(row, Code.CANCELLED, f"superseded by {holder.id}")]
+    if holder is not None:
+        ended.append(tx.arrows.finish(holder, Code.CANCELLED, f"superseded by {row.id}"))
+        _write(tx, [holder])
+    row.ukey = row.unique_key
+    return ended
+
+
+def _write(tx: Tx, rows: Sequence[Row]) -> None:
     tx.many(tx.st.move, [_values(row) for row in rows if not row.new_body])
     tx.many(tx.st.move_with_body, [{**_values(row), "body": row.body} for row in rows if row.new_body])
 

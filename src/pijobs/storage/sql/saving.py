@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
-from pijobs.storage.contract import NewInstance, OnConflict, Stored
+from pijobs.storage.contract import NewInstance, OnConflict, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
-from pijobs.storage.sql.rows import find, save, to_row
+from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 
@@ -23,18 +23,29 @@ def enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, worker_within: in
     while not _insert(tx, new):
         if known := _known(tx, new.id):
             return known
-        waiting = to_row(tx.rows(tx.st.by_key, ukey=new.key))
+        waiting, _ = holder_of(tx, new.key)
         if waiting is None:
-            # It has started in this moment.
+            # It has started, or expired, in this moment.
             continue
         if on_conflict == "error":
             raise KeyConflict(waiting.id)
         if on_conflict == "keep":
             return Stored(waiting.id, Code(waiting.state).state, fresh=False)
+        if is_newer(waiting.created, new.created, tx.now):
+            return _superseded(tx, new, waiting.id)
         replaced = waiting.id
         tx.arrows.finish(waiting, Code.CANCELLED, f"superseded by {new.id}")
         save(tx, [waiting])
     return Stored(new.id, _first_code(tx, new).state, fresh=True, replaced=replaced)
+
+
+def _superseded(tx: Tx, new: NewInstance, newer: str) -> Stored:
+    """Stored for the record only: it is an older call than one that waits (it comes from a spool)."""
+    _insert(tx, new, claims=False)
+    row = find(tx, new.id, lock=True)
+    tx.arrows.finish(row, Code.CANCELLED, f"superseded by {newer}")
+    save(tx, [row])
+    return Stored(new.id, Code.CANCELLED.state, fresh=True)
 
 
 def enqueue_periodic(tx: Tx, new: NewInstance, due: int) -> bool:
@@ -88,7 +99,7 @@ def _first_code(tx: Tx, new: NewInstance) -> Code:
     return Code.SCHEDULED if new.due is not None and new.due > tx.now else Code.QUEUED
 
 
-def _insert(tx: Tx, new: NewInstance) -> bool:
+def _insert(tx: Tx, new: NewInstance, *, claims: bool = True) -> bool:
     code, now_us = _first_code(tx, new), tx.now_us
     due = max(tx.now, new.due or 0)
     values: dict[str, Any] = {
@@ -105,10 +116,12 @@ def _insert(tx: Tx, new: NewInstance) -> bool:
         "deadline": new.deadline,
         "due": due,
         "alarm": due if code is Code.SCHEDULED else None,
+        "lane": new.priority if code is Code.SCHEDULED else None,
         "attend": new.deadline,
         "attempts": 0,
         "crashes": 0,
-        "ukey": new.key,
+        "ukey": new.key if claims else None,
+        "unique_key": new.key,
         "subject": new.subject,
         "lim": new.limit,
         "keep": new.keep,

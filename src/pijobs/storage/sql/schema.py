@@ -41,6 +41,10 @@ SCHEMA_VERSION = 2
 #: From these on, all that is new is a table of its own.
 OLDEST_VERSION = 1
 
+#: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
+#: ``keep_until``.
+ADDITIONS = 1
+
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
 RANK_STEP = 2**52
@@ -129,6 +133,8 @@ group = Table(
     Column("paused", SmallInteger, nullable=False),
     Column("policy", _text(), nullable=False),
     _number("version", nullable=False),
+    # Not forgotten before, even if nothing uses it.
+    _number("keep_until"),
     PrimaryKeyConstraint("queue", "name"),
     **_INNODB,
 )
@@ -198,6 +204,8 @@ instance = Table(
     _number("deadline"),
     _number("due", nullable=False),
     _number("alarm"),
+    # The priority of what has an alarm: what becomes due together is promoted by it.
+    Column("lane", Integer),
     _number("attend"),
     Column("attempts", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
@@ -205,7 +213,9 @@ instance = Table(
     _number("ended"),
     Column("session", _name(255)),
     Column("token", _name(64)),
+    # The unique key while the instance waits; below it, the key that it has for good.
     Column("ukey", _name(255)),
+    Column("unique_key", _name(255)),
     Column("subject", _name(255)),
     _number("lim"),
     _number("keep"),
@@ -236,6 +246,15 @@ def _partial(name: str, column: Column[Any], *columns: Column[Any], unique: bool
 
 _partial("pijobs_instance_subject", _c.subject, _c.state, _c.place, _c.seq)
 _partial("pijobs_instance_alarm", _c.alarm)
+_partial("pijobs_instance_lane", _c.lane, _c.alarm)
 _partial("pijobs_instance_attend", _c.attend)
 # Only what waits has a key.
 _partial("pijobs_instance_key", _c.ukey, unique=True)
+
+#: What tables of an earlier release lack.
+ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until)
+#: What fills them for the rows that were there before.
+FILLED = (
+    "UPDATE pijobs_instance SET unique_key = ukey WHERE ukey IS NOT NULL AND unique_key IS NULL",
+    "UPDATE pijobs_instance SET lane = priority WHERE alarm IS NOT NULL AND lane IS NULL",
+)

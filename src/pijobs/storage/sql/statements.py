@@ -66,6 +66,8 @@ class Statements:
         self._by_count: dict[int, Statement] = {}
         self.clock = Statement(select(dialect.clock))
         self.version = Statement(select(meta.c.value).where(meta.c.name == "schema"))
+        self.additions = Statement(select(meta.c.value).where(meta.c.name == "additions"))
+        self.note_additions = Statement(update(meta).where(meta.c.name == "additions"), ["value"])
         self.set_version = Statement(dialect.insert_new(meta), ["name", "value"])
         self.raise_version = Statement(update(meta).where(meta.c.name == "schema"), ["value"])
         self._instances(dialect)
@@ -96,7 +98,7 @@ class Statements:
         self.start = Statement(this, ["state", "attend", "ukey", "started", "session", "token", "reason", "error"])
         self.drop_body = Statement(this, ["attend", "body"])
         self.delete = Statement(delete(instance).where(I.seq == bindparam("b_seq")))
-        self.hold = Statement(this, ["state", "due", "alarm"])
+        self.hold = Statement(this, ["state", "due", "alarm", "lane"])
         fresh = select(I.place, I.seq, I.state, *(I[name] for name in NEW_COLUMNS)).where(_here, I.started.is_(None))
         #: As they were enqueued, the oldest first, by their state; of those held, only whose hold is over.
         self.never_leased = {
@@ -157,6 +159,9 @@ class Statements:
         self.take = Statement(_skipping(take.order_by(I.rank, I.seq).limit(bindparam("n"))))
         due = _row.where(_here, I.alarm <= bindparam("now")).order_by(I.alarm).limit(bindparam("n"))
         self.due = Statement(_skipping(due))
+        in_lane = (_here, I.lane == bindparam("lane"), I.alarm <= bindparam("now"))
+        self.due_in_lane = Statement(_skipping(_row.where(*in_lane).order_by(I.alarm).limit(bindparam("n"))))
+        self.next_lane = Statement(select(func.max(I.lane)).where(_here, I.lane < bindparam("lane")))
         self.lock_group = Statement(
             select(G.lim).where(G.queue == bindparam("queue"), G.name == bindparam("grp"))
             .with_for_update(key_share=True)

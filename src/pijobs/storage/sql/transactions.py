@@ -167,7 +167,7 @@ class Transactions:
             except Busy as error:
                 met, trouble = error, Trouble.AGAIN
             left = end - time.monotonic()
-            if left <= 0 or trouble is not Trouble.AGAIN:
+            if left <= 0 or trouble not in (Trouble.AGAIN, Trouble.DUPLICATE):
                 raise self._unavailable(met, end) from met
             time.sleep(min(left, pause * random.uniform(0.5, 1.5)))
             pause = min(pause * 1.3, 0.004)

@@ -17,10 +17,13 @@ else
   if call('HEXISTS', P .. 'i:' .. id, 'body') == 0 then return {now, found, 'body'} end
   leave(i)
   call('ZREM', P .. 'keep', id)
+  drop(P .. 'deadline', id)
   i.attempts, i.crashes = 0, 0
   requeue(i, now, '')
-  call('HSET', P .. 'i:' .. id, 'attempts', 0, 'crashes', 0)
-  call('HDEL', P .. 'i:' .. id, 'error', 'ended', 'started', 'held')
+  if i.state == 'queued' then
+    call('HSET', P .. 'i:' .. id, 'attempts', 0, 'crashes', 0)
+    call('HDEL', P .. 'i:' .. id, 'error', 'ended', 'started', 'held')
+  end
 end
 settle()
 wake_for_the_rest()

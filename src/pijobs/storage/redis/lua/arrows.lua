@@ -1,7 +1,7 @@
 -- How an instance goes from one state to another. Each arrow is here once.
 local ENDED = {done = true, dead = true, expired = true, cancelled = true}
 local FIELDS = {'state', 'token', 'name', 'group', 'seq', 'priority', 'attempts', 'crashes', 'deadline', 'subject',
-  'key', 'due', 'keep', 'session', 'history', 'held'}
+  'key', 'due', 'keep', 'session', 'history', 'held', 'created'}
 local places = 0
 local release = function(key, id) call('SREM', key, id) end
 
@@ -16,7 +16,7 @@ local function load(id)
   if not values[1] then return nil end
   local i = {id = id}
   for n, field in ipairs(FIELDS) do i[field] = values[n] or '' end
-  i.seq, i.priority = tonumber(i.seq), tonumber(i.priority)
+  i.seq, i.priority, i.created = tonumber(i.seq), tonumber(i.priority), number(i.created) or 0
   i.attempts, i.crashes = number(i.attempts) or 0, number(i.crashes) or 0
   return i
 end
@@ -31,10 +31,8 @@ end
 local function stop_waiting(i)
   leave(i)
   if i.deadline ~= '' then drop(P .. 'deadline', i.id) end
-  if i.key ~= '' then
-    call('HDEL', P .. 'key', i.key)
-    call('HDEL', P .. 'i:' .. i.id, 'key')
-  end
+  -- The instance remembers its key: it may come to wait again.
+  if i.key ~= '' and call('HGET', P .. 'key', i.key) == i.id then call('HDEL', P .. 'key', i.key) end
 end
 
 local function stop_running(i)
@@ -68,15 +66,9 @@ end
 local function end_waiting(i, state, reason)
   stop_waiting(i)
   drop(P .. 'q:' .. i.group, i.id)
-  drop(P .. 'later', 'i:' .. i.id)
+  unschedule(i)
   touched[i.group] = true
   finish(i, state, reason)
-end
-
-local function requeue(i, due, reason)
-  start_waiting(i, 'queued', due)
-  call('HSET', P .. 'i:' .. i.id, 'state', 'queued', 'reason', reason, 'due', due)
-  call('HDEL', P .. 'i:' .. i.id, 'token', 'session')
 end
 
 -- Tell the caller about a transition that it did not ask for.
@@ -84,6 +76,62 @@ local function tell(ended, i, reason)
   for _, value in ipairs({i.id, i.name, i.group, i.state, i.attempts, i.crashes, reason}) do
     ended[#ended + 1] = value
   end
+end
+
+local function is_overdue(i)
+  return i.deadline ~= '' and tonumber(i.deadline) <= now
+end
+
+local function waits(i)
+  return i and (i.state == 'queued' or i.state == 'scheduled')
+end
+
+-- Which of two instances is the newer call. A creation in the future tells of a clock that was wrong.
+local function is_newer(a, b)
+  local of_a, of_b = a.created <= now + 1000 and a.created or 0, b.created <= now + 1000 and b.created or 0
+  return of_a > of_b or (of_a == of_b and a.seq > b.seq)
+end
+
+-- Who waits with a key; what is past its deadline holds none.
+local function holder_of(key, ended)
+  local other = load(call('HGET', P .. 'key', key) or '')
+  if waits(other) and is_overdue(other) then
+    end_waiting(other, 'expired', 'deadline passed')
+    if ended then tell(ended, other, 'deadline passed') end
+    return nil
+  end
+  return waits(other) and other or nil
+end
+
+-- Of the instances with one key only the newest waits. Answers why this one may not, or nil after it took its key.
+local function yield(i, ended)
+  if i.key == '' then return nil end
+  flush()
+  local other = holder_of(i.key, ended)
+  if other and other.id ~= i.id then
+    if is_newer(other, i) then return 'superseded by ' .. other.id end
+    end_waiting(other, 'cancelled', 'superseded by ' .. i.id)
+    if ended then tell(ended, other, 'superseded by ' .. i.id) end
+  end
+  call('HSET', P .. 'key', i.key, i.id)
+end
+
+-- Back to waiting, from whatever state it has left already; cancelled if a newer one with its key waits. Answers the
+-- reason that was noted.
+local function wait_again(i, state, due, reason, ended)
+  local superseded = yield(i, ended)
+  if superseded then
+    finish(i, 'cancelled', superseded)
+    return superseded
+  end
+  start_waiting(i, state, due)
+  call('HSET', P .. 'i:' .. i.id, 'state', state, 'reason', reason, 'due', due)
+  call('HDEL', P .. 'i:' .. i.id, 'token', 'session')
+  return reason
+end
+
+local function requeue(i, due, reason, ended)
+  return wait_again(i, 'queued', due, reason, ended)
 end
 
 -- Its worker died: back to its old place, unless that happened too often.
@@ -101,9 +149,15 @@ local function crash(i, ended)
     reason = 'deadline passed'
     finish(i, 'expired', reason)
   else
-    requeue(i, tonumber(i.due), reason)
+    reason = requeue(i, tonumber(i.due), reason, ended)
   end
   tell(ended, i, reason)
+end
+
+-- A group is looked at again when its block ends.
+local function wait_for_block(group, blocked)
+  call('ZADD', P .. 'later', blocked, 'g:' .. group)
+  call('ZADD', P .. 'later:groups', blocked, group)
 end
 
 -- What a group may do now: the room it has (nil: no limit, 0: nothing may start).
@@ -112,7 +166,7 @@ local function room_of(group)
   local blocked, limit = number(g[2]), number(g[1])
   if g[3] then return 0 end
   if blocked and blocked > now then
-    call('ZADD', P .. 'later', blocked, 'g:' .. group)
+    wait_for_block(group, blocked)
     return 0
   end
   if limit then return math.max(0, limit - call('ZCARD', P .. 'y:running:' .. group)) end

@@ -17,7 +17,7 @@ if doubtful ~= '' then
     if i and i.state == 'running' and i.session == session
       and string.find(doubtful, string.match(i.token, '^%x+'), 1, true) then
       stop_running(i)
-      requeue(i, tonumber(i.due), 'its lease got lost on the way')
+      requeue(i, tonumber(i.due), 'its lease got lost on the way', ended)
     end
   end
 end

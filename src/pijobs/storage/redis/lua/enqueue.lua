@@ -1,8 +1,8 @@
 -- A new instance; for a periodic job (cron) only if its due time was not taken yet.
 local id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, on_conflict,
   within, cron = unpack(ARGV)
-local i = {id = id, name = name, group = group, priority = tonumber(priority), deadline = deadline, subject = subject,
-  key = key}
+local i = {id = id, name = name, group = group, priority = tonumber(priority), created = tonumber(created),
+  deadline = deadline, subject = subject, key = key, keep = keep}
 due = math.max(number(due) or now, now)
 local state = due > now and 'scheduled' or 'queued'
 

@@ -6,25 +6,19 @@ if cron ~= '' then
 end
 if present then return {now, 'there', present, id} end
 
-local holder = key ~= '' and call('HGET', P .. 'key', key)
-local replaced = ''
-if holder then
-  local other = load(holder)
-  if other and on_conflict == 'keep' then return {now, 'there', other.state, holder} end
-  if other and on_conflict == 'error' then return {now, 'conflict', holder} end
-  if other then
-    end_waiting(other, 'cancelled', 'superseded by ' .. id)
-    replaced = holder
-  end
-end
+local other = key ~= '' and holder_of(key)
+if other and on_conflict == 'keep' then return {now, 'there', other.state, other.id} end
+if other and on_conflict == 'error' then return {now, 'conflict', other.id} end
 if not stored then store() end
 if key ~= '' then
   call('HSET', P .. 'i:' .. id, 'key', key)
-  call('HSET', P .. 'key', key, id)
+  local superseded = yield(i)
+  if superseded then end_waiting(i, 'cancelled', superseded) end
 end
 settle()
+if i.state == 'cancelled' then return {now, 'new', i.state, id, ''} end
 if state == 'queued' or call('ZRANGE', P .. 'later', 0, 0)[1] == 'i:' .. id then
   wake(i.priority, call('HGET', P .. 'meta', 'floors'))
 end
-if replaced == '' then return {now, state == 'queued' and 1 or 2} end
-return {now, 'new', state, id, replaced}
+if not other then return {now, state == 'queued' and 1 or 2} end
+return {now, 'new', state, id, other.id}

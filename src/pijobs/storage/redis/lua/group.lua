@@ -22,7 +22,8 @@ elseif (call('HGET', key, 'version') or '0') == ARGV[3] then
   call('HINCRBY', key, 'version', 1)
   call('HSET', key, 'limit', ARGV[4], 'blocked', ARGV[5], 'policy', ARGV[6])
   call('ZREM', P .. 'later', 'g:' .. group)
-  if ARGV[5] ~= '' and tonumber(ARGV[5]) > now then call('ZADD', P .. 'later', ARGV[5], 'g:' .. group) end
+  call('ZREM', P .. 'later:groups', group)
+  if ARGV[5] ~= '' and tonumber(ARGV[5]) > now then wait_for_block(group, ARGV[5]) end
   touch()
 else
   done = 0

@@ -9,7 +9,7 @@ if ARGV[1] == 'forget' then
     if i and (i.state == 'queued' or i.state == 'scheduled') then
       stop_waiting(i)
       call('ZREM', P .. 'q:' .. i.group, i.id)
-      call('ZREM', P .. 'later', 'i:' .. i.id)
+      unschedule(i)
       touched[i.group] = true
       delete(i)
     end
@@ -53,7 +53,8 @@ for n = 1, math.min(wanted, #found) do
   row[12] = call('HGET', P .. 'g:' .. v[4], 'limit') or ''
   taken[n] = row
   call('HSET', P .. 'i:' .. id, 'due', due)
-  call('ZADD', P .. 'later', due, 'i:' .. id)
+  unschedule({id = id, priority = tonumber(v[5])})
+  schedule({id = id, priority = tonumber(v[5])}, due)
   if found[n].state == 'queued' then
     call('ZREM', P .. 'q:' .. v[4], id)
     enter({id = id, name = v[1], group = v[4], subject = v[10] or ''}, 'queued', place_of(due))

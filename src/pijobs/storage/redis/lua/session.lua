@@ -16,8 +16,7 @@ for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
       crash(i, ended)
     else
       stop_running(i)
-      requeue(i, tonumber(i.due), 'given back')
-      tell(ended, i, 'given back')
+      tell(ended, i, requeue(i, tonumber(i.due), 'given back', ended))
     end
   end
 end

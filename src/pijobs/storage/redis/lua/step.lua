@@ -26,6 +26,8 @@ local function write_down()
   end
 end
 
+flush = write_down
+
 local function carry_out(n)
   local id, token, state, counted, due, reason, error, entry, body = unpack(ARGV, n, n + 8)
   local i = load(id)
@@ -57,11 +59,13 @@ local function carry_out(n)
   end
   call('HSET', P .. 'i:' .. id, unpack(fields))
   if state == 'queued' then
-    requeue(i, due or tonumber(i.due), reason)
+    reason = requeue(i, due or tonumber(i.due), reason, ended)
   else
-    start_waiting(i, 'scheduled', due or now)
-    call('HSET', P .. 'i:' .. id, 'state', 'scheduled', 'reason', reason, 'due', due or now)
-    call('HDEL', P .. 'i:' .. id, 'token', 'session')
+    reason = wait_again(i, 'scheduled', due or now, reason, ended)
+  end
+  if i.state == 'cancelled' then
+    tell(ended, i, reason)
+  elseif i.state == 'scheduled' then
     write_down()
     if call('ZRANGE', P .. 'later', 0, 0)[1] == 'i:' .. id then
       wake(i.priority, call('HGET', P .. 'meta', 'floors') or '')
@@ -69,18 +73,49 @@ local function carry_out(n)
   end
 end
 
-local function promote()
-  for _, entry in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', now, 'LIMIT', 0, PROMOTE)) do
-    call('ZREM', P .. 'later', entry)
-    local name = string.sub(entry, 3)
-    local i = string.sub(entry, 1, 2) == 'i:' and load(name)
-    if i and i.state == 'scheduled' then
-      leave(i)
-      enter(i, 'queued', place_of(i.due))
-      call('HSET', P .. 'i:' .. i.id, 'state', 'queued')
-    end
-    if i then line_up(i, now) else touched[name] = true end
+-- The time of an entry of later has come.
+local function promote_entry(entry)
+  local kind, name = string.match(entry, '^(.):(.*)$')
+  if kind == 'g' then
+    touched[name] = true
+    return
   end
+  local i = load(name)
+  if not waits(i) then return end
+  if i.state == 'scheduled' then
+    leave(i)
+    enter(i, 'queued', place_of(i.due))
+    call('HSET', P .. 'i:' .. i.id, 'state', 'queued')
+  end
+  line_up(i, now)
+end
+
+local function promote_from(list, kind, most)
+  local names = call('ZRANGEBYSCORE', list, '-inf', now, 'LIMIT', 0, most)
+  if not names[1] then return 0 end
+  local entries = {}
+  for n, name in ipairs(names) do entries[n] = kind .. name end
+  call('ZREM', list, unpack(names))
+  call('ZREM', P .. 'later', unpack(entries))
+  for _, entry in ipairs(entries) do promote_entry(entry) end
+  return #names
+end
+
+-- Up to so many groups, and instances by priority: what is urgent does not wait behind many that became due before it.
+local function promote()
+  if not call('ZRANGEBYSCORE', P .. 'later', '-inf', now, 'LIMIT', 0, 1)[1] then return end
+  promote_from(P .. 'later:groups', 'g:', PROMOTE)
+  local lanes, left = call('ZRANGEBYSCORE', P .. 'lanes', '-inf', now), PROMOTE
+  table.sort(lanes, function(a, b) return tonumber(a) > tonumber(b) end)
+  for _, lane in ipairs(lanes) do
+    if left == 0 then break end
+    local list = P .. 'later:' .. lane
+    left = left - promote_from(list, 'i:', left)
+    local first = call('ZRANGE', list, 0, 0, 'WITHSCORES')[2]
+    if first then call('ZADD', P .. 'lanes', first, lane) else call('ZREM', P .. 'lanes', lane) end
+  end
+  -- What a worker of release 0.1.0 scheduled is in no lane.
+  promote_from(P .. 'later', '', math.max(left, 1))
 end
 
 local LEASE = {'state', 'name', 'envelope', 'body', 'group', 'priority', 'attempts', 'crashes', 'held', 'due',
@@ -91,7 +126,7 @@ local function lease(id)
   if v[1] ~= 'queued' then return false end
   local i = {id = id, state = v[1], name = v[2], group = v[5], deadline = v[11] or '', subject = v[12] or '',
     key = v[13] or '', seq = tonumber(v[14])}
-  if i.deadline ~= '' and tonumber(i.deadline) <= now then
+  if is_overdue(i) then
     i = load(id)
     end_waiting(i, 'expired', 'deadline passed')
     tell(ended, i, 'deadline passed')

@@ -8,7 +8,9 @@
 --   x:<state>:<name>     zset   id -> place; y:<state>:<group> and s:<state>:<subject> likewise
 --   q:<group>            zset   id -> rank, what may be leased
 --   ready                zset   group -> rank of its head, groups that may run
---   later                zset   "i:<id>" or "g:<group>" -> due
+--   later                zset   "i:<id>" or "g:<group>" -> due: all that waits for its time
+--   later:<priority>     zset   id -> due, the instances of one priority; later:groups likewise for groups
+--   lanes                zset   priority -> due of the first in later:<priority>, or earlier
 --   deadline             zset   id -> deadline, waiting ones and dead letters with a body
 --   keep                 zset   id -> when an ended record goes
 --   key, cron, meta      hash   key -> id; job -> last due time; counters and switches of the queue
@@ -31,6 +33,7 @@ local touched = {} -- groups whose head or room may have changed
 -- An entry of a sorted set comes or goes; a script that moves many at once may put its own way here.
 local put = function(key, score, id) call('ZADD', key, score, id) end
 local drop = function(key, id) call('ZREM', key, id) end
+local flush = function() end -- before something reads, or takes back, what was put
 
 local function number(text)
   if text and text ~= '' then return tonumber(text) end
@@ -47,10 +50,23 @@ local function enter(i, state, place)
   if i.subject ~= '' then put(P .. 's:' .. state .. ':' .. i.subject, place, i.id) end
 end
 
+-- An instance waits for its time; what becomes due together is promoted by priority.
+local function schedule(i, due)
+  put(P .. 'later', due, 'i:' .. i.id)
+  put(P .. 'later:' .. i.priority, due, i.id)
+  local first = call('ZSCORE', P .. 'lanes', i.priority)
+  if not first or tonumber(first) > due then call('ZADD', P .. 'lanes', due, i.priority) end
+end
+
+local function unschedule(i)
+  drop(P .. 'later', 'i:' .. i.id)
+  drop(P .. 'later:' .. i.priority, i.id)
+end
+
 -- Where an instance waits: with its group, or for its time.
 local function line_up(i, due)
   if due > now then
-    put(P .. 'later', due, 'i:' .. i.id)
+    schedule(i, due)
   else
     put(P .. 'q:' .. i.group, rank_of(i), i.id)
     touched[i.group] = true
@@ -66,7 +82,7 @@ local function start_waiting(i, state, due)
   enter(i, state, state == 'queued' and place_of(due) or i.seq)
   if i.deadline ~= '' then put(P .. 'deadline', i.deadline, i.id) end
   -- What is scheduled goes through the promotion, even if its time has come already.
-  if state == 'scheduled' then put(P .. 'later', due, 'i:' .. i.id) else line_up(i, due) end
+  if state == 'scheduled' then schedule(i, due) else line_up(i, due) end
 end
 
 -- One token at most lies in each list: whoever takes it and leaves work behind puts in the next one.

@@ -10,8 +10,6 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from typeguard import CollectionCheckStrategy, ForwardRefPolicy, TypeCheckError, check_type
-
 from pijobs.errors import EncodeError
 from pijobs.redact import redact
 
@@ -42,6 +40,9 @@ class Annotations:
                 self._check(name, value, where)
 
     def _check(self, name: str, value: Any, where: str) -> None:
+        # Few arguments get here, and the import takes 0.1 s of each start.
+        from typeguard import CollectionCheckStrategy, ForwardRefPolicy, TypeCheckError, check_type
+
         kind = self._types[name]
         try:
             # All items: a check of the first one would find a mistake on some days only.

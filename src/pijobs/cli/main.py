@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,21 @@ _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
 )
 
 
+#: The commands of pijobs, by their modules in :mod:`pijobs.cli`. Each is imported when it is called: most need neither
+#: Flask nor huey, which take longer to import than the command runs.
+_MODULES = {
+    "admin": ("admin",),
+    "config": ("config",),
+    "jobs": ("jobs",),
+    "new_plugin": ("new-plugin",),
+    "plugins": ("plugins",),
+    "server": ("server",),
+    "status": ("status", "workers", "groups", "pause", "resume", "drain"),
+    "worker": ("worker",),
+}
+_MODULE_OF = {command: module for module, commands in _MODULES.items() for command in commands}
+
+
 class RootGroup(click.Group):
     """Takes ``--config`` anywhere, and asks the plugins for their commands when they may be needed."""
 
@@ -41,25 +57,23 @@ class RootGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._ask_plugins(ctx)
-        return super().list_commands(ctx)
+        return sorted([*_MODULE_OF, *self.commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command = super().get_command(ctx, cmd_name)
-        if command is None:
-            self._ask_plugins(ctx)
-            command = super().get_command(ctx, cmd_name)
-        return command
+        if module := _MODULE_OF.get(cmd_name):
+            command = getattr(importlib.import_module(f"pijobs.cli.{module}"), cmd_name.replace("-", "_"))
+            assert isinstance(command, click.Command)
+            return command
+        self._ask_plugins(ctx)
+        return super().get_command(ctx, cmd_name)
 
     def _ask_plugins(self, ctx: click.Context) -> None:
         if not self._asked:
             self._asked = True
-            invocation = _invocation(ctx)
-            core = dict(self.commands)
-            invocation.plugins.call("register_commands", cli=self)
-            for name in core.keys() & self.commands.keys():
-                if self.commands[name] is not core[name]:
-                    self.commands[name] = core[name]
-                    click.echo(f"warning: a plugin gives a command named {name!r}; pijobs' own one stays", err=True)
+            _invocation(ctx).plugins.call("register_commands", cli=self)
+            for name in _MODULE_OF.keys() & self.commands.keys():
+                del self.commands[name]
+                click.echo(f"warning: a plugin gives a command named {name!r}; pijobs' own one stays", err=True)
 
 
 def _invocation(ctx: click.Context) -> Invocation:
@@ -104,19 +118,6 @@ def cli(ctx: click.Context, config: str | None) -> None:
     Exit codes: 0 ok, 1 failure at run time, 2 usage or configuration, 3 storage unreachable, 4 a plugin failed.
     """
     _invocation(ctx)
-
-
-def _add_commands() -> None:
-    from pijobs.cli import admin, config, jobs, new_plugin, plugins, server, status, worker
-
-    for command in (
-        admin.admin, config.config, jobs.jobs, new_plugin.new_plugin, plugins.plugins, server.server,
-        status.status, status.workers, status.groups, status.pause, status.resume, status.drain, worker.worker,
-    ):  # fmt: skip
-        cli.add_command(command)
-
-
-_add_commands()
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -10,7 +10,6 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError
-from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
 
 
@@ -22,6 +21,7 @@ def server(invocation: Invocation, host: str, port: int) -> None:
     """Run the server, for development. For production: gunicorn 'pijobs.server:create_app()'."""
     from werkzeug.serving import make_server
 
+    from pijobs.flask import EXTENSION
     from pijobs.server import create_app
 
     app = create_app(invocation.config_path())

@@ -27,7 +27,7 @@ _SUFFIX = ".tmpl"
 def new_plugin(context: click.Context, name: str, directory: Path) -> None:
     """Write a plugin NAME (package, job, setting, test, README) into a new folder pijobs-NAME. Needs no pi.cfg."""
     root = context.find_root().command
-    fault = name_fault(name, root.commands if isinstance(root, click.Group) else ())
+    fault = name_fault(name, root.list_commands(context) if isinstance(root, click.Group) else ())
     if fault:
         raise click.UsageError(fault)
     folder = directory / f"pijobs-{name.replace('_', '-')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -233,6 +234,7 @@ class JobContext:
         crashes: int = 0,
         permit: Permit | None = None,
         holds: Callable[[], bool] = lambda: True,
+        lease_until: float | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -248,10 +250,16 @@ class JobContext:
         self._measure = measure
         self._permit = permit or Permit()
         self._holds = holds
+        self._lease_until = lease_until
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
         return float("inf") if self.deadline is None else max(0.0, self.deadline - self._now())
+
+    def lease_left(self) -> float | None:
+        """Seconds for which the worker keeps the lease of this attempt at most: the rest of the job's ``timeout``.
+        Infinite without a timeout. None where there is no lease, since the job runs in the request."""
+        return None if self._lease_until is None else self._lease_until - time.monotonic()
 
     def check(self) -> None:
         """Call this right before the effect. Asks nobody, so it costs nothing.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -162,6 +164,7 @@ class Runner:
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(lease.id, attempt, call, lease.group), measure=partial(self._metrics.measure, name),
             created=envelope.created / 1000, crashes=lease.crashes, permit=permit, holds=holds,
+            lease_until=time.monotonic() + (self._registry[name].timeout or math.inf),
         )  # fmt: skip
 
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:

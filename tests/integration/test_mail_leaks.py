@@ -50,7 +50,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pijobs_mail.transport.FINAL_TIMEOUT", 0.2)
+    monkeypatch.setattr("pijobs_mail.delivery.FINAL_TIMEOUT", 0.2)
     monkeypatch.setattr("pijobs_mail.connection.QUIT_TIMEOUT", 0.2)
 
 

@@ -391,10 +391,9 @@ def test_a_mail_that_may_have_been_sent_goes_again_unless_it_must_not(settings: 
 
 def test_a_notice_is_tried_again_as_long_as_it_was_not_sent(settings: Settings, smtp_sink: Sink) -> None:
     smtp_sink.fail_at("DATA", [Fault(drop=True, times=1), Fault("451 4.3.0 not now", times=1)])
-    with pytest.raises(RetryJob):
-        attempt(settings, smtp_sink, if_maybe_sent="not")
-    with pytest.raises(DestinationDown):
-        attempt(settings, smtp_sink, if_maybe_sent="not")
+    for _ in range(2):
+        with pytest.raises(RetryJob):
+            attempt(settings, smtp_sink, if_maybe_sent="not")
     attempt(settings, smtp_sink, if_maybe_sent="not")
     assert len(smtp_sink.mails) == 1
 

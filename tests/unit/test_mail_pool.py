@@ -61,6 +61,8 @@ def test_a_refusal_is_one_of_each_recipient_and_the_next_mail_goes(
         times = 2 if step == "RCPT" else 1
         if at == "BDAT":
             at = "END"  # a server that refuses a chunk reads it first (RFC 3030 2)
+        if warm and at == "MAIL" and verdict is Verdict.DEFERRED:
+            times = 2  # the first one is taken for the connection's
         sink.fail_at(at, Fault(reply, times=times))
         assert set(pool.deliver(endpoint(sink), MAIL).having(verdict)) == set(MAIL.recipients)
         assert len(sink.mails) == warm
@@ -108,11 +110,10 @@ def test_an_idle_connection_is_closed_with_a_good_bye(pool: Pool, monkeypatch: p
         assert sink.steps["QUIT"] == 1
 
 
-def test_a_connection_carries_so_many_mails(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "MAX_MAILS", 2)
+def test_a_connection_carries_so_many_mails(pool: Pool) -> None:
     with Sink() as sink:
         for _ in range(4):
-            pool.deliver(endpoint(sink), MAIL)
+            pool.deliver(endpoint(sink, mails=2), MAIL)
         assert (sink.connections, sink.steps["QUIT"]) == (2, 2)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pijobs_mail import connection, transport
+from pijobs_mail import connection
+from pijobs_mail import delivery as deliveries
 from pijobs_mail.content import on_the_wire
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import (
@@ -227,7 +228,7 @@ def test_a_connection_lost_after_the_final_dot_may_have_sent_the_mail(fault: Fau
 
 
 def test_silence_after_the_final_dot_may_have_sent_the_mail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "FINAL_TIMEOUT", 0.3)
+    monkeypatch.setattr(deliveries, "FINAL_TIMEOUT", 0.3)
     with faulty("END", Fault(hang=True)) as sink, pytest.raises(MaybeSent, match="timed out"):
         send(sink, timeout=0.3)
 

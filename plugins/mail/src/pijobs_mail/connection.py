@@ -14,14 +14,8 @@ from pijobs.network import Address, look_up, tls_context
 from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Endpoint
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
-from pijobs_mail.replies import (
-    ProtocolError,
-    Reply,
-    Step,
-    Verdict,
-    judge,
-    retry_after,
-)
+from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict
+from pijobs_mail.verdicts import judge, retry_after
 from pijobs_mail.wire import Wire
 
 #: Seconds that a mail which is delivered already may wait for the good-bye.
@@ -157,7 +151,7 @@ class Connection:
             raise TlsRefused(f"no TLS connection to {endpoint}: {why(error)}") from None
 
     def _hello(self, deadline: Deadline) -> None:
-        name = self.endpoint.ehlo or _host_name() or self._link.own_literal
+        name = self._own_name()
         reply = self._ask(Step.EHLO, f"EHLO {name}", deadline)
         if not reply.accepted and not reply.temporary:  # RFC 5321 3.2: an old server knows HELO only
             reply = self._ask(Step.EHLO, f"HELO {name}", deadline)
@@ -169,6 +163,9 @@ class Connection:
         self.features = MappingProxyType(
             {keyword: "".join(rest) for keyword, *rest in offers if keyword not in self._without}
         )
+
+    def _own_name(self) -> str:
+        return self.endpoint.ehlo or _host_name() or self._link.own_literal
 
     def _start_tls(self, deadline: Deadline) -> None:
         if "STARTTLS" not in self.features:
@@ -266,8 +263,8 @@ def close_all(connections: Iterable[Connection]) -> None:
             connection.abandon()
 
 
-def trouble(kind: type[ServerTrouble], message: str, reply: Reply) -> ServerTrouble:
-    return kind(f"{message}: {reply}", reply=reply, retry_after=retry_after(reply))
+def trouble(kind: type[ServerTrouble], message: str, reply: Reply, *, supposed: bool = False) -> ServerTrouble:
+    return kind(f"{message}: {reply}", reply=reply, retry_after=retry_after(reply), supposed=supposed)
 
 
 def why(error: Exception) -> str:

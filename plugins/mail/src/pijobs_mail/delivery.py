@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pijobs_mail.oauth import Grant
-from pijobs_mail.replies import Reply, Verdict
+from pijobs_mail.replies import Reply, Step, Verdict
+
+#: Seconds to wait for the reply to the end of the data (RFC 5321 4.5.3.2.6): who gives up early sends the mail twice.
+FINAL_TIMEOUT = 600.0
+#: Mails over one connection, unless the server is known to take more: Exim delivers so many at once, and leaves the
+#: others to its queue run (smtp_accept_queue_per_connection).
+MAILS_PER_CONNECTION = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +26,7 @@ class Endpoint:
     :param verify: whether certificate and host name must be right.
     :param ca_file: PEM file of authorities to trust besides the system's.
     :param oauth: gives the access token that takes the password's place, by XOAUTH2.
+    :param mails: how many may go over one connection.
     :param ehlo: the name we give ourselves; None: the host's name, or its address.
     """
 
@@ -32,6 +39,7 @@ class Endpoint:
     login_without_tls: bool = False
     verify: bool = True
     ca_file: str | None = None
+    mails: int = MAILS_PER_CONNECTION
     ehlo: str | None = None
     oauth: Grant | None = None
 
@@ -61,6 +69,8 @@ class Outcome:
 
     verdict: Verdict
     reply: Reply = field(repr=False)
+    #: What the reply answered.
+    step: Step
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,16 @@ class Deadline:
 
     :param time_left: seconds; bounds every wait before the effect.
     :param check: raises when the time is over; called right before the effect. What it raises passes through.
+    :param last_word: seconds to wait for the server's word on the mail, after its end.
     """
 
     time_left: Callable[[], float] = lambda: math.inf
     check: Callable[[], None] = lambda: None
+    last_word: Callable[[], float] = lambda: FINAL_TIMEOUT
 
     def share(self, parts: int) -> Deadline:
         """For the first of several waits that have the time that is left together."""
-        return Deadline(lambda: self.time_left() / parts, self.check)
+        return replace(self, time_left=lambda: self.time_left() / parts)
 
 
 NO_DEADLINE = Deadline()

@@ -40,13 +40,20 @@ class ServerTrouble(MailError):
 
     :param reply: what it said, if it said something.
     :param retry_after: seconds after which it asked to be tried again.
+    :param supposed: it may be about the mail after all: other mails got the same reply.
     """
 
     def __init__(
-        self, message: str | None = None, *, reply: Reply | None = None, retry_after: float | None = None
+        self,
+        message: str | None = None,
+        *,
+        reply: Reply | None = None,
+        retry_after: float | None = None,
+        supposed: bool = False,
     ) -> None:
         self.reply = reply
         self.retry_after = retry_after
+        self.supposed = supposed
         super().__init__(message)
 
 

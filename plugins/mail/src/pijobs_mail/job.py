@@ -21,7 +21,7 @@ from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
 from pijobs_mail.addresses import mailboxes, sender_of
 from pijobs_mail.attachment import Attachment
-from pijobs_mail.delivery import Deadline, Delivery, Mail
+from pijobs_mail.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
 from pijobs_mail.errors import (
     AsciiOnly,
     Busy,
@@ -34,15 +34,22 @@ from pijobs_mail.errors import (
 )
 from pijobs_mail.message import Letter
 from pijobs_mail.pool import process_pool
-from pijobs_mail.replies import Reply, Verdict, retry_after, wants_fewer
+from pijobs_mail.replies import Reply, Verdict
 from pijobs_mail.servers import DEFINITIONS, PREFIX, endpoint, limits_of, open_store
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
+from pijobs_mail.verdicts import retry_after, wants_fewer, wants_parts
 
 #: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
 OTP_VALIDITY = 120
 #: The server in the metrics, when its definition has no name yet.
 UNSAVED = "unsaved"
+#: Ever slower, from 2 s to once an hour, for more than a week: the deadline ends them, not their number.
+MAX_ATTEMPTS = 200
+#: Seconds to wait for the server's word on a mail that is sent in the request, where somebody waits.
+WORD_IN_REQUEST = 30.0
+#: Seconds of the lease that are left when that wait ends, to write down what became of the mail.
+_MARGIN = 10.0
 #: Above jobs that nobody waits for.
 OTP_PRIORITY = 10
 
@@ -71,6 +78,7 @@ def send(
     failover: bool = True,
     recipients: Sequence[str] | None = None,
     refused: Mapping[str, int] | None = None,
+    in_doubt: bool = False,
 ) -> None:
     """Send one mail by the SMTP server's definition as it is now, or by its fallback.
 
@@ -82,6 +90,7 @@ def send(
     :param failover: whether the fallback may take it.
     :param recipients: those that do not have it yet; None: all. Set by the job itself, for its next attempt.
     :param refused: those that earlier attempts were refused for good, with the code of the reply. Set likewise.
+    :param in_doubt: whether an earlier attempt may have sent it, so that no further doubt is tried again. Set likewise.
     """
     letter = _letter(
         to, attachments, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
@@ -94,7 +103,10 @@ def send(
         # The fallback is of no use without time: the first one gets half of what is left.
         first = failover and by == server and definition[FALLBACK.name]
         patience = ctx.time_left() / 2 if first else math.inf
-        attempt(ctx, by, definition, letter, recipients, refused or {}, if_maybe_sent=if_maybe_sent, patience=patience)
+        attempt(
+            ctx, by, definition, letter, recipients, refused or {}, if_maybe_sent=if_maybe_sent, in_doubt=in_doubt,
+            patience=patience,
+        )  # fmt: skip
         if by != server:
             ctx.note(server=by)
             why = standby.trouble(store, server) or "it is in trouble"
@@ -138,7 +150,7 @@ def register() -> list[Job]:
         Job(
             "mail.send",
             send,
-            retry=RetryPolicy(max_attempts=8, delay=2, backoff=2, max_delay=300),
+            retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, delay=2, backoff=2, max_delay=3600),
             expires=OTP_VALIDITY,
             priority=OTP_PRIORITY,
             timeout=900,
@@ -167,6 +179,7 @@ def attempt(
     refused: Mapping[str, int],
     *,
     if_maybe_sent: IfMaybeSent = "again",
+    in_doubt: bool = False,
     patience: float = math.inf,
 ) -> None:
     """One attempt at a letter, for whoever has definitions of his own.
@@ -176,8 +189,9 @@ def attempt(
     :param recipients: those that do not have it yet; None: all.
     :param refused: those that earlier attempts were refused for good.
     :param patience: seconds after which a server that took no mail yet is in trouble.
-    :raises RetryJob: with the keyword arguments ``recipients`` and ``refused`` for the next attempt; :class:`NotSent`
-        where this very server could not be given the mail.
+    :param in_doubt: whether an earlier attempt may have sent it.
+    :raises RetryJob: with the keyword arguments ``recipients``, ``refused`` or ``in_doubt`` for the next attempt;
+        :class:`NotSent` where this very server could not be given the mail.
     :raises DestinationDown: when the server takes no mail now. :raises FailJob: when all that is left are refusals.
     """
     definition = DEFINITIONS.complete(definition)
@@ -214,14 +228,18 @@ def attempt(
     except ServerTrouble as error:
         _count(ctx, server, error.reply)
         _look_for_haste(ctx, [error.reply] if error.reply else [], known)
-        raise DestinationDown(redact(str(error), known), retry_after=error.retry_after) from None
+        raise DestinationDown(
+            redact(str(error), known), retry_after=error.retry_after, counted=error.supposed
+        ) from None
     except ConnectionLost as error:
         _count(ctx, server, None)
         raise NotSent(redact(str(error), known)) from None
     except MaybeSent as error:
         _count(ctx, server, None)
         reason = f"may have been sent: {redact(str(error), known)}"
-        raise (FailJob(f"{reason}; {_NOT_AGAIN}") if once else RetryJob(reason)) from None
+        if once or in_doubt:
+            raise FailJob(f"{reason}; {_NOT_AGAIN if once else _NOT_A_THIRD_TIME}") from None
+        raise RetryJob(reason, kwargs={"in_doubt": True}) from None
     except MailError as error:
         raise FailJob(redact(str(error), known)) from None
     for outcome in delivery.outcomes.values():
@@ -247,6 +265,7 @@ def subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
 
 
 _NOT_AGAIN = "it is not sent again, since it must not arrive twice"
+_NOT_A_THIRD_TIME = "it was sent again after a doubt already, and a doubt is tried again once"
 
 
 def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None]) -> Deadline:
@@ -256,7 +275,11 @@ def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None
         ctx.check()
         before_effect()
 
-    return Deadline(lambda: min(ctx.time_left(), until - time.monotonic()), check)
+    def last_word() -> float:
+        leased = ctx.lease_left()
+        return WORD_IN_REQUEST if leased is None else max(0.0, min(FINAL_TIMEOUT, leased - _MARGIN))
+
+    return Deadline(lambda: min(ctx.time_left(), until - time.monotonic()), check, last_word)
 
 
 def _signs_as_well(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -336,10 +359,9 @@ def _conclude(
     newly = delivery.having(Verdict.REFUSED)
     deferred = delivery.having(Verdict.DEFERRED)
     if deferred:
-        waits = [wait for wait in map(retry_after, deferred.values()) if wait is not None]
         raise RetryJob(
             _counted(len(deferred), total, "deferred", _lines(deferred, known)),
-            delay=max(waits) if waits else None,
+            delay=_wait(delivery),
             kwargs={
                 "recipients": list(deferred),
                 "refused": {**refused, **{who: reply.code for who, reply in newly.items()}},
@@ -349,6 +371,16 @@ def _conclude(
         earlier = [f"{mask_address(who)}: {code}" for who, code in refused.items()]
         lines = [*faults, *earlier, *_lines(newly, known)]
         raise FailJob(_counted(len(lines), total, "refused", lines))
+
+
+def _wait(delivery: Delivery) -> float | None:
+    """Seconds until the next attempt, if that is not for the policy of the job to say. A mail that is taken in parts
+    goes on with the next part at once."""
+    deferred = [outcome for outcome in delivery.outcomes.values() if outcome.verdict is Verdict.DEFERRED]
+    parts = all(outcome.reply.code == 421 or wants_parts(outcome.reply, outcome.step) for outcome in deferred)
+    if parts and len(deferred) < len(delivery.outcomes):
+        return 0.0
+    return max(filter(None, (retry_after(outcome.reply) for outcome in deferred)), default=None)
 
 
 def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:

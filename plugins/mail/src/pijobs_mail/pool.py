@@ -10,20 +10,20 @@ import time
 import weakref
 from dataclasses import dataclass, field
 
-from pijobs_mail.connection import close_all
+from pijobs_mail.connection import close_all, trouble
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, MailError, ServerTrouble
-from pijobs_mail.replies import Verdict
+from pijobs_mail.replies import Step, Verdict
+from pijobs_mail.suspicion import Suspicions
 from pijobs_mail.transport import Conversation
+from pijobs_mail.verdicts import says_too_many
 
 #: Seconds without a mail after which a connection is closed.
 IDLE = 30.0
 #: Seconds without a mail after which a connection is tried before it gets one.
 CHECK_AFTER = 5.0
-#: Seconds that a connection may live, and mails that it may carry: servers lose patience, too, and load balancers
-#: want to balance.
+#: Seconds that a connection may live: servers lose patience, too, and load balancers want to balance.
 MAX_AGE = 300.0
-MAX_MAILS = 100
 #: Connections to a server, where nothing else is said.
 CONNECTIONS = 10
 #: Seconds to remember that a server does not keep what it offers.
@@ -38,6 +38,8 @@ class _Line:
     opened: float
     used: float
     mails: int = 0
+    #: The server takes no more over it.
+    used_up: bool = False
 
 
 @dataclass(eq=False)
@@ -71,8 +73,8 @@ class Pool:
 
         :param share: connections to the endpoint that this process may have; 0: one, for as long as the mail takes.
 
-        A kept connection that turns out to be closed, and a feature that turns out to be none, are met by another
-        try at once: only where it is certain that nothing was sent.
+        A kept connection that turns out to be closed or used up, and a feature that turns out to be none, are met by
+        another try at once: only where it is certain that nothing was sent.
         """
         without, fresh = self._distrusted(endpoint), False
         while True:
@@ -82,7 +84,7 @@ class Pool:
                 delivery = line.conversation.send(mail, deadline)
             except (ConnectionLost, ServerTrouble) as error:
                 more = _suspects(line.conversation, error)
-                if kept and _hung_up(error):
+                if kept and _is_over(error):
                     fresh = True
                 elif more:
                     without, fresh = without | more, True
@@ -90,8 +92,13 @@ class Pool:
                     raise
             else:
                 line.mails += 1
+                if kept and _is_used_up(delivery):
+                    line.used_up = fresh = True
+                    continue
                 if delivery.having(Verdict.ACCEPTED):
                     self._remember(endpoint, without)
+                if (reply := self._suspicions.weigh(endpoint, mail, delivery)) is not None:
+                    raise trouble(ServerTrouble, f"{endpoint} takes no mail now", reply, supposed=True)
                 return delivery
             finally:
                 self._give_back(endpoint, line, share)
@@ -113,6 +120,7 @@ class Pool:
         self._open_ones: weakref.WeakSet[Conversation] = weakref.WeakSet()
         self._changed = threading.Condition()
         self._places: dict[Endpoint, _Lines] = {}
+        self._suspicions = Suspicions()
         self._reaper: threading.Thread | None = None
 
     def _distrusted(self, endpoint: Endpoint) -> frozenset[str]:
@@ -182,7 +190,8 @@ class Pool:
 
     def _give_back(self, endpoint: Endpoint, line: _Line, share: int) -> None:
         line.used = time.monotonic()
-        worn = line.mails >= MAX_MAILS or line.used - line.opened >= MAX_AGE or not line.conversation.usable
+        worn = line.used_up or line.mails >= endpoint.mails or line.used - line.opened >= MAX_AGE
+        worn = worn or not line.conversation.usable
         with self._changed:
             place = self._places.get(endpoint)
             if place is None:  # a fork in between
@@ -235,10 +244,19 @@ def process_pool() -> Pool:
     return pool
 
 
-def _hung_up(error: MailError) -> bool:
-    """Whether it says no more than that a connection which was kept is over."""
+def _is_over(error: MailError) -> bool:
+    """Whether it may say no more than that a connection which was kept is over."""
     reply = getattr(error, "reply", None)
-    return reply is None or reply.code == 421
+    return reply is None or reply.temporary
+
+
+def _is_used_up(delivery: Delivery) -> bool:
+    """Whether a connection that took mails before takes no more. A recipient is not named at MAIL; what comes later is
+    about the mail, unless the words are "too many"."""
+    outcomes = delivery.outcomes.values()
+    return all(
+        outcome.reply.temporary and (outcome.step is Step.MAIL or says_too_many(outcome.reply)) for outcome in outcomes
+    )
 
 
 def _suspects(conversation: Conversation, error: MailError) -> frozenset[str]:

@@ -7,27 +7,17 @@ can send several mails, one after another, each in as few flights as the server 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from pijobs_mail.connection import Connection, why
 from pijobs_mail.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
-from pijobs_mail.replies import (
-    NOT_UNDERSTOOD,
-    ProtocolError,
-    Reply,
-    Step,
-    Verdict,
-    fit_together,
-    queue_id,
-)
+from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict
+from pijobs_mail.verdicts import NOT_UNDERSTOOD, mail_id
 
-#: Seconds to wait for the reply to the end of the data, at least: whoever gives up here sends the mail twice
-#: (RFC 5321 4.5.3.2.6, which says ten minutes).
-FINAL_TIMEOUT = 30.0
 #: Commands in one flight: as many replies surely fit into the buffers, so that nobody waits for the other to read.
 FLIGHT = 100
 #: Bytes of a content that leaves before the server agreed to its size.
@@ -86,19 +76,40 @@ class Conversation(Connection):
         reply = next(replies)
         self._doubt_parameters(mail, reply)
         verdict = self._judge(Step.MAIL, reply)
-        outcomes = {recipient: Outcome(verdict, reply) for recipient in mail.recipients}
-        if verdict is Verdict.ACCEPTED:
-            for recipient in mail.recipients:
-                reply = next(replies)
-                self._doubt("PIPELINING", reply)
-                outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply)
+        outcomes: dict[str, Outcome] = {}
+        if verdict is not Verdict.ACCEPTED:
+            outcomes = dict.fromkeys(mail.recipients, Outcome(verdict, reply, Step.MAIL))
+        said = [reply]
+        for recipient in mail.recipients if not outcomes else ():
+            said.append(reply := next(replies))
+            if reply.code == 421:
+                return self._cut_short(mail, outcomes, reply, Step.RCPT)
+            self._doubt("PIPELINING", reply)
+            outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply, Step.RCPT)
         taken = [who for who, outcome in outcomes.items() if outcome.verdict is Verdict.ACCEPTED]
         if not taken:
             self._skip(replies, deadline)
             return Delivery(outcomes, reply)
-        ending = self._content(content, taken, replies, deadline)
-        self._names_mails = self._names_mails or ending.queue_id is not None
+        reply = next(replies)
+        if reply.code == 421:
+            return self._cut_short(mail, outcomes, reply, Step.DATA)
+        ending = self._content(content, taken, reply, deadline)
+        if ending.queue_id is not None and not any(map(mail_id, said)):
+            self._names_mails = True
         return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
+
+    def _cut_short(self, mail: Mail, outcomes: Mapping[str, Outcome], reply: Reply, step: Step) -> Delivery:
+        """The server said 421 before the end of the mail, so it took nothing. After refusals in the same mail these are
+        why ("too many errors"): they stand, and the others may come again.
+
+        :raises ServerTrouble: without any refusal, or when it says that it closes.
+        """
+        decided = {who: outcome for who, outcome in outcomes.items() if outcome.verdict is not Verdict.ACCEPTED}
+        if not decided or reply.enhanced == "4.3.2":
+            self._judge(step, reply)
+        self.abandon()
+        rest = Outcome(Verdict.DEFERRED, reply, step)
+        return Delivery({who: decided.get(who, rest) for who in mail.recipients}, reply)
 
     def _may_go_whole(self, mail: Mail) -> bool:
         """Whether envelope and content may leave in one flight, see :meth:`_whole`."""
@@ -139,14 +150,13 @@ class Conversation(Connection):
             if reply.code == 354:  # RFC 2920 3.1
                 self._ask(Step.DATA, ".", deadline)
 
-    def _content(self, content: bytes, recipients: list[str], replies: Iterator[Reply], deadline: Deadline) -> Delivery:
-        reply = next(replies)
+    def _content(self, content: bytes, recipients: list[str], reply: Reply, deadline: Deadline) -> Delivery:
         if reply.code != 354:
             self._doubt("PIPELINING", reply)
             verdict = self._judge(Step.DATA, reply)
             if verdict is Verdict.ACCEPTED:
                 raise ConnectionLost(f"expected 354 from {self.endpoint} at DATA, found {reply.code}")
-            return _all(recipients, verdict, reply)
+            return _all(recipients, verdict, reply, Step.DATA)
         # The final dot is the last that is sent: if sending fails, it did not leave.
         return self._end(content, recipients, deadline)
 
@@ -160,79 +170,97 @@ class Conversation(Connection):
         """
         content = lines(mail.content)
         commands = self._commands(mail, len(content))
-        deadline.check()
-        if not self._link.quiet():
-            raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
+        self._ready_for_effect(deadline)
         envelope = "".join(f"{command}\r\n" for _, command in commands).encode()
-        try:
-            self._link.send(envelope + b"BDAT %d LAST\r\n" % len(content) + content, self.endpoint.timeout)
-        except OSError as error:
-            raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {why(error)}") from None
+        self._send_mail(envelope + b"BDAT %d LAST\r\n" % len(content) + content)
+        until = time.monotonic() + self._patience(deadline)
         replies: list[Reply] = []
-        for step in [*(step for step, _ in commands), Step.END]:
-            replies.append(self._final_reply())
-            if replies[-1].code == 421:  # nothing behind it was read
-                self._judge(step, replies[-1])
-        self._unfinished = not replies[-1].accepted
         start = len(commands) - len(mail.recipients)
+        for _ in [*commands, Step.END]:
+            replies.append(self._last_word(until - time.monotonic()))
+            if replies[-1].code == 421 and len(replies) <= len(commands):  # nothing behind it was read
+                return self._hung_up(mail, replies[start:-1], replies[-1])
+        self._unfinished = not replies[-1].accepted
+        if not _told_apart(replies[:start], replies[start:-1], replies[-1]):
+            replies = self._settle(replies)
         begun, recipients, last = replies[:start], replies[start:-1], replies[-1]
-        if last.code in NOT_UNDERSTOOD and any(reply.accepted for reply in recipients):
-            self._doubt_chunks(last)
-        if not fit_together(begun, recipients, last):
-            raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit together: {last}")
         self._doubt_parameters(mail, begun[-1])
-        if not last.accepted and any(reply.accepted for reply in recipients):
-            self._settle(last)
+        if last.code == 421:
+            self.abandon()
         return self._sum_up(mail, begun, recipients, last)
 
-    def _settle(self, last: Reply) -> None:
-        """After a reply too many the word on another command looks like a refusal of the mail; then what comes to RSET
-        is the word on the mail.
+    def _hung_up(self, mail: Mail, recipients: list[Reply], last: Reply) -> Delivery:
+        """The server said 421 after the replies to some recipients, or before."""
+        outcomes = {
+            who: Outcome(self._judge(Step.RCPT, reply), reply, Step.RCPT)
+            for who, reply in zip(mail.recipients, recipients, strict=False)
+        }
+        return self._cut_short(mail, outcomes, last, Step.RCPT)
 
-        :raises MaybeSent: when that tells the id of a mail, so that it was taken.
+    def _settle(self, replies: list[Reply]) -> list[Reply]:
+        """After a reply too many, the word on another command looks like that on the mail. The answer to EHLO can't be
+        mistaken, and the reply right before it is the word on the mail.
+
+        :returns: the replies to envelope and content.
+        :raises FalseFeature: the text was answered like commands that are not understood; it was not taken.
+        :raises ConnectionLost: the mail was refused, and nobody can tell by which of the replies.
+        :raises MaybeSent: the server's word on the mail can't be found.
         """
+        count, last = len(replies), replies[-1]
         try:
-            self._link.send(b"RSET\r\n", self.endpoint.timeout)
-            reply = self._link.reply(self.endpoint.timeout)
+            self._link.send(f"EHLO {self._own_name()}\r\n".encode("ascii"), self.endpoint.timeout)
+            while not _is_hello(reply := self._link.reply(self.endpoint.timeout)):
+                if last.code in NOT_UNDERSTOOD and reply.code in NOT_UNDERSTOOD:
+                    raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {last}", keyword="CHUNKING")
+                replies.append(reply)
         except (OSError, ProtocolError):  # who refuses a mail may hang up then
             self.abandon()
-            return
-        if queue_id(reply) is not None:
-            raise MaybeSent(f"{self.endpoint} refused the mail, and took it: {last}; {reply}")
+            if last.accepted or len(replies) > count:
+                raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit: {last}") from None
+            return replies
         self._unfinished = False
-        if not reply.accepted:  # it was that to the mail, and one more is to come
-            self.abandon()
-
-    def _doubt_chunks(self, last: Reply) -> None:
-        """:raises FalseFeature: when the text, too, is answered like commands that are not understood. Whichever of
-        these replies is that to the content, it was not taken."""
-        with suppress(OSError, ProtocolError):
-            if self._link.reply(self.endpoint.timeout).code in NOT_UNDERSTOOD:
-                raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {last}", keyword="CHUNKING")
+        if (extra := len(replies) - count) == 0:
+            return replies
+        self.abandon()
+        if not replies[-1].accepted:
+            raise ConnectionLost(
+                f"{self.endpoint} said more than it was asked for, and refused the mail: {replies[-1]}"
+            )
+        if not all(reply.accepted for reply in replies):
+            raise MaybeSent(f"{self.endpoint} took the mail, and nobody knows for whom: {replies[-1]}")
+        return replies[extra:]
 
     def _sum_up(self, mail: Mail, begun: list[Reply], recipients: list[Reply], last: Reply) -> Delivery:
         for reply in begun:
             verdict = self._judge(Step.MAIL, reply)
             if verdict is not Verdict.ACCEPTED:
-                return _all(mail.recipients, verdict, reply)
+                return _all(mail.recipients, verdict, reply, Step.MAIL)
         outcomes = {}
         for who, reply in zip(mail.recipients, recipients, strict=True):
             decided, step = (last, Step.END) if reply.accepted else (reply, Step.RCPT)
-            outcomes[who] = Outcome(self._judge(step, decided), decided)
-        return Delivery(outcomes, last, queue_id(last) if last.accepted else None)
+            outcomes[who] = Outcome(self._judge(step, decided), decided, step)
+        return Delivery(outcomes, last, mail_id(last) if last.accepted else None)
 
     def _end(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
+        self._ready_for_effect(deadline)
+        self._send_mail(content)
+        reply = self._last_word(self._patience(deadline))
+        self._unfinished = not reply.accepted
+        if reply.code == 421:
+            self.abandon()
+        verdict = self._judge(Step.END, reply)
+        return _all(recipients, verdict, reply, Step.END, mail_id(reply) if verdict is Verdict.ACCEPTED else None)
+
+    def _ready_for_effect(self, deadline: Deadline) -> None:
         deadline.check()
         if not self._link.quiet():
             raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
+
+    def _send_mail(self, content: bytes) -> None:
         try:
             self._link.send(content, self.endpoint.timeout)
         except OSError as error:
             raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {why(error)}") from None
-        reply = self._final_reply()
-        self._unfinished = not reply.accepted
-        verdict = self._judge(Step.END, reply)
-        return _all(recipients, verdict, reply, queue_id(reply) if verdict is Verdict.ACCEPTED else None)
 
     def _doubt(self, keyword: str, reply: Reply) -> None:
         """:raises FalseFeature: when a command is not understood in a flight, after those before it were."""
@@ -248,10 +276,14 @@ class Conversation(Connection):
             if said and keyword in self.features:
                 raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
 
-    def _final_reply(self) -> Reply:
-        """From here on the deadline does not count: the effect may have happened."""
+    def _patience(self, deadline: Deadline) -> float:
+        """Seconds for the server's word on the mail. From here on the time that is left until the deadline does not
+        count: the effect may have happened."""
+        return max(self.endpoint.timeout, deadline.last_word())
+
+    def _last_word(self, seconds: float) -> Reply:
         try:
-            reply = self._link.reply(max(self.endpoint.timeout, FINAL_TIMEOUT))
+            reply = self._link.reply(seconds)
         except (OSError, ProtocolError) as error:
             raise MaybeSent(f"no word from {self.endpoint} on the mail it was given: {why(error)}") from None
         if 300 <= reply.code < 400:
@@ -259,5 +291,24 @@ class Conversation(Connection):
         return reply
 
 
-def _all(recipients: tuple[str, ...] | list[str], verdict: Verdict, reply: Reply, id: str | None = None) -> Delivery:
-    return Delivery({recipient: Outcome(verdict, reply) for recipient in recipients}, reply, id)
+def _told_apart(begun: list[Reply], recipients: list[Reply], last: Reply) -> bool:
+    """Whether these are surely the replies to one flight, none too many and none too few: that to an accepted content
+    alone tells the id of the mail.
+
+    :param begun: to RSET, if it was sent, and MAIL.
+    :param last: to the content.
+    """
+    if any(map(mail_id, [*begun, *recipients])):
+        return False
+    taken = any(reply.accepted for reply in recipients)
+    if last.accepted:
+        return taken and all(reply.accepted for reply in begun) and mail_id(last) is not None
+    return not taken
+
+
+def _is_hello(reply: Reply) -> bool:
+    return reply.code == 250 and any(line.strip().upper() == "CHUNKING" for line in reply.lines[1:])
+
+
+def _all(recipients: Iterable[str], verdict: Verdict, reply: Reply, step: Step, id: str | None = None) -> Delivery:
+    return Delivery(dict.fromkeys(recipients, Outcome(verdict, reply, step)), reply, id)

@@ -8,9 +8,11 @@ import ssl
 import time
 
 from pijobs.network import Address, positive
-from pijobs_mail.replies import ProtocolError, Reply, take_reply
+from pijobs_mail.replies import ProtocolError, Replies, Reply
 
 _CHUNK = 64 * 1024
+#: Seconds of silence until the other machine is asked whether it is there, seconds between two questions, and how many.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
 
 
 class Wire:
@@ -23,7 +25,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._buffer = bytearray()
+        self._replies = Replies()
         self.encrypted = False
 
     @classmethod
@@ -34,6 +36,8 @@ class Wire:
         try:
             sock.settimeout(positive(seconds))
             sock.connect(place)
+            # A server may take minutes over a mail; one whose machine is gone is found out by this.
+            _keep_alive(sock)
             # Commands are small and each waits for its reply: Nagle's algorithm could only delay them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
@@ -59,7 +63,7 @@ class Wire:
             handshake could have been put there by anybody (CVE-2011-0411).
         :raises ssl.SSLError: when the handshake or the verification failed.
         """
-        if self._buffer:
+        if self._replies:
             raise ProtocolError("expected the TLS handshake, found bytes in clear; taken for an attack")
         self._socket.settimeout(positive(seconds))
         self._socket = context.wrap_socket(self._socket, server_hostname=host)
@@ -72,28 +76,35 @@ class Wire:
     def reply(self, seconds: float) -> Reply:
         """The next reply, whole within the seconds."""
         until = time.monotonic() + seconds
-        while (reply := take_reply(self._buffer)) is None:
+        while (reply := self._replies.take()) is None:
             self._socket.settimeout(positive(until - time.monotonic()))
             received = self._socket.recv(_CHUNK)
             if not received:
                 raise ConnectionResetError("the server closed the connection")
-            self._buffer += received
+            self._replies.feed(received)
         return reply
 
     def unasked(self) -> Reply | None:
         """A reply that is here already, before anything was asked for."""
-        return take_reply(self._buffer)
+        return self._replies.take()
 
     def quiet(self) -> bool:
         """Whether the connection is open, and nothing came in that was not asked for. Does not wait."""
         try:
             self._socket.settimeout(0)
-            self._buffer += self._socket.recv(_CHUNK)
+            self._replies.feed(self._socket.recv(_CHUNK))
         except (BlockingIOError, ssl.SSLWantReadError):
-            return not self._buffer
+            return not self._replies
         except OSError:
             return False
         return False
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if option := getattr(socket, name, None):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

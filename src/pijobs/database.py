@@ -1,8 +1,9 @@
 """The database of definitions and accounts, one for an installation, by SQLAlchemy Core.
 
 ``SQLALCHEMY_DATABASE_URI`` says where it is: SQLite, PostgreSQL or MariaDB; otherwise it is the file
-``pijobs.sqlite`` beside ``pi.cfg``. Nothing connects before the first transaction. Only who needs it imports this
-module: a worker whose queue is in Redis does not pay for SQLAlchemy unless a plugin asks.
+``pijobs.sqlite`` beside ``pi.cfg``. In an app with Flask-SQLAlchemy it is that extension's database. Nothing connects
+before the first transaction. Only who needs it imports this module: a worker whose queue is in Redis does not pay for
+SQLAlchemy unless a plugin asks.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ _CONFLICTS = frozenset({1020, 1205, 1213, "40001", "40P01"})
 
 
 class _Opened:
-    """What one process has of the database."""
+    """What one process has of the database. :ivar foreign: whether the engine belongs to the app."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, foreign: bool = False) -> None:
         self.engine = engine
+        self.foreign = foreign
         self.ensured: set[sa.MetaData] = set()
         #: Many threads that begin at once need the tables, but not each a transaction that looks for them.
         self.ensuring = threading.Lock()
@@ -61,11 +63,18 @@ class Database:
     :param url: as SQLAlchemy reads it.
     :param directory: what a relative path of an SQLite file starts from. Not the working directory: server and worker
         may have different ones.
+    :param older: where releases before 0.2.0 began: a file that is only there is used on.
+    :param engine: gives the app's own engine; what is made of the URL then is only shown.
     :raises ConfigurationError: for a URL that can't be read, or whose driver is not installed.
     """
 
-    def __init__(self, url: str | URL, directory: Path) -> None:
-        self._url = _parsed(url, directory)
+    def __init__(
+        self, url: str | URL, directory: Path, *, older: Path | None = None, engine: Engine | None = None
+    ) -> None:
+        self._url = _parsed(url, directory, older)
+        # An SQLite file is opened by an engine of our own: SQLite counts its locks by process, and the app's engine may
+        # keep connections open over a fork.
+        self._foreign = None if self.file is not None else engine
         # By process: after a fork the child must neither use nor close what its parent has open. (What it does not
         # touch stays referenced, so that it is not closed by the garbage collector either.)
         self._opened: dict[int, _Opened] = {}
@@ -73,9 +82,26 @@ class Database:
     @classmethod
     def of(cls, settings: Settings) -> Database:
         """The database of an installation."""
-        directory = settings.directory
-        default = URL.create("sqlite", database=str(directory / FILE))
-        return settings.resource(cls, lambda: cls(settings[SETTING] or default, directory))
+        return settings.resource(cls, lambda: cls._of(settings))
+
+    @classmethod
+    def _of(cls, settings: Settings) -> Database:
+        engine = settings.engine()
+        if engine is not None:
+            return cls(engine.url, settings.directory, engine=engine)
+        if settings[SETTING]:
+            return cls(settings[SETTING], settings.instance, older=settings.older_directory)
+        return cls(URL.create("sqlite", database=FILE), settings.directory, older=settings.older_directory)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: the full path of an SQLite file, else the URL without its password."""
+        return str(self.file or self._url.render_as_string())
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, if it is one."""
+        return Path(str(self._url.database)) if _in_file(self._url) else None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -87,6 +113,8 @@ class Database:
         """
         opened = self._open()
         with self._used(), self._translated(opened), opened.engine.begin() as connection:
+            if opened.foreign and connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     @contextmanager
@@ -129,6 +157,8 @@ class Database:
 
         :raises DatabaseError: as :meth:`begin`.
         """
+        if self.file is not None and not self.file.exists():  # a look must not make it
+            return False
         opened = self._open()
         if metadata not in opened.ensured:
             with self.read() as connection:
@@ -140,7 +170,8 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections of this process; the next use opens new ones."""
-        if opened := self._opened.pop(os.getpid(), None):
+        opened = self._opened.pop(os.getpid(), None)
+        if opened is not None and not opened.foreign:
             opened.engine.dispose()
 
     def __repr__(self) -> str:
@@ -149,7 +180,10 @@ class Database:
     def _open(self) -> _Opened:
         pid = os.getpid()
         # setdefault is atomic; a lock could have been copied by the fork while another thread held it.
-        return self._opened.get(pid) or self._opened.setdefault(pid, _Opened(_engine(self._url)))
+        return self._opened.get(pid) or self._opened.setdefault(pid, self._new())
+
+    def _new(self) -> _Opened:
+        return _Opened(_engine(self._url)) if self._foreign is None else _Opened(self._foreign, foreign=True)
 
     @contextmanager
     def _used(self) -> Iterator[None]:
@@ -180,7 +214,7 @@ def for_mariadb(general: sa.types.TypeEngine[T], special: sa.types.TypeEngine[T]
     return general.with_variant(special, "mysql").with_variant(special, "mariadb")
 
 
-def _parsed(url: str | URL, directory: Path) -> URL:
+def _parsed(url: str | URL, directory: Path, older: Path | None = None) -> URL:
     try:
         parsed = make_url(url)
         parsed.get_dialect()
@@ -191,7 +225,10 @@ def _parsed(url: str | URL, directory: Path) -> URL:
             "special characters of a password are written as %XX"
         ) from None
     if _in_file(parsed):
-        parsed = parsed.set(database=str((directory / str(parsed.database)).absolute()))
+        file = (directory / str(parsed.database)).absolute()
+        if older is not None and not file.exists() and (older / str(parsed.database)).exists():
+            file = (older / str(parsed.database)).absolute()
+        parsed = parsed.set(database=str(file))
     return parsed
 
 
@@ -268,6 +305,8 @@ def _listen(engine: Engine, url: URL) -> None:
 def _create(path: Path) -> None:
     """The file, readable by its owner only; the files that SQLite puts beside it take over its mode."""
     try:
+        if path.parent.name == "instance":  # as Flask-SQLAlchemy does
+            path.parent.mkdir(exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         pass

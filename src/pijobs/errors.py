@@ -21,7 +21,8 @@
     │   ├── DatabaseUnavailable     it did not answer
     │   └── DatabaseConflict        another transaction was there first
     ├── DefinitionError             all faulty values of a definition at once
-    ├── DefinitionNotFound
+    ├── DefinitionNotFound          this database has no record of it
+    │   └── DefinitionDeleted       it was there, and was deleted
     ├── DefinitionUnreadable        a secret in it was encrypted with a key that is not here
     └── AttemptEnd                  raised by job functions to end an attempt
         ├── RetryJob
@@ -29,7 +30,8 @@
         ├── FailJob
         ├── DeadlinePassed
         ├── LeaseLost
-        └── HeldBack
+        └── HeldBack                another worker, or a later moment, may do it
+            └── UnknownHere
 
 The first line of each class's docstring is its message when it is raised without one. No message ever contains a
 secret, a body or a whole address.
@@ -159,6 +161,10 @@ class DefinitionNotFound(PijobsError):
         super().__init__(f"there is no {kind} {identifier!r}")
 
 
+class DefinitionDeleted(DefinitionNotFound):
+    """the definition was deleted; the database remembers that"""
+
+
 class DefinitionUnreadable(PijobsError):
     """a secret of a definition can't be read
 
@@ -223,3 +229,11 @@ class LeaseLost(AttemptEnd):
 
 class HeldBack(AttemptEnd):
     """a limit of the destination holds the instance back; it stays queued, and the attempt does not count"""
+
+
+class UnknownHere(HeldBack):
+    """this worker does not know what the job needs; any worker tries again later, and the attempt does not count
+
+    For what another worker may know: a definition that is not in this worker's database, a secret under a key that this
+    worker does not have, a file that is on another host.
+    """

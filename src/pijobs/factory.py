@@ -21,7 +21,7 @@ from pijobs.jobs import Job, State
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
-from pijobs.settings import CORE_SETTINGS, PREFIX, Settings, storage_url, validate
+from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, storage_url, validate
 from pijobs.settings.table import cross_faults
 from pijobs.storage import open_storage
 from pijobs.storage.contract import Retention, Storage
@@ -112,31 +112,42 @@ class Parts:
 
 
 def build(
-    values: Mapping[str, Any], *, directory: Path | None = None, file: Path | None = None, strict: bool = False
+    values: Mapping[str, Any],
+    *,
+    directory: Path | None = None,
+    file: Path | None = None,
+    strict: bool = False,
+    app: AppPlaces | None = None,
 ) -> Installation:
     """The installation that these settings describe.
 
     :param values: upper-case names, as in ``pi.cfg`` or ``app.config``.
     :param directory: folder of the ``pi.cfg``.
     :param file: the ``pi.cfg`` itself, if the values come from one.
+    :param app: of the Flask app whose configuration they are.
     :param strict: for processes that run jobs: refuse what a server would go on without.
     :raises SettingsError: with all faults.
     :raises PluginError: when strict, if a plugin failed.
     :raises ConfigurationError: when strict, for a ``PI_JOB_QUEUE_CLASS`` that can't be used.
     """
-    parts = configure(values, directory=directory, file=file, strict=strict)
+    parts = configure(values, directory=directory, file=file, strict=strict, app=app)
     return Installation(parts.settings, parts.plugins, parts.registry, _queue(parts, values, strict=strict))
 
 
 def configure(
-    values: Mapping[str, Any], *, directory: Path | None = None, file: Path | None = None, strict: bool = False
+    values: Mapping[str, Any],
+    *,
+    directory: Path | None = None,
+    file: Path | None = None,
+    strict: bool = False,
+    app: AppPlaces | None = None,
 ) -> Parts:
     """Settings, plugins and registry. See :func:`build`."""
     plugins = Plugins(_allowed(values))
     table = [*CORE_SETTINGS, *plugins.settings()]
     settings = validate(
         values, table, absent_prefixes=plugins.absent_prefixes, directory=directory, file=file,
-        extra_faults=cross_faults(values),
+        extra_faults=cross_faults(values), app=app,
     )  # fmt: skip
     settings.resource(Plugins, lambda: plugins)
     jobs = plugins.register_jobs(settings)

@@ -17,6 +17,7 @@ import flask
 from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation, build
 from pijobs.queue import Handle, Queue
+from pijobs.settings import AppPlaces
 
 EXTENSION = "pijobs"
 
@@ -46,14 +47,14 @@ class JobQueue:
     def init_app(self, app: flask.Flask, *, directory: Path | None = None, file: Path | None = None) -> Installation:
         """Build the queue that ``app.config`` describes. Connects to nothing.
 
-        :param directory: folder of the ``pi.cfg``; default: the app's root path.
+        :param directory: folder of the ``pi.cfg``; default: that of the app's project.
         :param file: the ``pi.cfg`` itself, if the app was configured by one.
         :raises SettingsError: with all faults.
         :raises ConfigurationError: for an app that has a queue already.
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("this app has a JobQueue already; use current_queue() instead of a second one")
-        installation = build(app.config, directory=directory or Path(app.root_path), file=file)
+        installation = build(app.config, directory=directory, file=file, app=_places(app))
         app.extensions[EXTENSION] = installation
         for plugin in installation.plugins.failed:
             app.logger.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
@@ -74,6 +75,18 @@ class JobQueue:
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """:meth:`pijobs.queue.Queue.run` of the current app."""
         return current_queue().run(name, args, kwargs)
+
+
+def _places(app: flask.Flask) -> AppPlaces:
+    def engine() -> Any:
+        # Looked for at first use: the app may be given its SQLAlchemy after its JobQueue.
+        extension = app.extensions.get("sqlalchemy")
+        if extension is None:
+            return None
+        with app.app_context():
+            return getattr(extension, "db", extension).engine  # before Flask-SQLAlchemy 3.0 it is a state with ``db``
+
+    return AppPlaces(Path(app.root_path), Path(app.instance_path), engine)
 
 
 def current_installation() -> Installation:

@@ -25,6 +25,7 @@ from pijobs.errors import (
     HeldBack,
     LeaseLost,
     RetryJob,
+    UnknownHere,
     UnknownJob,
 )
 from pijobs.jobs import Job, JobContext, Permit, State
@@ -41,6 +42,8 @@ DOWN_WAIT = 1.0
 #: Undecodable instances are asked again after this many seconds, and end dead after the grace (a rolling upgrade).
 HELD_WAIT = 5.0
 HELD_GRACE = 600.0
+#: Seconds until an instance whose destination a worker does not know is tried again, by any worker.
+UNKNOWN_WAIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,8 @@ class Runner:
     def _end(self, lease: Lease, call: Call, verdict: Verdict, context: JobContext, started: int, now: int) -> End:
         body = None
         if verdict.state is State.QUEUED:  # held back: no attempt was made
+            if verdict.wait is not None:
+                return _given_back(lease, now, verdict.wait, verdict.reason or "", verdict.error)
             return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason)
         if verdict.kwargs is not None and verdict.state is State.SCHEDULED:
             try:
@@ -208,6 +213,8 @@ def decide(job: Job, error: BaseException, attempt: int, time_left: float, known
     reason, name = said or describe(error, known), type(error).__name__
     if isinstance(error, DeadlinePassed):
         return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
+    if isinstance(error, UnknownHere):
+        return Verdict(State.QUEUED, counted=False, wait=UNKNOWN_WAIT, reason=reason, error=name)
     if isinstance(error, (HeldBack, LeaseLost)):
         return Verdict(State.QUEUED, counted=False, reason=reason)
     if isinstance(error, DestinationDown) and not (error.counted and attempt >= job.retry.max_attempts):
@@ -238,10 +245,15 @@ def _hold(lease: Lease, now: int, error: Exception) -> End:
     if lease.held_since is not None and now - lease.held_since >= to_ms(HELD_GRACE):
         reason = f"undecodable for {HELD_GRACE / 60:.0f} minutes: {reason}"
         return End(lease.id, lease.token, State.DEAD, False, reason=reason, error=name, entry=_line(entry))
-    # The history tells the first time only; the record keeps the present reason.
+    return _given_back(lease, now, HELD_WAIT, reason, name)
+
+
+def _given_back(lease: Lease, now: int, wait: float, reason: str, error: str | None) -> End:
+    """For any worker to try a little later. The history tells the first time only; the record keeps the last reason."""
+    entry = {"at": now, "event": "held", "error": error, "reason": reason}
     first = _line(entry) if lease.held_since is None else None
-    due = now + to_ms(HELD_WAIT)
-    return End(lease.id, lease.token, State.QUEUED, False, due=due, reason=reason, error=name, entry=first)
+    due = now + to_ms(wait)
+    return End(lease.id, lease.token, State.QUEUED, False, due=due, reason=reason, error=error, entry=first)
 
 
 def _line(entry: Mapping[str, Any]) -> str:

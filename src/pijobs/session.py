@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -51,6 +51,7 @@ class Session:
     :param on_ended: told of each transition that the storage made on its own.
     :param on_stuck: told the lease of a job that ran past its ``timeout``, after the lease was given up.
     :param metrics: what this process counts.
+    :param facts: what the session tells, asked again at each sign of life: what has changed is told anew.
     :param flushes: whether signs of life are counted, and what was counted goes to this storage with each of them.
     """
 
@@ -63,6 +64,7 @@ class Session:
         on_ended: Callable[[Ended], None] = lambda ended: None,
         on_stuck: Callable[[Lease], None] = lambda lease: None,
         metrics: Metrics | None = None,
+        facts: Callable[[], Mapping[str, Any]] = dict,
         flushes: bool = True,
         clock: Clock | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class Session:
         self._on_ended = on_ended
         self._on_stuck = on_stuck
         self._metrics = metrics or Metrics()
+        self._facts = facts
         self._flushes = flushes
         self._clock = clock or SystemClock()
         self._held: dict[str, _Held] = {}
@@ -121,6 +124,7 @@ class Session:
             beat = self.storage.beat(self.info.id, lease=self._lease_ms, abandoned=abandoned)
             if beat.alive:
                 self._until = asked + self._lease_ms / 1000
+                self._tell_news()
             with self._lock:
                 self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
             self._tell(beat.ended)
@@ -138,6 +142,12 @@ class Session:
             self._set_reachable(False, error)
             self._count_sign("unanswered")
 
+    def _tell_news(self) -> None:
+        told = replace(self.info, **self._facts())
+        if told != self.info:
+            self.storage.retell(told)
+            self.info = told
+
     def _count_sign(self, result: str) -> None:
         if self._flushes:
             self._metrics.sign_of_life(result)
@@ -154,7 +164,7 @@ class Session:
         session_id = uuid.uuid4().hex[:12] if self._was_open else self.info.id
         # Asks for the time; now() alone would not wait for a storage that is slow to connect.
         self.storage.ping()
-        self.info = replace(self.info, id=session_id, started=self.storage.now())
+        self.info = replace(self.info, id=session_id, started=self.storage.now(), **self._facts())
         asked = self._clock.monotonic()
         self.storage.open_session(self.info, lease=self._lease_ms)
         self._until = asked + self._lease_ms / 1000

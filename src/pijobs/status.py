@@ -7,14 +7,19 @@ the storage's clock.
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pijobs.errors import StorageUnavailable
 from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import State
 from pijobs.queue import Queue
+from pijobs.settings import Settings
 from pijobs.storage.contract import GroupRecord, SessionRecord, Storage
+
+if TYPE_CHECKING:
+    from pijobs.definitions.records import Fingerprint
 
 #: In which order people want to see them: what lives first, then what went wrong.
 STATE_ORDER = (
@@ -119,6 +124,14 @@ def trouble(row: Mapping[str, Any]) -> str:
     return "; ".join([*said, f"{row['waiting']} waiting"])
 
 
+def fingerprint(settings: Settings) -> Fingerprint | None:
+    """What tells which database of definitions this process has; None where no plugin has definitions, and SQLAlchemy
+    need not be imported."""
+    records: Any = sys.modules.get("pijobs.definitions.records")
+    found: Fingerprint | None = None if records is None else records.Fingerprint.of(settings)
+    return found
+
+
 def workers(storage: Storage) -> list[dict[str, Any]]:
     """The live sessions."""
     now = storage.now()
@@ -137,6 +150,7 @@ def session(record: SessionRecord, now: int) -> dict[str, Any]:
         "workers": info.workers,
         "keys": list(info.keys),
         "jobs": list(info.jobs),
+        "definitions": info.definitions,
         "started": moment(info.started),
         "seen": moment(record.seen),
         "seen_age": age(record.seen, now),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pijobs.hookspecs import CheckResult
 from pijobs.keys import KeyRing
 from pijobs.queue import WORKER_ABSENT, Queue
 from pijobs.settings import PREFIX, config_warnings
+from pijobs.status import fingerprint
 
 #: Seconds between the clocks of this host and of the storage that are worth a warning. The queue itself counts by
 #: the storage's clock alone; a one-time password, a certificate and the Date of a mail do not.
@@ -48,6 +49,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], f
     yield "clock", _clock(queue.storage.now() / 1000 - host_now())
     yield "worker", _worker(answer)
     yield "keys", _keys(queue, answer)
+    yield "definitions", _definitions(queue, answer)
 
 
 def _warning(message: str, advice: str) -> CheckResult:
@@ -148,5 +150,25 @@ def _keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     advice = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
     if len(without) == len(live):
         return CheckResult(False, f"no live worker has the key {mine} of this process", advice)
-    named = ", ".join(sorted({f"{row['host']} pid {row['pid']}" for row in without}))
-    return _warning(f"{len(without)} of {len(live)} live workers have another key than {mine}: {named}", advice)
+    said = f"{len(without)} of {len(live)} live workers have another key than {mine}: {_processes(without)}"
+    return _warning(said, advice)
+
+
+def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
+    """Whether all read the same definitions: what one worker does not find waits until another one tries."""
+    own = fingerprint(queue.settings)
+    mine = None if own is None else own.read()
+    told = [row for row in answer["workers"] if row["definitions"] is not None]
+    advice = "set SQLALCHEMY_DATABASE_URI for server and workers to one database that all hosts reach, by its full path"
+    if mine is not None and own is not None and (others := [row for row in told if row["definitions"] != mine]):
+        said = f"{_processes(others)}: other definitions (SMTP servers and the like) than here, {own.place}"
+        return CheckResult(False, f"{len(others)} of {len(told)} live workers read another database: {said}", advice)
+    if len({row["definitions"] for row in told}) > 1:
+        return CheckResult(False, f"the live workers read different definitions: {_processes(told)}", advice)
+    if own is None:
+        return CheckResult(True, "no plugin has definitions here")
+    return CheckResult(True, f"definitions are in {own.place}" + (", for all live workers" if told else ""))
+
+
+def _processes(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(sorted({f"{row['host']} pid {row['pid']}" for row in rows}))

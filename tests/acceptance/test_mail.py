@@ -112,6 +112,26 @@ def test_a_definition_deleted_meanwhile_leaves_a_dead_letter_that_says_so(mail_s
     assert "'shortlived' was deleted" in listed.stdout, listed.stdout + listed.stderr
 
 
+def test_a_second_host_with_another_database_throws_no_mail_away_and_is_red(mail_site: Site, sink: Sink) -> None:
+    web = mail_site.start_server()
+    mail_site.start_worker()
+    second = mail_site.config.with_name("second.cfg")
+    second.write_text(mail_site.config.read_text() + f"SQLALCHEMY_DATABASE_URI = 'sqlite:///{second}.sqlite'\n")
+    second.chmod(0o600)
+    process = mail_site.start("--config", str(second), "worker", "-l", str(mail_site.folder / "second.log"))
+    wait_until(lambda: mail_site.has_worker(process), 30, what="the second host's worker")
+    definition = define(web, sink, "main", enqueue_job=True)
+    for _ in range(10):
+        web.call("POST", "/smtpserver/send_test_email", **definition, recipient="alice@example.com")
+    assert mail_site.wait_all_ended("mail.send") == {State.DONE: 10}
+    assert len(sink.mails) == 10
+    checked = mail_site.run("--config", str(second), "config", "check")
+    assert checked.returncode == 1 and f"pid {mail_site.processes[-2].pid}" in checked.stdout, checked.stdout
+    assert f"{second}.sqlite" in checked.stdout
+    here = mail_site.run("config", "check")
+    assert here.returncode == 1 and f"pid {process.pid}" in here.stdout, here.stdout
+
+
 def test_the_worker_reads_the_definition_as_it_is_then(mail_site: Site, sink: Sink) -> None:
     web = mail_site.start_server()
     definition = define(web, sink, "main", enqueue_job=True)

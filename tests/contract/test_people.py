@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pijobs.errors import InstanceNotFound, StateConflict
@@ -246,6 +248,22 @@ def test_a_session_is_listed_with_what_it_told(storage: Storage, start_worker: S
     assert record.info == worker.info
     assert record.running == ()
     assert abs(record.until - record.seen - LONG) <= 5
+
+
+def test_a_session_may_tell_something_new(storage: Storage, worker: Worker, start_worker: StartWorker) -> None:
+    start_worker()
+    told = replace(worker.info, definitions="abc", workers=7)
+    lease = (enqueue(storage), worker.take_one())[1]
+    storage.retell(told)
+    (record,) = [record for record in storage.sessions() if record.info.id == worker.session]
+    assert (record.info, record.running) == (told, (lease.id,))
+    worker.end(lease, State.DONE)
+
+
+def test_a_session_that_is_gone_does_not_come_back_by_telling_something(storage: Storage, worker: Worker) -> None:
+    storage.close_session(worker.session)
+    storage.retell(worker.info)
+    assert storage.sessions() == []
 
 
 def test_a_session_is_listed_with_what_it_runs(storage: Storage, worker: Worker, start_worker: StartWorker) -> None:

@@ -13,6 +13,8 @@ import pytest
 from services import missing
 
 from pijobs import traps
+from pijobs.definitions import Definitions, Field
+from pijobs.definitions.records import Fingerprint
 from pijobs.factory import build
 from pijobs.hookspecs import CheckResult
 from pijobs.keys import KeyRing
@@ -40,7 +42,7 @@ def make_queue(url: str, file: Path | None = None, **settings: Any) -> Queue:
         "PI_JOB_QUEUE_NAME": f"test-{uuid4().hex}", "PI_JOB_QUEUE_PLUGINS": (),
         **{f"PI_JOB_QUEUE_{name}": value for name, value in settings.items()},
     }  # fmt: skip
-    return build(values, file=file).queue
+    return build(values, file=file, directory=file and file.parent).queue
 
 
 def close(queue: Queue) -> None:
@@ -57,9 +59,10 @@ def check(queue: Queue, name: str) -> CheckResult:
     return there
 
 
-def add_worker(queue: Queue, *keys: str, host: str = "worker") -> None:
+def add_worker(queue: Queue, *keys: str, host: str = "worker", **facts: Any) -> None:
     assert queue.storage is not None
-    info = SessionInfo(uuid4().hex, host, 4711, queue.storage.now(), "1", keys=keys or KeyRing.of(queue.settings).ids)
+    known = keys or KeyRing.of(queue.settings).ids
+    info = SessionInfo(uuid4().hex, host, 4711, queue.storage.now(), "1", keys=known, **facts)
     queue.storage.open_session(info, lease=LEASE)
 
 
@@ -188,6 +191,39 @@ def test_a_worker_with_another_key_is_red_alone_and_a_warning_beside_others(queu
     add_worker(queue)
     found = check(queue, "keys")
     assert found.ok and found.warning and "1 of 2" in found.message and "mistaken.example.com" in found.message
+
+
+def save_definition(queue: Queue) -> str | None:
+    """In the database of this installation; what a worker would tell then."""
+    Definitions("smtpserver", [Field("server")]).open(queue.settings).save("main", {"server": "h"})
+    return Fingerprint(queue.settings).read()
+
+
+def test_workers_with_another_database_of_definitions_are_red_and_named(tmp_path: Path) -> None:
+    queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite", tmp_path / "pi.cfg")
+    own = save_definition(queue)
+    add_worker(queue, definitions=None, host="older-release.example.com")
+    add_worker(queue, definitions=own)
+    found = check(queue, "definitions")
+    assert found.ok and str(tmp_path / "pijobs.sqlite") in found.message
+    add_worker(queue, definitions="", host="empty.example.com")
+    add_worker(queue, definitions="another", host="mistaken.example.com")
+    found = check(queue, "definitions")
+    assert not found.ok and "2 of 3 live workers" in found.message and str(tmp_path) in found.message
+    assert "empty.example.com" in found.message and "mistaken.example.com" in found.message
+    assert "older-release" not in found.message and "SQLALCHEMY_DATABASE_URI" in found.advice
+    close(queue)
+
+
+def test_workers_that_differ_are_red_where_this_process_has_no_definitions_database(tmp_path: Path) -> None:
+    queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite", tmp_path / "pi.cfg")
+    (tmp_path / "pijobs.sqlite").write_bytes(b"this can't be read" * 1000)
+    add_worker(queue, definitions="one")
+    assert check(queue, "definitions").ok
+    add_worker(queue, definitions="another", host="second.example.com")
+    found = check(queue, "definitions")
+    assert not found.ok and "second.example.com" in found.message
+    close(queue)
 
 
 @pytest.mark.parametrize(("shift", "told"), [(0.0, None), (-60.0, "60 s behind"), (60.0, "60 s ahead of")])

@@ -97,9 +97,28 @@ def test_an_installation_has_one_database(tmp_path: Path) -> None:
     assert Database.of(settings) is Database.of(settings)
 
 
-def test_a_relative_file_lies_beside_pi_cfg_wherever_one_works(tmp_path: Path) -> None:
-    with Database.of(settings_in(tmp_path, "sqlite:///mine.sqlite")).begin():
-        assert (tmp_path / "mine.sqlite").exists()
+def test_a_relative_file_lies_in_the_instance_folder_as_with_flask_sqlalchemy(tmp_path: Path) -> None:
+    database = Database.of(settings_in(tmp_path, "sqlite:///mine.sqlite"))
+    assert database.place == str(tmp_path / "instance" / "mine.sqlite")
+    with database.begin():
+        assert (tmp_path / "instance" / "mine.sqlite").exists()
+
+
+def test_a_relative_file_where_releases_before_0_2_0_put_it_is_used_on(tmp_path: Path) -> None:
+    (tmp_path / "mine.sqlite").touch()
+    assert Database.of(settings_in(tmp_path, "sqlite:///mine.sqlite")).place == str(tmp_path / "mine.sqlite")
+
+
+def test_a_look_makes_no_file(tmp_path: Path) -> None:
+    metadata = sa.MetaData()
+    sa.Table("t", metadata, sa.Column("n", sa.Integer))
+    assert not Database.of(settings_in(tmp_path)).has(metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_is_not_shown_with_the_place(tmp_path: Path) -> None:
+    place = Database("postgresql+psycopg://pij:hunter2@db.example.com/x", tmp_path).place
+    assert place == "postgresql+psycopg://pij:***@db.example.com/x"
 
 
 def test_a_file_is_in_wal_mode(tmp_path: Path) -> None:

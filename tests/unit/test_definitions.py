@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import sqlalchemy as sa
 from processes import run_at_once
 
 from pijobs.database import Database
-from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field
-from pijobs.definitions.store import table
-from pijobs.errors import DefinitionError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field, records, tables
+from pijobs.definitions.tables import table
+from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 OLD, NEW = "an old key, long enough", "a new key, long enough"
@@ -120,6 +121,94 @@ def test_a_definition_can_be_deleted_once(store: DefinitionStore) -> None:
     assert store.list() == {}
     with pytest.raises(DefinitionNotFound):
         store.delete("main")
+
+
+def test_what_was_deleted_is_told_apart_from_what_was_never_there(store: DefinitionStore) -> None:
+    store.save("main", {"server": "h"})
+    store.delete("main")
+    with pytest.raises(DefinitionDeleted):
+        store.get("main")
+    with pytest.raises(DefinitionNotFound) as caught:
+        store.get("other")
+    assert not isinstance(caught.value, DefinitionDeleted)
+
+
+def test_a_definition_that_is_saved_again_can_be_deleted_again(store: DefinitionStore) -> None:
+    for _ in range(2):
+        store.save("main", {"server": "h"})
+        assert store.get("main")["server"] == "h"
+        store.delete("main")
+        with pytest.raises(DefinitionDeleted):
+            store.get("main")
+
+
+def test_so_many_deletions_are_remembered_the_newest(store: DefinitionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_DELETED", 3)
+    times = iter(range(100))
+    monkeypatch.setattr("pijobs.definitions.records.time.time", lambda: next(times))
+    for name in "abcde":
+        store.save(name, {"server": "h"})
+        store.delete(name)
+    raised: dict[str, type] = {}
+    for name in "abcde":
+        with pytest.raises(DefinitionNotFound) as caught:
+            store.get(name)
+        raised[name] = caught.type
+    assert [name for name, kind in raised.items() if kind is DefinitionDeleted] == ["c", "d", "e"]
+
+
+def test_a_database_of_0_1_0_is_read_and_written(tmp_path: Path) -> None:
+    database = Database.of(settings_in(tmp_path))
+    database.ensure(tables.metadata)
+    with database.begin() as connection:
+        row = {"kind": "smtpserver", "identifier": "main", "content": '{"server": "h"}', "secrets": "{}"}
+        connection.execute(tables.table.insert().values(**row))
+    store = SERVERS.open(settings_in(tmp_path))
+    assert store.get("main")["server"] == "h"
+    with pytest.raises(DefinitionNotFound):
+        store.get("other")
+    store.delete("main")
+    with pytest.raises(DefinitionDeleted):
+        store.get("main")
+
+
+# -- which database ------------------------------------------------------------------------------------------------
+
+
+def fingerprint(directory: Path, *, make: bool = False) -> str | None:
+    """As a process sees it that has just begun."""
+    return records.Fingerprint(settings_in(directory)).read(make=make)
+
+
+def test_two_databases_have_two_fingerprints_and_two_processes_one(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        SERVERS.open(settings_in(tmp_path / folder)).save("main", {"server": "h"})
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "a")
+    assert fingerprint(tmp_path / "a") != fingerprint(tmp_path / "b")
+
+
+def test_a_copy_of_a_file_is_another_database(tmp_path: Path) -> None:
+    SERVERS.open(settings_in(tmp_path)).save("main", {"server": "h"})
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "pijobs.sqlite", tmp_path / "copy")
+    assert fingerprint(tmp_path) != fingerprint(tmp_path / "copy")
+
+
+def test_a_look_at_the_fingerprint_makes_nothing(tmp_path: Path) -> None:
+    assert fingerprint(tmp_path) == fingerprint(tmp_path, make=True) == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_gives_the_database_of_an_older_release_its_id(tmp_path: Path) -> None:
+    Database.of(settings_in(tmp_path)).ensure(tables.metadata)
+    assert fingerprint(tmp_path) is None
+    assert fingerprint(tmp_path, make=True) == fingerprint(tmp_path) != ""
+
+
+def test_a_database_that_does_not_answer_has_no_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "pijobs.sqlite").write_bytes(b"this is no database, but long enough to be taken for one" * 100)
+    assert fingerprint(tmp_path) is None
 
 
 def test_kinds_do_not_meet(tmp_path: Path, store: DefinitionStore) -> None:

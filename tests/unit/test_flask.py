@@ -7,9 +7,13 @@ from typing import Any
 
 import flask
 import pytest
+import sqlalchemy as sa
 
 from pijobs import State
+from pijobs.database import Database
+from pijobs.definitions import Definitions, Field
 from pijobs.errors import ConfigurationError, SettingsError
+from pijobs.factory import build
 from pijobs.flask import EXTENSION, JobQueue, current_installation, current_queue
 
 
@@ -105,3 +109,69 @@ def test_files_of_the_installation_lie_beside_the_app_or_where_they_are_told_to(
     one, two = make_app(), make_app()
     assert JobQueue().init_app(one).settings.directory == Path(one.root_path)
     assert JobQueue().init_app(two, directory=tmp_path).settings.directory == tmp_path
+
+
+# -- the database of an app ------------------------------------------------------------------------------------------
+
+
+def make_package(folder: Path) -> flask.Flask:
+    """An app in a package, as Flask's tutorial lays it out; it is not installed."""
+    (folder / "shop").mkdir()
+    (folder / "shop" / "__init__.py").touch()
+    return flask.Flask("shop", root_path=str(folder / "shop"), instance_path=str(folder / "instance"))
+
+
+def test_a_relative_database_is_the_same_file_for_app_extension_and_worker(tmp_path: Path) -> None:
+    flask_sqlalchemy = pytest.importorskip("flask_sqlalchemy")
+    app = make_package(tmp_path)
+    config = {"SQLALCHEMY_DATABASE_URI": "sqlite:///shop.db", "PI_JOB_QUEUE_PLUGINS": []}
+    app.config.update(config)
+    JobQueue(app)
+    extension = flask_sqlalchemy.SQLAlchemy(app)
+    with app.app_context():
+        of_extension = Path(extension.engine.url.database)
+        of_app = Database.of(current_queue().settings).place
+    of_worker = Database.of(build(config, directory=tmp_path, file=tmp_path / "pi.cfg").settings).place
+    assert of_app == of_worker == str(of_extension) == str(tmp_path / "instance" / "shop.db")
+
+
+def test_the_database_is_the_one_that_the_app_s_extension_has(tmp_path: Path) -> None:
+    flask_sqlalchemy = pytest.importorskip("flask_sqlalchemy")
+    app = make_package(tmp_path)
+    app.config.update(SQLALCHEMY_BINDS={None: f"sqlite:///{tmp_path}/bound.db"}, PI_JOB_QUEUE_PLUGINS=[])
+    JobQueue(app)
+    flask_sqlalchemy.SQLAlchemy(app)
+    with app.app_context():
+        assert Database.of(current_queue().settings).place == str(tmp_path / "bound.db")
+
+
+def test_a_database_in_the_memory_of_the_app_is_shared_with_it(tmp_path: Path) -> None:
+    flask_sqlalchemy = pytest.importorskip("flask_sqlalchemy")
+    app = make_package(tmp_path)
+    app.config.update(SQLALCHEMY_DATABASE_URI="sqlite:///:memory:", PI_JOB_QUEUE_PLUGINS=[])
+    JobQueue(app)
+    extension = flask_sqlalchemy.SQLAlchemy(app)
+    with app.app_context():
+        store = Definitions("smtpserver", [Field("server")]).open(current_queue().settings)
+        store.save("main", {"server": "h"})
+        store.save("main", {"server": "i"})
+        assert sa.inspect(extension.engine).has_table("pijobs_definition")
+        assert store.get("main")["server"] == "i"
+
+
+def test_without_a_setting_app_and_worker_have_the_file_beside_pi_cfg(tmp_path: Path) -> None:
+    app = make_package(tmp_path)
+    app.config.update(PI_JOB_QUEUE_PLUGINS=[])
+    JobQueue(app)
+    with app.app_context():
+        assert Database.of(current_queue().settings).place == str(tmp_path / "pijobs.sqlite")
+
+
+def test_an_installed_app_keeps_its_files_at_its_root_path(tmp_path: Path) -> None:
+    root, instance = tmp_path / "lib" / "shop", tmp_path / "var" / "shop-instance"
+    root.mkdir(parents=True)
+    app = flask.Flask("shop", root_path=str(root), instance_path=str(instance))
+    app.config.update(PI_JOB_QUEUE_PLUGINS=[])
+    JobQueue(app)
+    with app.app_context():
+        assert Database.of(current_queue().settings).place == str(root / "pijobs.sqlite")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Settings
-from pijobs.errors import DeadlinePassed, HeldBack
+from pijobs.errors import DeadlinePassed, HeldBack, UnknownHere
 from pijobs.jobs import Permit
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail import connection
@@ -93,6 +93,13 @@ def test_a_deleted_definition_ends_the_mail_and_says_so(settings: Settings, smtp
     save(settings, smtp_sink)
     open_store(settings).delete("main")
     with pytest.raises(FailJob, match="SMTP server 'main' was deleted"):
+        send(context(settings), "main", **MAIL)
+
+
+def test_a_definition_that_this_worker_does_not_find_is_left_to_others(settings: Settings) -> None:
+    with pytest.raises(
+        UnknownHere, match=r"SMTP server 'main' is not in the database of this worker, /.*pijobs.sqlite"
+    ):
         send(context(settings), "main", **MAIL)
 
 
@@ -341,7 +348,7 @@ def test_an_otp_mail_does_not_outlive_the_otp() -> None:
 def test_a_password_that_this_worker_can_not_read_costs_no_attempt(tmp_path: Path, smtp_sink: Sink) -> None:
     save(validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path), smtp_sink, password="pw")
     other = validate({"SECRET_KEY": "y" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
-    with pytest.raises(DestinationDown, match="smtpserver"):
+    with pytest.raises(UnknownHere, match="smtpserver"):
         send(context(other), "main", **MAIL)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pijobs import Limits
 from pijobs.database import Database
-from pijobs.definitions.store import table
+from pijobs.definitions.tables import table
 from pijobs.errors import DefinitionError
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 from pijobs_mail.servers import (

@@ -13,10 +13,10 @@ import pytest
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
 from pijobs.codec import Call, Codec
-from pijobs.errors import DeadlinePassed, LeaseLost
+from pijobs.errors import DeadlinePassed, LeaseLost, UnknownHere
 from pijobs.keys import KeyRing
 from pijobs.registry import Registry
-from pijobs.runner import DOWN_WAIT, HELD_GRACE, HELD_WAIT, Runner, decide
+from pijobs.runner import DOWN_WAIT, HELD_GRACE, HELD_WAIT, UNKNOWN_WAIT, Runner, decide
 from pijobs.storage.contract import End, Lease, NewInstance, Record, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -59,6 +59,8 @@ STRICT = RetryPolicy(max_attempts=3, delay=10, jitter=0, retry_on=(OSError,))
         (POLICY, DestinationDown(retry_after=90), 1, 60, State.EXPIRED, False, None),
         (POLICY, DestinationDown(retry_after=90, counted=True), 1, INF, State.SCHEDULED, True, 90),
         (POLICY, DestinationDown(counted=True), 3, INF, State.DEAD, True, None),
+        (POLICY, UnknownHere(), 1, INF, State.QUEUED, False, UNKNOWN_WAIT),
+        (STRICT, UnknownHere(), 99, 0.1, State.QUEUED, False, UNKNOWN_WAIT),
         (POLICY, DeadlinePassed(), 1, 0, State.EXPIRED, True, None),
         (POLICY, DeadlinePassed(), 3, INF, State.EXPIRED, True, None),
         (POLICY, LeaseLost(), 3, INF, State.QUEUED, False, None),
@@ -554,6 +556,22 @@ def test_what_stays_undecodable_is_dead_after_the_grace_and_not_before(site: Sit
     assert (site.record.reason or "").startswith("undecodable for 10 minutes: ")
     # The first time and the last, not each of the hundred between.
     assert len(site.record.history) == 2 and site.record.has_body
+
+
+def test_what_one_worker_does_not_know_waits_for_another_without_end(site: Site) -> None:
+    def function() -> None:
+        raise UnknownHere("it is not in this database")
+
+    site.enqueue()
+    start = site.memory.now()
+    while site.memory.now() - start <= 2 * HELD_GRACE * 1000:
+        site.attempt(function)
+        assert (site.record.state, site.record.attempts) == (State.QUEUED, 0)
+        assert site.memory.step("s", [], want=1).leases == []  # not before its wait is over
+        site.clock.advance(UNKNOWN_WAIT)
+    assert site.record.reason == "it is not in this database"
+    (line,) = map(json.loads, site.record.history)
+    assert (line["event"], line["error"]) == ("held", "UnknownHere")
 
 
 def test_an_envelope_of_another_instance_is_damaged(site: Site) -> None:

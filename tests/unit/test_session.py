@@ -105,6 +105,17 @@ def test_the_first_sign_of_life_announces_the_worker(storage: Outage, session: S
     assert record.info.id == session.info.id and record.info.started == storage.now() and session.reachable
 
 
+def test_what_a_session_tells_is_told_anew_when_it_changes(storage: Outage) -> None:
+    facts: dict[str, Any] = {}
+    session = Session(storage, describe_process(), lease=LEASE, facts=lambda: facts)
+    told = []
+    for definitions in (None, "", "abc", "abc"):
+        facts["definitions"] = definitions
+        session.beat()
+        told += [record.info.definitions for record in storage.sessions()]
+    assert told == [None, "", "abc", "abc"]
+
+
 def test_signs_of_life_keep_the_lease(storage: Outage, session: Session, clock: ManualClock) -> None:
     enqueue(storage)
     lease = lease_one(session)

@@ -12,6 +12,7 @@ from pijobs.hookspecs import CheckResult
 from pijobs.readiness import configuration
 from pijobs.settings import PREFIX, storage_url
 from pijobs.settings.model import masked_repr
+from pijobs.status import fingerprint
 
 
 @click.group()
@@ -31,6 +32,8 @@ def show(invocation: Invocation, as_json: bool) -> None:
         return
     for name, value in shown.items():
         origin = "" if name in invocation.values else "    # default"
+        if name == "SQLALCHEMY_DATABASE_URI" and (database := fingerprint(settings)) is not None:
+            origin = f"    # {database.place}"
         click.echo(f"{name} = {value}{origin}")
 
 

@@ -11,13 +11,13 @@ in trouble; :func:`definitions_check` makes readiness look at them. Where provid
 fields, each is a variant of the declaration.
 """
 
-from pijobs.definitions.checks import definitions_check
+from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
 from pijobs.definitions.store import DefinitionStore
 from pijobs.definitions.toggle import submit
-from pijobs.errors import DefinitionError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 
 __all__ = [
     "CENSORED",
@@ -26,6 +26,7 @@ __all__ = [
     "PASSWORD",
     "TOGGLE",
     "USERNAME",
+    "DefinitionDeleted",
     "DefinitionError",
     "DefinitionNotFound",
     "DefinitionStore",
@@ -38,4 +39,5 @@ __all__ = [
     "definitions_check",
     "submit",
     "timeout_field",
+    "unknown_here",
 ]

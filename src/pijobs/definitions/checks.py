@@ -8,7 +8,7 @@ from typing import Any
 
 from pijobs.definitions.failover import FALLBACK
 from pijobs.definitions.store import DefinitionStore
-from pijobs.errors import PijobsError
+from pijobs.errors import DefinitionNotFound, PijobsError
 from pijobs.hookspecs import Check, CheckResult
 from pijobs.settings import Settings
 
@@ -36,6 +36,19 @@ def definitions_check(
     return Check(name, lambda: _check(thing, settings, open_store, ca_file, look))
 
 
+def unknown_here(what: str, error: PijobsError, store: DefinitionStore) -> str:
+    """Why a job can't use a definition on this worker, for :class:`~pijobs.errors.UnknownHere`.
+
+    :param what: such as ``"SMTP server 'main'"``.
+    """
+    if isinstance(error, DefinitionNotFound):
+        return (
+            f"{what} is not in the database of this worker, {store.place}, and its deletion is not on record there; "
+            "do server and workers have the same SQLALCHEMY_DATABASE_URI?"
+        )
+    return f"{what} can't be read by this worker: {error}"
+
+
 def _check(
     thing: str, settings: Settings, open_store: Callable[[Settings], DefinitionStore], ca_file: str, look: Look
 ) -> CheckResult:
@@ -58,4 +71,4 @@ def _check(
     if lost:
         message = f"the fallback of {thing} {lost[0]!r} is not there: {found[lost[0]][FALLBACK.name]!r}"
         return CheckResult(True, message, "create it, or name another one", warning=True)
-    return CheckResult(True, f"{len(found)} {thing}s")
+    return CheckResult(True, f"{len(found)} {thing}s in {store.place}")

@@ -9,39 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
-from pijobs.database import Database, for_mariadb
+from pijobs.database import Database
+from pijobs.definitions import records
 from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE, Definitions
-from pijobs.errors import DecodeError, DefinitionError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.definitions.tables import metadata, remembered, table
+from pijobs.errors import DecodeError, DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.keys import KeyRing
 from pijobs.settings import Settings
-
-
-def _name(length: int) -> sa.types.TypeEngine[str]:
-    # MariaDB compares without regard to case unless told.
-    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return for_mariadb(sa.String(length), exact)
-
-
-def _json() -> sa.types.TypeEngine[str]:
-    return for_mariadb(sa.Text(), mysql.MEDIUMTEXT())
-
-
-metadata = sa.MetaData()
-table = sa.Table(
-    "pijobs_definition",
-    metadata,
-    sa.Column("kind", _name(50), primary_key=True),
-    sa.Column(IDENTIFIER, _name(MAX_IDENTIFIER), primary_key=True),
-    # A JSON object of the open fields: a field that is added later needs no new table.
-    sa.Column("content", _json(), nullable=False),
-    # A JSON object of the secret fields: field → [key id, Base64 of what the key made of the value's JSON].
-    sa.Column("secrets", _json(), nullable=False),
-    mysql_engine="InnoDB",
-    mariadb_engine="InnoDB",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +47,11 @@ class DefinitionStore:
         """Such as ``"smtpserver"``."""
         return self.declaration.kind
 
+    @property
+    def place(self) -> str:
+        """Where the database is, for people."""
+        return self._database.place
+
     def list(self) -> dict[str, dict[str, Any]]:
         """All definitions by identifier, secrets in the clear.
 
@@ -93,7 +74,8 @@ class DefinitionStore:
     def get(self, identifier: str) -> dict[str, Any]:
         """One definition, secrets in the clear.
 
-        :raises DefinitionNotFound: for an identifier that is not there.
+        :raises DefinitionNotFound: for an identifier that is not in this database; :class:`DefinitionDeleted` where the
+            database remembers its deletion.
         :raises DefinitionUnreadable: when the key of a secret is not among those of this process (yet).
         """
         stored = None
@@ -101,7 +83,9 @@ class DefinitionStore:
             with self._database.read() as connection:
                 stored = self._find(connection, identifier)
         if stored is None:
-            raise DefinitionNotFound(self.declaration.kind, identifier)
+            known = not _identifier_fault(identifier, {})
+            deleted = known and records.was_deleted(self._database, self.kind, identifier)
+            raise (DefinitionDeleted if deleted else DefinitionNotFound)(self.kind, identifier)
         if stored.lost:
             raise DefinitionUnreadable(self.declaration.kind, identifier, stored.lost)
         return self._definition(identifier, stored)
@@ -113,7 +97,7 @@ class DefinitionStore:
         :raises DefinitionError: with all faults of the whole definition.
         """
         fault = _identifier_fault(identifier, values)
-        self._database.ensure(metadata)
+        self._ensure_tables()
 
         def work(connection: Connection) -> None:
             known = self._find(connection, identifier, lock=True) if not fault else None
@@ -129,15 +113,20 @@ class DefinitionStore:
                 connection.execute(table.insert().values(kind=self.declaration.kind, identifier=identifier, **row))
             else:
                 connection.execute(table.update().where(*self._place(identifier)).values(**row))
+            records.forget_deletion(connection, self.kind, identifier)
+            records.ensure_identity(connection)
 
         self._database.run(work)
 
     def delete(self, identifier: str) -> None:
         """:raises DefinitionNotFound: for an identifier that is not there."""
-        self._database.ensure(metadata)
+        self._ensure_tables()
 
         def work(connection: Connection) -> int:
-            return connection.execute(table.delete().where(*self._place(identifier))).rowcount
+            found = connection.execute(table.delete().where(*self._place(identifier))).rowcount
+            if found:
+                records.remember_deletion(connection, self.kind, identifier)
+            return found
 
         if _identifier_fault(identifier, {}) or not self._database.run(work):
             raise DefinitionNotFound(self.declaration.kind, identifier)
@@ -155,6 +144,10 @@ class DefinitionStore:
         hidden = {name for name in self.declaration.secrets_of(definition) if definition.get(name) not in (None, "")}
         hidden |= self.declaration.secrets_of(definition) & set(definition.get(UNREADABLE, ()))
         return {name: CENSORED if name in hidden else value for name, value in definition.items()}
+
+    def _ensure_tables(self) -> None:
+        self._database.ensure(metadata)
+        self._database.ensure(remembered)
 
     def _definition(self, identifier: str, stored: _Stored) -> dict[str, Any]:
         # What can't be read is no value; the name of a variant that is not loaded is one.

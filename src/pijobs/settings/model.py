@@ -59,6 +59,26 @@ class Setting:
         return MASK if self.secret and value else masked_repr(value)
 
 
+@dataclass(frozen=True)
+class AppPlaces:
+    """Where a Flask app has its files and its database, for settings that come from its configuration.
+
+    :param root: its root path.
+    :param instance: its instance folder.
+    :param engine: gives the engine of its Flask-SQLAlchemy, or None where it has none.
+    """
+
+    root: Path
+    instance: Path
+    engine: Callable[[], Any]
+
+    @property
+    def directory(self) -> Path:
+        """The folder of its project, where its ``pi.cfg`` usually lies; of an installed app, its root path."""
+        beside = self.instance.name == "instance" and self.instance.parent in (self.root, self.root.parent)
+        return self.instance.parent if beside else self.root
+
+
 class Settings(Mapping[str, Any]):
     """Validated settings by their full names, defaults filled in; read-only.
 
@@ -74,11 +94,19 @@ class Settings(Mapping[str, Any]):
         directory: Path | None = None,
         file: Path | None = None,
         warnings: Iterable[str] = (),
+        app: AppPlaces | None = None,
     ) -> None:
         self.table = {setting.name: setting for setting in table}
         self._values = {name: values.get(name, setting.default) for name, setting in self.table.items()}
         #: Folder of the ``pi.cfg``; relative files that belong to the installation lie here.
-        self.directory = directory or Path.cwd()
+        self.directory = directory or (app.directory if app else Path.cwd())
+        own = None if directory else app
+        #: Where Flask-SQLAlchemy looks for a relative SQLite file.
+        self.instance = own.instance if own else self.directory / "instance"
+        #: Where releases before 0.2.0 looked for it.
+        self.older_directory = own.root if own else self.directory
+        #: Gives the engine of the app's Flask-SQLAlchemy, or None.
+        self.engine: Callable[[], Any] = app.engine if app else lambda: None
         #: The ``pi.cfg`` itself, where that is known.
         self.file = file
         self.warnings = tuple(warnings)
@@ -118,12 +146,14 @@ def validate(
     directory: Path | None = None,
     file: Path | None = None,
     extra_faults: Iterable[str] = (),
+    app: AppPlaces | None = None,
 ) -> Settings:
     """Check everything at once.
 
     Names outside the prefix that no table knows belong to somebody else and are left alone.
 
     :param absent_prefixes: of plugins that are installed but not loaded; names that begin so are a warning.
+    :param app: of the Flask app that they configure.
     :param extra_faults: faults found elsewhere, to be told together with these.
     :raises SettingsError: with one line per fault.
     """
@@ -141,7 +171,7 @@ def validate(
             faults.append(_unknown(name, rows))
     if faults:
         raise SettingsError(faults)
-    return Settings(values, rows.values(), directory=directory, file=file, warnings=warnings)
+    return Settings(values, rows.values(), directory=directory, file=file, warnings=warnings, app=app)
 
 
 def _unknown(name: str, rows: Mapping[str, Setting]) -> str:

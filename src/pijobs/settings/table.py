@@ -139,7 +139,10 @@ CORE_SETTINGS: tuple[Setting, ...] = (
             help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32"),
     Setting(name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
             accepts=lambda v: isinstance(v, str) and "://" in v,
-            help="Database of definitions and accounts. Not set: the file pijobs.sqlite beside pi.cfg."),
+            help="Database of definitions and accounts, one for all servers and workers. Not set: the file "
+            "pijobs.sqlite beside pi.cfg. A relative SQLite file lies in the instance folder ('instance' beside "
+            "pi.cfg), as with Flask-SQLAlchemy; in an app that has it, its database is taken. 'pijobs config check' "
+            "prints the full path."),
     Setting(name="PI_LOGCONFIG", default=None, expected="the path of a logging configuration (YAML, JSON or INI)",
             accepts=_text, help="Configures logging wholly by this file, if it exists."),
     Setting(name="PI_LOGLEVEL", default=logging.INFO, expected="a level of the logging module",

@@ -149,6 +149,10 @@ class Storage(ABC):
         """Announce a worker process; its leases hold ``lease`` ms from its last sign of life."""
 
     @abstractmethod
+    def retell(self, info: SessionInfo) -> None:
+        """Change what an open session told. One that is gone (taken for dead) does not come back by this."""
+
+    @abstractmethod
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
         """A sign of life: renews all leases of the session by ``lease`` ms. Then keeps house, at most
         :data:`HOUSEKEEPING_BATCH` of each kind:

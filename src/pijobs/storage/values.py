@@ -5,8 +5,9 @@ Times are whole milliseconds since the epoch on the storage's own clock, duratio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
 import msgspec
@@ -165,6 +166,30 @@ class SessionInfo:
     keys: tuple[str, ...] = ()
     #: Names of the jobs it knows.
     jobs: tuple[str, ...] = ()
+    #: Which database of definitions it reads, see :class:`pijobs.definitions.records.Fingerprint`; "" for one without
+    #: definitions, None when it is not known.
+    definitions: str | None = None
+
+    def dump(self) -> str:
+        """As a storage keeps it. What 0.1.0 does not know stands where that expects the name of a job: it refuses
+        sessions with names of its own."""
+        facts = asdict(self)
+        more = {name: facts.pop(name) for name in (*facts,) if name not in _FACTS_OF_0_1_0}
+        return json.dumps({**facts, "jobs": [*self.jobs, _MORE + json.dumps(more)]}, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, text: str | bytes) -> SessionInfo:
+        """What :meth:`dump` made, also in another release: facts that this one does not know are left out."""
+        facts = json.loads(text)
+        names = [name for name in facts["jobs"] if not name.startswith(_MORE)]
+        for name in facts["jobs"][len(names) :]:
+            facts.update(json.loads(name[len(_MORE) :]))
+        known = {field.name: facts[field.name] for field in fields(cls) if field.name in facts}
+        return cls(**{**known, "keys": tuple(facts["keys"]), "jobs": tuple(names)})
+
+
+_MORE = "@"
+_FACTS_OF_0_1_0 = frozenset({"id", "host", "pid", "started", "version", "worker_type", "workers", "keys", "jobs"})
 
 
 @dataclass(frozen=True, slots=True)

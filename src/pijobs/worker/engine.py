@@ -29,6 +29,7 @@ from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.runner import Runner
 from pijobs.session import Session
+from pijobs.status import fingerprint
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.slots import Slot
@@ -98,6 +99,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def dequeue(self) -> Task | None:
         """The next task for this slot, or None after at most :data:`TURN` seconds."""
         slot = self.slot
+        self.look_at_definitions()
         task = self._from_ahead(slot)
         if task is not None:
             return task
@@ -150,6 +152,11 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def enqueue(self, task: Task) -> None:
         """:raises NotImplementedError: jobs are enqueued by :class:`pijobs.queue.Queue`."""
         raise NotImplementedError("jobs are enqueued by pijobs.queue.Queue")
+
+    def look_at_definitions(self) -> None:
+        """Now and then. Not with the sign of life, which must not wait for another database."""
+        if (found := fingerprint(self.queue.settings)) is not None:
+            found.read_if_old()
 
     def _is_stopping(self) -> bool:
         return self.stop_flag is not None and self.stop_flag.is_set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from pijobs.factory import Installation
 from pijobs.keys import KeyRing
 from pijobs.runner import Runner
 from pijobs.session import Session, describe_process
+from pijobs.status import fingerprint
 from pijobs.storage.contract import Lease, Storage
 from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine, Pause
@@ -88,11 +89,18 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
             keys=KeyRing.of(installation.settings).ids,
             jobs=tuple(installation.registry),
         )
+        engine.look_at_definitions()
+
+        def facts() -> Mapping[str, Any]:
+            found = fingerprint(installation.settings)
+            return {} if found is None else {"definitions": found.value}
+
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [
             Session(
                 storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended,
-                on_stuck=partial(stuck, engine, storage), metrics=queue.metrics, flushes=storage is queue.storage,
+                on_stuck=partial(stuck, engine, storage), metrics=queue.metrics, facts=facts,
+                flushes=storage is queue.storage,
             )
             for storage in storages
         ]  # fmt: skip

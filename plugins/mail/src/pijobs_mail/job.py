@@ -15,8 +15,15 @@ from email.message import Message
 from typing import Any, Literal
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
-from pijobs.definitions import FALLBACK, Standby
-from pijobs.errors import DatabaseError, DefinitionNotFound, DefinitionUnreadable, HeldBack
+from pijobs.definitions import FALLBACK, Standby, unknown_here
+from pijobs.errors import (
+    DatabaseError,
+    DefinitionDeleted,
+    DefinitionNotFound,
+    DefinitionUnreadable,
+    HeldBack,
+    UnknownHere,
+)
 from pijobs.redact import mask_address, redact, texts_in
 from pijobs_mail import message as messages
 from pijobs_mail.addresses import mailboxes, sender_of
@@ -118,11 +125,12 @@ def send(
             store, server, attempt_by, trouble=(DestinationDown, NotSent),
             fits=lambda first, other: failover and _signs_as_well(first, other),
         )  # fmt: skip
-    except DefinitionNotFound:
+    except DefinitionDeleted:
         raise FailJob(f"SMTP server {server!r} was deleted before the mail could be sent") from None
-    except (DefinitionUnreadable, DatabaseError) as error:
-        # No fault of the mail: a key that this worker does not have yet, or a database that is away.
-        raise DestinationDown(redact(str(error))) from None
+    except (DefinitionNotFound, DefinitionUnreadable, DatabaseError) as error:
+        # No fault of the mail, nor of its server: another database, a key that this worker does not have (yet), or a
+        # database that is away.
+        raise UnknownHere(redact(unknown_here(f"SMTP server {server!r}", error, store))) from None
     except NotSent as error:
         raise RetryJob(str(error)) from None
 

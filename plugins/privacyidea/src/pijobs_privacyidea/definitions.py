@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from pijobs import DestinationDown, FailJob
+from pijobs.errors import UnknownHere
 
 _TIMEOUT = 10.0  # seconds; privacyIDEA's default
 _SECRETS = ("password", "private_key_password")
@@ -22,8 +22,8 @@ _FIELDS: Mapping[str, Any] = {
 def saved(identifier: str) -> dict[str, Any]:
     """The definition as it is now, its secrets in clear.
 
-    :raises FailJob: when it was deleted.
-    :raises DestinationDown: when database or key do not let it be read at present.
+    :raises UnknownHere: when this worker's database does not have it (privacyIDEA keeps no record of what was deleted),
+        or when database or key do not let it be read at present.
     """
     from privacyidea.lib.error import ResourceNotFoundError
     from privacyidea.lib.smtpserver import get_smtpserver
@@ -31,9 +31,9 @@ def saved(identifier: str) -> dict[str, Any]:
     try:
         config = get_smtpserver(identifier).config.get()
     except ResourceNotFoundError:
-        raise FailJob(f"SMTP server {identifier!r} was deleted before the mail could be sent") from None
+        raise UnknownHere(f"SMTP server {identifier!r} is not in the privacyIDEA database of this worker") from None
     except SQLAlchemyError as error:
-        raise DestinationDown(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
+        raise UnknownHere(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
     return {**plain(config), **{name: _decrypted(config.get(name), name) for name in _secrets_used(config)}}
 
 
@@ -41,7 +41,7 @@ def unsaved(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values of a definition under test; its secrets may be in clear, or the stored ones."""
     definition = plain(config or {})
     for name in _secrets_used(definition):
-        with contextlib.suppress(DestinationDown):  # it is in clear, then
+        with contextlib.suppress(UnknownHere):  # it is in clear, then
             definition[name] = _decrypted(definition[name], name)
     return definition
 
@@ -81,7 +81,7 @@ def _decrypted(value: str, name: str) -> str:
     try:
         secret: str = decryptPassword(value)
     except Exception as error:  # whatever the security module raises
-        raise DestinationDown(f"the security module does not decrypt the {name} ({type(error).__name__})") from None
+        raise UnknownHere(f"the security module does not decrypt the {name} ({type(error).__name__})") from None
     if secret == FAILED_TO_DECRYPT_PASSWORD:
-        raise DestinationDown(f"the {name} can't be decrypted; does this process read the PI_ENCFILE of the server?")
+        raise UnknownHere(f"the {name} can't be decrypted; does this process read the PI_ENCFILE of the server?")
     return secret

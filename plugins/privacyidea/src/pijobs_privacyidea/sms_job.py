@@ -12,7 +12,7 @@ from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
 from pijobs.definitions import Standby
-from pijobs.errors import DeadlinePassed
+from pijobs.errors import DeadlinePassed, UnknownHere
 from pijobs.redact import mask_number
 from pijobs_mail.job import OTP_PRIORITY
 
@@ -21,6 +21,8 @@ NAME = "privacyidea.sms"
 EXPIRES = 120
 #: Replies by which a gateway tells that it does not want a message now; it has not sent it.
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+#: After these the second gateway is asked.
+_TROUBLE = (DestinationDown, FailJob, UnknownHere)
 
 
 def send_sms(ctx: JobContext, gateway: str, phone: str, message: Any, failover: str | None = None) -> None:
@@ -41,13 +43,13 @@ def send_sms(ctx: JobContext, gateway: str, phone: str, message: Any, failover: 
         except DeadlinePassed:
             result = "expired"
             raise
-        except (DestinationDown, FailJob) as error:
+        except _TROUBLE as error:
             ctx.log.warning("%s", error)
             raise
         finally:
             ctx.measure("sms_results", gateway=name, result=result)
 
-    ctx.settings.resource(Standby, Standby).first_of(chain, attempt, trouble=(DestinationDown, FailJob))
+    ctx.settings.resource(Standby, Standby).first_of(chain, attempt, trouble=_TROUBLE)
 
 
 def jobs() -> list[Job]:
@@ -73,7 +75,8 @@ def _label(phone: str, message: Any, **_: Any) -> str:
 
 
 def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:
-    """:raises FailJob: for a message that was refused. :raises DestinationDown: for every other trouble."""
+    """:raises FailJob: for a message that was refused. :raises DestinationDown: for trouble of the gateway.
+    :raises UnknownHere: where this worker can't read its definition."""
     from privacyidea.lib.smsprovider.SMSProvider import SMSError
 
     provider = _provider(gateway)
@@ -99,10 +102,13 @@ def _provider(gateway: str) -> Any:
     try:
         return create_sms_instance(gateway)
     except ConfigAdminError:
-        raise FailJob(f"gateway {gateway!r} was deleted before the message could be sent") from None
+        # privacyIDEA keeps no record of what was deleted.
+        raise UnknownHere(f"gateway {gateway!r} is not in the privacyIDEA database of this worker") from None
     except SQLAlchemyError as error:
-        raise DestinationDown(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
-    except Exception as error:  # its class can't be imported, or is not allowed
+        raise UnknownHere(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
+    except ImportError:
+        raise UnknownHere(f"the class of gateway {gateway!r} can't be imported by this worker") from None
+    except Exception as error:  # it is not allowed, or not complete
         raise FailJob(f"gateway {gateway!r} can't be used ({type(error).__name__})") from None
 
 

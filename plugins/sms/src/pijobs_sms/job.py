@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
-from pijobs.definitions import DefinitionNotFound, DefinitionUnreadable, Standby
-from pijobs.errors import DatabaseError, DeadlinePassed, HeldBack
+from pijobs.definitions import Standby, unknown_here
+from pijobs.errors import (
+    DatabaseError,
+    DeadlinePassed,
+    DefinitionDeleted,
+    DefinitionNotFound,
+    DefinitionUnreadable,
+    HeldBack,
+    UnknownHere,
+)
 from pijobs.keys import KeyRing
 from pijobs.redact import mask_number, redact, texts_in
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, PhoneError
@@ -36,19 +44,19 @@ def send(ctx: JobContext, gateway: str, phone: str, text: str) -> None:
             why = redact(standby.trouble(store, gateway) or "it is in trouble", known)
             ctx.warn(f"SMS gateway {taken!r} takes over for {gateway!r}: {why}")
 
+    store = open_store(ctx.settings)
     try:
-        store = open_store(ctx.settings)
         standby.in_turn(store, gateway, attempt, trouble=(GatewayDown, AccountRefused))
-    except DefinitionNotFound:
+    except DefinitionDeleted:
         raise FailJob(f"SMS gateway {gateway!r} was deleted before the SMS could be sent") from None
     except GatewayDown as error:
         raise DestinationDown(redact(str(error), known), retry_after=error.retry_after, counted=error.counted) from None
     except (GatewayRefused, PhoneError) as error:
         raise FailJob(redact(str(error), known)) from None
-    except (DefinitionUnreadable, DatabaseError) as error:
-        # No fault of the SMS: a key that this worker does not have yet, or a database that is away. What can't be
-        # counted is not sent.
-        raise DestinationDown(redact(str(error), known)) from None
+    except (DefinitionNotFound, DefinitionUnreadable, DatabaseError) as error:
+        # No fault of the SMS, nor of its gateway: another database, a key that this worker does not have (yet), or a
+        # database that is away. What can't be counted is not sent.
+        raise UnknownHere(redact(unknown_here(f"SMS gateway {gateway!r}", error, store), known)) from None
 
 
 def register() -> list[Job]:

@@ -156,6 +156,11 @@ class MemoryStorage(Storage):
             now = self._worker_seen = self.now()
             self._sessions[info.id] = _Session(info, seen=now, until=now + lease)
 
+    def retell(self, info: SessionInfo) -> None:
+        with self._lock:
+            if session := self._sessions.get(info.id):
+                session.info = info
+
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
         with self._lock:
             now = self._worker_seen = self.now()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pijobs.jobs import State
@@ -143,17 +142,13 @@ def group(values: Sequence[Any]) -> GroupRecord:
     )
 
 
-def told(info: SessionInfo) -> str:
-    """What a worker process tells about itself, as it is stored."""
-    return json.dumps(asdict(info), separators=(",", ":"))
-
-
 def session(values: Sequence[Any]) -> SessionRecord:
     stored, seen, until, running = values
-    facts = json.loads(stored)
-    info = SessionInfo(**{**facts, "keys": tuple(facts["keys"]), "jobs": tuple(facts["jobs"])})
     return SessionRecord(
-        info=info, seen=int(seen), until=int(until), running=tuple(sorted(one.decode() for one in running))
+        info=SessionInfo.load(stored),
+        seen=int(seen),
+        until=int(until),
+        running=tuple(sorted(one.decode() for one in running)),
     )
 
 

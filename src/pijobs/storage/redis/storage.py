@@ -172,7 +172,10 @@ class RedisStorage(Storage):
     # -- for workers ---------------------------------------------------------------------------------------------
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
-        self._run(self._scripts.session, "open", info.id, lease, answers.told(info))
+        self._run(self._scripts.session, "open", info.id, lease, info.dump())
+
+    def retell(self, info: SessionInfo) -> None:
+        self._run(self._scripts.session, "retell", info.id, info.dump())
 
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
         doubtful = self._doubts.of(session)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, SessionInfo, SessionRecord
 from pijobs.storage.sql.arrows import Row
@@ -17,9 +15,13 @@ def open_session(tx: Tx, info: SessionInfo, lease: int) -> None:
     """See :meth:`pijobs.storage.contract.Storage.open_session`."""
     _saw_worker(tx)
     times = {"seen": tx.now, "until": tx.now + lease}
-    text = json.dumps(asdict(info))
-    if not tx.insert(tx.st.insert_session, queue=tx.queue, id=info.id, started=info.started, info=text, **times):
+    if not tx.insert(tx.st.insert_session, queue=tx.queue, id=info.id, started=info.started, info=info.dump(), **times):
         tx.change(tx.st.renew, b_queue=tx.queue, b_id=info.id, **times)
+
+
+def retell(tx: Tx, info: SessionInfo) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.retell`."""
+    tx.change(tx.st.retell, b_queue=tx.queue, b_id=info.id, info=info.dump())
 
 
 def _saw_worker(tx: Tx) -> None:
@@ -127,7 +129,6 @@ def sessions(tx: Tx) -> list[SessionRecord]:
         running.setdefault(session, []).append(instance_id)
     records = []
     for text, seen, until in tx.rows(tx.st.sessions, now=tx.now):
-        values = json.loads(text)
-        info = SessionInfo(**{**values, "keys": tuple(values["keys"]), "jobs": tuple(values["jobs"])})
+        info = SessionInfo.load(text)
         records.append(SessionRecord(info, seen, until, tuple(running.get(info.id, ()))))
     return records

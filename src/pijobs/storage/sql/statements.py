@@ -204,6 +204,7 @@ class Statements:
             dialect.insert_new(session), ["queue", "id", "started", "seen", "until", "info"]
         )
         self.renew = Statement(update(session).where(*this), ["seen", "until"])
+        self.retell = Statement(update(session).where(*this), ["info"])
         self.end_session = Statement(delete(session).where(*this))
         holds = exists().where(I.queue == S.queue, I.state == _code(Code.RUNNING), I.session == S.id)
         self.end_dead_sessions = Statement(

@@ -170,6 +170,9 @@ class SqlStorage(Storage):
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
         self._run_quickly(lambda tx: housekeeping.open_session(tx, info, lease))
 
+    def retell(self, info: SessionInfo) -> None:
+        self._run_quickly(lambda tx: housekeeping.retell(tx, info))
+
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
         live = self._live
         doubtful = live.doubts.of(session)

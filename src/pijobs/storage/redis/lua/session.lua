@@ -1,4 +1,4 @@
--- Open or close a session.
+-- Open or close a session, or change what it told.
 local action, session = ARGV[1], ARGV[2]
 local ended = {}
 needs_no_memory()
@@ -6,6 +6,10 @@ if action == 'open' then
   call('ZADD', P .. 'live', now + tonumber(ARGV[3]), session)
   call('HSET', P .. 'session:' .. session, 'told', ARGV[4], 'seen', now)
   call('HSET', P .. 'meta', 'seen', now)
+  return {now, ended}
+end
+if action == 'retell' then
+  if call('EXISTS', P .. 'session:' .. session) == 1 then call('HSET', P .. 'session:' .. session, 'told', ARGV[3]) end
   return {now, ended}
 end
 call('ZREM', P .. 'live', session)

@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3 || command -v python)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/mail plugins/sms plugins/statistics
+# Processes of pytest: tests wait half of the time, so there are more than processors.
+WORKERS ?= $(shell echo $$(($(shell nproc 2>/dev/null || echo 2) * 5 / 2)))
 # What "make pytest" runs: options and paths of pytest.
 TESTS ?=
 
@@ -74,7 +76,7 @@ docs: $(DEV)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 pytest: $(TEST)
-	$(BIN)/pytest -n 2 $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)

@@ -21,8 +21,11 @@ from typing import NoReturn
 
 import programs
 import pytest
+import shared
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
+#: The database of this process in a server of the run.
+DATABASE = f"pijobs_{os.getpid()}"
 
 
 def wait_until(predicate: Callable[[], bool], timeout: float = 30.0, *, what: str = "the condition") -> None:
@@ -73,42 +76,61 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """A PostgreSQL database: ``PIJOBS_TEST_POSTGRESQL_URL``, or a private one on a UNIX socket."""
+def postgresql_url() -> str:
+    """A PostgreSQL database: ``PIJOBS_TEST_POSTGRESQL_URL``, or one of this process in the server of the run."""
+    import psycopg
+
     if url := os.environ.get("PIJOBS_TEST_POSTGRESQL_URL"):
-        yield url
-        return
+        return url
+    host = shared.server("postgresql")
+    with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {DATABASE}")
+    return f"postgresql+psycopg://postgres@/{DATABASE}?host={host}"
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> str:
+    """A MariaDB database: ``PIJOBS_TEST_MARIADB_URL``, or one of this process in the server of the run."""
+    import pymysql  # type: ignore[import-untyped]
+
+    if url := os.environ.get("PIJOBS_TEST_MARIADB_URL"):
+        return url
+    path = shared.server("mariadb")
+    with pymysql.connect(unix_socket=path, user="root") as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+    return f"mysql+pymysql://root@localhost/{DATABASE}?unix_socket={path}"
+
+
+@contextmanager
+def _postgresql() -> Iterator[str]:
+    """Start a private one. It is reached by the folder of its UNIX socket."""
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
     with _place(user) as place:
         data = place / "data"
         owner = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         _run([program("initdb"), "--pgdata", str(data), *owner], place, user)
-        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
+        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=500"]
         server = [program("postgres"), "-D", str(data), "-k", str(place), *options]
         with _running(server, place, lambda: _answers_postgresql(place), user):
-            yield f"postgresql+psycopg://postgres@/postgres?host={place}"
+            yield str(place)
 
 
-@pytest.fixture(scope="session")
-def mariadb_url() -> Iterator[str]:
-    """A MariaDB database: ``PIJOBS_TEST_MARIADB_URL``, or a private one on a UNIX socket."""
-    if url := os.environ.get("PIJOBS_TEST_MARIADB_URL"):
-        yield url
-        return
-    user = getpass.getuser()
+@contextmanager
+def _mariadb() -> Iterator[str]:
+    """Start a private one. It is reached by its UNIX socket."""
     with _place() as place:
-        data, path = place / "data", place / "mariadb.sock"
-        common = ["--no-defaults", f"--datadir={data}", f"--user={user}"]
-        _run(
-            [program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
-            place,
-        )
+        path = place / "mariadb.sock"
+        common = ["--no-defaults", f"--datadir={place}/data", f"--user={getpass.getuser()}"]
+        install = [program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal"]
+        _run([*install, "--skip-test-db"], place)
         options = [f"--socket={path}", "--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin"]
-        with _running(
-            [program("mariadbd"), *common, *options, f"--pid-file={place}/pid"], place, lambda: _answers_mariadb(path)
-        ):
-            yield f"mysql+pymysql://root@localhost/pijobs?unix_socket={path}"
+        server = [program("mariadbd"), *common, *options, "--max-connections=500", f"--pid-file={place}/pid"]
+        with _running(server, place, lambda: _answers_mariadb(path)):
+            yield str(path)
+
+
+STARTERS: shared.Starters = {"postgresql": _postgresql, "mariadb": _mariadb}
 
 
 def _has_user(name: str) -> bool:
@@ -183,7 +205,7 @@ def _answers_postgresql(place: Path) -> bool:
 
 
 def _answers_mariadb(path: Path) -> bool:
-    import pymysql  # type: ignore[import-untyped]
+    import pymysql
 
     # A refused connection would be left unclosed by pymysql.
     with socket.socket(socket.AF_UNIX) as probe:

@@ -97,7 +97,7 @@ def test_a_unit_is_right_for_systemd_and_exposes_little(unit: Path, tmp_path: Pa
     copy = tmp_path / unit.name
     # What it starts is not installed here.
     copy.write_text(re.sub(r"(?<=ExecStart=)\S+", "/bin/true", unit.read_text()))
-    verified = subprocess.run([systemd, "verify", str(copy)], capture_output=True, text=True, timeout=60)
+    verified = subprocess.run([systemd, "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60)
     assert unit.name not in verified.stderr, verified.stderr
     command = [systemd, "security", "--offline=true", "--threshold=20", "--no-pager", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from services import wait_until
 
 from pijobs_mail import pool as pools
 from pijobs_mail.delivery import Endpoint, Mail
@@ -107,7 +108,7 @@ def test_an_idle_connection_is_closed_with_a_good_bye(pool: Pool, monkeypatch: p
         reaper = next(thread for thread in threading.enumerate() if thread.name == "smtp-idle")
         reaper.join(30)
         assert not reaper.is_alive()
-        assert sink.steps["QUIT"] == 1
+        wait_until(lambda: sink.steps["QUIT"] == 1, what="the good-bye at the server")
 
 
 def test_a_connection_carries_so_many_mails(pool: Pool) -> None:

@@ -1,0 +1,117 @@
+"""A pytest plugin for a short run: slow tests first, tests that share a fixture together, and a bill at the end.
+
+``tests/durations.json`` has the seconds of the slow tests, so that none of them comes last, while all other processes
+have nothing left to do. ``PIJOBS_RECORD_DURATIONS=1`` writes it anew. A test that is not in it only comes later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).with_name("durations.json")
+#: Seconds from which on a test is in the file.
+SLOW = 1.0
+#: Seconds that a test may take, unless it is marked as slow.
+LIMIT = 10.0
+#: Lines of the bill.
+SHOWN = 15
+
+_PROCESSOR = pytest.StashKey[float]()
+
+
+def _name(nodeid: str) -> str:
+    """The name without the group that xdist puts behind it."""
+    return nodeid if nodeid.endswith("]") else nodeid.rsplit("@", 1)[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the slow ones first. Tests of a module that share a fixture stay in one process, which makes it once."""
+    known: dict[str, float] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    seconds: dict[str, float] = defaultdict(float)
+    units = {item: _unit(item) for item in items}
+    for item, unit in units.items():
+        seconds[unit] += known.get(item.nodeid, 0.0)
+        if unit != item.nodeid:
+            item.add_marker(pytest.mark.xdist_group(unit))
+    items.sort(key=lambda item: -seconds[units[item]])
+
+
+def _unit(item: pytest.Item) -> str:
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    shares = any(known[-1].scope in ("module", "class") for known in fixtures.values())
+    return item.nodeid.partition("::")[0] if shares else item.nodeid
+
+
+# -- The bill --------------------------------------------------------------------------------------------------------
+
+
+def _processor() -> float:
+    """Processor seconds of this process and its children that ended."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Begin to count."""
+    item.stash[_PROCESSOR] = _processor()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write down what was used since the last report."""
+    report = yield
+    now = _processor()
+    report.processor = now - item.stash[_PROCESSOR]  # type: ignore[attr-defined]
+    report.slow = item.get_closest_marker("slow") is not None  # type: ignore[attr-defined]
+    item.stash[_PROCESSOR] = now
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What each file cost, and which tests take too long."""
+    tests: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    marked = set()
+    for reports in list(terminalreporter.stats.values()):
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and hasattr(report, "processor"):
+                name = _name(report.nodeid)
+                tests[name][0] += report.duration
+                tests[name][1] += report.processor
+                if report.slow:
+                    marked.add(name)
+    if os.environ.get("PIJOBS_RECORD_DURATIONS") == "1":
+        _record({name: wall for name, (wall, _) in tests.items()})
+    if len(tests) > SHOWN:
+        _show(terminalreporter, tests, marked)
+
+
+def _show(terminal: pytest.TerminalReporter, tests: dict[str, list[float]], marked: set[str]) -> None:
+    files: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for name, used in tests.items():
+        file = files[name.partition("::")[0]]
+        for index, value in enumerate((*used, 1)):
+            file[index] += value
+    wall, processor = (sum(used[index] for used in tests.values()) for index in (0, 1))
+    terminal.section(f"cost: {wall:.0f} s of tests, {processor:.0f} s of processors, the most by")
+    for path, (seconds, busy, count) in sorted(files.items(), key=lambda item: -item[1][0])[:SHOWN]:
+        terminal.line(f"{seconds:6.0f} s {busy:6.0f} s {count:4.0f} tests  {path}")
+    late = {name: used for name, used in tests.items() if used[0] > LIMIT and name not in marked}
+    for name, (seconds, busy) in sorted(late.items(), key=lambda item: -item[1][0]):
+        terminal.line(f"over {LIMIT:g} s, and not marked as slow: {name} ({seconds:.0f} s, {busy:.1f} s of processors)")
+
+
+def _record(tests: dict[str, float]) -> None:
+    known: dict[str, float] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    known = {name: seconds for name, seconds in known.items() if name not in tests}
+    known |= {name: round(seconds, 1) for name, seconds in tests.items() if seconds >= SLOW}
+    lines = [f"{json.dumps(name)}: {seconds}" for name, seconds in sorted(known.items())]
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")

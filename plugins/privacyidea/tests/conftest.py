@@ -49,7 +49,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis) ->
         "PI_JOB_QUEUE_CLASS": "pijobs_privacyidea.HueyQueue",
         "PI_JOB_QUEUE_URL": redis_on_disk.url,
         "PI_JOB_QUEUE_LEASE": 3,
-        "PI_JOB_QUEUE_PRIVACYIDEA_OTP_SERVERS": ["otp"],
         # The hashes of PINs are slow by intent; no test is about them.
         "PI_HASH_ALGO_LIST": ["pbkdf2_sha512"],
         "PI_HASH_ALGO_PARAMS": {"pbkdf2_sha512__rounds": 1000},

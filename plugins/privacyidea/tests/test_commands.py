@@ -44,12 +44,19 @@ def test_the_doctor_finds_the_command_of_privacyidea_in_the_place_of_ours(
     assert f"{script} is privacyIDEA's own script" in done.stdout
 
 
-def test_the_doctor_finds_otps_without_a_deadline_and_settings_that_never_use_the_queue(instance: Instance) -> None:
+def test_the_doctor_tells_by_which_server_otps_go(instance: Instance) -> None:
+    told = pijobs(instance, "privacyidea", "doctor").stdout
+    assert "OTPs go by SMTP server 'otp' and expire after 120 s (email.validtime)" in told
+
+
+def test_the_doctor_finds_a_server_for_otps_that_is_not_there_and_settings_that_never_use_the_queue(
+    instance: Instance,
+) -> None:
     instance.ask("/system/setConfig", **{"email.identifier": "notices"})
     try:
-        told = pijobs(instance, "privacyidea", "doctor").stdout
-        assert "OTPs are sent by the SMTP server 'notices' (email.identifier) without a deadline" in told
-        assert "make an SMTP server of its own for OTPs" in told
+        done = pijobs(instance, "privacyidea", "doctor")
+        assert done.returncode == 1
+        assert "OTPs are sent by the SMTP server 'notices' (email.identifier), which does not exist" in done.stdout
         instance.ask("/system/email.identifier", "DELETE")
         instance.ask("/system/setConfig", **{"email.mailserver": "localhost"})
         told = pijobs(instance, "privacyidea", "doctor").stdout

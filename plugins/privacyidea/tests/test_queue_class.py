@@ -16,7 +16,8 @@ from privacyidea.lib.queues.base import QueueError
 import pijobs_privacyidea
 from pijobs.errors import SettingsError
 from pijobs.settings import CORE_SETTINGS, Settings
-from pijobs_privacyidea import HueyQueue, mail
+from pijobs_mail.errors import MessageError
+from pijobs_privacyidea import HueyQueue, definitions, mail
 from pijobs_privacyidea.settings import SETTINGS
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -28,6 +29,12 @@ SERVER = {
 
 def settings() -> Settings:
     return Settings({}, [*CORE_SETTINGS, *SETTINGS])
+
+
+@pytest.fixture(autouse=True)
+def no_server_for_otps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """privacyIDEA's configuration needs its app."""
+    monkeypatch.setattr(definitions, "otp_server", lambda: None)
 
 
 def call(*args: Any, **config: Any) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def test_the_call_carries_a_definition_that_is_not_saved() -> None:
     assert kwargs["definition"]["password"] == "00:11"
 
 
-@pytest.mark.parametrize("recipient", [None, [], "no address", ["alice@example.com", "two\r\nlines@example.com"]])
+@pytest.mark.parametrize("recipient", [None, [], "", "no address", ["two\r\nlines@example.com", "@"]])
 def test_a_mail_that_cannot_be_sent_is_refused_in_the_request(recipient: Any) -> None:
     queue = HueyQueue({"url": NOBODY, "keys": ["k"]})
     with pytest.raises(QueueError, match="to"):
@@ -106,7 +113,35 @@ def test_the_body_of_the_caller_is_not_written_into() -> None:
     body.attach(MIMEText("x"))
     kwargs = call("alice@example.com", "code", body)
     assert body["Subject"] is None
-    assert kwargs["message"].get_all("Subject") == ["code"]
+    assert (kwargs["message"]["Subject"], kwargs["subject"]) == (None, "code")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"reply_to": "a@example.com,b@example.com"}, {"reply_to": "a@example.com, b@example.com"}),
+        ({"reply_to": "a@example.com, nobody at all"}, {"reply_to": "a@example.com"}),
+        ({"reply_to": ""}, {"reply_to": None}),
+        ({"subject": "two\nlines"}, {"subject": "two\nlines"}),
+        ({"subject": None}, {"subject": ""}),
+        ({"recipient": ["a@example.com", " ", "b@my_host"]}, {"to": ["a@example.com", " ", "b@my_host"]}),
+        ({"sender": "IT, Hotline <pi@example.com>"}, {"sender": "IT, Hotline <pi@example.com>"}),
+    ],
+)
+def test_what_sending_in_the_request_takes_is_taken(given: dict[str, Any], taken: dict[str, Any]) -> None:
+    arguments = {"recipient": "a@example.com", "subject": "s", "body": "b", **given}
+    kwargs = mail.call(settings(), SERVER, **arguments)[1]
+    assert {name: kwargs[name] for name in taken} == taken
+
+
+@pytest.mark.parametrize("sender", ["", "root", "pi@my_host", "IT, Hotline <pi@example.com>"])
+def test_any_sender_that_a_server_could_be_given_is_taken(sender: str) -> None:
+    assert call("alice@example.com", "s", "b", sender=sender)["to"] == ["alice@example.com"]
+
+
+def test_a_sender_that_none_could_be_given_is_refused_by_its_name() -> None:
+    with pytest.raises(MessageError, match=r"^sender: "):
+        call("alice@example.com", "s", "b", sender="p i@example.com")
 
 
 @pytest.mark.parametrize(("mimetype", "part"), [("plain", "text"), ("html", "html")])

@@ -89,6 +89,16 @@ def test_an_otp_that_is_too_late_is_not_sent(instance: Instance, sink: Sink) -> 
     assert (sink.connections, sink.mails) == (0, [])
 
 
+def test_a_newer_otp_of_the_same_token_takes_the_place_of_one_that_waits(instance: Instance, sink: Sink) -> None:
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    challenge(instance)
+    newest = challenge(instance)
+    assert sorted(job["state"] for job in jobs(instance)) == ["cancelled", "queued"]
+    with instance.working():
+        arrives_and_signs_in(instance, sink, newest)
+    assert len(sink.mails) == 1
+
+
 def test_a_mail_that_is_no_otp_has_no_deadline(instance: Instance, sink: Sink, send_mail: SendMail) -> None:
     instance.set_smtp_server("plain", sink.port, queued=True)
     instance.ask("/system/setConfig", **{"email.validtime": 1})

@@ -54,6 +54,13 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return definition
 
 
+def otp_server() -> str | None:
+    """The identifier of the SMTP server that OTPs go by (``email.identifier``). Needs an app context."""
+    from privacyidea.lib.config import get_from_config
+
+    return get_from_config("email.identifier") or None
+
+
 def otp_validity() -> float:
     """Seconds that an OTP sent by mail is valid: ``email.validtime``. Needs the app context of the request."""
     return configured_seconds("email.validtime", 120)

@@ -44,7 +44,6 @@ class Demo:
         queue = {
             "PI_JOB_QUEUE_CLASS": "pijobs_privacyidea.HueyQueue",
             "PI_JOB_QUEUE_URL": f"sqlite:///{here / 'queue.sqlite'}",
-            "PI_JOB_QUEUE_PRIVACYIDEA_OTP_SERVERS": [_SERVER],
         }
         self.instance = self._stack.enter_context(Instance(here, queue))
         return self

@@ -214,12 +214,14 @@ def _otp(settings: Settings, servers: dict[str, Any], sender: str | None) -> Ite
         if name not in servers:
             known = ", ".join(map(repr, servers)) or "none"
             yield Finding(Level.BAD, f"{OTP_SERVERS} names {name!r}, which is no SMTP server", f"there are: {known}")
-    if sender and sender not in named:
+    if sender and sender not in servers:
         yield Finding(
-            Level.WARNING,
-            f"OTPs are sent by the SMTP server {sender!r} (email.identifier) without a deadline: late ones are dead",
-            f"make an SMTP server of its own for OTPs, and name it in {OTP_SERVERS}",
+            Level.BAD,
+            f"OTPs are sent by the SMTP server {sender!r} (email.identifier), which does not exist",
+            f"make it, or choose another one; there are: {', '.join(map(repr, servers)) or 'none'}",
         )
-    if named:
+    elif sender:
         validity = definitions.otp_validity()
-        yield Finding(Level.OK, f"mails of {', '.join(named)} expire after {validity:g} s (email.validtime)")
+        yield Finding(Level.OK, f"OTPs go by SMTP server {sender!r} and expire after {validity:g} s (email.validtime)")
+    if named:
+        yield Finding(Level.OK, f"all mails of {', '.join(named)} expire after {definitions.otp_validity():g} s")

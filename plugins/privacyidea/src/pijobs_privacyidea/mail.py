@@ -16,9 +16,10 @@ from typing import Any
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy, Settings
 from pijobs_mail.addresses import parse, sender_of
 from pijobs_mail.errors import MessageError
-from pijobs_mail.job import OTP_PRIORITY, UNSAVED, attempt, label, subject
+from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, UNSAVED, attempt, label, subject
 from pijobs_mail.message import Letter, now
 from pijobs_privacyidea import definitions
+from pijobs_privacyidea.origin import origin
 from pijobs_privacyidea.settings import OTP_SERVERS
 
 #: The name that privacyIDEA gives to its job.
@@ -34,8 +35,11 @@ def call(
     sender: str | None = None,
     reply_to: str | None = None,
     mimetype: str = "plain",
-) -> tuple[tuple[()], dict[str, Any], float | None]:
-    """The call of :func:`send_email` for a call of privacyIDEA's job, and its lifetime in seconds.
+) -> tuple[tuple[()], dict[str, Any], dict[str, Any]]:
+    """The call of :func:`send_email` for a call of privacyIDEA's job, and the options of its enqueue.
+
+    The OTP of a token gets a deadline, its validity in privacyIDEA, and a key: a newer OTP of the same token takes the
+    place of one that still waits. So does, without a key, what goes by a server that is known to send OTPs.
 
     :raises MessageError: for a mail that can't be sent; better said now than by a dead letter.
     """
@@ -54,8 +58,18 @@ def call(
     Letter(**{**letter, "to": tuple(to)}).check()
     sender_of(sender or config.get("sender") or "")
     unsaved = None if server else definitions.plain(config)
-    lifetime = definitions.otp_validity() if server in settings[OTP_SERVERS] else None
-    return (), {"server": server, "definition": unsaved, **letter}, lifetime
+    return (), {"server": server, "definition": unsaved, **letter}, _options(settings, server)
+
+
+def _options(settings: Settings, server: str | None) -> dict[str, Any]:
+    if server is None:
+        return {}
+    sent_by = origin()
+    if sent_by.kind == "otp":
+        options: dict[str, Any] = {"expires": definitions.configured_seconds(sent_by.validity, OTP_VALIDITY)}
+        return options if sent_by.serial is None else {**options, "key": f"otp of {sent_by.serial}"}
+    by_server = server in settings[OTP_SERVERS] or (sent_by.kind == "unknown" and server == definitions.otp_server())
+    return {"expires": definitions.otp_validity()} if by_server else {}
 
 
 def send_email(
@@ -99,7 +113,7 @@ def send_email(
 
 
 def jobs() -> list[Job]:
-    """The mail job, with the policy of pijobs' own. It has no deadline but that of an OTP."""
+    """The mail job, with the policy of pijobs' own. Only the call of an OTP has a deadline."""
     return [
         Job(
             NAME,

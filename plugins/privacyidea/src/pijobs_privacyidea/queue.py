@@ -66,8 +66,8 @@ class HueyQueue(pijobs.HueyQueue):
         """
         try:
             if name == mail.NAME:
-                args, kwargs, lifetime = mail.call(self.settings, *args, **(kwargs or {}))
-                options = {"expires": lifetime, **options}
+                args, kwargs, wanted = mail.call(self.settings, *args, **(kwargs or {}))
+                options = {**wanted, **options}
             return super().enqueue(name, args, kwargs, **options)
         except (UnknownJob, EncodeError, MessageError, QueueUnavailable) as error:
             raise QueueError(str(error)) from error

@@ -16,7 +16,10 @@ SETTINGS = (
         accepts=lambda value: (
             isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value)
         ),
-        help="privacyIDEA's SMTP servers that send OTPs: what waits longer than email.validtime is not sent any more.",
+        help=(
+            "SMTP servers all of whose mails expire after email.validtime, notices, too. The OTPs of tokens do so by"
+            " themselves, whatever server they go by."
+        ),
         example=["otp"],
     ),
 )

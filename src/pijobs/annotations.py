@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
-import contextlib
+import functools
 import inspect
 import types
 import typing
@@ -21,16 +21,15 @@ _PLAIN: dict[Any, frozenset[type]] = {
 
 
 class Annotations:
-    """The annotations of one function that can be resolved. Those that can't (names for type checkers only) are left
-    out: a check must not refuse what the function would take."""
+    """The annotations of one function. Those that can't be resolved (names for type checkers only) are not checked."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._types = _resolved(function)
+        self._types, self.unresolved = _resolved(function)
         self._surely = {name: _surely(kind) for name, kind in self._types.items()}
 
-    def get(self, name: str) -> Any:
-        """The annotation of a parameter; None if it has none that can be resolved."""
-        return self._types.get(name)
+    def get(self, name: str, default: Any = None) -> Any:
+        """The annotation of a parameter; ``default`` if it has none that can be resolved."""
+        return self._types.get(name, default)
 
     def check(self, arguments: Mapping[str, Any], where: str) -> None:
         """:raises EncodeError: naming the first argument that is of another type, and the place inside it."""
@@ -56,16 +55,26 @@ class Annotations:
             raise EncodeError(f"{where}: argument {name!r}: expected {shown}, found that {found}") from None
 
 
-def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
-    target = inspect.unwrap(function)
+def _resolved(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The annotations by parameter, and why the others can't be resolved."""
+    target = inspect.unwrap(_undone(function))
     raw = getattr(target, "__annotations__", None) or getattr(type(target).__call__, "__annotations__", {})
-    scope = getattr(target, "__globals__", {})
-    found = {}
+    scope = getattr(target, "__globals__", None) or getattr(type(target).__call__, "__globals__", {})
+    found, unresolved = {}, {}
     for name, annotation in raw.items():
         holder = types.SimpleNamespace(__annotations__={name: annotation})
-        with contextlib.suppress(Exception):  # a name that exists for type checkers only
+        try:
             found[name] = typing.get_type_hints(holder, scope)[name]
-    return found
+        except Exception as error:  # a name that exists for type checkers only
+            unresolved[name] = redact(" ".join(str(error).split()))
+    return found, unresolved
+
+
+def _undone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without the arguments that :class:`functools.partial` gives it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 Test = Callable[[Any], bool]

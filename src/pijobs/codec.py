@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from pijobs.errors import DecodeError, EncodeError
+from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.keys import KeyRing
 from pijobs.redact import redact
 
@@ -111,35 +111,39 @@ class Codec:
         return self._keys.get(open_envelope(envelope).key_id).encrypt(pack_call(call), envelope)
 
     def decode(self, envelope: bytes, body: bytes) -> Call:
-        """:raises DecodeError: damaged, or of an unknown version or key."""
+        """:raises DecodeError: of an unknown version or key.
+        :raises Damaged: what no process can read.
+        """
         opened = open_envelope(envelope)
         try:
             args, kwargs, label = _unpack(self._keys.get(opened.key_id).decrypt(body, envelope))
-            return Call(tuple(args), kwargs, label, opened)
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
-            raise DecodeError(f"damaged body ({type(error).__name__})") from error
+            return Call(tuple(args), dict(kwargs), label, opened)
+        except (msgspec.DecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            raise Damaged(f"damaged body ({type(error).__name__})") from error
 
 
 def open_envelope(data: bytes) -> Envelope:
-    """:raises DecodeError: damaged, or of a version that this pijobs does not know."""
+    """:raises DecodeError: of a version that this pijobs does not know.
+    :raises Damaged: what no process can read.
+    """
     try:
         envelope = _unpack_envelope(data)
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
-        raise DecodeError(_fault_of(data)) from error
+        raise _fault_of(data) from error
     if envelope.version != VERSION or _pack(envelope) != data:
-        raise DecodeError(_fault_of(data))
+        raise _fault_of(data)
     return envelope
 
 
-def _fault_of(data: bytes) -> str:
+def _fault_of(data: bytes) -> DecodeError:
     """What is wrong with an envelope. One of a later version may look in any way behind its version."""
     try:
         version = msgspec.msgpack.decode(data, type=list)[0]
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError, IndexError):
-        return "damaged envelope"
-    if version == VERSION:
-        return "damaged envelope"
-    return f"version {version!r} of the envelope; this pijobs knows version {VERSION}"
+        return Damaged("damaged envelope")
+    if version == VERSION or type(version) is not int:
+        return Damaged("damaged envelope")
+    return DecodeError(f"version {version} of the envelope; this pijobs knows version {VERSION}")
 
 
 def pack_call(call: Call) -> bytes:
@@ -278,6 +282,8 @@ _SCALARS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     Decimal: (_DECIMAL, lambda v: str(v).encode()),
     uuid.UUID: (_UUID, lambda v: v.bytes),
 }
+#: The types whose values can be stored; of email messages subclasses, too.
+KINDS: tuple[type, ...] = (*_SIMPLE, list, dict, *_SEQUENCES, *_SCALARS, email.message.Message)
 _LOADERS: dict[int, Callable[[bytes], Any]] = {
     _TUPLE: lambda b: tuple(_unpack(b)),
     _SET: lambda b: set(_unpack(b)),

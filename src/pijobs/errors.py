@@ -9,7 +9,8 @@
     ├── JobError                    one call of one job
     │   ├── UnknownJob
     │   ├── EncodeError             an argument that the codec does not know
-    │   ├── DecodeError             stored bytes that can't be read (damaged, unknown key or version)
+    │   ├── DecodeError             stored bytes that this process can't read (unknown key or version)
+    │   │   └── Damaged             that no process can read
     │   ├── KeyConflict             ``on_conflict="error"`` and the key is taken
     │   ├── InstanceNotFound
     │   └── StateConflict           an arrow that the state diagram does not have
@@ -85,7 +86,11 @@ class EncodeError(JobError):
 
 
 class DecodeError(JobError):
-    """a stored job instance can't be decoded"""
+    """a stored job instance can't be decoded here; another process may have the key or know the version"""
+
+
+class Damaged(DecodeError):
+    """a stored job instance is damaged; no process can decode it"""
 
 
 class KeyConflict(JobError):

@@ -18,6 +18,7 @@ from typing import Any
 from pijobs.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
+from pijobs.logs import guard_loggers
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
@@ -153,6 +154,7 @@ def configure(
     jobs = plugins.register_jobs(settings)
     if strict:
         plugins.refuse_failed()
+    guard_loggers()
     overrides = settings[PREFIX + "JOBS"]
     _check_overrides(overrides, {job.name for job in jobs}, certain=len(plugins.loaded) == len(plugins.found))
     return Parts(settings, plugins, Registry.of(jobs, overrides))

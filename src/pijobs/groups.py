@@ -18,9 +18,10 @@ opened tell nothing new; only a probe makes its pause longer.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import msgspec
 
 from pijobs.jobs import Limits
 
@@ -38,23 +39,29 @@ SHARE = 5
 Breaker = Literal["closed", "open"]
 
 
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+#: ms on the storage's clock.
+_Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What is remembered of a group between two outcomes."""
 
-    limit: int = START
+    limit: _Limit = START
     #: Failures of the destination in a row.
-    failures: int = 0
+    failures: _Number = 0
     #: How often in a row the breaker opened.
-    opened: int = 0
+    opened: _Number = 0
     #: When it last opened (ms on the storage's clock).
-    opened_at: int = 0
+    opened_at: _Moment = 0
     proven: bool = False
     #: What the last failure was, or what is wrong all the same, in words without secrets.
     reason: str | None = None
     #: The limit after the destination last wanted fewer at once, when that was (ms), and why.
-    slowed_to: int | None = None
-    slowed_at: int = 0
+    slowed_to: _Limit | None = None
+    slowed_at: _Moment = 0
     slowed_reason: str | None = None
 
     @property
@@ -67,14 +74,15 @@ class Policy:
         return None if self.slowed_to is None else self.slowed_to + max(0, now - self.slowed_at) // REGAIN
 
     def dumps(self) -> str:
-        return json.dumps(asdict(self))
+        return msgspec.json.encode(self).decode()
 
     @classmethod
     def loads(cls, text: str) -> Policy:
-        """The policy kept by the storage; a fresh one for a text that is not there or not understood."""
+        """The policy kept by the storage; a fresh one for a text that is not there or not understood, such as one that
+        another release wrote. Names that are not known are left out."""
         try:
-            return cls(**json.loads(text)) if text else cls()
-        except (ValueError, TypeError):
+            return msgspec.json.decode(text, type=cls) if text else cls()
+        except msgspec.DecodeError:
             return cls()
 
 
@@ -123,7 +131,7 @@ def after_failure(
         limit = max(1, min(policy.limit // 2, unproven))
         failed = replace(policy, limit=limit, failures=failures, proven=False, reason=reason)
         return failed, None if retry_after is None else now + retry_after
-    pause = min(OPEN_FIRST * 2**policy.opened, OPEN_LONGEST)
+    pause = min(OPEN_FIRST * 2 ** min(policy.opened, 10), OPEN_LONGEST)
     times = policy.opened + 1
     opened = replace(policy, limit=1, failures=failures, opened=times, opened_at=now, proven=False, reason=reason)
     return opened, now + max(pause, retry_after or 0)

@@ -6,13 +6,14 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob, LeaseLost
+from pijobs.functions import is_generator
 
 if TYPE_CHECKING:
     from pijobs.settings import Settings
@@ -135,6 +136,9 @@ class Job:
     :param keep: seconds to keep the record of a finished instance, instead of ``PI_JOB_QUEUE_KEEP_FINISHED``.
     :param label: a short masked text for people, stored encrypted.
     :param subject: a value stored only as HMAC, to find a user's instances by.
+    :param upgrade: ``upgrade(args, kwargs)`` turns the arguments of instances that an older release enqueued into
+        ``(args, kwargs)`` for the function of today. It is called when stored arguments do not fit. Without it such
+        instances wait, with the reason, until their deadline or until they are too old.
     :param schedule: ``crontab(…)`` of a periodic job; its function is called without arguments.
     :param missed: what happens to due times that passed while no worker ran: ``"once"`` or ``"skip"``.
     :param timezone: IANA name that the schedule is read in.
@@ -151,6 +155,9 @@ class Job:
     keep: float | None = field(default=None, kw_only=True)
     label: Callable[..., str] | None = field(default=None, kw_only=True)
     subject: Callable[..., str | None] | None = field(default=None, kw_only=True)
+    upgrade: Callable[[tuple[Any, ...], dict[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = field(
+        default=None, kw_only=True
+    )
     schedule: Callable[..., bool] | None = field(default=None, kw_only=True)
     missed: Literal["once", "skip"] = field(default="once", kw_only=True)
     timezone: str = field(default="UTC", kw_only=True)
@@ -166,6 +173,8 @@ class Job:
             yield "name must look like 'sms.send' (lower case, digits, underscores, at least one dot)"
         if not callable(function):
             yield f"function must be callable, got {type(function).__name__}"
+        elif is_generator(function):
+            yield "function must do the job when it is called, got a generator function: a call of it runs nothing"
         if not isinstance(retry, RetryPolicy):
             yield f"retry must be a RetryPolicy, got {type(retry).__name__}"
         if not is_priority(self.priority):
@@ -174,7 +183,7 @@ class Job:
             value = getattr(self, option)
             if value is not None and not (is_number(value) and value > 0):
                 yield f"{option} must be a number of seconds > 0 or None, got {value!r}"
-        for option in ("group", "label", "subject", "schedule"):
+        for option in ("group", "label", "subject", "upgrade", "schedule"):
             value = getattr(self, option)
             if value is not None and not callable(value):
                 yield f"{option} must be a function or None, got {type(value).__name__}"

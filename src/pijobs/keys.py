@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pijobs.errors import ConfigurationError, DecodeError
+from pijobs.errors import ConfigurationError, Damaged, DecodeError
 from pijobs.settings import PREFIX, Settings
 
 _NONCE = 12  # bytes; NIST SP 800-38D recommends 96 bits for GCM
@@ -40,11 +40,11 @@ class Key:
         return nonce + self._cipher.encrypt(nonce, plain, associated)
 
     def decrypt(self, sealed: bytes, associated: bytes) -> bytes:
-        """:raises DecodeError: when either part was changed, or another key made it."""
+        """:raises Damaged: when either part was changed."""
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated)
         except (InvalidTag, ValueError) as error:
-            raise DecodeError(f"damaged: what is stored does not fit key {self.id}") from error
+            raise Damaged(f"damaged: what is stored does not fit key {self.id}") from error
 
     def lookup(self, purpose: str, value: str) -> str:
         """HMAC-SHA256 by which a value can be found without being stored (32 hex digits)."""

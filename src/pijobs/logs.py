@@ -10,18 +10,25 @@ import datetime as dt
 import json
 import logging
 import logging.config
+import sys
+import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 from pijobs.errors import ConfigurationError
-from pijobs.redact import describe, redact
+from pijobs.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.settings import PREFIX, Settings
 
 CLASSIC = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
 CLASSIC_PROCESS = "[%(asctime)s] %(levelname)s:%(name)s:%(process)d:%(message)s"
 SIMPLE = "%(asctime)s %(message)s"
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class RedactingFormatter(logging.Formatter):
@@ -60,6 +67,94 @@ def _error_lines(record: logging.LogRecord) -> Iterator[str]:
 def _places(trace: TracebackType | None) -> Iterator[str]:
     for frame in traceback.extract_tb(trace):
         yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+
+
+class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Puts the instance in front of each line that a job logs, and keeps its arguments out of line and error.
+
+    :param secrets: what must not be shown.
+    """
+
+    def __init__(self, name: str, instance_id: str, attempt: int, secrets: HasSecrets) -> None:
+        super().__init__(logging.getLogger("pijobs.job"), {})
+        self._instance = {"id": instance_id, "job": name, "attempt": attempt}
+        self._prefix = f"{instance_id} attempt {attempt}"
+        self._secrets = secrets
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if not self.isEnabledFor(level):
+            return
+        known = self._secrets.known
+        if error := _error_of(kwargs.pop("exc_info", None)):
+            kwargs["exc_info"] = shown_error(error, message_of(error, known))
+        record = logging.LogRecord("", level, "", 0, msg, args or None, None)
+        text = redact(text_of(_Message(record)), known)
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), "instance": self._instance}
+        self.logger.log(level, "%s: %s", self._prefix, text, **kwargs)
+
+
+class HasSecrets(Protocol):
+    """Knows which texts must not be shown."""
+
+    @property
+    def known(self) -> Known: ...
+
+
+class _Message:
+    """A line of a log, put together when it is written."""
+
+    def __init__(self, record: logging.LogRecord) -> None:
+        self._record = record
+
+    def __str__(self) -> str:
+        return self._record.getMessage()
+
+
+def shown_error(error: BaseException, message: str) -> ExceptionInfo:
+    """The same error with another message: what a formatter writes of it is not ours to choose.
+
+    :returns: for the argument ``exc_info`` of a logger.
+    """
+    shown = type(class_name(error), (Exception,), {})(message)
+    return type(shown), shown, error.__traceback__
+
+
+def _error_of(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple):
+        return exc_info[1] if len(exc_info) == 3 else None
+    return sys.exc_info()[1] if exc_info else None
+
+
+#: Seconds between two words on standard error about handlers that fail.
+_REMIND_AFTER = 60.0
+_reminded = float("-inf")
+
+
+def guard_loggers() -> None:
+    """Let no handler or filter that fails reach our code through a line of the log, or the attempt of a job would end
+    by it. May be called again when there are more loggers."""
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        ours = name.split(".")[0] in ("pijobs", "huey") or name.startswith("pijobs_")
+        if ours and isinstance(logger, logging.Logger) and "handle" not in vars(logger):
+            logger.handle = partial(_handle, logger)  # type: ignore[method-assign]
+
+
+def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
+    try:
+        type(logger).handle(logger, record)
+    except Exception as error:
+        _tell_of_loss(error)
+
+
+def _tell_of_loss(error: BaseException) -> None:
+    global _reminded
+    now = time.monotonic()
+    if now - _reminded >= _REMIND_AFTER and sys.stderr is not None:
+        _reminded = now
+        with suppress(Exception):  # it may be closed
+            print(f"pijobs: lines of the log get lost, its handler fails ({class_name(error)})", file=sys.stderr)  # noqa: T201
 
 
 def configure_log(

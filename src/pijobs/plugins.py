@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import logging
 import operator
 import os
@@ -19,6 +20,7 @@ from pijobs import hookspecs
 from pijobs.errors import PluginError
 from pijobs.jobs import Job
 from pijobs.redact import describe
+from pijobs.registration import faults
 from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,8 @@ class Plugins:
                 raise PluginError(f"job {job.name!r} is registered by plugin {owner!r} and by plugin {plugin.name!r}")
             owners[job.name] = plugin.name
             jobs.append(job)
+        if found := [f"job {job.name!r}: {fault}" for job in jobs for fault in faults(job)]:
+            raise PluginError("\n".join(found))
         plugin.jobs = jobs
 
     def _import(self, plugin: Plugin) -> None:
@@ -117,6 +121,11 @@ class Plugins:
         module = importlib.import_module(path)
         if name:
             module = operator.attrgetter(name)(module)
+        if inspect.isroutine(module):
+            raise PluginError(
+                f"expected an entry point that names a module with hooks, found the function {plugin.module!r}; "
+                f"name {path!r}"
+            )
         # Asked alone: hooks must be known before anybody who gives them is registered, or their maker had the blame.
         alone = pluggy.PluginManager(hookspecs.PROJECT)
         alone.add_hookspecs(hookspecs)
@@ -129,6 +138,7 @@ class Plugins:
     def _register(self, plugin: Plugin) -> None:
         self._manager.register(self._modules[plugin.name], name=plugin.name)
         self._refuse_unknown_hooks(plugin)
+        self._refuse_unmarked_hooks(plugin)
 
     def _refuse_unknown_hooks(self, plugin: Plugin) -> None:
         module = self._modules[plugin.name]
@@ -139,6 +149,17 @@ class Plugins:
             close = difflib.get_close_matches(unknown[0], known, n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"pijobs knows {', '.join(known)}"
             raise PluginError(f"hook {unknown[0]!r} is not known to pijobs; {advice}")
+
+    def _refuse_unmarked_hooks(self, plugin: Plugin) -> None:
+        """A function named like a hook that nobody would ever call."""
+        module = self._modules[plugin.name]
+        hooks = [name for name, caller in vars(self._manager.hook).items() if getattr(caller, "spec", None)]
+        for name in hooks:
+            function = getattr(module, name, None)
+            if inspect.isroutine(function) and not any(
+                hasattr(function, f"{hookspecs.PROJECT}_{marker}") for marker in ("impl", "spec")
+            ):
+                raise PluginError(f"{name} is not marked: expected '@hookimpl' above it (from pijobs import hookimpl)")
 
     def _collect_settings(self, plugin: Plugin) -> None:
         owners = dict.fromkeys((setting.name for setting in CORE_SETTINGS), "pijobs itself")

@@ -14,7 +14,7 @@ import datetime as dt
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from pijobs.codec import Call, Codec, check_arguments
 from pijobs.errors import EncodeError, NoLiveWorker, QueueUnavailable, StorageUnavailable
 from pijobs.groups import start_limit
 from pijobs.hookspecs import InstanceEvent
-from pijobs.jobs import Job, State, is_number, is_priority
+from pijobs.jobs import ENDED, Job, State, is_number, is_priority
 from pijobs.keys import KeyRing
 from pijobs.metrics import Metrics
 from pijobs.outage import Outage
@@ -187,14 +187,20 @@ class Queue:
         return Handle(instance_id, State.DONE, via="direct")
 
     def _immediately(self, new: NewInstance) -> Handle:
+        """All attempts at once, without the waits between them: nobody would make the next one later."""
         assert self.storage is not None
-        lease = Lease(
-            new.id, "", new.name, new.envelope, new.body, new.group, new.priority, attempts=0, crashes=0,
-            held_since=None, due=new.created, leased=new.created,
-        )  # fmt: skip
-        call = self.codec().decode(new.envelope, new.body)
-        end = self.runner.attempt(self.storage, lease, call)
-        return Handle(new.id, end.state, via="direct", reason=end.reason)
+        body, reason = new.body, None
+        for attempts in range(self.registry[new.name].retry.max_attempts):
+            lease = Lease(
+                new.id, "", new.name, new.envelope, body, new.group, new.priority, attempts=attempts, crashes=0,
+                held_since=None, due=new.created, leased=new.created,
+            )  # fmt: skip
+            call = self.codec().decode(new.envelope, body)
+            end = self.runner.attempt(self.storage, lease, call).end
+            if end.state in ENDED:
+                return Handle(new.id, end.state, via="direct", reason=end.reason)
+            body, reason = end.body or body, end.reason
+        return Handle(new.id, State.DEAD, via="direct", reason=f"immediate mode waits for nothing; last: {reason}")
 
     def _store(self, job: Job, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
         assert self.storage is not None
@@ -319,11 +325,8 @@ class Queue:
 
     def _named(self, job: Job, what: str, call: Call) -> str | None:
         """Group, label or subject of a call, by the job's own function. One that fails must not stop the call."""
-        function: Callable[..., str | None] | None = getattr(job, what)
-        if function is None:
-            return None
         try:
-            value = function(*call.args, **call.kwargs)
+            value = self.registry.named(job, what, call)
         except Exception as error:
             known = set(texts_in([call.args, call.kwargs]))
             log.error("job %s: its %s function failed: %s", job.name, what, describe(error, known))

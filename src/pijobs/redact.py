@@ -23,6 +23,7 @@ _URL_LOGIN = re.compile(r"(?<=://)[^/\s]*:[^/\s]*@")
 _PARAMETER = re.compile(r"(?<=password=)[^&\s\"']+")
 # What libraries quote: SQLAlchemy the statement and its parameters, redis-py the command of a pipeline.
 _QUOTED = re.compile(r"\[(?:SQL|parameters): .*|(?<=\bCommand # )(\d+) \(.*\) of pipeline", re.DOTALL)
+_WORD = re.compile(r"\w+")
 _SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
 
 
@@ -37,17 +38,55 @@ def mask_number(number: str) -> str:
     return f"{number[:3]}***{number[-2:]}" if len(number) > 7 else "***"
 
 
-def redact(text: str, known: Iterable[str] = ()) -> str:
+class Known:
+    """Texts that nobody may read, prepared for many calls of :func:`redact`.
+
+    Each text is filed under its longest word, so that a line is compared with the few texts that it may contain and
+    not with all of them: a job may have thousands.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        #: Spelling and its mask, by the longest word of the spelling; without a word under "".
+        self._by_word: dict[str, list[tuple[str, str]]] = {}
+        for text in set(texts):
+            mask = mask_address(text) if _ADDRESS.fullmatch(text) else "***"
+            for form in _forms(text):
+                word = max(_WORD.findall(form), key=len, default="")
+                self._by_word.setdefault(word, []).append((form, mask))
+
+    def hide(self, text: str) -> str:
+        """The text with a mask in place of each known one."""
+        if not self._by_word:
+            return text
+        words = self._by_word.keys() & {"", *_WORD.findall(text)}
+        found = [pair for word in words for pair in self._by_word[word] if pair[0] in text]
+        for form, mask in sorted(found, key=lambda pair: len(pair[0]), reverse=True):
+            # Whole words only: an argument "mail" must not mask half of "mailbox".
+            text = mask.join(re.split(rf"(?<!\w){re.escape(form)}(?!\w)", text))
+        return text
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, or the name of its class if its own ``__str__`` fails."""
+    try:
+        # A subclass of str may have methods that fail, too.
+        return str.__str__(str(value))
+    except Exception:
+        return f"a {class_name(value)}"
+
+
+def class_name(value: object) -> str:
+    """The name of a value's class as people may see it: a name made at run time may hold anything."""
+    return redact(type(value).__name__)[:100]
+
+
+def redact(text: str, known: Iterable[str] | Known = ()) -> str:
     """One line without addresses, long numbers, URL passwords, the ``known`` texts, and what terminals take for
     commands."""
     if "[SQL" in text or "[param" in text or "Command # " in text:
         text = _QUOTED.sub(lambda match: f"{match[1]} of a pipeline" if match[1] else "", text)
-    for secret in sorted(known, key=len, reverse=True):
-        mask = mask_address(secret) if _ADDRESS.fullmatch(secret) else "***"
-        for form in _forms(secret):
-            if form in text:
-                # Whole words only: an argument "mail" must not mask half of "mailbox".
-                text = mask.join(re.split(rf"(?<!\w){re.escape(form)}(?!\w)", text))
+    if known != ():
+        text = (known if isinstance(known, Known) else Known(known)).hide(text)
     if "@" in text:  # most lines have none, and every line of a log comes by here
         text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
         text = _URL_LOGIN.sub("***@", text)
@@ -87,11 +126,15 @@ def texts_in(value: object) -> Iterator[str]:
             yield from texts_in(value.as_string())
 
 
-def describe(error: BaseException, known: Iterable[str] = ()) -> str:
+def describe(error: BaseException, known: Iterable[str] | Known = ()) -> str:
     """An error for people: its class, and its message as far as that may be shown."""
-    try:
-        message = redact(str(error), known)
-    except Exception:  # its own __str__ failed
-        message = ""
-    name = type(error).__name__
+    name, message = class_name(error), message_of(error, known)
     return f"{name}: {message}" if message else name
+
+
+def message_of(error: BaseException, known: Iterable[str] | Known = ()) -> str:
+    """The message of an error as far as it may be shown; empty if its own ``__str__`` fails."""
+    try:
+        return redact(str.__str__(str(error)), known)
+    except Exception:
+        return ""

@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from pijobs import functions
 from pijobs.annotations import Annotations
+from pijobs.codec import Call
 from pijobs.errors import EncodeError, UnknownJob
-from pijobs.jobs import Job, JobContext, job_options
+from pijobs.jobs import Job, job_options
+from pijobs.redact import class_name
+from pijobs.registration import signature_of, taken, takes_context, way_to_call
 
 
 class Registry(Mapping[str, Job]):
@@ -20,7 +24,14 @@ class Registry(Mapping[str, Job]):
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = dict(jobs)
         self._wants_context = {name: takes_context(job.function) for name, job in self._jobs.items()}
+        self._is_coroutine = {name: functions.is_coroutine(job.function) for name, job in self._jobs.items()}
         self._signatures = {name: self._names(name) for name in self._jobs}
+        self._ways = {
+            (name, what): way_to_call(function, self._own_parameters(name))
+            for name, job in self._jobs.items()
+            for what in ("group", "label", "subject")
+            if (function := getattr(job, what)) is not None
+        }
         self._annotations = {name: Annotations(job.function) for name, job in self._jobs.items()}
 
     @classmethod
@@ -49,16 +60,24 @@ class Registry(Mapping[str, Job]):
         """Whether the job's function takes a :class:`JobContext` first."""
         return self._wants_context[name]
 
+    def is_coroutine(self, name: str) -> bool:
+        """Whether the job's function is written as ``async def``."""
+        return self._is_coroutine[name]
+
     def _names(self, name: str) -> tuple[inspect.Signature | None, frozenset[str], frozenset[str]]:
         """The signature of a job's function, and the names that a call by keywords alone must have and may have."""
-        signature = _signature(self._jobs[name].function)
-        parameters = list(signature.parameters.values()) if signature else []
-        if self._wants_context[name]:
-            del parameters[0]
+        signature = signature_of(self._jobs[name].function)
+        parameters = self._own_parameters(name)
         by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if any(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters):
             return signature, frozenset({""}), frozenset()  # no call by keywords alone fits
         return signature, frozenset(p.name for p in by_name if p.default is p.empty), frozenset(p.name for p in by_name)
+
+    def _own_parameters(self, name: str) -> list[inspect.Parameter]:
+        """Of the job's function, without the context."""
+        signature = signature_of(self._jobs[name].function)
+        parameters = list(signature.parameters.values()) if signature else []
+        return parameters[1 if self._wants_context[name] else 0 :]
 
     def check_call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """:raises EncodeError: when the job's function can't be called like that, or an argument is of another type
@@ -70,6 +89,30 @@ class Registry(Mapping[str, Job]):
         if args or not required <= kwargs.keys() <= possible:
             arguments = self.bound(name, args, kwargs)
         self._annotations[name].check(arguments, f"job {name!r}")
+
+    def fitting(self, name: str, call: Call) -> Call:
+        """A stored call as the job's function takes it today: it may come from a release with another signature.
+
+        :raises UnknownJob:
+        :raises EncodeError: when it does not fit, also not after the job's ``upgrade``.
+        """
+        job = self[name]
+        # A message comes back as another class of message, so types are compared only where that can be mended.
+        check = self._check_names if job.upgrade is None else self.check_call
+        try:
+            check(name, call.args, call.kwargs)
+        except EncodeError as error:
+            if job.upgrade is None:
+                raise EncodeError(f"{error}; Job(upgrade=…) turns old arguments into new ones") from None
+            args, kwargs = _upgraded(job, job.upgrade, call)
+            self._check_names(name, args, kwargs)
+            return dataclasses.replace(call, args=args, kwargs=kwargs)
+        return call
+
+    def _check_names(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        signature, required, possible = self._signatures[name]
+        if signature is not None and (args or not required <= kwargs.keys() <= possible):
+            self.bound(name, args, kwargs)
 
     def bound(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by the names of their parameters, without those that go to ``*args``, ``**kwargs`` or a
@@ -93,6 +136,21 @@ class Registry(Mapping[str, Job]):
             del bound[next(iter(signature.parameters))]
         return bound
 
+    def named(self, job: Job, what: str, call: Call) -> str | None:
+        """What the job's group, label or subject function says of a call; None without such a function."""
+        function: Callable[..., str | None] | None = getattr(job, what)
+        if function is None:
+            return None
+        way = self._ways[job.name, what]
+        if way == "as called" or way is None:
+            return function(*call.args, **call.kwargs)
+        arguments = self.bound(job.name, call.args, call.kwargs) if call.args else call.kwargs
+        if way == "places":  # without gaps
+            own = self._own_parameters(job.name)
+            arguments = {p.name: arguments.get(p.name, p.default) for p in own}
+        args, kwargs = taken(function, arguments, way)
+        return function(*args, **kwargs)
+
     def changed(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], changes: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -112,11 +170,12 @@ class Registry(Mapping[str, Job]):
         return positional, {**kwargs, **by_name}
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+def _upgraded(job: Job, upgrade: Callable[..., Any], call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     try:
-        return inspect.signature(function)
-    except ValueError:  # some functions written in C have none
-        return None
+        args, kwargs = upgrade(call.args, dict(call.kwargs))
+        return tuple(args), dict(kwargs)
+    except Exception as error:
+        raise EncodeError(f"job {job.name!r}: its upgrade function failed ({class_name(error)})") from error
 
 
 def override(job: Job, options: Mapping[str, Any]) -> Job:
@@ -125,15 +184,3 @@ def override(job: Job, options: Mapping[str, Any]) -> Job:
     retry = {name: value for name, value in options.items() if name in retry_names}
     rest = {name: value for name, value in options.items() if name in job_options(job) and name not in retry}
     return dataclasses.replace(job, retry=dataclasses.replace(job.retry, **retry), **rest)
-
-
-def takes_context(function: Callable[..., Any]) -> bool:
-    """Whether the first parameter is annotated :class:`JobContext` (also as text, under postponed evaluation)."""
-    signature = _signature(function)
-    first = next(iter(signature.parameters.values()), None) if signature else None
-    if first is None or first.annotation is inspect.Parameter.empty:
-        return False
-    known = Annotations(function).get(first.name)
-    if known is None:  # a name that exists for type checkers only
-        return str(first.annotation).split(".")[-1] == "JobContext"
-    return known is JobContext

@@ -241,6 +241,12 @@ class Session:
             self._abandoned.append((lease.id, lease.token))
         return True
 
+    def abandon(self, instance_id: str, token: str) -> None:
+        """Give up a lease whose end can't be stored: it counts as a crash, which is told with the next sign of life."""
+        with self._lock:
+            if self._held.pop(token, None) is not None:
+                self._abandoned.append((instance_id, token))
+
     def _cut_off(self) -> list[tuple[str, str]]:
         """What counts as a crash when the session ends now."""
         with self._lock:

@@ -267,8 +267,10 @@ def test_the_memory_of_a_policy_survives_the_storage(limits: Limits | None, work
 
 
 def test_a_memory_that_nobody_understands_begins_anew() -> None:
-    for text in ("", "{", "[1]", '{"limit": 3, "of another release": 1}', "null", "7"):
+    for text in ("", "{", "junk", "[1]", "null", "7", '{"limit": "x"}', '{"limit": 0}', '{"limit": 2.5}'):
         assert Policy.loads(text) == Policy()
+    assert Policy.loads('{"limit":2,"opened":1,"opened_at":99999999999999999999999}') == Policy()
+    assert Policy.loads('{"limit": 3, "of another release": 1}') == Policy(limit=3)
 
 
 def test_without_limits_a_group_begins_with_two_and_has_a_bound() -> None:

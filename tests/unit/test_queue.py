@@ -228,20 +228,20 @@ def test_immediate_goes_through_the_codec(new_queue: NewQueue, storage: Cable, r
 
 
 @pytest.mark.parametrize(
-    ("error", "state"),
+    ("error", "state", "attempts"),
     [
-        (OSError("away"), State.SCHEDULED),
-        (FailJob("no"), State.DEAD),
-        (DestinationDown("down"), State.SCHEDULED),
-        (DeadlinePassed(), State.EXPIRED),
+        (OSError("away"), State.DEAD, 5),
+        (FailJob("no"), State.DEAD, 1),
+        (DestinationDown("down"), State.DEAD, 5),
+        (DeadlinePassed(), State.EXPIRED, 1),
     ],
 )
-def test_immediate_puts_the_outcome_in_the_handle(
-    new_queue: NewQueue, storage: Cable, recorder: Recorder, error: Exception, state: State
+def test_immediate_makes_all_attempts_at_once_and_puts_the_outcome_in_the_handle(
+    new_queue: NewQueue, storage: Cable, recorder: Recorder, error: Exception, state: State, attempts: int
 ) -> None:
     recorder.error = error
     handle = new_queue(storage, IMMEDIATE=True).enqueue("a.b")
-    assert handle.state is state and handle.reason and len(recorder.calls) == 1
+    assert handle.state is state and handle.reason and len(recorder.calls) == attempts
 
 
 # -- queued ----------------------------------------------------------------------------------------------------------

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import logging
 import smtplib
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
@@ -16,10 +21,11 @@ from pijobs.codec import Call, Codec
 from pijobs.errors import DeadlinePassed, LeaseLost, UnknownHere
 from pijobs.keys import KeyRing
 from pijobs.registry import Registry
-from pijobs.runner import DOWN_WAIT, HELD_GRACE, HELD_WAIT, UNKNOWN_WAIT, Runner, decide
+from pijobs.runner import HELD_LONGEST, HELD_WAIT, Runner
 from pijobs.storage.contract import End, Lease, NewInstance, Record, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
+from pijobs.verdict import LEAST_WAIT, decide
 
 INF = float("inf")
 POLICY = RetryPolicy(max_attempts=3, delay=10, backoff=2, jitter=0, permanent=(LookupError,))
@@ -53,14 +59,12 @@ STRICT = RetryPolicy(max_attempts=3, delay=10, jitter=0, retry_on=(OSError,))
         (POLICY, RetryJob(delay=60), 1, 30, State.EXPIRED, True, None),
         (POLICY, DestinationDown(), 1, INF, State.SCHEDULED, False, 10),
         (STRICT, DestinationDown(), 99, INF, State.SCHEDULED, False, STRICT.max_delay),
-        (RetryPolicy(delay=0), DestinationDown(), 1, INF, State.SCHEDULED, False, DOWN_WAIT),
+        (RetryPolicy(delay=0), DestinationDown(), 1, INF, State.SCHEDULED, False, LEAST_WAIT),
         (POLICY, DestinationDown(retry_after=90), 3, INF, State.SCHEDULED, False, 90),
-        (POLICY, DestinationDown(retry_after=-1), 1, INF, State.SCHEDULED, False, 0),
+        (POLICY, DestinationDown(retry_after=-1), 1, INF, State.SCHEDULED, False, LEAST_WAIT),
         (POLICY, DestinationDown(retry_after=90), 1, 60, State.EXPIRED, False, None),
         (POLICY, DestinationDown(retry_after=90, counted=True), 1, INF, State.SCHEDULED, True, 90),
         (POLICY, DestinationDown(counted=True), 3, INF, State.DEAD, True, None),
-        (POLICY, UnknownHere(), 1, INF, State.QUEUED, False, UNKNOWN_WAIT),
-        (STRICT, UnknownHere(), 99, 0.1, State.QUEUED, False, UNKNOWN_WAIT),
         (POLICY, DeadlinePassed(), 1, 0, State.EXPIRED, True, None),
         (POLICY, DeadlinePassed(), 3, INF, State.EXPIRED, True, None),
         (POLICY, LeaseLost(), 3, INF, State.QUEUED, False, None),
@@ -131,7 +135,7 @@ class Site:
         runner = Runner(registry, lambda: self.codec, self.settings, self.app_context)
         call = runner.decode(lease, self.memory.now())
         assert isinstance(call, Call)
-        end = runner.attempt(self.memory, lease, call)
+        end = runner.attempt(self.memory, lease, call).end
         assert self.memory.step("s", [end], want=0).lost == []
         return end
 
@@ -290,7 +294,7 @@ def test_a_lease_taken_before_the_deadline_and_begun_after_it_has_no_effect(site
     lease = site.lease()
     site.clock.advance(60)
     runner = Runner(Registry.of([Job("a.b", lambda: called.append(1))]), lambda: site.codec, site.settings, nullcontext)
-    assert runner.attempt(site.memory, lease, Call((), {})).state is State.EXPIRED
+    assert runner.attempt(site.memory, lease, Call((), {})).end.state is State.EXPIRED
     assert called == []
 
 
@@ -306,7 +310,7 @@ def test_a_job_that_finds_its_lease_lost_goes_back_uncounted_without_its_effect(
     lease = site.lease()
     registry = Registry.of([Job("a.b", function)])
     runner = Runner(registry, lambda: site.codec, site.settings, nullcontext)
-    end = runner.attempt(site.memory, lease, Call((), {}), holds=lambda: held.pop(0))
+    end = runner.attempt(site.memory, lease, Call((), {}), holds=lambda: held.pop(0)).end
     assert (end.state, end.counted) == (State.QUEUED, False) and held == []
 
 
@@ -342,6 +346,217 @@ def test_a_retry_with_a_delay_that_is_no_number_is_a_failed_attempt(site: Site) 
     site.enqueue()
     site.attempt(function)
     assert site.record.state is State.SCHEDULED and site.record.error == "TypeError"
+
+
+# -- nothing behind the function may raise ---------------------------------------------------------------------------
+
+
+class Odd(Exception):
+    """Of an old library: its first argument is no text."""
+
+    def __str__(self) -> str:
+        return self.args[0]  # type: ignore[no-any-return]
+
+
+class Rude(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+class Stubborn(RetryPolicy):
+    def wait_after(self, attempt: int, **_: Any) -> float:
+        raise ZeroDivisionError
+
+
+LONE = "X-Caf\udce9"
+
+
+def note_of_a_thread(ctx: JobContext) -> None:
+    stop = threading.Event()
+
+    def more() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            ctx.note(**{f"k{number % 5000}": number})
+
+    threading.Thread(target=more, daemon=True).start()
+    threading.Timer(0.3, stop.set).start()
+    time.sleep(0.05)
+
+
+def spoiled(error: Any, **values: Any) -> BaseException:
+    for name, value in values.items():
+        setattr(error, name, value)
+    return error  # type: ignore[no-any-return]
+
+
+def noting(**facts: Any) -> Callable[[JobContext], None]:
+    def function(ctx: JobContext) -> None:
+        ctx.note(**facts)
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "state"),
+    [
+        (raising(RetryJob(Odd({"code": 421}))), State.SCHEDULED),  # type: ignore[arg-type]
+        (raising(FailJob(Odd({"code": 421}))), State.DEAD),  # type: ignore[arg-type]
+        (raising(DestinationDown(Odd({"code": 421}), counted=True)), State.SCHEDULED),  # type: ignore[arg-type]
+        (raising(Odd({"code": 421})), State.SCHEDULED),
+        (raising(Rude()), State.SCHEDULED),
+        (raising(RetryJob(Rude())), State.SCHEDULED),  # type: ignore[arg-type]
+        (raising(spoiled(RetryJob(), delay="soon")), State.SCHEDULED),
+        (raising(spoiled(RetryJob(), kwargs=[1])), State.SCHEDULED),
+        (raising(RetryJob(kwargs={1: 2})), State.DEAD),  # type: ignore[dict-item]
+        (raising(type("Fehler\x1b[2J" * 50, (Exception,), {})("x")), State.SCHEDULED),
+        (noting(**{LONE: "1"}), State.DONE),
+        (noting(x=LONE), State.DONE),
+        (noting(x=Odd({"code": 421})), State.DONE),
+        (noting(**{f"k{number}": "x" * 10_000 for number in range(5000)}), State.DONE),
+        (note_of_a_thread, State.DONE),
+    ],
+)
+def test_an_attempt_ends_counted_whatever_is_to_be_told_of_it(
+    site: Site, function: Callable[..., Any], state: State
+) -> None:
+    site.enqueue()
+    end = site.attempt(function)
+    assert (site.record.state, site.record.attempts) == (state, 1)
+    assert state is not State.SCHEDULED or site.record.due >= site.memory.now() + 1000
+    for text in (end.reason, end.error, end.entry):
+        (text or "").encode()
+    assert len(end.entry or "") < 40_000
+
+
+def test_a_policy_that_fails_is_a_counted_failure_and_comes_to_an_end(site: Site) -> None:
+    site.enqueue()
+    for _ in range(3):
+        site.attempt(raising(OSError("away")), retry=Stubborn(max_attempts=3))
+        site.clock.advance(60)
+    assert (site.record.state, site.record.attempts) == (State.DEAD, 3)
+    assert "the end of the attempt failed (ZeroDivisionError)" in json.loads(site.record.history[0])["reason"]
+
+
+# -- what has not run is not done ------------------------------------------------------------------------------------
+
+
+async def later() -> int:
+    await asyncio.sleep(0)
+    return 7
+
+
+def test_a_coroutine_function_runs_in_the_loop_of_its_thread(site: Site) -> None:
+    loops: list[Any] = []
+
+    async def function(ctx: JobContext, value: int) -> None:
+        assert await later() == 7
+        loops.append((asyncio.get_running_loop(), ctx.attempt, value))
+        raise RetryJob(delay=0)
+
+    site.enqueue(5)
+    site.attempt(function)
+    site.attempt(functools.partial(function))
+    assert [entry[1:] for entry in loops] == [(1, 5), (2, 5)] and loops[0][0] is loops[1][0]
+    assert site.record.attempts == 2
+
+
+def test_tasks_that_a_coroutine_leaves_behind_are_cancelled(site: Site) -> None:
+    ends: list[str] = []
+
+    async def rest() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async def function() -> None:
+        ends.append("begun")
+        site.task = asyncio.create_task(rest())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+
+    site.enqueue()
+    site.attempt(function)
+    assert ends == ["begun", "cancelled"] and site.record.state is State.DONE
+
+
+def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return inner
+
+
+def test_a_coroutine_function_runs_behind_a_decorator_and_as_an_object(site: Site) -> None:
+    ran: list[int] = []
+
+    async def function(value: int) -> None:
+        ran.append(value)
+        raise RetryJob(delay=0)
+
+    class Callee:
+        async def __call__(self, value: int) -> None:
+            ran.append(value)
+
+    site.enqueue(5)
+    site.attempt(wrapped(functools.partial(function)))
+    site.attempt(Callee())
+    assert ran == [5, 5] and site.record.state is State.DONE
+
+
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+async def more_numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda: later(), lambda: numbers(), lambda: more_numbers(), lambda: (n for n in [1]), lambda: wrapped(later)()],
+)
+def test_a_function_that_returns_what_has_yet_to_run_has_failed(site: Site, function: Callable[..., Any]) -> None:
+    site.enqueue()
+    site.attempt(function)
+    assert (site.record.state, site.record.attempts) == (State.DEAD, 1)
+    assert "nobody runs" in (site.record.reason or "")
+
+
+# -- where it failed -------------------------------------------------------------------------------------------------
+
+
+def deep(secret: str) -> None:
+    try:
+        raise ConnectionError(secret)
+    except ConnectionError as error:
+        raise ValueError(secret) from error
+
+
+def test_the_history_tells_where_an_attempt_failed_and_nothing_else(site: Site) -> None:
+    site.enqueue("hush-hush")
+    site.attempt(lambda secret: deep(secret))
+    frames = site.entry["frames"]
+    assert [frame.rpartition(" in ")[2] for frame in frames] == [
+        "<lambda>",
+        "deep",
+        "caused by ConnectionError",
+        "deep",
+    ]
+    assert all(frame.startswith(f"{__file__}:") for frame in frames if not frame.startswith("caused"))
+    assert_no_secret(written(site))
+
+
+def test_a_deep_recursion_leaves_a_short_traceback(site: Site) -> None:
+    def function() -> None:
+        function()
+
+    site.enqueue()
+    site.attempt(function)
+    assert site.record.error == "RecursionError" and len(site.entry["frames"]) <= 12
 
 
 # -- the app context -------------------------------------------------------------------------------------------------
@@ -517,6 +732,10 @@ def runner(site: Site, *names: str, keys: tuple[str, ...] | None = None) -> Runn
     return Runner(registry, lambda: codec, site.settings, nullcontext)
 
 
+def raising_upgrade(args: Any, kwargs: Any) -> Any:
+    raise ValueError(kwargs["phone"])
+
+
 def turn(site: Site, runner: Runner) -> Call | End:
     """Lease and decode; what is held back is written down."""
     answer = runner.decode(site.lease(), site.memory.now())
@@ -528,8 +747,8 @@ def turn(site: Site, runner: Runner) -> Call | End:
 def test_an_unknown_job_is_held_back_and_runs_once_it_is_known(site: Site) -> None:
     site.enqueue("x", name="later.job")
     held = turn(site, runner(site, "a.b"))
-    assert isinstance(held, End) and (held.state, held.counted) == (State.QUEUED, False)
-    assert site.record.state is State.QUEUED and "later.job" in (site.record.reason or "")
+    assert isinstance(held, End) and (held.state, held.counted) == (State.SCHEDULED, False)
+    assert site.record.state is State.SCHEDULED and "later.job" in (site.record.reason or "")
     assert site.memory.step("s", [], want=1).leases == []
     site.clock.advance(HELD_WAIT)
     assert turn(site, runner(site, "later.job")) == Call(("x",), {})
@@ -543,19 +762,16 @@ def test_an_unknown_key_is_held_back_and_runs_once_it_is_there(site: Site) -> No
     assert turn(site, runner(site, "a.b")) == Call(("x",), {})
 
 
-def test_what_stays_undecodable_is_dead_after_the_grace_and_not_before(site: Site) -> None:
+def test_what_nobody_can_run_yet_waits_ever_longer_and_does_not_end(site: Site) -> None:
     site.enqueue(name="later.job")
-    strange, turns = runner(site), 0
-    start = site.memory.now()
-    while site.record.state is State.QUEUED:
+    strange, waits = runner(site), []
+    for _ in range(20):
         turn(site, strange)
-        turns += 1
-        site.clock.advance(HELD_WAIT)
-    assert site.record.state is State.DEAD and site.record.attempts == 0
-    assert (site.record.ended or 0) - start >= HELD_GRACE * 1000 and turns == HELD_GRACE / HELD_WAIT + 1
-    assert (site.record.reason or "").startswith("undecodable for 10 minutes: ")
-    # The first time and the last, not each of the hundred between.
-    assert len(site.record.history) == 2 and site.record.has_body
+        waits.append(site.record.due - site.memory.now())
+        site.clock.advance(waits[-1] / 1000)
+    assert site.record.state is State.SCHEDULED and site.record.attempts == 0 and site.record.has_body
+    assert waits == sorted(waits) and waits[0] == HELD_WAIT * 1000 and waits[-1] == HELD_LONGEST * 1000
+    assert len(site.record.history) == 1  # the first time only
 
 
 def test_what_one_worker_does_not_know_waits_for_another_without_end(site: Site) -> None:
@@ -563,12 +779,11 @@ def test_what_one_worker_does_not_know_waits_for_another_without_end(site: Site)
         raise UnknownHere("it is not in this database")
 
     site.enqueue()
-    start = site.memory.now()
-    while site.memory.now() - start <= 2 * HELD_GRACE * 1000:
+    for _ in range(50):
         site.attempt(function)
-        assert (site.record.state, site.record.attempts) == (State.QUEUED, 0)
+        assert (site.record.state, site.record.attempts) == (State.SCHEDULED, 0)
         assert site.memory.step("s", [], want=1).leases == []  # not before its wait is over
-        site.clock.advance(UNKNOWN_WAIT)
+        site.clock.advance((site.record.due - site.memory.now()) / 1000)
     assert site.record.reason == "it is not in this database"
     (line,) = map(json.loads, site.record.history)
     assert (line["event"], line["error"]) == ("held", "UnknownHere")
@@ -582,7 +797,60 @@ def test_an_envelope_of_another_instance_is_damaged(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("envelope", "body"), [(b"", b""), (b"\xc1", b"x"), (b"\x96\x02", b""), (b"\x91\x01", b"")])
-def test_rubbish_is_held_back(site: Site, envelope: bytes, body: bytes) -> None:
+def test_what_is_damaged_is_parked_at_once(site: Site, envelope: bytes, body: bytes) -> None:
     site.memory.enqueue(NewInstance("1", "a.b", envelope, body, "a.b"), timeout=1)
     assert isinstance(turn(site, runner(site, "a.b")), End)
-    assert site.record.state is State.QUEUED
+    assert site.record.state is State.DEAD and site.record.attempts == 0
+    assert site.record.error == "Damaged" and "damaged" in (site.record.reason or "")
+
+
+def test_a_version_that_is_not_known_here_is_held(site: Site) -> None:
+    newer = msgspec.msgpack.encode([2, "key", "1", "a.b", 0, None, "more"])
+    site.memory.enqueue(NewInstance("1", "a.b", newer, b"", "a.b"), timeout=1)
+    turn(site, runner(site, "a.b"))
+    assert site.record.state is State.SCHEDULED and "version 2" in (site.record.reason or "")
+
+
+def test_a_call_of_another_signature_is_held_with_the_reason_and_not_counted(site: Site) -> None:
+    def function(to: str, text: str) -> None: ...
+
+    site.enqueue(phone="1", text="x")
+    today = Runner(Registry.of([Job("a.b", function)]), lambda: site.codec, site.settings, nullcontext)
+    held = turn(site, today)
+    assert isinstance(held, End) and site.record.state is State.SCHEDULED and site.record.attempts == 0
+    assert "missing a required argument: 'to'" in (site.record.reason or "")
+    assert "Job(upgrade=…)" in (site.record.reason or "")
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((), {"phone": "1", "text": "x"}), (("1", "x"), {}), (("1",), {})])
+def test_old_arguments_are_turned_into_new_ones(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def function(*, to: list[str], text: str) -> None: ...
+
+    def upgrade(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        phone, text, *_ = [*args, *kwargs.values(), "empty"]
+        return (), {"to": [phone], "text": text}
+
+    site.enqueue(*args, **kwargs)
+    job = Job("a.b", function, upgrade=upgrade)
+    call = turn(site, Runner(Registry.of([job]), lambda: site.codec, site.settings, nullcontext))
+    assert isinstance(call, Call) and call.kwargs["to"] == ["1"] and call.kwargs["text"] in ("x", "empty")
+
+
+def test_an_argument_of_another_type_is_upgraded_too(site: Site) -> None:
+    def function(to: list[str]) -> None: ...
+
+    site.enqueue(to="1")
+    job = Job("a.b", function, upgrade=lambda args, kwargs: (args, {"to": [kwargs["to"]]}))
+    call = turn(site, Runner(Registry.of([job]), lambda: site.codec, site.settings, nullcontext))
+    assert isinstance(call, Call) and call.kwargs == {"to": ["1"]}
+
+
+@pytest.mark.parametrize("upgrade", [lambda args, kwargs: None, lambda args, kwargs: (args, kwargs), raising_upgrade])
+def test_an_upgrade_that_does_not_help_holds_the_instance(site: Site, upgrade: Any) -> None:
+    def function(to: str) -> None: ...
+
+    site.enqueue(phone="alice@example.com")
+    job = Job("a.b", function, upgrade=upgrade)
+    turn(site, Runner(Registry.of([job]), lambda: site.codec, site.settings, nullcontext))
+    assert site.record.state is State.SCHEDULED and site.record.attempts == 0
+    assert_no_secret(written(site))

@@ -40,6 +40,7 @@ from pijobs.storage.values import (
     Step,
     Stored,
     is_newer,
+    whole,
 )
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Storage",
     "Stored",
     "is_newer",
+    "whole",
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -97,7 +97,7 @@ class Lease(msgspec.Struct, frozen=True):
     #: Counted attempts before this one.
     attempts: int
     crashes: int
-    #: When the instance was first held back as undecodable (``End(state=QUEUED, due=…)``).
+    #: The first of the ends that did not count and set a due time, one after the other; None: the last one counted.
     held_since: int | None
     #: When it last became due; with :attr:`leased` the time it waited.
     due: int
@@ -109,8 +109,8 @@ class End(msgspec.Struct, frozen=True):
 
     id: str
     token: str
-    #: DONE, DEAD, EXPIRED; SCHEDULED (another attempt at :attr:`due`); QUEUED (given back: at once, or held back
-    #: until :attr:`due` for :attr:`reason`, still as ``queued``).
+    #: DONE, DEAD, EXPIRED; SCHEDULED (another attempt at :attr:`due`; or this worker can't run it, not counted); QUEUED
+    #: (given back: at once, or held back until :attr:`due` for :attr:`reason`, still as ``queued``).
     state: State
     #: Whether the attempt counts.
     counted: bool = True
@@ -267,6 +267,15 @@ class GroupRecord:
     policy: str
     #: Grows with every :meth:`Storage.set_group`.
     version: int
+
+
+def whole(value: Any) -> int | None:
+    """A number that a storage keeps with a group; None for anything else that stands there: a damaged record must not
+    keep the group's instances from ending."""
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pijobs.clock import Clock, to_ms
 from pijobs.errors import HeldBack, StorageUnavailable
 from pijobs.groups import Policy, after_failure, after_slowdown, after_success
 from pijobs.jobs import Job, Limits, Permit
+from pijobs.redact import describe
 from pijobs.storage.contract import GroupRecord, Lease, Storage
 
 log = logging.getLogger(__name__)
@@ -180,8 +181,8 @@ class Destinations:
                 if self._try(storage, group, decide):
                     return
             log.warning("group %s: others changed its limit each time that this worker wanted to", group)
-        except StorageUnavailable as error:
-            log.warning("group %s: its limit could not be written: %s", group, error)
+        except Exception as error:  # also a record of the group that nobody expected
+            log.warning("group %s: its limit could not be written: %s", group, describe(error))
 
     def _try(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> bool:
         record = storage.group(group)

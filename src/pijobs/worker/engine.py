@@ -14,30 +14,37 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import huey
+import msgspec
+from huey import signals
 from huey.api import Task
 
-from pijobs.clock import SystemClock
+from pijobs.clock import SystemClock, to_ms
 from pijobs.codec import Call
 from pijobs.errors import StorageUnavailable
-from pijobs.hookspecs import InstanceEvent
-from pijobs.jobs import State
+from pijobs.jobs import Permit, State
 from pijobs.queue import Queue
-from pijobs.runner import Runner
+from pijobs.redact import describe
+from pijobs.runner import Outcome, Runner, hold
 from pijobs.session import Session
 from pijobs.status import fingerprint
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
+from pijobs.verdict import LEAST_WAIT
 from pijobs.worker.destinations import Destinations
+from pijobs.worker.report import Report
 from pijobs.worker.slots import Slot
 
 log = logging.getLogger("pijobs.job")
 
 #: Longest wait for work in one turn (seconds); after it a stop flag is looked at.
 TURN = 1.0
+#: How often an instance may come back within RETURNS_WITHIN seconds without an attempt that counts: because limits held
+#: it back, and for a reason that nobody expected.
+HELD_BACK_RETURNS, RETURNS, RETURNS_WITHIN = 1000, 20, 24 * 3600.0
 
 
 class StopFlag(Protocol):
@@ -85,11 +92,12 @@ class Engine(huey.Huey):  # type: ignore[misc]
         self.stop_flag: StopFlag | None = None
         runner.interrupted = self._is_stopping
         self._destinations = Destinations(SystemClock(), workers)
+        self._report = Report(queue)
         self._make_sessions = sessions
         self._pause = pause
         self._local = threading.local()
         self._start_lock = threading.Lock()
-        self._tasks = {name: self.task(name=name)(partial(self._attempt, name)).task_class for name in queue.registry}
+        self._tasks = {name: self.task(name=name)(print).task_class for name in queue.registry}
 
     # -- what huey calls -----------------------------------------------------------------------------------------
 
@@ -133,13 +141,33 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
-        session, lease, _ = task.args
-        end = self._execute(task, timestamp)
-        if end is None:  # interrupted (huey caught the KeyboardInterrupt): give it back, not counted
-            if session.interrupted(lease):
-                return
-            end = End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
-        self.slot.end(session, end)
+        session, lease, call = task.args
+        self._tasks_in_flight.add(task)
+        try:
+            outcome, permit, took = self._attempt(session, lease, call)
+        except KeyboardInterrupt:
+            # The worker stops: only now an attempt goes back without being counted.
+            if not session.interrupted(lease):
+                self.slot.end(
+                    session, End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
+                )
+            self._emit(signals.SIGNAL_INTERRUPTED, task)
+            return
+        finally:
+            self._tasks_in_flight.discard(task)
+        end = outcome.end
+        try:
+            end = self._after(session, lease, permit, outcome)
+        finally:
+            # Whatever fails or interrupts from here on, the end of the attempt is kept for the storage.
+            self.slot.end(session, end)
+        if outcome.held:
+            self._report.not_run(lease, end)
+        else:
+            self.slot.took(took)
+            self._report.ended(session.storage, lease, call, replace(outcome, end=end), took)
+        if not outcome.held or end.state is State.DEAD:
+            self._finished(lease, end, took)
 
     def delete(self, key: str) -> bool:
         """huey forgets a revocation after each run; there are none."""
@@ -198,12 +226,39 @@ class Engine(huey.Huey):  # type: ignore[misc]
         ends = slot.ends.get(session, [])
         if not ends and not want:
             return Step([], [], None)
-        step = session.step(ends, want=want, floor=slot.floor, wait=wait)
+        try:
+            step = session.step(ends, want=want, floor=slot.floor, wait=wait)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            if not ends:
+                raise
+            log.error("the ends of %d jobs could not be stored together: %s", len(ends), describe(error))
+            self._end_one_by_one(session, ends)
+            step = Step([], [], None)
         slot.ends.pop(session, None)
         for instance_id in step.lost:
             log.warning("job %s: the lease was lost, its result does not count", instance_id)
             self.queue.metrics.lease_lost()
         return step
+
+    def _end_one_by_one(self, session: Session, ends: Sequence[End]) -> None:
+        """An end that the storage can't take keeps neither the others nor the worker: it is stored without what was to
+        be told of it, and if that fails, too, it counts as a crash.
+
+        :raises StorageUnavailable:
+        """
+        for end in ends:
+            for way in (end, _bare(end)):
+                try:
+                    session.step([way], want=0)
+                    break
+                except StorageUnavailable:
+                    raise
+                except Exception as error:
+                    log.error("job %s: its end could not be stored: %s", end.id, describe(error))
+            else:
+                session.abandon(end.id, end.token)
 
     def _take(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> None:
         slot.take(session, leases)
@@ -223,16 +278,20 @@ class Engine(huey.Huey):  # type: ignore[misc]
         return None
 
     def _task(self, session: Session, slot: Slot, lease: Lease) -> Task | None:
-        call = self.runner.decode(lease, session.storage.now())
+        try:
+            call = self.runner.decode(lease, session.storage.now())
+            if not isinstance(call, End) and (reason := self._held_back(session, lease)) is not None:
+                call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
+        except Exception as error:  # an instance that no line above expects must not get lost between two lines
+            call = hold(lease, session.storage.now(), error)
+            call = self._braked(session.storage, lease, call, RETURNS)
         if isinstance(call, End):
-            again = logging.WARNING if lease.held_since is None else logging.DEBUG  # it comes back every few seconds
-            level = logging.ERROR if call.state is State.DEAD else again
-            log.log(level, "job %s %s: running -> %s (%s)", lease.name, lease.id, call.state, call.reason)
+            if call.state is State.QUEUED:
+                call = self._braked(session.storage, lease, call, HELD_BACK_RETURNS)
             slot.end(session, call)
-            self._finished(lease, call, None)
-            return None
-        if (reason := self._held_back(session, lease)) is not None:
-            slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason))
+            if call.state is not State.QUEUED:
+                self._report.not_run(lease, call)
+                self._finished(lease, call, None)
             return None
         # Not by the wrapper's s(): that takes options such as "expires" out of the job's own arguments.
         return self._tasks[lease.name](args=(session, lease, call), id=lease.id)
@@ -252,67 +311,56 @@ class Engine(huey.Huey):  # type: ignore[misc]
         if self.queue.registry[lease.name].group is not None:
             self._destinations.failed(storage, lease, None, reason="an attempt ran past the timeout of its job")
 
-    def _attempt(self, name: str, session: Session, lease: Lease, call: Call) -> End:
-        job = self.queue.registry[name]
+    # -- one attempt ---------------------------------------------------------------------------------------------
+
+    def _attempt(self, session: Session, lease: Lease, call: Call) -> tuple[Outcome, Permit, float]:
+        """The outcome, what the job told of its destination, and the seconds that it took."""
         permit = self._destinations.permit(session.storage, lease)
-        session.begin(lease, job.timeout, permit)
-        attempt, waited = lease.attempts + 1, (lease.leased - lease.due) / 1000
-        log.info("job %s %s: queued -> running, attempt %d (waited %.3f s)", name, lease.id, attempt, waited)
-        if self.queue.plugins.listen("job_started"):
-            event = InstanceEvent(
-                id=lease.id, name=name, group=lease.group, state=State.RUNNING.value, attempt=attempt, waited=waited
-            )
-            self.queue.plugins.call("job_started", event=event)
+        session.begin(lease, self.queue.registry[lease.name].timeout, permit)
+        self._report.began(lease)
         started = time.monotonic()
-        end = self.runner.attempt(session.storage, lease, call, permit, partial(session.holds, lease))
-        took = time.monotonic() - started
+        outcome = self.runner.attempt(session.storage, lease, call, permit, partial(session.holds, lease))
+        return outcome, permit, time.monotonic() - started
+
+    def _after(self, session: Session, lease: Lease, permit: Permit, outcome: Outcome) -> End:
+        """What the outcome means for the destination, and what that means for the next attempt."""
+        end = outcome.end
         if end.state is State.QUEUED:
-            log.info("job %s %s: running -> queued: %s", name, lease.id, end.reason)
+            return self._braked(session.storage, lease, end, HELD_BACK_RETURNS)
+        if outcome.held:
             return end
-        self.slot.took(took)
-        self._count(session, lease, call, end, waited, took)
-        if end.state is not State.DONE and self.queue.storage is not None:
-            # A failure is told before the next sign of life.
-            self.queue.metrics.flush_soon(self.queue.storage.add_totals)
-        if job.group is not None:
-            done = end.state is State.DONE
-            self._destinations.ended(session.storage, job, lease, permit, done=done, reason=end.reason)
-        level = logging.INFO if end.state is State.DONE else logging.WARNING
-        why = f": {end.reason}" if end.reason else ""
-        line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"
-        log.log(level, line, name, lease.id, end.state, attempt, took, why)
-        self._finished(lease, end, took)
+        job = self.queue.registry[lease.name]
+        if job.group is None:
+            return end
+        try:
+            self._destinations.ended(
+                session.storage, job, lease, permit, done=end.state is State.DONE, reason=end.reason
+            )
+        except Exception as error:  # a record of the group that nobody expected: the attempt has ended all the same
+            log.error("group %s: its limit could not be worked out: %s", lease.group, describe(error))
         return end
 
-    def _count(self, session: Session, lease: Lease, call: Call, end: End, waited: float, took: float) -> None:
-        since_enqueue = None
-        if end.state is State.DONE and call.envelope is not None:
-            since_enqueue = (session.storage.now() - call.envelope.created) / 1000
-        self.queue.metrics.attempt(
-            lease.name, lease.group, end.state.value, waited=waited, took=took, since_enqueue=since_enqueue
-        )
+    def _braked(self, storage: Storage, lease: Lease, end: End, most: int) -> End:
+        """An end that does not count waits; after so many without one that counts, the instance is dead."""
+        now = storage.now()
+        due = max(end.due or 0, now + to_ms(LEAST_WAIT))
+        try:
+            # Counted over all workers, and only here: this is not the way that instances usually go.
+            over = storage.count(f"returned {lease.id} {lease.attempts}", limit=most, per=to_ms(RETURNS_WITHIN))
+        except Exception as error:
+            log.warning("job %s: its returns could not be counted: %s", lease.id, describe(error))
+            over = None
+        if over is None:
+            return msgspec.structs.replace(end, due=due)
+        reason = f"given back {most} times without an attempt that counts; last: {end.reason}"
+        return End(lease.id, lease.token, State.DEAD, counted=False, reason=reason, error=end.error, entry=end.entry)
 
     def _finished(self, lease: Lease, end: End, took: float | None) -> None:
-        if end.state in (State.DEAD, State.EXPIRED):
-            self.queue.metrics.failed(lease.name, lease.group, end.state.value)
-        if not self.queue.plugins.listen("job_finished"):
-            return
-        event = InstanceEvent(
-            id=lease.id, name=lease.name, group=lease.group, state=end.state.value, attempt=lease.attempts + 1,
-            waited=(lease.leased - lease.due) / 1000, took=took, error=end.error, reason=end.reason,
-        )  # fmt: skip
-        self.queue.plugins.call("job_finished", event=event)
+        self._report.finished(lease, end, took)
 
     def tell_ended(self, ended: Ended) -> None:
         """Log and announce a transition that the storage made on its own."""
-        log.warning("job %s %s: -> %s (%s)", ended.name, ended.id, ended.state, ended.reason)
-        if ended.state in (State.DEAD, State.EXPIRED):
-            self.queue.metrics.failed(ended.name, ended.group, ended.state.value)
-        event = InstanceEvent(
-            id=ended.id, name=ended.name, group=ended.group, state=ended.state.value, attempt=ended.attempts,
-            reason=ended.reason,
-        )  # fmt: skip
-        self.queue.plugins.call("job_finished", event=event)
+        self._report.storage_ended(ended)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -335,3 +383,11 @@ class Engine(huey.Huey):  # type: ignore[misc]
         slot.outage_wait = min(longest, max(self._pause.first, slot.outage_wait * self._pause.factor))
         if self.stop_flag is not None:
             self.stop_flag.wait(slot.outage_wait)
+
+
+def _bare(end: End) -> End:
+    """The same end without what was to be told of it."""
+    # Without its new arguments another attempt would do the old work again.
+    state = State.DEAD if end.body is not None else end.state
+    reason = "how it ended could not be stored as it was"
+    return End(end.id, end.token, state, counted=end.counted, due=end.due, reason=reason, error="Unstorable")

@@ -16,6 +16,7 @@ from huey.constants import WORKER_PROCESS
 
 from pijobs.factory import Installation
 from pijobs.keys import KeyRing
+from pijobs.logs import guard_loggers
 from pijobs.runner import Runner
 from pijobs.session import Session, describe_process
 from pijobs.status import fingerprint
@@ -50,6 +51,7 @@ class WorkerOptions:
 def make_consumer(installation: Installation, app: flask.Flask, options: WorkerOptions) -> Consumer:
     """The consumer, not started."""
     engine = make_engine(installation, app, options)
+    guard_loggers()
     lease = installation.queue.option("LEASE")
     # A child that was killed is replaced within half a lease, or its work waits for nobody.
     interval = min(options.health_check_interval or 10.0, lease / 2)

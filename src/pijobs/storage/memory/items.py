@@ -229,7 +229,7 @@ class Items:
             item.note(end.entry)
         if end.body is not None:
             item.body = end.body
-        held = end.state is State.QUEUED and end.due is not None
+        held = not end.counted and end.due is not None
         item.held_since = (item.held_since or now) if held else None
         if end.state in ENDED:
             self.finish(item, end.state, now, end.reason, end.error)

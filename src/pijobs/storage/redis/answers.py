@@ -16,6 +16,7 @@ from pijobs.storage.contract import (
     Record,
     SessionInfo,
     SessionRecord,
+    whole,
 )
 
 _LEASE_FIELDS = 11
@@ -134,11 +135,11 @@ def group(values: Sequence[Any]) -> GroupRecord:
         name=name.decode(),
         running=running,
         waiting=waiting,
-        limit=number(limit),
-        blocked_until=number(blocked),
+        limit=whole(limit),
+        blocked_until=whole(blocked),
         paused=bool(paused),
-        policy=policy.decode(),
-        version=int(version),
+        policy=policy.decode(errors="replace"),
+        version=whole(version) or 0,
     )
 
 

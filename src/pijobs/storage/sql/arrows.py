@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 
-from pijobs.jobs import State
 from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, Record, Retention, is_newer
 from pijobs.storage.sql.schema import CODE_OF, ENDED, WAITING, Code
 
@@ -162,7 +161,7 @@ class Arrows:
             row.note(end.entry)
         if end.body is not None:
             row.set_body(end.body)
-        held = end.state is State.QUEUED and end.due is not None
+        held = not end.counted and end.due is not None
         row.held_since = (row.held_since or self.now) if held else None
         code = CODE_OF[end.state]
         if code in ENDED:
@@ -170,7 +169,7 @@ class Arrows:
             return
         row.reason, row.error = end.reason, end.error
         due = self.now if end.due is None else end.due
-        self.back(row, Code.HELD if held and due > self.now else code, due)
+        self.back(row, Code.HELD if code is Code.QUEUED and due > self.now else code, due)
 
     def retry(self, row: Row) -> None:
         row.attempts = row.crashes = 0

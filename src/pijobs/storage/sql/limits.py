@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from pijobs.storage.contract import GroupRecord
+from pijobs.storage.contract import GroupRecord, whole
 from pijobs.storage.sql.link import Row
 from pijobs.storage.sql.transactions import Tx
 
@@ -24,7 +24,9 @@ def group(tx: Tx, name: str) -> GroupRecord | None:
 
 def _record(row: Row) -> GroupRecord:
     name, limit, blocked_until, paused, policy, version, running, *waiting = row
-    return GroupRecord(name, running, sum(waiting), limit, blocked_until, bool(paused), policy, version)
+    return GroupRecord(
+        name, running, sum(waiting), whole(limit), whole(blocked_until), bool(paused), str(policy), whole(version) or 0
+    )
 
 
 def set_group(tx: Tx, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:

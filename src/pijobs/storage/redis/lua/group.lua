@@ -18,9 +18,8 @@ elseif action == 'pause' then
 elseif action == 'resume' then
   call('HDEL', key, 'paused')
   if call('EXISTS', key) == 1 then touch() end
-elseif (call('HGET', key, 'version') or '0') == ARGV[3] then
-  call('HINCRBY', key, 'version', 1)
-  call('HSET', key, 'limit', ARGV[4], 'blocked', ARGV[5], 'policy', ARGV[6])
+elseif (number(call('HGET', key, 'version')) or 0) == tonumber(ARGV[3]) then
+  call('HSET', key, 'version', tonumber(ARGV[3]) + 1, 'limit', ARGV[4], 'blocked', ARGV[5], 'policy', ARGV[6])
   call('ZREM', P .. 'later', 'g:' .. group)
   call('ZREM', P .. 'later:groups', group)
   if ARGV[5] ~= '' and tonumber(ARGV[5]) > now then wait_for_block(group, ARGV[5]) end

@@ -47,8 +47,8 @@ local function carry_out(n)
     fields[#fields + 1], fields[#fields + 2] = 'body', body
   end
   due = number(due)
-  if state == 'queued' and due then
-    -- Held back; remember since when.
+  if counted ~= '1' and due and not ENDED[state] then
+    -- Remember since when it makes no progress.
     call('HSETNX', P .. 'i:' .. id, 'held', now)
   elseif i.held ~= '' then
     call('HDEL', P .. 'i:' .. id, 'held')

@@ -1,0 +1,133 @@
+"""Tells people and observers what happens to instances: log, metrics, hooks. Nothing here may disturb an attempt."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pijobs.codec import Call
+from pijobs.hookspecs import InstanceEvent
+from pijobs.jobs import State
+from pijobs.logs import shown_error
+from pijobs.queue import Queue
+from pijobs.redact import class_name
+from pijobs.runner import Outcome
+from pijobs.storage.contract import End, Ended, Lease, Storage
+
+log = logging.getLogger("pijobs.job")
+
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def _undisturbed(method: Method) -> Method:
+    """A report that fails is logged, and ends nothing but itself."""
+
+    @functools.wraps(method)
+    def report(*args: Any) -> None:
+        try:
+            method(*args)
+        except KeyboardInterrupt:  # the worker is told to stop
+            raise
+        except BaseException as error:
+            log.error("%s could not be reported (%s)", method.__name__, class_name(error))
+
+    return report  # type: ignore[return-value]
+
+
+class Report:
+    """Reports of one worker process."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    @_undisturbed
+    def began(self, lease: Lease) -> None:
+        """An attempt begins."""
+        attempt, waited = lease.attempts + 1, _waited(lease)
+        line = "job %s %s: queued -> running, attempt %d (waited %.3f s)"
+        log.info(line, lease.name, lease.id, attempt, waited, extra=_fields(lease, State.RUNNING))
+        if self._queue.plugins.listen("job_started"):
+            event = InstanceEvent(
+                id=lease.id, name=lease.name, group=lease.group, state=State.RUNNING.value, attempt=attempt,
+                waited=waited,
+            )  # fmt: skip
+            self._queue.plugins.call("job_started", event=event)
+
+    @_undisturbed
+    def ended(self, storage: Storage, lease: Lease, call: Call, outcome: Outcome, took: float) -> None:
+        """An attempt ended.
+
+        :param took: seconds.
+        """
+        end = outcome.end
+        self._count(storage, lease, call, end, took)
+        failed = end.state is not State.DONE
+        why = f": {end.reason}" if end.reason else ""
+        shown = shown_error(outcome.error, end.reason or "") if failed and outcome.error is not None else None
+        line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"
+        log.log(
+            logging.WARNING if failed else logging.INFO, line, lease.name, lease.id, end.state, lease.attempts + 1,
+            took, why, exc_info=shown, extra=_fields(lease, end.state),
+        )  # fmt: skip
+
+    def _count(self, storage: Storage, lease: Lease, call: Call, end: End, took: float) -> None:
+        since_enqueue = None
+        if end.state is State.DONE and call.envelope is not None:
+            since_enqueue = (storage.now() - call.envelope.created) / 1000
+        metrics = self._queue.metrics
+        metrics.attempt(
+            lease.name, lease.group, end.state.value, waited=_waited(lease), took=took, since_enqueue=since_enqueue
+        )
+        if end.state is not State.DONE and self._queue.storage is not None:
+            # A failure is told before the next sign of life.
+            metrics.flush_soon(self._queue.storage.add_totals)
+
+    @_undisturbed
+    def not_run(self, lease: Lease, end: End) -> None:
+        """An instance ended, or went back, without an attempt."""
+        first = logging.INFO if end.state is State.QUEUED else logging.WARNING  # limits hold back, as they should
+        again = first if lease.held_since is None else logging.DEBUG  # it comes back every few seconds
+        level = logging.ERROR if end.state is State.DEAD else again
+        line = "job %s %s: running -> %s (%s)"
+        log.log(level, line, lease.name, lease.id, end.state, end.reason, extra=_fields(lease, end.state))
+
+    @_undisturbed
+    def finished(self, lease: Lease, end: End, took: float | None) -> None:
+        """Observers are told of an end.
+
+        :param took: seconds; None: there was no attempt.
+        """
+        if end.state in (State.DEAD, State.EXPIRED):
+            self._queue.metrics.failed(lease.name, lease.group, end.state.value)
+        if not self._queue.plugins.listen("job_finished"):
+            return
+        event = InstanceEvent(
+            id=lease.id, name=lease.name, group=lease.group, state=end.state.value, attempt=lease.attempts + 1,
+            waited=_waited(lease), took=took, error=end.error, reason=end.reason,
+        )  # fmt: skip
+        self._queue.plugins.call("job_finished", event=event)
+
+    @_undisturbed
+    def storage_ended(self, ended: Ended) -> None:
+        """The storage made a transition on its own."""
+        fields = {"id": ended.id, "job": ended.name, "state": ended.state.value, "attempt": ended.attempts}
+        line = "job %s %s: -> %s (%s)"
+        log.warning(line, ended.name, ended.id, ended.state, ended.reason, extra={"instance": fields})
+        if ended.state in (State.DEAD, State.EXPIRED):
+            self._queue.metrics.failed(ended.name, ended.group, ended.state.value)
+        event = InstanceEvent(
+            id=ended.id, name=ended.name, group=ended.group, state=ended.state.value, attempt=ended.attempts,
+            reason=ended.reason,
+        )  # fmt: skip
+        self._queue.plugins.call("job_finished", event=event)
+
+
+def _waited(lease: Lease) -> float:
+    return (lease.leased - lease.due) / 1000
+
+
+def _fields(lease: Lease, state: State) -> dict[str, Any]:
+    """What the log as JSON has in fields of their own."""
+    return {"instance": {"id": lease.id, "job": lease.name, "state": state.value, "attempt": lease.attempts + 1}}

@@ -1,0 +1,234 @@
+"""The worker's own end of an attempt: whatever fails there, the attempt has ended once, and counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pijobs import Limits, State
+from pijobs.factory import OWN_CLASS, build
+from pijobs.queue import Queue
+from pijobs.session import Session
+from pijobs.storage.contract import End, Record, Storage
+from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
+from pijobs.worker import engine
+from pijobs.worker.destinations import Destinations
+
+from .conftest import AddModule
+
+PLUGIN = """
+from pijobs import DestinationDown, Job, JobContext, Limits, RetryPolicy, hookimpl
+from pijobs.errors import HeldBack
+
+ran = []
+act = None
+hooks = {}
+
+def work(ctx: JobContext, name: str = "") -> None:
+    ran.append(name)
+    if act is not None:
+        act(ctx)
+
+@hookimpl
+def job_started(event):
+    hooks.get("started", print)(event.id)
+
+@hookimpl
+def job_finished(event):
+    hooks.get("finished", print)(event.id)
+
+@hookimpl
+def register_jobs():
+    policy = RetryPolicy(max_attempts=3, delay=5, jitter=0)
+    return [Job("unit.work", work, retry=policy, group=lambda name="": "somewhere", limits=Limits(concurrency=3))]
+"""
+
+
+class Site:
+    """One queue in memory, whose job does what a test says."""
+
+    def __init__(self, queue: Queue, clock: ManualClock, module: Any) -> None:
+        self.queue, self.clock, self.module = queue, clock, module
+        self.storage: SwitchedStorage = in_memory(queue, clock)
+        self.id = queue.enqueue("unit.work").id
+
+    def drain(self, *, turns: bool = False) -> None:
+        drain(self.queue, clock=self.clock if turns else None)
+
+    @property
+    def record(self) -> Record:
+        return self.storage.get(self.id)
+
+    @property
+    def runs(self) -> int:
+        return len(self.module.ran)
+
+
+@pytest.fixture
+def site(add_module: AddModule, tmp_path: Path) -> Site:
+    module = __import__(add_module("engine_plugin", PLUGIN))
+    settings = {"SECRET_KEY": "k", "PI_JOB_QUEUE_CLASS": OWN_CLASS, "PI_JOB_QUEUE_URL": "memory://",
+                "PI_JOB_QUEUE_PLUGINS": ["engine_plugin"]}  # fmt: skip
+    return Site(build(settings, directory=tmp_path).queue, ManualClock(), module)
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise ValueError("nobody thought of this")
+
+
+def leave(*_: Any, **__: Any) -> Any:
+    raise SystemExit(3)
+
+
+class Loud(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("the log host is away")
+
+
+@pytest.fixture
+def loggers() -> Iterator[Callable[..., None]]:
+    """Break the log; mended at the end."""
+    root, ours = logging.getLogger(), logging.getLogger("pijobs.job")
+    handler = Loud()
+
+    def spoil(record: logging.LogRecord) -> bool:
+        return bool(record.tenant)  # type: ignore[attr-defined]
+
+    def broken() -> None:
+        root.addHandler(handler)
+        ours.addFilter(spoil)
+
+    yield broken
+    root.removeHandler(handler)
+    ours.removeFilter(spoil)
+
+
+@pytest.mark.parametrize(
+    ("what", "failing"),
+    [
+        *((what, failing) for what in ("hook started", "hook finished", "metrics attempt", "metrics failed")
+          for failing in (fail, leave)),
+        ("destinations ended", fail),
+        ("log", fail),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_told_of_an_attempt_does_not_change_how_it_ends(
+    site: Site, what: str, fails: bool, failing: Any, loggers: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, _, name = what.partition(" ")
+    if place == "hook":
+        site.module.hooks[name] = failing
+    elif place == "metrics":
+        monkeypatch.setattr(site.queue.metrics, name, failing)
+    elif place == "destinations":
+        monkeypatch.setattr(Destinations, name, failing)
+    else:
+        loggers()
+    site.module.act = fail if fails else None
+    site.drain()
+    assert (site.record.state, site.record.attempts) == (State.SCHEDULED if fails else State.DONE, 1)
+    assert site.runs == 1
+
+
+@pytest.mark.parametrize("policy", ["junk", "[1]", '{"limit": "x"}', '{"limit": -1}', "\x00"])
+def test_a_damaged_record_of_the_group_costs_no_more_than_a_late_reaction(site: Site, policy: str) -> None:
+    record = site.storage.group("somewhere")
+    assert record is not None
+    site.storage.set_group("somewhere", version=record.version, limit=2, blocked_until=None, policy=policy)
+    site.module.act = lambda ctx: ctx.limit("somewhere", Limits(concurrency=1))
+    site.drain()
+    assert (site.record.state, site.record.attempts, site.runs) == (State.DONE, 1, 1)
+
+
+def test_a_job_that_interrupts_itself_has_failed(site: Site) -> None:
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    site.module.act = interrupt
+    site.drain(turns=True)
+    assert (site.record.state, site.record.attempts, site.runs) == (State.DEAD, 3, 3)
+
+
+def held_back(_: Any) -> None:
+    from pijobs.errors import HeldBack
+
+    raise HeldBack("not today")
+
+
+def test_what_is_held_back_waits_a_second_and_not_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "HELD_BACK_RETURNS", 7)
+    began, site.module.act = site.clock.time(), held_back
+    site.drain(turns=True)
+    assert (site.record.state, site.record.attempts, site.runs) == (State.DEAD, 0, 8)
+    assert site.record.reason == "given back 7 times without an attempt that counts; last: not today"
+    assert site.clock.time() - began >= 7
+
+
+def test_an_instance_that_nobody_thought_of_waits_and_comes_to_an_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.queue.registry, "fitting", fail)
+    began = site.clock.time()
+    site.drain(turns=True)
+    assert site.record.state is State.DEAD and site.runs == 0
+    assert (site.record.reason or "").startswith(f"given back {engine.RETURNS} times without an attempt that counts")
+    assert site.clock.time() - began >= engine.RETURNS
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_an_end_that_the_storage_can_not_take_keeps_nobody(
+    site: Site, bare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = site.queue.enqueue("unit.work", kwargs={"name": "other"}).id
+    step = Session.step
+
+    def refusing(session: Session, ends: list[End], **options: Any) -> Any:
+        if any(end.id == site.id and (end.entry is not None or not bare) for end in ends):
+            raise OverflowError("a number is too large for SQL")
+        return step(session, ends, **options)
+
+    monkeypatch.setattr(Session, "step", refusing)
+    site.drain()
+    assert site.storage.get(other).state is State.DONE
+    if bare:
+        assert (site.record.state, site.record.attempts, site.runs) == (State.DONE, 1, 2)
+    else:  # given up: it counts as a crash
+        assert site.record.crashes == 1
+        assert json.loads(site.record.history[-1])["event"] == "crashed"
+
+
+def test_only_a_stopping_worker_gives_back_uncounted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flag:
+        def is_set(self) -> bool:
+            return site.runs > 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return True
+
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.Engine, "stop_flag", Flag(), raising=False)
+    enter = engine.Engine.enter
+
+    def entered(self: engine.Engine, floor: int | None) -> None:
+        self.stop_flag = Flag()
+        enter(self, floor)
+
+    monkeypatch.setattr(engine.Engine, "enter", entered)
+    # The queue stands still after the first run: what was given back waits for another worker.
+    site.module.act = interrupt
+    worker: Storage = site.storage
+    lease = worker.step
+    monkeypatch.setattr(
+        site.storage, "step", lambda *args, want, **more: lease(*args, want=want if site.runs == 0 else 0, **more)
+    )
+    site.drain()
+    assert (site.record.state, site.record.attempts, site.record.crashes) == (State.QUEUED, 0, 0)
+    assert site.record.reason == "given back at shutdown" and site.runs == 1

@@ -207,6 +207,7 @@ def life(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"  must happen before {row['deadline']}, or not at all"
     for event in row["history"]:
         yield f"  {event['at']} {_told(event)}"
+        yield from (f"      {frame}" for frame in event.get("frames", ()))
     yield f"  {_next(row)}"
     for why in row["waits"]:
         yield f"    {why}"
@@ -223,7 +224,9 @@ _OUTCOMES = {
 def _told(event: Mapping[str, Any]) -> str:
     why = f": {event['reason']}" if event.get("reason") else ""
     if event.get("event") == "held":
-        return f"a worker could not read it and gave it back{why}"
+        return f"a worker could not run it and gave it back{why}"
+    if event.get("event") == "damaged":
+        return f"it could not be decoded{why}"
     if event.get("event") == "crashed":
         return f"the worker that ran it died (session {event.get('session')})"
     if event.get("event") != "attempt":
@@ -242,6 +245,8 @@ def _next(row: Mapping[str, Any]) -> str:
     ended = f"at {row['ended']}{reason}"
     untried = "; no worker began an attempt before, see 'pijobs workers'" if not row["started"] else ""
     last = f", the last wait because of: {row['reason']}" if row["reason"] else ""
+    if row["state"] == "scheduled" and row["history"] and row["history"][-1].get("event") == "held":
+        return f"waits for a worker that can run it, the next look in {row['due_in']:.1f} s{reason}"
     return {
         "queued": f"waits for a worker{reason}",
         "running": f"runs since {row['started']} in session {row['session']} ('pijobs workers')",

@@ -119,8 +119,8 @@ def test_a_worker_with_the_wrong_key(site: Site, sink: Sink) -> None:
     instance = send(site)
     wait_until(lambda: len(site.record(instance).history) == 1, 30, what="the worker that could not read it")
     state, story = find(site)
-    assert state == "queued"
-    says(story, "a worker could not read it and gave it back: unknown key", "waits for a worker: unknown key")
+    assert state == "scheduled"
+    says(story, "a worker could not run it and gave it back: unknown key", "waits for a worker that can run it")
     says(story, "that it is encrypted by, they have", "give server and workers the same")
     checked = site.run("config", "check")
     assert checked.returncode == 1 and "no live worker has the key" in checked.stdout

@@ -157,7 +157,7 @@ def test_neither_storage_nor_log_holds_what_must_not_be_seen(mail_site: Site, si
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait(10)
     waiting = send_mail("main", to="dave@example.com", subject="x", text=f"Your OTP is {OTP}.", queue=mail_site.queue)
-    assert mail_site.record(waiting.id).state is State.SCHEDULED
+    assert mail_site.record(waiting.id).state is State.QUEUED
     kept = stored_bytes(mail_site, storage_url) + mail_site.output().encode()
     kept += b"".join(file.read_bytes() for file in mail_site.folder.glob("*.sqlite*"))
     for secret in (OTP, "carol@example.com", "dave@example.com", SMTP_PASSWORD, "correct horse battery"):

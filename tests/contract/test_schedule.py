@@ -161,6 +161,20 @@ def test_the_first_hold_is_remembered_over_several(storage: Storage, worker: Wor
     assert seen[2] == seen[1] == worker.take_one().held_since
 
 
+def test_ends_that_do_not_count_tell_since_when_there_was_no_progress(
+    storage: Storage, worker: Worker, advance: Advance
+) -> None:
+    enqueue(storage)
+    seen = []
+    for counted in (False, False, True, False):
+        lease = worker.take_one()
+        seen.append(lease.held_since)
+        worker.end(lease, State.SCHEDULED, counted=counted, due=storage.now() + 10)
+        advance(10)
+    assert seen[0] is None and seen[3] is None
+    assert seen[1] is not None and seen[1] == seen[2]
+
+
 def test_another_end_forgets_the_hold(storage: Storage, worker: Worker, advance: Advance) -> None:
     enqueue(storage)
     hold(worker, storage.now() + 50)

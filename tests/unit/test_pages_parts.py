@@ -126,7 +126,7 @@ def attempt(outcome: str, **changes: Any) -> dict[str, Any]:
         ),
         (
             row("queued", history=[{"event": "held", "at": "T2", "reason": "no key"}]),
-            ["Enqueued", "A worker could not read it, and gave it back", "Waits for a worker"],
+            ["Enqueued", "A worker could not run it and gave it back", "Waits for a worker"],
         ),
         (row("queued", history=[{"event": "moved", "at": "T2"}]), ["Enqueued", "Moved", "Waits for a worker"]),
     ],

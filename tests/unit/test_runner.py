@@ -67,7 +67,7 @@ STRICT = RetryPolicy(max_attempts=3, delay=10, jitter=0, retry_on=(OSError,))
         (POLICY, DestinationDown(counted=True), 3, INF, State.DEAD, True, None),
         (POLICY, DeadlinePassed(), 1, 0, State.EXPIRED, True, None),
         (POLICY, DeadlinePassed(), 3, INF, State.EXPIRED, True, None),
-        (POLICY, LeaseLost(), 3, INF, State.QUEUED, False, None),
+        (POLICY, LeaseLost(), 3, INF, State.QUEUED, False, LEAST_WAIT),
     ],
 )
 def test_what_a_failed_attempt_leads_to(

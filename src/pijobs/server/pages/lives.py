@@ -32,6 +32,8 @@ class Moment:
     reason: str | None = None
     took: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    #: Where its error was raised.
+    frames: tuple[str, ...] = ()
     #: What keeps it waiting.
     why: tuple[str, ...] = ()
 
@@ -44,7 +46,7 @@ def life(row: Mapping[str, Any]) -> list[Moment]:
 def _event(event: Mapping[str, Any]) -> Moment:
     at, reason = event["at"], event.get("reason")
     if event.get("event") == "held":
-        return Moment("warn", "A worker could not read it, and gave it back", at, reason)
+        return Moment("warn", "A worker could not run it and gave it back", at, reason)
     if event.get("event") == "crashed":
         return Moment("bad", "The worker that ran it died", at)
     if event.get("event") != "attempt":
@@ -54,7 +56,7 @@ def _event(event: Mapping[str, Any]) -> Moment:
     uncounted = " (not counted)" if event.get("counted") is False else ""
     return Moment(
         _TONES.get(outcome, "idle"), f"Attempt {event['attempt']}{uncounted}: {told}", at, reason,
-        took=event.get("took"), facts=event.get("notes", {}),
+        took=event.get("took"), facts=event.get("notes", {}), frames=tuple(event.get("frames", ())),
     )  # fmt: skip
 
 

@@ -92,23 +92,36 @@ class Call:
 
 
 class Codec:
-    """Encodes with the newest key, decodes with any."""
+    """Encodes with the newest key, decodes with any.
 
-    def __init__(self, keys: KeyRing) -> None:
+    :param max_size: bytes of the largest body; None: no bound.
+    """
+
+    def __init__(self, keys: KeyRing, *, max_size: int | None = None) -> None:
         self._keys = keys
+        self._max_size = max_size
 
     def encode(self, *, id: str, name: str, call: Call, created: int, deadline: int | None) -> tuple[bytes, bytes]:
         """Envelope and body.
 
-        :raises EncodeError: with the path of the first value that can't be encoded.
+        :raises EncodeError: with the path of the first value that can't be encoded, or if the body is too large.
         """
         key = self._keys.newest
         envelope = _pack(Envelope(VERSION, key.id, id, name, created, deadline))
-        return envelope, key.encrypt(pack_call(call), envelope)
+        return envelope, key.encrypt(self._packed(call), envelope)
 
     def reencode(self, envelope: bytes, call: Call) -> bytes:
         """A new body under an old envelope: other arguments for the next attempt."""
-        return self._keys.get(open_envelope(envelope).key_id).encrypt(pack_call(call), envelope)
+        return self._keys.get(open_envelope(envelope).key_id).encrypt(self._packed(call), envelope)
+
+    def _packed(self, call: Call) -> bytes:
+        packed = pack_call(call)
+        if self._max_size is not None and len(packed) > self._max_size:
+            raise EncodeError(
+                f"the arguments are too large: expected at most {self._max_size} bytes (PI_JOB_QUEUE_MAX_SIZE), found "
+                f"{len(packed)}; store the content elsewhere, and pass its place"
+            )
+        return packed
 
     def decode(self, envelope: bytes, body: bytes) -> Call:
         """:raises DecodeError: of an unknown version or key.

@@ -16,7 +16,8 @@
     │   └── StateConflict           an arrow that the state diagram does not have
     ├── StorageError                the storage answered, and said no
     │   ├── StorageUnavailable      the storage did not answer
-    │   └── NoLiveWorker            it refused to store, because nobody would run the job
+    │   ├── NoLiveWorker            it refused to store, because nobody would run the job
+    │   └── InstanceRefused         it can't take this instance, and takes others
     ├── QueueUnavailable            neither the storage nor a fallback took the job
     ├── DatabaseError               the database of definitions and accounts answered, and said no
     │   ├── DatabaseUnavailable     it did not answer
@@ -126,6 +127,10 @@ class StorageUnavailable(StorageError):
 
 class NoLiveWorker(StorageError):
     """no worker gave a sign of life; the instance was not stored"""
+
+
+class InstanceRefused(StorageError):
+    """the storage can't take this instance"""
 
 
 class QueueUnavailable(PijobsError):

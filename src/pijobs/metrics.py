@@ -1,8 +1,8 @@
 """What one process has counted since it last told the storage.
 
 A process counts in its memory, and adds what it counted to the totals that the queue's storage keeps: a worker with
-each sign of life, a second after an attempt failed, and when it ends; a server process from a thread of its own, a
-second after a call took a fallback.
+each sign of life, a second after an attempt failed, and when it ends; a server process with the first enqueue that
+succeeds after a call took a fallback.
 Whoever is asked for ``/metrics`` shows the totals, so that all processes tell the same. A process that is killed takes
 with it what it counted since; if the answer of the storage gets lost on its way, that much may count twice.
 
@@ -234,8 +234,8 @@ class Metrics:
             raise
 
     def flush_soon(self, add_totals: AddTotals) -> None:
-        """The same in a moment, from a thread of its own: a request has no time for it. If the storage does not
-        answer, what was counted is kept for the next time."""
+        """For a worker: the same in a moment, from a thread of its own. If the storage does not answer, what was
+        counted is kept for the next time."""
         share = self._share
         with share.lock:
             if share.flusher is not None:

@@ -16,11 +16,12 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, check_arguments
-from pijobs.errors import EncodeError, NoLiveWorker, QueueUnavailable, StorageUnavailable
+from pijobs.errors import EncodeError, InstanceRefused, NoLiveWorker, QueueUnavailable, StorageError, StorageUnavailable
 from pijobs.groups import start_limit
 from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import ENDED, Job, State, is_number, is_priority
@@ -77,9 +78,11 @@ class Queue:
         self.spool = spool
         self.outage = Outage()
         self.metrics = Metrics()
+        #: Fallbacks were counted that the storage was not told of.
+        self._owes_counts = False
         self._mover: Mover | None = None
         if storage is not None and spool is not None:
-            self._mover = Mover(spool, storage, self.codec, self.option("ENQUEUE_TIMEOUT"))
+            self._mover = Mover(spool, storage, self.codec, self.option("ENQUEUE_TIMEOUT"), self._parked)
         self._replace_registry(registry)
 
     def _replace_registry(self, registry: Registry) -> None:
@@ -98,7 +101,7 @@ class Queue:
 
     def codec(self) -> Codec:
         """The codec with this installation's keys."""
-        return self.settings.resource(Codec, lambda: Codec(KeyRing.of(self.settings)))
+        return self.settings.resource(Codec, lambda: Codec(KeyRing.of(self.settings), max_size=self.option("MAX_SIZE")))
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -124,9 +127,10 @@ class Queue:
         :param key: at most one instance with this key waits.
         :param on_conflict: what to do when one waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
         :raises UnknownJob: no plugin registers this name.
-        :raises EncodeError: the arguments can't be stored, or don't fit the function.
+        :raises EncodeError: the arguments can't be stored, are too large, or don't fit the function.
         :raises ValueError: an option that can't be meant.
         :raises KeyConflict: with ``on_conflict="error"``.
+        :raises InstanceRefused: the storage can't take this one, and ``"direct"`` is no fallback.
         :raises QueueUnavailable: neither the storage nor a fallback took it.
         """
         job, call = self._checked(name, args, kwargs)
@@ -211,10 +215,12 @@ class Queue:
                 worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
             )  # fmt: skip
         except NoLiveWorker:
+            self._count_fallback(new.name, "without_worker")
             self._storage_answered()
             log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
-            self._count_fallback(new.name, "without_worker")
             return self._run_now(job, call, new)
+        except InstanceRefused as error:
+            return self._refused(job, call, new, error)
         except StorageUnavailable as error:
             return self._fall_back(job, call, new, on_conflict, error)
         self._storage_answered()
@@ -242,6 +248,15 @@ class Queue:
                 return handle
         self._count_fallback(new.name, "refused")
         raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
+
+    def _refused(self, job: Job, call: Call, new: NewInstance, error: InstanceRefused) -> Handle:
+        """This is no outage. The spool would not help: it moves there."""
+        log.error("job %s %s: the storage does not take it: %s", new.name, new.id, error)
+        if "direct" not in self.option("FALLBACK"):
+            self._count_fallback(new.name, "refused")
+            raise error
+        self._count_fallback(new.name, "direct")
+        return self._run_now(job, call, new)
 
     def _spooled(self, spool: Storage, new: NewInstance, on_conflict: OnConflict) -> Handle | None:
         assert self.storage is not None and self._mover is not None
@@ -274,15 +289,36 @@ class Queue:
 
     def _count_fallback(self, name: str, way: str) -> None:
         self.metrics.fallback(name, way)
-        self.metrics.flush_soon(self._present_storage().add_totals)
+        self._owes_counts = True
 
     def _storage_answered(self) -> None:
         seconds = self.outage.ends()
         if seconds is not None:
             log.warning("the queue's storage answers again after %.1f s", seconds)
-            self.metrics.flush_soon(self._present_storage().add_totals)
+        if self._owes_counts:
+            self._tell_counts()
         if self._mover is not None:
-            self._mover.storage_answers()
+            self._mover.after_enqueue()
+
+    def _tell_counts(self) -> None:
+        """Of the fallbacks. In the calling thread: a server that runs no threads would stop another one, perhaps while
+        it holds a lock of the storage."""
+        self._owes_counts = False
+        add_totals = partial(self._present_storage().add_totals, timeout=self.option("ENQUEUE_TIMEOUT"))
+        try:
+            self.metrics.flush(add_totals)
+        except StorageError as error:
+            self._owes_counts = True
+            log.debug("what was counted is kept until the storage answers: %s", error)
+
+    def move_from_spool(self) -> None:
+        """For a worker of this machine, when the storage answers: move there what waits in the spool. Looks at most
+        once a second."""
+        if self._mover is not None:
+            self._mover.after_step()
+
+    def _parked(self, new: NewInstance) -> None:
+        self.metrics.failed(new.name, new.group, State.DEAD.value)
 
     # -- an instance ---------------------------------------------------------------------------------------------
 

@@ -1,30 +1,49 @@
 """The spool: a storage on this machine that takes jobs while the queue's own does not answer, and gives them back.
 
-Workers on this machine lease from both. What none of them took moves to the queue's storage once that answers again:
-a thread of the process whose enqueue found that out takes it out of the spool (which holds it back from workers),
-stores it under the same id, and then removes it from the spool. After a crash in between, the hold runs out, and the
-next one to move it finds its id in the storage already.
+Workers on this machine lease from both, and move to the queue's storage what none of them has leased, once that answers
+again. Only where no worker lives, the server does: in the thread of an enqueue that succeeded, for a moment. It has no
+thread for that: a server that runs no threads (uWSGI by default) would stop it in the middle of a transaction.
+
+A move takes instances out of the spool (which holds them back from workers), stores them under the same id, and then
+removes them from the spool. After a crash in between, the hold runs out, and the next one to move them finds their ids
+in the storage. What the storage can't take, while it takes others, is parked in the spool as a dead letter.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pijobs.clock import to_ms
 from pijobs.codec import Codec
-from pijobs.errors import DecodeError, InstanceNotFound, StateConflict, StorageUnavailable
-from pijobs.storage.contract import NewInstance, Storage
+from pijobs.errors import (
+    DecodeError,
+    EncodeError,
+    InstanceNotFound,
+    InstanceRefused,
+    PijobsError,
+    StateConflict,
+    StorageUnavailable,
+)
+from pijobs.jobs import State
+from pijobs.storage.contract import End, NewInstance, Storage
 
 log = logging.getLogger(__name__)
 
-#: Instances that are taken out at once, and for how long they are held (ms).
-BATCH, HOLD = 50, 10_000
-#: Seconds after which an enqueue looks into the spool again: another process may have left something there.
-LOOK_EVERY = 30.0
+#: Instances that are taken out at once; for how long they are held, and how long their move may take (seconds). The
+#: hold is longer, and counts from a later moment: a process that was stopped in between begins no move after it.
+BATCH, HOLD, MOVE_TIME = 50, 2.0, 1.0
+#: The same of a request, which lends its own time.
+REQUEST_BATCH, REQUEST_TIME = 20, 0.1
+#: Seconds until a process looks into the spool again, while there is something, and if there was nothing.
+LOOK_AGAIN, LOOK_EVERY = 1.0, 30.0
+#: An instance that failed in so many moves, each of which found a storage that answers, is at fault itself.
+MOST_STRIKES = 3
 
 
 def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
@@ -47,91 +66,149 @@ def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     return msgspec.structs.replace(new, envelope=envelope, body=body, created=created, deadline=deadline, due=due)
 
 
+def known(ids: Sequence[str], storage: Storage) -> list[str]:
+    """Those that the storage has; none any more once it does not answer."""
+    found = []
+    for instance_id in ids:
+        try:
+            storage.get(instance_id)
+        except InstanceNotFound:
+            continue
+        except StorageUnavailable:
+            break
+        found.append(instance_id)
+    return found
+
+
 class Mover:
     """Moves to the storage what no worker took from the spool.
 
     :param timeout: seconds to wait for one enqueue.
+    :param parked: told of each instance that the storage can't take.
     """
 
-    def __init__(self, spool: Storage, storage: Storage, codec: Callable[[], Codec], timeout: float) -> None:
+    def __init__(
+        self,
+        spool: Storage,
+        storage: Storage,
+        codec: Callable[[], Codec],
+        timeout: float,
+        parked: Callable[[NewInstance], None] = lambda new: None,
+    ) -> None:
         self._spool = spool
         self._storage = storage
         self._codec = codec
         self._timeout = timeout
+        self._parked = parked
         self._next_look = float("-inf")
-        self._thread: threading.Thread | None = None
+        #: By process: a child may be forked while a thread of its parent moves.
+        self._moving: dict[int, threading.Lock] = {}
+        #: How often the move of an instance failed.
+        self._strikes: dict[str, int] = {}
 
     def look_soon(self) -> None:
-        """There is something in the spool: the next enqueue that succeeds moves it."""
+        """There is something in the spool: look into it when the storage answers again."""
         self._next_look = float("-inf")
 
-    def storage_answers(self) -> None:
-        """An enqueue succeeded. Costs it at most the start of a thread, and nearly always a look at a clock."""
-        now = time.monotonic()
-        # A thread of the parent is not alive after a fork.
-        if now < self._next_look or (self._thread is not None and self._thread.is_alive()):
-            return
-        self._next_look = now + LOOK_EVERY
-        thread = threading.Thread(target=self._run, name="pijobs-spool", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter ends: another enqueue will do it
-            return
-        self._thread = thread
+    def after_enqueue(self) -> None:
+        """For a server: an enqueue succeeded. Costs nearly always a look at a clock, and never more than
+        :data:`REQUEST_TIME` and what is just being moved."""
+        self._look(REQUEST_BATCH, REQUEST_TIME, only_if_no_worker_lives=True)
 
-    def _run(self) -> None:
+    def after_step(self) -> None:
+        """For a worker: the storage answered."""
+        self._look(BATCH, MOVE_TIME, only_if_no_worker_lives=False, every=LOOK_AGAIN)
+
+    def _look(self, most: int, seconds: float, *, only_if_no_worker_lives: bool, every: float = LOOK_EVERY) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        lock = self._moving.setdefault(os.getpid(), threading.Lock())
+        if not lock.acquire(blocking=False):
+            return
         try:
-            if moved := self.move():
+            self._next_look = now + every
+            if only_if_no_worker_lives and self._spool.sessions():
+                return
+            if not self._something_waits():
+                return
+            self._next_look = now + LOOK_AGAIN
+            while moved := self.move(most, seconds):
                 log.info("%d job instances moved from the spool to %s", moved, self._storage.display_url)
+                if time.monotonic() - now >= seconds:
+                    self.look_soon()
+                    break
         except StorageUnavailable as error:
-            self.look_soon()
-            log.warning("the spool could not be emptied, the next enqueue tries again: %s", error)
+            self._next_look = now + LOOK_AGAIN
+            log.warning("the spool could not be emptied, it is tried again: %s", error)
         except Exception:
             log.exception("the spool could not be emptied")
+        finally:
+            lock.release()
 
-    def move(self) -> int:
-        """Move all that there is; returns the number.
+    def _something_waits(self) -> bool:
+        """Without a lock on the spool, which its workers need."""
+        return any(self._spool.page(state, limit=1).records for state in (State.QUEUED, State.SCHEDULED))
+
+    def move(self, most: int = BATCH, seconds: float = MOVE_TIME) -> int:
+        """Move up to so many instances, for so many seconds at most; returns how many were moved.
 
         :raises StorageUnavailable: of one of the two; what was not moved can be leased from the spool after the hold.
         """
-        number = 0
-        while batch := self._spool.take_out(BATCH, hold=HOLD):
-            # Beyond this time a worker may soon take it from the spool.
-            until = time.monotonic() + HOLD / 2000
-            moved: list[str] = []
-            try:
-                for new in batch:
-                    if time.monotonic() > until:
-                        return number + len(moved)
-                    self._move(new)
+        # The hold begins later than this: what happens before the end of the time happens within it.
+        end = time.monotonic() + min(seconds, MOVE_TIME)
+        batch = self._spool.take_out(most, hold=to_ms(HOLD), timeout=seconds)
+        moved: list[str] = []
+        failed = 0
+        try:
+            # What failed before comes last, so that it keeps nobody waiting.
+            for new in sorted(batch, key=lambda new: self._strikes.get(new.id, 0)):
+                if time.monotonic() >= end:
+                    break
+                try:
+                    self._move(new, min(self._timeout, HOLD - MOVE_TIME))
+                except StorageUnavailable as error:
+                    failed += 1
+                    if not self._strike(new, error) and failed > 1:
+                        raise
+                except (InstanceRefused, EncodeError) as error:
+                    self._park(new, error)
+                else:
+                    failed = 0
+                    self._strikes.pop(new.id, None)
                     moved.append(new.id)
-            finally:
-                self._spool.forget(moved)
-            number += len(moved)
-        return number
+        finally:
+            if moved:
+                self._spool.forget(moved, timeout=max(seconds, self._timeout))
+        return len(moved)
 
-    def _move(self, new: NewInstance) -> None:
+    def _move(self, new: NewInstance, timeout: float) -> None:
         new = on_clock(new, self._codec(), self._storage.now() - self._spool.now())
-        stored = self._storage.enqueue(new, timeout=self._timeout, on_conflict="keep")
-        if stored.id != new.id and not self._is_older(stored.id, new):
-            # The storage has taken a newer instance with the same key after the outage.
-            self._cancel(new, stored.id)
-            return
-        if stored.id != new.id:
-            stored = self._storage.enqueue(new, timeout=self._timeout, on_conflict="replace")
-            if stored.replaced is not None:
-                log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, new.id)
+        stored = self._storage.enqueue(new, timeout=timeout)
+        if stored.replaced is not None:
+            log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, new.id)
         log.info("job %s %s: moved from the spool, %s", new.name, new.id, stored.state)
 
-    def _is_older(self, instance_id: str, new: NewInstance) -> bool:
-        try:
-            return self._storage.get(instance_id).created < new.created
-        except InstanceNotFound:
-            return True
+    # -- what the storage can't take ---------------------------------------------------------------------------------
 
-    def _cancel(self, new: NewInstance, newer: str) -> None:
-        log.info("job %s %s: -> cancelled (superseded by %s)", new.name, new.id, newer)
-        try:
-            self._spool.cancel(new.id, reason=f"superseded by {newer}")
-        except (InstanceNotFound, StateConflict):  # the hold ran out
-            log.warning("job %s %s: a worker took it from the spool", new.name, new.id)
+    def _strike(self, new: NewInstance, error: StorageUnavailable) -> bool:
+        """Whether the instance is at fault, and not the storage, and was parked for it.
+
+        Not every storage says so: Redis hangs up on a value that is too large. But a move begins only when the storage
+        has just answered, and others were moved meanwhile.
+        """
+        strikes = self._strikes[new.id] = self._strikes.get(new.id, 0) + 1
+        if strikes <= MOST_STRIKES:
+            return False
+        self._park(new, error)
+        return True
+
+    def _park(self, new: NewInstance, error: PijobsError) -> None:
+        self._strikes.pop(new.id, None)
+        size = len(new.envelope) + len(new.body)
+        reason = f"the storage does not take this instance ({size} bytes), though it takes others: {error}"
+        log.error("job %s %s: %s -> dead in the spool: %s", new.name, new.id, State.QUEUED, reason)
+        entry = msgspec.json.encode({"at": self._spool.now(), "event": "parked", "reason": reason}).decode()
+        end = End(new.id, "", State.DEAD, counted=False, reason=reason, error=type(error).__name__, entry=entry)
+        if self._spool.record_end(new, end, timeout=self._timeout):
+            self._parked(new)

@@ -6,10 +6,10 @@ import pytest
 
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import State
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import End, NewInstance, Retention, Storage
 
-from .conftest import Advance
-from .workers import LONG, Worker, enqueue, new_instance
+from .conftest import Advance, OpenStorage
+from .workers import LONG, Worker, connected, enqueue, new_instance
 
 
 def taken_ids(storage: Storage, number: int = 100, hold: int = LONG) -> list[str]:
@@ -128,3 +128,80 @@ def test_taking_out_is_no_sign_of_life_of_a_worker(storage: Storage) -> None:
     enqueue(storage)
     storage.forget(taken_ids(storage))
     assert storage.depths().worker_seen is None
+
+
+# -- what ended without a lease --------------------------------------------------------------------------------------
+
+
+def ended(new: NewInstance, state: State, **changes: object) -> End:
+    return End(new.id, "", state, **{"counted": False, "reason": "the reason", "error": "Error", **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.DEAD, State.EXPIRED])
+def test_the_end_of_an_instance_that_was_never_stored_is_recorded(storage: Storage, state: State) -> None:
+    now = storage.now()
+    new = new_instance(
+        group="smtp.example", priority=-3, created=now - 5, deadline=now + LONG, subject="a subject", keep=LONG
+    )
+    assert storage.record_end(new, ended(new, state, counted=True, entry='{"event": "attempt"}'))
+    record = storage.get(new.id)
+    assert (record.state, record.name, record.group, record.priority) == (state, new.name, new.group, -3)
+    assert (record.created, record.deadline, record.attempts) == (new.created, new.deadline, 1)
+    assert (record.reason, record.error, record.history) == ("the reason", "Error", ('{"event": "attempt"}',))
+    assert record.ended is not None and record.ended >= now
+    assert record.has_body is (state is State.DEAD)
+    assert storage.depths().counts == {(new.name, state): 1}
+    pages = [
+        storage.page(state, name=new.name),
+        storage.page(state, group=new.group),
+        storage.page(state, subject="a subject"),
+    ]
+    assert [[one.id for one in page.records] for page in pages] == [[new.id]] * 3
+
+
+def test_a_waiting_instance_ends_without_a_lease(storage: Storage, worker: Worker) -> None:
+    waiting = new_instance(key="key", deadline=storage.now() + LONG)
+    later = new_instance(due=storage.now() + LONG)
+    for new in (waiting, later):
+        storage.enqueue(new, timeout=5)
+        storage.take_out(10, hold=LONG)
+        assert storage.record_end(new, ended(new, State.DEAD))
+        assert storage.get(new.id).state is State.DEAD
+    assert storage.depths().counts == {("test.job", State.DEAD): 2}
+    assert worker.take() == [] and worker.step(want=1).next_due is None
+    assert enqueue(storage, key="key") not in (waiting.id, later.id)
+
+
+def test_a_recorded_dead_letter_can_be_retried(storage: Storage, worker: Worker) -> None:
+    new = new_instance(key="key")
+    storage.record_end(new, ended(new, State.DEAD))
+    storage.retry(new.id)
+    assert worker.take_one().body == new.body
+
+
+def test_a_recorded_end_takes_no_key_from_what_waits(storage: Storage, worker: Worker) -> None:
+    waiting = enqueue(storage, key="key")
+    new = new_instance(key="key")
+    assert storage.record_end(new, ended(new, State.DONE))
+    assert storage.get(waiting).state is State.QUEUED
+    assert worker.take_ids() == [waiting]
+
+
+def test_what_runs_or_has_ended_stays_what_it_is(storage: Storage, worker: Worker) -> None:
+    new = new_instance()
+    storage.enqueue(new, timeout=5)
+    lease = worker.take_one()
+    assert not storage.record_end(new, ended(new, State.DEAD))
+    worker.end(lease, State.DONE)
+    assert not storage.record_end(new, ended(new, State.DEAD))
+    assert storage.get(new.id).state is State.DONE
+
+
+def test_a_recorded_end_is_kept_as_long_as_any_other(open_storage: OpenStorage, advance: Advance) -> None:
+    storage = connected(open_storage(Retention(finished=20, dead=20)))
+    for state in (State.DONE, State.DEAD):
+        new = new_instance()
+        storage.record_end(new, ended(new, state))
+    advance(25)
+    storage.beat("nobody", lease=LONG)
+    assert storage.depths().counts == {}

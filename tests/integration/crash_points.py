@@ -164,7 +164,7 @@ def finish(place: Place) -> dict[str, Any]:
         mover = installation.queue._mover
         if mover is not None:
             mover.look_soon()
-            mover.storage_answers()
+            mover.after_enqueue()
         return record is not None and record.state in ENDED
 
     if left is not None:

@@ -68,7 +68,7 @@ def test_a_worker_may_die_at_any_call_in_the_life_of_a_job(url: str, tmp_path: P
 def test_a_server_may_die_at_any_call_while_it_moves_the_spool(url: str, tmp_path: Path) -> None:
     points = points_of("life_in_the_spool", url, tmp_path)
     calls = [point["call"] for point in points if point["side"] == "before"]
-    assert calls == ["enqueue", "take_out", "enqueue", "forget", "take_out"]
+    assert calls == ["enqueue", "take_out", "enqueue", "forget"]
     for point in points:
         if point["left"] is None:
             assert not point["returned"] and point["effects"] == 0, shown(point)

@@ -15,6 +15,7 @@ from pijobs.codec import Call, open_envelope
 from pijobs.errors import (
     DeadlinePassed,
     EncodeError,
+    InstanceRefused,
     KeyConflict,
     QueueUnavailable,
     StorageUnavailable,
@@ -516,3 +517,28 @@ def test_the_log_tells_the_story_without_an_argument(
     assert f"job a.b {first.id}: new -> queued" in caplog.text
     assert f"job a.b {first.id}: -> cancelled (superseded by" in caplog.text
     assert "alice" not in caplog.text and "739105" not in caplog.text
+
+
+# -- what is too large -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["immediate", "queued"])
+def test_a_call_that_is_too_large_is_refused_before_anything_is_sent(
+    new_queue: NewQueue, storage: Cable, spool: Cable, recorder: Recorder, mode: str
+) -> None:
+    queue = new_queue(storage, spool, MAX_SIZE=2000, IMMEDIATE=mode == "immediate")
+    queue.enqueue("a.b", ["x" * 1900])
+    sent = len(storage.taken)
+    with pytest.raises(EncodeError, match=r"expected at most 2000 bytes \(PI_JOB_QUEUE_MAX_SIZE\), found 2"):
+        queue.enqueue("a.b", ["x" * 2000])
+    assert len(storage.taken) == sent and spool.taken == []
+    assert len(recorder.calls) == (mode == "immediate")
+
+
+def test_what_the_storage_refuses_is_no_outage(new_queue: NewQueue, storage: Cable, spool: Cable) -> None:
+    storage.error = InstanceRefused("too large")
+    queue = new_queue(storage, spool)
+    assert queue.enqueue("a.b").via == "direct"
+    assert queue.outage.since is None and spool.taken == []
+    with pytest.raises(InstanceRefused, match="too large"):
+        new_queue(storage, spool, FALLBACK=("spool",)).enqueue("a.b")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from services import wait_until
 
 from pijobs import Job, State
 from pijobs.codec import open_envelope
-from pijobs.errors import InstanceNotFound, StorageUnavailable
+from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, StorageUnavailable
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.spool import HOLD, on_clock
-from pijobs.storage.contract import NewInstance, SessionInfo, Storage, Stored
+from pijobs.spool import HOLD, REQUEST_BATCH, Mover, known, on_clock
+from pijobs.storage.contract import NewInstance, Page, Record, SessionInfo, Storage, Stored
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 
@@ -69,7 +69,7 @@ def live_worker(storage: Storage) -> str:
 
 @pytest.fixture
 def spooled(queue: Queue, storage: Cable, spool: Cable) -> Callable[..., Handle]:
-    """Enqueue while the storage is away."""
+    """Enqueue while the storage is away; a worker lives on this machine."""
     live_worker(spool)
 
     def enqueue(text: str = "x", **options: Any) -> Handle:
@@ -82,41 +82,104 @@ def spooled(queue: Queue, storage: Cable, spool: Cable) -> Callable[..., Handle]
     return enqueue
 
 
+@pytest.fixture
+def look(queue: Queue) -> Callable[[], None]:
+    """The worker looks into the spool, as it does once a second."""
+
+    def move() -> None:
+        assert queue._mover is not None
+        queue._mover.look_soon()
+        queue.move_from_spool()
+
+    return move
+
+
+@pytest.fixture
+def without_worker(queue: Queue, spool: Cable) -> Callable[[], Handle]:
+    """An enqueue of a server, with no worker on its machine."""
+
+    def enqueue() -> Handle:
+        assert queue._mover is not None
+        spool.close_session("w")
+        queue._mover.look_soon()
+        return queue.enqueue("a.b", ["fresh"])
+
+    return enqueue
+
+
 def left_in(spool: Storage) -> int:
     return sum(spool.depths().counts.values())
 
 
-def test_the_next_enqueue_moves_what_no_worker_took(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle]
+def waiting_in(spool: Storage) -> int:
+    counts = spool.depths().counts
+    return sum(number for (_, state), number in counts.items() if state in (State.QUEUED, State.SCHEDULED))
+
+
+def test_the_worker_of_this_machine_moves_what_nobody_took(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None]
 ) -> None:
     handles = [spooled() for _ in range(120)]
-    fresh = queue.enqueue("a.b", ["fresh"])
-    assert fresh.via == "storage"
-    wait_until(lambda: left_in(spool) == 0, what="the move")
+    look()
+    assert left_in(spool) == 0 and left_in(storage) == 120
     assert {storage.get(handle.id).state for handle in handles} == {State.QUEUED}
-    assert left_in(storage) == 121
+
+
+def test_a_server_leaves_the_spool_to_a_worker_that_lives(
+    queue: Queue, spool: Cable, spooled: Callable[..., Handle]
+) -> None:
+    spooled()
+    assert queue.enqueue("a.b", ["fresh"]).via == "storage"
+    assert left_in(spool) == 1
+
+
+def test_where_no_worker_lives_each_enqueue_of_a_server_moves_for_a_moment(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], without_worker: Callable[[], Handle],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for _ in range(REQUEST_BATCH * 2):
+        spooled()
+    # The storage becomes slow: one instance takes all of the time.
+    real, late = Mover._move, iter([1.0])
+
+    def slow(mover: Mover, new: NewInstance, timeout: float) -> None:
+        real(mover, new, timeout)
+        moment = time.monotonic() + next(late, 0)
+        patch.setattr(time, "monotonic", lambda: moment)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mover, "_move", slow)
+        assert without_worker().via == "storage"
+    assert left_in(spool) == REQUEST_BATCH * 2 - 1
+    without_worker()
+    assert left_in(spool) == REQUEST_BATCH - 1, "the others of the first batch are held"
+
+
+def test_a_server_starts_no_thread(spooled: Callable[..., Handle], without_worker: Callable[[], Handle]) -> None:
+    before = threading.active_count()
+    spooled()
+    without_worker()
+    assert threading.active_count() == before
 
 
 def test_the_deadline_is_the_same_moment_on_either_clock(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle]
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None]
 ) -> None:
     handle = spooled(delay=5)
     here = spool.get(handle.id)
     assert here.deadline == spool.now() + 60_000 == open_envelope(here.envelope).deadline
     assert (here.created, here.due) == (spool.now(), spool.now() + 5000)
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the move")
+    look()
     there = storage.get(handle.id)
     assert there.deadline == storage.now() + 60_000 == open_envelope(there.envelope).deadline
     assert (there.created, there.due, there.state) == (storage.now(), storage.now() + 5000, State.SCHEDULED)
 
 
 def test_arguments_and_subject_survive_the_move(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle]
+    queue: Queue, storage: Cable, spooled: Callable[..., Handle], look: Callable[[], None]
 ) -> None:
     handle = spooled("ä text", priority=7)
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the move")
+    look()
     record, body = storage.get(handle.id), storage.body(handle.id)
     assert body is not None and queue.codec().decode(record.envelope, body).args == ("ä text",)
     subject = next(new.subject for new in storage.take_out(9, hold=1) if new.id == handle.id)
@@ -124,12 +187,12 @@ def test_arguments_and_subject_survive_the_move(
 
 
 def test_what_a_worker_has_taken_stays(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle]
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None]
 ) -> None:
     taken, waiting = spooled(), spooled()
     (lease,) = spool.step("w", [], want=1).leases
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 1, what="the move")
+    look()
+    assert left_in(spool) == 1
     assert lease.id == taken.id and spool.get(taken.id).state is State.RUNNING
     with pytest.raises(InstanceNotFound):
         storage.get(taken.id)
@@ -137,68 +200,92 @@ def test_what_a_worker_has_taken_stays(
 
 
 def test_a_move_that_is_interrupted_loses_nothing_and_stores_nothing_twice(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], clock: ManualClock
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None], clock: ManualClock
 ) -> None:
     handles = [spooled() for _ in range(10)]
-    # The enqueue itself and three of those that move.
-    storage.error, storage.lasts = AWAY, 4
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 7, what="the interrupted move")
-    wait_until(lambda: not moves(), what="the end of its thread: while it lives, no other begins")
+    storage.error, storage.lasts = AWAY, 3
+    look()
+    assert left_in(spool) == 7
     assert spool.step("w", [], want=10).leases == []
     storage.error = None
-    clock.advance(HOLD / 1000 + 1)
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the rest")
+    clock.advance(HOLD + 0.1)
+    look()
+    assert left_in(spool) == 0
     assert {storage.get(handle.id).state for handle in handles} == {State.QUEUED}
-    assert left_in(storage) == 12
+    assert left_in(storage) == 10
 
 
 def test_after_a_crash_between_storing_and_forgetting_it_is_found_in_the_storage(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], clock: ManualClock
+    queue: Queue,
+    storage: Cable,
+    spool: Cable,
+    spooled: Callable[..., Handle],
+    look: Callable[[], None],
+    clock: ManualClock,
 ) -> None:
     handle = spooled()
-    (new,) = spool.take_out(10, hold=HOLD)
+    (new,) = spool.take_out(10, hold=1000)
     storage.enqueue(on_clock(new, queue.codec(), AHEAD * 1000), timeout=1)  # and here the process is killed
     live_worker(storage)
     (lease,) = storage.step("w", [], want=10).leases
-    clock.advance(HOLD / 1000 + 1)
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the move")
+    clock.advance(1.1)
+    look()
+    assert left_in(spool) == 0
     assert (lease.id, storage.get(handle.id).state) == (handle.id, State.RUNNING)
 
 
+def test_a_process_that_was_stopped_while_it_took_out_begins_no_move(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock,
+) -> None:  # fmt: skip
+    """By the time that it goes on, the hold may be over, and a worker have taken what it took out."""
+    spooled()
+    real = spool.take_out
+
+    def stopped(*args: Any, **options: Any) -> list[NewInstance]:
+        taken = real(*args, **options)
+        moment = time.monotonic() + HOLD
+        monkeypatch.setattr(time, "monotonic", lambda: moment)
+        return taken
+
+    monkeypatch.setattr(spool, "take_out", stopped)
+    look()
+    assert left_in(storage) == 0 and left_in(spool) == 1
+
+
 def test_a_newer_instance_with_the_same_key_wins(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], clock: ManualClock
-) -> None:
+    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None],
+    clock: ManualClock,
+) -> None:  # fmt: skip
     older = spooled("1", key="alice")
     clock.advance(1)
     storage._clock.advance(1)  # type: ignore[attr-defined]
     newer = queue.enqueue("a.b", ["2"], key="alice")
-    wait_until(lambda: spool.get(older.id).state is State.CANCELLED, what="the end of the older one")
-    assert spool.get(older.id).reason == f"superseded by {newer.id}"
+    look()
+    assert left_in(spool) == 0 and storage.get(older.id).state is State.CANCELLED
+    assert storage.get(older.id).reason == f"superseded by {newer.id}"
     assert storage.get(newer.id).state is State.QUEUED
 
 
 def test_an_older_instance_with_the_same_key_is_superseded(
-    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], clock: ManualClock
-) -> None:
+    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None],
+    clock: ManualClock,
+) -> None:  # fmt: skip
     older = queue.enqueue("a.b", ["1"], key="alice")
     clock.advance(1)
     storage._clock.advance(1)  # type: ignore[attr-defined]
     newer = spooled("2", key="alice")
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the move")
+    look()
+    assert left_in(spool) == 0
     assert (storage.get(older.id).state, storage.get(newer.id).state) == (State.CANCELLED, State.QUEUED)
 
 
 def test_an_instance_of_another_key_ring_moves_as_it_is(
-    queue: Queue, storage: Cable, spool: Cable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    storage: Cable, spool: Cable, look: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     foreign = NewInstance("foreign", "a.b", b"not an envelope", b"body", "a.b", created=spool.now())
     spool.enqueue(foreign, timeout=1)
-    queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the move")
+    look()
     assert storage.body("foreign") == b"body"
     assert "keeps the times of another clock" in caplog.text
 
@@ -206,37 +293,125 @@ def test_an_instance_of_another_key_ring_moves_as_it_is(
 def test_what_another_process_left_in_the_spool_is_moved_too(queue: Queue, storage: Cable, spool: Cable) -> None:
     spool.enqueue(NewInstance("left", "a.b", b"", b"", "a.b"), timeout=1)
     queue.enqueue("a.b", ["fresh"])
-    wait_until(lambda: left_in(spool) == 0, what="the move")
     assert storage.get("left").state is State.QUEUED
 
 
 def test_an_enqueue_does_not_look_into_the_spool_each_time(
     queue: Queue, spool: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[int] = []
+    looks: list[State] = []
+    real = spool.page
 
-    def look(number: int, hold: int) -> list[NewInstance]:
-        looks.append(number)
-        return []
+    def page(state: State, **options: Any) -> Page:
+        looks.append(state)
+        return real(state, **options)
 
-    monkeypatch.setattr(spool, "take_out", look)
+    monkeypatch.setattr(spool, "page", page)
     for _ in range(50):
         queue.enqueue("a.b", ["x"])
-    wait_until(lambda: len(looks) == 1, what="the first look")
-    assert len(looks) == 1
+    assert looks == [State.QUEUED, State.SCHEDULED]
 
 
 def test_a_spool_that_can_not_be_emptied_fails_no_enqueue(
     queue: Queue, spool: Cable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(number: int, hold: int) -> list[NewInstance]:
+    def broken(state: State, **options: Any) -> Page:
         raise OSError("disk on fire")
 
-    monkeypatch.setattr(spool, "take_out", broken)
+    monkeypatch.setattr(spool, "page", broken)
     assert queue.enqueue("a.b", ["x"]).via == "storage"
-    wait_until(lambda: "the spool could not be emptied" in caplog.text, what="the log line")
+    assert "the spool could not be emptied" in caplog.text
     assert logging.ERROR in {record.levelno for record in caplog.records}
 
 
-def moves() -> bool:
-    return any(thread.name == "pijobs-spool" for thread in threading.enumerate())
+# -- what the storage does not take ----------------------------------------------------------------------------------
+
+
+def refuse(storage: Cable, monkeypatch: pytest.MonkeyPatch, ids: set[str], error: Exception) -> None:
+    """The storage takes all but these."""
+    real = storage.enqueue
+
+    def enqueue(new: NewInstance, **options: Any) -> Stored:
+        if new.id in ids:
+            raise error
+        return real(new, **options)
+
+    monkeypatch.setattr(storage, "enqueue", enqueue)
+
+
+@pytest.mark.parametrize(
+    "error", [InstanceRefused("too large"), EncodeError("too large")], ids=lambda error: type(error).__name__
+)
+def test_what_the_storage_refuses_is_parked_and_the_move_goes_on(
+    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception,
+) -> None:  # fmt: skip
+    poison, *behind = [spooled(str(number)) for number in range(3)]
+    refuse(storage, monkeypatch, {poison.id}, error)
+    look()
+    assert {storage.get(handle.id).state for handle in behind} == {State.QUEUED}
+    record = spool.get(poison.id)
+    assert (record.state, record.has_body, left_in(spool)) == (State.DEAD, True, 1)
+    assert record.reason is not None and "too large" in record.reason
+    assert f"job a.b {poison.id}" in caplog.text
+    assert "pijobs_failed_total" in str(queue.metrics._share.take())
+
+
+def test_what_the_storage_hangs_up_on_is_parked_after_some_moves_and_keeps_nobody(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None], clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    poison = [spooled(str(number)) for number in range(2)]
+    refuse(storage, monkeypatch, {handle.id for handle in poison}, StorageUnavailable("connection reset"))
+    behind = []
+    for number in range(8):
+        live_worker(spool)
+        behind.append(spooled(f"behind {number}"))
+        look()
+        clock.advance(HOLD + 0.1)
+    assert {storage.get(handle.id).state for handle in behind[:-1]} == {State.QUEUED}
+    assert {spool.get(handle.id).state for handle in poison} == {State.DEAD}
+
+
+def test_an_outage_during_a_move_parks_nobody(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None], clock: ManualClock
+) -> None:
+    handles = [spooled(str(number)) for number in range(3)]
+    for _ in range(2):
+        storage.error, storage.lasts = AWAY, 0
+        look()
+        clock.advance(HOLD + 0.1)
+    assert waiting_in(spool) == 3
+    storage.error = None
+    look()
+    assert {storage.get(handle.id).state for handle in handles} == {State.QUEUED}
+
+
+def test_what_was_parked_can_be_retried(
+    queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    poison = spooled()
+    with monkeypatch.context() as patch:
+        refuse(storage, patch, {poison.id}, InstanceRefused())
+        look()
+    spool.retry(poison.id)
+    look()
+    assert storage.get(poison.id).state is State.QUEUED
+
+
+# -- what the storage has --------------------------------------------------------------------------------------------
+
+
+def test_the_storage_tells_what_it_has(storage: Cable, clock: ManualClock) -> None:
+    storage.enqueue(NewInstance("there", "a.b", b"", b"", "a.b"), timeout=1)
+    assert known(["there", "not"], storage) == ["there"]
+    assert known([], storage) == []
+
+
+def test_nothing_is_known_of_a_storage_that_does_not_answer(storage: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(instance_id: str) -> Record:
+        raise AWAY
+
+    monkeypatch.setattr(storage, "get", away)
+    assert known(["there"], storage) == []

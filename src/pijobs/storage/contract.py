@@ -134,15 +134,32 @@ class Storage(ABC):
     # -- for what moves to another storage (the spool) -----------------------------------------------------------
 
     @abstractmethod
-    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
+    def take_out(self, number: int, *, hold: int, timeout: float | None = None) -> list[NewInstance]:
         """Up to ``number`` waiting instances that were never leased, the oldest first, as they were enqueued.
 
         For ``hold`` ms nobody leases them, nor takes out those that are ``queued``; they stay what they are. Who took
-        them stores them elsewhere and calls :meth:`forget`. If nothing comes of that, they can be leased again."""
+        them stores them elsewhere and calls :meth:`forget`. If nothing comes of that, they can be leased again.
+
+        :param timeout: seconds after which :class:`StorageUnavailable` must have been raised; None: the storage's own.
+        """
 
     @abstractmethod
-    def forget(self, ids: Sequence[str]) -> None:
-        """Remove instances that have been stored elsewhere, without a record. What no longer waits is left alone."""
+    def forget(self, ids: Sequence[str], *, timeout: float | None = None) -> None:
+        """Remove instances that have been stored elsewhere, without a record. What no longer waits is left alone.
+
+        :param timeout: as in :meth:`take_out`.
+        """
+
+    @abstractmethod
+    def record_end(self, new: NewInstance, end: End, *, timeout: float | None = None) -> bool:
+        """Write down how an instance ended without a lease: it ran in a request, or can't be stored elsewhere.
+
+        If the id is unknown, the instance is stored as ended. If it waits, it ends. Otherwise nothing happens and False
+        is returned. Of ``end`` the state (``done``, ``dead`` or ``expired``), ``counted``, ``reason``, ``error`` and
+        ``entry`` count; a ``dead`` one keeps its body.
+
+        :param timeout: as in :meth:`take_out`.
+        """
 
     # -- for workers ---------------------------------------------------------------------------------------------
 
@@ -279,11 +296,12 @@ class Storage(ABC):
     # -- totals --------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
         """Add to the queue's totals, over all processes. They only grow, and stay as long as the queue does.
 
         :param added: what is added, by name (printable, at most 512 characters); finite and positive.
-        :param most: a name that is not known yet is left out when there are so many."""
+        :param most: a name that is not known yet is left out when there are so many.
+        :param timeout: as in :meth:`take_out`."""
 
     @abstractmethod
     def totals(self) -> dict[str, float]:

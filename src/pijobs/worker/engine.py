@@ -31,6 +31,7 @@ from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.runner import Outcome, Runner, hold
 from pijobs.session import Session
+from pijobs.spool import known
 from pijobs.status import fingerprint
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
 from pijobs.verdict import LEAST_WAIT
@@ -112,11 +113,13 @@ class Engine(huey.Huey):  # type: ignore[misc]
         if task is not None:
             return task
         answered: dict[Session, int | None] = {}
-        for session in self._in_turn(slot):
+        for session, want in self._in_turn(slot):
             try:
-                step = self._step(session, slot, want=slot.want())
+                step = self._step(session, slot, want=want)
             except StorageUnavailable:
+                slot.storage_answers &= session is not self.sessions[0]
                 continue
+            slot.storage_answers |= session is self.sessions[0]
             slot.outage_wait = 0.0
             self._take(session, slot, step.leases)
             task = self._from_ahead(slot)
@@ -130,14 +133,22 @@ class Engine(huey.Huey):  # type: ignore[misc]
             return self._wait(first, slot, answered[first])
         return None
 
-    def _in_turn(self, slot: Slot) -> Sequence[Session]:
-        """The storage, then the spool; but a storage that is never empty must not keep the spool waiting."""
+    def _in_turn(self, slot: Slot) -> Sequence[tuple[Session, int]]:
+        """The sessions, each with the number of instances to lease.
+
+        While the storage answers, what waits in the spool moves there. Once a second the spool comes first, for what no
+        move takes because it was leased before: a storage that is never empty must not keep it waiting.
+        """
+        want = slot.want()
         if len(self.sessions) == 1:
-            return self.sessions
+            return [(self.sessions[0], want)]
+        storage, spool = self.sessions
         if time.monotonic() - slot.looked_round < TURN:
-            return self.sessions
+            return [(storage, want), (spool, 0 if slot.storage_answers else want)]
         slot.looked_round = time.monotonic()
-        return self.sessions[::-1]
+        if slot.storage_answers:
+            self.queue.move_from_spool()
+        return [(spool, want), (storage, want)]
 
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
@@ -261,11 +272,23 @@ class Engine(huey.Huey):  # type: ignore[misc]
                 session.abandon(end.id, end.token)
 
     def _take(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> None:
-        slot.take(session, leases)
+        stored = self._stored(session, slot, leases)
+        slot.take(session, [lease for lease in leases if lease.id not in stored])
+        for lease in leases:
+            if lease.id in stored:
+                log.info("job %s %s: left to the storage, which has it, too", lease.name, lease.id)
+                slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
         if slot.ends.get(session):
             # What goes back does so before the first one begins, which may take down this process.
             with suppress(StorageUnavailable):
                 self._step(session, slot, want=0)
+                session.storage.forget(stored)
+
+    def _stored(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> list[str]:
+        """Of leases from the spool: ids that the storage has. The answer to their enqueue got lost, or they moved."""
+        if session is self.sessions[0] or not slot.storage_answers:
+            return []
+        return known([lease.id for lease in leases], self.sessions[0].storage)
 
     def _from_ahead(self, slot: Slot) -> Task | None:
         """The next task of those leased ahead; when the worker stops, they go back."""

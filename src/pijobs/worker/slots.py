@@ -35,7 +35,9 @@ class Slot:
     mean: float = AHEAD_WORK
     outage_wait: float = 0.0
     #: When the spool was last looked at before the storage (monotonic seconds).
-    looked_round: float = 0.0
+    looked_round: float = field(default_factory=time.monotonic)
+    #: Whether the storage, rather than the spool, answered last time.
+    storage_answers: bool = False
 
     def want(self) -> int:
         """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""

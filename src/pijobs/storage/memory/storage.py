@@ -131,7 +131,7 @@ class MemoryStorage(Storage):
 
     # -- for what moves to another storage -----------------------------------------------------------------------
 
-    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
+    def take_out(self, number: int, *, hold: int, timeout: float | None = None) -> list[NewInstance]:
         with self._lock:
             now = self.now()
             fresh = [item for item in self._items.of(State.QUEUED, State.SCHEDULED) if item.started is None]
@@ -142,12 +142,25 @@ class MemoryStorage(Storage):
                 item.due = max(item.due, now + hold)
             return taken
 
-    def forget(self, ids: Sequence[str]) -> None:
+    def forget(self, ids: Sequence[str], *, timeout: float | None = None) -> None:
         with self._lock:
             for item in filter(None, map(self._items.get, ids)):
                 if item.state in WAITING:
                     self._items.free_key(item)
                     self._items.drop(item)
+
+    def record_end(self, new: NewInstance, end: End, *, timeout: float | None = None) -> bool:
+        with self._lock:
+            now, item = self.now(), self._items.get(new.id)
+            if item is not None and item.state not in WAITING:
+                return False
+            # The key belongs to what waits.
+            item = item or self._items.add(new, now, claims=False)
+            item.attempts += end.counted
+            if end.entry is not None:
+                item.note(end.entry)
+            self._items.finish(item, end.state, now, end.reason, end.error)
+            return True
 
     # -- for workers ---------------------------------------------------------------------------------------------
 
@@ -389,7 +402,7 @@ class MemoryStorage(Storage):
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
         with self._lock:
             for name, value in added.items():
                 if name in self._totals or len(self._totals) < most:

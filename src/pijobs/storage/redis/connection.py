@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from hiredis import pack_command
 
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import InstanceRefused, StorageUnavailable
 from pijobs.storage.redis.scripts import Script
 
 #: What redis-py and sockets raise.
@@ -70,11 +70,16 @@ class Wire:
         except redis.exceptions.NoScriptError:
             answer = self.ask(end - time.monotonic(), "EVAL", script.source, 1, key, *arguments)
         except FOREIGN as error:
+            if _is_too_large(error):
+                self.close()  # so does the server
+                raise InstanceRefused(str(error)) from error
             raise unavailable(error) from error
         return answer, sent
 
     def is_usable(self) -> bool:
         """Whether nothing came in while nothing was asked: neither an end of file nor a late answer."""
+        if self._connection._sock is None:  # redis-py would connect
+            return False
         try:
             # With TLS something may come in that is no answer; only redis-py can tell, which takes longer.
             return not self._incoming.poll(0) or not self._connection.can_read(timeout=0)
@@ -94,8 +99,21 @@ class Wire:
     def _send(self, timeout: float, *commands: Sequence[str | bytes | int]) -> None:
         self._socket().settimeout(max(timeout, 0.001))
         # hiredis takes tuples of any length, whatever its annotation says.
-        parts = [pack_command((*command,)) for command in commands]  # type: ignore[arg-type]
-        self._connection.send_packed_command(parts, check_health=False)
+        packed = b"".join(pack_command((*command,)) for command in commands)  # type: ignore[arg-type]
+        try:
+            self._socket().sendall(packed)
+        except OSError as error:
+            raise self._last_word() or error from None
+
+    def _last_word(self) -> redis.ResponseError | None:
+        """Why the server hung up, if it said so."""
+        try:
+            self._receive(time.monotonic())
+        except redis.ResponseError as error:
+            return error
+        except FOREIGN:
+            pass
+        return None
 
     def _receive(self, end: float) -> Any:
         self._socket().settimeout(max(end - time.monotonic(), 0.001))
@@ -117,6 +135,11 @@ class Wire:
 def unavailable(error: Exception) -> StorageUnavailable:
     """One of :data:`FOREIGN` in our words; raise it from the foreign one."""
     return StorageUnavailable(_reason(error))
+
+
+def _is_too_large(error: Exception) -> bool:
+    """Whether a value is larger than ``proto-max-bulk-len``."""
+    return isinstance(error, redis.ResponseError) and "invalid bulk length" in str(error)
 
 
 def was_refused(error: StorageUnavailable) -> bool:

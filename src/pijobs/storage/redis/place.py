@@ -103,7 +103,17 @@ class Place:
 
         :raises StorageUnavailable: with the reason.
         """
-        limit = self._options.get("socket_connect_timeout") or CONNECT_TIMEOUT
+        return self._connect(self._options.get("socket_connect_timeout") or CONNECT_TIMEOUT)
+
+    @property
+    def connect_within(self) -> Callable[[float], Wire] | None:
+        """:meth:`connect` within so many seconds; None where nothing bounds it: a name must be resolved, or several
+        hosts are asked."""
+        host = str(self._options.get("host", "localhost"))
+        return self._connect if not self._hosts and ("path" in self._options or needs_no_look_up(host)) else None
+
+    def _connect(self, limit: float) -> Wire:
+        """:param limit: seconds of each step."""
         options = {
             **self._options,
             "socket_timeout": limit,
@@ -197,6 +207,14 @@ class Place:
 
     def _unreadable(self, expected: str) -> ConfigurationError:
         return ConfigurationError(f"the Redis URL can't be read: expected {expected}, found {self.display_url!r}")
+
+
+def needs_no_look_up(host: str) -> bool:
+    """Whether no server is asked for the address of the host."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return host == "localhost"
 
 
 def is_local(host: str) -> bool:

@@ -59,6 +59,10 @@ class Scripts:
         return self._script("waiting", "arrows", "moving")
 
     @cached_property
+    def record_end(self) -> Script:
+        return self._script("waiting", "arrows", "record_end")
+
+    @cached_property
     def admin(self) -> Script:
         return self._script("waiting", "arrows", "admin")
 

@@ -30,7 +30,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.doubts import Doubts
-from pijobs.storage.ready import ReadyPool
+from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.connection import Wire, was_refused
@@ -66,10 +66,13 @@ class RedisStorage(Storage):
         self.display_url = place.display_url
         self._scripts = Scripts(retention or Retention())
         # Requests have connections of their own, so that no worker's blocking pop stands in their way.
-        self._requests: ReadyPool[Wire] = ReadyPool(place.connect, Wire.close, usable=Wire.is_usable, retry_max=2.0)
-        self._workers: ReadyPool[Wire] = ReadyPool(
-            place.connect, Wire.close, usable=Wire.is_usable, size=1024, retry_after=0.1, retry_max=1.0
+        self._requests: ConnectionPool[Wire] = ConnectionPool(
+            place.connect, Wire.close, connect_within=place.connect_within, usable=Wire.is_usable, retry_max=2.0
         )
+        self._workers: ConnectionPool[Wire] = ConnectionPool(
+            place.connect, Wire.close, connect_within=place.connect_within, usable=Wire.is_usable, size=1024,
+            retry_after=0.1, retry_max=1.0,
+        )  # fmt: skip
         self._doubts = Doubts()
         self._offset: float | None = None
         self._woken = float("-inf")
@@ -108,7 +111,7 @@ class RedisStorage(Storage):
 
     def _run_on(
         self,
-        pool: ReadyPool[Wire],
+        pool: ConnectionPool[Wire],
         timeout: float,
         script: Script,
         words: Sequence[Argument],
@@ -163,11 +166,21 @@ class RedisStorage(Storage):
 
     # -- for what moves to another storage -----------------------------------------------------------------------
 
-    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
-        return answers.instances(self._run(self._scripts.moving, "take", number, hold)[1])
+    def take_out(self, number: int, *, hold: int, timeout: float | None = None) -> list[NewInstance]:
+        return answers.instances(self._run_within(timeout, self._scripts.moving, "take", number, hold)[1])
 
-    def forget(self, ids: Sequence[str]) -> None:
-        self._run(self._scripts.moving, "forget", *ids)
+    def forget(self, ids: Sequence[str], *, timeout: float | None = None) -> None:
+        self._run_within(timeout, self._scripts.moving, "forget", *ids)
+
+    def record_end(self, new: NewInstance, end: End, *, timeout: float | None = None) -> bool:
+        words = (*arguments.of_instance(new), *arguments.of_end(end))
+        return bool(self._run_within(timeout, self._scripts.record_end, *words)[1])
+
+    def _run_within(self, timeout: float | None, script: Script, *words: Argument) -> list[Any]:
+        """:param timeout: seconds, for a request; None: as long as a worker waits."""
+        if timeout is None:
+            return self._run(script, *words)
+        return self._run_on(self._requests, timeout, script, words)
 
     # -- for workers ---------------------------------------------------------------------------------------------
 
@@ -324,11 +337,10 @@ class RedisStorage(Storage):
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
         if added:
-            self._run(
-                self._scripts.totals, most, *(word for name, value in added.items() for word in (name, f"{value!r}"))
-            )
+            words = (word for name, value in added.items() for word in (name, f"{value!r}"))
+            self._run_within(timeout, self._scripts.totals, most, *words)
 
     def totals(self) -> dict[str, float]:
         return answers.totals(self._ask("HGETALL", "totals"))

@@ -39,6 +39,8 @@ class Trouble(Enum):
     SCHEMA = auto()
     #: A unique key is taken.
     DUPLICATE = auto()
+    #: A value that this database does not take: too large, or of characters that it does not know.
+    DATA = auto()
     #: Anything else.
     OTHER = auto()
 
@@ -107,6 +109,8 @@ class Dialect:
             return Trouble.SCHEMA
         if code is None or code[:2] in ("08", "57"):
             return Trouble.LOST
+        if code[:2] in ("22", "54"):
+            return Trouble.DATA
         return Trouble.OTHER
 
     def tell(self, error: BaseException) -> str:
@@ -160,6 +164,8 @@ class Mariadb(Dialect):
             return Trouble.SCHEMA
         if code == 1062:
             return Trouble.DUPLICATE
+        if code in (1153, 1264, 1366, 1406):
+            return Trouble.DATA
         if code in (None, 0, 1053, 1927, 2003, 2006, 2013, 2014, 2055) or isinstance(error, OSError):
             return Trouble.LOST
         return Trouble.OTHER
@@ -225,6 +231,8 @@ class Sqlite(Dialect):
             return Trouble.AGAIN
         if "no such table" in text:
             return Trouble.SCHEMA
+        if isinstance(error, sqlite3.DataError) or "too big" in text:
+            return Trouble.DATA
         return Trouble.LOST
 
     def tell(self, error: BaseException) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.forks import gate
-from pijobs.storage.ready import ReadyPool
+from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.sql.dialect import Dialect, Sqlite, Trouble
 from pijobs.storage.sql.link import Link
 from pijobs.storage.sql.watchdog import Watchdog
@@ -50,7 +50,7 @@ class ServerLane:
     def __init__(self, engine: Engine, dialect: Dialect) -> None:
         self._engine = engine
         self._dialect = dialect
-        self._pool = ReadyPool(self.connect, Link.close, size=POOL_SIZE, usable=Link.is_open)
+        self._pool = ConnectionPool(self.connect, Link.close, size=POOL_SIZE, usable=Link.is_open)
         self._watchdog = Watchdog()
         self._connecting = threading.Lock()
 

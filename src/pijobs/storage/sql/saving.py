@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
-from pijobs.storage.contract import NewInstance, OnConflict, Stored, is_newer
+from pijobs.storage.contract import End, NewInstance, OnConflict, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
@@ -46,6 +46,19 @@ def _superseded(tx: Tx, new: NewInstance, newer: str) -> Stored:
     tx.arrows.finish(row, Code.CANCELLED, f"superseded by {newer}")
     save(tx, [row])
     return Stored(new.id, Code.CANCELLED.state, fresh=True)
+
+
+def record_end(tx: Tx, new: NewInstance, end: End) -> bool:
+    """See :meth:`pijobs.storage.contract.Storage.record_end`."""
+    _hold_group(tx, new.group, new.limit)
+    # The key belongs to what waits.
+    _insert(tx, new, claims=False)
+    row = find(tx, new.id, lock=True)
+    if row.state not in WAITING:
+        return False
+    tx.arrows.carry_out(row, end, nth=0)
+    save(tx, [row])
+    return True
 
 
 def enqueue_periodic(tx: Tx, new: NewInstance, due: int) -> bool:

@@ -1,7 +1,7 @@
 """The storage contract on SQLite, PostgreSQL, and MariaDB or MySQL.
 
 Every call is bounded: by its own time-out for an enqueue, by :data:`TIMEOUT` for all others. On a server a thread
-connects (:mod:`pijobs.storage.ready`) and another hangs up what takes too long (:mod:`pijobs.storage.sql.watchdog`).
+connects (:mod:`pijobs.storage.pool`) and another hangs up what takes too long (:mod:`pijobs.storage.sql.watchdog`).
 On SQLite only a lock can take long, and waiting for it is bounded; a disk that hangs is not.
 """
 
@@ -87,15 +87,18 @@ class SqlStorage(Storage):
         )
         return Live(engine, self._dialect, self.name, self._retention)
 
-    def _run(self, work: Callable[[Tx], T]) -> T:
-        """In a transaction, as durable as an enqueue."""
-        live = self._live
-        return live.transactions.run(live.durable, work, timeout=TIMEOUT)
+    def _run(self, work: Callable[[Tx], T], timeout: float | None = None) -> T:
+        """In a transaction, as durable as an enqueue.
 
-    def _run_quickly(self, work: Callable[[Tx], T]) -> T:
+        :param timeout: seconds; None: :data:`TIMEOUT`.
+        """
+        live = self._live
+        return live.transactions.run(live.durable, work, timeout=TIMEOUT if timeout is None else timeout)
+
+    def _run_quickly(self, work: Callable[[Tx], T], timeout: float | None = None) -> T:
         """In a transaction that a power cut may take back (on SQLite)."""
         live = self._live
-        return live.transactions.run(live.quick, work, timeout=TIMEOUT)
+        return live.transactions.run(live.quick, work, timeout=TIMEOUT if timeout is None else timeout)
 
     def _read(self, work: Callable[[Tx], T]) -> T:
         live = self._live
@@ -155,15 +158,18 @@ class SqlStorage(Storage):
 
     # -- for what moves to another storage -----------------------------------------------------------------------
 
-    def take_out(self, number: int, *, hold: int) -> list[NewInstance]:
-        taken = self._run_quickly(lambda tx: moving.take_out(tx, number, hold))
+    def take_out(self, number: int, *, hold: int, timeout: float | None = None) -> list[NewInstance]:
+        taken = self._run_quickly(lambda tx: moving.take_out(tx, number, hold), timeout)
         self._live.poller.kick()
         return taken
 
-    def forget(self, ids: Sequence[str]) -> None:
+    def forget(self, ids: Sequence[str], *, timeout: float | None = None) -> None:
         # Durable: an instance that came back after a power cut would be run a second time.
-        self._run(lambda tx: moving.forget(tx, ids))
+        self._run(lambda tx: moving.forget(tx, ids), timeout)
         self._live.poller.kick()
+
+    def record_end(self, new: NewInstance, end: End, *, timeout: float | None = None) -> bool:
+        return self._run(lambda tx: saving.record_end(tx, new, end), timeout)
 
     # -- for workers ---------------------------------------------------------------------------------------------
 
@@ -293,9 +299,9 @@ class SqlStorage(Storage):
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS) -> None:
+    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
         if added:
-            self._run_quickly(lambda tx: limits.add_totals(tx, added, most))
+            self._run_quickly(lambda tx: limits.add_totals(tx, added, most), timeout)
 
     def totals(self) -> dict[str, float]:
         return dict(self._read(limits.totals))

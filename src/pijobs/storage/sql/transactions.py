@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pijobs.errors import PijobsError, StorageUnavailable
+from pijobs.errors import InstanceRefused, PijobsError, StorageUnavailable
 from pijobs.storage.contract import Retention
 from pijobs.storage.sql.arrows import Arrows
 from pijobs.storage.sql.dialect import Dialect, Trouble
@@ -166,6 +166,8 @@ class Transactions:
                         met = error
             except Busy as error:
                 met, trouble = error, Trouble.AGAIN
+            if trouble is Trouble.DATA:
+                raise InstanceRefused(f"{self._dialect.name} refused a value ({self._dialect.tell(met)})") from met
             left = end - time.monotonic()
             if left <= 0 or trouble not in (Trouble.AGAIN, Trouble.DUPLICATE):
                 raise self._unavailable(met, end) from met

@@ -3,7 +3,7 @@
 No driver bounds a whole operation: PyMySQL's time-outs are per packet, psycopg's waits for ever, and a server that
 vanished in the middle of a query answers nobody. So one thread hangs up connections whose time is over, which ends the
 wait of the thread that uses them. Nothing else costs the caller less (no hand-over to another thread) and bounds as
-surely (DNS, TCP and TLS are not in here: :mod:`pijobs.storage.ready` connects).
+surely (DNS, TCP and TLS are not in here: :mod:`pijobs.storage.pool` connects).
 """
 
 from __future__ import annotations

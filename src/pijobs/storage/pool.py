@@ -1,7 +1,10 @@
-"""Connections that are ready before they are needed.
+"""Connections to a server, and how long a caller waits for one.
 
-A request may wait a quarter of a second for the storage, but resolving a name or opening a TCP or TLS connection is
-bounded by no driver as exactly as that. So a thread of its own connects, and a request only waits for the result.
+A request may wait a quarter of a second for the storage. So the calling thread connects, where that can be bounded; a
+name that must be resolved, or a driver that knows no bound, is left to a thread that connects, while the caller waits
+no longer than it wants. A thread also connects while the server is away, so that an outage costs one request its
+time-out, and not all of them. It ends when there is nothing to connect: a server that forks, or that runs no threads,
+has none of ours alive.
 """
 
 from __future__ import annotations
@@ -13,24 +16,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Generic, TypeVar
 
+from pijobs import threads
 from pijobs.errors import PijobsError, StorageUnavailable
 
 C = TypeVar("C")
 
-#: Seconds for which the connector keeps trying, or stays around, after the last request for a connection.
+#: Seconds for which the connector keeps trying after the last request for a connection.
 LINGER = 30.0
 
 
-class ReadyPool(Generic[C]):
-    """Connections that are ready to use, made by a thread of their own, so that no caller waits for DNS, TCP or TLS
-    longer than it wants.
+class ConnectionPool(Generic[C]):
+    """Connections that are lent and used again.
 
-    After a failure the pool is *down*: :meth:`take` fails at once until the thread has connected again, so that an
-    outage costs one request its time-out and not all of them. A child process starts with no connections and leaves
-    those of its parent alone.
+    After a failure to connect the pool is *down*: :meth:`take` fails at once until a thread has connected again. A
+    child process starts with no connections and leaves those of its parent alone.
 
     :param connect: makes a connection; may take its time, but must end some day.
     :param close: closes one; what it raises is ignored.
+    :param connect_within: makes a connection within so many seconds, in the calling thread; None: nothing bounds it.
     :param size: at most so many connections.
     :param retry_after: seconds between the first two attempts to connect; doubles up to ``retry_max``.
     :param usable: looks, without a round trip, whether a connection that lay idle is still open.
@@ -41,6 +44,7 @@ class ReadyPool(Generic[C]):
         connect: Callable[[], C],
         close: Callable[[C], None],
         *,
+        connect_within: Callable[[float], C] | None = None,
         size: int = 8,
         retry_after: float = 0.5,
         retry_max: float = 5.0,
@@ -48,6 +52,7 @@ class ReadyPool(Generic[C]):
     ) -> None:
         self._connect = connect
         self._close = close
+        self._connect_within = connect_within
         self._size = size
         self._retry_after = retry_after
         self._retry_max = retry_max
@@ -82,10 +87,20 @@ class ReadyPool(Generic[C]):
     def _state(self) -> _State[C]:
         pid = os.getpid()
         # setdefault is atomic; a lock could have been copied by the fork while another thread held it.
-        return self._states.get(pid) or self._states.setdefault(pid, _State(pid))
+        return self._states.get(pid) or self._states.setdefault(pid, _State(pid, self._retry_after))
 
     def _obtain(self, state: _State[C], timeout: float) -> C:
         end = time.monotonic() + timeout
+        try:
+            connection = self._wait_for_one(state, end, timeout)
+            return self._connect_here(state, end) if connection is None else connection
+        finally:
+            if state.scrap:
+                scrap, state.scrap = state.scrap, []
+                self._close_all(scrap)
+
+    def _wait_for_one(self, state: _State[C], end: float, timeout: float) -> C | None:
+        """None: the caller is to connect."""
         with state.changed:
             state.asked = time.monotonic()
             state.waiting += 1
@@ -95,7 +110,9 @@ class ReadyPool(Generic[C]):
                         return connection
                     if state.closed:
                         raise StorageUnavailable("the storage was closed")
-                    self._start_connector(state)
+                    if self._connects_here(state):
+                        state.opening += 1
+                        return None
                     if state.trouble is not None:
                         raise _unavailable(state.trouble)
                     left = end - time.monotonic()
@@ -115,72 +132,108 @@ class ReadyPool(Generic[C]):
         return None
 
     def _too_late(self, state: _State[C], timeout: float) -> StorageUnavailable:
-        if not state.connecting:
+        if state.thread is None:
             return StorageUnavailable(f"all {self._size} connections to the storage were in use for {timeout:.3g} s")
         state.trouble = StorageUnavailable(f"could not connect to the storage within {timeout:.3g} s")
         state.changed.notify_all()
         return _unavailable(state.trouble)
 
     def _give_back(
-        self, state: _State[C], connection: C, *, broken: bool = False, trouble: StorageUnavailable | None = None
+        self,
+        state: _State[C],
+        connection: C,
+        *,
+        broken: bool = False,
+        trouble: StorageUnavailable | None = None,
+        late: bool = False,
     ) -> None:
         if state.pid != os.getpid():
             state.idle.append(connection)
             return
         with state.changed:
             state.lent -= 1
-            if state.closed:
-                broken = True
-            elif trouble is not None:
-                # The others that lie idle lead to the same place.
-                state.trouble = _unavailable(trouble)
-                state.scrap += state.idle
-                state.idle = []
-                with suppress(StorageUnavailable):
-                    self._start_connector(state)
-            recovered = not broken and state.trouble is not None
+            broken = broken or state.closed
+            scrap: list[C] = [connection] if broken else []
             if not broken:
                 state.idle.append(connection)
                 state.trouble = None
-            # Not always: the connector would wake up for each request, and take the interpreter away from it.
-            if state.waiting or broken or recovered:
-                state.changed.notify_all()
-        if broken:
-            self._close_all([connection])
-
-    def _start_connector(self, state: _State[C]) -> None:
-        if state.thread is None and state.wants(self._size):
-            thread = threading.Thread(target=self._run, args=(state,), name="pijobs-connect", daemon=True)
-            state.thread = thread
-            try:
-                thread.start()
-            except RuntimeError as error:
-                state.thread = None
-                raise StorageUnavailable("could not start the thread that connects to the storage") from error
-        elif state.thread is not None:
+            elif trouble is not None:
+                # The others that lie idle lead to the same place.
+                scrap += state.idle
+                state.idle = []
+                if late:
+                    # A server that hangs up may take the next connection; one that is silent would cost the next time.
+                    state.fail(_unavailable(trouble), self._retry_max)
+                    self._start_connector(state)
             state.changed.notify_all()
+        self._close_all(scrap)
+
+    # -- in the calling thread ---------------------------------------------------------------------------------------
+
+    def _connects_here(self, state: _State[C]) -> bool:
+        """Whether the caller is to connect; if not, a thread does, as far as there is room."""
+        if not state.has_room(self._size):
+            return False
+        if state.trouble is None and self._connect_within is not None:
+            return True
+        if self._start_connector(state):
+            return False
+        return state.trouble is None or time.monotonic() >= state.retry_at
+
+    def _connect_here(self, state: _State[C], end: float) -> C:
+        connection, trouble = None, None
+        try:
+            if self._connect_within is None:
+                connection = self._connect()
+            else:
+                connection = self._connect_within(max(0.001, end - time.monotonic()))
+        except Exception as error:
+            # Without the traceback: its frames would keep a password alive.
+            trouble = error.with_traceback(None)
+        finally:
+            with state.changed:
+                state.opening -= 1
+                if connection is not None:
+                    state.lent += 1
+                    state.trouble = None
+                elif trouble is not None:
+                    state.fail(trouble, self._retry_max)
+                    self._start_connector(state)
+                state.changed.notify_all()
+        if connection is None:
+            raise _unavailable(trouble or StorageUnavailable())
+        return connection
+
+    # -- in a thread -------------------------------------------------------------------------------------------------
+
+    def _start_connector(self, state: _State[C]) -> bool:
+        """Whether there is a thread that connects."""
+        if state.thread is not None:
+            state.changed.notify_all()
+            return True
+        if not threads.may_start():
+            return False
+        thread = threading.Thread(target=self._run, args=(state,), name="pijobs-connect", daemon=True)
+        state.thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter ends
+            state.thread = None
+            return False
+        return True
 
     def _run(self, state: _State[C]) -> None:
-        delay = self._retry_after
         while self._wait_for_work(state):
             try:
                 connection = self._connect()
             except Exception as error:
-                # Without the traceback: its frames would keep a password alive.
-                self._failed(state, error.with_traceback(None), delay)
-                delay = min(delay * 2, self._retry_max)
+                self._failed(state, error.with_traceback(None))
             else:
-                delay = self._retry_after
                 self._connected(state, connection)
 
     def _wait_for_work(self, state: _State[C]) -> bool:
         with state.changed:
-            state.connecting = False
-            while not state.closed and not state.wants(self._size):
-                if not state.changed.wait(LINGER) and not state.wants(self._size):
-                    break
-            work = not state.closed and state.wants(self._size)
-            state.connecting = work
+            work = state.connecting = not state.closed and state.wants(self._size)
             if not work:
                 state.thread = None
             scrap, state.scrap = state.scrap, []
@@ -190,19 +243,21 @@ class ReadyPool(Generic[C]):
     def _connected(self, state: _State[C], connection: C) -> None:
         with state.changed:
             closed = state.closed
+            state.connecting = False
             if not closed:
                 state.trouble = None
+                state.delay = self._retry_after
                 state.idle.append(connection)
                 state.changed.notify_all()
         if closed:
             self._close_all([connection])
 
-    def _failed(self, state: _State[C], error: Exception, delay: float) -> None:
-        end = time.monotonic() + delay
+    def _failed(self, state: _State[C], error: Exception) -> None:
         with state.changed:
-            state.trouble = error
+            state.connecting = False
+            state.fail(error, self._retry_max)
             state.changed.notify_all()
-            while state.is_down() and (left := end - time.monotonic()) > 0:
+            while state.is_down() and (left := state.retry_at - time.monotonic()) > 0:
                 state.changed.wait(left)
 
     def _close_all(self, connections: list[C]) -> None:
@@ -214,13 +269,14 @@ class ReadyPool(Generic[C]):
 class _Loan(AbstractContextManager[C]):
     """A connection that is lent; a class, since a generator takes a microsecond more of each call."""
 
-    __slots__ = ("_connection", "_pool", "_state", "_timeout")
+    __slots__ = ("_connection", "_end", "_pool", "_state", "_timeout")
 
-    def __init__(self, pool: ReadyPool[C], timeout: float) -> None:
+    def __init__(self, pool: ConnectionPool[C], timeout: float) -> None:
         self._pool, self._timeout = pool, timeout
 
     def __enter__(self) -> C:
         self._state = self._pool._state()
+        self._end = time.monotonic() + self._timeout
         self._connection = self._pool._obtain(self._state, self._timeout)
         return self._connection
 
@@ -228,33 +284,47 @@ class _Loan(AbstractContextManager[C]):
         trouble = error if isinstance(error, StorageUnavailable) else None
         # Interrupted somewhere between question and answer, nobody knows what would be read next.
         broken = error is not None and (trouble is not None or not isinstance(error, PijobsError))
-        self._pool._give_back(self._state, self._connection, broken=broken, trouble=trouble)
+        late = trouble is not None and time.monotonic() >= self._end
+        self._pool._give_back(self._state, self._connection, broken=broken, trouble=trouble, late=late)
 
 
 class _State(Generic[C]):
     """What a pool has in one process, from first use to close."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, delay: float) -> None:
         self.pid = pid
         self.changed = threading.Condition()
         self.idle: list[C] = []
-        #: To be closed by the connector, since closing may take time too.
+        #: To be closed by whoever connects, since closing may take time too.
         self.scrap: list[C] = []
         self.lent = 0
         self.waiting = 0
+        #: Connections that callers are just making.
+        self.opening = 0
         self.asked = 0.0
         self.connecting = False
         self.closed = False
-        #: Why the pool is down.
+        #: Why the pool is down, when to try again, and how long to wait after that.
         self.trouble: Exception | None = None
+        self.retry_at = 0.0
+        self.delay = delay
         self.thread: threading.Thread | None = None
+
+    def fail(self, trouble: Exception, longest: float) -> None:
+        """Nobody could connect."""
+        self.trouble = trouble
+        self.retry_at = time.monotonic() + self.delay
+        self.delay = min(self.delay * 2, longest)
 
     def is_down(self) -> bool:
         return self.trouble is not None and not self.closed
 
+    def has_room(self, size: int) -> bool:
+        return self.lent + len(self.idle) + self.opening < size
+
     def wants(self, size: int) -> bool:
-        """Whether one more connection is to be made."""
-        if self.lent + len(self.idle) >= size:
+        """Whether a thread is to make one more connection."""
+        if not self.has_room(size):
             return False
         if self.trouble is not None:
             return time.monotonic() - self.asked < LINGER

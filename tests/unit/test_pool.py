@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from pijobs.errors import KeyConflict, StorageUnavailable
-from pijobs.storage.ready import ReadyPool
+from pijobs.storage.pool import ConnectionPool
 
 
 class Place:
@@ -48,10 +48,10 @@ FOREIGN: set[threading.Thread] = set()
 
 
 @pytest.fixture
-def pool(place: Place) -> Iterator[ReadyPool[int]]:
+def pool(place: Place) -> Iterator[ConnectionPool[int]]:
     FOREIGN.clear()
     FOREIGN.update(threads())
-    pool = ReadyPool(
+    pool = ConnectionPool(
         place.connect,
         place.close,
         size=3,
@@ -66,7 +66,7 @@ def pool(place: Place) -> Iterator[ReadyPool[int]]:
         thread.join(5)
 
 
-def fails_within(pool: ReadyPool[int], seconds: float, timeout: float) -> StorageUnavailable:
+def fails_within(pool: ConnectionPool[int], seconds: float, timeout: float) -> StorageUnavailable:
     start = time.monotonic()
     with pytest.raises(StorageUnavailable) as caught, pool.take(timeout):
         pass
@@ -74,7 +74,7 @@ def fails_within(pool: ReadyPool[int], seconds: float, timeout: float) -> Storag
     return caught.value
 
 
-def take_when_up(pool: ReadyPool[int]) -> int:
+def take_when_up(pool: ConnectionPool[int]) -> int:
     end = time.monotonic() + 5
     while True:
         try:
@@ -86,18 +86,18 @@ def take_when_up(pool: ReadyPool[int]) -> int:
             threading.Event().wait(0.005)
 
 
-def test_nothing_connects_before_the_first_take(pool: ReadyPool[int], place: Place) -> None:
+def test_nothing_connects_before_the_first_take(pool: ConnectionPool[int], place: Place) -> None:
     assert place.attempts == 0 and not threads()
 
 
-def test_a_connection_is_used_again(pool: ReadyPool[int], place: Place) -> None:
+def test_a_connection_is_used_again(pool: ConnectionPool[int], place: Place) -> None:
     for _ in range(3):
         with pool.take(1) as connection:
             assert connection == 1
     assert place.made == [1]
 
 
-def test_the_latest_returned_connection_is_lent_first(pool: ReadyPool[int]) -> None:
+def test_the_latest_returned_connection_is_lent_first(pool: ConnectionPool[int]) -> None:
     with ExitStack() as first:
         first.enter_context(pool.take(1))
         with pool.take(1) as second:
@@ -106,7 +106,7 @@ def test_the_latest_returned_connection_is_lent_first(pool: ReadyPool[int]) -> N
             assert again == second
 
 
-def test_no_more_connections_than_its_size(pool: ReadyPool[int], place: Place) -> None:
+def test_no_more_connections_than_its_size(pool: ConnectionPool[int], place: Place) -> None:
     with ExitStack() as lent:
         for _ in range(3):
             lent.enter_context(pool.take(1))
@@ -116,7 +116,7 @@ def test_no_more_connections_than_its_size(pool: ReadyPool[int], place: Place) -
         assert len(place.made) == 3
 
 
-def test_a_returned_connection_serves_who_waits(pool: ReadyPool[int], place: Place) -> None:
+def test_a_returned_connection_serves_who_waits(pool: ConnectionPool[int], place: Place) -> None:
     got: list[int] = []
 
     def wait() -> None:
@@ -132,14 +132,14 @@ def test_a_returned_connection_serves_who_waits(pool: ReadyPool[int], place: Pla
     assert len(got) == 1 and len(place.made) == 3
 
 
-def test_a_refused_connection_fails_all_who_wait_with_its_cause(pool: ReadyPool[int], place: Place) -> None:
+def test_a_refused_connection_fails_all_who_wait_with_its_cause(pool: ConnectionPool[int], place: Place) -> None:
     place.error = OSError("refused for user:secret@host")
     error = fails_within(pool, 1, timeout=5)
     assert error.__cause__ is place.error
     assert "secret" not in str(error)
 
 
-def test_after_a_failure_takes_fail_at_once_until_it_has_reconnected(pool: ReadyPool[int], place: Place) -> None:
+def test_after_a_failure_takes_fail_at_once_until_it_has_reconnected(pool: ConnectionPool[int], place: Place) -> None:
     place.error = OSError("refused")
     fails_within(pool, 1, timeout=5)
     for _ in range(20):
@@ -148,7 +148,7 @@ def test_after_a_failure_takes_fail_at_once_until_it_has_reconnected(pool: Ready
     assert take_when_up(pool) == 1
 
 
-def test_a_hanging_connect_costs_one_timeout_only(pool: ReadyPool[int], place: Place) -> None:
+def test_a_hanging_connect_costs_one_timeout_only(pool: ConnectionPool[int], place: Place) -> None:
     place.open.clear()
     fails_within(pool, 0.4, timeout=0.1)
     for _ in range(20):
@@ -158,7 +158,7 @@ def test_a_hanging_connect_costs_one_timeout_only(pool: ReadyPool[int], place: P
     assert take_when_up(pool) == 1
 
 
-def test_connection_trouble_drops_the_connection_and_the_idle_ones(pool: ReadyPool[int], place: Place) -> None:
+def test_connection_trouble_drops_the_connection_and_the_idle_ones(pool: ConnectionPool[int], place: Place) -> None:
     with pytest.raises(StorageUnavailable), pool.take(1):
         with pool.take(1):
             pass
@@ -167,14 +167,14 @@ def test_connection_trouble_drops_the_connection_and_the_idle_ones(pool: ReadyPo
     assert sorted(place.closed) == [1, 2]
 
 
-def test_an_answer_that_says_no_keeps_the_connection(pool: ReadyPool[int], place: Place) -> None:
+def test_an_answer_that_says_no_keeps_the_connection(pool: ConnectionPool[int], place: Place) -> None:
     with pytest.raises(KeyConflict), pool.take(1):
         raise KeyConflict("x")
     with pool.take(1) as connection:
         assert connection == 1 and not place.closed
 
 
-def test_an_interrupted_exchange_drops_only_its_connection(pool: ReadyPool[int], place: Place) -> None:
+def test_an_interrupted_exchange_drops_only_its_connection(pool: ConnectionPool[int], place: Place) -> None:
     with pytest.raises(KeyboardInterrupt), pool.take(1):
         raise KeyboardInterrupt
     with pool.take(1) as connection:
@@ -182,7 +182,7 @@ def test_an_interrupted_exchange_drops_only_its_connection(pool: ReadyPool[int],
     assert place.closed == [1]
 
 
-def test_a_connection_that_the_other_side_closed_is_not_lent(pool: ReadyPool[int], place: Place) -> None:
+def test_a_connection_that_the_other_side_closed_is_not_lent(pool: ConnectionPool[int], place: Place) -> None:
     with pool.take(1):
         pass
     place.stale.add(1)
@@ -190,17 +190,23 @@ def test_a_connection_that_the_other_side_closed_is_not_lent(pool: ReadyPool[int
         assert connection == 2
 
 
-def test_close_ends_the_thread_and_the_pool_can_be_used_again(pool: ReadyPool[int], place: Place) -> None:
+def test_close_ends_the_thread_and_the_pool_can_be_used_again(pool: ConnectionPool[int], place: Place) -> None:
     with pool.take(1):
-        (thread,) = threads()
+        pass
+    pool.close()
+    assert place.closed == [1]
+    place.error = OSError("refused")
+    fails_within(pool, 1, timeout=5)
+    (thread,) = threads()
     pool.close()
     thread.join(5)
-    assert not thread.is_alive() and place.closed == [1]
+    assert not thread.is_alive()
+    place.error = None
     with pool.take(1) as connection:
         assert connection == 2
 
 
-def test_a_connection_that_is_lent_during_close_is_closed_on_return(pool: ReadyPool[int], place: Place) -> None:
+def test_a_connection_that_is_lent_during_close_is_closed_on_return(pool: ConnectionPool[int], place: Place) -> None:
     with pool.take(1):
         pool.close()
         assert not place.closed
@@ -208,7 +214,9 @@ def test_a_connection_that_is_lent_during_close_is_closed_on_return(pool: ReadyP
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_child_makes_its_own_connections_and_leaves_its_parents_alone(pool: ReadyPool[int], place: Place) -> None:
+def test_a_child_makes_its_own_connections_and_leaves_its_parents_alone(
+    pool: ConnectionPool[int], place: Place
+) -> None:
     with pool.take(1) as mine:
         child = os.fork()
         if child == 0:

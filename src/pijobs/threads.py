@@ -1,0 +1,31 @@
+"""Where a thread of ours may run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def may_start() -> bool:
+    """Whether a thread that is started now runs, and harms nobody.
+
+    Not while the interpreter ends: Python up to 3.11 waits for ever for a thread that it does not let start. Nor in
+    uWSGI before it forks its workers: it keeps the interpreter's lock over the fork, and a thread that waits for the
+    lock at that moment leaves a child behind that waits for the thread.
+    """
+    return not sys.is_finalizing() and not _is_before_fork(sys.modules.get("uwsgi"))
+
+
+def _is_before_fork(uwsgi: Any) -> bool:
+    return uwsgi is not None and uwsgi.worker_id() == 0
+
+
+def are_stopped_between_requests() -> bool:
+    """Whether this is a uWSGI without ``enable-threads``: there a thread runs only while a request does."""
+    uwsgi = sys.modules.get("uwsgi")
+    # "threads" turns it on, too.
+    return uwsgi is not None and not {"enable-threads", "threads"} & {_text(name) for name in uwsgi.opt}
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -27,7 +27,6 @@ from pijobs.errors import (
     InstanceNotFound,
     InstanceRefused,
     PijobsError,
-    StateConflict,
     StorageUnavailable,
 )
 from pijobs.jobs import State

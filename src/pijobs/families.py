@@ -29,6 +29,8 @@ FAMILIES = (
     Family("pijobs_instances", "gauge", "Job instances that the storage knows.", ("job", "state")),
     Family("pijobs_oldest_due_seconds", "gauge", "Wait of the oldest instance that is due.", ("job",)),
     Family("pijobs_paused", "gauge", "Whether the whole queue is paused."),
+    Family("pijobs_housekeeping_backlog", "gauge", "Instances that should have expired or gone by now."),
+    Family("pijobs_totals", "gauge", "Series that the queue keeps; 10,000 at most are taken."),
     Family("pijobs_worker_processes", "gauge", "Worker processes with a sign of life within their lease."),
     Family("pijobs_worker_seen_seconds", "gauge", "Seconds since the last sign of life of any worker."),
     Family("pijobs_group_instances", "gauge", "Instances of a group, running or waiting.", ("group", "state")),
@@ -41,6 +43,7 @@ FAMILIES = (
     Family("pijobs_failed_total", "counter", "Instances that ended dead or expired.", ("job", "group", "state")),
     Family("pijobs_crashes_total", "counter", "Attempts whose worker died or gave no sign of life.", ("job", "group")),
     Family("pijobs_leases_lost_total", "counter", "Attempts whose end came after their lease was over."),
+    Family("pijobs_totals_left_out_total", "counter", "Series left out, because the queue keeps too many."),
     Family("pijobs_signs_of_life_total", "counter", "Signs of life that worker processes gave.", ("result",)),
     Family("pijobs_fallbacks_total", "counter", "Calls that the storage did not take.", ("job", "way")),
 )  # fmt: skip

@@ -12,7 +12,10 @@ from pijobs.hookspecs import CheckResult
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.status import age, overview
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import MAX_TOTALS, Storage
+
+#: So many overdue instances are more than housekeeping leaves between two signs of life.
+BACKLOG = 10_000
 
 
 def readiness(queue: Queue, answer: Mapping[str, Any] | None = None) -> list[tuple[str, CheckResult]]:
@@ -68,6 +71,8 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         yield "oldest", _oldest(queue, answer)
         yield "breakers", _breakers(answer)
         yield "failures", _failures(answer)
+        yield "housekeeping", _housekeeping(answer)
+        yield "totals", _totals(answer)
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
 
@@ -131,6 +136,22 @@ def _failures(answer: Mapping[str, Any]) -> CheckResult:
         return CheckResult(True, "nothing that is kept failed for good")
     advice = "'pijobs status' tells why; retry or remove dead letters by 'pijobs jobs'"
     return CheckResult(True, f"failed for good: {', '.join(counted)}", advice, warning=True)
+
+
+def _housekeeping(answer: Mapping[str, Any]) -> CheckResult:
+    backlog = answer["backlog"]
+    if backlog < BACKLOG:
+        return CheckResult(True, f"{backlog} instances wait to be removed")
+    advice = "start more workers, whose signs of life keep house; look at the load of the storage"
+    return CheckResult(True, f"housekeeping is late: {backlog} instances wait to be removed", advice, warning=True)
+
+
+def _totals(answer: Mapping[str, Any]) -> CheckResult:
+    number = answer["totals"]
+    if number < MAX_TOTALS:
+        return CheckResult(True, f"{number} of {MAX_TOTALS} series are in use")
+    advice = "see pijobs_totals_left_out_total; a job has too many groups, or measures too many different labels"
+    return CheckResult(True, f"{number} series are in use; new ones are not counted", advice, warning=True)
 
 
 def _spool(queue: Queue, spool: Storage) -> CheckResult:

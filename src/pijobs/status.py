@@ -7,6 +7,7 @@ the storage's clock.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.settings import Settings
-from pijobs.storage.contract import GroupRecord, SessionRecord, Storage
+from pijobs.storage.contract import GROUPS, GroupRecord, SessionRecord, Storage
 
 if TYPE_CHECKING:
     from pijobs.definitions.records import Fingerprint
@@ -41,7 +42,8 @@ def overview(queue: Queue) -> dict[str, Any]:
     rows["storage"] = storage.display_url
     try:
         depths, sessions, now = storage.depths(), storage.sessions(), storage.now()
-        found, failures = groups(storage), _failures(storage)
+        found = [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
+        failures = _failures(storage)
     except StorageUnavailable as error:
         return {**rows, "reachable": False, "reason": str(error)}
     jobs: dict[str, Any] = {}
@@ -58,7 +60,9 @@ def overview(queue: Queue) -> dict[str, Any]:
         "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
         "workers": [session(record, now) for record in sessions],
         "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
-        "groups": [row for row in found if row["reason"] or row["breaker"] != "closed" or row["paused"]],
+        "groups": found,
+        "backlog": depths.backlog,
+        "totals": depths.totals,
         "failures": failures,
         "fallbacks": queue.outage.fallbacks,
     }
@@ -158,10 +162,16 @@ def session(record: SessionRecord, now: int) -> dict[str, Any]:
     }
 
 
-def groups(storage: Storage) -> list[dict[str, Any]]:
-    """The groups, with their limits and breakers."""
+def groups(storage: Storage, *, after: str = "", limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """The groups by name, with their limits and breakers: up to ``limit`` (None: all) of those behind ``after``."""
     now = storage.now()
-    return [group(record, now) for record in storage.groups()]
+    left = math.inf if limit is None else limit
+    while left > 0:
+        page = storage.groups(after=after, limit=int(min(GROUPS, left)))
+        yield from (group(record, now) for record in page)
+        if len(page) < GROUPS:
+            return
+        after, left = page[-1].name, left - len(page)
 
 
 def group(record: GroupRecord, now: int) -> dict[str, Any]:

@@ -79,13 +79,13 @@ def test_a_beat_expires_what_waits_in_a_paused_or_blocked_group(
     assert {storage.get(one).state for one in ids} == {State.EXPIRED}
 
 
-def test_more_than_one_call_expires_comes_with_the_next(storage: Storage, worker: Worker, advance: Advance) -> None:
+def test_a_beat_expires_all_that_is_overdue(storage: Storage, worker: Worker, advance: Advance) -> None:
     deadline = storage.now() + 5
-    ids = {enqueue(storage, deadline=deadline) for _ in range(130)}
+    ids = {enqueue(storage, deadline=deadline) for _ in range(230)}
     advance(5)
-    first, second = worker.beat().ended, worker.beat().ended
-    assert len(first) <= 100
-    assert {one.id for one in first + second} == ids
+    assert storage.depths().backlog == len(ids)
+    assert {one.id for one in worker.beat().ended} == ids
+    assert storage.depths().backlog == 0
 
 
 def test_a_dead_letter_loses_its_body_at_its_deadline(storage: Storage, worker: Worker, advance: Advance) -> None:
@@ -211,17 +211,20 @@ def test_the_latest_of_each_job_are_kept(keeping: Keeping, advance: Advance) -> 
     assert [is_kept(storage, one) for one in ids["job.two"]] == [True, True]
 
 
-def test_more_than_one_call_trims_comes_with_the_next(keeping: Keeping, advance: Advance) -> None:
-    storage, worker = keeping(finished=50)
-    for _ in range(130):
-        enqueue(storage)
+@pytest.mark.parametrize(("retention", "kept"), [({"finished": 50}, 0), ({"finished_max": 10}, 10)])
+def test_a_beat_removes_all_that_is_too_much(
+    keeping: Keeping, advance: Advance, retention: dict[str, int], kept: int
+) -> None:
+    storage, worker = keeping(**retention)
+    ids = [enqueue(storage, name=f"job.{number % 2}") for number in range(230)]
     while leases := worker.take(50):
         worker.step(*[End(lease.id, lease.token, State.DONE) for lease in leases])
     advance(50)
+    assert storage.depths().backlog == len(ids) - 2 * kept
     worker.beat()
-    left = storage.depths().counts.get(("test.job", State.DONE), 0)
-    worker.beat()
-    assert (left >= 30, storage.depths().counts.get(("test.job", State.DONE), 0)) == (True, 0)
+    assert storage.depths().backlog == 0
+    assert [number for number in storage.depths().counts.values() if number] == [kept] * 2 * bool(kept)
+    assert [is_kept(storage, one) for one in ids[-2 * kept :]] == [True] * len(ids[-2 * kept :]) or not kept
 
 
 def test_what_waits_or_runs_is_never_trimmed(keeping: Keeping, advance: Advance) -> None:
@@ -269,7 +272,24 @@ def test_a_group_in_use_is_not_forgotten(storage: Storage, worker: Worker) -> No
     enqueue(storage, group="scheduled", due=storage.now() + LONG)
     storage.pause("paused")
     assert storage.set_group("blocked", version=0, limit=None, blocked_until=storage.now() + LONG, policy="")
-    assert storage.set_group("policy", version=0, limit=2, blocked_until=None, policy="{}")
+    assert storage.set_group("remembered", version=0, limit=2, blocked_until=None, policy="{}", keep=LONG)
     worker.beat()
-    names = {"running", "waiting", "scheduled", "paused", "blocked", "policy"}
+    names = {"running", "waiting", "scheduled", "paused", "blocked", "remembered"}
     assert names <= {group.name for group in storage.groups()}
+
+
+def test_groups_that_had_an_outcome_go_when_nothing_uses_them(
+    storage: Storage, worker: Worker, advance: Advance
+) -> None:
+    for number in range(120):
+        name = f"host{number}.example"
+        worker.run(enqueue(storage, group=name, limit=2), State.DONE)
+        known = storage.group(name)
+        keep = 30 if number % 2 else 0
+        assert known and storage.set_group(
+            name, version=known.version, limit=3, blocked_until=None, policy='{"limit": 3}', keep=keep
+        )
+    advance(30)
+    for _ in range(3):
+        worker.beat()
+    assert storage.groups() == []

@@ -70,6 +70,19 @@ def test_groups_are_listed_by_name(storage: Storage) -> None:
     assert storage.groups()[0] == storage.group("a")
 
 
+def test_groups_are_listed_page_by_page(storage: Storage) -> None:
+    names = sorted(f"group {number} ü" for number in range(130))
+    for name in names:
+        storage.pause(name)
+    pages = [storage.groups(limit=60)]
+    while len(pages[-1]) == 60:
+        pages.append(storage.groups(after=pages[-1][-1].name, limit=60))
+    assert [len(page) for page in pages] == [60, 60, 10]
+    assert [record.name for page in pages for record in page] == names
+    assert storage.groups(limit=len(names)) == [record for page in pages for record in page]
+    assert storage.groups(after=names[-1]) == []
+
+
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import LEFT_OUT, Storage
 
 from .conftest import OpenStorage
 from .workers import Worker
@@ -45,10 +45,12 @@ def test_names_beyond_the_bound_are_left_out_and_the_known_ones_go_on(storage: S
     storage.add_totals({"a": 1, "b": 1}, most=3)
     storage.add_totals({"a": 1, "c": 1, "d": 1, "b": 1}, most=3)
     found = storage.totals()
+    assert found.pop(LEFT_OUT) == 1
     assert len(found) == 3
     assert (found["a"], found["b"]) == (2, 2)
     storage.add_totals({"e": 1}, most=3)
-    assert storage.totals() == found
+    assert storage.totals() == {**found, LEFT_OUT: 2}
+    assert storage.depths().totals == 4
 
 
 def test_queues_of_other_names_have_totals_of_their_own(storage: Storage, open_storage: OpenStorage) -> None:

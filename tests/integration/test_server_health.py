@@ -19,8 +19,12 @@ from pijobs.families import BOUNDS
 from pijobs.groups import Policy
 from pijobs.hookspecs import Check, CheckResult, hookimpl
 from pijobs.jobs import Job, State
-from pijobs.metrics import Metrics
+from pijobs.metrics import MOST_SERIES, Metrics
+from pijobs.readiness import BACKLOG
+from pijobs.readiness import readiness as checks_of
 from pijobs.server.health import serve_health
+from pijobs.status import overview
+from pijobs.storage.contract import MAX_TOTALS
 
 #: The name of a plugin that is this module.
 JOBS = "integration.test_server_health"
@@ -186,6 +190,34 @@ def test_metrics_count_instances_by_job_and_state(app: Flask) -> None:
     assert found["pijobs_instances", "other.job", "queued"] == 1
     assert found[("pijobs_worker_processes",)] == 1
     assert found[("pijobs_storage_up",)] == 1
+
+
+def test_late_housekeeping_and_a_full_table_of_series_are_warnings(app: Flask) -> None:
+    add_worker(app)
+    answer = overview(queue_of(app))
+    assert (answer["backlog"], answer["totals"]) == (0, 0)
+    for late in (False, True):
+        numbers = {"backlog": BACKLOG if late else BACKLOG - 1, "totals": MAX_TOTALS if late else MAX_TOTALS - 1}
+        checks = dict(checks_of(queue_of(app), {**answer, **numbers}))
+        for name in ("housekeeping", "totals"):
+            assert (checks[name].ok, checks[name].warning, bool(checks[name].advice)) == (True, late, late)
+
+
+def test_metrics_tell_what_housekeeping_and_totals_left(app: Flask) -> None:
+    storage = storage_of(app)
+    storage.add_totals({"pijobs_a_total": 1, "pijobs_b_total": 1}, most=1)
+    add_instance(app, deadline=storage.now() - 1)
+    found = metrics(app)
+    assert found[("pijobs_housekeeping_backlog",)] == 1
+    assert found[("pijobs_totals_left_out_total",)] == 1
+    assert found[("pijobs_totals",)] == 2
+
+
+def test_groups_are_listed_page_by_page_and_counted_all(app: Flask) -> None:
+    for number in range(1003):
+        storage_of(app).pause(f"group {number:04}")
+    assert len(overview(queue_of(app))["groups"]) == 1003
+    assert len([key for key in metrics(app) if key[0] == "pijobs_group_paused"]) == MOST_SERIES
 
 
 def test_metrics_tell_the_outage_of_the_storage(app: Flask, tmp_path: Path) -> None:

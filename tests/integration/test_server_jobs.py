@@ -173,3 +173,11 @@ def test_a_storage_that_does_not_answer_is_told(app: Flask, viewer: Client, tmp_
     storage_of(app).close()
     (tmp_path / "queue.sqlite").mkdir()
     assert error_of(viewer.ask("GET", "/jobs")) == (503, 503)
+
+
+def test_groups_come_page_by_page(app: Flask, viewer: Client) -> None:
+    for name in ("a", "b", "c"):
+        storage_of(app).pause(name)
+    assert [row["name"] for row in viewer.get("/groups", limit=2)] == ["a", "b"]
+    assert [row["name"] for row in viewer.get("/groups", limit=2, after="b")] == ["c"]
+    assert error_of(viewer.ask("GET", "/groups", limit=0)) == (400, 905)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from services import wait_until
@@ -32,12 +33,12 @@ class Counting(MemoryStorage):
         self._ask("group")
         return super().group(name)
 
-    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+    def set_group(self, name: str, **decided: Any) -> bool:
         self._ask("set_group")
         if self.rival is not None:
             rival, self.rival = self.rival, None
             rival.succeeded(self, job().limits, lease(self))
-        return super().set_group(name, version=version, limit=limit, blocked_until=blocked_until, policy=policy)
+        return super().set_group(name, **decided)
 
     def sessions(self):  # type: ignore[no-untyped-def]
         self._ask("sessions")
@@ -388,3 +389,19 @@ def test_a_warning_stays_with_the_group_until_a_success_without_one(
     assert Policy.loads(known(storage).policy).reason == "backup takes over"
     destinations.succeeded(storage, None, lease(storage))
     assert Policy.loads(known(storage).policy).reason is None
+
+
+@pytest.mark.parametrize(("done", "seconds"), [(True, 60), (False, 600)])
+def test_a_destination_is_remembered_for_a_while(
+    storage: Counting, clock: ManualClock, destinations: Destinations, done: bool, seconds: float
+) -> None:
+    if done:
+        destinations.succeeded(storage, None, lease(storage))
+    else:
+        fail(destinations, storage)
+    clock.advance(seconds - 1)
+    storage.beat("s", lease=1000)
+    assert storage.group(GROUP) is not None
+    clock.advance(2)
+    storage.beat("s", lease=1000)
+    assert storage.group(GROUP) is None

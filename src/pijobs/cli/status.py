@@ -60,7 +60,7 @@ def workers(invocation: Invocation, as_json: bool) -> None:
 @pass_invocation
 def groups(invocation: Invocation, as_json: bool) -> None:
     """The groups, with their limits and breakers."""
-    rows = answers.groups(invocation.storage())
+    rows = [*answers.groups(invocation.storage())]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

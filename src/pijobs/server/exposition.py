@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -50,7 +51,7 @@ class _Collector:
         if storage is None or not answer["reachable"]:
             return None
         try:
-            return answer, status.groups(storage), self._totals(storage)
+            return answer, _foremost(status.groups(storage)), self._totals(storage)
         except StorageUnavailable:
             return None
 
@@ -71,19 +72,27 @@ def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
         },
         "pijobs_oldest_due_seconds": {(("job", job),): row.get("oldest_age", 0.0) for job, row in jobs},
         "pijobs_paused": {(): float(answer["paused"])},
+        "pijobs_housekeeping_backlog": {(): answer["backlog"]},
+        "pijobs_totals": {(): answer["totals"]},
         "pijobs_worker_processes": {(): len(answer["workers"])},
         "pijobs_worker_seen_seconds": {} if seen is None else {(): seen},
     }
 
 
-def _of_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
+def _foremost(groups: Iterable[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """At most :data:`MOST_SERIES` of them, those in trouble first."""
+    return heapq.nsmallest(
+        MOST_SERIES, groups, key=lambda row: (-BREAKERS.index(row["breaker"]), not row["paused"], -row["waiting"])
+    )
+
+
+def _of_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
     instances: Rows = {}
     paused: Rows = {}
     breakers: Rows = {}
-    for row in sorted(groups, key=lambda row: (-BREAKERS.index(row["breaker"]), not row["paused"], -row["waiting"])):
+    for row in groups:
         label = ("group", shown_value(row["name"]))
-        if (label,) in paused or len(paused) >= MOST_SERIES:
+        if (label,) in paused:
             continue
         paused[label,] = float(row["paused"])
         for state in ("running", "waiting"):
@@ -97,6 +106,7 @@ def _zeros(queue: Queue) -> dict[str, Rows]:
     """Series that are known beforehand: Prometheus sees no increase in one that begins with 1."""
     return {
         "pijobs_leases_lost_total": {(): 0.0},
+        "pijobs_totals_left_out_total": {(): 0.0},
         "pijobs_signs_of_life_total": {(("result", result),): 0.0 for result in RESULTS},
         "pijobs_fallbacks_total": {(("job", job), ("way", way)): 0.0 for job in queue.registry for way in WAYS},
         # The destinations are not known beforehand. The alerts watch the sum over them, which begins here.

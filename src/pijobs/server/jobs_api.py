@@ -101,5 +101,7 @@ def workers() -> flask.Response:
 @blueprint.get("/groups")
 @requires("viewer")
 def groups() -> flask.Response:
-    """The groups, with limits and breakers."""
-    return answer(status.groups(_storage()))
+    """The groups by name, with limits and breakers: up to ``limit`` of those behind ``after``."""
+    values = parameters()
+    after, limit = str(values.get("after", "")), _limit(values.get("limit", MOST))
+    return answer([*status.groups(_storage(), after=after, limit=limit)])

@@ -20,7 +20,9 @@ from collections.abc import Mapping, Sequence
 
 from pijobs.jobs import State
 from pijobs.storage.values import (
+    GROUPS,
     HOUSEKEEPING_BATCH,
+    LEFT_OUT,
     MAX_CRASHES,
     MAX_HISTORY,
     MAX_TOTALS,
@@ -44,7 +46,9 @@ from pijobs.storage.values import (
 )
 
 __all__ = [
+    "GROUPS",
     "HOUSEKEEPING_BATCH",
+    "LEFT_OUT",
     "MAX_CRASHES",
     "MAX_HISTORY",
     "MAX_TOTALS",
@@ -112,10 +116,15 @@ class Storage(ABC):
 
         Idempotent by id: an id that exists (in whatever state) is left alone, and its state is returned.
 
+        Of the instances with one key at most one waits, whichever way it came to wait (new, retried by the job or by an
+        admin, held or given back, recovered): the one that was created last, or of two created at once the one that was
+        stored last. The other is ``cancelled``, with the reason ``"superseded by <id>"``. A running one is not
+        touched. What is past its deadline holds no key; it ends ``expired`` where it is met.
+
         :param timeout: seconds after which :class:`StorageUnavailable` must have been raised, connecting included.
-        :param on_conflict: what happens when ``new.key`` belongs to a waiting instance: it is cancelled (reason
-            ``"superseded by <id>"``), or kept and returned instead, or :class:`~pijobs.errors.KeyConflict`.
-            A running one is not touched: its key was cleared when it started.
+        :param on_conflict: what happens when an instance with ``new.key`` waits: the older of the two is cancelled
+            (which may be the new one, if it comes from a spool), or the waiting one is kept and returned instead, or
+            :class:`~pijobs.errors.KeyConflict`.
         :param worker_within: store only if any worker gave a sign of life within so many ms, else raise
             :class:`~pijobs.errors.NoLiveWorker`; costs no further round trip.
         """
@@ -173,24 +182,26 @@ class Storage(ABC):
 
     @abstractmethod
     def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
-        """A sign of life: renews all leases of the session by ``lease`` ms. Then keeps house, at most
-        :data:`HOUSEKEEPING_BATCH` of each kind:
+        """A sign of life: renews all leases of the session by ``lease`` ms. Then keeps house, in slices of a few
+        milliseconds each, as long as there is something to do, but for a sixth of the lease and a second at most
+        (:mod:`pijobs.storage.housekeeping`):
 
         * ``abandoned`` (id, token) of this session, and all that sessions without a sign of life hold, go back:
           ``running -> queued`` with the old rank, ``crashes`` + 1 and a history entry
           ``{"at": now, "event": "crashed", "session": …}``; ``dead`` at :data:`MAX_CRASHES`; ``expired`` if the
-          deadline has passed. The dead sessions themselves go.
+          deadline has passed; at most :data:`HOUSEKEEPING_BATCH` in one call. The dead sessions themselves go.
         * waiting instances whose deadline has passed become ``expired``; dead letters whose deadline has passed
           lose their body.
         * what :class:`Retention` no longer keeps is removed, and groups that nothing uses (nothing waiting or
-          running, not paused, not blocked, policy empty)."""
+          running, not paused, not blocked, and no longer to be kept: see :meth:`set_group`)."""
 
     @abstractmethod
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
         """End leases and take new ones, in one operation.
 
         First each of ``ends`` is carried out, if its lease is still held (else its id is in :attr:`Step.lost`). Then
-        what has become due is promoted (up to 20), and up to ``want`` instances with ``priority >= floor`` are leased
+        what has become due is promoted (up to 20, the highest priorities first), and up to ``want`` instances with
+        ``priority >= floor`` are leased
         to the session, highest priority first, oldest first within a priority (a recovered or retried instance
         keeps its old place). An instance whose deadline has passed is not leased but ends ``expired``. Nothing is
         leased to a session that is unknown or past its lease, while the queue or the group is paused, while the
@@ -257,6 +268,7 @@ class Storage(ABC):
     @abstractmethod
     def retry(self, instance_id: str) -> None:
         """``dead -> queued`` with attempts and crashes at zero, its place by its old rank.
+        It is ``cancelled`` instead when a newer instance with its key waits.
         :raises StateConflict: for another state, or when the body has gone or the deadline has passed.
         :raises InstanceNotFound:"""
 
@@ -280,13 +292,17 @@ class Storage(ABC):
         """None for a group that is not known."""
 
     @abstractmethod
-    def groups(self) -> list[GroupRecord]:
-        """All known groups, by name."""
+    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
+        """Known groups, by name: up to ``limit`` of those behind ``after``. Fewer mean that these were the last."""
 
     @abstractmethod
-    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+    def set_group(
+        self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str, keep: int = 0
+    ) -> bool:
         """Write what the policy decided, if the group still has ``version`` (0: not known yet); else False. A group
-        that may run again wakes the workers, at ``blocked_until`` without further help."""
+        that may run again wakes the workers, at ``blocked_until`` without further help.
+
+        :param keep: ms for which the group is remembered even if nothing uses it."""
 
     @abstractmethod
     def count(self, key: str, *, limit: int, per: int) -> int | None:
@@ -297,7 +313,8 @@ class Storage(ABC):
 
     @abstractmethod
     def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
-        """Add to the queue's totals, over all processes. They only grow, and stay as long as the queue does.
+        """Add to the queue's totals, over all processes. They only grow, and stay as long as the queue does. Names that
+        are left out are counted by the total :data:`LEFT_OUT`.
 
         :param added: what is added, by name (printable, at most 512 characters); finite and positive.
         :param most: a name that is not known yet is left out when there are so many.

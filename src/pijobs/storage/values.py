@@ -18,12 +18,18 @@ OnConflict = Literal["replace", "keep", "error"]
 
 #: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
 MAX_CRASHES = 3
-#: At most this many instances per kind of housekeeping and call, so that no call takes long.
+#: At most this many instances per kind of recovery and call, so that no call takes long.
 HOUSEKEEPING_BATCH = 100
+#: A backlog of housekeeping is counted no further.
+MOST_COUNTED = 20_000
 #: History lines kept per instance; the oldest go first.
 MAX_HISTORY = 50
+#: Groups on one page of them.
+GROUPS = 1000
 #: Totals kept per queue; those that come later under new names are not taken.
 MAX_TOTALS = 10_000
+#: The total of those that were not taken; it is always taken.
+LEFT_OUT = "pijobs_totals_left_out_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,3 +295,7 @@ class Depths:
     paused: bool
     #: Last sign of life of any worker ever; None: never.
     worker_seen: int | None
+    #: What housekeeping should have expired or removed by now; counted up to :data:`MOST_COUNTED` where counting costs.
+    backlog: int = 0
+    #: Names of totals; :data:`MAX_TOTALS` at most are taken.
+    totals: int = 0

@@ -16,6 +16,8 @@ from pijobs.storage.contract import GroupRecord, Lease, Storage
 
 log = logging.getLogger(__name__)
 
+#: A destination that nothing is sent to is remembered for so long (ms): one that does well, and one in trouble.
+KEEP, KEEP_TROUBLE = 60_000, 600_000
 #: A policy read longer ago (seconds) may have been changed by another worker.
 _FRESH = 1.0
 #: The workers of all processes are counted again after so many seconds.
@@ -197,8 +199,9 @@ class Destinations:
             return True
         version = record.version if record else 0
         if not storage.set_group(
-            group, version=version, limit=policy.limit, blocked_until=until, policy=policy.dumps()
-        ):
+            group, version=version, limit=policy.limit, blocked_until=until, policy=policy.dumps(),
+            keep=KEEP_TROUBLE if policy.failures or policy.opened or policy.reason else KEEP,
+        ):  # fmt: skip
             return False
         if policy.breaker != before.breaker:
             why = f": {policy.reason}" if policy.reason else ""

@@ -4,6 +4,7 @@ its own. It proves an installation, and leaves nothing behind."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import statistics
 import time
@@ -69,7 +70,7 @@ class Drill:
     def __init__(self, queue: Queue, plan: Plan) -> None:
         self._queue = queue
         self._plan = plan
-        self._server = f"pijobs-drill-{secrets.token_hex(4)}"
+        self._server = ""
         self._sent: dict[str, tuple[Handle, float]] = {}
         self._cleanup = contextlib.ExitStack()
 
@@ -102,6 +103,9 @@ class Drill:
 
     def _define(self, sink: Sink) -> None:
         store = open_store(self._queue.settings)
+        # The first free name: one of its own for each drill would leave series of its own in the metrics.
+        taken = store.list()
+        self._server = next(name for name in map("pijobs-drill-{}".format, itertools.count(1)) if name not in taken)
         self._cleanup.callback(self._forget_group)
         self._cleanup.callback(self._forget_instances)
         self._cleanup.callback(store.delete, self._server)

@@ -16,6 +16,7 @@ class Group:
     paused: bool = False
     policy: str = ""
     version: int = 0
+    keep_until: int = 0
 
     def is_open(self, now: int) -> bool:
         return not self.paused and (self.blocked_until is None or self.blocked_until <= now)
@@ -24,7 +25,7 @@ class Group:
         return self.is_open(now) and (self.limit is None or running < self.limit)
 
     def is_forgettable(self, now: int) -> bool:
-        return self.is_open(now) and not self.policy
+        return self.is_open(now) and self.keep_until <= now
 
     def record(self, name: str, *, running: int, waiting: int) -> GroupRecord:
         return GroupRecord(

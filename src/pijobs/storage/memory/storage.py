@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import msgspec
 
@@ -18,7 +17,8 @@ from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import (
-    HOUSEKEEPING_BATCH,
+    GROUPS,
+    LEFT_OUT,
     MAX_TOTALS,
     Beat,
     Depths,
@@ -181,10 +181,7 @@ class MemoryStorage(Storage):
                 alive.seen, alive.until = now, now + lease
             ended = [one for item in self._items.held(abandoned, session) for one in self._items.crash(item, now)]
             ended += self._recover(now)
-            ended += [
-                self._items.expire(item, now)
-                for item in self._items.some(*WAITING, rule=lambda item: item.overdue(now))
-            ]
+            ended += [self._items.expire(item, now) for item in self._items.of(*WAITING) if item.overdue(now)]
             self._trim(now)
             return Beat(alive is not None, ended)
 
@@ -195,9 +192,9 @@ class MemoryStorage(Storage):
         return [one for item in lost for one in self._items.crash(item, now)]
 
     def _trim(self, now: int) -> None:
-        for item in self._items.some(State.DEAD, rule=lambda item: item.body is not None and item.overdue(now)):
-            item.body = None
-        for item in islice(self._outlived(now), HOUSEKEEPING_BATCH):
+        for item in self._items.of(State.DEAD):
+            item.body = None if item.overdue(now) else item.body
+        for item in list(self._outlived(now)):
             self._items.drop(item)
         used = {item.new.group for item in self._items.of(*WAITING, State.RUNNING)}
         for name, group in list(self._groups.items()):
@@ -317,7 +314,9 @@ class MemoryStorage(Storage):
             oldest: dict[str, int] = {}
             for item in self._items.of(State.QUEUED):
                 oldest[item.new.name] = min(item.due, oldest.get(item.new.name, item.due))
-            return Depths(dict(counts), oldest, self._paused, self._worker_seen)
+            now = self.now()
+            backlog = sum(item.overdue(now) for item in self._items.of(*WAITING)) + sum(1 for _ in self._outlived(now))
+            return Depths(dict(counts), oldest, self._paused, self._worker_seen, backlog, len(self._totals))
 
     def sessions(self) -> list[SessionRecord]:
         with self._lock:
@@ -377,20 +376,24 @@ class MemoryStorage(Storage):
         with self._lock:
             return self._group_record(name) if name in self._groups else None
 
-    def groups(self) -> list[GroupRecord]:
+    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
         with self._lock:
-            return [self._group_record(name) for name in sorted(self._groups)]
+            names = sorted(name for name in self._groups if name > after)
+            return [self._group_record(name) for name in names[:limit]]
 
     def _group_record(self, name: str) -> GroupRecord:
         waiting = sum(item.new.group == name for item in self._items.of(*WAITING))
         return self._groups[name].record(name, running=self._items.running()[name], waiting=waiting)
 
-    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+    def set_group(
+        self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str, keep: int = 0
+    ) -> bool:
         with self._lock:
             group = self._groups.get(name, Group())
             if group.version != version:
                 return False
             group.limit, group.blocked_until, group.policy = limit, blocked_until, policy
+            group.keep_until = self.now() + keep
             group.version += 1
             self._groups[name] = group
             self._lock.notify_all()
@@ -405,8 +408,8 @@ class MemoryStorage(Storage):
     def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
         with self._lock:
             for name, value in added.items():
-                if name in self._totals or len(self._totals) < most:
-                    self._totals[name] = self._totals.get(name, 0.0) + value
+                taken = name if name in self._totals or len(self._totals) < most else LEFT_OUT
+                self._totals[taken] = self._totals.get(taken, 0.0) + (value if taken == name else 1)
 
     def totals(self) -> dict[str, float]:
         with self._lock:

@@ -121,12 +121,14 @@ def record(values: Sequence[Any]) -> Record:
     )
 
 
-def depths(paused: int, seen: bytes, rows: Sequence[Sequence[Any]]) -> Depths:
+def depths(paused: int, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int) -> Depths:
     counts = {
         (row[0].decode(), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
     }
     oldest = {row[0].decode(): int(row[1]) for row in rows if row[1]}
-    return Depths(counts=counts, oldest_due=oldest, paused=bool(paused), worker_seen=number(seen))
+    return Depths(
+        counts=counts, oldest_due=oldest, paused=bool(paused), worker_seen=number(seen), backlog=backlog, totals=totals
+    )
 
 
 def group(values: Sequence[Any]) -> GroupRecord:

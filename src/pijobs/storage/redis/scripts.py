@@ -44,11 +44,15 @@ class Scripts:
 
     @cached_property
     def step(self) -> Script:
-        return self._script("waiting", "arrows", "step")
+        return self._script("waiting", "arrows", "batch", "step")
 
     @cached_property
     def beat(self) -> Script:
         return self._script("waiting", "arrows", "beat")
+
+    @cached_property
+    def tidy(self) -> Script:
+        return self._script("waiting", "arrows", "batch", "tidy")
 
     @cached_property
     def session(self) -> Script:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
+    GROUPS,
+    LEFT_OUT,
     MAX_TOTALS,
     Beat,
     Depths,
@@ -30,6 +32,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.doubts import Doubts
+from pijobs.storage.housekeeping import Housekeeping, Slice
 from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
@@ -47,6 +50,9 @@ NAP = 0.9
 JUST_NOW = 0.1
 #: Answers that took longer say too little about the time at which they were given.
 GOOD_SAMPLE = 0.1
+
+#: What one script looks at, at most.
+GROUPS_AT_ONCE, TOTALS_AT_ONCE = 50, 500
 
 _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 
@@ -74,6 +80,7 @@ class RedisStorage(Storage):
             retry_after=0.1, retry_max=1.0,
         )  # fmt: skip
         self._doubts = Doubts()
+        self._housekeeping = Housekeeping(self._tidy)
         self._offset: float | None = None
         self._woken = float("-inf")
 
@@ -195,7 +202,11 @@ class RedisStorage(Storage):
         pairs = [one for pair in abandoned for one in pair]
         answer = self._run(self._scripts.beat, session, lease, " ".join(doubtful), *pairs)
         self._doubts.named(session, doubtful)
-        return Beat(alive=bool(answer[1]), ended=answers.ended(answer[2]))
+        return Beat(alive=bool(answer[1]), ended=answers.ended(answer[2]) + self._housekeeping.keep(lease))
+
+    def _tidy(self, most: int) -> Slice:
+        answer = self._run(self._scripts.tidy, most)
+        return Slice(more=bool(answer[2]), ended=answers.ended(answer[1]))
 
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
         return self._step(session, ends, want, floor)
@@ -317,10 +328,21 @@ class RedisStorage(Storage):
         values = self._run(self._scripts.read, "group", name)[1]
         return answers.group(values) if values else None
 
-    def groups(self) -> list[GroupRecord]:
-        return [answers.group(values) for values in self._run(self._scripts.read, "groups")[1]]
+    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
+        found: list[GroupRecord] = []
+        while len(found) < limit:
+            # One script for all of them would hold Redis for too long.
+            number = min(GROUPS_AT_ONCE, limit - len(found))
+            rows = self._run(self._scripts.read, "groups", f"({after}" if after else "-", number)[1]
+            found += [answers.group(values) for values in rows]
+            if len(rows) < number:
+                break
+            after = found[-1].name
+        return found
 
-    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+    def set_group(
+        self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str, keep: int = 0
+    ) -> bool:
         answer = self._run(
             self._scripts.group,
             "set",
@@ -329,6 +351,7 @@ class RedisStorage(Storage):
             arguments.optional(limit),
             arguments.optional(blocked_until),
             policy,
+            keep,
         )
         return bool(answer[1])
 
@@ -338,9 +361,10 @@ class RedisStorage(Storage):
     # -- totals --------------------------------------------------------------------------------------------------
 
     def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
-        if added:
-            words = (word for name, value in added.items() for word in (name, f"{value!r}"))
-            self._run_within(timeout, self._scripts.totals, most, *words)
+        items = list(added.items())
+        for n in range(0, len(items), TOTALS_AT_ONCE):
+            words = (word for name, value in items[n : n + TOTALS_AT_ONCE] for word in (name, f"{value!r}"))
+            self._run_within(timeout, self._scripts.totals, most, LEFT_OUT, *words)
 
     def totals(self) -> dict[str, float]:
         return answers.totals(self._ask("HGETALL", "totals"))

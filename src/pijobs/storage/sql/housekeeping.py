@@ -1,13 +1,12 @@
-"""Sessions, their signs of life, and what is done with each of them: recover, expire, remove."""
+"""Sessions, their signs of life, and the recovery of what dead ones held."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, SessionInfo, SessionRecord
-from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import save, to_rows, told
-from pijobs.storage.sql.schema import FINISHED, WAITING, Code
+from pijobs.storage.sql.schema import Code
 from pijobs.storage.sql.transactions import Tx
 
 
@@ -41,8 +40,6 @@ def beat(tx: Tx, session: str, lease: int, abandoned: Sequence[tuple[str, str]],
     if abandoned or doubtful:
         ended += _give_up(tx, session, set(abandoned), set(doubtful))
     ended += _recover(tx)
-    ended += _attend(tx)
-    _remove_unused(tx)
     return Beat(alive, ended)
 
 
@@ -63,47 +60,6 @@ def _recover(tx: Tx) -> list[Ended]:
     ended = told(ended, save(tx, rows))
     tx.change(tx.st.end_dead_sessions, now=tx.now)
     return ended
-
-
-def _attend(tx: Tx) -> list[Ended]:
-    kinds: tuple[Callable[[Row], bool], ...] = (
-        lambda row: row.state in WAITING,
-        lambda row: row.state == Code.DEAD and bool(row.has_body) and row.overdue(tx.now),
-    )
-    rows = to_rows(tx.rows(tx.st.attended, now=tx.now, n=HOUSEKEEPING_BATCH * (len(kinds) + 1)))
-    waiting = [row for row in rows if kinds[0](row)][:HOUSEKEEPING_BATCH]
-    letters = [row for row in rows if kinds[1](row)][:HOUSEKEEPING_BATCH]
-    outlived = [row for row in rows if not any(kind(row) for kind in kinds)][:HOUSEKEEPING_BATCH]
-    ended = [tx.arrows.expire(row) for row in waiting]
-    for row in letters:
-        row.set_body(None)
-        row.attend = tx.arrows.attend(row)
-    save(tx, waiting)
-    tx.many(tx.st.drop_body, [{"b_seq": row.seq, "attend": row.attend, "body": None} for row in letters])
-    tx.many(tx.st.delete, [{"b_seq": row.seq} for row in outlived])
-    return ended
-
-
-def _remove_unused(tx: Tx) -> None:
-    for (name,) in tx.rows(tx.st.idle_groups, now=tx.now, n=HOUSEKEEPING_BATCH):
-        tx.change(tx.st.remove_group, grp=name, now=tx.now)
-    tx.change(tx.st.remove_counters, now=tx.now)
-
-
-def trim(tx: Tx) -> int:
-    """Remove the oldest finished instances of jobs that have too many; returns how many were removed."""
-    tx.rows(tx.st.lock_queue)
-    most, removed = tx.retention.finished_max, 0
-    for name, count in tx.rows(tx.st.finished_counts, most=most):
-        excess = min(count - most, HOUSEKEEPING_BATCH - removed)
-        oldest: list[tuple[int, int]] = []
-        for code in FINISHED:
-            found = tx.rows(tx.st.oldest_finished[code], name=name, n=max(excess, 0))
-            oldest += [(place, seq) for place, seq in found]
-        gone = sorted(oldest)[: max(excess, 0)]
-        tx.many(tx.st.delete, [{"b_seq": seq} for _, seq in gone])
-        removed += len(gone)
-    return removed
 
 
 def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:

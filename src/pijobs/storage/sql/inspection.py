@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage.contract import Depths, Page
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import to_rows
-from pijobs.storage.sql.schema import Code, codes_of
+from pijobs.storage.sql.schema import CODE_OF, FINISHED, Code, codes_of
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import MOST_COUNTED
 
 _CURSOR = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
 _FAR = 2**63 - 1
@@ -52,6 +54,7 @@ def _parse(cursor: str | None) -> tuple[int, int]:
 
 def depths(tx: Tx) -> Depths:
     """See :meth:`pijobs.storage.contract.Storage.depths`."""
+    tx.know_time()
     paused, seen = tx.rows(tx.st.queue)[0]
     counts: dict[tuple[str, State], int] = {}
     oldest: dict[str, int] = {}
@@ -60,4 +63,9 @@ def depths(tx: Tx) -> Depths:
         counts[place] = counts.get(place, 0) + number
         if place[1] is State.QUEUED:
             oldest[name] = min(due, oldest.get(name, due))
-    return Depths(counts, oldest, bool(paused), seen)
+    finished: Counter[str] = Counter()
+    for (name, state), number in counts.items():
+        finished[name] += number if CODE_OF[state] in FINISHED else 0
+    late = tx.rows(tx.st.backlog, now=tx.now, n=MOST_COUNTED)[0][0]
+    backlog = late + sum(max(0, number - tx.retention.finished_max) for number in finished.values())
+    return Depths(counts, oldest, bool(paused), seen, backlog, tx.rows(tx.st.number_of_totals)[0][0])

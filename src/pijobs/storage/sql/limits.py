@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
-from pijobs.storage.contract import GroupRecord, whole
+from pijobs.storage.contract import LEFT_OUT, GroupRecord, whole
 from pijobs.storage.sql.link import Row
 from pijobs.storage.sql.transactions import Tx
 
 
-def groups(tx: Tx) -> list[GroupRecord]:
+def groups(tx: Tx, after: str, limit: int) -> list[GroupRecord]:
     """See :meth:`pijobs.storage.contract.Storage.groups`."""
-    # Sorted here: databases differ in how they order texts.
-    return sorted((_record(row) for row in tx.rows(tx.st.groups)), key=lambda one: one.name)
+    return [_record(row) for row in tx.rows(tx.st.groups, after=after, n=limit)]
 
 
 def group(tx: Tx, name: str) -> GroupRecord | None:
@@ -29,9 +29,10 @@ def _record(row: Row) -> GroupRecord:
     )
 
 
-def set_group(tx: Tx, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+def set_group(tx: Tx, name: str, version: int, decided: Mapping[str, Any], keep: int) -> bool:
     """See :meth:`pijobs.storage.contract.Storage.set_group`."""
-    values = {"lim": limit, "blocked_until": blocked_until, "policy": policy, "version": version + 1}
+    tx.know_time()
+    values = {**decided, "version": version + 1, "keep_until": tx.now + keep}
     if tx.change(tx.st.set_group, b_queue=tx.queue, b_name=name, b_version=version, **values):
         return True
     return version == 0 and tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=0, **values)
@@ -44,7 +45,7 @@ def pause(tx: Tx, name: str | None, paused: bool) -> None:
         return
     if tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, paused=int(paused)) or not paused:
         return
-    values = {"lim": None, "blocked_until": None, "policy": "", "version": 0}
+    values = {"lim": None, "blocked_until": None, "policy": "", "version": 0, "keep_until": None}
     if not tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=1, **values):
         tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, paused=1)
 
@@ -73,11 +74,13 @@ def totals(tx: Tx) -> dict[str, float]:
 def add_totals(tx: Tx, added: Mapping[str, float], most: int) -> None:
     """See :meth:`pijobs.storage.contract.Storage.add_totals`."""
     room = most - tx.rows(tx.st.number_of_totals)[0][0]
-    names = list(added)
-    if len(names) > room:
+    taken = dict(added)
+    if len(taken) > room:
         known = totals(tx)
-        names = [name for name in names if name in known] + [name for name in names if name not in known][
-            : max(0, room)
-        ]
+        unknown = [name for name in added if name not in known]
+        for name in unknown[max(0, room) :]:
+            del taken[name]
+        if left_out := len(added) - len(taken):
+            taken[LEFT_OUT] = left_out
     # In one order everywhere: two that write the same rows would wait for each other.
-    tx.many(tx.st.add_total, [{"queue": tx.queue, "name": name, "value": added[name]} for name in sorted(names)])
+    tx.many(tx.st.add_total, [{"queue": tx.queue, "name": name, "value": taken[name]} for name in sorted(taken)])

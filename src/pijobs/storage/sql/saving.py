@@ -97,7 +97,7 @@ def cancel(tx: Tx, instance_id: str, reason: str) -> None:
 def _hold_group(tx: Tx, group: str, limit: int | None) -> int | None:
     """Make sure that the group is there until the end of the transaction; returns when a worker was last seen."""
     while not (found := tx.timed_rows(tx.st.look, grp=group)):
-        values = {"lim": limit, "blocked_until": None, "paused": 0, "policy": "", "version": 0}
+        values = {"lim": limit, "blocked_until": None, "paused": 0, "policy": "", "version": 0, "keep_until": None}
         tx.insert(tx.st.insert_group, queue=tx.queue, name=group, **values)
     seen: int | None = found[0][1]
     return seen

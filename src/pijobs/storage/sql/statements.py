@@ -188,6 +188,8 @@ class Statements:
         )
         overdue = _row.where(_here, I.attend <= bindparam("now")).order_by(I.attend).limit(limit)
         self.attended = Statement(_skipping(overdue))
+        late = select(I.seq).where(_here, I.attend <= bindparam("now")).limit(bindparam("n")).subquery()
+        self.backlog = Statement(select(func.count()).select_from(late))
         self.finished_counts = Statement(
             select(I.name, func.count()).where(_here, _in(FINISHED)).group_by(I.name)
             .having(func.count() > bindparam("most"))
@@ -240,7 +242,7 @@ class Statements:
         return self._page[code, column]
 
     def _groups(self, dialect: Dialect) -> None:
-        columns = ["queue", "name", "lim", "blocked_until", "paused", "policy", "version"]
+        columns = ["queue", "name", "lim", "blocked_until", "paused", "policy", "version", "keep_until"]
         self.insert_group = Statement(dialect.insert_new(group), columns)
         mine = (I.queue == G.queue, I.grp == G.name)
         number = [
@@ -249,12 +251,12 @@ class Statements:
         ]
         known = select(G.name, G.lim, G.blocked_until, G.paused, G.policy, G.version, *number)
         known = known.where(G.queue == bindparam("queue"))
-        self.groups = Statement(known.order_by(G.name))
+        self.groups = Statement(known.where(G.name > bindparam("after")).order_by(G.name).limit(bindparam("n")))
         self.group = Statement(known.where(G.name == bindparam("grp")))
         this = (G.queue == bindparam("b_queue"), G.name == bindparam("b_name"))
         self.set_group = Statement(
             update(group).where(*this, G.version == bindparam("b_version")),
-            ["lim", "blocked_until", "policy", "version"],
+            ["lim", "blocked_until", "policy", "version", "keep_until"],
         )
         self.pause_group = Statement(update(group).where(*this), ["paused"])
         used = or_(
@@ -265,12 +267,17 @@ class Statements:
         )
         idle = and_(
             G.paused == literal_column("0"),
-            G.policy == "",
+            or_(G.keep_until.is_(None), G.keep_until <= bindparam("now")),
             or_(G.blocked_until.is_(None), G.blocked_until <= bindparam("now")),
             ~used,
         )
         here = G.queue == bindparam("queue")
-        self.idle_groups = Statement(_skipping(select(G.name).where(here, idle).limit(bindparam("n")), of=group))
+        part = select(G.name).where(here, G.name > bindparam("after")).order_by(G.name).limit(bindparam("n")).subquery()
+        #: Of the next so many groups, each and whether it is idle.
+        self.idle_groups = Statement(
+            select(G.name, case((idle, literal_column("1")), else_=literal_column("0")))
+            .where(here, G.name.in_(select(part.c.name)))
+        )  # fmt: skip
         # Asked again under the lock: an enqueue may have come in between.
         self.remove_group = Statement(delete(group).where(here, G.name == bindparam("grp"), idle))
         this_counter = (counter.c.queue == bindparam("b_queue"), counter.c.name == bindparam("b_name"))

@@ -8,7 +8,6 @@ On SQLite only a lock can take long, and waiting for it is bounded; a disk that 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
-    HOUSEKEEPING_BATCH,
+    GROUPS,
     MAX_TOTALS,
     Beat,
     Depths,
@@ -37,19 +36,19 @@ from pijobs.storage.contract import (
     Storage,
     Stored,
 )
+from pijobs.storage.housekeeping import Housekeeping
 from pijobs.storage.sql import diagnosis, housekeeping, inspection, leasing, limits, moving, saving
 from pijobs.storage.sql.dialect import Dialect, dialect_for
 from pijobs.storage.sql.live import Live
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
+from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import Tx
 
 T = TypeVar("T")
 
 #: Seconds after which any call but an enqueue fails.
 TIMEOUT = 10.0
-#: Seconds that one sign of life may spend on removing what is too much.
-TRIM_TIME = 0.2
 
 
 class SqlStorage(Storage):
@@ -74,6 +73,8 @@ class SqlStorage(Storage):
         self._retention = retention
         # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
         self._lives: dict[int, Live] = {}
+        self._tidying = Tidying(self._run_quickly, self._read)
+        self._housekeeping = Housekeeping(self._tidying.tidy)
 
     @property
     def _live(self) -> Live:
@@ -184,9 +185,9 @@ class SqlStorage(Storage):
         doubtful = live.doubts.of(session)
         beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, doubtful))
         live.doubts.named(session, doubtful)
-        end = time.monotonic() + TRIM_TIME
-        while self._run_quickly(housekeeping.trim) >= HOUSEKEEPING_BATCH and time.monotonic() < end:
-            pass
+        with suppress(StorageUnavailable):  # the sign of life was given; the next one tells the outage
+            self._tidying.look()
+            beat.ended.extend(self._housekeeping.keep(lease))
         live.poller.kick()
         return beat
 
@@ -283,12 +284,16 @@ class SqlStorage(Storage):
     def group(self, name: str) -> GroupRecord | None:
         return self._read(lambda tx: limits.group(tx, name))
 
-    def groups(self) -> list[GroupRecord]:
-        return self._read(limits.groups)
+    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
+        return self._read(lambda tx: limits.groups(tx, after, limit))
 
-    def set_group(self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str) -> bool:
+    def set_group(
+        self, name: str, *, version: int, limit: int | None, blocked_until: int | None, policy: str, keep: int = 0
+    ) -> bool:
+        decided = {"lim": limit, "blocked_until": blocked_until, "policy": policy}
+
         def work(tx: Tx) -> bool:
-            return limits.set_group(tx, name, version=version, limit=limit, blocked_until=blocked_until, policy=policy)
+            return limits.set_group(tx, name, version, decided, keep)
 
         written = self._run_quickly(work)
         self._live.poller.kick()

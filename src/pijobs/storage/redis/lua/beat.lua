@@ -1,4 +1,4 @@
--- A sign of life, then housekeeping.
+-- A sign of life, and what dead sessions held. The rest of housekeeping is in tidy.lua.
 local session, lease, doubtful = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ended = {}
 needs_no_memory()
@@ -42,62 +42,6 @@ for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', '(' .. string.f
   call('ZREM', P .. 'live', dead)
   call('DEL', P .. 'session:' .. dead, P .. 'runs:' .. dead)
 end
-
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'deadline', '-inf', now, 'LIMIT', 0, HOUSEKEEPING)) do
-  local i = load(id)
-  if i and (i.state == 'queued' or i.state == 'scheduled') then
-    end_waiting(i, 'expired', 'deadline passed')
-    tell(ended, i, 'deadline passed')
-  else
-    call('ZREM', P .. 'deadline', id)
-    if i then call('HDEL', P .. 'i:' .. id, 'body') end
-  end
-end
-
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'keep', '-inf', now, 'LIMIT', 0, HOUSEKEEPING)) do
-  local i = load(id)
-  if i then delete(i) else call('ZREM', P .. 'keep', id) end
-end
-
--- At most so many finished ones of a job; of the three lists always the one with the oldest head is shortened.
-local function shorten(name)
-  local heads, total = {}, 0
-  for _, state in ipairs({'done', 'expired', 'cancelled'}) do
-    local list = P .. 'x:' .. state .. ':' .. name
-    total = total + call('ZCARD', list)
-    heads[list] = call('ZRANGE', list, 0, 0, 'WITHSCORES')
-  end
-  for _ = 1, math.min(total - FINISHED_MAX, HOUSEKEEPING) do
-    local oldest
-    for list, head in pairs(heads) do
-      if head[1] and (not oldest or tonumber(head[2]) < tonumber(heads[oldest][2])) then oldest = list end
-    end
-    local i = load(heads[oldest][1])
-    if i then delete(i) else call('ZREM', oldest, heads[oldest][1]) end
-    heads[oldest] = call('ZRANGE', oldest, 0, 0, 'WITHSCORES')
-  end
-end
-for _, name in ipairs(call('SMEMBERS', P .. 'names')) do shorten(name) end
-
--- A different part of the groups each time.
-local function forget_unused_groups()
-  local from = call('HGET', P .. 'meta', 'swept') or '-'
-  local groups = call('ZRANGEBYLEX', P .. 'groups', from, '+', 'LIMIT', 0, HOUSEKEEPING)
-  for _, group in ipairs(groups) do
-    local g = call('HMGET', P .. 'g:' .. group, 'blocked', 'paused', 'policy')
-    if not g[2] and (number(g[1]) or 0) <= now and (not g[3] or g[3] == '')
-      and call('EXISTS', P .. 'y:queued:' .. group, P .. 'y:scheduled:' .. group, P .. 'y:running:' .. group) == 0 then
-      call('DEL', P .. 'g:' .. group)
-      call('ZREM', P .. 'groups', group)
-    end
-  end
-  if #groups == HOUSEKEEPING then
-    call('HSET', P .. 'meta', 'swept', '(' .. groups[#groups])
-  elseif from ~= '-' then
-    call('HDEL', P .. 'meta', 'swept')
-  end
-end
-forget_unused_groups()
 
 settle()
 wake_for_the_rest()

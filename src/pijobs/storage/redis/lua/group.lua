@@ -19,7 +19,8 @@ elseif action == 'resume' then
   call('HDEL', key, 'paused')
   if call('EXISTS', key) == 1 then touch() end
 elseif (number(call('HGET', key, 'version')) or 0) == tonumber(ARGV[3]) then
-  call('HSET', key, 'version', tonumber(ARGV[3]) + 1, 'limit', ARGV[4], 'blocked', ARGV[5], 'policy', ARGV[6])
+  call('HSET', key, 'version', tonumber(ARGV[3]) + 1, 'limit', ARGV[4], 'blocked', ARGV[5], 'policy', ARGV[6],
+    'keep', now + tonumber(ARGV[7]))
   call('ZREM', P .. 'later', 'g:' .. group)
   call('ZREM', P .. 'later:groups', group)
   if ARGV[5] ~= '' and tonumber(ARGV[5]) > now then wait_for_block(group, ARGV[5]) end

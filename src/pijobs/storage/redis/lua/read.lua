@@ -69,18 +69,23 @@ elseif what == 'page' then
   return {now, records, cursor}
 elseif what == 'depths' then
   local meta, counts = call('HMGET', P .. 'meta', 'paused', 'seen'), {}
+  local backlog = call('ZCOUNT', P .. 'deadline', '-inf', now) + call('ZCOUNT', P .. 'keep', '-inf', now)
   for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
     local first = call('ZRANGE', P .. 'x:queued:' .. name, 0, 0, 'WITHSCORES')[2]
     local row = {name, first and string.format('%.0f', math.floor(first / 1000)) or ''}
     for _, state in ipairs(STATES) do row[#row + 1] = call('ZCARD', P .. 'x:' .. state .. ':' .. name) end
+    -- Done, expired and cancelled: the fourth, sixth and seventh.
+    backlog = backlog + math.max(0, row[6] + row[8] + row[9] - FINISHED_MAX)
     counts[#counts + 1] = row
   end
-  return {now, meta[1] and 1 or 0, meta[2] or '', counts}
+  return {now, meta[1] and 1 or 0, meta[2] or '', counts, backlog, call('HLEN', P .. 'totals')}
 elseif what == 'group' then
   return {now, call('ZSCORE', P .. 'groups', ARGV[2]) and group(ARGV[2]) or {}}
 elseif what == 'groups' then
   local all = {}
-  for _, name in ipairs(call('ZRANGE', P .. 'groups', 0, -1)) do all[#all + 1] = group(name) end
+  for _, name in ipairs(call('ZRANGEBYLEX', P .. 'groups', ARGV[2], '+', 'LIMIT', 0, ARGV[3])) do
+    all[#all + 1] = group(name)
+  end
   return {now, all}
 elseif what == 'sessions' then
   local all = {}

@@ -1,10 +1,14 @@
--- Add to totals; a new name is taken only while there is room for it.
-local key, room = P .. 'totals', tonumber(ARGV[1]) - call('HLEN', P .. 'totals')
+-- Add to totals; a new name is taken only while there is room for it, and those left out are counted.
+local key, most, left_out = P .. 'totals', tonumber(ARGV[1]), 0
+local room = most - call('HLEN', key)
 needs_no_memory()
-for n = 2, #ARGV, 2 do
+for n = 3, #ARGV, 2 do
   if room > 0 or call('HEXISTS', key, ARGV[n]) == 1 then
     call('HINCRBYFLOAT', key, ARGV[n], ARGV[n + 1])
-    room = tonumber(ARGV[1]) - call('HLEN', key)
+    room = most - call('HLEN', key)
+  else
+    left_out = left_out + 1
   end
 end
+if left_out > 0 then call('HINCRBYFLOAT', key, ARGV[2], left_out) end
 return {now}

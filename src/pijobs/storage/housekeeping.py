@@ -1,0 +1,70 @@
+"""The pace of housekeeping: slice after slice, as long as there is something to do and time for it.
+
+A slice holds the storage for :data:`LONGEST_SLICE` at most, so that no enqueue waits for it; how much fits into it is
+learned from how long the last one took. So housekeeping keeps up with any inflow, since to remove a record costs less
+than to run its job.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pijobs.errors import StorageUnavailable
+from pijobs.storage.values import Ended
+
+log = logging.getLogger(__name__)
+
+#: Seconds that one slice should hold the storage, at most.
+LONGEST_SLICE = 0.005
+#: Seconds that one sign of life spends on housekeeping, at most, and the share of the lease.
+LONGEST, SHARE = 1.0, 6
+FEWEST, FIRST, MOST = 5, 25, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one slice did."""
+
+    more: bool
+    ended: list[Ended] = field(default_factory=list)
+
+
+class Housekeeping:
+    """The pace of one process at one storage.
+
+    :param tidy: does up to so many of each kind.
+    """
+
+    def __init__(self, tidy: Callable[[int], Slice]) -> None:
+        self._tidy = tidy
+        self._size = FIRST
+
+    def keep(self, lease: int) -> list[Ended]:
+        """Keep house; at least one slice.
+
+        :param lease: of the session (ms): its next sign of life must not come late.
+        """
+        ended: list[Ended] = []
+        end = time.monotonic() + min(LONGEST, lease / 1000 / SHARE)
+        while True:
+            began = time.monotonic()
+            try:
+                done = self._tidy(self._size)
+            except StorageUnavailable as error:
+                # The sign of life was given; the next one tells the outage.
+                log.debug("housekeeping waits for the next sign of life: %s", error)
+                return ended
+            ended += done.ended
+            self._learn(time.monotonic() - began)
+            if not done.more or time.monotonic() >= end:
+                return ended
+
+    def _learn(self, took: float) -> None:
+        """The time includes the way to the storage, so it errs on the side of who waits."""
+        if took > LONGEST_SLICE * 0.8:
+            self._size = max(FEWEST, self._size // 2)
+        elif took < LONGEST_SLICE * 0.3:
+            self._size = min(MOST, self._size * 2)

@@ -16,6 +16,7 @@
     │   └── StateConflict           an arrow that the state diagram does not have
     ├── StorageError                the storage answered, and said no
     │   ├── StorageUnavailable      the storage did not answer
+    │   │   └── StorageUnfit        it is too old, or its user lacks a right
     │   ├── NoLiveWorker            it refused to store, because nobody would run the job
     │   └── InstanceRefused         it can't take this instance, and takes others
     ├── QueueUnavailable            neither the storage nor a fallback took the job
@@ -123,6 +124,13 @@ class StorageError(PijobsError):
 
 class StorageUnavailable(StorageError):
     """the storage does not answer"""
+
+
+class StorageUnfit(StorageUnavailable):
+    """the server behind the storage can't do what the queue needs
+
+    It will not get better by waiting: somebody has to change the server, or the rights of the user.
+    """
 
 
 class NoLiveWorker(StorageError):

@@ -35,6 +35,7 @@ from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
 from pijobs.spool import Mover, on_clock
 from pijobs.storage.contract import Lease, NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.trial import Fitness
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Queue:
         self.storage = storage
         self.spool = spool
         self.outage = Outage()
+        self.fitness = Fitness(storage)
         self.metrics = Metrics()
         #: Fallbacks were counted that the storage was not told of.
         self._owes_counts = False

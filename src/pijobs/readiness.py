@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pijobs import traps
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.hookspecs import CheckResult
 from pijobs.queue import Queue
 from pijobs.redact import describe
@@ -56,12 +56,16 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         return
     yield from traps.of_settings(queue)
     try:
+        queue.fitness.require()
         if answer is None:
             storage.ping()
             answer = overview(queue)
         if not answer["reachable"]:
             raise StorageUnavailable(answer["reason"])
         found = [*traps.of_storage(queue, answer)]
+    except StorageUnfit as error:
+        advice = "change what it names; docs/how-to/configure tells which servers and rights the queue needs"
+        yield "storage", CheckResult(False, f"the storage can't be used: {error}", advice)
     except StorageUnavailable as error:
         advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
         yield "storage", CheckResult(False, f"the storage does not answer: {error}", advice)

@@ -21,7 +21,7 @@ from importlib import metadata
 from typing import Any
 
 from pijobs.clock import Clock, SystemClock, to_ms
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
 from pijobs.metrics import Metrics
 from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
@@ -72,6 +72,8 @@ class Session:
         self.info = info
         #: Whether the storage answered last time; None before the first time.
         self.reachable: bool | None = None
+        #: Why the storage can't be used, however long one waits.
+        self._unfit = ""
         self._lease_ms = to_ms(lease)
         self._on_ended = on_ended
         self._on_stuck = on_stuck
@@ -164,6 +166,14 @@ class Session:
         session_id = uuid.uuid4().hex[:12] if self._was_open else self.info.id
         # Asks for the time; now() alone would not wait for a storage that is slow to connect.
         self.storage.ping()
+        if self.reachable is False and not self._was_open:
+            # It was away when the worker started, and nobody could try it out then.
+            try:
+                self.storage.try_out()
+            except StorageUnfit:
+                raise
+            except StorageUnavailable as error:  # full, perhaps, and to be emptied
+                log.warning("storage %s: a trial failed: %s", self.storage.display_url, error)
         self.info = replace(self.info, id=session_id, started=self.storage.now(), **self._facts())
         asked = self._clock.monotonic()
         self.storage.open_session(self.info, lease=self._lease_ms)
@@ -186,12 +196,15 @@ class Session:
         return max(0.01, min([pause, *(limit - self._clock.monotonic() for limit in limits)]))
 
     def _set_reachable(self, reachable: bool, error: Exception | None = None) -> None:
-        if reachable != self.reachable:
+        unfit = str(error) if isinstance(error, StorageUnfit) else ""
+        if unfit and unfit != self._unfit:
+            log.critical("storage %s can't be used: %s", self.storage.display_url, error)
+        elif reachable != self.reachable:
             if reachable:
                 log.info("storage %s answers; session %s is open", self.storage.display_url, self.info.id)
             else:
                 log.error("storage %s does not answer, waiting for it: %s", self.storage.display_url, error)
-        self.reachable = reachable
+        self.reachable, self._unfit = reachable, unfit
 
     # -- leases --------------------------------------------------------------------------------------------------
 

@@ -147,3 +147,25 @@ def test_diagnose_tells_version_and_clock(storage: SqlStorage) -> None:
     facts = storage.diagnose()
     assert facts["version"][0].isdigit()
     assert "against this host" in facts["clock"]
+
+
+def test_a_connection_whose_server_became_read_only_is_dropped(direct: str) -> None:
+    storage = SqlStorage(direct, f"read-only-{uuid4().hex}")
+    storage.enqueue(new_instance(), timeout=10)
+    live = storage._live
+    command = (
+        "SET default_transaction_read_only = on" if "postgresql" in direct else "SET SESSION TRANSACTION READ ONLY"
+    )
+    # Of this connection only: the address leads to a new primary.
+    live.transactions.read(live.quick, lambda tx: tx.link.run(command), timeout=5)
+    with pytest.raises(StorageUnavailable, match=r"25006|the server is read-only"):
+        storage.enqueue(new_instance(), timeout=5)
+
+    def stores() -> bool:
+        try:
+            return storage.enqueue(new_instance(), timeout=5).fresh
+        except StorageUnavailable:
+            return False
+
+    wait_until(stores, 10, what="the next connection")
+    storage.close()

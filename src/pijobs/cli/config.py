@@ -57,7 +57,8 @@ def _tell_storage(installation: Installation) -> None:
     assert queue.storage is not None
     click.echo(f"queue: {queue.option('NAME')} in {masked_repr(storage_url(installation.settings))}")
     queue.storage.ping()  # raises StorageUnavailable: exit code 3
-    click.echo("storage: answers")
+    queue.storage.try_out()  # raises StorageUnfit: exit code 2
+    click.echo("storage: answers, and does all that the queue asks of it")
     for name, value in queue.storage.diagnose().items():
         click.echo(f"  {name}: {value}")
 

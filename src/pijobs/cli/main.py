@@ -19,12 +19,14 @@ from pijobs.errors import (
     QueueUnavailable,
     SettingsError,
     StorageUnavailable,
+    StorageUnfit,
 )
 from pijobs.redact import redact
 
 _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
     (ConfigurationError, 2),
     (PluginError, 4),
+    (StorageUnfit, 2),
     (StorageUnavailable, 3),
     (DatabaseUnavailable, 3),
     (QueueUnavailable, 3),
@@ -40,6 +42,7 @@ _MODULES = {
     "jobs": ("jobs",),
     "new_plugin": ("new-plugin",),
     "plugins": ("plugins",),
+    "schema": ("schema",),
     "server": ("server",),
     "status": ("status", "workers", "groups", "pause", "resume", "drain"),
     "worker": ("worker",),

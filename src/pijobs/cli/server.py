@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.errors import ConfigurationError
+from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.logs import configure_log
+from pijobs.queue import Queue
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -26,6 +30,7 @@ def server(invocation: Invocation, host: str, port: int) -> None:
 
     app = create_app(invocation.config_path())
     configure_log(app.extensions[EXTENSION].settings, None)
+    _try_out(app.extensions[EXTENSION].queue)
     try:
         listening = make_server(host, port, app, threaded=True)
     except (OSError, SystemExit) as error:
@@ -35,6 +40,14 @@ def server(invocation: Invocation, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"listening on http://{shown}:{listening.server_port}")
     listening.serve_forever()
+
+
+def _try_out(queue: Queue) -> None:
+    if queue.storage is not None:
+        try:
+            queue.storage.try_out()
+        except StorageUnavailable as error:
+            log.error("jobs take %s as long as the storage can't be used: %s", queue.option("FALLBACK"), error)
 
 
 def _stop_on_signal(listening: Any) -> None:

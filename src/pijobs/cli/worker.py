@@ -14,10 +14,11 @@ import click
 import flask
 
 from pijobs.cli.invocation import Invocation, pass_invocation, version_option
-from pijobs.errors import ConfigurationError
+from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
+from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.settings import PREFIX
 from pijobs.worker.engine import Pause
@@ -157,6 +158,7 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
         _patch()
     app, installation = _app(invocation, options["app_path"])
     _log_to(installation, options)
+    _try_out(installation.queue)
     consumer = make_consumer(installation, app, _options(options))
     if options["http"] is not None:
         _serve_health(app, installation, options["http"])
@@ -164,6 +166,19 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
              options["worker_type"], ", ".join(installation.registry) or "none")  # fmt: skip
     consumer.run()
     log.info("worker %d has stopped", os.getpid())
+
+
+def _try_out(queue: Queue) -> None:
+    """:raises StorageUnfit: the worker would wait for ever."""
+    assert queue.storage is not None
+    try:
+        queue.storage.try_out()
+    except StorageUnfit as error:
+        # The log is where people look for a worker that is not there.
+        log.critical("the worker can't use the storage %s: %s", queue.storage.display_url, error)
+        raise
+    except StorageUnavailable:  # the session waits for it, and says so
+        pass
 
 
 def _check(options: dict[str, Any]) -> None:

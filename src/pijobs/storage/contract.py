@@ -93,6 +93,14 @@ class Storage(ABC):
     def ping(self) -> None:
         """Ask the storage something; :class:`StorageUnavailable` when it does not answer. Synchronises :meth:`now`."""
 
+    def try_out(self) -> None:  # noqa: B027 - a storage without a server has nothing to try
+        """Have everything done once that the queue asks of the storage, out of sight of workers and people: is the
+        server new enough, may its user do all that it must, is it no replica that only reads?
+
+        :raises StorageUnfit: with the version, the command or the right that is missing.
+        :raises StorageUnavailable: when it does not answer, or writes nothing now.
+        """
+
     def diagnose(self) -> dict[str, str]:
         """Facts about the server behind the storage, for ``pijobs config check``: version, what it is set to."""
         return {}

@@ -333,7 +333,8 @@ class _State(Generic[C]):
 
 def _unavailable(trouble: Exception) -> StorageUnavailable:
     if isinstance(trouble, StorageUnavailable):
-        error = StorageUnavailable(str(trouble))
+        # A new one for each caller, since each adds its traceback.
+        error = type(trouble)(str(trouble))
     else:
         # Only the type: a foreign text may quote the URL with its password.
         error = StorageUnavailable(f"could not connect to the storage ({type(trouble).__name__})")

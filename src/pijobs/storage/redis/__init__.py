@@ -1,4 +1,4 @@
-"""Job instances in Redis (6.2 and later) or Valkey."""
+"""Job instances in Redis (6.0 and later) or Valkey."""
 
 from __future__ import annotations
 

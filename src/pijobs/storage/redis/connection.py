@@ -45,6 +45,16 @@ class Wire:
         except FOREIGN as error:
             raise unavailable(error) from error
 
+    def ask_to_learn(self, timeout: float, *command: str | bytes | int) -> str:
+        """How the server refuses a command; empty when it does not."""
+        try:
+            self._exchange(timeout, command)
+        except redis.ResponseError as error:
+            return _words(error)
+        except FOREIGN as error:
+            raise unavailable(error) from error
+        return ""
+
     def run(
         self,
         timeout: float,
@@ -143,8 +153,53 @@ def _is_too_large(error: Exception) -> bool:
 
 
 def was_refused(error: StorageUnavailable) -> bool:
-    """Whether the server answered, so that surely nothing was done."""
-    return isinstance(error.__cause__, (redis.ResponseError, redis.BusyLoadingError))
+    """Whether surely nothing was done: the server did not begin with the script, or stopped at its first write.
+
+    Any other error of a script may come after a write, which Redis does not take back.
+    """
+    cause = error.__cause__
+    if isinstance(cause, redis.exceptions.RedisError) and not isinstance(cause, redis.TimeoutError):
+        words = _words(cause)
+        return words.startswith(_NOTHING_DONE) or any(f"-{code}" in words for code in _NOTHING_DONE)
+    return False
+
+
+def lacks_something(error: StorageUnavailable) -> bool:
+    """Whether the server refused a command because of what it is, or of what the user may do."""
+    words = _words(error.__cause__) if isinstance(error.__cause__, redis.ResponseError) else ""
+    return any(word in words for word in ("NOPERM", "permission", "can't run this command", "nknown command", "syntax"))
+
+
+#: What a server answers before the first write of a script, or instead of it. Spelled as the server does, without what
+#: redis-py takes away.
+_NOTHING_DONE = (
+    "ASK ", "BUSY ", "CLUSTERDOWN ", "CROSSSLOT ", "LOADING ", "MASTERDOWN ", "MISCONF ", "MOVED ", "NOAUTH ",
+    "NOREPLICAS ", "NOSCRIPT ", "OOM ", "READONLY ", "TRYAGAIN ",
+)  # fmt: skip
+#: redis-py makes a class of these codes, and takes them off the text.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (redis.exceptions.AskError, "ASK "),
+    (redis.exceptions.MovedError, "MOVED "),
+    (redis.exceptions.TryAgainError, "TRYAGAIN "),
+    (redis.exceptions.ClusterDownError, "CLUSTERDOWN "),
+    (redis.exceptions.ClusterCrossSlotError, "CROSSSLOT "),
+    (redis.exceptions.MasterDownError, "MASTERDOWN "),
+    (redis.BusyLoadingError, "LOADING "),
+    (redis.exceptions.OutOfMemoryError, "OOM "),
+    (redis.ReadOnlyError, "READONLY "),
+    (redis.exceptions.NoPermissionError, "NOPERM "),
+    (redis.exceptions.NoScriptError, "NOSCRIPT "),
+    (redis.AuthenticationError, "NOAUTH "),
+)
+
+
+def _words(error: BaseException) -> str:
+    """What the server said, its code in front."""
+    text = str(error)
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return text if text.startswith(code) else code + text
+    return text
 
 
 def _reason(error: Exception) -> str:

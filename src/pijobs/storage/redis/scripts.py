@@ -25,9 +25,13 @@ class Script:
 
 
 class Scripts:
-    """All scripts; what never changes while a storage is used is written into their text."""
+    """All scripts; what never changes while a storage is used is written into their text.
 
-    def __init__(self, retention: Retention) -> None:
+    :param prelude: Lua in front of each.
+    """
+
+    def __init__(self, retention: Retention, prelude: str = "") -> None:
+        self._prelude = prelude
         self._constants = {
             "KEEP_FINISHED": retention.finished,
             "KEEP_DEAD": retention.dead,
@@ -88,7 +92,7 @@ class Scripts:
 
     def _script(self, *parts: str) -> Script:
         constants = "".join(f"local {name} = {int(value)}\n" for name, value in self._constants.items())
-        return Script(constants + "".join(map(_text, parts)))
+        return Script(self._prelude + constants + "".join(map(_text, parts)))
 
 
 def _text(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import secrets
 import time
@@ -37,8 +38,11 @@ from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.connection import Wire, was_refused
+from pijobs.storage.redis.diagnosis import diagnose
 from pijobs.storage.redis.place import Place, key_prefix
 from pijobs.storage.redis.scripts import Script, Scripts
+from pijobs.storage.redis.trial import Lent, admit, on_trial, require_commands, require_keys
+from pijobs.storage.trial import live_once
 
 #: Seconds that workers and pages wait for an answer.
 TIMEOUT = 5.0
@@ -58,7 +62,7 @@ _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 
 
 class RedisStorage(Storage):
-    """Job instances in Redis (6.2 and later) or Valkey.
+    """Job instances in Redis (6.0 and later) or Valkey.
 
     :param url: see :class:`~pijobs.storage.redis.place.Place`.
     :param name: queues of different names do not meet.
@@ -72,16 +76,19 @@ class RedisStorage(Storage):
         self.display_url = place.display_url
         self._scripts = Scripts(retention or Retention())
         # Requests have connections of their own, so that no worker's blocking pop stands in their way.
+        within = self._connect_within if place.connect_within else None
         self._requests: ConnectionPool[Wire] = ConnectionPool(
-            place.connect, Wire.close, connect_within=place.connect_within, usable=Wire.is_usable, retry_max=2.0
+            self._connect, Wire.close, connect_within=within, usable=Wire.is_usable, retry_max=2.0
         )
         self._workers: ConnectionPool[Wire] = ConnectionPool(
-            place.connect, Wire.close, connect_within=place.connect_within, usable=Wire.is_usable, size=1024,
+            self._connect, Wire.close, connect_within=within, usable=Wire.is_usable, size=1024,
             retry_after=0.1, retry_max=1.0,
         )  # fmt: skip
         self._doubts = Doubts()
         self._housekeeping = Housekeeping(self._tidy)
         self._offset: float | None = None
+        #: Whether the server was found to be new enough.
+        self._admitted = False
         self._woken = float("-inf")
 
     # -- clock and connection ------------------------------------------------------------------------------------
@@ -100,6 +107,40 @@ class RedisStorage(Storage):
     def close(self) -> None:
         self._requests.close()
         self._workers.close()
+
+    def _connect(self) -> Wire:
+        return self._admitted_one(self._place.connect, TIMEOUT)
+
+    def _connect_within(self, limit: float) -> Wire:
+        within = self._place.connect_within
+        assert within is not None
+        return self._admitted_one(lambda: within(limit), limit)
+
+    def _admitted_one(self, connect: Callable[[], Wire], timeout: float) -> Wire:
+        try:
+            wire = connect()
+        except StorageUnavailable as error:
+            require_keys(error, self._prefix)
+            raise
+        if not self._admitted:
+            try:
+                self._admitted = admit(wire, self._prefix, self._elsewhere, timeout)
+            except StorageUnavailable:
+                wire.close()
+                raise
+        return wire
+
+    def try_out(self) -> None:
+        with self._workers.take(TIMEOUT) as wire, on_trial(wire, self._prefix, self._elsewhere) as trial:
+            require_commands(wire, trial._prefix)
+            live_once(trial, timeout=TIMEOUT)
+
+    def _elsewhere(self, pool: Lent, prefix: str, scripts: Scripts) -> RedisStorage:
+        """The same storage with other keys, on one connection."""
+        other = copy.copy(self)
+        other._prefix, other._scripts, other._doubts = prefix, scripts, Doubts()
+        other._requests = other._workers = pool  # type: ignore[assignment]
+        return other
 
     def _ask_time(self, timeout: float) -> None:
         end = time.monotonic() + timeout
@@ -372,28 +413,10 @@ class RedisStorage(Storage):
     # -- for `config check` --------------------------------------------------------------------------------------
 
     def diagnose(self) -> dict[str, str]:
-        """What an operator should know about this Redis; without what its user may not ask."""
-        facts: dict[str, str] = {}
         with self._workers.take(TIMEOUT) as wire:
-            for section in ("server", "replication", "memory", "persistence", "stats"):
-                answer = wire.ask_if_allowed(TIMEOUT, "INFO", section) or b""
-                pairs = (line.partition(":") for line in answer.decode().splitlines())
-                facts.update({name: value for name, _, value in pairs})
-            policy = wire.ask_if_allowed(TIMEOUT, "CONFIG", "GET", "maxmemory-policy")
-        found = self._place.facts() | {name: facts[name] for name in _FACTS if name in facts}
-        if policy:
-            found["maxmemory-policy"] = policy[1].decode()
-        elif "maxmemory_policy" in facts:
-            found["maxmemory-policy"] = facts["maxmemory_policy"]
-        return found
+            return diagnose(wire, self._place, TIMEOUT)
 
 
 def _nap(timeout: float) -> float:
     """Seconds of one blocking pop. Never 0, which means for ever."""
     return min(max(timeout, 0.01), NAP)
-
-
-_FACTS = (
-    "redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "evicted_keys", "aof_enabled",
-    "rdb_last_bgsave_status",
-)  # fmt: skip

@@ -22,7 +22,7 @@ from sqlalchemy import URL, ColumnElement, Table, bindparam, literal_column
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
-from pijobs.errors import ConfigurationError
+from pijobs.errors import ConfigurationError, StorageUnfit
 
 #: Seconds after which an attempt to connect to a server is given up.
 CONNECT_TIMEOUT = 5
@@ -35,6 +35,8 @@ class Trouble(Enum):
     AGAIN = auto()
     #: The connection is of no more use.
     LOST = auto()
+    #: The user may not do that.
+    RIGHT = auto()
     #: A table is missing: somebody threw the database away.
     SCHEMA = auto()
     #: A unique key is taken.
@@ -65,9 +67,15 @@ class Dialect:
     schema_lock: ClassVar[str | None] = "SELECT pg_advisory_xact_lock(7067381)"
     schema_unlock: ClassVar[str | None] = None
     version_query = "SELECT current_setting('server_version')"
+    oldest: ClassVar[str] = "PostgreSQL 12"
 
     def __init__(self, url: URL) -> None:
         self.url = url
+
+    @property
+    def core(self) -> Any:
+        """SQLAlchemy's dialect, which writes the SQL."""
+        return self.url.get_dialect()()
 
     def connect_args(self) -> dict[str, Any]:
         given = self.url.query
@@ -81,6 +89,24 @@ class Dialect:
         for setting in self.settings:
             cursor.execute(setting)
         cursor.close()
+
+    def require_fit(self, connection: Any) -> None:
+        """Look at what the server told when it took the connection; costs no round trip.
+
+        :raises StorageUnfit: for a server that is too old, or a database that can't take every text.
+        """
+        version = connection.info.server_version
+        if version < 120_000:
+            raise self._too_old(f"{version // 10_000}.{version % 10_000}")
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StorageUnfit(
+                f"expected a PostgreSQL database with the encoding UTF8, found {encoding}, which can't hold every "
+                "text; make one by CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            )
+
+    def _too_old(self, version: str) -> StorageUnfit:
+        return StorageUnfit(f"expected {self.oldest} or later, found version {version}; upgrade the server")
 
     def _autocommit(self, connection: Any) -> None:
         connection.autocommit = True
@@ -107,7 +133,10 @@ class Dialect:
             return Trouble.AGAIN
         if code == "42P01":
             return Trouble.SCHEMA
-        if code is None or code[:2] in ("08", "57"):
+        if code == "42501":
+            return Trouble.RIGHT
+        # 25006: the server behind the connection became a replica, or all of its databases read-only.
+        if code is None or code[:2] in ("08", "57") or code in ("25006", "25P03"):
             return Trouble.LOST
         if code[:2] in ("22", "54"):
             return Trouble.DATA
@@ -117,6 +146,10 @@ class Dialect:
         """What may be said of an error: its kind and code; a server's text may quote parameters."""
         code = getattr(error, "sqlstate", None)
         return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+    def tell_right(self, error: BaseException) -> str:
+        """Which right is missing: the server's own words, that name a table or a schema and quote no value."""
+        return str(getattr(getattr(error, "diag", None), "message_primary", None) or self.tell(error))
 
 
 class Mariadb(Dialect):
@@ -136,6 +169,15 @@ class Mariadb(Dialect):
     schema_lock = "SELECT GET_LOCK('pijobs_schema', 30)"
     schema_unlock = "SELECT RELEASE_LOCK('pijobs_schema')"
     version_query = "SELECT version()"
+    oldest = "MariaDB 10.6 or MySQL 8.0"
+
+    def require_fit(self, connection: Any) -> None:
+        told = str(connection.server_version)
+        # MariaDB says 5.5.5- in front, for old replicas.
+        found = re.search(r"(\d+)\.(\d+)", told.removeprefix("5.5.5-"))
+        oldest = (10, 6) if "mariadb" in told.lower() else (8, 0)
+        if found and (int(found[1]), int(found[2])) < oldest:
+            raise self._too_old(told)
 
     def connect_args(self) -> dict[str, Any]:
         given = self.url.query
@@ -166,13 +208,25 @@ class Mariadb(Dialect):
             return Trouble.DUPLICATE
         if code in (1153, 1264, 1366, 1406):
             return Trouble.DATA
-        if code in (None, 0, 1053, 1927, 2003, 2006, 2013, 2014, 2055) or isinstance(error, OSError):
+        if code in (1044, 1142, 1143, 1227):
+            return Trouble.RIGHT
+        if code in (None, 0, *_LOST) or isinstance(error, OSError):
             return Trouble.LOST
         return Trouble.OTHER
 
     def tell(self, error: BaseException) -> str:
         code = _number(error)
-        return f"{type(error).__name__} {code}" if code else type(error).__name__
+        why = ", the server is read-only" if code in _READ_ONLY else ""
+        return f"{type(error).__name__} {code}{why}" if code else type(error).__name__
+
+    def tell_right(self, error: BaseException) -> str:
+        return str(error.args[1]) if len(error.args) > 1 else self.tell(error)
+
+
+_READ_ONLY = (1290, 1792, 1836)
+#: Errors after which a connection to MariaDB or MySQL is of no more use: the server or the network is gone, or the
+#: server became read-only, or left its cluster (1047).
+_LOST = (*_READ_ONLY, 1047, 1053, 1927, 2003, 2006, 2013, 2014, 2055)
 
 
 class Sqlite(Dialect):
@@ -185,6 +239,7 @@ class Sqlite(Dialect):
     clock = bindparam("now_us")
     schema_lock = None
     version_query = "SELECT sqlite_version()"
+    oldest = "SQLite 3.31"
 
     def __init__(self, url: URL) -> None:
         if url.database in (None, "", ":memory:") or url.query.get("mode") == "memory":
@@ -205,6 +260,10 @@ class Sqlite(Dialect):
     def connect_args(self) -> dict[str, Any]:
         # Waiting for a lock is ours: in steps of a millisecond where SQLite's go up to 100, and bounded by the call.
         return {"isolation_level": None, "check_same_thread": False, "timeout": 0}
+
+    def require_fit(self, connection: Any) -> None:
+        if sqlite3.sqlite_version_info < (3, 31):
+            raise self._too_old(sqlite3.sqlite_version)
 
     def prepare(self, connection: Any, *, durable: bool) -> None:
         connection.execute("PRAGMA journal_mode=WAL")

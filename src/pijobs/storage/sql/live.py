@@ -42,7 +42,7 @@ class Live:
         self.transactions = Transactions(
             make_tx,
             dialect,
-            lambda link: ensure_tables(link, dialect, engine, self._statements, queue),
+            lambda link: ensure_tables(link, dialect, self._statements, queue),
         )
         self.poller = Poller(self._open_eye)
         self.doubts = Doubts()

@@ -7,12 +7,13 @@ On SQLite only a lock can take long, and waiting for it is bounded; a disk that 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, NullPool, create_engine, make_url
+from sqlalchemy import Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable
@@ -38,12 +39,13 @@ from pijobs.storage.contract import (
 )
 from pijobs.storage.housekeeping import Housekeeping
 from pijobs.storage.sql import diagnosis, housekeeping, inspection, leasing, limits, moving, saving
-from pijobs.storage.sql.dialect import Dialect, dialect_for
+from pijobs.storage.sql.dialect import Dialect, Sqlite, dialect_for
 from pijobs.storage.sql.live import Live
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.sql.trial import TakenBack, TrialLive, rehearse
 
 T = TypeVar("T")
 
@@ -86,6 +88,12 @@ class SqlStorage(Storage):
         engine: Engine = create_engine(
             self._dialect.url, poolclass=NullPool, hide_parameters=True, connect_args=self._dialect.connect_args()
         )
+
+        def require_fit(connection: Any, _: object) -> None:
+            self._dialect.require_fit(connection)
+
+        # First of all: SQLAlchemy's own look at a new server stumbles over some that do not fit.
+        event.listen(engine, "connect", require_fit, insert=True)
         return Live(engine, self._dialect, self.name, self._retention)
 
     def _run(self, work: Callable[[Tx], T], timeout: float | None = None) -> T:
@@ -116,6 +124,17 @@ class SqlStorage(Storage):
 
     def ping(self) -> None:
         self._ask_time(TIMEOUT)
+
+    def try_out(self) -> None:
+        def within(live: TrialLive) -> Storage:
+            trial = copy.copy(self)
+            trial._lives = {os.getpid(): live}  # type: ignore[dict-item]
+            return trial
+
+        if isinstance(self._dialect, Sqlite) and not os.path.exists(self._dialect.path):
+            return  # a look creates no file
+        with suppress(TakenBack):
+            self._run(lambda tx: rehearse(tx, within))
 
     def _ask_time(self, timeout: float) -> None:
         live = self._live

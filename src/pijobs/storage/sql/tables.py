@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import make_url
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from pijobs.errors import ConfigurationError
-from pijobs.storage.sql.dialect import Dialect, Mariadb, Sqlite, Trouble
+from pijobs.storage.sql.dialect import Dialect, Mariadb, Sqlite, Trouble, dialect_for
 from pijobs.storage.sql.link import Link, Statement
 from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, OLDEST_VERSION, SCHEMA_VERSION, metadata
 from pijobs.storage.sql.statements import Statements
 
 
-def ensure_tables(link: Link, dialect: Dialect, engine: Engine, statements: Statements, queue: str) -> None:
+def ensure_tables(link: Link, dialect: Dialect, statements: Statements, queue: str) -> None:
     """Make the tables and the row of the queue, if they are not there.
 
     :raises ConfigurationError: for tables of another version.
@@ -28,7 +28,7 @@ def ensure_tables(link: Link, dialect: Dialect, engine: Engine, statements: Stat
             "of pijobs everywhere, or another database"
         )
     if version != SCHEMA_VERSION or (_value(link, dialect, statements.additions) or 0) < ADDITIONS:
-        _create(link, dialect, engine, statements, filled=() if version is None else FILLED)
+        _create(link, dialect, statements, filled=() if version is None else FILLED)
     if not link.rows(statements.queue, {"queue": queue}):
         _quietly(link, dialect, statements.insert_queue, {"name": queue, "paused": 0})
 
@@ -43,14 +43,14 @@ def _value(link: Link, dialect: Dialect, statement: Statement) -> int | None:
     return int(found[0][0]) if found else None
 
 
-def _create(link: Link, dialect: Dialect, engine: Engine, statements: Statements, *, filled: Sequence[str]) -> None:
+def _create(link: Link, dialect: Dialect, statements: Statements, *, filled: Sequence[str]) -> None:
     transactional = not isinstance(dialect, Mariadb)
     if transactional:
         link.begin()
     try:
         if dialect.schema_lock:
             link.run(dialect.schema_lock)
-        for sql in _ddl(engine, dialect):
+        for sql in _ddl(dialect):
             _execute(link, dialect, sql)
         for sql in filled:
             link.run(sql)
@@ -66,17 +66,66 @@ def _create(link: Link, dialect: Dialect, engine: Engine, statements: Statements
             link.run(dialect.schema_unlock)
 
 
-def _ddl(engine: Engine, dialect: Dialect) -> Iterator[str]:
-    # MySQL knows no CREATE INDEX IF NOT EXISTS, and SQLite no ADD COLUMN IF NOT EXISTS.
+def _ddl(dialect: Dialect) -> Iterator[str]:
+    yield from _tables(dialect)
+    yield from _additions(dialect)
+    yield from _indexes(dialect)
+
+
+# MySQL knows no CREATE INDEX IF NOT EXISTS, and SQLite no ADD COLUMN IF NOT EXISTS.
+
+
+def _tables(dialect: Dialect) -> Iterator[str]:
+    for table in metadata.sorted_tables:
+        yield str(CreateTable(table, if_not_exists=True).compile(dialect=dialect.core))
+
+
+def _additions(dialect: Dialect) -> Iterator[str]:
+    if_new = "IF NOT EXISTS " if dialect.server and not isinstance(dialect, Mariadb) else ""
+    for column in ADDED:
+        text = CreateColumn(column).compile(dialect=dialect.core)
+        yield f"ALTER TABLE {column.table.name} ADD COLUMN {if_new}{text}"
+
+
+def _indexes(dialect: Dialect) -> Iterator[str]:
     careful = not isinstance(dialect, Mariadb)
     for table in metadata.sorted_tables:
-        yield str(CreateTable(table, if_not_exists=True).compile(engine))
-    for column in ADDED:
-        if_new = "IF NOT EXISTS " if careful and dialect.server else ""
-        yield f"ALTER TABLE {column.table.name} ADD COLUMN {if_new}{CreateColumn(column).compile(engine)}"
-    for table in metadata.sorted_tables:
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            yield str(CreateIndex(index, if_not_exists=careful).compile(engine))
+            yield str(CreateIndex(index, if_not_exists=careful).compile(dialect=dialect.core))
+
+
+def script(url: str, user: str | None) -> str:
+    """SQL that makes the tables as this release does, and grants a user what it needs.
+
+    :param url: of the database; only its kind and its user are read.
+    :param user: instead of the one in the URL.
+    """
+    dialect = dialect_for(make_url(url))
+    versions = [
+        f"INSERT INTO pijobs_meta (name, value) VALUES ('{name}', {value})"  # noqa: S608 - both are ours
+        for name, value in (("schema", SCHEMA_VERSION), ("additions", ADDITIONS))
+    ]
+    grants = _grants(dialect, user or dialect.url.username or "pijobs")
+    lines = [*_tables(dialect), *_indexes(dialect), *versions, *grants]
+    tidy = ("\n".join(line.rstrip() for line in text.strip().splitlines()) for text in lines)
+    return "\n\n".join(f"{text};" for text in tidy)
+
+
+def _grants(dialect: Dialect, user: str) -> Iterator[str]:
+    if not dialect.server:
+        return
+    names = [table.name for table in metadata.sorted_tables]
+    rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
+    if isinstance(dialect, Mariadb):
+        # One table for each; the host is whoever may connect as that user.
+        yield from (f"{rights} {name} TO {_quoted(user, chr(39))}@'%'" for name in names)
+        return
+    yield f"{rights} {', '.join(names)} TO {_quoted(user, chr(34))}"
+    yield f"GRANT USAGE ON SEQUENCE pijobs_instance_seq_seq TO {_quoted(user, chr(34))}"
+
+
+def _quoted(name: str, mark: str) -> str:
+    return mark + name.replace(mark, mark * 2) + mark
 
 
 def _execute(link: Link, dialect: Dialect, sql: str) -> None:

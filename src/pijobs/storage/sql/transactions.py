@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pijobs.errors import InstanceRefused, PijobsError, StorageUnavailable
+from pijobs.errors import InstanceRefused, PijobsError, StorageUnavailable, StorageUnfit
 from pijobs.storage.contract import Retention
 from pijobs.storage.sql.arrows import Arrows
 from pijobs.storage.sql.dialect import Dialect, Trouble
@@ -139,7 +139,7 @@ class Transactions:
         """Run ``work`` in a transaction.
 
         :param timeout: seconds after which it must have succeeded.
-        :param doubt: told when the commit got no answer.
+        :param doubt: told when the commit failed, or got no answer.
         """
         return self._insist(lane, lambda link: self._once(link, work, doubt), timeout, writing=True)
 
@@ -163,6 +163,8 @@ class Transactions:
                         trouble = self._judge(link, error)
                         if trouble is Trouble.LOST:
                             raise self._unavailable(error, end) from error
+                        if trouble is Trouble.RIGHT:
+                            raise self._unfit(error) from error
                         met = error
             except Busy as error:
                 met, trouble = error, Trouble.AGAIN
@@ -190,8 +192,9 @@ class Transactions:
             raise
         try:
             link.commit()
-        except self.errors as error:
-            if doubt and self._dialect.judge(error) is Trouble.LOST:
+        except self.errors:
+            # Whatever it says: the commit may have happened.
+            if doubt:
                 doubt(tx)
             raise
         return result
@@ -207,6 +210,12 @@ class Transactions:
             self._ensured = False
             return Trouble.AGAIN
         return trouble
+
+    def _unfit(self, error: BaseException) -> StorageUnfit:
+        return StorageUnfit(
+            f"{self._dialect.name}: expected a user that may read and write the tables pijobs_*, found: "
+            f"{self._dialect.tell_right(error)}; 'pijobs schema' prints the SQL that creates tables and grants rights"
+        )
 
     def _unavailable(self, error: BaseException, end: float) -> StorageUnavailable:
         what = self._dialect.tell(error) if not isinstance(error, PijobsError) else str(error)

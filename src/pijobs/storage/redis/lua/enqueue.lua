@@ -38,7 +38,9 @@ local stored = not present and cron == '' and key == ''
 if stored and store() and state == 'queued' then
   -- The usual case: the group may run, and at most its head is new. Behind another head nobody has to be woken: a
   -- worker was for that one, and wakes the next if it leaves work behind.
-  if call('ZADD', P .. 'ready', 'LT', 'CH', rank_of(i), group) == 1 then
+  local head, rank = call('ZSCORE', P .. 'ready', group), rank_of(i)
+  if not head or tonumber(head) > rank then
+    call('ZADD', P .. 'ready', rank, group)
     wake(i.priority, call('HGET', P .. 'meta', 'floors'))
   end
   -- A client takes its time to read a long answer.

@@ -17,8 +17,10 @@ from pijobs.jobs import Permit
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail import connection
 from pijobs_mail.job import IfMaybeSent, register, send, send_unsaved
+from pijobs_mail.replies import Reply
 from pijobs_mail.servers import SETTINGS, open_store
 from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.transport import Conversation
 
 OTP = "739105"
 TO = ["alice@example.com", "bob@example.com", "carol@example.com"]
@@ -412,6 +414,85 @@ def test_a_notice_whose_worker_was_lost_is_not_sent_again(settings: Settings, sm
     assert smtp_sink.mails == []
     send(context(settings, crashes=1), "main", **MAIL)
     assert len(smtp_sink.mails) == 1
+
+
+def test_a_doubt_is_tried_again_at_most_once(settings: Settings, smtp_sink: Sink) -> None:
+    smtp_sink.fail_at("END", Fault(drop=True))
+    with pytest.raises(RetryJob) as again:
+        attempt(settings, smtp_sink)
+    assert again.value.kwargs == {"in_doubt": True}
+    with pytest.raises(FailJob, match=r"may have been sent: .*; it was sent again after a doubt already"):
+        attempt(settings, smtp_sink, **again.value.kwargs)
+    assert len(smtp_sink.mails) == 2
+
+
+@pytest.mark.parametrize(
+    ("lease", "waited"), [(None, 30), (math.inf, 600), (900.0, 600), (100.0, 90), (5.0, 5)], ids=str
+)
+def test_the_last_word_is_waited_for_as_long_as_the_lease_can_be_kept(
+    settings: Settings, smtp_sink: Sink, monkeypatch: pytest.MonkeyPatch, lease: float | None, waited: float
+) -> None:
+    """RFC 5321 4.5.3.2.6: ten minutes; in a request somebody waits. Never less than the time-out of the definition."""
+    seconds = []
+
+    def last_word(self: Conversation, patience: float) -> Reply:
+        seconds.append(patience)
+        return really(self, patience)
+
+    really = Conversation._last_word
+    monkeypatch.setattr(Conversation, "_last_word", last_word)
+    save(settings, smtp_sink)
+    until = None if lease is None else time.monotonic() + lease
+    send(context(settings, lease_until=until), "main", **MAIL)
+    assert seconds == [pytest.approx(waited, abs=1)]
+
+
+def test_attempts_go_on_ever_slower_for_days_and_the_deadline_ends_them() -> None:
+    retry = next(job for job in register() if job.name == "mail.send").retry
+    waits = [retry.wait_after(number, spread=lambda *_: 0.0) for number in range(1, retry.max_attempts)]
+    assert waits[:4] == [2, 4, 8, 16]
+    assert waits == sorted(waits)
+    assert waits[-1] <= 3600
+    assert sum(waits) > 5 * 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("reply", "delay"),
+    [
+        ("452 4.5.3 too many recipients", 0),
+        ("421 4.7.0 too many errors", 0),
+        ("451 4.2.1 mailbox busy", None),
+        ("451 4.7.1 try again in 60 seconds", 60),
+    ],
+)
+def test_a_mail_that_is_taken_in_parts_goes_on_with_the_next_part_at_once(
+    settings: Settings, smtp_sink: Sink, reply: str, delay: float | None
+) -> None:
+    smtp_sink.fail_at("RCPT", [Fault("550 5.1.1 unknown", recipient="alice@"), Fault(reply, recipient="carol@")])
+    with pytest.raises(RetryJob) as again:
+        attempt(settings, smtp_sink)
+    assert again.value.delay == delay
+    smtp_sink.fail_at("RCPT", [])
+    with pytest.raises(FailJob, match=r"1 of 3 recipients refused"):
+        attempt(settings, smtp_sink, **again.value.kwargs or {})
+    assert {who for mail in smtp_sink.mails for who in mail.recipients} == {"bob@example.com", "carol@example.com"}
+
+
+def test_what_is_only_supposed_to_be_the_servers_trouble_counts_and_goes_by_the_fallback(
+    settings: Settings, smtp_sink: Sink
+) -> None:
+    smtp_sink.fail_at("RCPT", "451 4.7.1 Service unavailable - try again later")
+    save(settings, smtp_sink, timeout=7)
+    for number in range(3):
+        with pytest.raises((RetryJob, DestinationDown)) as failure:
+            send(context(settings), "main", to=f"user{number}@example.com", subject="x", text="x")
+    assert isinstance(failure.value, DestinationDown)
+    assert failure.value.counted
+    with Sink() as backup:
+        with_backup(settings, smtp_sink, backup)
+        save(settings, smtp_sink, timeout=7, fallback="backup")
+        send(context(settings), "main", **MAIL)
+        assert len(backup.mails) == 1
 
 
 @pytest.mark.parametrize(("policy", "once"), [("again", False), ("not", True)])

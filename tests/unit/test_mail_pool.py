@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -232,3 +233,177 @@ def test_a_fork_leaves_the_parent_its_connections(pool: Pool) -> None:
         assert os.waitpid(child, 0)[1] == 0
         pool.deliver(endpoint(sink), MAIL)
         assert (sink.connections, len(sink.mails)) == (1, 2)
+
+
+# -- whose trouble it is ---------------------------------------------------------------------------------------------
+
+
+def mail(number: int, to: str | None = None) -> Mail:
+    return Mail("from@example.com", (to or f"user{number}@example.com",), b"Subject: %d\r\n\r\nhello\r\n" % number)
+
+
+def test_a_used_connection_that_takes_no_more_mails_costs_no_attempt(pool: Pool) -> None:
+    with OnlySoMany(3) as sink:
+        for number in range(8):
+            assert pool.deliver(endpoint(sink), mail(number)).having(Verdict.ACCEPTED)
+        assert (len(sink.mails), sink.connections) == (8, 3)
+
+
+class OnlySoMany(Sink):
+    """Takes so many mails over a connection, as OpenSMTPD's ``max-mails`` does."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most, self._at = most, 0
+
+    def fault_at(self, step: str, argument: str | None = None) -> Fault | None:
+        if step == "GREETING":
+            self._at = 0
+        if step != "MAIL":
+            return None
+        self._at += 1
+        return Fault("452 4.5.3 Too many recipients: Too many messages sent") if self._at > self._most else None
+
+
+@pytest.mark.parametrize("offers", OFFERS)
+@pytest.mark.parametrize("warm", [False, True])
+def test_too_many_errors_of_a_mail_are_the_mails_and_what_is_decided_stands(
+    pool: Pool, offers: tuple[str, ...], warm: bool
+) -> None:
+    """As Postfix does: so many unknown recipients, then 421."""
+    unknown = [f"nobody{number}@example.com" for number in range(3)]
+    everyone = ("first@example.com", *unknown, "good@example.com", "last@example.com")
+    faults = [Fault("550 5.1.1 unknown", recipient="nobody"), Fault("421 4.7.0 too many errors", recipient="good")]
+    with Sink(offers=offers) as sink:
+        if warm:
+            pool.deliver(endpoint(sink), MAIL)
+        sink.fail_at("RCPT", faults)
+        delivery = pool.deliver(endpoint(sink), Mail("from@example.com", everyone, b"hello\r\n"))
+        assert list(delivery.having(Verdict.REFUSED)) == unknown
+        rest = list(delivery.having(Verdict.DEFERRED))
+        assert rest == ["first@example.com", "good@example.com", "last@example.com"]
+        assert len(sink.mails) == warm
+        sink.fail_at("RCPT", [])
+        pool.deliver(endpoint(sink), Mail("from@example.com", tuple(rest), b"hello\r\n"))
+        assert sink.mails[-1].recipients == tuple(rest)
+
+
+@pytest.mark.parametrize("reply", ["421 4.3.2 shutting down", "450 4.3.2 Service currently unavailable"])
+def test_a_server_that_says_that_it_closes_is_in_trouble_whatever_was_before(pool: Pool, reply: str) -> None:
+    faults = [Fault("550 5.1.1 unknown", recipient="a@"), Fault(reply, recipient="b@")]
+    with Sink(faults={"RCPT": faults}) as sink, pytest.raises(ServerTrouble):
+        pool.deliver(endpoint(sink), MAIL)
+
+
+def test_trouble_with_one_recipient_stops_neither_the_others_nor_the_next_mails(pool: Pool) -> None:
+    lookup = Fault("451 4.3.0 <bad@example.com>: Temporary lookup failure", recipient="bad@")
+    with Sink(faults={"RCPT": lookup}) as sink:
+        both = Mail("from@example.com", ("bad@example.com", "good@example.com"), b"hello\r\n")
+        assert list(pool.deliver(endpoint(sink), both).having(Verdict.ACCEPTED)) == ["good@example.com"]
+        for number in range(10):  # in a row, and to the same one
+            assert pool.deliver(endpoint(sink), mail(number, "bad@example.com")).having(Verdict.DEFERRED)
+        assert pool.deliver(endpoint(sink), mail(1)).having(Verdict.ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    ("step", "reply"),
+    [
+        ("MAIL", "451 4.7.1 Service unavailable - try again later"),
+        ("RCPT", "451 4.7.1 Service unavailable - try again later"),
+        ("RCPT", "451 Temporary local problem - please try later"),
+        ("RCPT", "530 SMTP authentication is required."),
+        ("DATA", "451 4.3.5 Server configuration error"),
+        ("END", "451 4.3.0 Error: queue file write error"),
+        ("END", "421 4.7.0 Try again later"),
+    ],
+)
+def test_what_several_different_mails_in_a_row_get_is_the_servers_trouble(pool: Pool, step: str, reply: str) -> None:
+    with Sink(faults={step: reply}) as sink:
+        for number in (0, 0, 0, 1):  # the same mail again says nothing new
+            assert pool.deliver(endpoint(sink), mail(number)).having(Verdict.DEFERRED)
+        for number in (2, 0):
+            with pytest.raises(ServerTrouble, match=reply[:3]) as trouble:
+                pool.deliver(endpoint(sink), mail(number))
+            assert trouble.value.supposed
+        sink.fail_at(step, [])
+        assert pool.deliver(endpoint(sink), mail(0)).having(Verdict.ACCEPTED)
+        sink.fail_at(step, reply)
+        assert pool.deliver(endpoint(sink), mail(3)).having(Verdict.DEFERRED)
+
+
+@pytest.mark.parametrize(
+    "reply", ["450 4.2.0 Greylisted", "451 4.7.1 greylisting", "450 4.2.1 mailbox busy", "452 4.5.3 too many"]
+)
+def test_what_is_about_recipients_never_becomes_the_servers_trouble(pool: Pool, reply: str) -> None:
+    with Sink(faults={"RCPT": reply}) as sink:
+        for number in range(6):
+            assert pool.deliver(endpoint(sink), mail(number)).having(Verdict.DEFERRED)
+
+
+# -- ids, and replies that do not fit --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("envelope", "end", "in_one_flight"),
+    [
+        ("250 2.1.{0} OK a1-b2si{1}e9.{1} - gsmtp", "250 2.0.0 OK  1764000001 a1-b2si{1}e9.{1} - gsmtp", True),
+        ("250 OK id={1}A{0}", "250 OK id={1}B{0}", False),
+        ("250 recipient ok", "250 OK: queued", False),
+        ("250 OK queued", "250 Ok: queued as 4ZxY1b2c3d{1}", True),
+    ],
+)
+def test_words_and_ids_in_each_reply_leave_no_doubt(pool: Pool, envelope: str, end: str, in_one_flight: bool) -> None:
+    with Chatty(envelope, end) as relay:
+        where = Endpoint(host="127.0.0.1", port=relay.port, timeout=5)
+        for number in range(5):
+            assert pool.deliver(where, mail(number)).having(Verdict.ACCEPTED)
+        assert (relay.chunks > 0) is in_one_flight
+    assert relay.taken == 5
+
+
+class Chatty:
+    """A relay with PIPELINING and CHUNKING whose words are given; it counts what it takes."""
+
+    def __init__(self, envelope: str, end: str) -> None:
+        self.envelope, self.end = envelope, end
+        self.taken = self.chunks = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+
+    def __enter__(self) -> Chatty:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection, connection.makefile("rwb") as stream:
+
+            def say(text: str) -> None:
+                stream.write(text.encode() + b"\r\n")
+                stream.flush()
+
+            say("220 chatty")
+            while words := stream.readline().split():
+                verb = words[0].upper()
+                if verb == b"EHLO":
+                    say("250-chatty\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING")
+                elif verb == b"DATA":
+                    say("354 go on")
+                    while stream.readline() != b".\r\n":
+                        pass
+                    self.taken += 1
+                    say(self.end.format(0, self.taken))
+                elif verb == b"BDAT":
+                    stream.read(int(words[1]))
+                    self.taken, self.chunks = self.taken + 1, self.chunks + 1
+                    say(self.end.format(0, self.taken))
+                else:
+                    say(self.envelope.format(0, self.taken + 10) if verb != b"QUIT" else "221 bye")

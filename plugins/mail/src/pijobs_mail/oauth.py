@@ -19,6 +19,7 @@ MARGIN = 60.0
 #: Seconds that a token is kept whose answer names none (RFC 6749 5.1 leaves it open).
 _UNTOLD = 300.0
 _MAX_ANSWER = 64 * 1024  # bytes
+_SHOWN = 300  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,19 +99,19 @@ def _ask(grant: Grant, seconds: float) -> Any:
             return json.loads(answer.read(_MAX_ANSWER))
     except urllib.error.HTTPError as error:
         with error:
-            raise _refusal(error.code, error.read(_MAX_ANSWER), str(host)) from None
+            raise read_refusal(error.code, error.read(_MAX_ANSWER), str(host)) from None
     except ValueError:
         raise ServerTrouble(f"no access token from {host}: expected JSON, found something else") from None
     except OSError as error:
         raise ServerTrouble(f"no access token from {host}: {_why(error)}") from None
 
 
-def _refusal(status: int, content: bytes, host: str) -> ServerTrouble:
+def read_refusal(status: int, content: bytes, host: str) -> ServerTrouble:
     """In the words of the server's answer (RFC 6749 5.2)."""
     try:
         answer = json.loads(content)
         told = answer["error"], str(answer.get("error_description", "")).strip().partition("\n")[0].strip()
-        words = ": ".join(filter(None, map(str, told)))
+        words = ": ".join(filter(None, map(str, told)))[:_SHOWN]
     except (ValueError, KeyError, TypeError, AttributeError):
         words = f"HTTP status {status}"
     if status >= 500 or status == 429:

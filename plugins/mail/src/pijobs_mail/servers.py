@@ -24,7 +24,7 @@ from pijobs.hookspecs import Check
 from pijobs.network import tls_context
 from pijobs.settings import Setting, Settings
 from pijobs_mail.addresses import sender_of
-from pijobs_mail.delivery import Endpoint
+from pijobs_mail.delivery import MAILS_PER_CONNECTION, Endpoint
 from pijobs_mail.errors import MessageError
 from pijobs_mail.oauth import Grant
 
@@ -52,6 +52,10 @@ def _check_port(value: int) -> str | None:
 
 def _check_connections(value: int) -> str | None:
     return None if 0 < value <= 200 else f"expected 1 to 200, found {value}"
+
+
+def _check_mails(value: int) -> str | None:
+    return None if 0 < value <= 1000 else f"expected 1 to 1000, found {value}"
 
 
 def _check_rate(value: str) -> str | None:
@@ -94,6 +98,10 @@ FIELDS = (
     DESCRIPTION,
     Field(
         "max_connections", int, default=10, check=_check_connections, section=_LIMITS, help="at once, over all workers",
+    ),
+    Field(
+        "mails_per_connection", int, default=MAILS_PER_CONNECTION, check=_check_mails, section=_LIMITS,
+        help="over one connection. Exim delivers 10 at once and the others later; Postfix and big providers take 100",
     ),
     Field(
         "rate", str, default="", check=_check_rate, section=_LIMITS,
@@ -218,6 +226,7 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
         verify=definition["verify"],
         ca_file=definition["ca_file"] or settings[PREFIX + "CA_FILE"],
         ehlo=settings[PREFIX + "EHLO_NAME"],
+        mails=definition["mails_per_connection"],
         oauth=grant(definition, settings),
     )
 

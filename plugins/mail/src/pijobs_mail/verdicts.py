@@ -77,8 +77,8 @@ def _is_about_all_mails(reply: Reply, step: Step) -> bool:
 def may_be_the_servers(reply: Reply, step: Step) -> bool:
     """Whether a deferral is the server's trouble if several different mails in a row get it: a filter that is away, a
     full disk, a login that is missing. Greylisting and what is wrong with a recipient or his host is none."""
-    text = reply.text
-    if _GREY.search(text) or (wants_parts(reply, step) and "recipients" in text.lower()):
+    parts = wants_parts(reply, step) and (reply.enhanced == "4.5.3" or "recipients" in reply.text.lower())
+    if parts or _GREY.search(reply.text):
         return False
     if reply.code in _LOGIN or reply.code == 421:
         return True
@@ -142,5 +142,5 @@ def mail_id(reply: Reply) -> str | None:
 
 
 def _is_id(word: str) -> bool:
-    """A word of a sentence has vowels, no digit, and small letters: "queued", "Message", "recipient"."""
-    return any(map(str.isdigit, word)) or word.isupper() or not re.search("[aeiouAEIOU]", word)
+    """A word of a sentence has vowels, no digit, and small letters, or is short: "queued", "Message", "OK"."""
+    return len(word) > 3 and (any(map(str.isdigit, word)) or word.isupper() or not re.search("[aeiouAEIOU]", word))

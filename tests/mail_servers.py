@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,24 @@ class MailServer:
 @pytest.fixture
 def postfix() -> Iterator[MailServer]:
     """A private Postfix. It runs by root's hand only."""
+    with running_postfix() as server:
+        yield server
+
+
+@contextmanager
+def running_postfix(settings: str = "", *, postscreen: bool = False) -> Iterator[MailServer]:
+    """A private Postfix.
+
+    :param settings: further lines of its main.cf.
+    :param postscreen: the clients meet postscreen first.
+    """
     program, saslpasswd = find("postfix"), find("saslpasswd2")
     if os.geteuid() != 0:
         missing("root, which Postfix needs to start,")
     with _place() as place:
         place.chmod(0o755)
         server = MailServer(free_port(), place / "inbox", _trusted(place), "Postfix")
-        _write_postfix(place, server)
+        _write_postfix(place, server, settings, postscreen=postscreen)
         address, password = server.login
         user, _, realm = address.partition("@")
         subprocess.run(
@@ -121,7 +133,7 @@ plain:
 """
 
 
-def _write_postfix(place: Path, server: MailServer) -> None:
+def _write_postfix(place: Path, server: MailServer, settings: str, *, postscreen: bool) -> None:
     for folder, owner in (("data", "postfix"), ("queue", "root"), ("inbox", "postfix")):
         (place / folder).mkdir()
         shutil.chown(place / folder, owner)
@@ -157,10 +169,12 @@ cyrus_sasl_config_path = {place}/sasl
 smtpd_relay_restrictions = permit_sasl_authenticated, reject
 smtpd_recipient_restrictions = reject_unlisted_recipient, permit_sasl_authenticated, reject
 smtpd_peername_lookup = no
+{settings}
 """
     )
+    front = "1 postscreen\nsmtpd pass - - n - - smtpd" if postscreen else "- smtpd"
     services = [
-        f"127.0.0.1:{server.port} inet n - n - - smtpd", "pickup unix n - n 60 1 pickup",
+        f"127.0.0.1:{server.port} inet n - n - {front}", "pickup unix n - n 60 1 pickup",
         "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr", "rewrite unix - - n - - trivial-rewrite",
         "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
         "virtual unix - n n - - virtual", "error unix - - n - - error", "retry unix - - n - - error",

@@ -64,6 +64,17 @@ TABLE = (
         "exim4", "exim4-daemon-light", "tests/mail_servers.py", also="libidn12 libgnutls-dane0 libnsl2",
         beside=True, user="Debian-exim",
     ),
+    Program("smtpd", "opensmtpd", "tests/mail_relays.py", also="libevent-2.1-7", beside=True),
+    # Sendmail itself is found beside it; Postfix has a program of that name.
+    Program(
+        "praliases", "sendmail-bin sendmail-cf", "tests/mail_relays.py", also="libldap-2.5-0 libwrap0 libnsl2",
+        beside=True, under=f"{BESIDE}/sendmail-bin/usr/libexec/sendmail",
+    ),
+    Program("m4", "m4", "tests/mail_relays.py"),
+    Program("dovecot", "dovecot-submissiond", "tests/mail_relays.py", also="dovecot-core"),
+    Program("postgrey", "postgrey", "tests/mail_relays.py", user="postgrey"),
+    Program("npm", "", "tests/mail_relays.py, for Haraka"),
+    Program("node", "", "tests/mail_relays.py, for Haraka"),
     Program("nginx", "nginx", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),
     Program("logrotate", "logrotate", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),
     Program("apache2", "apache2", "tests/docs/test_recipes.py", also="libapache2-mod-wsgi-py3"),

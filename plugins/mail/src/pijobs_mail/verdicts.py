@@ -31,6 +31,7 @@ _QUOTA = re.compile(
     r"\b(?:sending|relay) limit|\bsending (?:rate|quota)\b|\bdaily message quota|\bSubmissionQuota", re.IGNORECASE
 )
 #: Postfix, Haraka, Exim, KumoMTA, OpenSMTPD and Sendmail, Exchange, Google, Amazon SES.
+_NO_WORD = re.compile(r"\d|^[a-f]{8,}$|^[^aeiou]+$", re.IGNORECASE)
 _MAIL_ID = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -143,4 +144,4 @@ def mail_id(reply: Reply) -> str | None:
 
 def _is_id(word: str) -> bool:
     """A word of a sentence has vowels, no digit, and small letters, or is short: "queued", "Message", "OK"."""
-    return len(word) > 3 and (any(map(str.isdigit, word)) or word.isupper() or not re.search("[aeiouAEIOU]", word))
+    return len(word) > 3 and (word.isupper() or _NO_WORD.search(word) is not None)

@@ -76,7 +76,7 @@ docs: $(DEV)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 pytest: $(TEST)
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(TESTS)
 
 chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)

@@ -3,7 +3,7 @@
 import os
 import sys
 
-pytest_plugins = ["order", "shared", "truth", "pytester"]
+pytest_plugins = ["shared", "order", "truth", "pytester"]
 
 # Tests start pijobs hundreds of times. Without bytecode each start would compile all of it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

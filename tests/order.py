@@ -10,9 +10,12 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Generator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
+from shared import RUN
 
 FILE = Path(__file__).with_name("durations.json")
 #: Seconds from which on a test is in the file.
@@ -25,28 +28,46 @@ SHOWN = 15
 _PROCESSOR = pytest.StashKey[float]()
 
 
-def _name(nodeid: str) -> str:
-    """The name without the group that xdist puts behind it."""
-    return nodeid if nodeid.endswith("]") else nodeid.rsplit("@", 1)[0]
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the slow ones first. Tests of a module that share a fixture stay in one process, which makes it once."""
+    """Put the slow ones first. Tests of a module that share a fixture are one unit."""
     known: dict[str, float] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    units = {item.nodeid: _unit(item) for item in items}
     seconds: dict[str, float] = defaultdict(float)
-    units = {item: _unit(item) for item in items}
-    for item, unit in units.items():
-        seconds[unit] += known.get(item.nodeid, 0.0)
-        if unit != item.nodeid:
-            item.add_marker(pytest.mark.xdist_group(unit))
-    items.sort(key=lambda item: -seconds[units[item]])
+    for name, unit in units.items():
+        seconds[unit] += known.get(name, 0.0)
+    items.sort(key=lambda item: -seconds[units[item.nodeid]])
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        # All collect the same, and the process that hands out the units does not collect.
+        written = _units_file().with_suffix(f".{worker}")
+        written.write_text(json.dumps(units))
+        written.replace(_units_file())
 
 
 def _unit(item: pytest.Item) -> str:
     fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
     shares = any(known[-1].scope in ("module", "class") for known in fixtures.values())
     return item.nodeid.partition("::")[0] if shares else item.nodeid
+
+
+def _units_file() -> Path:
+    return Path(os.environ[RUN], "units.json")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out unit by unit: a process makes what the tests of a unit share, and none waits for another at the end."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Units(LoadScopeScheduling):  # type: ignore[misc]
+        @cached_property
+        def _units(self) -> dict[str, str]:
+            return dict(json.loads(_units_file().read_text()))
+
+        def _split_scope(self, nodeid: str) -> str:
+            return self._units[nodeid]
+
+    config.option.loadscopereorder = False
+    return Units(config, log)
 
 
 # -- The bill --------------------------------------------------------------------------------------------------------
@@ -83,7 +104,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reports in list(terminalreporter.stats.values()):
         for report in reports:
             if isinstance(report, pytest.TestReport) and hasattr(report, "processor"):
-                name = _name(report.nodeid)
+                name = report.nodeid
                 tests[name][0] += report.duration
                 tests[name][1] += report.processor
                 if report.slow:

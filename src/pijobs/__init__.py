@@ -4,16 +4,42 @@ The names here are the public ones for plugin authors; errors are in :mod:`pijob
 :mod:`pijobs.flask`, test fixtures in :mod:`pijobs.testing`.
 """
 
+from __future__ import annotations
+
+import importlib
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from pijobs.errors import DestinationDown, FailJob, RetryJob
-from pijobs.factory import HueyQueue
-from pijobs.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
-from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
-from pijobs.plugins import call_hook
-from pijobs.queue import Handle
-from pijobs.settings import Setting, Settings
+if TYPE_CHECKING:
+    from pijobs.errors import DestinationDown, FailJob, RetryJob
+    from pijobs.factory import HueyQueue
+    from pijobs.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
+    from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
+    from pijobs.plugins import call_hook
+    from pijobs.queue import Handle
+    from pijobs.settings import Setting, Settings
+
+# Imported when they are asked for: a process that needs few of them starts sooner, and where one can't be imported
+# pijobs.requirements can still tell why.
+_MODULES = {
+    "errors": ("DestinationDown", "FailJob", "RetryJob"),
+    "factory": ("HueyQueue",),
+    "hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec"),
+    "jobs": ("Job", "JobContext", "Limits", "RetryPolicy", "State"),
+    "plugins": ("call_hook",),
+    "queue": ("Handle",),
+    "settings": ("Setting", "Settings"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pijobs.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def crontab(

@@ -7,7 +7,8 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pijobs.errors import EncodeError
@@ -15,9 +16,31 @@ from pijobs.redact import redact
 
 #: Types whose values need no look inside, and what else stands for them (PEP 484: a whole number is a float, too).
 _PLAIN: dict[Any, frozenset[type]] = {
-    str: frozenset({str}), int: frozenset({int}), float: frozenset({float, int}), bool: frozenset({bool}),
+    str: frozenset({str}), int: frozenset({int, bool}), float: frozenset({float, int, bool}), bool: frozenset({bool}),
     bytes: frozenset({bytes}), None: frozenset({type(None)}), type(None): frozenset({type(None)}),
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """What does not fit.
+
+    :ivar found: the type of the value; never the value, which may be a secret.
+    :ivar places: where it stands, from inside to outside.
+    """
+
+    found: str
+    places: tuple[str, ...] = ()
+
+    def within(self, place: str) -> Misfit:
+        return Misfit(self.found, (*self.places, place))
+
+    def __str__(self) -> str:
+        return f"{' of '.join(self.places) or 'it'} is {self.found}"
+
+
+#: Gives what does not fit, or None.
+Check = Callable[[Any], "Misfit | None"]
 
 
 class Annotations:
@@ -25,7 +48,7 @@ class Annotations:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._types, self.unresolved = _resolved(function)
-        self._surely = {name: _surely(kind) for name, kind in self._types.items()}
+        self._checks = {name: check_of(kind) for name, kind in self._types.items()}
 
     def get(self, name: str, default: Any = None) -> Any:
         """The annotation of a parameter; ``default`` if it has none that can be resolved."""
@@ -33,26 +56,12 @@ class Annotations:
 
     def check(self, arguments: Mapping[str, Any], where: str) -> None:
         """:raises EncodeError: naming the first argument that is of another type, and the place inside it."""
-        surely = self._surely
+        checks = self._checks
         for name, value in arguments.items():
-            if name in surely and not surely[name](value):
-                self._check(name, value, where)
-
-    def _check(self, name: str, value: Any, where: str) -> None:
-        # Few arguments get here, and the import takes 0.1 s of each start.
-        from typeguard import CollectionCheckStrategy, ForwardRefPolicy, TypeCheckError, check_type
-
-        kind = self._types[name]
-        try:
-            # All items: a check of the first one would find a mistake on some days only.
-            check_type(
-                value, kind, forward_ref_policy=ForwardRefPolicy.IGNORE,
-                collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS,
-            )  # fmt: skip
-        except TypeCheckError as error:
-            shown = inspect.formatannotation(kind)
-            found = redact(" ".join(str(error).split()))  # a path holds keys of dictionaries, which may be addresses
-            raise EncodeError(f"{where}: argument {name!r}: expected {shown}, found that {found}") from None
+            if name in checks and (misfit := checks[name](value)) is not None:
+                shown = inspect.formatannotation(self._types[name])
+                # A place holds keys of dictionaries, which may be addresses.
+                raise EncodeError(f"{where}: argument {name!r}: expected {shown}, found that {redact(str(misfit))}")
 
 
 def _resolved(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -77,37 +86,118 @@ def _undone(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-Test = Callable[[Any], bool]
-
-
-def _surely(kind: Any) -> Test:
-    """A quick test of the usual annotations and what they are made of: True for values that surely fit. A False says
-    nothing: typeguard, which takes fifty times as long, decides."""
+def check_of(kind: Any) -> Check:
+    """The check of an annotation, for values that the codec knows. What it does not understand it lets pass: it must
+    not refuse what the function would take."""
     if (exact := _exact(kind)) is not None:
-        return lambda value: type(value) in exact
-    if kind is Any:
-        return lambda value: True
+        return lambda value: None if type(value) in exact else _misfit(value)
+    if hasattr(kind, "__supertype__"):  # typing.NewType
+        return check_of(kind.__supertype__)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return check_of(parts[0])
     if origin in (typing.Union, types.UnionType):
-        tests = [_surely(part) for part in parts]
-        return lambda value: any(test(value) for test in tests)
-    if origin is list:
-        items = _all(parts[0])
-        return lambda value: type(value) is list and items(value)
-    if origin in (dict, collections.abc.Mapping):
-        keys, values = map(_all, parts)
-        return lambda value: type(value) is dict and keys(value) and values(value.values())
-    return lambda value: False
+        return _any_of([check_of(part) for part in parts])
+    if origin is typing.Literal:
+        return _literal(parts)
+    if origin is tuple and not (len(parts) == 2 and parts[1] is Ellipsis):
+        return _tuple(parts)
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping) and len(parts) == 2:
+        return _mapping(origin, *parts)
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Iterable) and parts:
+        return _items(origin, parts[0])
+    return _instance(kind if origin is None else origin)
 
 
-def _all(kind: Any) -> Callable[[Collection[Any]], bool]:
-    """The same for all items of a container."""
-    if kind is Any:
-        return lambda values: True
-    if (exact := _exact(kind)) is not None:
-        return lambda values: exact.issuperset(map(type, values))
-    test = _surely(kind)
-    return lambda values: all(map(test, values))
+def _misfit(value: Any) -> Misfit:
+    return Misfit(type(value).__name__)
+
+
+def _passes(value: Any) -> None:
+    return None
+
+
+def _instance(kind: Any) -> Check:
+    if not isinstance(kind, type) or kind is object:
+        return _passes
+    try:
+        isinstance(None, kind)
+    except TypeError:  # a protocol, or the type of a dictionary
+        return _passes
+    return lambda value: None if isinstance(value, kind) else _misfit(value)
+
+
+def _any_of(checks: Sequence[Check]) -> Check:
+    def check(value: Any) -> Misfit | None:
+        misfits = []
+        for one in checks:
+            if (misfit := one(value)) is None:
+                return None
+            misfits.append(misfit)
+        # One that looked inside says more.
+        return max(misfits, key=lambda misfit: len(misfit.places))
+
+    return check
+
+
+def _literal(values: tuple[Any, ...]) -> Check:
+    known = {(type(value), value) for value in values}
+
+    def check(value: Any) -> Misfit | None:
+        try:
+            return None if (type(value), value) in known else Misfit(f"another {type(value).__name__}")
+        except TypeError:  # not hashable
+            return _misfit(value)
+
+    return check
+
+
+def _items(container: type[Any], kind: Any) -> Check:
+    exact, check = _exact(kind), check_of(kind)
+
+    def look(value: Any) -> Misfit | None:
+        if not isinstance(value, container):
+            return _misfit(value)
+        if exact is not None and exact.issuperset(map(type, value)):
+            return None
+        for index, item in enumerate(value):
+            if (misfit := check(item)) is not None:
+                return misfit.within(f"item {index}")
+        return None
+
+    return look
+
+
+def _tuple(kinds: tuple[Any, ...]) -> Check:
+    checks = [check_of(kind) for kind in kinds if kind != ()]
+
+    def look(value: Any) -> Misfit | None:
+        if type(value) is not tuple:
+            return _misfit(value)
+        if len(value) != len(checks):
+            return Misfit(f"a tuple of {len(value)}")
+        for index, (check, item) in enumerate(zip(checks, value, strict=True)):
+            if (misfit := check(item)) is not None:
+                return misfit.within(f"item {index}")
+        return None
+
+    return look
+
+
+def _mapping(container: type[Any], key: Any, item: Any) -> Check:
+    keys, items = check_of(key), check_of(item)
+
+    def look(value: Any) -> Misfit | None:
+        if not isinstance(value, container):
+            return _misfit(value)
+        for name, content in value.items():
+            if (misfit := keys(name)) is not None:
+                return misfit.within("a key")
+            if (misfit := items(content)) is not None:
+                return misfit.within(f"the value of {name!r}")
+        return None
+
+    return look
 
 
 def _exact(kind: Any) -> frozenset[type] | None:

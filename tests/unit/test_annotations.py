@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from email.message import EmailMessage
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Protocol
 
 import pytest
 
 from pijobs import Job, JobContext
+from pijobs.annotations import check_of
 from pijobs.errors import EncodeError
 from pijobs.registry import Registry
 
@@ -54,16 +57,16 @@ def test_what_fits_passes(function: Callable[..., Any], arguments: dict[str, Any
 @pytest.mark.parametrize(
     ("function", "arguments", "told"),
     [
-        (send, {"phone": 5}, "argument 'phone': expected str, found that int is not"),
+        (send, {"phone": 5}, "argument 'phone': expected str, found that it is int$"),
         (
             send,
             {"phone": "1", "parts": ["a", 2]},
-            r"argument 'parts': expected list\[str\] \| None.*list\[str\]: item 1 is",
+            r"argument 'parts': expected list\[str\] \| None, found that item 1 is int$",
         ),
         (send, {"phone": "1", "parts": "abc"}, "argument 'parts'"),
         (send, {"phone": "1", "price": "1"}, "argument 'price': expected float"),
-        (collect, {"values": {"a": [1, "2"]}}, "item 1 of value of key 'a' of dict is not an instance of int"),
-        (choose, {"way": "pull it", "at": None, "mail": None}, r"any of \('push', 'pull'\)"),
+        (collect, {"values": {"a": [1, "2"]}}, "found that item 1 of the value of 'a' is str$"),
+        (choose, {"way": "pull it", "at": None, "mail": None}, "expected .*Literal.*, found that it is another str$"),
         (choose, {"way": "pull", "at": "2026-01-01", "mail": None}, "argument 'at'"),
         (partly, {"known": "1", "unknown": 1, "free": 1, "anything": 1}, "argument 'known': expected int"),
     ],
@@ -73,6 +76,50 @@ def test_what_does_not_fit_is_refused_with_its_place(
 ) -> None:
     with pytest.raises(EncodeError, match=f"^job 'a.job': .*{told}"):
         check(function, **arguments)
+
+
+Name = NewType("Name", str)
+
+
+class Open(Protocol):
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits", "others"),
+    [
+        (int, [1, True], ["1", 1.5, None]),
+        (float, [1, 1.5], ["1"]),
+        (str | int | None, ["a", 1, None], [1.5, b""]),
+        (list[int] | None, [[1], [], None], [["1"], (1,)]),
+        (Sequence[str], [["a"], ("a",), "abc"], [[1], 5]),
+        (Iterable[int], [[1], {1}, (1,)], [["1"], 1]),
+        (set[str], [{"a"}, set()], [{1}, ["a"]]),
+        (frozenset[str], [frozenset("a")], [{"a"}]),
+        (tuple[int, str], [(1, "a")], [(1,), ("a", 1), [1, "a"]]),
+        (tuple[int, ...], [(), (1, 2)], [(1, "2")]),
+        (tuple[()], [()], [(1,)]),
+        (dict[str, list[int]], [{"a": [1]}, {}], [{"a": ["1"]}, {1: [1]}, []]),
+        (dict, [{1: 2}], [[]]),
+        (list, [[1]], [{}]),
+        (Literal["a", 1], ["a", 1], ["b", True, []]),
+        (Annotated[int, "seconds"], [1], ["1"]),
+        (Name, ["a"], [1]),
+        (Decimal, [Decimal(1)], [1]),
+        (uuid.UUID, [uuid.UUID(int=1)], ["x"]),
+        (dt.date, [dt.date(2026, 1, 1), dt.datetime(2026, 1, 1)], ["2026-01-01"]),
+        (EmailMessage, [EmailMessage()], ["x"]),
+        (Any, [1, None], []),
+        (object, [1, None], []),
+        (Open, [5], []),
+        (Callable[[], int], [len], [5]),
+    ],
+    ids=str,
+)
+def test_an_annotation_takes_what_its_type_takes(kind: Any, fits: list[Any], others: list[Any]) -> None:
+    look = check_of(kind)
+    assert [value for value in fits if look(value) is not None] == []
+    assert [value for value in others if look(value) is None] == []
 
 
 def test_positional_arguments_are_checked_too() -> None:

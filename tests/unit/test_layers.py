@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: What takes long to import.
-SLOW = {"flask", "huey", "sqlalchemy", "typeguard"}
+SLOW = {"flask", "huey", "sqlalchemy"}
 BUILD = (
     "import pijobs; from pijobs.factory import build;"
     "build({'SECRET_KEY': 's', 'PI_JOB_QUEUE_CLASS': 'pijobs.HueyQueue', 'PI_JOB_QUEUE_PLUGINS': ()})"

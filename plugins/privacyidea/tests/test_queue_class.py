@@ -160,3 +160,10 @@ def test_the_plugin_imports_public_names_only() -> None:
                 imported |= {name.name for name in node.names}
     assert "pijobs.settings" in imported
     assert [name for name in imported if name.startswith(tuple(f"pijobs.{room}" for room in inside))] == []
+
+
+def test_what_an_upgrade_of_privacyidea_took_away_stops_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """privacyIDEA answers an ImportError with a line in its log, and sends in the request from then on."""
+    monkeypatch.setattr(pijobs_privacyidea, "unmet", lambda *names: ["huey 3.4.0 is installed: pip install another"])
+    with pytest.raises(ImportError, match=r"huey 3\.4\.0 .* mails are sent in the request"):
+        pijobs_privacyidea.__getattr__("HueyQueue")

@@ -22,6 +22,7 @@ from pijobs.errors import (
     StorageUnfit,
 )
 from pijobs.redact import redact
+from pijobs.requirements import unmet
 
 _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
     (ConfigurationError, 2),
@@ -147,6 +148,12 @@ def _run(command: click.Command, args: Sequence[str] | None, name: str) -> NoRet
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except ImportError:
+        if not (missing := unmet("pijobs")):
+            raise
+        for line in missing:
+            click.echo(f"{name}: {line}", err=True)
+        sys.exit(2)
     except PijobsError as error:
         for line in str(error).splitlines():
             # Faults of settings are masked where they are made; masked again, a wrong number could not be seen.

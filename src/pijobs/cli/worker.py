@@ -20,6 +20,7 @@ from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
 from pijobs.queue import Queue
 from pijobs.redact import describe
+from pijobs.requirements import unmet
 from pijobs.settings import PREFIX
 from pijobs.worker.engine import Pause
 from pijobs.worker.main import WorkerOptions, make_consumer
@@ -154,6 +155,8 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
     the queue. SIGHUP does the same and starts again. While the storage is away the worker waits for it.
     """  # fmt: skip
     _check(options)
+    if missing := unmet("pijobs"):
+        raise ConfigurationError("\n".join(missing))
     if options["worker_type"] == "greenlet":
         _patch()
     app, installation = _app(invocation, options["app_path"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pijobs.requirements import unmet
+
 if TYPE_CHECKING:
     from pijobs_privacyidea.queue import HueyQueue
 
@@ -15,6 +17,10 @@ def __getattr__(name: str) -> Any:
         if name[0].isupper():  # as below: a class that is not there is an ImportError to privacyIDEA
             raise RuntimeError(f"PI_JOB_QUEUE_CLASS: expected '{__name__}.HueyQueue', found '{__name__}.{name}'")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if missing := unmet("pijobs", "pijobs-mail", __name__.replace("_", "-")):
+        # To privacyIDEA an ImportError is a line in its log, and it sends every mail in the request from then on. So no
+        # login fails after an upgrade of privacyIDEA, which installs other versions than pijobs needs.
+        raise ImportError(f"{'; '.join(missing)}; mails are sent in the request until then")
     try:
         from pijobs_privacyidea.queue import HueyQueue
     except (ImportError, ValueError) as error:

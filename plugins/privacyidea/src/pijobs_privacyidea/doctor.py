@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pijobs import DestinationDown, Settings
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.readiness import configuration
+from pijobs.requirements import unmet
 from pijobs.settings import PREFIX
 from pijobs_mail.servers import endpoint
 from pijobs_privacyidea import definitions
@@ -49,6 +50,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Everything that is looked at. A part that can't be looked at is a finding, too."""
+    yield from _requirements()
     yield from _release()
     yield from _class(settings)
     yield from _environment()
@@ -68,6 +70,13 @@ def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
         database = isinstance(error, SQLAlchemyError)
         advice = "look at the database, and at SQLALCHEMY_DATABASE_URI" if database else "see the log of privacyIDEA"
         yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", advice)
+
+
+def _requirements() -> Iterator[Finding]:
+    """An upgrade of privacyIDEA installs its own versions, and pip only warns."""
+    for sentence in unmet("pijobs", "pijobs-mail", "pijobs-privacyidea"):
+        found, _, advice = sentence.rpartition(": ")
+        yield Finding(Level.BAD, f"{found}; mails are sent in the request, and no worker starts", advice)
 
 
 def _release() -> Iterator[Finding]:

@@ -4,6 +4,10 @@ One thread per process renews all leases at once (four times per lease), and let
 storage says that the session was taken for dead (the process was stopped for a while), a new one is opened; what
 ran under the old one has gone back to the queue, and its end will be refused by the storage as lost.
 
+The storage answers each sign of life with the leases that it has under this session. What is there and does not run
+here, twice in a row, goes back: nobody was told of that lease, or the storage forgot its end. What runs here and is
+not there any more is lost.
+
 A lease counts from the moment it was asked for, on this host's monotonic clock. So a process that was frozen knows on
 waking that its leases have run out, before it has asked anybody: :meth:`Session.holds`.
 """
@@ -15,6 +19,7 @@ import os
 import socket
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -24,9 +29,16 @@ from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
 from pijobs.metrics import Metrics
-from pijobs.storage.contract import End, Ended, Lease, SessionInfo, Step, Storage
+from pijobs.storage.contract import Beat, End, Ended, Lease, LossKind, SessionInfo, Step, Storage
 
 log = logging.getLogger(__name__)
+
+#: So many leases that went back unknown are remembered, in case that the answer that tells of them comes late.
+_DISOWNED = 1000
+_LOSSES: dict[LossKind, str] = {
+    "emptied": "was emptied: instances, dead letters and pauses are gone",
+    "restored": "went back to an earlier state: what came after it is gone, and what ended after it may run again",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,8 @@ class _Held:
     session: str
     limit: float | None = None
     permit: Permit | None = None
+    #: The storage has given it away.
+    lost: bool = False
 
     @property
     def irrevocable(self) -> bool:
@@ -83,6 +97,13 @@ class Session:
         self._clock = clock or SystemClock()
         self._held: dict[str, _Held] = {}
         self._abandoned: list[tuple[str, str]] = []
+        #: What the storage had under this session and this process did not run, at the last sign of life.
+        self._unknown: set[tuple[str, str]] = set()
+        self._disowned: deque[str] = deque(maxlen=_DISOWNED)
+        #: What happened to the storage, until it is told.
+        self._untold_loss: LossKind | None = None
+        #: What the last sign of life was answered.
+        self._last: Beat | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._open = False
@@ -122,21 +143,19 @@ class Session:
                 abandoned = list(self._abandoned)
             if not self._open:
                 self._reopen()
-            asked = self._clock.monotonic()
-            beat = self.storage.beat(self.info.id, lease=self._lease_ms, abandoned=abandoned)
-            if beat.alive:
-                self._until = asked + self._lease_ms / 1000
-                self._tell_news()
-            with self._lock:
-                self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
-            self._tell(beat.ended)
-            for one in beat.ended:
-                if one.state is not State.EXPIRED:
-                    self._metrics.crashed(one.name, one.group)
-            if not beat.alive and not self._stop.is_set():
+            beat = self._ask_for_renewal(abandoned)
+            if (loss := self._loss(beat)) is not None:
+                log.error("the storage %s %s", self.storage.display_url, _LOSSES[loss])
+                self._untold_loss = loss
+            elif not beat.alive and not self._stop.is_set():
                 log.warning("session %s was taken for dead; its instances went back to the queue", self.info.id)
+            self._last = beat
+            if not beat.alive and not self._stop.is_set():
                 self._open = False
                 self._reopen()
+            if self._untold_loss is not None:
+                self.storage.note_loss(self._untold_loss)
+                self._untold_loss = None
             self._set_reachable(True)
             self._count_sign("answered" if beat.alive else "taken_for_dead")
             self._flush()
@@ -149,6 +168,45 @@ class Session:
         if told != self.info:
             self.storage.retell(told)
             self.info = told
+
+    def _ask_for_renewal(self, abandoned: list[tuple[str, str]]) -> Beat:
+        """Renew the leases, and compare them with those that the storage has."""
+        session, asked = self.info.id, self._clock.monotonic()
+        with self._lock:
+            before = [token for token, held in self._held.items() if held.session == session]
+        beat = self.storage.beat(session, lease=self._lease_ms, abandoned=abandoned)
+        if beat.alive:
+            self._until = asked + self._lease_ms / 1000
+            self._tell_news()
+        self._crashed(beat.ended)
+        with self._lock:
+            self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
+            tokens = {token for _, token in beat.held}
+            for token in before:
+                if token in self._held and token not in tokens:
+                    self._held[token] = replace(self._held[token], lost=True)
+            unknown = {(instance_id, token) for instance_id, token in beat.held if token not in self._held}
+            twice, self._unknown = unknown & self._unknown, unknown
+            self._disowned.extend(token for _, token in twice)
+        if twice:
+            log.warning("session %s: %d instances that do not run here go back to the queue", session, len(twice))
+            self._crashed(self.storage.beat(session, lease=self._lease_ms, unknown=sorted(twice)).ended)
+        return beat
+
+    def _crashed(self, ended: Sequence[Ended]) -> None:
+        self._tell(ended)
+        for one in ended:
+            if one.state in (State.QUEUED, State.DEAD):
+                self._metrics.crashed(one.name, one.group)
+
+    def _loss(self, beat: Beat) -> LossKind | None:
+        """Whether the storage lost what it had acknowledged, as far as this session can tell."""
+        last = self._last
+        if last is None:
+            return None
+        if beat.epoch != last.epoch or (beat.before is None and not beat.alive):
+            return "emptied"
+        return "restored" if beat.before is not None and beat.before < last.now else None
 
     def _count_sign(self, result: str) -> None:
         if self._flushes:
@@ -224,10 +282,11 @@ class Session:
         with self._lock:
             for end in ends:
                 self._held.pop(end.token, None)
-            for lease in step.leases:
+            leases = [lease for lease in step.leases if lease.token not in self._disowned]
+            for lease in leases:
                 self._held[lease.token] = _Held(lease, session)
         self._tell(step.ended)
-        return step
+        return replace(step, leases=leases)
 
     def begin(self, lease: Lease, timeout: float | None, permit: Permit | None = None) -> None:
         """An attempt begins. From now on the lease is renewed for ``timeout`` seconds at most (None: without end); then
@@ -241,7 +300,9 @@ class Session:
         """Whether this process may still run the instance, as far as it can know without asking."""
         with self._lock:
             held = self._held.get(lease.token)
-        return held is not None and held.session == self.info.id and self._clock.monotonic() < self._until
+        if held is None or held.lost or held.session != self.info.id:
+            return False
+        return self._clock.monotonic() < self._until
 
     def interrupted(self, lease: Lease) -> bool:
         """An attempt ended in the middle. True if that counts as a crash, which is told to the storage here: the effect

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.redis_server import LONG, Server, new_instance, open_session, opened, running
+from integration.live_sessions import leased_after_beats, live_session
+from integration.redis_server import Server, new_instance, opened, running
 from integration.sql_proxy import proxy
 from services import wait_until
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage import doubts
-from pijobs.storage.doubts import Doubts
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.redis import storage as redis_storage
 
@@ -31,35 +30,19 @@ def is_running(storage: RedisStorage, instance_id: str) -> bool:
         return False
 
 
-def leased_after_beats(storage: RedisStorage, session: str) -> str:
-    """What the session gets when it gave signs of life until there was something to get."""
-    got: list[str] = []
-
-    def gets() -> bool:
-        try:
-            assert storage.beat(session, lease=LONG).alive
-            got.extend(lease.id for lease in storage.step(session, [], want=1).leases)
-        except StorageUnavailable:
-            return False
-        return bool(got)
-
-    wait_until(gets, 10, what="a lease after the lost one")
-    return got[0]
-
-
 def test_redis_gives_back_what_a_lost_answer_leased(server: Server) -> None:
     with (
         proxy(str(Path(server.place, "redis.sock"))) as network,
         opened(f"redis://127.0.0.1:{network.port}/0") as storage,
     ):
-        session = open_session(storage)
-        storage.step(session, [], want=1)  # from now on Redis knows the script by its hash
+        session = live_session(storage)
+        session.step([], want=1)  # from now on Redis knows the script by its hash
         stored = storage.enqueue(new_instance(), timeout=5)
         network.swallow_answer_to = storage._scripts.step.sha.encode()
         with pytest.raises(StorageUnavailable):
-            storage.step(session, [], want=1)
+            session.step([], want=1)
         wait_until(lambda: is_running(storage, stored.id), 5, what="the lease that nobody heard of")
-        assert leased_after_beats(storage, session) == stored.id
+        assert leased_after_beats(session).id == stored.id
         assert storage.get(stored.id).crashes == 0
 
 
@@ -68,24 +51,10 @@ def test_redis_gives_back_what_was_leased_after_the_worker_had_given_up(
 ) -> None:
     monkeypatch.setattr(redis_storage, "TIMEOUT", 0.3)
     with opened(server.url) as storage:
-        session = open_session(storage)
+        session = live_session(storage)
         stored = storage.enqueue(new_instance(), timeout=5)
         server.freeze()
         with pytest.raises(StorageUnavailable):
-            storage.step(session, [], want=1)
+            session.step([], want=1)
         server.thaw()
-        assert leased_after_beats(storage, session) == stored.id
-
-
-def test_a_lost_lease_is_named_for_a_while_since_the_request_may_be_carried_out_late(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lost = Doubts()
-    lost.add("session", "token")
-    lost.named("session", lost.of("session"))
-    lost.named("session", lost.of("session"))
-    assert lost.of("session") == ["token"]
-    assert lost.of("another session") == []
-    monkeypatch.setattr(doubts, "LINGER", -1.0)
-    lost.named("session", lost.of("session"))
-    assert lost.of("session") == []
+        assert leased_after_beats(session).id == stored.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -114,7 +115,7 @@ def advance(kind: str, clock: ManualClock, request: pytest.FixtureRequest) -> Ad
 def start_worker(storage: Storage, advance: Advance) -> StartWorker:
     """Open a session of a worker: ``start_worker(on=storage)``."""
 
-    def start(*, on: Storage | None = None, **info: object) -> Worker:
+    def start(*, on: Storage | None = None, **info: Any) -> Worker:
         return Worker(on or storage, advance, **info)
 
     return start

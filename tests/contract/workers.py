@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -54,13 +54,13 @@ def connected(storage: Storage) -> Storage:
 class Worker:
     """One session."""
 
-    def __init__(self, storage: Storage, advance: Callable[[int], None], **info: Any) -> None:
+    def __init__(self, storage: Storage, advance: Callable[[int], None], *, lease: int = LONG, **info: Any) -> None:
         self.storage = connected(storage)
         self._advance = advance
         plain = SessionInfo(id=uuid4().hex, host="host.example", pid=4711, started=storage.now(), version="1.0")
         self.info = replace(plain, **info)
         self.session = self.info.id
-        storage.open_session(self.info, lease=LONG)
+        storage.open_session(self.info, lease=lease)
 
     def step(self, *ends: End, want: int = 0, floor: int | None = None) -> Step:
         return self.storage.step(self.session, ends, want=want, floor=floor)
@@ -88,9 +88,11 @@ class Worker:
         assert lease.id == instance_id
         self.end(lease, state, **changes)
 
-    def beat(self, *, lease: int = LONG, abandoned: list[Lease] | None = None) -> Beat:
-        pairs = [(one.id, one.token) for one in abandoned or []]
-        return self.storage.beat(self.session, lease=lease, abandoned=pairs)
+    def beat(
+        self, *, lease: int = LONG, abandoned: Sequence[Lease] = (), unknown: Sequence[tuple[str, str]] = ()
+    ) -> Beat:
+        pairs = [(one.id, one.token) for one in abandoned]
+        return self.storage.beat(self.session, lease=lease, abandoned=pairs, unknown=unknown)
 
     def fall_silent(self) -> None:
         """Let the lease of the session run out."""

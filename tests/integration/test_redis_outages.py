@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from integration.redis_server import LONG, Server, new_instance, open_session, opened, running
+from integration.live_sessions import leased_after_beats, live_session
+from integration.redis_server import Server, new_instance, open_session, opened, running
 from services import free_port, wait_until
 
 from pijobs.errors import StorageUnavailable
@@ -203,28 +204,20 @@ def test_a_child_uses_no_connection_of_its_parent(server: Server, storage: Redis
 
 def test_a_lease_behind_a_wait_that_was_refused_goes_back() -> None:
     with running() as server, opened(server.url) as storage:
-        session = open_session(storage)
-        storage.step(session, [], want=1)  # teaches the script
+        session = live_session(storage)
+        session.step([], want=1)  # teaches the script
         new = new_instance()
         storage.enqueue(new, timeout=5)
         # The token of another worker, which took it and died: nothing wakes this one.
         server.client.delete(storage._prefix + "wake")
         with ThreadPoolExecutor(1) as pool:
-            step = pool.submit(storage.wait_for_step, session, timeout=20, want=1)
+            step = pool.submit(session.step, [], wait=20, want=1)
             wait_until(lambda: blocked(server) is not None, what="a worker that waits")
             server.command("CLIENT", "UNBLOCK", str(blocked(server)), "ERROR")
             with pytest.raises(StorageUnavailable):
                 step.result(20)
         assert server.client.hget(f"{storage._prefix}i:{new.id}", "state") == b"running"
-        wait_until(lambda: beats(storage, session), what="a connection")
-        assert storage.get(new.id).state is State.QUEUED
-
-
-def beats(storage: RedisStorage, session: str) -> bool:
-    try:
-        return storage.beat(session, lease=LONG).alive
-    except StorageUnavailable:
-        return False
+        assert leased_after_beats(session).id == new.id
 
 
 def blocked(server: Server) -> int | None:

@@ -17,7 +17,7 @@ import pymysql  # type: ignore[import-untyped]
 import pytest
 import redis
 import sqlalchemy as sa
-from contract.workers import Worker, new_instance
+from contract.workers import new_instance
 from redis_groups import Node
 
 from pijobs.errors import StorageUnavailable, StorageUnfit
@@ -155,17 +155,6 @@ def test_only_what_the_server_refuses_before_the_first_write_was_surely_not_done
     told = unavailable(error)
     told.__cause__ = error
     assert was_refused(told) is refused
-
-
-def test_a_step_that_failed_is_a_doubt(as_user: SetUser) -> None:
-    # The user loses a right that a step needs after its first write.
-    storage = as_user()
-    worker = Worker(storage, lambda ms: None)
-    storage.enqueue(new_instance(), timeout=5)
-    as_user("-sadd")
-    with pytest.raises(StorageUnavailable):
-        worker.step(want=1)
-    assert storage._doubts.of(worker.session)
 
 
 # -- PostgreSQL and MariaDB ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from contract.workers import LONG, new_instance
+from integration.live_sessions import leased_after_beats, live_session
 from integration.sql_proxy import Proxy, proxy
 from services import wait_until
 from sqlalchemy import make_url
@@ -94,21 +95,12 @@ def test_connections_that_were_ended_while_idle_cost_nothing(storage: SqlStorage
     assert storage.enqueue(new_instance(), timeout=2).fresh
 
 
-def test_leases_nobody_was_told_of_go_back_with_the_next_beat(storage: SqlStorage, network: Proxy) -> None:
-    session = open_session(storage)
+def test_leases_nobody_was_told_of_go_back(storage: SqlStorage, network: Proxy) -> None:
+    session = live_session(storage)
     network.swallow_answer_to = b"COMMIT"
     with pytest.raises(StorageUnavailable):
-        storage.step(session, [], want=1)
-
-    def beats() -> bool:
-        try:
-            return storage.beat(session, lease=LONG).alive
-        except StorageUnavailable:
-            return False
-
-    wait_until(beats, 10, what="a beat")
-    (lease,) = storage.step(session, [], want=1).leases
-    assert storage.get(lease.id).crashes == 0
+        session.step([], want=1)
+    assert storage.get(leased_after_beats(session).id).crashes == 0
 
 
 def test_an_enqueue_whose_answer_was_lost_is_stored_once(storage: SqlStorage, network: Proxy) -> None:

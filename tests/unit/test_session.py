@@ -36,9 +36,9 @@ class Outage(MemoryStorage):
         self._answer()
         super().open_session(info, lease=lease)
 
-    def beat(self, session: str, *, lease: int, abandoned: Any = ()) -> Beat:
+    def beat(self, session: str, *, lease: int, abandoned: Any = (), unknown: Any = ()) -> Beat:
         self._answer()
-        return super().beat(session, lease=lease, abandoned=abandoned)
+        return super().beat(session, lease=lease, abandoned=abandoned, unknown=unknown)
 
     def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
         self._answer()
@@ -133,8 +133,10 @@ def test_a_session_that_was_taken_for_dead_reopens_and_its_result_does_not_count
 ) -> None:
     enqueue(storage)
     lease, before = lease_one(session), session.info.id
-    clock.advance(LEASE + 1)
     other = new_session()
+    for _ in range(4):
+        other.beat()
+        clock.advance(LEASE * 0.3)
     other.beat()
     assert state(storage) is State.QUEUED and [ended.state for ended in told] == [State.QUEUED]
     session.beat()
@@ -403,3 +405,100 @@ def test_what_was_given_up_or_has_ended_is_not_held(session: Session, storage: O
     again = lease_one(session)
     session.step([End("1", again.token, State.DONE)], want=0)
     assert not session.holds(again)
+
+
+# -- what the storage has, compared with what runs here --------------------------------------------------------------
+
+
+def test_what_nobody_was_told_of_goes_back_at_the_second_sign_of_life(session: Session, storage: Outage) -> None:
+    enqueue(storage)
+    enqueue(storage, "2")
+    mine = lease_one(session)
+    storage.step(session.info.id, [], want=1)  # the answer got lost
+    session.beat()
+    assert storage.get("2").state is State.RUNNING
+    session.beat()
+    assert (storage.get("2").state, storage.get("2").crashes) == (State.QUEUED, 0)
+    assert state(storage) is State.RUNNING and session.holds(mine)
+
+
+def test_an_end_that_the_storage_forgot_goes_back(session: Session, storage: Outage) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    earlier = storage.get("1")
+    session.step([End("1", lease.token, State.DONE)], want=0)
+    item = storage._items.find("1")
+    storage._items.move(item, State.RUNNING)  # what a replica had that takes over now
+    item.token, item.session = lease.token, earlier.session
+    session.beat()
+    session.beat()
+    assert state(storage) is State.QUEUED
+
+
+def test_an_answer_that_comes_after_its_leases_went_back_is_dropped(
+    session: Session, storage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(storage)
+    step = storage.step
+
+    def late(*args: Any, **options: Any) -> Any:
+        answer = step(*args, **options)
+        session.beat()
+        session.beat()
+        return answer
+
+    monkeypatch.setattr(storage, "step", late)
+    assert session.step([], want=1).leases == [] and session.running == []
+    assert state(storage) is State.QUEUED
+
+
+def test_what_the_storage_gave_away_is_not_held(session: Session, storage: Outage) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    storage.step(session.info.id, [End("1", lease.token, State.QUEUED, counted=False)], want=0)
+    assert session.holds(lease)
+    session.beat()
+    assert not session.holds(lease)
+
+
+def test_a_storage_that_was_emptied_is_told(
+    session: Session, storage: Outage, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    session.beat()
+    session.storage = empty = Outage(clock)
+    session.beat()
+    loss = empty.depths().loss
+    assert loss is not None and (loss.kind, loss.at) == ("emptied", empty.now())
+    assert "was emptied" in caplog.text and "taken for dead" not in caplog.text
+    session.beat()
+    assert len(empty.sessions()) == 1
+
+
+def test_a_storage_that_went_back_is_told_even_if_it_goes_away_again(
+    session: Session, storage: Outage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.beat()
+    known = storage._sessions.get(session.info.id)
+    assert known is not None
+    clock.advance(2)
+    session.beat()
+    known.seen -= 2000
+    note = storage.note_loss
+
+    def fails(kind: Any) -> None:
+        raise StorageUnavailable("the cable is pulled")
+
+    monkeypatch.setattr(storage, "note_loss", fails)
+    session.beat()
+    assert not session.reachable
+    monkeypatch.setattr(storage, "note_loss", note)
+    session.beat()
+    loss = storage.depths().loss
+    assert loss is not None and loss.kind == "restored" and session.reachable
+
+
+def test_being_taken_for_dead_is_no_loss_of_the_storage(session: Session, storage: Outage) -> None:
+    session.beat()
+    storage.close_session(session.info.id, crashed=True)
+    session.beat()
+    assert storage.depths().loss is None

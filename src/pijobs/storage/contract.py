@@ -32,6 +32,8 @@ from pijobs.storage.values import (
     Ended,
     GroupRecord,
     Lease,
+    Loss,
+    LossKind,
     NewInstance,
     OnConflict,
     Page,
@@ -58,6 +60,8 @@ __all__ = [
     "Ended",
     "GroupRecord",
     "Lease",
+    "Loss",
+    "LossKind",
     "NewInstance",
     "OnConflict",
     "Page",
@@ -189,19 +193,33 @@ class Storage(ABC):
         """Change what an open session told. One that is gone (taken for dead) does not come back by this."""
 
     @abstractmethod
-    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+    def beat(
+        self,
+        session: str,
+        *,
+        lease: int,
+        abandoned: Sequence[tuple[str, str]] = (),
+        unknown: Sequence[tuple[str, str]] = (),
+    ) -> Beat:
         """A sign of life: renews all leases of the session by ``lease`` ms. Then keeps house, in slices of a few
         milliseconds each, as long as there is something to do, but for a sixth of the lease and a second at most
         (:mod:`pijobs.storage.housekeeping`):
 
         * ``abandoned`` (id, token) of this session, and all that sessions without a sign of life hold, go back:
           ``running -> queued`` with the old rank, ``crashes`` + 1 and a history entry
-          ``{"at": now, "event": "crashed", "session": …}``; ``dead`` at :data:`MAX_CRASHES`; ``expired`` if the
-          deadline has passed; at most :data:`HOUSEKEEPING_BATCH` in one call. The dead sessions themselves go.
+          ``{"at": now, "event": "crashed", "session": …}``; ``expired`` if the deadline has passed; ``dead`` at
+          :data:`MAX_CRASHES`, if nothing ran beside it in its session; at most :data:`HOUSEKEEPING_BATCH` in one call.
+          The dead sessions themselves go.
+        * ``unknown`` (id, token) of this session go back uncounted: the process does not run them.
         * waiting instances whose deadline has passed become ``expired``; dead letters whose deadline has passed
           lose their body.
         * what :class:`Retention` no longer keeps is removed, and groups that nothing uses (nothing waiting or
-          running, not paused, not blocked, and no longer to be kept: see :meth:`set_group`)."""
+          running, not paused, not blocked, and no longer to be kept: see :meth:`set_group`).
+
+        No session is taken for dead by an outage. When nobody reached the storage for more than half a lease, neither
+        by a sign of life nor by an enqueue, the first sign of life (or new session) afterwards assumes that the
+        storage was away, or that its clock jumped: each session holds for one more lease from then on. When the clock
+        was set back, each session keeps the rest of its lease, by the new time."""
 
     @abstractmethod
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
@@ -235,6 +253,10 @@ class Storage(ABC):
     def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
         """Forget the session and give back what it runs: ``running -> queued`` with the old rank, not counted; or,
         if ``crashed``, counted as in :meth:`beat`."""
+
+    @abstractmethod
+    def note_loss(self, kind: LossKind) -> None:
+        """A worker found that the storage was emptied, or restored to an earlier state; see :attr:`Depths.loss`."""
 
     # -- for people ----------------------------------------------------------------------------------------------
 

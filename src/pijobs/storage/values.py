@@ -15,6 +15,7 @@ import msgspec
 from pijobs.jobs import State
 
 OnConflict = Literal["replace", "keep", "error"]
+LossKind = Literal["emptied", "restored"]
 
 #: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
 MAX_CRASHES = 3
@@ -218,6 +219,14 @@ class Beat:
     #: False: the session was taken for dead, its instances went back. It must open a new one.
     alive: bool
     ended: list[Ended] = field(default_factory=list)
+    #: What the storage has under this session: (id, token) of each lease.
+    held: list[tuple[str, str]] = field(default_factory=list)
+    #: The storage's time of this sign of life.
+    now: int = 0
+    #: The last sign of life before this one that the storage knows: of this session, else of any. None: it knows none.
+    before: int | None = None
+    #: Stays the same as long as the storage keeps what it was given; another one after it was emptied.
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +294,16 @@ def whole(value: Any) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """A live worker found that the storage lost what it had acknowledged."""
+
+    #: All of it, or what came after a backup or a replica's last update.
+    kind: LossKind
+    #: When a worker noticed.
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Depths:
     """How much there is, without a scan."""
 
@@ -299,3 +318,5 @@ class Depths:
     backlog: int = 0
     #: Names of totals; :data:`MAX_TOTALS` at most are taken.
     totals: int = 0
+    #: What :meth:`Storage.note_loss` was told last.
+    loss: Loss | None = None

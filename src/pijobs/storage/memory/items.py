@@ -12,7 +12,7 @@ from itertools import islice
 from secrets import token_hex
 
 from pijobs.errors import InstanceNotFound
-from pijobs.jobs import ENDED, State
+from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import (
     HOUSEKEEPING_BATCH,
     MAX_CRASHES,
@@ -35,6 +35,7 @@ class Item:
     due: int
     #: Order of enqueue, and of the end.
     place: int
+    enqueued: int
     end_place: int = 0
     key: str | None = None
     body: bytes | None = None
@@ -137,13 +138,19 @@ class Items:
         found = ((self.get(instance_id), token) for instance_id, token in leases)
         return [item for item, token in found if item and item.token == token and item.session == session]
 
+    def last_enqueue(self, after: int, until: int) -> int | None:
+        """When the last of those that wait was enqueued, in that time."""
+        times = (item.enqueued for item in self.of(*WAITING))
+        return max((time for time in times if after < time <= until), default=None)
+
     # -- arrows --------------------------------------------------------------------------------------------------
 
     def add(self, new: NewInstance, now: int, *, claims: bool = True) -> Item:
         """new -> queued, scheduled. :param claims: whether it takes its key."""
         state = State.SCHEDULED if new.due is not None and new.due > now else State.QUEUED
         due = max(now, new.due or 0)
-        item = Item(new, state, due, place=next(self._places), key=new.key if claims else None, body=new.body)
+        key = new.key if claims else None
+        item = Item(new, state, due, place=next(self._places), enqueued=now, key=key, body=new.body)
         self._by_id[new.id] = self._by_state[state][new.id] = item
         if item.key is not None:
             self._by_key[item.key] = item
@@ -206,13 +213,16 @@ class Items:
         """queued, scheduled -> expired."""
         return self.finish(item, State.EXPIRED, now, "the deadline passed while it waited")
 
-    def crash(self, item: Item, now: int) -> list[Ended]:
-        """running -> queued, dead, expired, because its worker died."""
+    def crash(self, item: Item, now: int, *, alone: bool = True) -> list[Ended]:
+        """running -> queued, dead, expired, because its worker died.
+
+        :param alone: whether nothing else ran in that process, so that nothing else can have taken it down.
+        """
         item.note(json.dumps({"at": now, "event": "crashed", "session": item.session}))
         item.crashes += 1
         if item.overdue(now):
             return [self.finish(item, State.EXPIRED, now, "the deadline passed when its worker had died")]
-        if item.crashes >= MAX_CRASHES:
+        if alone and item.crashes >= MAX_CRASHES:
             return [self.finish(item, State.DEAD, now, f"took down its workers {item.crashes} times")]
         item.reason = f"recovered from session {item.session}"
         superseded = self.back(item, State.QUEUED, now, now)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,6 +25,8 @@ from pijobs.storage.contract import (
     Ended,
     GroupRecord,
     Lease,
+    Loss,
+    LossKind,
     NewInstance,
     OnConflict,
     Page,
@@ -40,16 +41,10 @@ from pijobs.storage.contract import (
 )
 from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
+from pijobs.storage.memory.sessions import Sessions
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
-
-
-@dataclass(slots=True)
-class _Session:
-    info: SessionInfo
-    seen: int
-    until: int
 
 
 class MemoryStorage(Storage):
@@ -68,12 +63,12 @@ class MemoryStorage(Storage):
         self._lock = threading.Condition()
         self._items = Items(self._lock)
         self._groups: dict[str, Group] = {}
-        self._sessions: dict[str, _Session] = {}
+        self._sessions = Sessions(self._items.last_enqueue)
         self._periodic: dict[str, int] = {}
         self._counts = Counts()
         self._totals: dict[str, float] = {}
         self._paused = False
-        self._worker_seen: int | None = None
+        self._loss: Loss | None = None
 
     # -- clock and connection ------------------------------------------------------------------------------------
 
@@ -100,7 +95,8 @@ class MemoryStorage(Storage):
             if known := self._items.get(new.id):
                 return Stored(new.id, known.state, fresh=False)
             now = self.now()
-            if worker_within is not None and (self._worker_seen is None or now - self._worker_seen > worker_within):
+            seen = self._sessions.seen
+            if worker_within is not None and (seen is None or now - seen > worker_within):
                 raise NoLiveWorker
             waiting, _ = self._items.holder_of(new.key, now)
             if waiting and on_conflict == "error":
@@ -166,30 +162,40 @@ class MemoryStorage(Storage):
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
         with self._lock:
-            now = self._worker_seen = self.now()
-            self._sessions[info.id] = _Session(info, seen=now, until=now + lease)
+            self._sessions.open(info, self.now(), lease)
 
     def retell(self, info: SessionInfo) -> None:
         with self._lock:
             if session := self._sessions.get(info.id):
                 session.info = info
 
-    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+    def beat(
+        self,
+        session: str,
+        *,
+        lease: int,
+        abandoned: Sequence[tuple[str, str]] = (),
+        unknown: Sequence[tuple[str, str]] = (),
+    ) -> Beat:
         with self._lock:
-            now = self._worker_seen = self.now()
-            if alive := self._sessions.get(session):
-                alive.seen, alive.until = now, now + lease
+            now = self.now()
+            before = self._sessions.renew(session, now, lease)
             ended = [one for item in self._items.held(abandoned, session) for one in self._items.crash(item, now)]
+            for item in self._items.held(unknown, session):
+                ended += self._items.back(item, State.QUEUED, now, now)
             ended += self._recover(now)
             ended += [self._items.expire(item, now) for item in self._items.of(*WAITING) if item.overdue(now)]
             self._trim(now)
-            return Beat(alive is not None, ended)
+            held = [
+                (item.new.id, item.token or "") for item in self._items.of(State.RUNNING) if item.session == session
+            ]
+            return Beat(session in self._sessions, ended, held, now, before, epoch=1)
 
     def _recover(self, now: int) -> list[Ended]:
-        for name in [name for name, session in self._sessions.items() if session.until <= now]:
-            del self._sessions[name]
+        self._sessions.bury(now)
         lost = self._items.some(State.RUNNING, rule=lambda item: item.session not in self._sessions)
-        return [one for item in lost for one in self._items.crash(item, now)]
+        together = Counter(item.session for item in lost)
+        return [one for item in lost for one in self._items.crash(item, now, alone=together[item.session] == 1)]
 
     def _trim(self, now: int) -> None:
         for item in self._items.of(State.DEAD):
@@ -271,10 +277,14 @@ class MemoryStorage(Storage):
         with self._lock:
             now = self.now()
             held = [item for item in self._items.of(State.RUNNING) if item.session == session]
-            self._sessions.pop(session, None)
+            self._sessions.close(session)
             if crashed:
-                return [one for item in held for one in self._items.crash(item, now)]
+                return [one for item in held for one in self._items.crash(item, now, alone=len(held) == 1)]
             return [one for item in held for one in self._items.back(item, State.QUEUED, now, now)]
+
+    def note_loss(self, kind: LossKind) -> None:
+        with self._lock:
+            self._loss = Loss(kind, self.now())
 
     # -- for people ----------------------------------------------------------------------------------------------
 
@@ -316,7 +326,8 @@ class MemoryStorage(Storage):
                 oldest[item.new.name] = min(item.due, oldest.get(item.new.name, item.due))
             now = self.now()
             backlog = sum(item.overdue(now) for item in self._items.of(*WAITING)) + sum(1 for _ in self._outlived(now))
-            return Depths(dict(counts), oldest, self._paused, self._worker_seen, backlog, len(self._totals))
+            seen, totals = self._sessions.seen, len(self._totals)
+            return Depths(dict(counts), oldest, self._paused, seen, backlog, totals, self._loss)
 
     def sessions(self) -> list[SessionRecord]:
         with self._lock:
@@ -326,8 +337,7 @@ class MemoryStorage(Storage):
                 SessionRecord(
                     one.info, one.seen, one.until, tuple(i.new.id for i in running if i.session == one.info.id)
                 )
-                for one in sorted(self._sessions.values(), key=lambda one: one.info.started)
-                if one.until > now
+                for one in self._sessions.live(now)
             ]
 
     def cancel(self, instance_id: str, *, reason: str) -> None:

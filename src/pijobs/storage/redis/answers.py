@@ -8,10 +8,12 @@ from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage.contract import (
+    Beat,
     Depths,
     Ended,
     GroupRecord,
     Lease,
+    Loss,
     NewInstance,
     Record,
     SessionInfo,
@@ -96,6 +98,11 @@ def ended(flat: Sequence[Any]) -> list[Ended]:
     return found
 
 
+def beat(now: int, alive: int, told: Sequence[Any], held: Sequence[bytes], before: bytes, epoch: bytes) -> Beat:
+    pairs = [(id.decode(), token.decode()) for id, token in zip(held[::2], held[1::2], strict=True)]
+    return Beat(bool(alive), ended(told), pairs, now, number(before), number(epoch) or 0)
+
+
 def record(values: Sequence[Any]) -> Record:
     (state, name, group, priority, created, deadline, due, attempts, crashes, started, finished) = values[:11]
     reason, error, session, history, envelope, _subject, has_body, id = values[11:]
@@ -121,14 +128,15 @@ def record(values: Sequence[Any]) -> Record:
     )
 
 
-def depths(paused: int, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int) -> Depths:
+def depths(
+    paused: int, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int, lost: bytes, lost_at: bytes
+) -> Depths:
     counts = {
         (row[0].decode(), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
     }
     oldest = {row[0].decode(): int(row[1]) for row in rows if row[1]}
-    return Depths(
-        counts=counts, oldest_due=oldest, paused=bool(paused), worker_seen=number(seen), backlog=backlog, totals=totals
-    )
+    loss = Loss("emptied" if lost == b"emptied" else "restored", int(lost_at)) if lost else None
+    return Depths(counts, oldest, bool(paused), number(seen), backlog, totals, loss)
 
 
 def group(values: Sequence[Any]) -> GroupRecord:

@@ -52,7 +52,7 @@ class Scripts:
 
     @cached_property
     def beat(self) -> Script:
-        return self._script("waiting", "arrows", "beat")
+        return self._script("waiting", "arrows", "gaps", "beat")
 
     @cached_property
     def tidy(self) -> Script:
@@ -60,7 +60,7 @@ class Scripts:
 
     @cached_property
     def session(self) -> Script:
-        return self._script("waiting", "arrows", "session")
+        return self._script("waiting", "arrows", "gaps", "session")
 
     @cached_property
     def moving(self) -> Script:

@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
@@ -21,6 +20,7 @@ from pijobs.storage.contract import (
     End,
     Ended,
     GroupRecord,
+    LossKind,
     NewInstance,
     OnConflict,
     Page,
@@ -32,12 +32,11 @@ from pijobs.storage.contract import (
     Storage,
     Stored,
 )
-from pijobs.storage.doubts import Doubts
 from pijobs.storage.housekeeping import Housekeeping, Slice
 from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
-from pijobs.storage.redis.connection import Wire, was_refused
+from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.diagnosis import diagnose
 from pijobs.storage.redis.place import Place, key_prefix
 from pijobs.storage.redis.scripts import Script, Scripts
@@ -84,7 +83,6 @@ class RedisStorage(Storage):
             self._connect, Wire.close, connect_within=within, usable=Wire.is_usable, size=1024,
             retry_after=0.1, retry_max=1.0,
         )  # fmt: skip
-        self._doubts = Doubts()
         self._housekeeping = Housekeeping(self._tidy)
         self._offset: float | None = None
         #: Whether the server was found to be new enough.
@@ -138,7 +136,7 @@ class RedisStorage(Storage):
     def _elsewhere(self, pool: Lent, prefix: str, scripts: Scripts) -> RedisStorage:
         """The same storage with other keys, on one connection."""
         other = copy.copy(self)
-        other._prefix, other._scripts, other._doubts = prefix, scripts, Doubts()
+        other._prefix, other._scripts = prefix, scripts
         other._requests = other._workers = pool  # type: ignore[assignment]
         return other
 
@@ -163,19 +161,12 @@ class RedisStorage(Storage):
         timeout: float,
         script: Script,
         words: Sequence[Argument],
-        doubt: Callable[[], None] | None = None,
         after: Sequence[Argument] = (),
     ) -> list[Any]:
-        """:param doubt: called when nobody knows whether the script was run.
-        :param after: a command to send in front."""
+        """:param after: a command to send in front."""
         end = time.monotonic() + timeout
         with pool.take(timeout) as wire:
-            try:
-                answer, sent = wire.run(end - time.monotonic(), script, self._prefix, words, after=after)
-            except StorageUnavailable as error:
-                if doubt is not None and not was_refused(error):
-                    doubt()
-                raise
+            answer, sent = wire.run(end - time.monotonic(), script, self._prefix, words, after=after)
         self._learn_time(answer[0], sent)
         return answer
 
@@ -238,12 +229,18 @@ class RedisStorage(Storage):
     def retell(self, info: SessionInfo) -> None:
         self._run(self._scripts.session, "retell", info.id, info.dump())
 
-    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
-        doubtful = self._doubts.of(session)
-        pairs = [one for pair in abandoned for one in pair]
-        answer = self._run(self._scripts.beat, session, lease, " ".join(doubtful), *pairs)
-        self._doubts.named(session, doubtful)
-        return Beat(alive=bool(answer[1]), ended=answers.ended(answer[2]) + self._housekeeping.keep(lease))
+    def beat(
+        self,
+        session: str,
+        *,
+        lease: int,
+        abandoned: Sequence[tuple[str, str]] = (),
+        unknown: Sequence[tuple[str, str]] = (),
+    ) -> Beat:
+        pairs = [one for pair in (*unknown, *abandoned) for one in pair]
+        beat = answers.beat(*self._run(self._scripts.beat, session, lease, len(unknown), *pairs))
+        beat.ended.extend(self._housekeeping.keep(lease))
+        return beat
 
     def _tidy(self, most: int) -> Slice:
         answer = self._run(self._scripts.tidy, most)
@@ -264,10 +261,9 @@ class RedisStorage(Storage):
         words: list[Argument] = [session, stamp, want, arguments.optional(floor)]
         for end in ends:
             words += arguments.of_end(end)
-        doubt = partial(self._doubts.add, session, stamp) if want > 0 else None
         # Redis runs the script the moment that the pop is over: who takes a token does not go home to ask for the work.
         after = () if nap is None else self._pop(nap, floor)
-        answer = self._run_on(self._workers, TIMEOUT + (nap or 0), self._scripts.step, words, doubt, after)
+        answer = self._run_on(self._workers, TIMEOUT + (nap or 0), self._scripts.step, words, after)
         now, next_due, leases, lost, ended = answer
         return Step(
             leases=answers.leases(leases, now),
@@ -293,6 +289,9 @@ class RedisStorage(Storage):
     def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
         answer = self._run(self._scripts.session, "crashed" if crashed else "close", session)
         return answers.ended(answer[1])
+
+    def note_loss(self, kind: LossKind) -> None:
+        self._run(self._scripts.session, "lost", kind)
 
     # -- for people ----------------------------------------------------------------------------------------------
 

@@ -144,12 +144,13 @@ class Arrows:
     def expire(self, row: Row) -> Ended:
         return self.finish(row, Code.EXPIRED, "the deadline passed while it waited")
 
-    def crash(self, row: Row) -> Ended:
+    def crash(self, row: Row, *, alone: bool = True) -> Ended:
+        """:param alone: whether nothing else ran in that process, so that nothing else can have taken it down."""
         row.note(json.dumps({"at": self.now, "event": "crashed", "session": row.session}))
         row.crashes += 1
         if row.overdue(self.now):
             return self.finish(row, Code.EXPIRED, "the deadline passed when its worker had died")
-        if row.crashes >= MAX_CRASHES:
+        if alone and row.crashes >= MAX_CRASHES:
             return self.finish(row, Code.DEAD, f"took down its workers {row.crashes} times")
         row.reason = f"recovered from session {row.session}"
         self.back(row, Code.QUEUED, self.now)

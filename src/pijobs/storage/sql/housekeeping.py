@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, SessionInfo, SessionRecord
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, LossKind, SessionInfo, SessionRecord
+from pijobs.storage.sql.gaps import keep_through_a_gap
 from pijobs.storage.sql.rows import save, to_rows, told
 from pijobs.storage.sql.schema import Code
 from pijobs.storage.sql.transactions import Tx
@@ -12,7 +14,8 @@ from pijobs.storage.sql.transactions import Tx
 
 def open_session(tx: Tx, info: SessionInfo, lease: int) -> None:
     """See :meth:`pijobs.storage.contract.Storage.open_session`."""
-    _saw_worker(tx)
+    _saw_worker(tx, lease)
+    tx.insert(tx.st.set_version, name="epoch", value=tx.now_us)
     times = {"seen": tx.now, "until": tx.now + lease}
     if not tx.insert(tx.st.insert_session, queue=tx.queue, id=info.id, started=info.started, info=info.dump(), **times):
         tx.change(tx.st.renew, b_queue=tx.queue, b_id=info.id, **times)
@@ -23,30 +26,41 @@ def retell(tx: Tx, info: SessionInfo) -> None:
     tx.change(tx.st.retell, b_queue=tx.queue, b_id=info.id, info=info.dump())
 
 
-def _saw_worker(tx: Tx) -> None:
-    """Also keeps two processes from keeping house in the same moment: they wait for this row."""
-    tx.know_time()
+def _saw_worker(tx: Tx, lease: int) -> tuple[int | None, int]:
+    """The last sign of life of any session, and the epoch.
+
+    Also keeps two processes from keeping house in the same moment: they wait for this row."""
+    found = tx.timed_rows(tx.st.seen)
+    if not found:  # somebody emptied the table
+        tx.insert(tx.st.insert_queue, name=tx.queue, paused=0)
+        found = tx.timed_rows(tx.st.seen)
+    _, seen, epoch = found[0]
+    keep_through_a_gap(tx, seen, lease)
     tx.change(tx.st.saw_worker, b_queue=tx.queue, seen=tx.now)
+    return seen, epoch or 0
 
 
-def beat(tx: Tx, session: str, lease: int, abandoned: Sequence[tuple[str, str]], doubtful: Sequence[str]) -> Beat:
-    """See :meth:`pijobs.storage.contract.Storage.beat`.
-
-    :param doubtful: tokens of leases that may have been taken, but nobody was told of.
-    """
-    _saw_worker(tx)
-    alive = tx.change(tx.st.renew, b_queue=tx.queue, b_id=session, seen=tx.now, until=tx.now + lease) > 0
+def beat(
+    tx: Tx, session: str, lease: int, abandoned: Sequence[tuple[str, str]], unknown: Sequence[tuple[str, str]]
+) -> Beat:
+    """See :meth:`pijobs.storage.contract.Storage.beat`."""
+    before, epoch = _saw_worker(tx, lease)
+    found = tx.rows(tx.st.session_seen, session=session)
+    if found:
+        before = found[0][0]
+        tx.change(tx.st.renew, b_queue=tx.queue, b_id=session, seen=tx.now, until=tx.now + lease)
     ended: list[Ended] = []
-    if abandoned or doubtful:
-        ended += _give_up(tx, session, set(abandoned), set(doubtful))
+    if abandoned or unknown:
+        ended += _give_up(tx, session, set(abandoned), set(unknown))
     ended += _recover(tx)
-    return Beat(alive, ended)
+    held = [(instance_id, token) for instance_id, token in tx.rows(tx.st.held_in, session=session)]
+    return Beat(bool(found), ended, held, tx.now, before, epoch)
 
 
-def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], doubtful: set[str]) -> list[Ended]:
+def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], unknown: set[tuple[str, str]]) -> list[Ended]:
     held = to_rows(tx.rows(tx.st.running_in, session=session))
     crashed = [row for row in held if (row.id, row.token) in abandoned][:HOUSEKEEPING_BATCH]
-    untold = [row for row in held if row.token in doubtful and row not in crashed]
+    untold = [row for row in held if (row.id, row.token) in unknown and row not in crashed]
     for row in untold:
         tx.arrows.back(row, Code.QUEUED, tx.now)
     ended = [tx.arrows.crash(row) for row in crashed]
@@ -56,7 +70,8 @@ def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], doubtful: se
 def _recover(tx: Tx) -> list[Ended]:
     """Whatever runs without a live session goes back, so no lock of a session is needed by a step."""
     rows = to_rows(tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
-    ended = [tx.arrows.crash(row) for row in rows]
+    together = Counter(row.session for row in rows)
+    ended = [tx.arrows.crash(row, alone=together[row.session] == 1) for row in rows]
     ended = told(ended, save(tx, rows))
     tx.change(tx.st.end_dead_sessions, now=tx.now)
     return ended
@@ -69,12 +84,19 @@ def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
     ended = []
     for row in held:
         if crashed:
-            ended.append(tx.arrows.crash(row))
+            ended.append(tx.arrows.crash(row, alone=len(held) == 1))
         else:
             tx.arrows.back(row, Code.QUEUED, tx.now)
     ended = told(ended, save(tx, held))
     tx.change(tx.st.end_session, b_queue=tx.queue, b_id=session)
     return ended
+
+
+def note_loss(tx: Tx, kind: LossKind) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.note_loss`."""
+    tx.know_time()
+    if not tx.insert(tx.st.set_version, name=kind, value=tx.now):
+        tx.change(tx.st.raise_fact, b_name=kind, value=tx.now)
 
 
 def sessions(tx: Tx) -> list[SessionRecord]:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from pijobs.jobs import State
-from pijobs.storage.contract import Depths, Page
+from pijobs.storage.contract import Depths, Loss, Page
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import to_rows
 from pijobs.storage.sql.schema import CODE_OF, FINISHED, Code, codes_of
@@ -68,4 +68,6 @@ def depths(tx: Tx) -> Depths:
         finished[name] += number if CODE_OF[state] in FINISHED else 0
     late = tx.rows(tx.st.backlog, now=tx.now, n=MOST_COUNTED)[0][0]
     backlog = late + sum(max(0, number - tx.retention.finished_max) for number in finished.values())
-    return Depths(counts, oldest, bool(paused), seen, backlog, tx.rows(tx.st.number_of_totals)[0][0])
+    losses = [Loss(kind, at) for at, kind in tx.rows(tx.st.losses)]
+    loss = max(losses, key=lambda loss: loss.at, default=None)
+    return Depths(counts, oldest, bool(paused), seen, backlog, tx.rows(tx.st.number_of_totals)[0][0], loss)

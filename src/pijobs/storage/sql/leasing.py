@@ -173,7 +173,6 @@ def _start(tx: Tx, session: str, rows: Sequence[Row]) -> list[Lease]:
     if not rows:
         return []
     token, now = token_hex(8), tx.now
-    tx.leased_as = session, token
     values = {
         "state": int(Code.RUNNING),
         "attend": None,

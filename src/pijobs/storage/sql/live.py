@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 from pijobs.errors import StorageUnavailable
 from pijobs.forks import gate
 from pijobs.storage.contract import Retention
-from pijobs.storage.doubts import Doubts
 from pijobs.storage.sql import leasing
 from pijobs.storage.sql.dialect import Dialect, Sqlite
 from pijobs.storage.sql.lanes import Lane, LocalLane, ServerLane
@@ -45,12 +44,6 @@ class Live:
             lambda link: ensure_tables(link, dialect, self._statements, queue),
         )
         self.poller = Poller(self._open_eye)
-        self.doubts = Doubts()
-
-    def doubt(self, tx: Tx) -> None:
-        """The commit of leases got no answer."""
-        if tx.leased_as:
-            self.doubts.add(*tx.leased_as)
 
     def _open_eye(self) -> Eye:
         return _FileEye(self, self.quick) if isinstance(self.quick, LocalLane) else _ServerEye(self)

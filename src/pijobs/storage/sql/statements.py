@@ -29,7 +29,19 @@ from sqlalchemy import (
 from pijobs.storage.sql.arrows import COLUMNS, MOVED
 from pijobs.storage.sql.dialect import Dialect
 from pijobs.storage.sql.link import Statement
-from pijobs.storage.sql.schema import FINISHED, Code, counter, group, instance, meta, periodic, queue, session, total
+from pijobs.storage.sql.schema import (
+    FINISHED,
+    WAITING,
+    Code,
+    counter,
+    group,
+    instance,
+    meta,
+    periodic,
+    queue,
+    session,
+    total,
+)
 
 I, G, S, Q = instance.c, group.c, session.c, queue.c  # noqa: E741
 
@@ -69,6 +81,9 @@ class Statements:
         self.additions = Statement(select(meta.c.value).where(meta.c.name == "additions"))
         self.note_additions = Statement(update(meta).where(meta.c.name == "additions"), ["value"])
         self.set_version = Statement(dialect.insert_new(meta), ["name", "value"])
+        self.raise_fact = Statement(update(meta).where(meta.c.name == bindparam("b_name")), ["value"])
+        lost = or_(meta.c.name == "emptied", meta.c.name == "restored")
+        self.losses = Statement(select(meta.c.value, meta.c.name).where(lost))
         self.raise_version = Statement(update(meta).where(meta.c.name == "schema"), ["value"])
         self._instances(dialect)
         self._leasing(dialect)
@@ -183,6 +198,9 @@ class Statements:
         self.running_in = Statement(
             running.where(I.session == bindparam("session")).order_by(I.place, I.seq).with_for_update()
         )
+        self.held_in = Statement(
+            select(I.id, I.token).where(_here, I.state == _code(Code.RUNNING), I.session == bindparam("session"))
+        )
         self.running_ids = Statement(
             select(I.session, I.id).where(_here, I.state == _code(Code.RUNNING)).order_by(I.place, I.seq)
         )
@@ -207,6 +225,19 @@ class Statements:
         )
         self.renew = Statement(update(session).where(*this), ["seen", "until"])
         self.retell = Statement(update(session).where(*this), ["info"])
+        self.session_seen = Statement(select(S.seen).where(S.queue == bindparam("queue"), S.id == bindparam("session")))
+        here = S.queue == bindparam("b_queue")
+        self.extend = Statement(update(session).where(here, S.until < bindparam("b_until")), ["until"])
+        # On MySQL an assignment sees those before it; this one reads only what it does not write.
+        self.keep_rest = Statement(
+            update(session).where(here, S.seen > bindparam("b_now")).values(until=bindparam("b_now") + S.until - S.seen)
+        )
+        # While an instance waits its place is the time of its enqueue, in microseconds.
+        self.last_enqueue = Statement(
+            select(func.max(I.place)).where(
+                _here, _in(WAITING), I.place > bindparam("after"), I.place <= bindparam("until")
+            )
+        )
         self.end_session = Statement(delete(session).where(*this))
         holds = exists().where(I.queue == S.queue, I.state == _code(Code.RUNNING), I.session == S.id)
         self.end_dead_sessions = Statement(
@@ -218,6 +249,10 @@ class Statements:
         )  # fmt: skip
         this_queue = Q.name == bindparam("b_queue")
         self.insert_queue = Statement(dialect.insert_new(queue), ["name", "paused"])
+        epoch = select(meta.c.value).where(meta.c.name == "epoch").scalar_subquery()
+        self.seen = Statement(
+            select(dialect.clock, Q.seen, epoch).where(Q.name == bindparam("queue")).with_for_update(of=queue)
+        )
         self.saw_worker = Statement(update(queue).where(this_queue), ["seen"])
         self.pause_queue = Statement(update(queue).where(this_queue), ["paused"])
         self.lock_queue = Statement(select(Q.paused).where(Q.name == bindparam("queue")).with_for_update())

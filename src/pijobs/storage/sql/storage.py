@@ -26,6 +26,7 @@ from pijobs.storage.contract import (
     End,
     Ended,
     GroupRecord,
+    LossKind,
     NewInstance,
     OnConflict,
     Page,
@@ -199,11 +200,16 @@ class SqlStorage(Storage):
     def retell(self, info: SessionInfo) -> None:
         self._run_quickly(lambda tx: housekeeping.retell(tx, info))
 
-    def beat(self, session: str, *, lease: int, abandoned: Sequence[tuple[str, str]] = ()) -> Beat:
+    def beat(
+        self,
+        session: str,
+        *,
+        lease: int,
+        abandoned: Sequence[tuple[str, str]] = (),
+        unknown: Sequence[tuple[str, str]] = (),
+    ) -> Beat:
         live = self._live
-        doubtful = live.doubts.of(session)
-        beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, doubtful))
-        live.doubts.named(session, doubtful)
+        beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, unknown))
         with suppress(StorageUnavailable):  # the sign of life was given; the next one tells the outage
             self._tidying.look()
             beat.ended.extend(self._housekeeping.keep(lease))
@@ -218,7 +224,7 @@ class SqlStorage(Storage):
         def work(tx: Tx) -> Step:
             return leasing.step(tx, session, ends, want, floor)
 
-        step = live.transactions.run(live.quick, work, timeout=TIMEOUT, doubt=live.doubt)
+        step = live.transactions.run(live.quick, work, timeout=TIMEOUT)
         if ends:
             live.poller.kick()
         return step
@@ -240,6 +246,9 @@ class SqlStorage(Storage):
         ended = self._run_quickly(lambda tx: housekeeping.close_session(tx, session, crashed))
         self._live.poller.kick()
         return ended
+
+    def note_loss(self, kind: LossKind) -> None:
+        self._run(lambda tx: housekeeping.note_loss(tx, kind))
 
     # -- for people ----------------------------------------------------------------------------------------------
 

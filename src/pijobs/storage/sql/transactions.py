@@ -70,8 +70,6 @@ class Tx:
         self.clock = clock
         self.retention = retention
         self._common = {"queue": queue, "now_us": clock.now_us()}
-        #: What is to be known when the commit gets no answer.
-        self.leased_as: tuple[str, str] | None = None
 
     @property
     def now_us(self) -> int:
@@ -133,15 +131,12 @@ class Transactions:
         self.errors: tuple[type[Exception], ...] = (dialect_errors(dialect), OSError)
         self._ensured = False
 
-    def run(
-        self, lane: Lane, work: Callable[[Tx], T], *, timeout: float, doubt: Callable[[Tx], None] | None = None
-    ) -> T:
+    def run(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
         """Run ``work`` in a transaction.
 
         :param timeout: seconds after which it must have succeeded.
-        :param doubt: told when the commit failed, or got no answer.
         """
-        return self._insist(lane, lambda link: self._once(link, work, doubt), timeout, writing=True)
+        return self._insist(lane, lambda link: self._once(link, work), timeout, writing=True)
 
     def read(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
         """Run ``work`` without a transaction."""
@@ -182,7 +177,7 @@ class Transactions:
             self._ensured = True
         return attempt(link)
 
-    def _once(self, link: Link, work: Callable[[Tx], T], doubt: Callable[[Tx], None] | None) -> T:
+    def _once(self, link: Link, work: Callable[[Tx], T]) -> T:
         link.begin()
         tx = self._make(link)
         try:
@@ -190,13 +185,7 @@ class Transactions:
         except PijobsError:
             link.rollback()
             raise
-        try:
-            link.commit()
-        except self.errors:
-            # Whatever it says: the commit may have happened.
-            if doubt:
-                doubt(tx)
-            raise
+        link.commit()
         return result
 
     def _judge(self, link: Link, error: BaseException) -> Trouble:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pijobs.errors import PijobsError
 from pijobs.storage.contract import Storage
-from pijobs.storage.doubts import Doubts
 from pijobs.storage.sql.transactions import DatabaseClock, Tx
 from pijobs.storage.trial import live_once
 
@@ -46,14 +45,12 @@ class TrialLive:
         self._queue = queue
         self.transactions = self
         self.poller = _NoPoller()
-        self.doubts = Doubts()
-        self.doubt = None
 
     @property
     def clock(self) -> DatabaseClock:
         return self._tx.clock
 
-    def run(self, lane: None, work: Callable[[Tx], T], *, timeout: float, doubt: Any = None) -> T:
+    def run(self, lane: None, work: Callable[[Tx], T], *, timeout: float) -> T:
         tx = self._tx
         return work(Tx(tx.link, tx.st, tx.dialect, self._queue, tx.clock, tx.retention))
 

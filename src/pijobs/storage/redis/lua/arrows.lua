@@ -134,15 +134,15 @@ local function requeue(i, due, reason, ended)
   return wait_again(i, 'queued', due, reason, ended)
 end
 
--- Its worker died: back to its old place, unless that happened too often.
-local function crash(i, ended)
+-- Its worker died: back to its old place, unless that happened too often, and nothing ran beside it that may have done it.
+local function crash(i, ended, alone)
   local reason = 'worker ' .. i.session .. ' died'
   local entry = '{"at": ' .. string.format('%.0f', now) .. ', "event": "crashed", "session": '
     .. cjson.encode(i.session) .. '}'
   stop_running(i)
   i.crashes = i.crashes + 1
   call('HSET', P .. 'i:' .. i.id, 'crashes', i.crashes, 'history', with_entry(i, entry))
-  if i.crashes >= MAX_CRASHES then
+  if alone and i.crashes >= MAX_CRASHES then
     reason = 'took down its workers ' .. i.crashes .. ' times'
     finish(i, 'dead', reason)
   elseif i.deadline ~= '' and tonumber(i.deadline) <= now then

@@ -1,39 +1,38 @@
 -- A sign of life, and what dead sessions held. The rest of housekeeping is in tidy.lua.
-local session, lease, doubtful = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local session, lease, unknowns = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ended = {}
 needs_no_memory()
 
+keep_through_a_gap(lease)
 local alive = call('ZSCORE', P .. 'live', session)
+local before = alive and call('HGET', P .. 'session:' .. session, 'seen') or call('HGET', P .. 'meta', 'seen') or ''
 if alive then
   call('ZADD', P .. 'live', now + lease, session)
   call('HSET', P .. 'session:' .. session, 'seen', now)
   call('HSET', P .. 'meta', 'seen', now)
 end
 
--- Leases that the session was never told of, by the stamp of the step that took them.
-if doubtful ~= '' then
-  for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
-    local i = load(id)
-    if i and i.state == 'running' and i.session == session
-      and string.find(doubtful, string.match(i.token, '^%x+'), 1, true) then
+-- First what the process does not run, then what it abandoned.
+for n = 4, #ARGV, 2 do
+  local i = load(ARGV[n])
+  if i and i.state == 'running' and i.token == ARGV[n + 1] and i.session == session then
+    if n < 4 + 2 * unknowns then
       stop_running(i)
-      requeue(i, tonumber(i.due), 'its lease got lost on the way', ended)
+      requeue(i, tonumber(i.due), 'its worker was not told of the lease, or its end got lost', ended)
+    else
+      crash(i, ended, true)
     end
   end
 end
 
-for n = 4, #ARGV, 2 do
-  local i = load(ARGV[n])
-  if i and i.state == 'running' and i.token == ARGV[n + 1] and i.session == session then crash(i, ended) end
-end
-
 local left = HOUSEKEEPING
 for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', '(' .. string.format('%.0f', now), 'LIMIT', 0, left)) do
+  local alone = call('SCARD', P .. 'runs:' .. dead) == 1
   for _, id in ipairs(call('SRANDMEMBER', P .. 'runs:' .. dead, left)) do
     left = left - 1
     local i = load(id)
     if i and i.state == 'running' and i.session == dead then
-      crash(i, ended)
+      crash(i, ended, alone)
     else
       call('SREM', P .. 'runs:' .. dead, id)
     end
@@ -45,4 +44,8 @@ end
 
 settle()
 wake_for_the_rest()
-return {now, alive and 1 or 0, ended}
+local held = {}
+for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
+  held[#held + 1], held[#held + 2] = id, call('HGET', P .. 'i:' .. id, 'token') or ''
+end
+return {now, alive and 1 or 0, ended, held, before, call('HGET', P .. 'meta', 'epoch') or ''}

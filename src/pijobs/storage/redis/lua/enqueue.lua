@@ -14,7 +14,7 @@ local function store()
   if subject ~= '' then more[#more + 1], more[#more + 2] = 'subject', subject end
   if keep ~= '' then more[#more + 1], more[#more + 2] = 'keep', keep end
   call('HSET', P .. 'i:' .. id, 'state', state, 'name', name, 'envelope', envelope, 'body', body, 'group', group,
-    'priority', priority, 'created', created, 'due', due, 'seq', i.seq, unpack(more))
+    'priority', priority, 'created', created, 'at', now, 'due', due, 'seq', i.seq, unpack(more))
   local g = call('HMGET', P .. 'g:' .. group, 'limit', 'blocked', 'paused', 'name:' .. name)
   if not g[1] then
     call('HSET', P .. 'g:' .. group, 'limit', limit)

@@ -68,7 +68,7 @@ elseif what == 'page' then
   local records, cursor = page(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]))
   return {now, records, cursor}
 elseif what == 'depths' then
-  local meta, counts = call('HMGET', P .. 'meta', 'paused', 'seen'), {}
+  local meta, counts = call('HMGET', P .. 'meta', 'paused', 'seen', 'lost', 'lost_at'), {}
   local backlog = call('ZCOUNT', P .. 'deadline', '-inf', now) + call('ZCOUNT', P .. 'keep', '-inf', now)
   for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
     local first = call('ZRANGE', P .. 'x:queued:' .. name, 0, 0, 'WITHSCORES')[2]
@@ -78,7 +78,8 @@ elseif what == 'depths' then
     backlog = backlog + math.max(0, row[6] + row[8] + row[9] - FINISHED_MAX)
     counts[#counts + 1] = row
   end
-  return {now, meta[1] and 1 or 0, meta[2] or '', counts, backlog, call('HLEN', P .. 'totals')}
+  return {now, meta[1] and 1 or 0, meta[2] or '', counts, backlog, call('HLEN', P .. 'totals'), meta[3] or '',
+    meta[4] or ''}
 elseif what == 'group' then
   return {now, call('ZSCORE', P .. 'groups', ARGV[2]) and group(ARGV[2]) or {}}
 elseif what == 'groups' then

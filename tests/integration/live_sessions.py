@@ -1,0 +1,33 @@
+"""A worker process's session whose signs of life a test gives."""
+
+from __future__ import annotations
+
+from services import wait_until
+
+from pijobs.errors import StorageUnavailable
+from pijobs.session import Session, describe_process
+from pijobs.storage.contract import Lease, Storage
+
+
+def live_session(storage: Storage) -> Session:
+    """Open, without a thread."""
+    session = Session(storage, describe_process(), lease=600, flushes=False)
+    session.beat()
+    assert session.reachable
+    return session
+
+
+def leased_after_beats(session: Session) -> Lease:
+    """What the session gets when it gave signs of life until there was something to get."""
+    got: list[Lease] = []
+
+    def gets() -> bool:
+        session.beat()
+        try:
+            got.extend(session.step([], want=1).leases)
+        except StorageUnavailable:
+            return False
+        return bool(got)
+
+    wait_until(gets, 10, what="a lease after the lost one")
+    return got[0]

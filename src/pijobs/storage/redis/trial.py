@@ -52,6 +52,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "LPUSH": ("L", "1"),
     "PEXPIRE": ("H", "1000"),
     "SADD": ("S", "a"),
+    "SCARD": ("S",),
     "SMEMBERS": ("S",),
     "SRANDMEMBER": ("S",),
     "SREM": ("S", "a"),

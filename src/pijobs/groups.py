@@ -29,6 +29,8 @@ START = 2
 OPEN_AFTER = 3
 #: First and longest time that an open breaker blocks (ms).
 OPEN_FIRST, OPEN_LONGEST = 5_000, 60_000
+#: Others that may each try a destination before an instance that found it down tries again.
+MOST_OTHERS = 50
 #: Time in which a group that was slowed down may gain one more (ms).
 REGAIN = 5_000
 #: Bound of a group whose job names none.
@@ -131,10 +133,20 @@ def after_failure(
         limit = max(1, min(policy.limit // 2, unproven))
         failed = replace(policy, limit=limit, failures=failures, proven=False, reason=reason)
         return failed, None if retry_after is None else now + retry_after
-    pause = min(OPEN_FIRST * 2 ** min(policy.opened, 10), OPEN_LONGEST)
+    pause = pause_of(policy.opened)
     times = policy.opened + 1
     opened = replace(policy, limit=1, failures=failures, opened=times, opened_at=now, proven=False, reason=reason)
     return opened, now + max(pause, retry_after or 0)
+
+
+def pause_of(opened: int) -> int:
+    """How long an open breaker blocks (ms), after it opened so often in a row."""
+    return int(min(OPEN_FIRST * 2 ** min(opened, 10), OPEN_LONGEST))
+
+
+def round_of_others(policy: Policy, others: int) -> int:
+    """How long it takes (ms) until so many others have tried a destination that stays down, one after the other."""
+    return sum(pause_of(policy.opened + number) for number in range(min(others, MOST_OTHERS)))
 
 
 def after_slowdown(

@@ -17,6 +17,7 @@ from pijobs.queue import Queue
 from pijobs.status import STATE_ORDER, age, group, moment, session, trouble
 from pijobs.storage.contract import Record, Storage
 
+_TOO_OLD = "it was older than PI_JOB_QUEUE_MAX_AGE allows"
 #: Pages of the storage that are read for one list. With several filters they may hold few records or none.
 MOST_PAGES = 50
 
@@ -95,6 +96,7 @@ def _place(cursor: str | None, most: int) -> tuple[int, str | None]:
 
 def instance(record: Record, now: int) -> dict[str, Any]:
     """One instance: its record and its history, no body."""
+    deadline = _deadline(record)
     return {
         "id": record.id,
         "name": record.name,
@@ -107,15 +109,29 @@ def instance(record: Record, now: int) -> dict[str, Any]:
         "age": age(record.created, now),
         "due": moment(record.due),
         "due_in": age(now, record.due),
-        "deadline": moment(record.deadline),
+        "deadline": moment(deadline),
+        "given_up": moment(record.deadline) if deadline is None else None,
         "started": moment(record.started),
         "ended": moment(record.ended),
-        "reason": record.reason,
+        "reason": _TOO_OLD if _grew_too_old(record, deadline) else record.reason,
         "error": record.error,
         "session": record.session,
         "can_be_retried": record.state is State.DEAD and record.has_body,
         "history": [_event(json.loads(line)) for line in record.history],
     }
+
+
+def _grew_too_old(record: Record, deadline: int | None) -> bool:
+    last = json.loads(record.history[-1]) if record.history else {}
+    return record.state is State.EXPIRED and deadline is None and last.get("outcome") != State.EXPIRED.value
+
+
+def _deadline(record: Record) -> int | None:
+    """The one that the caller or the job wants; what the storage keeps may be no more than the bound of its age."""
+    try:
+        return open_envelope(record.envelope).deadline
+    except PijobsError:
+        return record.deadline
 
 
 def _event(entry: dict[str, Any]) -> dict[str, Any]:
@@ -205,6 +221,8 @@ def life(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"  enqueued {row['created']}, {row['age']:.0f} s ago; group {row['group']}, priority {row['priority']}"
     if row["deadline"]:
         yield f"  must happen before {row['deadline']}, or not at all"
+    elif row["given_up"] and row["state"] not in ENDED:
+        yield f"  is given up at {row['given_up']} (PI_JOB_QUEUE_MAX_AGE)"
     for event in row["history"]:
         yield f"  {event['at']} {_told(event)}"
         yield from (f"      {frame}" for frame in event.get("frames", ()))

@@ -115,7 +115,7 @@ def shown_error(error: BaseException, message: str) -> ExceptionInfo:
 
     :returns: for the argument ``exc_info`` of a logger.
     """
-    shown = type(class_name(error), (Exception,), {})(message)
+    shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(message)
     return type(shown), shown, error.__traceback__
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Literal
 
 from pijobs.clock import to_ms
-from pijobs.codec import Call, Codec, check_arguments
+from pijobs.codec import Call, Codec, check_arguments, open_envelope
 from pijobs.errors import EncodeError, InstanceRefused, NoLiveWorker, QueueUnavailable, StorageError, StorageUnavailable
 from pijobs.groups import start_limit
 from pijobs.hookspecs import InstanceEvent
@@ -210,7 +210,7 @@ class Queue:
 
     def _store(self, job: Job, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
         assert self.storage is not None
-        only_with_worker = self.option("WITHOUT_WORKER") == "direct" and new.deadline is not None
+        only_with_worker = self.option("WITHOUT_WORKER") == "direct" and deadline_of(new) is not None
         try:
             stored = self.storage.enqueue(
                 new, timeout=self.outage.patience(self.option("ENQUEUE_TIMEOUT")), on_conflict=on_conflict,
@@ -269,7 +269,7 @@ class Queue:
             stored = spool.enqueue(
                 on_clock(new, self.codec(), spool.now() - self.storage.now()),
                 timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
-                worker_within=None if new.deadline is None else to_ms(alive),
+                worker_within=None if deadline_of(new) is None else to_ms(alive),
             )  # fmt: skip
         except NoLiveWorker:
             return None
@@ -281,7 +281,8 @@ class Queue:
 
     def _run_now(self, job: Job, call: Call, new: NewInstance) -> Handle:
         # The instance's times are those of the storage's clock.
-        deadline = None if new.deadline is None else _host_now() + new.deadline - new.created
+        deadline = deadline_of(new)
+        deadline = None if deadline is None else _host_now() + deadline - new.created
         self.runner.direct(job, new.id, call, _host_now, deadline, new.group)
         return Handle(new.id, State.DONE, via="direct")
 
@@ -344,11 +345,13 @@ class Queue:
             id=instance_id, name=job.name, call=call, created=created, deadline=deadline
         )
         subject = self._named(job, "subject", call)
+        due = _due(delay, created)
+        oldest = max(created, due or 0) + to_ms(self.option("MAX_AGE"))
         return NewInstance(
             id=instance_id, name=job.name, envelope=envelope, body=body,
             group=self._group(job, call),
             priority=job.priority if priority is None else priority,
-            created=created, deadline=deadline, due=_due(delay, created),
+            created=created, deadline=oldest if deadline is None else deadline, due=due,
             limit=None if job.group is None else start_limit(job.limits),
             key=None if key is None else self._lookup(f"key {job.name}", key),
             subject=None if subject is None else self._lookup("subject", subject),
@@ -373,6 +376,12 @@ class Queue:
             return None
         text = str(value)
         return mask_address(text) if what == "label" and "@" in text and "***" not in text else text
+
+
+def deadline_of(new: NewInstance) -> int | None:
+    """When the effect must not happen any more, as the caller or the job wants it (ms); None: never. What the storage
+    is given as deadline may be no more than the bound of the instance's age."""
+    return open_envelope(new.envelope).deadline
 
 
 def _host_now() -> int:

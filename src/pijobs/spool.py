@@ -59,9 +59,13 @@ def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     except DecodeError as error:
         log.warning("job %s %s keeps the times of another clock: %s", new.name, new.id, error)
         return new
-    created, deadline = new.created + shift, None if new.deadline is None else new.deadline + shift
-    envelope, body = codec.encode(id=new.id, name=new.name, call=call, created=created, deadline=deadline)
-    due = None if new.due is None else new.due + shift
+    # What is sealed is the caller's deadline, and not the bound of the instance's age.
+    sealed = call.envelope.deadline if call.envelope is not None else None
+    created, deadline, sealed, due = (
+        None if time is None else time + shift for time in (new.created, new.deadline, sealed, new.due)
+    )
+    assert created is not None
+    envelope, body = codec.encode(id=new.id, name=new.name, call=call, created=created, deadline=sealed)
     return msgspec.structs.replace(new, envelope=envelope, body=body, created=created, deadline=deadline, due=due)
 
 

@@ -59,6 +59,10 @@ def lease(storage: MemoryStorage, *, leased: int | None = None) -> Lease:
     return Lease("id", "token", "a.b", b"", b"", GROUP, 0, 0, 0, None, due=now, leased=now)
 
 
+def failed(reason: str | None) -> End:
+    return End("id", "token", State.SCHEDULED, counted=False, reason=reason)
+
+
 @pytest.fixture
 def storage(clock: ManualClock) -> Counting:
     return Counting(clock)
@@ -341,7 +345,7 @@ def test_one_worker_is_told_too_many_and_both_send_fewer_until_it_grew_back(
     for destinations in (one, other, one):  # all were running when the first was told
         permit = destinations.permit(storage, running)
         permit.slowed, permit.down = "421 too many connections", DestinationDown("421 too many connections")
-        destinations.ended(storage, job(), running, permit, done=False, reason="421 too many connections")
+        destinations.ended(storage, job(), running, permit, failed("421 too many connections"))
     assert known(storage).limit == 4
     for _ in range(10):
         other.succeeded(storage, limited, lease(storage))
@@ -372,7 +376,7 @@ def test_a_process_keeps_no_more_to_itself_than_its_share_of_what_the_destinatio
     for _ in range(3):
         permit = destinations.permit(storage, lease(storage))
         permit.slowed = "421 too many connections"
-        destinations.ended(storage, job(), lease(storage), permit, done=False, reason=permit.slowed)
+        destinations.ended(storage, job(), lease(storage), permit, failed(permit.slowed))
         clock.advance(0.001)
     assert known(storage).limit == 1
     assert destinations.permit(storage, lease(storage)).enter(GROUP, Limits(concurrency=10)) == 0

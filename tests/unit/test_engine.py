@@ -12,6 +12,7 @@ import pytest
 
 from pijobs import Limits, State
 from pijobs.factory import OWN_CLASS, build
+from pijobs.instances import instance
 from pijobs.queue import Queue
 from pijobs.session import Session
 from pijobs.storage.contract import End, Record, Storage
@@ -232,3 +233,65 @@ def test_only_a_stopping_worker_gives_back_uncounted(site: Site, monkeypatch: py
     site.drain()
     assert (site.record.state, site.record.attempts, site.record.crashes) == (State.QUEUED, 0, 0)
     assert site.record.reason == "given back at shutdown" and site.runs == 1
+
+
+# -- one bad job of a destination ------------------------------------------------------------------------------------
+
+
+def down(*names: str) -> Callable[[Any], None]:
+    from pijobs import DestinationDown
+
+    def act(ctx: Any) -> None:
+        if not names or (ctx.log and site_name(ctx) in names):
+            raise DestinationDown("it looks down")
+
+    return act
+
+
+def site_name(ctx: Any) -> str:
+    import engine_plugin  # type: ignore[import-not-found]
+
+    return str(engine_plugin.ran[-1])
+
+
+@pytest.mark.parametrize("bad", [1, 2, 5])
+@pytest.mark.parametrize("expires", [None, 600])
+def test_jobs_that_make_their_destination_look_down_do_not_hold_back_the_others(
+    site: Site, bad: int, expires: float | None
+) -> None:
+    site.storage.cancel(site.id, reason="not this time")
+    names = [f"bad {number}" for number in range(bad)]
+    site.module.act = down(*names)
+    for name in names:
+        site.queue.enqueue("unit.work", kwargs={"name": name}, expires=expires)
+    good = [site.queue.enqueue("unit.work", kwargs={"name": f"good {number}"}).id for number in range(5)]
+    began = site.clock.time()
+
+    class Enough(Exception):
+        pass
+
+    advance = site.clock.advance
+
+    def bounded(seconds: float) -> None:
+        states = {site.storage.get(one).state for one in good}
+        assert site.clock.time() - began < 300, states
+        if states == {State.DONE}:
+            raise Enough
+        advance(seconds)
+
+    site.clock.advance = bounded  # type: ignore[method-assign]
+    with pytest.raises(Enough):
+        site.drain(turns=True)
+
+
+def test_an_instance_without_a_deadline_that_never_counts_ends_by_its_age(site: Site) -> None:
+    site.storage.cancel(site.id, reason="not this time")
+    settings = {**site.queue.settings, "PI_JOB_QUEUE_MAX_AGE": 3600}
+    site.queue.settings._values.update(settings)
+    site.id, began = site.queue.enqueue("unit.work").id, site.clock.time()
+    site.module.act = down()
+    site.drain(turns=True)
+    assert site.record.state is State.EXPIRED and site.record.attempts == 0
+    assert 3600 - 400 < site.clock.time() - began < 3600 + 400
+    assert site.runs < 80
+    assert instance(site.record, site.storage.now())["reason"] == "it was older than PI_JOB_QUEUE_MAX_AGE allows"

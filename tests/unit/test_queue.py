@@ -215,7 +215,7 @@ def test_a_job_s_own_arguments_may_be_named_like_options(
     else:
         record, body = storage.get(handle.id), storage.body(handle.id)
         assert body is not None and queue.codec().decode(record.envelope, body).kwargs == OWN
-        assert record.priority == 9 and record.deadline is None and record.state is State.QUEUED
+        assert record.priority == 9 and record.state is State.QUEUED
 
 
 # -- immediate -------------------------------------------------------------------------------------------------------
@@ -254,7 +254,9 @@ def test_queued_stores_the_call_and_returns(new_queue: NewQueue, storage: Cable,
     record, body = storage.get(handle.id), storage.body(handle.id)
     assert (handle.state, handle.via) == (State.QUEUED, "storage") and recorder.calls == []
     assert body is not None and queue.codec().decode(record.envelope, body) == Call(("x",), {"y": ("z",)})
-    assert (record.group, record.priority, record.deadline, record.created) == ("a.b", 0, None, storage.now())
+    assert (record.group, record.priority, record.created) == ("a.b", 0, storage.now())
+    # The bound of its age; what is sealed says that there is no deadline.
+    assert record.deadline == storage.now() + 7 * 24 * 3600 * 1000 and open_envelope(record.envelope).deadline is None
     envelope = open_envelope(record.envelope)
     assert (envelope.id, envelope.name, envelope.created) == (handle.id, "a.b", storage.now())
 

@@ -132,6 +132,8 @@ CORE_SETTINGS: tuple[Setting, ...] = (
     _core("MAX_SIZE", 10 * 1024 * 1024, "a number of bytes from 1024 to 512 MiB",
           lambda v: is_int(v) and 1024 <= v <= 512 * 1024 * 1024,
           "Bytes of the largest body: the arguments of one call. A larger one is refused before anything is sent."),
+    _core("MAX_AGE", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
+          "Seconds after which an instance without a deadline is given up, counted from when it is due first."),
     _core("READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
           "Age of the oldest due instance, in seconds, at which readiness turns red."),
     _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),

@@ -64,6 +64,7 @@ class NewInstance(msgspec.Struct, frozen=True):
     group: str
     priority: int = 0
     created: int = 0
+    #: When it ends ``expired``: its deadline, or, without one, the bound of its age.
     deadline: int | None = None
     #: Not before this time; in the past or None: at once.
     due: int | None = None

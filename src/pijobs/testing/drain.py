@@ -93,11 +93,18 @@ class _Engine(Engine):
             return True
         if pending or self.slot.ends:
             return True
-        if clock is None or self._next_due is None:
+        if clock is None or (moment := self._next_moment()) is None:
             return False
-        clock.advance(max(0.0, (self._next_due - self.session.storage.now()) / 1000))
+        clock.advance(max(0.0, (moment - self.session.storage.now()) / 1000))
         self.session.beat()
         return True
+
+    def _next_moment(self) -> int | None:
+        """When something becomes due, or a group in which something waits may run again."""
+        storage = self.session.storage
+        now, groups = storage.now(), storage.groups()
+        blocks = [group.blocked_until for group in groups if group.waiting and (group.blocked_until or 0) > now]
+        return min(filter(None, (*blocks, self._next_due)), default=None)
 
     def _wait(self, session: Session, slot: Slot, next_due: int | None) -> None:
         self._next_due = next_due

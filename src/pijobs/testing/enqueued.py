@@ -70,8 +70,9 @@ def _decoded(queue: Queue, record: Record) -> Enqueued:
     body = queue.storage.body(record.id)
     assert body is not None
     call = queue.codec().decode(record.envelope, body)
+    deadline = None if call.envelope is None else call.envelope.deadline
     arguments = queue.registry.bound(record.name, call.args, call.kwargs)
     return Enqueued(
         record.id, record.name, record.state, arguments, record.priority, record.group, record.due / 1000,
-        None if record.deadline is None else record.deadline / 1000, call.label,
+        None if deadline is None else deadline / 1000, call.label,
     )  # fmt: skip

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import msgspec
+
 from pijobs.clock import Clock, to_ms
 from pijobs.errors import HeldBack, StorageUnavailable
-from pijobs.groups import Policy, after_failure, after_slowdown, after_success
-from pijobs.jobs import Job, Limits, Permit
+from pijobs.groups import Policy, after_failure, after_slowdown, after_success, round_of_others
+from pijobs.jobs import Job, Limits, Permit, State
 from pijobs.redact import describe
-from pijobs.storage.contract import GroupRecord, Lease, Storage
+from pijobs.storage.contract import End, GroupRecord, Lease, Storage
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,10 @@ _TRIES = 10
 class _Known:
     policy: Policy
     read: float
+    #: Nothing of the group is leased before this time (ms), as far as known.
+    blocked_until: int | None = None
+    #: How many other instances of the group wait.
+    others: int = 0
 
 
 class Destinations:
@@ -49,19 +55,35 @@ class Destinations:
         return Permit(partial(self._enter, storage, lease))
 
     def ended(
-        self, storage: Storage, job: Job, lease: Lease, permit: Permit, *, done: bool, reason: str | None
-    ) -> None:
+        self, storage: Storage, job: Job, lease: Lease, permit: Permit, end: End, *, deadline: int | None = None
+    ) -> End:
         """An attempt has ended.
 
-        :param done: whether the job did what was asked.
-        :param reason: why not; for people, redacted already.
+        :param deadline: of the instance (ms).
+        :returns: the end, with a later next attempt if another instance is to try the destination first.
         """
         if permit.slowed is not None:
             self._slowed(storage, lease, permit)
         elif permit.down is not None:
-            self.failed(storage, lease, permit.down.retry_after, reason=reason)
-        elif done:
+            self.failed(storage, lease, permit.down.retry_after, reason=end.reason)
+        elif end.state is State.DONE:
             self.succeeded(storage, permit.limits or job.limits, lease, warning=permit.warning)
+        if permit.down is None or end.state is not State.SCHEDULED:
+            return end
+        return self._behind_others(storage, job, lease, end, deadline)
+
+    def _behind_others(self, storage: Storage, job: Job, lease: Lease, end: End, deadline: int | None) -> End:
+        """While the breaker is open, others try first: this instance may be the only one that makes its destination
+        look down. The longer it made no progress, the more of them."""
+        known = self._known.get((storage, lease.group))
+        if known is None or not known.policy.opened or known.blocked_until is None or not known.others:
+            return end
+        held = 0 if lease.held_since is None else storage.now() - lease.held_since
+        longest = max(held, to_ms(job.retry.max_delay))
+        if deadline is not None:
+            longest = min(longest, max(0, deadline - known.blocked_until) // 4)
+        due = known.blocked_until + min(longest, round_of_others(known.policy, known.others))
+        return end if end.due is not None and due <= end.due else msgspec.structs.replace(end, due=due)
 
     def succeeded(self, storage: Storage, limits: Limits | None, lease: Lease, *, warning: str | None = None) -> None:
         """The destination did what was asked.
@@ -190,11 +212,12 @@ class Destinations:
         record = storage.group(group)
         before = _policy(record)
         policy, blocked = decide(before)
-        self._known[storage, group] = _Known(policy, self._clock.monotonic())
         present = record.blocked_until if record else None
         # What somebody else found to be a reason for a longer block (breaker, rate, a destination's wish) stays one.
         closes = before.opened and not policy.opened
         until = blocked if closes else max(filter(None, (present, blocked)), default=None)
+        others = record.waiting if record else 0
+        self._known[storage, group] = _Known(policy, self._clock.monotonic(), until, others)
         if record and (policy, until, policy.limit) == (before, present, record.limit):
             return True
         version = record.version if record else 0

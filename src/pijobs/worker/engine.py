@@ -168,7 +168,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
             self._tasks_in_flight.discard(task)
         end = outcome.end
         try:
-            end = self._after(session, lease, permit, outcome)
+            end = self._after(session, lease, call, permit, outcome)
         finally:
             # Whatever fails or interrupts from here on, the end of the attempt is kept for the storage.
             self.slot.end(session, end)
@@ -345,7 +345,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         outcome = self.runner.attempt(session.storage, lease, call, permit, partial(session.holds, lease))
         return outcome, permit, time.monotonic() - started
 
-    def _after(self, session: Session, lease: Lease, permit: Permit, outcome: Outcome) -> End:
+    def _after(self, session: Session, lease: Lease, call: Call, permit: Permit, outcome: Outcome) -> End:
         """What the outcome means for the destination, and what that means for the next attempt."""
         end = outcome.end
         if end.state is State.QUEUED:
@@ -356,9 +356,8 @@ class Engine(huey.Huey):  # type: ignore[misc]
         if job.group is None:
             return end
         try:
-            self._destinations.ended(
-                session.storage, job, lease, permit, done=end.state is State.DONE, reason=end.reason
-            )
+            deadline = call.envelope.deadline if call.envelope is not None else None
+            return self._destinations.ended(session.storage, job, lease, permit, end, deadline=deadline)
         except Exception as error:  # a record of the group that nobody expected: the attempt has ended all the same
             log.error("group %s: its limit could not be worked out: %s", lease.group, describe(error))
         return end

@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "TIME": (),
     "ZADD": ("Z", "1", "a"),
     "ZCARD": ("Z",),
+    "ZCOUNT": ("Z", "0", "0"),
     "ZRANGE": ("Z", "0", "0"),
     "ZRANGEBYLEX": ("Z", "-", "+"),
     "ZRANGEBYSCORE": ("Z", "0", "0"),

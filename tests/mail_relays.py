@@ -146,8 +146,8 @@ def sendmail(settings: str = "") -> Iterator[MailServer]:
 
 
 @contextmanager
-def dovecot() -> Iterator[MailServer]:
-    """Dovecot's submission server in front of a Postfix."""
+def dovecot(mechanisms: str = "plain login") -> Iterator[MailServer]:
+    """Dovecot's submission server in front of a Postfix. :param mechanisms: of logins, separated by blanks."""
     path = program("dovecot")
     if os.geteuid() != 0:
         missing("root, which Dovecot needs,")
@@ -163,7 +163,7 @@ base_dir = {place}/run
 log_path = {place}/dovecot.log
 ssl = no
 disable_plaintext_auth = no
-auth_mechanisms = plain login cram-md5 scram-sha-256
+auth_mechanisms = {mechanisms}
 submission_relay_host = 127.0.0.1
 submission_relay_port = {behind.port}
 hostname = mail.example.com

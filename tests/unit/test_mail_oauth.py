@@ -17,6 +17,7 @@ from pijobs_mail import auth, oauth
 from pijobs_mail.delivery import Endpoint, Mail
 from pijobs_mail.errors import LoginRefused, ServerTrouble
 from pijobs_mail.oauth import Grant, access_token
+from pijobs_mail.replies import Reply
 from pijobs_mail.sink import Fault, Sink
 from pijobs_mail.transport import deliver
 
@@ -145,15 +146,21 @@ def test_a_server_of_tokens_that_is_not_there_is_trouble(token_server: TokenServ
 
 
 def test_a_token_is_presented_as_google_and_microsoft_want_it() -> None:
-    chosen = auth.choose(["PLAIN", "LOGIN", "XOAUTH2"], "otp@example.com", "abc", token=True)
-    assert chosen is not None
-    mechanism, initial, answers = chosen
-    assert (mechanism, initial) == ("XOAUTH2", b"user=otp@example.com\1auth=Bearer abc\1\1")
-    assert [answer(b'{"status":"400"}') for answer in answers] == [b""]
+    asked: list[str] = []
+    replies = iter([Reply(334, None, ("eyJzdGF0dXMiOiI0MDAifQ==",)), Reply(535, None, ("no",))])
+
+    def ask(command: str) -> Reply:
+        asked.append(command)
+        return next(replies)
+
+    done = auth.log_in(["PLAIN", "LOGIN", "XOAUTH2"], "otp@example.com", "abc", ask, token=True)
+    assert done is not None and (done[0], done[1].code) == ("XOAUTH2", 535)
+    assert base64.b64decode(asked[0].split()[-1]) == b"user=otp@example.com\1auth=Bearer abc\1\1"
+    assert asked[1:] == [""]
 
 
 def test_a_token_is_never_given_away_as_a_password() -> None:
-    assert auth.choose(["PLAIN", "LOGIN"], "otp@example.com", "abc", token=True) is None
+    assert auth.log_in(["PLAIN", "LOGIN"], "otp@example.com", "abc", pytest.fail, token=True) is None
 
 
 def through(sink: Sink, grant: Grant) -> Endpoint:

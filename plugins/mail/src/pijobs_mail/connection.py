@@ -159,10 +159,7 @@ class Connection:
             self.features = MappingProxyType({})
             return
         self._expect(Step.EHLO, reply)
-        offers = (re.split(r"[ =]", line.strip().upper(), maxsplit=1) for line in reply.lines[1:])
-        self.features = MappingProxyType(
-            {keyword: "".join(rest) for keyword, *rest in offers if keyword not in self._without}
-        )
+        self.features = MappingProxyType(offers(reply, self._without))
 
     def _own_name(self) -> str:
         return self.endpoint.ehlo or _host_name() or self._link.own_literal
@@ -180,24 +177,23 @@ class Connection:
         endpoint = self.endpoint
         if not (self._link.encrypted or endpoint.login_without_tls or self._link.loopback):
             raise LoginRefused(f"login and password go to {endpoint} in clear only where that is allowed; use TLS")
-        offered = self.features.get("AUTH", "").split()
         grant, secret = endpoint.oauth, endpoint.password
         if grant is not None:
             secret = oauth.access_token(grant, self._seconds(deadline))
-        chosen = auth.choose(offered, endpoint.username, secret, token=grant is not None)
-        if chosen is None:
-            raise LoginRefused(f"{endpoint} offers no login that we know, but {' '.join(offered) or 'none'}")
-        mechanism, initial, answers = chosen
-        sent = [] if initial is None else [auth.encode(initial)]
-        reply = self._ask(Step.AUTH, " ".join(["AUTH", mechanism, *sent]), deadline)
-        for answer in answers:
-            if reply.code != 334:
-                break
-            sent.append(auth.encode(answer(auth.decode(reply.text))))
-            reply = self._ask(Step.AUTH, sent[-1], deadline)
-        if grant is not None and not reply.accepted:
+        offered = self.features.get("AUTH", "").split()
+
+        def ask(command: str) -> Reply:
+            return self._ask(Step.AUTH, command, deadline)
+
+        try:
+            done = auth.log_in(offered, endpoint.username, secret, ask, token=grant is not None)
+        except auth.ServerUnknown as error:
+            raise LoginRefused(f"{endpoint}: {error}") from None
+        if done is None:
+            raise LoginRefused(f"{endpoint}: {auth.unknown(offered)}")
+        if grant is not None and not done[1].accepted:
             oauth.forget(grant)
-        self._expect(Step.AUTH, reply.without(*sent, secret, endpoint.username))
+        self._expect(Step.AUTH, done[1])
 
     def _ask(self, step: Step, command: str | None, deadline: Deadline) -> Reply:
         """Send a command and wait for its reply."""
@@ -246,6 +242,17 @@ class Connection:
         if self._wire is None:
             raise RuntimeError("the conversation is not open; call open() first")
         return self._wire
+
+
+def offers(reply: Reply, without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """What a server offers in its answer to EHLO: keyword to parameters, both in capitals. Old servers and clients have
+    a second line ``AUTH=…`` beside ``AUTH …``; all lines of a keyword count."""
+    found: dict[str, str] = {}
+    for line in reply.lines[1:]:
+        keyword, *rest = re.split(r"[ =]", line.strip().upper(), maxsplit=1)
+        if keyword not in without:
+            found[keyword] = " ".join(filter(None, [found.get(keyword), *rest]))
+    return found
 
 
 def close_all(connections: Iterable[Connection]) -> None:

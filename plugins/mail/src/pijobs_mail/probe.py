@@ -24,7 +24,7 @@ from pijobs_mail.addresses import sender_of
 from pijobs_mail.delivery import Endpoint, Mail
 from pijobs_mail.errors import MailError, SigningFailed
 from pijobs_mail.message import Letter, compose, make_message_id
-from pijobs_mail.replies import Verdict
+from pijobs_mail.replies import Reply, Verdict
 from pijobs_mail.servers import DEFINITIONS, endpoint
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
@@ -252,19 +252,21 @@ def _login(client: smtplib.SMTP, place: Endpoint) -> str:
         raise OSError("login and password go to another machine in clear only where that is allowed; use TLS")
     secret = place.password if place.oauth is None else oauth.access_token(place.oauth, place.timeout)
     offered = client.esmtp_features.get("auth", "").upper().split()
-    chosen = auth.choose(offered, place.username, secret, token=place.oauth is not None)
-    if chosen is None:
-        if not offered:
-            raise _Wrong("the server offers no login", "no login")
-        raise OSError(f"the server offers no login that we know, but {' '.join(offered)}")
-    mechanism, initial, answers = chosen
-    reply = client.docmd("AUTH", mechanism + ("" if initial is None else f" {auth.encode(initial)}"))
-    for answer in answers:
-        if reply[0] == 334:
-            reply = client.docmd(auth.encode(answer(auth.decode(reply[1].decode("ascii", "replace")))))
-    if reply[0] != 235 and place.oauth is not None:
+
+    def ask(command: str) -> Reply:
+        code, text = client.docmd(command)
+        return Reply(code, None, (text.decode("utf-8", "replace"),))
+
+    try:
+        done = auth.log_in(offered, place.username, secret, ask, token=place.oauth is not None)
+    except auth.ServerUnknown as error:
+        raise OSError(str(error)) from None
+    if done is None:
+        raise _Wrong(auth.unknown(offered), "login" if offered else "no login")
+    mechanism, reply = done
+    if not reply.accepted and place.oauth is not None:
         oauth.forget(place.oauth)
-    return f"{mechanism} as {place.username}: {_agreed(reply)}"
+    return f"{mechanism} as {place.username}: {_agreed((reply.code, reply.text.encode()))}"
 
 
 def _agreed(reply: tuple[int, bytes]) -> str:

@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import logging
 import logging.config
+import logging.handlers
 import sys
 import time
 import traceback
@@ -42,7 +43,8 @@ class RedactingFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (ISO 8601, UTC), level, logger, process, thread, message, error."""
+    """One JSON object per line: time (ISO 8601, UTC), level, logger, process, thread, message, error; of lines about an
+    instance also id, job, state and attempt, as far as they are known."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -52,6 +54,7 @@ class JsonFormatter(logging.Formatter):
             "process": record.process,
             "thread": record.threadName,
             "message": redact(record.getMessage()),
+            **getattr(record, "instance", {}),
         }
         lines = list(_error_lines(record))
         return json.dumps({**entry, "error": lines} if lines else entry, ensure_ascii=False)
@@ -148,7 +151,7 @@ def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
         _tell_of_loss(error)
 
 
-def _tell_of_loss(error: BaseException) -> None:
+def _tell_of_loss(error: BaseException | None) -> None:
     global _reminded
     now = time.monotonic()
     if now - _reminded >= _REMIND_AFTER and sys.stderr is not None:
@@ -185,11 +188,34 @@ def configure_log(
     logging.getLogger("huey").setLevel(logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING)
 
 
+class _StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """logging's own way to tell of a line that it can't write shows the line's arguments."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        _tell_of_loss(sys.exc_info()[1])
+
+
+class _FileHandler(logging.handlers.WatchedFileHandler):
+    """Begins the file anew when somebody moved or deleted it. UTF-8, whatever the locale says."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except Exception:  # its folder may be gone
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        _tell_of_loss(sys.exc_info()[1])
+
+
 def _handler(file: Path | None) -> logging.Handler:
     if file is None:
-        return logging.StreamHandler()
+        return _StreamHandler()
     try:
-        return logging.FileHandler(file, delay=False)
+        return _FileHandler(file)
     except OSError as error:
         raise ConfigurationError(
             f"expected a log file that can be written, found {file} ({error.strerror}); name another one by -l"

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
+from itertools import zip_longest
 
 MAX_LENGTH = 400  # characters; an error is a line, not a page
 _LOCAL = r"\w.!#$%&'*+/=?^`{|}~-"
@@ -19,6 +20,8 @@ _ADDRESS = re.compile(rf"""(?:(?<![{_LOCAL}])(/*[{_LOCAL}])[{_LOCAL}]*|"[^"@]*")
 # Not the digits of a date (2026-11-23), of a number with a point, or of a time.
 _DIGITS = re.compile(r"(?<!\w)(?<!\d[.:])(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[ -]?\d){5,}(?!\w|[.:]\d)")
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s]*:[^/\s]*@")
+# The id of a periodic instance: the name of its job, and its due time (ms). No address: its "domain" is a number.
+_PERIODIC_ID = re.compile(r"(?<![\w.@-])[a-z0-9_]+(?:\.[a-z0-9_]+)+@\d{13}(?![\w.@-])")
 # In the line that a web server writes about a request.
 _PARAMETER = re.compile(r"(?<=password=)[^&\s\"']+")
 # What libraries quote: SQLAlchemy the statement and its parameters, redis-py the command of a pipeline.
@@ -87,15 +90,25 @@ def redact(text: str, known: Iterable[str] | Known = ()) -> str:
         text = _QUOTED.sub(lambda match: f"{match[1]} of a pipeline" if match[1] else "", text)
     if known != ():
         text = (known if isinstance(known, Known) else Known(known)).hide(text)
-    if "@" in text:  # most lines have none, and every line of a log comes by here
-        text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
-        text = _URL_LOGIN.sub("***@", text)
     if "password=" in text:
         text = _PARAMETER.sub("***", text)
-    text = " ".join(_DIGITS.sub("***", text).split())
+    ids = _PERIODIC_ID.findall(text) if "@" in text else []
+    if ids:
+        masked = map(_masked, _PERIODIC_ID.split(text))
+        text = "".join(piece + shown for piece, shown in zip_longest(masked, ids, fillvalue=""))
+    else:
+        text = _masked(text)
+    text = " ".join(text.split())
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
+
+
+def _masked(text: str) -> str:
+    if "@" in text:  # most lines have none, and every line of a log comes by here
+        text = _ADDRESS.sub(lambda match: f"{match[1] or ''}***@{match[2]}", text)
+        text = _URL_LOGIN.sub("***@", text)
+    return _DIGITS.sub("***", text)
 
 
 def _forms(secret: str) -> set[str]:

@@ -210,3 +210,19 @@ def moment(ms: int | None) -> str | None:
 def age(then: int, now: int) -> float:
     """Seconds, never negative."""
     return max(0.0, (now - then) / 1000)
+
+
+def resume(storage: Storage, group: str | None) -> bool:
+    """End a pause of the queue or of a group. Where the circuit breaker of the group is open, one instance tries now.
+
+    :returns: whether the breaker is open.
+    """
+    storage.resume(group)
+    while group is not None and (record := storage.group(group)) is not None:
+        if not Policy.loads(record.policy).opened:
+            return False
+        if record.blocked_until is None or storage.set_group(
+            group, version=record.version, limit=record.limit, blocked_until=None, policy=record.policy
+        ):
+            return True
+    return False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pijobs.groups import Policy
 from pijobs.jobs import State
+from pijobs.status import resume
 from pijobs.storage.contract import End, GroupRecord, Storage
 
 from .conftest import Advance
@@ -356,3 +358,27 @@ def test_housekeeping_does_not_forget_events_in_their_window(storage: Storage, w
     storage.count("key", limit=1, per=LONG)
     worker.beat()
     assert storage.count("key", limit=1, per=LONG) is not None
+
+
+def test_resume_of_an_open_breaker_lets_one_through_now(storage: Storage, worker: Worker) -> None:
+    for _ in range(3):
+        enqueue(storage, group="group")
+    policy = Policy(limit=1, failures=3, opened=1, opened_at=storage.now()).dumps()
+    record = known(storage)
+    until = storage.now() + LONG
+    assert storage.set_group("group", version=record.version, limit=1, blocked_until=until, policy=policy)
+    assert worker.take() == []
+    assert resume(storage, "group")
+    assert len(worker.take()) == 1
+    assert known(storage).policy == policy
+
+
+def test_resume_of_a_group_whose_breaker_is_closed_lifts_no_other_block(storage: Storage, worker: Worker) -> None:
+    enqueue(storage, group="group")
+    until = storage.now() + LONG
+    record = known(storage)
+    assert storage.set_group("group", version=record.version, limit=5, blocked_until=until, policy="")
+    storage.pause("group")
+    assert not resume(storage, "group") and not resume(storage, "nobody") and not resume(storage, None)
+    assert known(storage).blocked_until == until and not known(storage, "group").paused
+    assert worker.take() == []

@@ -5,8 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import shutil
 import smtplib
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,16 @@ import redis
 import sqlalchemy as sa
 
 from pijobs.errors import ConfigurationError
-from pijobs.logs import CLASSIC, SIMPLE, JsonFormatter, RedactingFormatter, configure_log
+from pijobs.logs import (
+    CLASSIC,
+    SIMPLE,
+    InstanceLogger,
+    JsonFormatter,
+    RedactingFormatter,
+    configure_log,
+    guard_loggers,
+)
+from pijobs.redact import Known
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 BODY = "Dear Alice, your code is 739105"
@@ -261,3 +275,101 @@ def test_a_faulty_pi_logconfig_is_told(tmp_path: Path, name: str, text: str) -> 
     file.write_text(text)
     with pytest.raises(ConfigurationError, match="PI_LOGCONFIG: "):
         configure_log(settings(PI_LOGCONFIG=str(file)), None)
+
+
+# -- a log that is taken away ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_file_that_was_moved_or_deleted_is_begun_anew(tmp_path: Path, moved: bool) -> None:
+    file = tmp_path / "worker.log"
+    configure_log(settings(), file)
+    logging.getLogger("pijobs.job").warning("first")
+    file.rename(tmp_path / "old.log") if moved else file.unlink()
+    logging.getLogger("pijobs.job").warning("second")
+    assert "second" in file.read_text() and "first" not in file.read_text()
+
+
+def test_a_folder_that_is_gone_disturbs_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    configure_log(settings(), folder / "worker.log")
+    shutil.rmtree(folder)
+    logging.getLogger("elsewhere").warning("to %s", ADDRESS)
+    assert ADDRESS not in capsys.readouterr().err
+
+
+def test_no_locale_makes_lines_vanish_or_shows_their_arguments(tmp_path: Path) -> None:
+    code = (
+        "import logging, pathlib, sys; from pijobs.logs import configure_log, guard_loggers; "
+        "from pijobs.settings import CORE_SETTINGS, validate; "
+        "configure_log(validate({}, CORE_SETTINGS), pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None); "
+        "logging.getLogger('pijobs.job').warning('f\\u00fcr %s \\udcff', 'alice@example.com')"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    file = tmp_path / "worker.log"
+    for more in ([str(file)], []):
+        ran = subprocess.run([sys.executable, "-c", code, *more], env=environment, capture_output=True, text=True)
+        assert ran.returncode == 0 and "alice@" not in ran.stderr
+    assert "für a***@example.com ?" in file.read_text("utf-8")
+    assert "f\\xfcr a***@example.com" in ran.stderr
+
+
+def test_a_handler_or_filter_that_fails_reaches_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("alice@example.com")
+
+    logger, handler = logging.getLogger("pijobs.guarded"), Loud()
+
+    def spoil(record: logging.LogRecord) -> bool:
+        return bool(record.tenant)  # type: ignore[attr-defined]
+
+    guard_loggers()
+    guard_loggers()
+    logger.addHandler(handler)
+    logger.error("one")
+    logger.removeHandler(handler)
+    logger.addFilter(spoil)
+    logger.error("two")
+    logger.removeFilter(spoil)
+    assert "alice@" not in capsys.readouterr().err
+
+
+# -- what is told of instances ---------------------------------------------------------------------------------------
+
+
+class Call:
+    """What a job logs is compared with."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.known = Known(texts)
+
+
+def test_lines_about_an_instance_have_fields_of_their_own() -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("pijobs.job")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        InstanceLogger("a.b", "hf.cron@1700000000000", 2, Call([])).info("works", extra={"mine": 1})
+        logger.info("job", extra={"instance": {"id": "1", "job": "a.b", "state": "done", "attempt": 3}})
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    one, two = map(json.loads, out.getvalue().splitlines())
+    assert (one["id"], one["job"], one["attempt"]) == ("hf.cron@1700000000000", "a.b", 2)
+    assert one["message"] == "hf.cron@1700000000000 attempt 2: works"
+    assert (two["id"], two["job"], two["state"], two["attempt"]) == ("1", "a.b", "done", 3)
+
+
+def test_the_lines_of_a_job_do_not_cost_by_the_number_of_its_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pijobs.job")
+    log = InstanceLogger("a.b", "1", 1, Call([f"text number {number} of many" for number in range(20_000)]))
+    began = time.process_time()
+    for number in range(50):
+        log.info("line %d with text number 4711 of many", number)
+    assert time.process_time() - began < 1
+    assert caplog.messages[0] == "1 attempt 1: line 0 with ***"

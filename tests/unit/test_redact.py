@@ -28,6 +28,14 @@ def test_of_an_address_the_first_letter_and_the_domain_stay(text: str, shown: st
     assert redact(text) == shown
 
 
+def test_the_id_of_a_periodic_instance_is_no_address() -> None:
+    assert (
+        redact("job mail.digest mail.digest@1700000000000: done") == "job mail.digest mail.digest@1700000000000: done"
+    )
+    shown = redact("a.b@1700000000000 to alice@example.com, 49170@1234567890123, j.doe@1700000000000.example.com")
+    assert shown == "a.b@1700000000000 to a***@example.com, 4***@***, j***@***.example.com"
+
+
 def test_nothing_is_left_that_a_terminal_takes_for_a_command() -> None:
     assert redact("220 \x1b[2J\x07 ready\u202e\u2028now \x00") == "220 ?[2J? ready? now ?"
     assert redact("größer als 5 € – ja, 日本") == "größer als 5 € – ja, 日本"

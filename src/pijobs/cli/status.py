@@ -89,9 +89,10 @@ def pause(invocation: Invocation, group: str | None) -> None:
 @click.argument("group", required=False)
 @pass_invocation
 def resume(invocation: Invocation, group: str | None) -> None:
-    """End a pause."""
-    invocation.storage().resume(group)
-    click.echo(f"{'group ' + group if group else 'the queue'} goes on")
+    """End a pause. If the destination of GROUP is down, one instance tries it now."""
+    down = answers.resume(invocation.storage(), group)
+    told = "its destination is down: one instance tries it now, its outcome decides" if down else "goes on"
+    click.echo(f"{'group ' + group if group else 'the queue'}{': ' if down else ' '}{told}")
 
 
 @click.command()

@@ -60,10 +60,12 @@ def pause() -> Response:
 
 @requires("operator")
 def resume() -> Response:
-    """End a pause."""
+    """End a pause, and let one instance try a destination that is down."""
     group = _group()
-    storage().resume(group)
-    say(f"{_named(group)} goes on.")
+    if status.resume(storage(), group):
+        say(f"{_named(group)}: one instance tries the destination now; its outcome decides.")
+    else:
+        say(f"{_named(group)} goes on.")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 

@@ -364,21 +364,21 @@ def test_resume_of_an_open_breaker_lets_one_through_now(storage: Storage, worker
     for _ in range(3):
         enqueue(storage, group="group")
     policy = Policy(limit=1, failures=3, opened=1, opened_at=storage.now()).dumps()
-    record = known(storage)
+    record = known(storage, "group")
     until = storage.now() + LONG
     assert storage.set_group("group", version=record.version, limit=1, blocked_until=until, policy=policy)
     assert worker.take() == []
     assert resume(storage, "group")
     assert len(worker.take()) == 1
-    assert known(storage).policy == policy
+    assert known(storage, "group").policy == policy
 
 
 def test_resume_of_a_group_whose_breaker_is_closed_lifts_no_other_block(storage: Storage, worker: Worker) -> None:
     enqueue(storage, group="group")
     until = storage.now() + LONG
-    record = known(storage)
+    record = known(storage, "group")
     assert storage.set_group("group", version=record.version, limit=5, blocked_until=until, policy="")
     storage.pause("group")
     assert not resume(storage, "group") and not resume(storage, "nobody") and not resume(storage, None)
-    assert known(storage).blocked_until == until and not known(storage, "group").paused
+    assert known(storage, "group").blocked_until == until and not known(storage, "group").paused
     assert worker.take() == []

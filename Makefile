@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PLUGINS := plugins/mail plugins/sms plugins/statistics
 # Processes of pytest: tests wait half of the time, so there are more than processors.
 WORKERS ?= $(shell echo $$(($(shell nproc 2>/dev/null || echo 2) * 5 / 2)))
+QUICK := -m "not chaos and not slow" -k "not redis and not postgresql and not mariadb" --maxfail 20
 # What "make pytest" runs: options and paths of pytest.
 TESTS ?=
 
@@ -14,16 +15,19 @@ export PIP_NO_INPUT ?= 1
 export PIP_RETRIES ?= 10
 export PIP_DEFAULT_TIMEOUT ?= 120
 export PIP_ROOT_USER_ACTION ?= ignore
+# Without bytecode each start of a program would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 METADATA := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 # Stamps of the virtual environment: what it takes to run pijobs, to test it, and to work on it.
 RUN := $(VENV)/.run
 TEST := $(VENV)/.test
 DEV := $(VENV)/.dev
-# An index can be slow or away for a moment: three tries.
-install = echo "pip install $(1)" && for try in 1 2 3; do \
-	$(BIN)/python -m pip install --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
-	test $$try -lt 3 && sleep $$((5 * try)) || exit 1; done
+# uv takes a tenth of pip's time; where it fails, pip tries. An index can be slow or away for a moment: three tries.
+install = echo "install $(1)" && for try in 1 2 3; do \
+	test $$try -eq 1 && installer="$(BIN)/uv pip install --python $(BIN)/python" || installer="$(BIN)/python -m pip install"; \
+	$$installer --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
+	test $$try -lt 3 && sleep $$((5 * (try - 1))) || exit 1; done
 
 # privacyIDEA has its own pins, so each release has an environment of its own. huey is the one that we need newer.
 PI_VERSION ?= 3.14
@@ -32,7 +36,10 @@ PI_UNPINNED ?= huey
 PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
-.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test lint docs pytest chaos programs bench format example screenshots clean
+# What "make compat" makes: a target for each version of something that we work with.
+COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea
+
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest chaos compat programs bench format example screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -42,8 +49,10 @@ help:
 	@echo "make test-privacyidea    the tests with privacyIDEA, in an environment of their own"
 	@echo "make upstream-privacyidea    privacyIDEA's own tests, from its source, with our queue class"
 	@echo "make test                lint, docs and all tests but the long ones"
+	@echo "make quick               lint, unit tests, and those of the storages in memory and SQLite"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
+	@echo "make compat              the releases of privacyIDEA and versions of servers; takes long"
 	@echo "make programs            the Debian packages that tests need; by root"
 	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
@@ -64,7 +73,13 @@ upstream-privacyidea: $(PI)
 	@$(PI_VENV)/bin/python -m pip install --quiet --constraint $(PI_VENV)/pins.txt mock responses testfixtures
 	$(PI_VENV)/bin/python plugins/privacyidea/tests/upstream.py $(TESTS)
 
-test: lint docs pytest
+# Side by side: the tests wait half of the time.
+test: $(DEV)
+	@$(MAKE) --no-print-directory -j3 lint docs pytest
+
+# Between two edits: without services, and without the tests that are marked as slow.
+quick: $(DEV)
+	@$(MAKE) --no-print-directory -j2 lint pytest TESTS='-q tests/unit tests/contract $(QUICK)'
 
 lint: $(DEV)
 	$(BIN)/ruff check
@@ -83,6 +98,11 @@ chaos: $(TEST)
 
 programs:
 	@$(PYTHON) tests/programs.py install
+
+compat: $(COMPAT)
+
+compat-privacyidea-%:
+	$(MAKE) test-privacyidea PI_VERSION=$*
 
 bench: $(TEST)
 	@for file in benchmarks/*.py; do \
@@ -106,6 +126,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pijobs needs Python 3.10 or later, found " + sys.version)'
 	@echo "$(PYTHON) -m venv $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet uv || echo "no uv here; pip takes longer"
 
 $(RUN): $(METADATA) | $(BIN)/python
 	@$(call install,--editable .)
@@ -123,6 +144,7 @@ $(DEV): $(METADATA) | $(BIN)/python
 $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@echo "$(PYTHON) -m venv $(PI_VENV); privacyidea==$(PI_VERSION)"
 	@$(PYTHON) -m venv --clear $(PI_VENV)
+	@$(PI_VENV)/bin/python -m pip install --quiet uv || echo "no uv here; pip takes longer"
 	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS= PI_INSTALL="--no-deps privacyidea==$(PI_VERSION)" pi-install
 	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
 		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true

@@ -123,9 +123,11 @@ def sendmail(settings: str = "") -> Iterator[MailServer]:
         place.chmod(0o755)
         (place / "inbox/new").mkdir(parents=True)
         (place / "queue").mkdir(mode=0o700)
-        (place / "inbox/new").chmod(0o777)
+        for folder in ("inbox", "inbox/new"):
+            (place / folder).chmod(0o777)
         server = MailServer(free_port(), place / "inbox", "", "Sendmail")
-        (place / "deliver").write_text("#!/bin/sh\nexec cat > /mnt/inbox/new/$$.$(date +%s%N)\n")
+        name = "name=$$.$(date +%s%N)\ncat > /mnt/inbox/$name\nexec mv /mnt/inbox/$name /mnt/inbox/new/\n"
+        (place / "deliver").write_text(f"#!/bin/sh\n{name}")
         (place / "deliver").chmod(0o755)
         (place / "aliases").write_text("root: alice\n")
         # Sendmail trusts no place below a folder that everybody may write to, so it knows this one as /mnt.

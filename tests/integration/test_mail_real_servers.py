@@ -160,7 +160,7 @@ def test_the_probe_of_a_healthy_server_tells_all_steps(mail_server: MailServer, 
     assert "PIPELINING" in found["features"]
     assert found["mail"].startswith("taken: 250")
     assert {"Postfix": "queued as", "Exim": "OK id="}[mail_server.name] in found["mail"]
-    assert len(mail_server.wait_for(1)) == 1
+    assert len(mail_server.wait_for(2)) == 2
 
 
 def test_the_probe_of_a_wrong_password_ends_at_the_login_with_advice(mail_server: MailServer, tmp_path: Path) -> None:

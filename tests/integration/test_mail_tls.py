@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import smtplib
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,8 +16,10 @@ from certificates import DAY, NOW, Authority, self_signed
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.delivery import Endpoint, Mail
 from pijobs_mail.errors import LoginRefused, ServerTrouble, TlsRefused
-from pijobs_mail.probe import ADVICE, Probe
+from pijobs_mail.hints import ADVICE
+from pijobs_mail.probe import Probe
 from pijobs_mail.servers import SETTINGS, open_store
+from pijobs_mail.servers import endpoint as endpoint_of
 from pijobs_mail.sink import Fault, Sink
 from pijobs_mail.transport import deliver
 
@@ -122,6 +126,8 @@ def test_the_probe_tells_what_is_wrong_with_tls_and_what_to_do(
         examination = Probe(open_store(settings).check(values), settings)
         assert not examination.run()
     last = examination.steps[-1]
+    if flaw == "no TLS" and security == "tls":
+        advice = "tls in clear"
     assert (last.name, last.ok, last.advice) == ("tls", False, ADVICE[advice])
     assert re.search(found, last.found), last.found
 
@@ -167,3 +173,61 @@ def test_a_wrong_password_is_trouble_of_the_server(secure_sink: Sink, authority:
     with pytest.raises(LoginRefused):
         deliver(wrong, MAIL)
     assert secure_sink.mails == []
+
+
+# -- what to change --------------------------------------------------------------------------------------------------
+
+
+def test_starttls_at_a_port_that_speaks_tls_at_once_says_what_to_change(authority: Authority, tmp_path: Path) -> None:
+    with Sink(tls=authority.context(), implicit_tls=True) as sink:
+        with pytest.raises(ServerTrouble, match="needs smtps://"):
+            deliver(Endpoint(host=sink.host, port=sink.port, security="starttls", timeout=0.5), MAIL)
+        last = examined(tmp_path, sink, tls=True, timeout=0.5).steps[-1]
+    assert (last.name, last.ok, last.advice) == ("greeting", False, ADVICE["greeting"])
+    assert "smtps://" in ADVICE["greeting"]
+
+
+def test_smtps_at_a_port_that_begins_in_clear_says_what_to_change(authority: Authority, tmp_path: Path) -> None:
+    with Sink(tls=authority.context()) as sink:
+        with pytest.raises(TlsRefused, match="in place of smtps://"):
+            deliver(Endpoint(host=sink.host, port=sink.port, security="tls", timeout=5), MAIL)
+        last = examined(tmp_path, sink, server=f"smtps://{sink.host}").steps[-1]
+    assert (last.name, last.ok, last.advice) == ("tls", False, ADVICE["tls in clear"])
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="from Python 3.13 on such a certificate is trusted by itself")
+def test_the_certificate_of_a_server_as_ca_file_says_what_to_change(authority: Authority, tmp_path: Path) -> None:
+    with Sink(tls=authority.context()) as sink:
+        leaf = tmp_path / "leaf.pem"
+        leaf.write_text(certificate_of(sink))
+        place = Endpoint(host=sink.host, port=sink.port, security="starttls", ca_file=str(leaf), timeout=5)
+        with pytest.raises(TlsRefused, match="put that of the authority that issued it"):
+            deliver(place, MAIL)
+        last = examined(tmp_path, sink, tls=True, ca_file=str(leaf)).steps[-1]
+    assert (last.name, last.ok, last.advice) == ("tls", False, ADVICE["ca file of a server"])
+
+
+def certificate_of(sink: Sink) -> str:
+    with smtplib.SMTP(sink.host, sink.port, timeout=5) as client:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        client.starttls(context=context)
+        assert isinstance(client.sock, ssl.SSLSocket)
+        return ssl.DER_cert_to_PEM_cert(client.sock.getpeercert(binary_form=True) or b"")
+
+
+def examined(directory: Path, sink: Sink, **values: object) -> Probe:
+    settings = validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=directory)
+    place = {"server": sink.host, "port": sink.port, "sender": "from@example.com", "timeout": 5}
+    examination = Probe(open_store(settings).check({**place, **values}), settings)
+    examination.run()
+    return examination
+
+
+def test_a_host_name_with_the_dot_of_dns_is_the_same_name(authority: Authority, tmp_path: Path) -> None:
+    settings = validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
+    with Sink(tls=authority.context("localhost")) as sink:
+        place = {"server": "localhost.", "port": sink.port, "tls": True, "ca_file": authority.file}
+        deliver(endpoint_of(open_store(settings).check(place), settings), MAIL)
+        assert len(sink.mails) == 1
+        assert examined(tmp_path, sink, **place).steps[-1].ok

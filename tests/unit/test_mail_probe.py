@@ -14,7 +14,8 @@ from services import free_port
 from pijobs import Settings
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.command import mail
-from pijobs_mail.probe import ADVICE, Probe
+from pijobs_mail.hints import ADVICE
+from pijobs_mail.probe import Probe
 from pijobs_mail.servers import SETTINGS, open_store
 from pijobs_mail.sink import Fault, Sink
 
@@ -34,7 +35,8 @@ def test_a_healthy_server_has_no_failed_step(settings: Settings) -> None:
     with Sink(logins={"user": "hunter2"}) as sink:
         values = {"server": sink.host, "port": sink.port, "username": "user", "password": "hunter2"}
         steps = examine(settings, "alice@example.com", **values).steps
-        assert len(sink.wait_for(1, 30)) == 1
+        assert len(sink.wait_for(2, 30)) == 2
+        assert sink.connections == 2  # the steps, and both mails
     assert [(step.name, step.ok, step.advice) for step in steps] == [
         (name, True, None) for name in ("dns", "tcp", "greeting", "features", "login", "mail")
     ]
@@ -54,7 +56,6 @@ def test_no_mail_goes_unless_it_is_asked_for(settings: Settings) -> None:
         ("GREETING", Fault(raw=b"HTTP/1.1 400 Bad Request\r\n"), ("greeting", "what it says is no SMTP")),
         ("GREETING", Fault("554 \x1b[2J gone"), ("greeting", "554 ?[2J gone")),
         ("EHLO", Fault("550 bad name"), ("features", "bad name")),
-        ("RCPT", Fault("550 5.1.1 unknown"), ("mail", "unknown")),
     ],
 )
 def test_a_fault_is_found_where_it_is(settings: Settings, step: str, fault: Fault, found: tuple[str, str]) -> None:
@@ -62,6 +63,40 @@ def test_a_fault_is_found_where_it_is(settings: Settings, step: str, fault: Faul
         last = examine(settings, "alice@example.com", server=sink.host, port=sink.port).steps[-1]
     assert (last.name, last.ok, last.advice) == (found[0], False, ADVICE[found[0]])
     assert found[1] in last.found
+
+
+@pytest.mark.parametrize(
+    ("step", "fault", "advice", "found"),
+    [
+        ("RCPT", "550 5.1.1 unknown", "recipient", "not taken at RCPT: 550 5.1.1 unknown"),
+        ("RCPT", "450 4.2.0 Greylisted, try again in 300 seconds", "greylisting", "450 4.2.0 Greylisted"),
+        ("RCPT", "450 4.7.1 <x>: Helo command rejected: Host not found", "helo", "Helo command rejected"),
+        ("RCPT", "452 4.2.2 mailbox full", "later", "mailbox full"),
+        ("MAIL", "550 5.7.60 no permission to send as this sender", "sender", "not taken at MAIL: 550 5.7.60"),
+        ("END", "554 5.7.1 looks like spam", "text", "not taken at end of data: 554 5.7.1"),
+        ("MAIL", "421 4.3.2 shutting down", "mail", "421 4.3.2"),
+        ("END", Fault(hang=True), "no word", "no word from"),
+    ],
+)
+def test_a_mail_that_is_not_taken_is_told_apart_by_what_to_do(
+    settings: Settings, step: str, fault: str | Fault, advice: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pijobs_mail.probe.PATIENCE", 0.5)
+    with Sink(faults={step: fault}) as sink:
+        last = examine(settings, "alice@example.com", server=sink.host, port=sink.port, timeout=5).steps[-1]
+    assert (last.name, last.ok, last.advice) == ("mail", False, ADVICE[advice])
+    assert found in last.found
+
+
+def test_a_server_that_takes_one_mail_over_a_connection_is_told_by_the_second(settings: Settings) -> None:
+    class OnlyOne(Sink):
+        def fault_at(self, step: str, argument: str | None = None) -> Fault | None:
+            return Fault("452 4.5.3 Too many messages sent") if step == "MAIL" and self.steps["MAIL"] == 2 else None
+
+    with OnlyOne() as sink:
+        last = examine(settings, "alice@example.com", server=sink.host, port=sink.port).steps[-1]
+    assert (last.ok, last.advice) == (False, ADVICE["second"])
+    assert "the first mail was taken: 250 2.0.0 Ok" in last.found
 
 
 @pytest.mark.parametrize(

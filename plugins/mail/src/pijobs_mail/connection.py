@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from pijobs.network import Address, look_up, tls_context
-from pijobs_mail import auth, oauth
+from pijobs_mail import auth, hints, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Endpoint
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
+from pijobs_mail.hints import advised
 from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict
 from pijobs_mail.verdicts import judge, retry_after
 from pijobs_mail.wire import Wire
@@ -146,9 +147,11 @@ class Connection:
             deadline.check()
             raise ServerTrouble(f"no TLS handshake with {endpoint} within {seconds:.1f} s") from None
         except ssl.SSLCertVerificationError as error:
-            raise TlsRefused(f"the certificate of {endpoint} is not accepted: {error.verify_message}") from None
+            said = f"the certificate of {endpoint} is not accepted: {error.verify_message}"
+            raise TlsRefused(advised(said, hints.for_certificate(endpoint, error))) from None
         except (OSError, ProtocolError) as error:
-            raise TlsRefused(f"no TLS connection to {endpoint}: {why(error)}") from None
+            said = f"no TLS connection to {endpoint}: {why(error)}"
+            raise TlsRefused(advised(said, hints.for_handshake(endpoint, error))) from None
 
     def _hello(self, deadline: Deadline) -> None:
         name = self._own_name()
@@ -204,10 +207,14 @@ class Connection:
             return self._link.reply(seconds)
         except TimeoutError:
             deadline.check()
-            raise ServerTrouble(f"no answer from {self.endpoint} at {step} within {seconds:.1f} s") from None
+            said = f"no answer from {self.endpoint} at {step} within {seconds:.1f} s"
+            raise ServerTrouble(advised(said, self._hint(step))) from None
         except (OSError, ProtocolError) as error:
             kind = ServerTrouble if step.before_mail else ConnectionLost
-            raise kind(f"{self.endpoint} broke off at {step}: {why(error)}") from None
+            raise kind(advised(f"{self.endpoint} broke off at {step}: {why(error)}", self._hint(step))) from None
+
+    def _hint(self, step: Step) -> str | None:
+        return "no greeting" if step is Step.GREETING and self.endpoint.security != "tls" else None
 
     def _tell(self, commands: list[str], seconds: float) -> None:
         early = self._link.unasked()

@@ -18,45 +18,25 @@ from typing import Any
 from pijobs.network import look_up, tls_context
 from pijobs.redact import redact
 from pijobs.settings import Settings
-from pijobs_mail import auth, oauth
+from pijobs_mail import auth, hints, oauth
 from pijobs_mail import message as messages
 from pijobs_mail.addresses import sender_of
-from pijobs_mail.delivery import Endpoint, Mail
-from pijobs_mail.errors import MailError, SigningFailed
+from pijobs_mail.delivery import Deadline, Endpoint, Mail
+from pijobs_mail.errors import MailError, MaybeSent, ServerTrouble, SigningFailed
+from pijobs_mail.hints import ADVICE
 from pijobs_mail.message import Letter, compose, make_message_id
 from pijobs_mail.replies import Reply, Verdict
 from pijobs_mail.servers import DEFINITIONS, endpoint
 from pijobs_mail.smime import load_signer
-from pijobs_mail.transport import deliver
+from pijobs_mail.transport import Conversation
 
 #: Days before the end of a certificate from which on it is told of.
 SOON = 21
 _LONGEST = 300  # characters of an answer that are shown
+#: Seconds to wait for the word on a test mail: somebody waits for the probe.
+PATIENCE = 30.0
 #: By OpenSSL's code of what it has against a certificate (X509_V_ERR_…): not yet, or no longer, valid; name; address.
 _CERTIFICATE = {9: "ended", 10: "ended", 62: "name", 64: "name"}
-
-ADVICE: Mapping[str, str] = {
-    "dns": "check the name in the field server, and the resolver of this machine",
-    "tcp": "check the port, and that no firewall is in between; providers often block 25: try 587 or smtps:// with 465",
-    "tls": "check the port: STARTTLS (the field tls) is for 587 and 25, smtps:// for 465; ask the server's operator "
-    "where it speaks TLS",
-    "certificate ended": "the server's operator must renew the certificate; if that was done, check this machine's "
-    "clock",
-    "certificate name": "put a name that the certificate is for into the field server; else its operator must get "
-    "one for this name",
-    "certificate authority": "put the file of its authority (of a self-signed one: itself) into the field ca_file, if "
-    "you trust it",
-    "ca file": "check the field ca_file, or PI_JOB_QUEUE_MAIL_CA_FILE: a PEM file that this user may read",
-    "greeting": "this port may speak TLS from the first byte (smtps://), may be no SMTP, or refuses this machine: ask "
-    "the server's operator for the reason that it gives",
-    "features": "the server did not take our EHLO; set PI_JOB_QUEUE_MAIL_EHLO_NAME to this machine's name in DNS",
-    "token": "check the oauth_ fields, and that the secret or refresh token did not end",
-    "no login": "turn on the field tls, or use smtps://: many servers offer a login inside of TLS only; where none is "
-    "needed leave username empty",
-    "login": "check username and password; Microsoft 365 and Google take XOAUTH2, or a password for applications, only",
-    "smime": "check certificate, private_key and private_key_password, and that this user may read both files",
-    "mail": "read the reply: it is about the sender, the recipient or the text",
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +88,7 @@ class Probe:
             if self.definition["smime"]:
                 self._step("smime", self._signer)
             if self.recipient:
-                self._step("mail", lambda: self._mail(place))
+                self._step("mail", lambda: self._mails(place))
         except _Failed:
             pass
         finally:
@@ -158,18 +138,36 @@ class Probe:
             raise SigningFailed(f"the certificate ended on {signer.expires:%Y-%m-%d}; no recipient trusts it any more")
         return f"signed by {signer.certificate.subject.rfc4514_string()}, {_until(signer.expires)}"
 
-    def _mail(self, place: Endpoint) -> str:
+    def _mails(self, place: Endpoint) -> str:
+        """Two over one connection: what a server limits shows at the second."""
+        patience, conversation = Deadline(last_word=lambda: PATIENCE), Conversation(place)
+        taken: list[str] = []
+        try:
+            conversation.open(patience)
+            for number in (1, 2):
+                delivery = conversation.send(self._test_mail(number), patience)
+                for outcome in delivery.outcomes.values():
+                    if outcome.verdict is not Verdict.ACCEPTED:
+                        raise _Wrong(f"not taken at {outcome.step}: {outcome.reply}", hints.about_mail(outcome))
+                taken.append(str(delivery.reply))
+        except (MailError, _Wrong) as error:
+            if not taken:
+                raise
+            raise _Wrong(f"the first mail was taken: {taken[0]}; the second: {_words(error)}", "second") from None
+        finally:
+            conversation.close()
+        return f"taken: {taken[0]}; a second one over the same connection, too: {taken[1]}"
+
+    def _test_mail(self, number: int) -> Mail:
         assert self.recipient is not None
         sender = str(self.definition["sender"] or "")
         letter = Letter(
-            to=(self.recipient,), subject="Test mail of pijobs", text="This is a test mail of 'pijobs mail probe'.\n"
+            to=(self.recipient,),
+            subject=f"Test mail {number} of 2 of pijobs",
+            text="This is a test mail of 'pijobs mail probe'. There are two, over one connection.\n",
         )
         content = compose(letter, sender=sender, message_id=make_message_id(sender), date=messages.now())
-        mail = Mail(sender_of(sender).spec, tuple(box.spec for box in letter.recipients), content)
-        delivery = deliver(place, mail)
-        if len(delivery.having(Verdict.ACCEPTED)) != 1:
-            raise OSError(f"not taken: {delivery.reply}")
-        return f"taken: {delivery.reply}"
+        return Mail(sender_of(sender).spec, tuple(box.spec for box in letter.recipients), content)
 
 
 def _addresses(place: Endpoint) -> str:
@@ -191,9 +189,13 @@ def _encrypt(client: smtplib.SMTP, place: Endpoint) -> str:
     try:
         client.sock = context.wrap_socket(client.sock, server_hostname=place.host)
     except ssl.SSLCertVerificationError as error:
+        if key := hints.for_certificate(place, error):
+            raise _Wrong(_words(error), key) from None
         if _CERTIFICATE.get(error.verify_code) != "name":
             raise
         raise _Wrong(f"{_words(error)}; it is for {_look_at_names(place)}", _advice("tls", error)) from None
+    except ssl.SSLError as error:
+        raise _Wrong(_words(error), hints.for_handshake(place, error) or "tls") from None
     client.file = None
     if not place.verify:
         return f"{client.sock.version()}, certificate NOT VERIFIED, since the field verify is off: turn it on"
@@ -288,6 +290,8 @@ def _until(ends: datetime) -> str:
 
 def _advice(step: str, error: Exception) -> str:
     """Key of the advice for what went wrong at a step."""
+    if isinstance(error, MaybeSent) or (step == "mail" and isinstance(error, ServerTrouble) and error.reply is None):
+        return "no word"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate {_CERTIFICATE.get(error.verify_code, 'authority')}"
     return error.advice if isinstance(error, _Wrong) else step
@@ -296,6 +300,8 @@ def _advice(step: str, error: Exception) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message.rstrip('.')}"
+    if isinstance(error, MailError):
+        return str(error)
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):  # which smtplib hides
         return "timed out"
     if isinstance(error, ssl.SSLError):

@@ -214,6 +214,7 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
     """How to speak to the server of a definition. ``smtps://`` wins over STARTTLS, which has no place inside of TLS."""
     definition = DEFINITIONS.complete(definition)  # privacyIDEA's have fewer fields
     scheme, host, port = parse_server(definition["server"])
+    host = host.rstrip(".")  # the dot of DNS, which neither certificates nor /etc/hosts have
     security: Literal["plain", "starttls", "tls"] = "starttls" if definition["tls"] else "plain"
     return Endpoint(
         host=host,

@@ -79,7 +79,7 @@ def may_be_the_servers(reply: Reply, step: Step) -> bool:
     """Whether a deferral is the server's trouble if several different mails in a row get it: a filter that is away, a
     full disk, a login that is missing. Greylisting and what is wrong with a recipient or his host is none."""
     parts = wants_parts(reply, step) and (reply.enhanced == "4.5.3" or "recipients" in reply.text.lower())
-    if parts or _GREY.search(reply.text):
+    if parts or is_greylisting(reply):
         return False
     if reply.code in _LOGIN or reply.code == 421:
         return True
@@ -103,12 +103,17 @@ def wants_fewer(reply: Reply) -> bool:
     """Whether a server says that it is given too much at once: 421; 450 or 451 with an enhanced code 4.7.X (RFC 3463
     3.8); or words for it. Greylisting is none of that, though some servers give it the same code."""
     text = reply.text
-    if not reply.temporary or _GREY.search(text):
+    if not reply.temporary or is_greylisting(reply):
         return False
     policy = reply.code in (450, 451) and (reply.enhanced or "").startswith("4.7.")
     if reply.code == 421 or policy or _HASTE.search(text) or _QUOTA.search(text):
         return True
     return says_too_many(reply)
+
+
+def is_greylisting(reply: Reply) -> bool:
+    """Whether the server defers a mail because it does not know its sender yet (RFC 6647)."""
+    return reply.temporary and _GREY.search(reply.text) is not None
 
 
 def says_too_many(reply: Reply) -> bool:

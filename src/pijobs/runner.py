@@ -27,6 +27,7 @@ from pijobs.errors import (
 from pijobs.jobs import Job, JobContext, Permit, State
 from pijobs.logs import InstanceLogger
 from pijobs.metrics import Metrics
+from pijobs.processes import no_copies
 from pijobs.redact import Known, class_name, describe, message_of, redact, texts_in
 from pijobs.registry import Registry
 from pijobs.settings import Settings
@@ -168,7 +169,8 @@ class Runner:
     def _call(self, job: Job, context: JobContext, call: Call) -> Any:
         leading = (context,) if self._registry.wants_context(job.name) else ()
         coroutine = self._registry.is_coroutine(job.name)
-        return functions.run(job.function, (*leading, *call.args), call.kwargs, coroutine=coroutine)
+        with no_copies():
+            return functions.run(job.function, (*leading, *call.args), call.kwargs, coroutine=coroutine)
 
     def _context(
         self,

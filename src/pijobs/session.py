@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+from pijobs import processes
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
@@ -153,6 +154,7 @@ class Session:
             if not beat.alive and not self._stop.is_set():
                 self._open = False
                 self._reopen()
+            self._recover_neighbours()
             if self._untold_loss is not None:
                 self.storage.note_loss(self._untold_loss)
                 self._untold_loss = None
@@ -192,6 +194,17 @@ class Session:
             log.warning("session %s: %d instances that do not run here go back to the queue", session, len(twice))
             self._crashed(self.storage.beat(session, lease=self._lease_ms, unknown=sorted(twice)).ended)
         return beat
+
+    def _recover_neighbours(self) -> None:
+        """What ran in a process of this host that has died goes back at once, not when its lease is over."""
+        own = self.info
+        if not own.place or not own.process_started:
+            return
+        for info in (record.info for record in self.storage.sessions()):
+            known = info.place == own.place and info.process_started and info.id != own.id
+            if known and processes.is_surely_dead(info.pid, info.process_started):
+                log.warning("worker process %d of this host died; what it ran goes back to the queue", info.pid)
+                self._crashed(self.storage.close_session(info.id, crashed=True))
 
     def _crashed(self, ended: Sequence[Ended]) -> None:
         self._tell(ended)
@@ -355,5 +368,6 @@ def describe_process(**more: Any) -> SessionInfo:
     """What a worker process tells about itself."""
     return SessionInfo(
         id=uuid.uuid4().hex[:12], host=socket.gethostname(), pid=os.getpid(), started=0,
-        version=metadata.version("pijobs"), **more,
+        version=metadata.version("pijobs"), place=processes.place(),
+        process_started=processes.start_time(os.getpid()) or 0, **more,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import flask
@@ -43,6 +44,16 @@ def poison(ctx: JobContext) -> None:
     os._exit(9)
 
 
+def fork(ctx: JobContext, how: str) -> None:
+    """Fork a child that comes out of the job."""
+    if os.fork() == 0:
+        if how == "exits":
+            sys.exit(0)
+        return
+    effect("fork", how)
+    os.wait()
+
+
 def interrupt(ctx: JobContext) -> None:
     effect("interrupt", str(ctx.attempt))
     raise KeyboardInterrupt
@@ -66,6 +77,7 @@ def register_jobs(settings: object) -> list[Job]:
         Job("test.stuck", hold, timeout=1),
         Job("test.flaky", flaky, retry=RetryPolicy(max_attempts=3, delay=0.05)),
         Job("test.poison", poison),
+        Job("test.fork", fork),
         Job("test.interrupt", interrupt, retry=RetryPolicy(max_attempts=2, delay=0.05)),
         Job("test.context", context),
         Job("test.late", late),

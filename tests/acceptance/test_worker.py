@@ -136,6 +136,31 @@ def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:
     assert len(set(site.effects_of("poison"))) == 3
 
 
+def test_the_child_of_a_job_never_becomes_a_worker(site: Site, worker_type: str) -> None:
+    worker = site.start_worker("-k", worker_type)
+    for how in ("returns", "exits"):
+        handle = site.queue.enqueue("test.fork", (how,))
+        assert site.wait_for(handle.id).state is State.DONE
+    after = [site.queue.enqueue("test.count", (number,)) for number in range(20)]
+    assert {site.wait_for(one.id).state for one in after} == {State.DONE}
+    assert site.effects_of("fork") == ["returns", "exits"] and len(site.effects_of("count")) == 20
+    assert worker.poll() is None and len(site.storage.sessions()) == 1
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+
+
+def test_what_a_killed_worker_ran_goes_on_at_once_when_the_next_one_starts_on_its_host(make_site: MakeSite) -> None:
+    site = make_site(LEASE=60)
+    worker = site.start_worker()
+    handle = site.queue.enqueue("test.hold", ("job", 1))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the first run")
+    worker.kill()
+    worker.wait()
+    site.start_worker()
+    wait_until(lambda: len(site.effects_of("begin")) == 2, 10, what="the second run, far within the lease")
+    assert site.wait_for(handle.id).crashes == 1
+
+
 def test_a_job_that_interrupts_itself_fails_like_any_other(site: Site, worker_type: str) -> None:
     site.start_worker("-k", worker_type)
     record = site.wait_for(site.queue.enqueue("test.interrupt").id)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from services import wait_until
 
-from pijobs import State
+from pijobs import State, processes
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import Permit
 from pijobs.session import Session, describe_process
@@ -502,3 +505,68 @@ def test_being_taken_for_dead_is_no_loss_of_the_storage(session: Session, storag
     storage.close_session(session.info.id, crashed=True)
     session.beat()
     assert storage.depths().loss is None
+
+
+# -- neighbours on this host -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def neighbour(storage: Outage, clock: ManualClock) -> Iterator[Callable[[SessionInfo], Session]]:
+    made: list[Session] = []
+
+    def open_one(info: SessionInfo) -> Session:
+        made.append(Session(storage, info, lease=LEASE, clock=clock))
+        made[-1].beat()
+        return made[-1]
+
+    yield open_one
+    for session in made:
+        session.close()
+
+
+@pytest.fixture
+def dead_process() -> SessionInfo:
+    """What a process told that was killed since."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        began = processes.start_time(child.pid)
+        assert began is not None
+        child.kill()
+    return replace(describe_process(), pid=child.pid, process_started=began)
+
+
+def test_what_a_dead_process_of_this_host_ran_goes_back_with_the_next_sign_of_life(
+    storage: Outage, neighbour: Callable[[SessionInfo], Session], dead_process: SessionInfo
+) -> None:
+    enqueue(storage)
+    lease_one(neighbour(dead_process))
+    neighbour(describe_process())
+    assert (state(storage), storage.get("1").crashes) == (State.QUEUED, 1)
+    assert len(storage.sessions()) == 1
+
+
+@pytest.mark.parametrize("change", [{"place": "elsewhere"}, {"place": ""}, {"process_started": 0}])
+def test_of_a_process_elsewhere_the_lease_decides(
+    storage: Outage, neighbour: Callable[[SessionInfo], Session], dead_process: SessionInfo, change: dict[str, Any]
+) -> None:
+    enqueue(storage)
+    lease_one(neighbour(replace(dead_process, **change)))
+    neighbour(describe_process())
+    assert state(storage) is State.RUNNING
+
+
+def test_where_nothing_is_known_of_oneself_the_lease_decides(
+    storage: Outage, neighbour: Callable[[SessionInfo], Session], dead_process: SessionInfo
+) -> None:
+    enqueue(storage)
+    lease_one(neighbour(replace(dead_process, place="")))
+    neighbour(replace(describe_process(), place=""))
+    assert state(storage) is State.RUNNING
+
+
+def test_a_live_process_of_this_host_keeps_its_leases(
+    storage: Outage, neighbour: Callable[[SessionInfo], Session]
+) -> None:
+    enqueue(storage)
+    lease_one(neighbour(describe_process()))
+    neighbour(describe_process())
+    assert state(storage) is State.RUNNING

@@ -177,6 +177,10 @@ class SessionInfo:
     #: Which database of definitions it reads, see :class:`pijobs.definitions.records.Fingerprint`; "" for one without
     #: definitions, None when it is not known.
     definitions: str | None = None
+    #: Where its process id counts, see :func:`pijobs.processes.place`; "" when it is not known.
+    place: str = ""
+    #: When its process started, see :func:`pijobs.processes.start_time`.
+    process_started: int = 0
 
     def dump(self) -> str:
         """As a storage keeps it. What 0.1.0 does not know stands where that expects the name of a job: it refuses

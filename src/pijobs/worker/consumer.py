@@ -19,7 +19,7 @@ from typing import Any
 from huey import consumer as huey_consumer
 from huey.constants import WORKER_PROCESS
 
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.worker.engine import Engine
 from pijobs.worker.periodic import Periodic
 from pijobs.worker.systemd import Notifier
@@ -208,7 +208,10 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
 
     def run(self) -> None:
         """Run until a signal. Does not return if jobs were still running: the process exits with code 0 then; nor after
-        SIGHUP: another worker takes its place."""
+        SIGHUP: another worker takes its place.
+
+        :raises PijobsError: when it ended without a signal.
+        """
         try:
             super().run()
         finally:
@@ -223,4 +226,6 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
             if self._ended_early:
                 # Threads that still run must not go on after their instances went back.
                 logging.shutdown()
-                os._exit(0)
+                os._exit(0 if self._signum is not None else 1)
+        if self._signum is None:
+            raise PijobsError("the worker ended before it was told to; its log says more")

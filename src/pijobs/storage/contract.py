@@ -16,7 +16,7 @@ One suite (``tests/contract``) holds all storages to this module.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pijobs.jobs import State
 from pijobs.storage.values import (
@@ -26,10 +26,12 @@ from pijobs.storage.values import (
     MAX_CRASHES,
     MAX_HISTORY,
     MAX_TOTALS,
+    Audit,
     Beat,
     Depths,
     End,
     Ended,
+    Fault,
     GroupRecord,
     Lease,
     Loss,
@@ -54,10 +56,12 @@ __all__ = [
     "MAX_CRASHES",
     "MAX_HISTORY",
     "MAX_TOTALS",
+    "Audit",
     "Beat",
     "Depths",
     "End",
     "Ended",
+    "Fault",
     "GroupRecord",
     "Lease",
     "Loss",
@@ -314,6 +318,16 @@ class Storage(ABC):
     @abstractmethod
     def resume(self, group: str | None = None) -> None:
         """End a :meth:`pause`; wakes the workers."""
+
+    def check(self, *, repair: bool = False) -> Iterator[Audit]:
+        """Look at everything that the queue keeps, a part at a time: what can't be read, what no list leads to (so that
+        it would never run, expire or go), entries that lead to nothing. Each sign of life does a part of it, and
+        mends.
+
+        :param repair: mend it: what can't be read ends ``dead``, with the reason ``"damaged: …"``, and keeps its body;
+            all else takes its place again.
+        """
+        yield Audit(last=True)
 
     # -- groups and limits ---------------------------------------------------------------------------------------
 

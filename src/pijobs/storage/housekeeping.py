@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pijobs.errors import StorageUnavailable
-from pijobs.storage.values import Ended
+from pijobs.storage.values import Audit, Ended
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 LONGEST_SLICE = 0.005
 #: Seconds that one sign of life spends on housekeeping, at most, and the share of the lease.
 LONGEST, SHARE = 1.0, 6
+#: Seconds that one sign of life spends on the audit.
+AUDIT_TIME = 0.02
 FEWEST, FIRST, MOST = 5, 25, 100
 
 
@@ -36,10 +38,12 @@ class Housekeeping:
     """The pace of one process at one storage.
 
     :param tidy: does up to so many of each kind.
+    :param audit: does the next part of the audit, and mends; see :meth:`pijobs.storage.contract.Storage.check`.
     """
 
-    def __init__(self, tidy: Callable[[int], Slice]) -> None:
+    def __init__(self, tidy: Callable[[int], Slice], audit: Callable[[], Audit] = lambda: Audit(last=True)) -> None:
         self._tidy = tidy
+        self._audit = audit
         self._size = FIRST
 
     def keep(self, lease: int) -> list[Ended]:
@@ -48,19 +52,34 @@ class Housekeeping:
         :param lease: of the session (ms): its next sign of life must not come late.
         """
         ended: list[Ended] = []
+        try:
+            self._tidy_up(ended, lease)
+            ended += self._audit_on()
+        except StorageUnavailable as error:
+            # The sign of life was given; the next one tells the outage.
+            log.debug("housekeeping waits for the next sign of life: %s", error)
+        return ended
+
+    def _audit_on(self) -> list[Ended]:
+        ended: list[Ended] = []
+        end = time.monotonic() + AUDIT_TIME
+        while True:
+            audit = self._audit()
+            for fault in audit.faults:
+                log.warning("the storage held what does not fit, which is mended: %s: %s", fault.id, fault.what)
+            ended += audit.ended
+            if audit.last or time.monotonic() >= end:
+                return ended
+
+    def _tidy_up(self, ended: list[Ended], lease: int) -> None:
         end = time.monotonic() + min(LONGEST, lease / 1000 / SHARE)
         while True:
             began = time.monotonic()
-            try:
-                done = self._tidy(self._size)
-            except StorageUnavailable as error:
-                # The sign of life was given; the next one tells the outage.
-                log.debug("housekeeping waits for the next sign of life: %s", error)
-                return ended
+            done = self._tidy(self._size)
             ended += done.ended
             self._learn(time.monotonic() - began)
             if not done.more or time.monotonic() >= end:
-                return ended
+                return
 
     def _learn(self, took: float) -> None:
         """The time includes the way to the storage, so it errs on the side of who waits."""

@@ -235,6 +235,27 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Something in the storage that does not fit."""
+
+    #: The id of an instance, or what else it is about.
+    id: str
+    what: str
+    mended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a part of an audit found."""
+
+    faults: list[Fault] = field(default_factory=list)
+    #: Transitions that came of mending.
+    ended: list[Ended] = field(default_factory=list)
+    #: Whether it was the last part.
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that is kept of an instance, for people; no body."""
 

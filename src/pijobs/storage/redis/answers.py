@@ -8,9 +8,11 @@ from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage.contract import (
+    Audit,
     Beat,
     Depths,
     Ended,
+    Fault,
     GroupRecord,
     Lease,
     Loss,
@@ -42,17 +44,17 @@ def leases(flat: Sequence[bytes], leased: int) -> list[Lease]:
 def _lease(values: Sequence[bytes], leased: int) -> Lease:
     id, token, name, envelope, body, group, priority, attempts, crashes, held, due = values
     return Lease(
-        id=id.decode(),
-        token=token.decode(),
-        name=name.decode(),
+        id=words(id),
+        token=words(token),
+        name=words(name),
         envelope=envelope,
         body=body,
-        group=group.decode(),
-        priority=int(priority),
-        attempts=int(attempts),
-        crashes=int(crashes),
+        group=words(group),
+        priority=number(priority) or 0,
+        attempts=number(attempts) or 0,
+        crashes=number(crashes) or 0,
         held_since=number(held),
-        due=int(due),
+        due=number(due) or 0,
         leased=leased,
     )
 
@@ -64,13 +66,13 @@ def instances(rows: Sequence[Sequence[bytes]]) -> list[NewInstance]:
 def _instance(values: Sequence[bytes]) -> NewInstance:
     id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep = values
     return NewInstance(
-        id=id.decode(),
-        name=name.decode(),
+        id=words(id),
+        name=words(name),
         envelope=envelope,
         body=body,
-        group=group.decode(),
-        priority=int(priority),
-        created=int(created),
+        group=words(group),
+        priority=number(priority) or 0,
+        created=number(created) or 0,
         deadline=number(deadline),
         due=number(due),
         key=text(key),
@@ -86,43 +88,48 @@ def ended(flat: Sequence[Any]) -> list[Ended]:
         id, name, group, state, attempts, crashes, reason = flat[n : n + _ENDED_FIELDS]
         found.append(
             Ended(
-                id=id.decode(),
-                name=name.decode(),
-                group=group.decode(),
-                state=State(state.decode()),
-                attempts=int(attempts),
-                crashes=int(crashes),
-                reason=reason.decode(),
+                id=words(id),
+                name=words(name),
+                group=words(group),
+                state=state_of(state),
+                attempts=number(attempts) or 0,
+                crashes=number(crashes) or 0,
+                reason=words(reason),
             )
         )
     return found
 
 
 def beat(now: int, alive: int, told: Sequence[Any], held: Sequence[bytes], before: bytes, epoch: bytes) -> Beat:
-    pairs = [(id.decode(), token.decode()) for id, token in zip(held[::2], held[1::2], strict=True)]
+    pairs = [(words(id), words(token)) for id, token in zip(held[::2], held[1::2], strict=True)]
     return Beat(bool(alive), ended(told), pairs, now, number(before), number(epoch) or 0)
+
+
+def audit(cursor: bytes, flat: Sequence[Any], faults: Sequence[bytes], *, repaired: bool) -> Audit:
+    pairs = zip(faults[::2], faults[1::2], strict=True)
+    return Audit([Fault(words(id), words(what), repaired) for id, what in pairs], ended(flat), cursor == b"0")
 
 
 def record(values: Sequence[Any]) -> Record:
     (state, name, group, priority, created, deadline, due, attempts, crashes, started, finished) = values[:11]
     reason, error, session, history, envelope, _subject, has_body, id = values[11:]
     return Record(
-        id=id.decode(),
-        name=name.decode(),
-        state=State(state.decode()),
-        group=group.decode(),
-        priority=int(priority),
-        created=int(created),
+        id=words(id),
+        name=words(name),
+        state=state_of(state),
+        group=words(group),
+        priority=number(priority) or 0,
+        created=number(created) or 0,
         deadline=number(deadline),
-        due=int(due),
-        attempts=int(attempts or 0),
-        crashes=int(crashes or 0),
+        due=number(due) or 0,
+        attempts=number(attempts) or 0,
+        crashes=number(crashes) or 0,
         started=number(started),
         ended=number(finished),
         reason=text(reason),
         error=text(error),
         session=text(session),
-        history=tuple(json.loads(history)) if history else (),
+        history=history_of(history),
         envelope=envelope,
         has_body=bool(has_body),
     )
@@ -132,17 +139,17 @@ def depths(
     paused: int, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int, lost: bytes, lost_at: bytes
 ) -> Depths:
     counts = {
-        (row[0].decode(), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
+        (words(row[0]), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
     }
-    oldest = {row[0].decode(): int(row[1]) for row in rows if row[1]}
-    loss = Loss("emptied" if lost == b"emptied" else "restored", int(lost_at)) if lost else None
+    oldest = {words(row[0]): int(row[1]) for row in rows if row[1]}
+    loss = Loss("emptied" if lost == b"emptied" else "restored", number(lost_at) or 0) if lost else None
     return Depths(counts, oldest, bool(paused), number(seen), backlog, totals, loss)
 
 
 def group(values: Sequence[Any]) -> GroupRecord:
     name, running, waiting, limit, blocked, paused, policy, version = values
     return GroupRecord(
-        name=name.decode(),
+        name=words(name),
         running=running,
         waiting=waiting,
         limit=whole(limit),
@@ -159,17 +166,37 @@ def session(values: Sequence[Any]) -> SessionRecord:
         info=SessionInfo.load(stored),
         seen=int(seen),
         until=int(until),
-        running=tuple(sorted(one.decode() for one in running)),
+        running=tuple(sorted(words(one) for one in running)),
     )
 
 
 def totals(flat: Sequence[bytes]) -> dict[str, float]:
-    return {name.decode(): float(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    return {words(name): float(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def words(value: bytes) -> str:
+    """A text, whatever stands there: one that is damaged must not keep the others from being read."""
+    return value.decode(errors="backslashreplace")
+
+
+def state_of(value: bytes) -> State:
+    """A state; that of what is damaged, and will be parked."""
+    try:
+        return State(words(value))
+    except ValueError:
+        return State.DEAD
+
+
+def history_of(value: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, json.loads(value))) if value else ()
+    except (ValueError, TypeError):
+        return ()
 
 
 def number(value: bytes) -> int | None:
-    return int(value) if value else None
+    return whole(value) if value else None
 
 
 def text(value: bytes) -> str | None:
-    return value.decode() if value else None
+    return words(value) if value else None

@@ -59,6 +59,10 @@ class Scripts:
         return self._script("waiting", "arrows", "batch", "tidy")
 
     @cached_property
+    def audit(self) -> Script:
+        return self._script("waiting", "arrows", "audit")
+
+    @cached_property
     def session(self) -> Script:
         return self._script("waiting", "arrows", "gaps", "session")
 

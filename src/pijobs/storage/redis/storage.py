@@ -6,7 +6,7 @@ import copy
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
@@ -15,6 +15,7 @@ from pijobs.storage.contract import (
     GROUPS,
     LEFT_OUT,
     MAX_TOTALS,
+    Audit,
     Beat,
     Depths,
     End,
@@ -55,7 +56,7 @@ JUST_NOW = 0.1
 GOOD_SAMPLE = 0.1
 
 #: What one script looks at, at most.
-GROUPS_AT_ONCE, TOTALS_AT_ONCE = 50, 500
+GROUPS_AT_ONCE, TOTALS_AT_ONCE, AUDITED_AT_ONCE = 50, 500, 50
 
 _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 
@@ -83,7 +84,7 @@ class RedisStorage(Storage):
             self._connect, Wire.close, connect_within=within, usable=Wire.is_usable, size=1024,
             retry_after=0.1, retry_max=1.0,
         )  # fmt: skip
-        self._housekeeping = Housekeeping(self._tidy)
+        self._housekeeping = Housekeeping(self._tidy, audit=lambda: self._audit("", repair=True)[1])
         self._offset: float | None = None
         #: Whether the server was found to be new enough.
         self._admitted = False
@@ -138,6 +139,7 @@ class RedisStorage(Storage):
         other = copy.copy(self)
         other._prefix, other._scripts = prefix, scripts
         other._requests = other._workers = pool  # type: ignore[assignment]
+        other._housekeeping = Housekeeping(other._tidy)
         return other
 
     def _ask_time(self, timeout: float) -> None:
@@ -245,6 +247,19 @@ class RedisStorage(Storage):
     def _tidy(self, most: int) -> Slice:
         answer = self._run(self._scripts.tidy, most)
         return Slice(more=bool(answer[2]), ended=answers.ended(answer[1]))
+
+    def _audit(self, cursor: str, *, repair: bool) -> tuple[str, Audit]:
+        """One slice from a cursor, or from where the last one stopped; and the cursor of the next."""
+        answer = self._run(self._scripts.audit, cursor, AUDITED_AT_ONCE, int(repair))
+        return answers.words(answer[1]), answers.audit(*answer[1:], repaired=repair)
+
+    def check(self, *, repair: bool = False) -> Iterator[Audit]:
+        cursor = "0"
+        while True:
+            cursor, found = self._audit(cursor, repair=repair)
+            yield found
+            if cursor == "0":
+                return
 
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:
         return self._step(session, ends, want, floor)

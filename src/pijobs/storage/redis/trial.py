@@ -23,11 +23,14 @@ TIMEOUT = 5.0
 #: In front of each script of a trial: notes which keys it uses, so that none is left behind.
 RECORDER = """\
 local server = redis
-local redis = {call = function(command, key, ...)
-  if not key then return server.call(command) end
-  server.call('SADD', KEYS[1] .. 'touched', key)
-  return server.call(command, key, ...)
-end}
+local function recorded(call)
+  return function(command, key, ...)
+    if not key then return call(command) end
+    server.call('SADD', KEYS[1] .. 'touched', key)
+    return call(command, key, ...)
+  end
+end
+local redis = {call = recorded(server.call), pcall = recorded(server.pcall)}
 """
 
 #: All commands that the queue uses, each with harmless arguments; "H", "L", "S" and "Z" are keys of that type.
@@ -51,11 +54,15 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "LLEN": ("L",),
     "LPUSH": ("L", "1"),
     "PEXPIRE": ("H", "1000"),
+    "RENAME": ("Z", "Z"),
     "SADD": ("S", "a"),
+    "SCAN": ("0",),
     "SCARD": ("S",),
+    "SISMEMBER": ("S", "a"),
     "SMEMBERS": ("S",),
     "SRANDMEMBER": ("S",),
     "SREM": ("S", "a"),
+    "SSCAN": ("S", "0"),
     "TIME": (),
     "ZADD": ("Z", "1", "a"),
     "ZCARD": ("Z",),
@@ -66,6 +73,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "ZREM": ("Z", "a"),
     "ZREMRANGEBYSCORE": ("Z", "0", "0"),
     "ZREVRANGEBYSCORE": ("Z", "0", "0"),
+    "ZSCAN": ("Z", "0"),
     "ZSCORE": ("Z", "a"),
 }
 

@@ -6,6 +6,7 @@ A row is read, changed by one of these functions, and written back in the same t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, Record, Retention, is_newer
@@ -63,6 +64,26 @@ class Row:
         mine, others = self.created, other.created
         return is_newer(mine, others, now) or (not is_newer(others, mine, now) and self.seq > other.seq)
 
+    def damage(self) -> str | None:
+        """The first field that does not fit, or None."""
+        for name, kinds in KINDS.items():
+            if not isinstance(getattr(self, name), kinds):
+                return name
+        if self.state not in CODES:
+            return "state"
+        return None if self.history is None or _is_list(self.history) else "history"
+
+    def make_sound(self, now_us: int) -> None:
+        """Replace what does not fit by what does."""
+        plain = {"name": "damaged.instance", "created": now_us // 1000, "due": now_us // 1000, "enqueued": now_us}
+        for name, kinds in KINDS.items():
+            if not isinstance(getattr(self, name), kinds):
+                usual = self.name if name == "grp" else 0 if type(None) not in kinds else None
+                setattr(self, name, plain.get(name, b"" if name == "envelope" else usual))
+        if self.history is not None and not _is_list(self.history):
+            self.history = None
+        self.session = None
+
     def overdue(self, now: int) -> bool:
         return self.deadline is not None and self.deadline <= now
 
@@ -77,6 +98,10 @@ class Row:
         return Ended(self.id, self.name, self.grp, Code(self.state).state, self.attempts, self.crashes, reason)
 
     def record(self) -> Record:
+        if self.damage():
+            # Nobody has met it yet, who would park it.
+            self.make_sound(0)
+            self.state = self.state if self.state in CODES else Code.DEAD
         return Record(
             self.id, self.name, Code(self.state).state, self.grp, self.priority, self.created, self.deadline, self.due,
             self.attempts, self.crashes, self.started, self.ended, self.reason, self.error, self.session,
@@ -89,6 +114,41 @@ class Row:
             self.crashes, self.held_since, self.due, leased,
         )  # fmt: skip
 
+
+def _is_list(history: str) -> bool:
+    try:
+        lines = json.loads(history)
+    except ValueError:
+        return False
+    return isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+
+
+CODES = frozenset(map(int, Code))
+_NUMBER, _TEXT, _NONE = (int,), (str,), (type(None),)
+#: What each field may be; SQLite stores anything in any column.
+KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("state", "priority", "created", "enqueued", "place", "due", "attempts", "crashes"), _NUMBER),
+    **dict.fromkeys(
+        ("deadline", "alarm", "attend", "started", "ended", "lim", "keep", "held_since"), (*_NUMBER, *_NONE)
+    ),
+    **dict.fromkeys(("name", "grp"), _TEXT),
+    **dict.fromkeys(("session", "token", "ukey", "unique_key", "reason", "error", "history"), (*_TEXT, *_NONE)),
+    "envelope": (bytes,),
+}  # fmt: skip
+#: What else a park writes.
+RESTORED = (
+    "name",
+    "grp",
+    "priority",
+    "created",
+    "enqueued",
+    "deadline",
+    "started",
+    "lim",
+    "keep",
+    "unique_key",
+    "envelope",
+)
 
 #: The columns of the table that are read into a row; ``has_body`` and ``body`` are computed or left out.
 COLUMNS = tuple(field.name for field in fields(Row) if field.name not in ("has_body", "body", "new_body"))

@@ -54,11 +54,11 @@ def beat(
         ended += _give_up(tx, session, set(abandoned), set(unknown))
     ended += _recover(tx)
     held = [(instance_id, token) for instance_id, token in tx.rows(tx.st.held_in, session=session)]
-    return Beat(bool(found), ended, held, tx.now, before, epoch)
+    return Beat(bool(found), [*ended, *tx.parked], held, tx.now, before, epoch)
 
 
 def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], unknown: set[tuple[str, str]]) -> list[Ended]:
-    held = to_rows(tx.rows(tx.st.running_in, session=session))
+    held = to_rows(tx, tx.rows(tx.st.running_in, session=session))
     crashed = [row for row in held if (row.id, row.token) in abandoned][:HOUSEKEEPING_BATCH]
     untold = [row for row in held if (row.id, row.token) in unknown and row not in crashed]
     for row in untold:
@@ -69,7 +69,7 @@ def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], unknown: set
 
 def _recover(tx: Tx) -> list[Ended]:
     """Whatever runs without a live session goes back, so no lock of a session is needed by a step."""
-    rows = to_rows(tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
+    rows = to_rows(tx, tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
     together = Counter(row.session for row in rows)
     ended = [tx.arrows.crash(row, alone=together[row.session] == 1) for row in rows]
     ended = told(ended, save(tx, rows))
@@ -80,14 +80,14 @@ def _recover(tx: Tx) -> list[Ended]:
 def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
     """See :meth:`pijobs.storage.contract.Storage.close_session`."""
     tx.know_time()
-    held = to_rows(tx.rows(tx.st.running_in, session=session))
+    held = to_rows(tx, tx.rows(tx.st.running_in, session=session))
     ended = []
     for row in held:
         if crashed:
             ended.append(tx.arrows.crash(row, alone=len(held) == 1))
         else:
             tx.arrows.back(row, Code.QUEUED, tx.now)
-    ended = told(ended, save(tx, held))
+    ended = [*told(ended, save(tx, held)), *tx.parked]
     tx.change(tx.st.end_session, b_queue=tx.queue, b_id=session)
     return ended
 

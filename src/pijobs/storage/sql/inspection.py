@@ -8,8 +8,7 @@ from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage.contract import Depths, Loss, Page
-from pijobs.storage.sql.arrows import Row
-from pijobs.storage.sql.rows import to_rows
+from pijobs.storage.sql.arrows import CODES, Row
 from pijobs.storage.sql.schema import CODE_OF, FINISHED, Code, codes_of
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import MOST_COUNTED
@@ -32,7 +31,7 @@ def page(
         parameters: dict[str, Any] = {"place": place, "seq": seq, "n": limit + 1}
         if column is not None:
             parameters["value"] = given[column]
-        found += to_rows(tx.rows(tx.st.page(code, column), **parameters))
+        found += [Row(*values) for values in tx.rows(tx.st.page(code, column), **parameters)]
     found.sort(key=lambda row: (row.place, row.seq), reverse=True)
     shown = found[:limit]
     more = f"{shown[-1].place}-{shown[-1].seq}" if len(found) > limit else None
@@ -59,6 +58,8 @@ def depths(tx: Tx) -> Depths:
     counts: dict[tuple[str, State], int] = {}
     oldest: dict[str, int] = {}
     for name, code, number, due in tx.rows(tx.st.counts):
+        if code not in CODES:  # damaged; the audit parks it
+            continue
         place = name, Code(code).state
         counts[place] = counts.get(place, 0) + number
         if place[1] is State.QUEUED:

@@ -82,7 +82,7 @@ def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None
     """See :meth:`pijobs.storage.contract.Storage.step`."""
     lost, superseded = carry_out(tx, ends) if ends else ([], [])
     if want <= 0:
-        return Step([], lost, tx.rows(tx.st.next_alarm)[0][0], superseded)
+        return Step([], lost, tx.rows(tx.st.next_alarm)[0][0], [*superseded, *tx.parked])
     outlook = look_out(tx, session, floor)
     if outlook.promotable:
         _promote(tx)
@@ -96,7 +96,7 @@ def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None
         if not expired or len(ended) >= HOUSEKEEPING_BATCH:
             break
         outlook = look_out(tx, session, floor)
-    return Step(leases, lost, outlook.alarm, [*superseded, *ended])
+    return Step(leases, lost, outlook.alarm, [*superseded, *ended, *tx.parked])
 
 
 def carry_out(tx: Tx, ends: Sequence[End]) -> tuple[list[str], list[Ended]]:
@@ -105,7 +105,7 @@ def carry_out(tx: Tx, ends: Sequence[End]) -> tuple[list[str], list[Ended]]:
     # One statement for 1, 2, 4 … ids: the last is repeated.
     count = 1 << (len(ends) - 1).bit_length()
     ids = {f"id{number}": ends[min(number, len(ends) - 1)].id for number in range(count)}
-    held = {row.id: row for row in to_rows(tx.rows(tx.st.running_of(count), **ids))}
+    held = {row.id: row for row in to_rows(tx, tx.rows(tx.st.running_of(count), **ids))}
     lost, changed, arrows = [], [], tx.arrows
     for nth, end in enumerate(ends):
         row = held.get(end.id)
@@ -125,11 +125,11 @@ def _promote(tx: Tx) -> None:
         lane = tx.rows(tx.st.next_lane, lane=lane)[0][0]
         if lane is None or len(rows) >= PROMOTE_BATCH:
             break
-        rows += to_rows(tx.rows(tx.st.due_in_lane, now=tx.now, lane=lane, n=PROMOTE_BATCH - len(rows)))
+        rows += to_rows(tx, tx.rows(tx.st.due_in_lane, now=tx.now, lane=lane, n=PROMOTE_BATCH - len(rows)))
     if len(rows) < PROMOTE_BATCH:
         # What release 0.1.0 scheduled is in no lane.
         seen = {row.seq for row in rows}
-        found = to_rows(tx.rows(tx.st.due, now=tx.now, n=PROMOTE_BATCH))
+        found = to_rows(tx, tx.rows(tx.st.due, now=tx.now, n=PROMOTE_BATCH))
         rows += [row for row in found if row.seq not in seen][: PROMOTE_BATCH - len(rows)]
     for row in rows:
         tx.arrows.promote(row)
@@ -163,7 +163,7 @@ def _choose(tx: Tx, heads: Sequence[Head], want: int, floor: int | None) -> list
         if len(found) == want and found[-1][0] < head.rank:
             break
         limit = want if head.room is None else min(want, head.room)
-        rows = to_rows(tx.rows(tx.st.take, grp=head.group, last_rank=last_rank(floor), n=limit))
+        rows = to_rows(tx, tx.rows(tx.st.take, grp=head.group, last_rank=last_rank(floor), n=limit))
         found += [(row.enqueued - row.priority * RANK_STEP, row.seq, row) for row in rows]
         found = sorted(found, key=lambda one: one[:2])[:want]
     return [row for *_, row in found]

@@ -8,13 +8,44 @@ from typing import Any
 from pijobs.errors import InstanceNotFound
 from pijobs.storage.contract import Ended
 from pijobs.storage.sql import link
-from pijobs.storage.sql.arrows import MOVED, Row
-from pijobs.storage.sql.schema import WAITING, Code
+from pijobs.storage.sql.arrows import MOVED, RESTORED, Row
+from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 
 
-def to_rows(found: Sequence[link.Row]) -> list[Row]:
-    return [Row(*values) for values in found]
+def to_rows(tx: Tx, found: Sequence[link.Row]) -> list[Row]:
+    """The rows that can be read. What can't be is parked (:attr:`Tx.parked`), before anything else is written."""
+    rows = []
+    for values in found:
+        row = Row(*values)
+        if field := row.damage():
+            park(tx, row, field)
+        else:
+            rows.append(row)
+    return rows
+
+
+def park(tx: Tx, row: Row, field: str) -> None:
+    """What can't be read becomes a dead letter that can, and takes nothing else with it."""
+    value = getattr(row, field)
+    reason = f"damaged: {field} is " + ("missing" if value is None else f'"{printable(value)}"')
+    tx.know_time()
+    row.make_sound(tx.now_us)
+    tx.parked.append(tx.arrows.finish(row, Code.DEAD, reason, "DecodeError"))
+    restore(tx, row)
+
+
+def printable(value: Any) -> str:
+    """A stranger's value, cut before it is looked at."""
+    shown = value[:40] if isinstance(value, (str, bytes)) else value
+    text = shown.decode("ascii", "replace") if isinstance(shown, bytes) else str(shown)[:40]
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
+
+
+def restore(tx: Tx, row: Row) -> None:
+    """Write back all that decides where an instance goes."""
+    values = {name: getattr(row, name) for name in RESTORED}
+    tx.many(tx.st.restore, [{**_values(row), **values, "rank": row.enqueued - row.priority * RANK_STEP}])
 
 
 def to_row(found: Sequence[link.Row]) -> Row | None:
@@ -23,15 +54,18 @@ def to_row(found: Sequence[link.Row]) -> Row | None:
 
 def find(tx: Tx, instance_id: str, *, lock: bool) -> Row:
     """:raises InstanceNotFound:"""
-    row = to_row(tx.rows(tx.st.by_id if lock else tx.st.get, id=instance_id))
-    if row is None:
+    found = tx.rows(tx.st.by_id if lock else tx.st.get, id=instance_id)
+    if not found:
         raise InstanceNotFound(instance_id)
+    row = Row(*found[0])
+    if lock and (field := row.damage()):
+        park(tx, row, field)
     return row
 
 
 def holder_of(tx: Tx, key: str | None) -> tuple[Row | None, list[Ended]]:
     """Who waits with a unique key. What is past its deadline holds none: it expires here, and is told."""
-    row = to_row(tx.rows(tx.st.by_key, ukey=key))
+    row = next(iter(to_rows(tx, tx.rows(tx.st.by_key, ukey=key))), None)
     if row is None or row.state not in WAITING or not row.overdue(tx.now):
         return row, []
     expired = tx.arrows.expire(row)

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from pijobs.storage.sql.arrows import COLUMNS, MOVED
+from pijobs.storage.sql.arrows import COLUMNS, MOVED, RESTORED
 from pijobs.storage.sql.dialect import Dialect
 from pijobs.storage.sql.link import Statement
 from pijobs.storage.sql.schema import (
@@ -110,6 +110,7 @@ class Statements:
         this = update(instance).where(I.seq == bindparam("b_seq"))
         self.move = Statement(this, MOVED)
         self.move_with_body = Statement(this, [*MOVED, "body"])
+        self.restore = Statement(this, [*MOVED, *RESTORED, "rank"])
         self.start = Statement(this, ["state", "attend", "ukey", "started", "session", "token", "reason", "error"])
         self.drop_body = Statement(this, ["attend", "body"])
         self.delete = Statement(delete(instance).where(I.seq == bindparam("b_seq")))
@@ -206,6 +207,12 @@ class Statements:
         )
         overdue = _row.where(_here, I.attend <= bindparam("now")).order_by(I.attend).limit(limit)
         self.attended = Statement(_skipping(overdue))
+        known = exists().where(G.queue == I.queue, G.name == I.grp)
+        #: The next so many instances, each with its lane and rank, and whether its group is known.
+        self.audited = Statement(
+            _row.add_columns(I.lane, I.rank, case((known, literal_column("1")), else_=literal_column("0")))
+            .where(_here, I.seq > bindparam("after")).order_by(I.seq).limit(limit)
+        )  # fmt: skip
         late = select(I.seq).where(_here, I.attend <= bindparam("now")).limit(bindparam("n")).subquery()
         self.backlog = Statement(select(func.count()).select_from(late))
         self.finished_counts = Statement(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,10 +21,12 @@ from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
     MAX_TOTALS,
+    Audit,
     Beat,
     Depths,
     End,
     Ended,
+    Fault,
     GroupRecord,
     LossKind,
     NewInstance,
@@ -39,7 +41,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping
-from pijobs.storage.sql import diagnosis, housekeeping, inspection, leasing, limits, moving, saving
+from pijobs.storage.sql import auditing, diagnosis, housekeeping, inspection, leasing, limits, moving, saving
 from pijobs.storage.sql.dialect import Dialect, Sqlite, dialect_for
 from pijobs.storage.sql.live import Live
 from pijobs.storage.sql.rows import find
@@ -77,7 +79,8 @@ class SqlStorage(Storage):
         # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
         self._lives: dict[int, Live] = {}
         self._tidying = Tidying(self._run_quickly, self._read)
-        self._housekeeping = Housekeeping(self._tidying.tidy)
+        self._audited = 0
+        self._housekeeping = Housekeeping(self._tidying.tidy, self._audit_on)
 
     @property
     def _live(self) -> Live:
@@ -306,6 +309,24 @@ class SqlStorage(Storage):
     def resume(self, group: str | None = None) -> None:
         self._run(lambda tx: limits.pause(tx, group, False))
         self._live.poller.kick()
+
+    def _audit_on(self) -> Audit:
+        self._audited, audit = self._audit(self._audited, repair=True)
+        return audit
+
+    def _audit(self, after: int, *, repair: bool) -> tuple[int, Audit]:
+        last, faults = self._read(lambda tx: auditing.look(tx, after))
+        ids = [instance_id for instance_id, _ in faults]
+        ended = self._run_quickly(lambda tx: auditing.mend(tx, ids)) if repair and ids else []
+        return last, Audit([Fault(instance_id, what, repair) for instance_id, what in faults], ended, not last)
+
+    def check(self, *, repair: bool = False) -> Iterator[Audit]:
+        last = 0
+        while True:
+            last, audit = self._audit(last, repair=repair)
+            yield audit
+            if not last:
+                return
 
     # -- groups and limits ---------------------------------------------------------------------------------------
 

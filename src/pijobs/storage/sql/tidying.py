@@ -74,7 +74,7 @@ def idle_groups(tx: Tx, after: str) -> tuple[list[str], list[str]]:
 
 def _tidy(tx: Tx, most: int, doomed: list[int], groups: list[str]) -> Slice:
     tx.know_time()
-    rows = to_rows(tx.rows(tx.st.attended, now=tx.now, n=most))
+    rows = to_rows(tx, tx.rows(tx.st.attended, now=tx.now, n=most))
     waiting = [row for row in rows if row.state in WAITING]
     letters = [row for row in rows if row.state == Code.DEAD and row.has_body and row.overdue(tx.now)]
     ended = [tx.arrows.expire(row) for row in waiting]
@@ -88,4 +88,4 @@ def _tidy(tx: Tx, most: int, doomed: list[int], groups: list[str]) -> Slice:
     for name in groups:
         tx.change(tx.st.remove_group, grp=name, now=tx.now)
     tx.change(tx.st.remove_counters, now=tx.now)
-    return Slice(len(rows) == most, ended)
+    return Slice(len(rows) == most, [*ended, *tx.parked])

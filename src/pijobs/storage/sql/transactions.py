@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pijobs.errors import InstanceRefused, PijobsError, StorageUnavailable, StorageUnfit
-from pijobs.storage.contract import Retention
+from pijobs.storage.contract import Ended, Retention
 from pijobs.storage.sql.arrows import Arrows
 from pijobs.storage.sql.dialect import Dialect, Trouble
 from pijobs.storage.sql.lanes import Busy, Lane, dialect_errors
@@ -70,6 +70,8 @@ class Tx:
         self.clock = clock
         self.retention = retention
         self._common = {"queue": queue, "now_us": clock.now_us()}
+        #: What could not be read, and is dead now.
+        self.parked: list[Ended] = []
 
     @property
     def now_us(self) -> int:

@@ -3,6 +3,7 @@ local ENDED = {done = true, dead = true, expired = true, cancelled = true}
 local FIELDS = {'state', 'token', 'name', 'group', 'seq', 'priority', 'attempts', 'crashes', 'deadline', 'subject',
   'key', 'due', 'keep', 'session', 'history', 'held', 'created'}
 local places = 0
+local ended = {} -- transitions that the caller is told of, though it did not ask for them
 local release = function(key, id) call('SREM', key, id) end
 
 -- The first write of whatever must go on when the memory of Redis is used up, so that workers can still empty a full
@@ -11,12 +12,64 @@ local function needs_no_memory()
   call('ZREM', P .. 'live', '')
 end
 
-local function load(id)
+local function is_whole(text) return string.find(text, '^%-?%d+$') and #text < 17 end
+local function is_whole_or_none(text) return text == '' or is_whole(text) end
+
+local function is_text(text)
+  if text == '' or #text > 2048 then return false end
+  if not string.find(text, '[\128-\255]') then return true end
+  for _, letter in ipairs({'[\194-\223][\128-\191]', '[\224-\239][\128-\191][\128-\191]',
+    '[\240-\244][\128-\191][\128-\191][\128-\191]'}) do
+    text = string.gsub(text, letter, '')
+  end
+  return not string.find(text, '[\128-\255]')
+end
+
+local function is_list(text)
+  if text == '' then return true end
+  local ok, lines = pcall(cjson.decode, text)
+  if not ok or type(lines) ~= 'table' then return false end
+  for key, line in pairs(lines) do
+    if type(key) ~= 'number' or type(line) ~= 'string' then return false end
+  end
+  return true
+end
+
+local STATES = {queued = true, scheduled = true, running = true, done = true, dead = true, expired = true,
+  cancelled = true}
+-- What must be true of the fields that decide where an instance goes.
+local RULES = {state = function(text) return STATES[text] end, name = is_text, group = is_text, seq = is_whole,
+  priority = is_whole, due = is_whole, created = is_whole, attempts = is_whole_or_none, crashes = is_whole_or_none,
+  deadline = is_whole_or_none, keep = is_whole_or_none, held = is_whole_or_none, history = is_list}
+
+-- The first field that does not fit, or nil.
+local function damage_of(i)
+  for field, fits in pairs(RULES) do
+    if i[field] and not fits(i[field]) then return field end
+  end
+end
+
+-- The fields of an instance as they stand there; nil if there is none.
+local function read(id)
   local values = call('HMGET', P .. 'i:' .. id, unpack(FIELDS))
-  if not values[1] then return nil end
+  if not values[1] and call('EXISTS', P .. 'i:' .. id, P .. 'damaged:i:' .. id) == 0 then return nil end
   local i = {id = id}
   for n, field in ipairs(FIELDS) do i[field] = values[n] or '' end
-  i.seq, i.priority, i.created = tonumber(i.seq), tonumber(i.priority), number(i.created) or 0
+  return i
+end
+
+local park -- below
+
+-- An instance, if there is one that can be read. What can't be is parked, before anything else is written for it.
+local function load(id)
+  local i = read(id)
+  if not i then return nil end
+  local damaged = damage_of(i)
+  if damaged then
+    park(i, damaged)
+    return nil
+  end
+  i.seq, i.priority, i.created = tonumber(i.seq), tonumber(i.priority), tonumber(i.created)
   i.attempts, i.crashes = number(i.attempts) or 0, number(i.crashes) or 0
   return i
 end
@@ -76,6 +129,48 @@ local function tell(ended, i, reason)
   for _, value in ipairs({i.id, i.name, i.group, i.state, i.attempts, i.crashes, reason}) do
     ended[#ended + 1] = value
   end
+end
+
+-- Out of all lists that its fields may name; the audit finds it in others.
+local function leave_all(i)
+  for state in pairs(STATES) do
+    for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
+      if call('ZREM', P .. 'x:' .. state .. ':' .. name, i.id) == 1 and not RULES.name(i.name) then i.name = name end
+    end
+    call('ZREM', P .. 'y:' .. state .. ':' .. i.group, i.id)
+    call('ZREM', P .. 's:' .. state .. ':' .. i.subject, i.id)
+  end
+  call('ZREM', P .. 'q:' .. i.group, i.id)
+  call('ZREM', P .. 'later', 'i:' .. i.id)
+  call('ZREM', P .. 'later:' .. i.priority, i.id)
+  call('ZREM', P .. 'deadline', i.id)
+  call('SREM', P .. 'runs:' .. i.session, i.id)
+  if i.key ~= '' and call('HGET', P .. 'key', i.key) == i.id then call('HDEL', P .. 'key', i.key) end
+  touched[i.group] = true
+end
+
+-- What can't be read becomes a dead letter that can, and takes nothing else with it.
+park = function(i, field)
+  local found = string.gsub(string.sub(i[field], 1, 40), '[%c\128-\255]', '?')
+  local reason = 'damaged: ' .. field .. (i[field] == '' and ' is missing' or ' is "' .. found .. '"')
+  flush()
+  leave_all(i)
+  local gone = {'token', 'session'}
+  for name, fits in pairs(RULES) do
+    if not fits(i[name]) then
+      i[name] = ({name = 'damaged.instance', group = i.name, seq = 0, priority = 0, created = now, due = now})[name] or ''
+      if i[name] == '' then gone[#gone + 1] = name end
+    end
+  end
+  if not is_text(i.group) then i.group = i.name end
+  if i.subject ~= '' and not is_text(i.subject) then i.subject = '' end
+  i.attempts, i.crashes = number(i.attempts) or 0, number(i.crashes) or 0
+  call('HDEL', P .. 'i:' .. i.id, unpack(gone))
+  call('SADD', P .. 'names', i.name)
+  finish(i, 'dead', reason, 'name', i.name, 'group', i.group, 'seq', i.seq, 'priority', i.priority, 'created',
+    i.created, 'due', i.due, 'error', 'DecodeError')
+  flush()
+  tell(ended, i, reason)
 end
 
 local function is_overdue(i)

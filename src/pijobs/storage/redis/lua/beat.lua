@@ -1,6 +1,5 @@
 -- A sign of life, and what dead sessions held. The rest of housekeeping is in tidy.lua.
 local session, lease, unknowns = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local ended = {}
 needs_no_memory()
 
 keep_through_a_gap(lease)

@@ -8,7 +8,7 @@ local state = due > now and 'scheduled' or 'queued'
 
 -- Store it. Answers whether nothing is known that keeps its group from running.
 local function store()
-  i.seq = call('HINCRBY', P .. 'meta', 'seq', 1)
+  i.seq = next_number('seq')
   local more = {}
   if deadline ~= '' then more = {'deadline', deadline} end
   if subject ~= '' then more[#more + 1], more[#more + 2] = 'subject', subject end

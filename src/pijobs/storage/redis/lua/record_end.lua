@@ -8,7 +8,7 @@ if i and i.state ~= 'queued' and i.state ~= 'scheduled' then return {now, 0} end
 if i then
   stop_waiting(i)
   drop(P .. 'q:' .. i.group, id)
-  drop(P .. 'later', 'i:' .. id)
+  unschedule(i)
   touched[i.group] = true
 else
   i = {id = id, name = name, group = group, priority = tonumber(priority), deadline = deadline, subject = subject,
@@ -17,7 +17,7 @@ else
   for field, value in pairs({deadline = deadline, subject = subject, keep = keep, key = key}) do
     if value ~= '' then more[#more + 1], more[#more + 2] = field, value end
   end
-  local seq = call('HINCRBY', P .. 'meta', 'seq', 1)
+  local seq = next_number('seq')
   call('HSET', P .. 'i:' .. id, 'name', name, 'envelope', envelope, 'body', body, 'group', group, 'priority', priority,
     'created', created, 'due', number(due) or now, 'seq', seq, unpack(more))
   call('SADD', P .. 'names', name)

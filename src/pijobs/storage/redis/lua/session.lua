@@ -1,6 +1,5 @@
 -- Open or close a session, or change what it told.
 local action, session = ARGV[1], ARGV[2]
-local ended = {}
 needs_no_memory()
 if action == 'lost' then
   call('HSET', P .. 'meta', 'lost', session, 'lost_at', now)

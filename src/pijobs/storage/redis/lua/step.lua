@@ -1,6 +1,6 @@
 -- End leases, promote what has become due, lease.
 local session, stamp, want, floor = ARGV[1], ARGV[2], tonumber(ARGV[3]), number(ARGV[4])
-local lost, ended, leases = {}, {}, {}
+local lost, leases = {}, {}
 
 local function carry_out(n)
   local id, token, state, counted, due, reason, error, entry, body = unpack(ARGV, n, n + 8)
@@ -93,13 +93,29 @@ local function promote()
 end
 
 local LEASE = {'state', 'name', 'envelope', 'body', 'group', 'priority', 'attempts', 'crashes', 'held', 'due',
-  'deadline', 'subject', 'key', 'seq'}
+  'deadline', 'subject', 'key', 'seq', 'created', 'keep', 'history'}
 
-local function lease(id)
+-- Lease what stands in the list of a group.
+local function lease(id, group)
   local v = call('HMGET', P .. 'i:' .. id, unpack(LEASE))
-  if v[1] ~= 'queued' then return false end
-  local i = {id = id, state = v[1], name = v[2], group = v[5], deadline = v[11] or '', subject = v[12] or '',
-    key = v[13] or '', seq = tonumber(v[14])}
+  local i = {id = id, state = v[1] or '', name = v[2] or '', group = v[5] or '', priority = v[6] or '',
+    attempts = v[7] or '', crashes = v[8] or '', held = v[9] or '', due = v[10] or '', deadline = v[11] or '',
+    subject = v[12] or '', key = v[13] or '', seq = v[14] or '', created = v[15] or '', keep = v[16] or '',
+    history = v[17] or ''}
+  local damaged = damage_of(i)
+  if damaged then
+    i = read(id)
+    if i and not is_text(i.group) then i.group = group end
+    if i then park(i, damaged) end
+    return false
+  end
+  if i.state ~= 'queued' then return false end
+  i.seq = tonumber(i.seq)
+  if i.group ~= group then
+    i.priority = tonumber(i.priority)
+    line_up(i, now)
+    return false
+  end
   if is_overdue(i) then
     i = load(id)
     end_waiting(i, 'expired', 'deadline passed')
@@ -110,7 +126,7 @@ local function lease(id)
   enter(i, 'running', i.seq)
   local token = stamp .. '-' .. (#leases / 11)
   call('HSET', P .. 'i:' .. id, 'state', 'running', 'token', token, 'session', session, 'started', now)
-  for _, value in ipairs({id, token, v[2], v[3], v[4] or '', v[5], v[6], v[7] or 0, v[8] or 0, v[9] or '', v[10]}) do
+  for _, value in ipairs({id, token, v[2], v[3] or '', v[4] or '', v[5], v[6], v[7] or 0, v[8] or 0, v[9] or '', v[10]}) do
     leases[#leases + 1] = value
   end
   return true
@@ -152,7 +168,7 @@ while is_live and not meta[1] and want > 0 and looked < HOUSEKEEPING do
   if ids[1] then call('ZREM', P .. 'q:' .. group, unpack(ids)) end
   for _, id in ipairs(ids) do
     looked = looked + 1
-    if lease(id) then
+    if lease(id, group) then
       taken[#taken + 1] = id
       want = want - 1
     end

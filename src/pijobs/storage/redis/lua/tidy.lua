@@ -1,7 +1,7 @@
 -- One slice of housekeeping: expire, remove, forget; up to so many of each kind, so that nobody waits for long. Answers
 -- what ended, and whether there may be more to do.
 local most = tonumber(ARGV[1])
-local ended, more = {}, false
+local more = false
 needs_no_memory()
 
 -- Up to so many ids of a sorted set whose time has come.

@@ -18,13 +18,25 @@
 --   live, session:<id>, runs:<id>   sessions: end of the lease, what they told, the ids they run
 --   wake, wake:<floor>   list   what idle workers block on
 --   totals               hash   name -> sum of what was added
+--   damaged:<key>        any    what lay at a key and was not ours; goes after a while
+--   audit                hash   how far the audit came
 --
 -- A place is the time it became due in microseconds while an instance is queued, the sequence number of the enqueue while
 -- it is scheduled or runs, and the time of its end in microseconds afterwards: all are exact in a double, and newest
 -- first is one direction for all of them. The first one that is queued is the oldest that is due.
 local P = KEYS[1]
-local call = redis.call
-local time = call('TIME')
+-- A key that holds another type than ours was written by somebody else: it is put aside, and an empty one takes its
+-- place; the audit finds what it led to. Whatever else goes wrong ends the script.
+local function call(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then
+    redis.call('RENAME', key, P .. 'damaged:' .. string.sub(key, #P + 1))
+    redis.call('PEXPIRE', P .. 'damaged:' .. string.sub(key, #P + 1), KEEP_DEAD)
+  end
+  return redis.call(command, key, ...)
+end
+local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 local PRIORITY = 1099511627776 -- 2^40 sequence numbers per priority
@@ -37,6 +49,14 @@ local flush = function() end -- before something reads, or takes back, what was 
 
 local function number(text)
   if text and text ~= '' then return tonumber(text) end
+end
+
+-- A counter of meta; one that was damaged begins anew above whatever it may have been.
+local function next_number(field)
+  local answer = redis.pcall('HINCRBY', P .. 'meta', field, 1)
+  if type(answer) ~= 'table' then return answer end
+  call('HSET', P .. 'meta', field, math.floor(now / 1000))
+  return call('HINCRBY', P .. 'meta', field, 1)
 end
 
 local function rank_of(i)
@@ -90,7 +110,7 @@ local function wake(priority, floors)
   if call('LLEN', P .. 'wake') == 0 then call('LPUSH', P .. 'wake', 1) end
   for floor in string.gmatch(floors or '', '[^ ]+') do
     local list = P .. 'wake:' .. floor
-    if priority >= tonumber(floor) and call('LLEN', list) == 0 then call('LPUSH', list, 1) end
+    if tonumber(floor) and priority >= tonumber(floor) and call('LLEN', list) == 0 then call('LPUSH', list, 1) end
   end
 end
 

@@ -211,7 +211,9 @@ class Statements:
         #: The next so many instances, each with its lane and rank, and whether its group is known.
         self.audited = Statement(
             _row.add_columns(I.lane, I.rank, case((known, literal_column("1")), else_=literal_column("0")))
-            .where(_here, I.seq > bindparam("after")).order_by(I.seq).limit(limit)
+            # In the order of the primary key: no index that begins with the queue, which would have to be sorted.
+            .where(func.coalesce(I.queue, "") == bindparam("queue"), I.seq > bindparam("after"))
+            .order_by(I.seq).limit(limit)
         )  # fmt: skip
         late = select(I.seq).where(_here, I.attend <= bindparam("now")).limit(bindparam("n")).subquery()
         self.backlog = Statement(select(func.count()).select_from(late))

@@ -1,8 +1,10 @@
 """Turns a job call into the two byte strings that are stored, and back. No pickle: data never becomes code.
 
-*Envelope*: a msgpack array ``[version, key id, instance id, job name, created, deadline]`` (times in ms on the
-storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the envelope
-as associated data; so neither can be changed, nor a body moved to another envelope, without being noticed.
+*Envelope*: a msgpack array ``[version, key id, instance id, job name, created, deadline, queue, generation]`` (times in
+ms on the storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the
+envelope as associated data; so neither can be changed, nor a body moved to another envelope, without being noticed. The
+name of the queue keeps a body from being moved to another queue with the same keys; the generation grows when the body
+is replaced, so that an older body does not fit any more. Version 1, of release 0.1.0, has neither of the two.
 
 Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
 extension types: tuple, set, frozenset, datetime, date, Decimal, UUID, integers beyond 64 bits, and messages of
@@ -29,7 +31,8 @@ from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.keys import KeyRing
 from pijobs.redact import redact
 
-VERSION = 1
+#: The version of envelopes that all releases can read which may work on a storage, by its protocol.
+_FIRST_VERSION, VERSION, _PROTOCOL_OF_VERSION = 1, 2, 3
 
 _pack = msgspec.msgpack.Encoder().encode
 _MAX_DEPTH = 50
@@ -80,6 +83,13 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     deadline: int | None
 
 
+class BoundEnvelope(Envelope, frozen=True, array_like=True):
+    """Of version 2: it belongs to one queue, and to one body."""
+
+    queue: str
+    generation: int
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """The arguments of one call, and its masked label for people."""
@@ -94,11 +104,22 @@ class Call:
 class Codec:
     """Encodes with the newest key, decodes with any.
 
+    :param queue: name of the queue that it is for.
+    :param protocol: of the storage that it is for, see :mod:`pijobs.storage.protocol`; asked at each encoding.
     :param max_size: bytes of the largest body; None: no bound.
     """
 
-    def __init__(self, keys: KeyRing, *, max_size: int | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        queue: str = "",
+        protocol: Callable[[], int] = lambda: 0,
+        *,
+        max_size: int | None = None,
+    ) -> None:
         self._keys = keys
+        self._queue = queue
+        self._protocol = protocol
         self._max_size = max_size
 
     def encode(self, *, id: str, name: str, call: Call, created: int, deadline: int | None) -> tuple[bytes, bytes]:
@@ -106,13 +127,38 @@ class Codec:
 
         :raises EncodeError: with the path of the first value that can't be encoded, or if the body is too large.
         """
-        key = self._keys.newest
-        envelope = _pack(Envelope(VERSION, key.id, id, name, created, deadline))
-        return envelope, key.encrypt(self._packed(call), envelope)
+        return self._seal(Envelope(_FIRST_VERSION, "", id, name, created, deadline), self._packed(call))
 
-    def reencode(self, envelope: bytes, call: Call) -> bytes:
-        """A new body under an old envelope: other arguments for the next attempt."""
-        return self._keys.get(open_envelope(envelope).key_id).encrypt(self._packed(call), envelope)
+    def reencode(self, envelope: bytes, call: Call) -> tuple[bytes, bytes]:
+        """Envelope and body for the next attempt with other arguments. By the key that there is: whoever runs the next
+        attempt has that one."""
+        opened = open_envelope(envelope)
+        if isinstance(opened, BoundEnvelope):
+            envelope = _pack(msgspec.structs.replace(opened, generation=opened.generation + 1))
+        return envelope, self._keys.get(opened.key_id).encrypt(self._packed(call), envelope)
+
+    def reseal(self, envelope: bytes, body: bytes) -> tuple[bytes, bytes]:
+        """The same under the newest key, and of the version that the storage wants now.
+
+        :raises DecodeError: it can't be decoded.
+        """
+        opened = open_envelope(envelope)
+        return self._seal(opened, self._plain(opened, envelope, body))
+
+    def _seal(self, opened: Envelope, plain: bytes) -> tuple[bytes, bytes]:
+        key = self._keys.newest
+        times = opened.id, opened.name, opened.created, opened.deadline
+        if self._protocol() < _PROTOCOL_OF_VERSION:
+            envelope = _pack(Envelope(_FIRST_VERSION, key.id, *times))
+        else:
+            generation = opened.generation + 1 if isinstance(opened, BoundEnvelope) else 0
+            envelope = _pack(BoundEnvelope(VERSION, key.id, *times, self._queue, generation))
+        return envelope, key.encrypt(plain, envelope)
+
+    def _plain(self, opened: Envelope, envelope: bytes, body: bytes) -> bytes:
+        if isinstance(opened, BoundEnvelope) and opened.queue != self._queue:
+            raise Damaged(f"damaged: it belongs to the queue {opened.queue[:64]!r}, this one is {self._queue!r}")
+        return self._keys.get(opened.key_id).decrypt(body, envelope)
 
     def _packed(self, call: Call) -> bytes:
         packed = pack_call(call)
@@ -125,11 +171,11 @@ class Codec:
 
     def decode(self, envelope: bytes, body: bytes) -> Call:
         """:raises DecodeError: of an unknown version or key.
-        :raises Damaged: what no process can read.
+        :raises Damaged: what no process can read, or of another queue.
         """
         opened = open_envelope(envelope)
         try:
-            args, kwargs, label = _unpack(self._keys.get(opened.key_id).decrypt(body, envelope))
+            args, kwargs, label = _unpack(self._plain(opened, envelope, body))
             return Call(tuple(args), dict(kwargs), label, opened)
         except (msgspec.DecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise Damaged(f"damaged body ({type(error).__name__})") from error
@@ -140,10 +186,11 @@ def open_envelope(data: bytes) -> Envelope:
     :raises Damaged: what no process can read.
     """
     try:
-        envelope = _unpack_envelope(data)
+        envelope = (_unpack_bound if data[:1] == _BOUND_ARRAY else _unpack_envelope)(data)
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise _fault_of(data) from error
-    if envelope.version != VERSION or _pack(envelope) != data:
+    version = VERSION if isinstance(envelope, BoundEnvelope) else _FIRST_VERSION
+    if envelope.version != version or _pack(envelope) != data:
         raise _fault_of(data)
     return envelope
 
@@ -154,9 +201,10 @@ def _fault_of(data: bytes) -> DecodeError:
         version = msgspec.msgpack.decode(data, type=list)[0]
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError, IndexError):
         return Damaged("damaged envelope")
-    if version == VERSION or type(version) is not int:
+    if version in (_FIRST_VERSION, VERSION) or type(version) is not int:
         return Damaged("damaged envelope")
-    return DecodeError(f"version {version} of the envelope; this pijobs knows version {VERSION}")
+    known = f"{_FIRST_VERSION} and {VERSION}"
+    return DecodeError(f"version {version} of the envelope; this pijobs knows versions {known}")
 
 
 def pack_call(call: Call) -> bytes:
@@ -321,4 +369,7 @@ def _load_ext(code: int, data: memoryview) -> Any:
 
 
 _unpack_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_unpack_bound = msgspec.msgpack.Decoder(BoundEnvelope).decode
+#: How msgpack begins an array of eight.
+_BOUND_ARRAY = b"\x98"
 _unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder(ext_hook=_load_ext).decode

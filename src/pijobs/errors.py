@@ -16,7 +16,8 @@
     │   └── StateConflict           an arrow that the state diagram does not have
     ├── StorageError                the storage answered, and said no
     │   ├── StorageUnavailable      the storage did not answer
-    │   │   └── StorageUnfit        it is too old, or its user lacks a right
+    │   │   ├── StorageUnfit        it is too old, or its user lacks a right
+    │   │   └── StorageVersion      it belongs to a release that this one does not work with
     │   ├── NoLiveWorker            it refused to store, because nobody would run the job
     │   └── InstanceRefused         it can't take this instance, and takes others
     ├── QueueUnavailable            neither the storage nor a fallback took the job
@@ -131,6 +132,10 @@ class StorageUnfit(StorageUnavailable):
 
     It will not get better by waiting: somebody has to change the server, or the rights of the user.
     """
+
+
+class StorageVersion(StorageUnavailable):
+    """the storage belongs to another release of pijobs; an enqueue takes its fallback"""
 
 
 class NoLiveWorker(StorageError):

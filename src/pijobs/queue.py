@@ -34,6 +34,7 @@ from pijobs.registry import Registry
 from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
 from pijobs.spool import Mover, on_clock
+from pijobs.storage import protocol
 from pijobs.storage.contract import Lease, NewInstance, OnConflict, Storage, Stored
 from pijobs.storage.trial import Fitness
 
@@ -103,7 +104,15 @@ class Queue:
 
     def codec(self) -> Codec:
         """The codec with this installation's keys."""
-        return self.settings.resource(Codec, lambda: Codec(KeyRing.of(self.settings), max_size=self.option("MAX_SIZE")))
+        return self.settings.resource(
+            Codec,
+            lambda: Codec(
+                KeyRing.of(self.settings), self.option("NAME"), self._protocol, max_size=self.option("MAX_SIZE")
+            ),
+        )
+
+    def _protocol(self) -> int:
+        return protocol.FIRST if self.storage is None else self.storage.protocol
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

@@ -144,9 +144,9 @@ class Runner:
                 permit.down = failure
             held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
             verdict = decide(job, failure, lease.attempts + 1, context.time_left(), secrets.known, held=held)
-        body, verdict = self._body(lease, call, verdict)
+        sealed, verdict = self._sealed(lease, call, verdict)
         notes = shown_notes(context.notes, secrets.known) if context.notes else {}
-        end = _end(lease, verdict, started, now, body=body, notes=notes, frames=frames_of(failure))
+        end = _end(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
         return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)))
 
     def direct(
@@ -198,8 +198,8 @@ class Runner:
             lease_until=time.monotonic() + (self._registry[name].timeout or math.inf),
         )  # fmt: skip
 
-    def _body(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[bytes | None, Verdict]:
-        """The body for a next attempt with other arguments."""
+    def _sealed(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[tuple[bytes, bytes] | None, Verdict]:
+        """Envelope and body for a next attempt with other arguments."""
         if verdict.kwargs is None or verdict.state is not State.SCHEDULED:
             return None, verdict
         try:
@@ -246,11 +246,12 @@ def _end(
     started: int,
     now: int,
     *,
-    body: bytes | None = None,
+    sealed: tuple[bytes, bytes] | None = None,
     notes: Mapping[str, str] | None = None,
     frames: list[str] | None = None,
 ) -> End:
     due = None if verdict.wait is None else now + to_ms(verdict.wait)
+    envelope, body = sealed or (None, None)
     if verdict.state is State.QUEUED:  # held back: no attempt was made
         return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason, due=due)
     entry = {
@@ -267,5 +268,5 @@ def _end(
     }
     return End(
         lease.id, lease.token, verdict.state, counted=verdict.counted, reason=verdict.reason, error=verdict.error,
-        due=due, body=body, entry=history_line(entry),
+        due=due, envelope=envelope, body=body, entry=history_line(entry),
     )  # fmt: skip

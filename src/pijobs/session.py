@@ -30,6 +30,7 @@ from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
 from pijobs.metrics import Metrics
+from pijobs.storage import protocol
 from pijobs.storage.contract import Beat, End, Ended, Lease, LossKind, SessionInfo, Step, Storage
 
 log = logging.getLogger(__name__)
@@ -368,6 +369,6 @@ def describe_process(**more: Any) -> SessionInfo:
     """What a worker process tells about itself."""
     return SessionInfo(
         id=uuid.uuid4().hex[:12], host=socket.gethostname(), pid=os.getpid(), started=0,
-        version=metadata.version("pijobs"), place=processes.place(),
+        version=metadata.version("pijobs"), protocol=protocol.NEWEST, place=processes.place(),
         process_started=processes.start_time(os.getpid()) or 0, **more,
     )  # fmt: skip

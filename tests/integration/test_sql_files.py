@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from contract.workers import Worker, new_instance
 
-from pijobs.errors import ConfigurationError, StorageUnavailable
+from pijobs.errors import ConfigurationError, StorageUnavailable, StorageVersion
 from pijobs.jobs import State
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.schema import ADDITIONS, SCHEMA_VERSION
+from pijobs.storage.sql.schema import ADDITIONS, FIRST_VERSION
 
 NOBODY = 65534
 
@@ -194,7 +194,7 @@ def test_tables_of_an_older_release_get_what_is_new(storage: SqlStorage, path: P
     storage.close()
     with sqlite3.connect(path) as connection:
         assert dict(connection.execute("SELECT name, value FROM pijobs_meta")) == {
-            "schema": SCHEMA_VERSION, "additions": ADDITIONS,
+            "schema": FIRST_VERSION, "additions": ADDITIONS,
         }  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_tables_of_another_version_are_refused(storage: SqlStorage, path: Path) 
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE pijobs_meta SET value = 99")
     connection.close()
-    with pytest.raises(ConfigurationError, match="found version 99"):
+    with pytest.raises(StorageVersion, match=r"the database \(SQLite\) has protocol 99"):
         storage.ping()
 
 

@@ -368,7 +368,9 @@ def test_every_field_of_the_envelope_is_authenticated(changed: dict[str, Any]) -
 
 def test_an_unknown_version_is_told() -> None:
     newer = msgspec.msgpack.encode([VERSION + 1, "k", "i", "n", 1, None, "a field more"])
-    with pytest.raises(DecodeError, match=f"version {VERSION + 1} of the .* this pijobs knows version {VERSION}"):
+    with pytest.raises(
+        DecodeError, match=f"version {VERSION + 1} of the .* this pijobs knows versions 1 and {VERSION}"
+    ):
         open_envelope(newer)
 
 
@@ -386,7 +388,7 @@ def test_after_a_rotation_the_new_key_encodes_and_the_old_one_decodes() -> None:
 
 def test_other_arguments_go_under_the_old_envelope_with_its_key() -> None:
     envelope, _ = Codec(KeyRing(["old"])).encode(**HEAD, call=Call((1,), {}))
-    body = CODEC.reencode(envelope, Call((2,), {"x": "y"}, "label"))
+    envelope, body = CODEC.reencode(envelope, Call((2,), {"x": "y"}, "label"))
     assert Codec(KeyRing(["old"])).decode(envelope, body) == Call((2,), {"x": "y"}, "label")
 
 

@@ -8,7 +8,8 @@ One suite (``tests/contract``) holds all storages to this module.
 * Each method that changes something is one atomic operation: after a crash at any moment either all of it
   happened or nothing.
 * Whatever goes wrong with the connection is raised as :class:`~pijobs.errors.StorageUnavailable`, with the foreign
-  error as its cause and no password in its text.
+  error as its cause and no password in its text. So is a storage that belongs to another release, as
+  :class:`~pijobs.errors.StorageVersion`.
 * Constructors neither connect nor start a thread. An object that was used before a fork works in the child.
 * All methods may be called from many threads.
 """
@@ -19,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
 from pijobs.jobs import State
+from pijobs.storage import protocol
 from pijobs.storage.values import (
     GROUPS,
     HOUSEKEEPING_BATCH,
@@ -86,6 +88,9 @@ class Storage(ABC):
 
     #: What :func:`pijobs.storage.open_storage` was given, without password.
     display_url: str
+    #: What is written into it, see :mod:`pijobs.storage.protocol`. Looked at with each new connection, and when a
+    #: session opens; until the storage was asked, what all releases can read.
+    protocol: int = protocol.FIRST
 
     # -- clock and connection ------------------------------------------------------------------------------------
 
@@ -112,6 +117,10 @@ class Storage(ABC):
     def diagnose(self) -> dict[str, str]:
         """Facts about the server behind the storage, for ``pijobs config check``: version, what it is set to."""
         return {}
+
+    @abstractmethod
+    def set_protocol(self, number: int, *, oldest_reader: int) -> None:
+        """Change what is written into the storage, and whom it is for. For ``pijobs schema``."""
 
     @abstractmethod
     def close(self) -> None:
@@ -305,6 +314,11 @@ class Storage(ABC):
         It is ``cancelled`` instead when a newer instance with its key waits.
         :raises StateConflict: for another state, or when the body has gone or the deadline has passed.
         :raises InstanceNotFound:"""
+
+    @abstractmethod
+    def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
+        """Replace envelope and body of an instance that does not run, if they still are the ``old`` ones; else False.
+        For ``pijobs keys`` and ``pijobs schema``; nothing else about the instance changes."""
 
     @abstractmethod
     def remove(self, instance_id: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from pijobs.jobs import State
+from pijobs.storage.protocol import FIRST
 
 OnConflict = Literal["replace", "keep", "error"]
 LossKind = Literal["emptied", "restored"]
@@ -129,8 +130,9 @@ class End(msgspec.Struct, frozen=True):
     error: str | None = None
     #: One JSON object for the history; opaque here.
     entry: str | None = None
-    #: Replaces the body, for a next attempt with other arguments.
+    #: Replace envelope and body, for a next attempt with other arguments.
     body: bytes | None = None
+    envelope: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class SessionInfo:
     place: str = ""
     #: When its process started, see :func:`pijobs.processes.start_time`.
     process_started: int = 0
+    #: The newest protocol that it speaks; that of 0.1.0, which does not tell it.
+    protocol: int = FIRST
 
     def dump(self) -> str:
         """As a storage keeps it. What 0.1.0 does not know stands where that expects the name of a job: it refuses

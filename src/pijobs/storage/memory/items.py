@@ -11,6 +11,8 @@ from itertools import count as counter
 from itertools import islice
 from secrets import token_hex
 
+import msgspec
+
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import (
@@ -239,6 +241,7 @@ class Items:
             item.note(end.entry)
         if end.body is not None:
             item.body = end.body
+            item.new = msgspec.structs.replace(item.new, envelope=end.envelope or item.new.envelope)
         held = not end.counted and end.due is not None
         item.held_since = (item.held_since or now) if held else None
         if end.state in ENDED:

@@ -15,6 +15,7 @@ import msgspec
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
+from pijobs.storage import protocol
 from pijobs.storage.contract import (
     GROUPS,
     LEFT_OUT,
@@ -69,6 +70,8 @@ class MemoryStorage(Storage):
         self._totals: dict[str, float] = {}
         self._paused = False
         self._loss: Loss | None = None
+        #: What is written, and who can read it.
+        self._protocol = (protocol.FIRST, protocol.FIRST)
 
     # -- clock and connection ------------------------------------------------------------------------------------
 
@@ -91,6 +94,7 @@ class MemoryStorage(Storage):
         on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
     ) -> Stored:
+        self._look_at_protocol()
         with self._lock:
             if known := self._items.get(new.id):
                 return Stored(new.id, known.state, fresh=False)
@@ -160,7 +164,17 @@ class MemoryStorage(Storage):
 
     # -- for workers ---------------------------------------------------------------------------------------------
 
+    def set_protocol(self, number: int, *, oldest_reader: int) -> None:
+        with self._lock:
+            self._protocol = number, oldest_reader
+            self.protocol = number
+
+    def _look_at_protocol(self) -> None:
+        """There are no connections."""
+        self.protocol = protocol.judge(*self._protocol, self.display_url)
+
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        self._look_at_protocol()
         with self._lock:
             self._sessions.open(info, self.now(), lease)
 
@@ -358,6 +372,14 @@ class MemoryStorage(Storage):
             item.reason = item.error = item.held_since = item.ended = None
             self._groups.setdefault(item.new.group, Group(limit=item.new.limit))
             self._items.back(item, State.QUEUED, now, now)
+
+    def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
+        with self._lock:
+            item = self._items.get(instance_id)
+            if item is None or item.state is State.RUNNING or (item.new.envelope, item.body) != old:
+                return False
+            item.new, item.body = msgspec.structs.replace(item.new, envelope=new[0]), new[1]
+            return True
 
     def remove(self, instance_id: str) -> None:
         with self._lock:

@@ -40,5 +40,6 @@ def of_end(end: End) -> tuple[Argument, ...]:
         end.reason or "",
         end.error or "",
         end.entry or "",
-        b"" if end.body is None else end.body,
+        end.envelope or b"",
+        end.body or b"",
     )

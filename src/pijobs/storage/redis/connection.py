@@ -18,9 +18,13 @@ FOREIGN = (redis.RedisError, redis.exceptions.RedisClusterException, OSError, Un
 
 
 class Wire:
-    """One open connection."""
+    """One open connection.
 
-    def __init__(self, connection: Any) -> None:
+    :ivar protocol: what the queue told when it was opened, see :mod:`pijobs.storage.protocol`.
+    """
+
+    def __init__(self, connection: Any, protocol: int) -> None:
+        self.protocol = protocol
         self._connection = connection
         self._incoming = select.poll()
         self._incoming.register(connection._sock, select.POLLIN)

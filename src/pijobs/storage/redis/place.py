@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -19,7 +19,8 @@ from redis.connection import Connection, SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from pijobs.errors import ConfigurationError
+from pijobs.errors import ConfigurationError, StorageVersion
+from pijobs.storage import protocol
 from pijobs.storage.redis.connection import FOREIGN, Wire, unavailable
 
 #: Seconds to connect, if the URL does not say ``socket_connect_timeout``.
@@ -27,6 +28,9 @@ CONNECT_TIMEOUT = 5.0
 #: Seconds for a sentinel, which answers at once or not at all: its host may have gone with that of the master.
 SENTINEL_TIMEOUT = 1.0
 PORT, SENTINEL_PORT = 6379, 26379
+
+#: Where a queue tells its protocol.
+PROTOCOL_FIELDS = ("protocol", "oldest_reader")
 
 #: What a URL may carry for redis-py's client and pool, and what decides how we read answers.
 _OURS = (
@@ -51,7 +55,7 @@ class Place:
         ``sentinel_username`` and ``sentinel_password`` are query parameters; or
         ``redis+cluster://[user:password@]host[:port],…`` with some nodes of a Redis Cluster, of which one must answer.
         In the last two, ``ssl=true`` asks for TLS.
-    :param key: any key of ours.
+    :param key: the key where the queue tells its protocol.
     :param password: instead of one in the URL.
     :raises ConfigurationError: when the URL can't be read; its password is not quoted.
     """
@@ -123,28 +127,30 @@ class Place:
         }
         try:
             if not self._hosts:
-                return Wire(self._open(options))
-            return Wire(self._first(lambda host: self._open({**options, **self._server(host, limit)})))
+                return self._open(options)
+            return self._first(lambda host: self._open({**options, **self._server(host, limit)}))
         except FOREIGN as error:
             raise unavailable(error) from error
 
-    def _open(self, options: dict[str, Any]) -> Any:
+    def _open(self, options: dict[str, Any]) -> Wire:
         connection = self._class(**options)
         try:
-            connection.connect()
-            connection.send_command("EXISTS", self._key)
-            connection.read_response()
+            return self._asked(connection)
         except redis.exceptions.MovedError as moved:
-            connection.disconnect()
             # Without a name it is another port of the host that says so.
-            connection = self._class(**{**options, "host": moved.host or connection.host, "port": moved.port})
+            return self._asked(self._class(**{**options, "host": moved.host or connection.host, "port": moved.port}))
+
+    def _asked(self, connection: Any) -> Wire:
+        """Connect, and ask for the protocol; the answer also tells whether the keys are on this node."""
+        try:
             connection.connect()
-        except FOREIGN:
+            connection.send_command("HMGET", self._key, *PROTOCOL_FIELDS)
+            return Wire(connection, read_protocol(connection.read_response(), self.display_url))
+        except (*FOREIGN, StorageVersion):
             connection.disconnect()
             raise
-        return connection
 
-    def _first(self, connect: Callable[[tuple[str, int]], Any]) -> Any:
+    def _first(self, connect: Callable[[tuple[str, int]], Wire]) -> Wire:
         """The connection of the first host that leads to one."""
         trouble: Exception = redis.ConnectionError("no host is known")
         for host in self._hosts:
@@ -215,6 +221,15 @@ def needs_no_look_up(host: str) -> bool:
         return bool(ipaddress.ip_address(host))
     except ValueError:
         return host == "localhost"
+
+
+def read_protocol(told: Sequence[bytes | None], place: str) -> int:
+    """:raises StorageVersion: for one that this release does not speak."""
+    try:
+        number, oldest_reader = (protocol.FIRST if value is None else int(value) for value in told)
+    except ValueError:
+        raise StorageVersion(f"{place}: expected a number as its protocol, found something else") from None
+    return protocol.judge(number, oldest_reader, place)
 
 
 def is_local(host: str) -> bool:

@@ -39,7 +39,7 @@ from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.diagnosis import diagnose
-from pijobs.storage.redis.place import Place, key_prefix
+from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.scripts import Script, Scripts
 from pijobs.storage.redis.trial import Lent, admit, on_trial, require_commands, require_keys
 from pijobs.storage.trial import live_once
@@ -72,7 +72,7 @@ class RedisStorage(Storage):
     def __init__(self, url: str, name: str, *, retention: Retention | None = None, password: str | None = None) -> None:
         self._url = url
         self._prefix = key_prefix(name)
-        self._place = place = Place(url, self._prefix, password=password)
+        self._place = place = Place(url, self._prefix + "meta", password=password)
         self.display_url = place.display_url
         self._scripts = Scripts(retention or Retention())
         # Requests have connections of their own, so that no worker's blocking pop stands in their way.
@@ -103,6 +103,11 @@ class RedisStorage(Storage):
     def ping(self) -> None:
         self._ask_time(PING_TIMEOUT)
 
+    def set_protocol(self, number: int, *, oldest_reader: int) -> None:
+        told = (word for pair in zip(PROTOCOL_FIELDS, (number, oldest_reader), strict=True) for word in pair)
+        self._ask("HSET", "meta", *told)
+        self.protocol = number
+
     def close(self) -> None:
         self._requests.close()
         self._workers.close()
@@ -121,6 +126,7 @@ class RedisStorage(Storage):
         except StorageUnavailable as error:
             require_keys(error, self._prefix)
             raise
+        self.protocol = wire.protocol
         if not self._admitted:
             try:
                 self._admitted = admit(wire, self._prefix, self._elsewhere, timeout)
@@ -226,6 +232,7 @@ class RedisStorage(Storage):
     # -- for workers ---------------------------------------------------------------------------------------------
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        self.protocol = read_protocol(self._ask("HMGET", "meta", *PROTOCOL_FIELDS), self.display_url)
         self._run(self._scripts.session, "open", info.id, lease, info.dump())
 
     def retell(self, info: SessionInfo) -> None:
@@ -356,6 +363,10 @@ class RedisStorage(Storage):
 
     def remove(self, instance_id: str) -> None:
         self._administer("remove", instance_id)
+
+    def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
+        answer = self._run(self._scripts.admin, "reseal", instance_id, *old, *new)
+        return bool(answer[-1] == b"ok")
 
     def _administer(self, action: Literal["cancel", "retry", "remove"], instance_id: str, *rest: str) -> None:
         answer = self._run(self._scripts.admin, action, instance_id, *rest)

@@ -47,7 +47,7 @@ class Row:
     envelope: bytes
     has_body: bool
     body: bytes | None = None
-    #: Whether :attr:`body` is to be written.
+    #: Whether :attr:`body` is to be written, and the envelope with it.
     new_body: bool = False
 
     @property
@@ -222,6 +222,7 @@ class Arrows:
             row.note(end.entry)
         if end.body is not None:
             row.set_body(end.body)
+            row.envelope = end.envelope or row.envelope
         held = not end.counted and end.due is not None
         row.held_since = (row.held_since or self.now) if held else None
         code = CODE_OF[end.state]

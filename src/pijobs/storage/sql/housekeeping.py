@@ -15,7 +15,7 @@ from pijobs.storage.sql.transactions import Tx
 def open_session(tx: Tx, info: SessionInfo, lease: int) -> None:
     """See :meth:`pijobs.storage.contract.Storage.open_session`."""
     _saw_worker(tx, lease)
-    tx.insert(tx.st.set_version, name="epoch", value=tx.now_us)
+    tx.insert(tx.st.insert_meta, name="epoch", value=tx.now_us)
     times = {"seen": tx.now, "until": tx.now + lease}
     if not tx.insert(tx.st.insert_session, queue=tx.queue, id=info.id, started=info.started, info=info.dump(), **times):
         tx.change(tx.st.renew, b_queue=tx.queue, b_id=info.id, **times)
@@ -95,8 +95,8 @@ def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
 def note_loss(tx: Tx, kind: LossKind) -> None:
     """See :meth:`pijobs.storage.contract.Storage.note_loss`."""
     tx.know_time()
-    if not tx.insert(tx.st.set_version, name=kind, value=tx.now):
-        tx.change(tx.st.raise_fact, b_name=kind, value=tx.now)
+    if not tx.insert(tx.st.insert_meta, name=kind, value=tx.now):
+        tx.change(tx.st.change_meta, b_name=kind, value=tx.now)
 
 
 def sessions(tx: Tx) -> list[SessionRecord]:

@@ -58,6 +58,8 @@ class Link:
         self.connection = connection
         self._socket: socket.socket | None = None
         self._begin = dialect.begin
+        #: Whether the protocol of the database was looked at.
+        self.looked = False
         #: What the file of the database was when this was opened.
         self.file: tuple[int, int] | None = None
         try:

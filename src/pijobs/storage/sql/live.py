@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import Engine
@@ -29,7 +30,14 @@ LOCAL_INTERVAL, SERVER_INTERVAL = 0.02, 0.025
 class Live:
     """One process's share. Nothing connects and no thread starts before it is used."""
 
-    def __init__(self, engine: Engine, dialect: Dialect, queue: str, retention: Retention) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        queue: str,
+        retention: Retention,
+        learn_protocol: Callable[[int], None],
+    ) -> None:
         self._statements = Statements(dialect)
         self.clock = DatabaseClock(own=not dialect.server)
         self.durable, self.quick = _lanes(engine, dialect)
@@ -41,7 +49,7 @@ class Live:
         self.transactions = Transactions(
             make_tx,
             dialect,
-            lambda link: ensure_tables(link, dialect, self._statements, queue),
+            lambda link: learn_protocol(ensure_tables(link, dialect, self._statements, queue)),
         )
         self.poller = Poller(self._open_eye)
 

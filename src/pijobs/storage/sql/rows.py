@@ -105,7 +105,10 @@ def _take_key(tx: Tx, row: Row) -> list[Ended]:
 
 def _write(tx: Tx, rows: Sequence[Row]) -> None:
     tx.many(tx.st.move, [_values(row) for row in rows if not row.new_body])
-    tx.many(tx.st.move_with_body, [{**_values(row), "body": row.body} for row in rows if row.new_body])
+    tx.many(
+        tx.st.move_with_body,
+        [{**_values(row), "envelope": row.envelope, "body": row.body} for row in rows if row.new_body],
+    )
 
 
 def _values(row: Row) -> dict[str, Any]:

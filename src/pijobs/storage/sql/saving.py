@@ -142,3 +142,9 @@ def _insert(tx: Tx, new: NewInstance, *, claims: bool = True) -> bool:
         "body": new.body,
     }
     return tx.insert(tx.st.insert, **values)
+
+
+def reseal(tx: Tx, instance_id: str, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
+    """See :meth:`pijobs.storage.contract.Storage.reseal`."""
+    known = {"b_queue": tx.queue, "b_id": instance_id, "b_envelope": old[0], "b_body": old[1]}
+    return tx.change(tx.st.reseal, **known, envelope=new[0], body=new[1]) > 0

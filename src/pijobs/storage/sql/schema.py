@@ -35,11 +35,10 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
 
 from pijobs.jobs import State
+from pijobs.storage import protocol
 
-#: Grows with each change of the tables. 2: ``pijobs_total``.
-SCHEMA_VERSION = 2
-#: From these on, all that is new is a table of its own.
-OLDEST_VERSION = 1
+#: What new tables are of: the release before this one works with them, too. See :mod:`pijobs.storage.protocol`.
+FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
 #: ``keep_until``.

@@ -41,7 +41,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping
-from pijobs.storage.sql import auditing, diagnosis, housekeeping, inspection, leasing, limits, moving, saving
+from pijobs.storage.sql import auditing, diagnosis, housekeeping, inspection, leasing, limits, moving, saving, tables
 from pijobs.storage.sql.dialect import Dialect, Sqlite, dialect_for
 from pijobs.storage.sql.live import Live
 from pijobs.storage.sql.rows import find
@@ -98,7 +98,10 @@ class SqlStorage(Storage):
 
         # First of all: SQLAlchemy's own look at a new server stumbles over some that do not fit.
         event.listen(engine, "connect", require_fit, insert=True)
-        return Live(engine, self._dialect, self.name, self._retention)
+        return Live(engine, self._dialect, self.name, self._retention, self._learn_protocol)
+
+    def _learn_protocol(self, number: int) -> None:
+        self.protocol = number
 
     def _run(self, work: Callable[[Tx], T], timeout: float | None = None) -> T:
         """In a transaction, as durable as an enqueue.
@@ -139,6 +142,10 @@ class SqlStorage(Storage):
             return  # a look creates no file
         with suppress(TakenBack):
             self._run(lambda tx: rehearse(tx, within))
+
+    def set_protocol(self, number: int, *, oldest_reader: int) -> None:
+        self._run(lambda tx: tables.set_protocol(tx, number, oldest_reader))
+        self.protocol = number
 
     def _ask_time(self, timeout: float) -> None:
         live = self._live
@@ -198,6 +205,7 @@ class SqlStorage(Storage):
     # -- for workers ---------------------------------------------------------------------------------------------
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
+        self._live.transactions.look_again()
         self._run_quickly(lambda tx: housekeeping.open_session(tx, info, lease))
 
     def retell(self, info: SessionInfo) -> None:
@@ -292,6 +300,9 @@ class SqlStorage(Storage):
     def retry(self, instance_id: str) -> None:
         self._run(lambda tx: saving.retry(tx, instance_id))
         self._live.poller.kick()
+
+    def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
+        return self._run(lambda tx: saving.reseal(tx, instance_id, old, new))
 
     def remove(self, instance_id: str) -> None:
         def work(tx: Tx) -> None:

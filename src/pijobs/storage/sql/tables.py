@@ -9,38 +9,53 @@ from typing import Any
 from sqlalchemy import make_url
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
-from pijobs.errors import ConfigurationError
+from pijobs.storage import protocol
 from pijobs.storage.sql.dialect import Dialect, Mariadb, Sqlite, Trouble, dialect_for
 from pijobs.storage.sql.link import Link, Statement
-from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, OLDEST_VERSION, SCHEMA_VERSION, metadata
+from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, FIRST_VERSION, metadata
 from pijobs.storage.sql.statements import Statements
+from pijobs.storage.sql.transactions import Tx
 
 
-def ensure_tables(link: Link, dialect: Dialect, statements: Statements, queue: str) -> None:
-    """Make the tables and the row of the queue, if they are not there.
+def ensure_tables(link: Link, dialect: Dialect, statements: Statements, queue: str) -> int:
+    """Make the tables and the row of the queue, if they are not there; returns the protocol.
 
-    :raises ConfigurationError: for tables of another version.
+    :raises StorageVersion: for tables that are of another release.
     """
-    version = _value(link, dialect, statements.version)
-    if version is not None and not OLDEST_VERSION <= version <= SCHEMA_VERSION:
-        raise ConfigurationError(
-            f"expected version {SCHEMA_VERSION} of the tables pijobs_*, found version {version}; use the same release "
-            "of pijobs everywhere, or another database"
-        )
-    if version != SCHEMA_VERSION or (_value(link, dialect, statements.additions) or 0) < ADDITIONS:
-        _create(link, dialect, statements, filled=() if version is None else FILLED)
+    told = _told(link, dialect, statements)
+    number = _judged(told, dialect)
+    if number is None or told.get("additions", 0) < ADDITIONS:
+        _create(link, dialect, statements, filled=FILLED if told else ())
     if not link.rows(statements.queue, {"queue": queue}):
         _quietly(link, dialect, statements.insert_queue, {"name": queue, "paused": 0})
+    return number or FIRST_VERSION
 
 
-def _value(link: Link, dialect: Dialect, statement: Statement) -> int | None:
+def set_protocol(tx: Tx, number: int, oldest_reader: int) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.set_protocol`."""
+    for name, value in (("schema", number), ("oldest_reader", oldest_reader)):
+        tx.insert(tx.st.insert_meta, name=name, value=value)
+        tx.change(tx.st.change_meta, b_name=name, value=value)
+
+
+def _told(link: Link, dialect: Dialect, statements: Statements) -> dict[str, int]:
+    """What the database tells of its tables; empty where there are none."""
     try:
-        found = link.rows(statement, {})
+        return {name: int(value) for name, value in link.rows(statements.meta, {})}
     except Exception as error:
         if dialect.judge(error) is Trouble.SCHEMA:
-            return None
+            return {}
         raise
-    return int(found[0][0]) if found else None
+
+
+def _judged(told: Mapping[str, int], dialect: Dialect) -> int | None:
+    """The protocol; None for tables that have to be made first."""
+    number = told.get("schema")
+    if number is None or 0 < number < FIRST_VERSION:
+        return None
+    # Whoever raises the number tells the oldest reader; without it the tables are of a release that nobody knows.
+    unknown = number if number == FIRST_VERSION else protocol.NEWEST + 1
+    return protocol.judge(number, told.get("oldest_reader", unknown), f"the database ({dialect.name})")
 
 
 def _create(link: Link, dialect: Dialect, statements: Statements, *, filled: Sequence[str]) -> None:
@@ -54,16 +69,20 @@ def _create(link: Link, dialect: Dialect, statements: Statements, *, filled: Seq
             _execute(link, dialect, sql)
         for sql in filled:
             link.run(sql)
-        # Written last: until then the next one starts over.
-        for name, value in (("schema", SCHEMA_VERSION), ("additions", ADDITIONS)):
-            _quietly(link, dialect, statements.set_version, {"name": name, "value": value})
-        link.change(statements.raise_version, {"value": SCHEMA_VERSION})
-        link.change(statements.note_additions, {"value": ADDITIONS})
+        # Written last: until then the next one starts over. Another one may have raised the protocol meanwhile.
+        if _told(link, dialect, statements).get("schema", 0) < FIRST_VERSION:
+            _put(link, dialect, statements, "schema", FIRST_VERSION)
+        _put(link, dialect, statements, "additions", ADDITIONS)
         if transactional:
             link.commit()
     finally:
         if dialect.schema_unlock:
             link.run(dialect.schema_unlock)
+
+
+def _put(link: Link, dialect: Dialect, statements: Statements, name: str, value: int) -> None:
+    _quietly(link, dialect, statements.insert_meta, {"name": name, "value": value})
+    link.change(statements.change_meta, {"b_name": name, "value": value})
 
 
 def _ddl(dialect: Dialect) -> Iterator[str]:
@@ -103,7 +122,7 @@ def script(url: str, user: str | None) -> str:
     dialect = dialect_for(make_url(url))
     versions = [
         f"INSERT INTO pijobs_meta (name, value) VALUES ('{name}', {value})"  # noqa: S608 - both are ours
-        for name, value in (("schema", SCHEMA_VERSION), ("additions", ADDITIONS))
+        for name, value in (("schema", FIRST_VERSION), ("additions", ADDITIONS))
     ]
     grants = _grants(dialect, user or dialect.url.username or "pijobs")
     lines = [*_tables(dialect), *_indexes(dialect), *versions, *grants]

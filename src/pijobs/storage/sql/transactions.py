@@ -122,7 +122,7 @@ class Tx:
 class Transactions:
     """Runs functions of a :class:`Tx`.
 
-    :param ensure: makes the tables, once per process.
+    :param ensure: makes the tables, and looks at their protocol; once per process, and with each connection.
     """
 
     def __init__(self, make: Callable[[Link], Tx], dialect: Dialect, ensure: Callable[[Link], None]) -> None:
@@ -145,6 +145,10 @@ class Transactions:
         return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=False)
 
     def forget_tables(self) -> None:
+        self._ensured = False
+
+    def look_again(self) -> None:
+        """At the tables and their protocol, before anything else."""
         self._ensured = False
 
     def _insist(self, lane: Lane, attempt: Callable[[Link], T], timeout: float, *, writing: bool) -> T:
@@ -174,9 +178,9 @@ class Transactions:
             pause = min(pause * 1.3, 0.004)
 
     def _prepared(self, link: Link, attempt: Callable[[Link], T]) -> T:
-        if not self._ensured:
+        if not (self._ensured and link.looked):
             self._ensure(link)
-            self._ensured = True
+            self._ensured = link.looked = True
         return attempt(link)
 
     def _once(self, link: Link, work: Callable[[Tx], T]) -> T:

@@ -11,6 +11,10 @@ if action == 'cancel' then
 elseif action == 'remove' then
   if not ENDED[found] then return {now, found, 'state'} end
   delete(i)
+elseif action == 'reseal' then
+  local old = call('HMGET', P .. 'i:' .. id, 'envelope', 'body')
+  if found == 'running' or old[1] ~= ARGV[3] or old[2] ~= ARGV[4] then return {now, found, 'state'} end
+  call('HSET', P .. 'i:' .. id, 'envelope', ARGV[5], 'body', ARGV[6])
 else
   if found ~= 'dead' then return {now, found, 'state'} end
   if i.deadline ~= '' and tonumber(i.deadline) <= now then return {now, found, 'deadline'} end

@@ -3,7 +3,7 @@ local session, stamp, want, floor = ARGV[1], ARGV[2], tonumber(ARGV[3]), number(
 local lost, leases = {}, {}
 
 local function carry_out(n)
-  local id, token, state, counted, due, reason, error, entry, body = unpack(ARGV, n, n + 8)
+  local id, token, state, counted, due, reason, error, entry, envelope, body = unpack(ARGV, n, n + 9)
   local i = load(id)
   if not i or i.state ~= 'running' or i.token ~= token then
     lost[#lost + 1] = id
@@ -19,6 +19,7 @@ local function carry_out(n)
   end
   if body ~= '' then
     fields[#fields + 1], fields[#fields + 2] = 'body', body
+    if envelope ~= '' then fields[#fields + 1], fields[#fields + 2] = 'envelope', envelope end
   end
   due = number(due)
   if counted ~= '1' and due and not ENDED[state] then
@@ -147,7 +148,7 @@ local function best()
 end
 
 needs_no_memory()
-for n = 5, #ARGV, 9 do carry_out(n) end
+for n = 5, #ARGV, 10 do carry_out(n) end
 if want > 0 then promote() end
 write_down()
 settle()

@@ -21,8 +21,9 @@ from integration.sql_proxy import proxy
 from services import free_port, wait_until
 from sqlalchemy import make_url
 
-from pijobs.factory import build
+from pijobs.factory import HueyQueue, build
 from pijobs.queue import Queue
+from pijobs.readiness import readiness
 
 TIMEOUT = 0.25
 #: Seconds that a busy machine may take on top of a time-out.
@@ -253,3 +254,34 @@ def test_a_slow_answer_within_the_time_out_is_no_outage() -> None:
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(socket, "getaddrinfo", resolve)
         queue = stack.enter_context(queue_at(server.url, timeout=5.0))
         assert queue.enqueue("outage.job").via == "storage"
+
+
+@pytest.mark.parametrize("fallback", ["spool", "direct"])
+def test_a_database_of_a_later_release_takes_the_fallback_and_readiness_is_red(tmp_path: Path, fallback: str) -> None:
+    path, values = tmp_path / "queue.sqlite", {
+        "SECRET_KEY": "the key of this test", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue",
+        "PI_JOB_QUEUE_URL": f"sqlite:///{tmp_path}/queue.sqlite", "PI_JOB_QUEUE_PLUGINS": (),
+        "PI_JOB_QUEUE_SPOOL": f"{tmp_path}/spool.sqlite", "PI_JOB_QUEUE_FALLBACK": (fallback,),
+    }  # fmt: skip
+    ran: list[int] = []
+
+    def process() -> HueyQueue:
+        queue = build(values).queue
+        assert isinstance(queue, HueyQueue)
+        queue.register_job("good.job", ran.append)
+        return queue
+
+    first = process()
+    assert first.enqueue("good.job", [1]).via == "storage"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE pijobs_meta SET value = value + 1 WHERE name = 'schema'")
+    connection.close()
+    restarted = process()
+    assert restarted.enqueue("good.job", [2]).via == fallback
+    assert ran == ([2] if fallback == "direct" else [])
+    red = {name: found for name, found in readiness(restarted) if not found.ok}
+    assert "has protocol" in red["storage"].message
+    for queue in (first, restarted):
+        for storage in (queue.storage, queue.spool):
+            assert storage is not None
+            storage.close()

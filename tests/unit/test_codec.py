@@ -27,8 +27,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pijobs.codec import VERSION, Call, Codec, check_arguments, open_envelope
-from pijobs.errors import DecodeError, EncodeError
+from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.keys import KeyRing
+from pijobs.storage.protocol import FIRST, NEWEST
 
 CODEC = Codec(KeyRing(["new", "old"]))
 HEAD: dict[str, Any] = {"id": "0af3c1", "name": "mail.send", "created": 1_700_000_000_000, "deadline": None}
@@ -403,3 +404,61 @@ def test_an_extension_of_a_newer_version_is_told() -> None:
 def test_a_body_of_another_shape_is_refused(plain: bytes) -> None:
     with pytest.raises(DecodeError):
         CODEC.decode(ENVELOPE, KeyRing(["new"]).newest.encrypt(plain, ENVELOPE))
+
+
+# -- what is bound ---------------------------------------------------------------------------------------------------
+
+
+def codec_of(queue: str, *keys: str, protocol: int = NEWEST) -> Codec:
+    return Codec(KeyRing(keys or ("key",)), queue, lambda: protocol)
+
+
+def test_until_the_protocol_is_raised_an_envelope_is_what_0_1_0_reads() -> None:
+    old, new = (codec_of("q", protocol=number).encode(**HEAD, call=Call((1,), {}))[0] for number in (FIRST, NEWEST))
+    assert (msgspec.msgpack.decode(old)[0], len(msgspec.msgpack.decode(old))) == (1, 6)
+    assert (msgspec.msgpack.decode(new)[0], len(msgspec.msgpack.decode(new))) == (2, 8)
+    assert msgspec.msgpack.decode(old)[2:] == msgspec.msgpack.decode(new)[2:6]
+
+
+@pytest.mark.parametrize("protocol", [FIRST, NEWEST])
+def test_both_formats_are_read(protocol: int) -> None:
+    sealed = codec_of("q", protocol=FIRST + NEWEST - protocol).encode(**HEAD, call=Call((1,), {"x": 2}))
+    assert codec_of("q", protocol=protocol).decode(*sealed) == Call((1,), {"x": 2})
+
+
+def test_a_body_of_another_queue_with_the_same_key_is_refused() -> None:
+    sealed = codec_of("one").encode(**HEAD, call=Call((1,), {}))
+    with pytest.raises(Damaged, match="it belongs to the queue 'one', this one is 'another'"):
+        codec_of("another").decode(*sealed)
+    with pytest.raises(Damaged):
+        codec_of("another").reseal(*sealed)
+
+
+def test_an_older_body_does_not_fit_after_it_was_replaced() -> None:
+    codec = codec_of("q")
+    first = codec.encode(**HEAD, call=Call((1,), {}))
+    second = codec.reencode(first[0], Call((2,), {}))
+    third = codec.reencode(second[0], Call((3,), {}))
+    assert codec.decode(*third).args == (3,)
+    for old in (first, second):
+        with pytest.raises(Damaged):
+            codec.decode(third[0], old[1])
+
+
+@pytest.mark.parametrize("before", [FIRST, NEWEST])
+@pytest.mark.parametrize("after", [FIRST, NEWEST])
+def test_sealed_anew_it_is_the_same_under_the_newest_key_in_the_present_format(before: int, after: int) -> None:
+    sealed = codec_of("q", "old", protocol=before).encode(**HEAD, call=Call((1,), {"x": 2}, "label"))
+    again = codec_of("q", "new", "old", protocol=after).reseal(*sealed)
+    assert codec_of("q", "new").decode(*again) == Call((1,), {"x": 2}, "label")
+    opened, written = open_envelope(again[0]), open_envelope(sealed[0])
+    assert opened.version == {FIRST: 1, NEWEST: 2}[after]
+    assert (opened.id, opened.name, opened.created, opened.deadline) == (
+        written.id, written.name, written.created, written.deadline,
+    )  # fmt: skip
+
+
+def test_what_can_not_be_read_is_not_sealed_anew() -> None:
+    sealed = codec_of("q", "old").encode(**HEAD, call=Call((1,), {}))
+    with pytest.raises(DecodeError, match="unknown key"):
+        codec_of("q", "new").reseal(*sealed)

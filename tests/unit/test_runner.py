@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
-from pijobs.codec import Call, Codec
+from pijobs.codec import VERSION, Call, Codec
 from pijobs.errors import DeadlinePassed, LeaseLost, UnknownHere
 from pijobs.keys import KeyRing
 from pijobs.registry import Registry
@@ -805,10 +805,10 @@ def test_what_is_damaged_is_parked_at_once(site: Site, envelope: bytes, body: by
 
 
 def test_a_version_that_is_not_known_here_is_held(site: Site) -> None:
-    newer = msgspec.msgpack.encode([2, "key", "1", "a.b", 0, None, "more"])
+    newer = msgspec.msgpack.encode([VERSION + 1, "key", "1", "a.b", 0, None, "more"])
     site.memory.enqueue(NewInstance("1", "a.b", newer, b"", "a.b"), timeout=1)
     turn(site, runner(site, "a.b"))
-    assert site.record.state is State.SCHEDULED and "version 2" in (site.record.reason or "")
+    assert site.record.state is State.SCHEDULED and f"version {VERSION + 1}" in (site.record.reason or "")
 
 
 def test_a_call_of_another_signature_is_held_with_the_reason_and_not_counted(site: Site) -> None:

@@ -6,7 +6,7 @@ import copy
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
@@ -41,7 +41,7 @@ from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.diagnosis import diagnose
 from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.scripts import Script, Scripts
-from pijobs.storage.redis.trial import Lent, admit, on_trial, require_commands, require_keys
+from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
 from pijobs.storage.trial import live_once
 
 #: Seconds that workers and pages wait for an answer.
@@ -76,18 +76,16 @@ class RedisStorage(Storage):
         self.display_url = place.display_url
         self._scripts = Scripts(retention or Retention())
         # Requests have connections of their own, so that no worker's blocking pop stands in their way.
-        within = self._connect_within if place.connect_within else None
+        door = Admission(place, self._prefix, self._elsewhere, self._hear)
         self._requests: ConnectionPool[Wire] = ConnectionPool(
-            self._connect, Wire.close, connect_within=within, usable=Wire.is_usable, retry_max=2.0
+            door.connect, Wire.close, connect_within=door.connect_within, usable=Wire.is_usable, retry_max=2.0
         )
         self._workers: ConnectionPool[Wire] = ConnectionPool(
-            self._connect, Wire.close, connect_within=within, usable=Wire.is_usable, size=1024,
+            door.connect, Wire.close, connect_within=door.connect_within, usable=Wire.is_usable, size=1024,
             retry_after=0.1, retry_max=1.0,
         )  # fmt: skip
-        self._housekeeping = Housekeeping(self._tidy, audit=lambda: self._audit("", repair=True)[1])
+        self._keep_house()
         self._offset: float | None = None
-        #: Whether the server was found to be new enough.
-        self._admitted = False
         self._woken = float("-inf")
 
     # -- clock and connection ------------------------------------------------------------------------------------
@@ -112,28 +110,11 @@ class RedisStorage(Storage):
         self._requests.close()
         self._workers.close()
 
-    def _connect(self) -> Wire:
-        return self._admitted_one(self._place.connect, TIMEOUT)
-
-    def _connect_within(self, limit: float) -> Wire:
-        within = self._place.connect_within
-        assert within is not None
-        return self._admitted_one(lambda: within(limit), limit)
-
-    def _admitted_one(self, connect: Callable[[], Wire], timeout: float) -> Wire:
-        try:
-            wire = connect()
-        except StorageUnavailable as error:
-            require_keys(error, self._prefix)
-            raise
+    def _hear(self, wire: Wire) -> None:
         self.protocol = wire.protocol
-        if not self._admitted:
-            try:
-                self._admitted = admit(wire, self._prefix, self._elsewhere, timeout)
-            except StorageUnavailable:
-                wire.close()
-                raise
-        return wire
+
+    def _keep_house(self) -> None:
+        self._housekeeping = Housekeeping(self._tidy, audit=lambda: self._audit("", repair=True)[1])
 
     def try_out(self) -> None:
         with self._workers.take(TIMEOUT) as wire, on_trial(wire, self._prefix, self._elsewhere) as trial:
@@ -145,7 +126,7 @@ class RedisStorage(Storage):
         other = copy.copy(self)
         other._prefix, other._scripts = prefix, scripts
         other._requests = other._workers = pool  # type: ignore[assignment]
-        other._housekeeping = Housekeeping(other._tidy)
+        other._keep_house()
         return other
 
     def _ask_time(self, timeout: float) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.storage.contract import Retention, Storage
 from pijobs.storage.redis.connection import Wire, lacks_something, was_refused
+from pijobs.storage.redis.place import Place
 from pijobs.storage.redis.scripts import Scripts
 from pijobs.storage.trial import enqueue_once
 
@@ -105,22 +106,61 @@ class Lent:
 MakeStorage = Callable[[Lent, str, Scripts], S]
 
 
-def admit(wire: Wire, prefix: str, make_storage: MakeStorage[S], timeout: float) -> bool:
-    """Whether one instance could be stored. Asked before the first one that matters: a script that the server stops
-    in its middle leaves half of an instance behind.
+class Admission:
+    """Makes connections to a server, which has to store one instance on trial before the first one that matters: a
+    script that the server stops in its middle leaves half of an instance behind.
 
-    :raises StorageUnfit: for a server that is too old, or a user that lacks a right.
+    :param heard: told of each connection.
     """
-    require_version(wire, timeout)
-    try:
-        with on_trial(wire, prefix, make_storage) as trial:
-            enqueue_once(trial, timeout=timeout)
-    except StorageUnavailable as error:
-        if was_refused(error):
-            # Nothing can be written just now, such as to a full Redis. Workers must get at it all the same.
-            return False
-        raise
-    return True
+
+    def __init__(
+        self, place: Place, prefix: str, make_storage: MakeStorage[Storage], heard: Callable[[Wire], None]
+    ) -> None:
+        self._heard = heard
+        self._place = place
+        self._prefix = prefix
+        self._make_storage = make_storage
+        self._admitted = False
+
+    def connect(self) -> Wire:
+        """See :meth:`Place.connect`.
+
+        :raises StorageUnfit: for a server that is too old, or a user that lacks a right.
+        """
+        return self._admit(self._place.connect, TIMEOUT)
+
+    @property
+    def connect_within(self) -> Callable[[float], Wire] | None:
+        """See :meth:`Place.connect_within`."""
+        within = self._place.connect_within
+        return None if within is None else lambda limit: self._admit(lambda: within(limit), limit)
+
+    def _admit(self, connect: Callable[[], Wire], timeout: float) -> Wire:
+        try:
+            wire = connect()
+        except StorageUnavailable as error:
+            _require_keys(error, self._prefix)
+            raise
+        self._heard(wire)
+        if not self._admitted:
+            try:
+                self._admitted = self._stores_one(wire, timeout)
+            except StorageUnavailable:
+                wire.close()
+                raise
+        return wire
+
+    def _stores_one(self, wire: Wire, timeout: float) -> bool:
+        require_version(wire, timeout)
+        try:
+            with on_trial(wire, self._prefix, self._make_storage) as trial:
+                enqueue_once(trial, timeout=timeout)
+        except StorageUnavailable as error:
+            if was_refused(error):
+                # Nothing can be written just now, such as to a full Redis. Workers must get at it all the same.
+                return False
+            raise
+        return True
 
 
 @contextmanager
@@ -163,7 +203,7 @@ def _clean_up(wire: Wire, prefix: str) -> None:
         wire.ask_if_allowed(TIMEOUT, "DEL", prefix + "touched", *touched)
 
 
-def require_keys(error: StorageUnavailable, prefix: str) -> None:
+def _require_keys(error: StorageUnavailable, prefix: str) -> None:
     """:raises StorageUnfit: when a connection failed since its user may not look at one of the queue's keys."""
     if lacks_something(error):
         raise StorageUnfit(f"{error}; the user needs 'ACL SETUSER … {acl_rules(prefix)}'") from error

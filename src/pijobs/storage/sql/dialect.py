@@ -23,6 +23,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from pijobs.errors import ConfigurationError, StorageUnfit
+from pijobs.storage.sql.room import log_limit
 
 #: Seconds after which an attempt to connect to a server is given up.
 CONNECT_TIMEOUT = 5
@@ -269,7 +270,7 @@ class Sqlite(Dialect):
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         # Copying the log back is left to the workers as long as there are some: a request has no time for it.
-        connection.execute(f"PRAGMA wal_autocheckpoint={8000 if durable else 1000}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={log_limit(self.path, 2000 if durable else 1000)}")
 
     def socket_of(self, connection: Any) -> socket.socket | None:
         return None

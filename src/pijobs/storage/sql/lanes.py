@@ -22,6 +22,7 @@ from pijobs.forks import gate
 from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.sql.dialect import Dialect, Sqlite, Trouble
 from pijobs.storage.sql.link import Link
+from pijobs.storage.sql.room import give_way
 from pijobs.storage.sql.watchdog import Watchdog
 
 #: Connections of one process to a server, at most.
@@ -167,6 +168,7 @@ class LocalLane:
         link = self.connect()
         if self._failed and not self._durable:
             # The log takes whatever room there is, and then there is none to copy it back: so copy before writing.
+            give_way(self._dialect.path)
             with suppress(dialect_errors(self._dialect)):
                 link.run("PRAGMA wal_checkpoint(TRUNCATE)")
             self._failed = False

@@ -17,6 +17,7 @@ from pijobs.storage.sql.dialect import Dialect, Sqlite
 from pijobs.storage.sql.lanes import Lane, LocalLane, ServerLane
 from pijobs.storage.sql.link import Link
 from pijobs.storage.sql.poller import Eye, Poller, Sight
+from pijobs.storage.sql.room import PAGE, Room
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.sql.tables import ensure_tables
 from pijobs.storage.sql.transactions import DatabaseClock, Transactions, Tx
@@ -52,6 +53,26 @@ class Live:
             lambda link: learn_protocol(ensure_tables(link, dialect, self._statements, queue)),
         )
         self.poller = Poller(self._open_eye)
+        self._room = Room(dialect.path, self._tidy) if isinstance(dialect, Sqlite) else None
+
+    def require_room(self, size: int) -> None:
+        """:param size: bytes that an enqueue is to store.
+        :raises StorageUnavailable: when the disk is full.
+        """
+        if self._room is not None:
+            self._room.require(size)
+
+    def watch_room(self) -> None:
+        """Keep some room for the workers, if it gets short."""
+        if self._room is not None:
+            self._room.watch()
+
+    def _tidy(self) -> int:
+        def work(tx: Tx) -> int:
+            tx.link.run("PRAGMA wal_checkpoint(TRUNCATE)")
+            return int(tx.link.run("PRAGMA freelist_count")[0][0]) * PAGE
+
+        return self.transactions.read(self.quick, work, timeout=LOOK_TIMEOUT)
 
     def _open_eye(self) -> Eye:
         return _FileEye(self, self.quick) if isinstance(self.quick, LocalLane) else _ServerEye(self)

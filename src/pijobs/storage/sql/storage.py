@@ -78,6 +78,9 @@ class SqlStorage(Storage):
         self._retention = retention
         # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
         self._lives: dict[int, Live] = {}
+        self._keep_house()
+
+    def _keep_house(self) -> None:
         self._tidying = Tidying(self._run_quickly, self._read)
         self._audited = 0
         self._housekeeping = Housekeeping(self._tidying.tidy, self._audit_on)
@@ -133,9 +136,12 @@ class SqlStorage(Storage):
         self._ask_time(TIMEOUT)
 
     def try_out(self) -> None:
+        self._live.require_room(0)
+
         def within(live: TrialLive) -> Storage:
             trial = copy.copy(self)
             trial._lives = {os.getpid(): live}  # type: ignore[dict-item]
+            trial._keep_house()
             return trial
 
         if isinstance(self._dialect, Sqlite) and not os.path.exists(self._dialect.path):
@@ -170,6 +176,7 @@ class SqlStorage(Storage):
         worker_within: int | None = None,
     ) -> Stored:
         live = self._live
+        live.require_room(len(new.body))
 
         def work(tx: Tx) -> Stored:
             return saving.enqueue(tx, new, on_conflict, worker_within)
@@ -179,6 +186,7 @@ class SqlStorage(Storage):
         return stored
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
+        self._live.require_room(len(new.body))
         stored = self._run(lambda tx: saving.enqueue_periodic(tx, new, due))
         self._live.poller.kick()
         return stored
@@ -221,6 +229,7 @@ class SqlStorage(Storage):
     ) -> Beat:
         live = self._live
         beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, unknown))
+        live.watch_room()
         with suppress(StorageUnavailable):  # the sign of life was given; the next one tells the outage
             self._tidying.look()
             beat.ended.extend(self._housekeeping.keep(lease))

@@ -46,6 +46,12 @@ class TrialLive:
         self.transactions = self
         self.poller = _NoPoller()
 
+    def require_room(self, size: int) -> None:
+        pass
+
+    def watch_room(self) -> None:
+        pass
+
     @property
     def clock(self) -> DatabaseClock:
         return self._tx.clock

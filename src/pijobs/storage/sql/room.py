@@ -1,0 +1,117 @@
+"""Room on the disk of an SQLite file.
+
+To run what is stored and to end it, workers must write: into the log, and from there into the file. Enqueues that took
+the last of the disk would leave work behind that nobody could do. So they stop while there is room for the workers.
+Others may fill the disk, too: when room gets short, a file beside the database keeps some of it, and goes when a worker
+meets a full disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pijobs.errors import StorageUnavailable
+
+#: Bytes that are kept for workers; on a small disk an eighth of it.
+RESERVE = 16 * 1024 * 1024
+#: So many times that room is short.
+SHORT = 8
+#: Seconds until it is asked again what tidying up would win.
+TIDY_EVERY = 0.1
+PAGE = 4096
+
+
+def log_limit(path: str, usual: int) -> int:
+    """Pages of the log from which on it is copied back: on a small disk it may not take too much of the room.
+
+    :param usual: pages.
+    """
+    try:
+        disk = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return usual
+    return max(16, min(usual, disk.f_blocks * disk.f_frsize // PAGE // 64))
+
+
+def give_way(path: str) -> None:
+    """Let go of what the file beside the database keeps."""
+    with suppress(OSError):
+        os.unlink(path + "-reserve")
+
+
+class Room:
+    """The room on the disk of one file.
+
+    :param tidy: copies the log back into the file; returns how many bytes are unused inside the file.
+    """
+
+    def __init__(self, path: str, tidy: Callable[[], int]) -> None:
+        self._path = path
+        self._tidy = tidy
+        self._tidied = float("-inf")
+        #: Bytes inside the file that were unused after tidying up.
+        self._spare = 0
+
+    def require(self, size: int) -> None:
+        """Costs two system calls as long as there is room.
+
+        :param size: bytes that are to be stored.
+        :raises StorageUnavailable: when what is left is kept for the workers.
+        """
+        size += 2 * PAGE  # the record, and its entries in the indexes
+        try:
+            # Once in the log, and once in the file.
+            if self._left() >= 2 * size:
+                return
+            if time.monotonic() - self._tidied >= TIDY_EVERY:
+                self._spare, self._tidied = self._tidy(), time.monotonic()
+            left, reserve = self._left(), self._reserve()
+        except OSError:  # who opens the file tells more
+            return
+        if left >= 2 * size:
+            return
+        if self._spare < size or left + reserve * 3 // 4 < size:
+            raise StorageUnavailable(
+                f"the disk of {self._path} is full: the last {reserve / 1e6:.3g} MB are kept for the workers; "
+                "give it more room"
+            )
+        self._spare -= size
+
+    def watch(self) -> None:
+        """Keep some room for later, if it gets short."""
+        with suppress(OSError):
+            self._left()
+
+    def _left(self) -> int:
+        """Bytes beyond what is kept, and beyond what copying the log back may take."""
+        disk = os.statvfs(os.path.dirname(self._path))
+        free = disk.f_bavail * disk.f_frsize
+        if 2 * _reserve_of(disk) <= free < SHORT * _reserve_of(disk):
+            self._keep(_reserve_of(disk))
+        try:
+            log = os.stat(self._path + "-wal").st_size
+        except FileNotFoundError:
+            log = 0
+        return free - log - _reserve_of(disk)
+
+    def _keep(self, size: int) -> None:
+        path = self._path + "-reserve"
+        if os.path.exists(path) or not os.path.exists(self._path):
+            return
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.posix_fallocate(file, 0, size)
+        except (OSError, AttributeError):  # AttributeError: macOS has no such call
+            os.unlink(path)
+        finally:
+            os.close(file)
+
+    def _reserve(self) -> int:
+        return _reserve_of(os.statvfs(os.path.dirname(self._path)))
+
+
+def _reserve_of(disk: os.statvfs_result) -> int:
+    return min(RESERVE, disk.f_blocks * disk.f_frsize // 8)

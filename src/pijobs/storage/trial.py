@@ -78,7 +78,7 @@ class _Life:
     def __init__(self, storage: Storage, timeout: float) -> None:
         self._storage = storage
         self._timeout = timeout
-        self._number = 0
+        self._created = storage.now()
 
     def of_a_server(self) -> None:
         storage = self._storage
@@ -145,9 +145,9 @@ class _Life:
         _must(stored.fresh, "an instance is stored")
 
     def _new(self, id: str, *, deadline: int | None = None, due: int | None = None, **more: Any) -> NewInstance:
-        # Of two with one key the newer stays: no two are created in one millisecond.
-        self._number += 1
-        now = self._storage.now() + self._number
+        # Of two with one key the newer stays: no two are created in one millisecond, and an estimate may go back.
+        self._created += 1
+        now = self._created
         return NewInstance(
             id=id, name=JOB, envelope=b"envelope", body=b"body", group=GROUP, created=now,
             deadline=None if deadline is None else now + deadline, due=None if due is None else now + due, **more,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pijobs import threads
 from pijobs.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
@@ -65,6 +66,8 @@ class HueyQueue(Queue):
         return queue
 
     def _adopt(self, parts: Parts) -> None:
+        if threads.are_stopped_between_requests():
+            log.warning("%s; %s", threads.STOPPED, threads.ADVICE)
         storage, spool = _storages(parts.settings)
         super().__init__(parts.settings, parts.registry, parts.plugins, storage=storage, spool=spool)
 

@@ -23,9 +23,9 @@ def _is_before_fork(uwsgi: Any) -> bool:
 def are_stopped_between_requests() -> bool:
     """Whether this is a uWSGI without ``enable-threads``: there a thread runs only while a request does."""
     uwsgi = sys.modules.get("uwsgi")
-    # "threads" turns it on, too.
-    return uwsgi is not None and not {"enable-threads", "threads"} & {_text(name) for name in uwsgi.opt}
+    return uwsgi is not None and not getattr(uwsgi, "has_threads", True)
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+#: What to tell of that, and what to do.
+STOPPED = "uWSGI runs no threads between requests: after an outage of the storage some requests more take the fallback"
+ADVICE = "set 'enable-threads = true' in the configuration of uWSGI"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pijobs import threads
 from pijobs.hookspecs import CheckResult
 from pijobs.keys import KeyRing
 from pijobs.queue import WORKER_ABSENT, Queue
@@ -27,6 +28,8 @@ def of_settings(queue: Queue) -> Found:
     """What can be seen without the storage."""
     if queue.settings.file is not None:
         yield "config_file", _config_file(queue)
+    if threads.are_stopped_between_requests():
+        yield "threads", _warning(threads.STOPPED, threads.ADVICE)
     if queue.spool is None and "spool" in queue.option("FALLBACK"):
         yield "spool", _no_spool()
 

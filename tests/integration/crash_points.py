@@ -32,8 +32,8 @@ JOB = "crash.effect"
 PATIENCE = 30.0
 #: Points that are tried at the same time.
 AT_ONCE = 8
-#: ms; shorter than in real life, since each point waits for it.
-spool.HOLD = 1500
+#: Seconds; shorter than in real life, since each point waits for it.
+spool.HOLD = 1.5
 
 
 def effect(file: str) -> None:

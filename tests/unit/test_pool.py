@@ -232,3 +232,74 @@ def test_a_child_makes_its_own_connections_and_leaves_its_parents_alone(
 def threads() -> list[threading.Thread]:
     """The connectors of this test."""
     return [each for each in threading.enumerate() if each.name == "pijobs-connect" and each not in FOREIGN]
+
+
+# -- who connects ----------------------------------------------------------------------------------------------------
+
+
+def test_the_calling_thread_connects_where_it_can_be_bounded(place: Place) -> None:
+    who: list[tuple[str, float]] = []
+
+    def within(seconds: float) -> int:
+        who.append((threading.current_thread().name, seconds))
+        return place.connect()
+
+    pool = ConnectionPool(place.connect, place.close, connect_within=within)
+    with pool.take(0.5), pool.take(0.5):
+        assert not threads()
+    assert [name for name, _ in who] == [threading.current_thread().name] * 2
+    assert all(0.4 < seconds <= 0.5 for _, seconds in who)
+    pool.close()
+
+
+def test_after_a_failure_in_the_calling_thread_another_one_goes_on_trying(place: Place) -> None:
+    def within(seconds: float) -> int:
+        raise OSError("refused")
+
+    pool = ConnectionPool(place.connect, place.close, connect_within=within, retry_after=0.01)
+    fails_within(pool, 1, timeout=5)
+    assert take_when_up(pool) == 1
+    pool.close()
+
+
+def test_no_thread_stays_when_it_has_connected(pool: ConnectionPool[int]) -> None:
+    with pool.take(1):
+        pass
+    for thread in threads():
+        thread.join(5)
+    assert not threads()
+
+
+def test_where_no_thread_may_start_the_caller_connects(
+    pool: ConnectionPool[int], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pijobs.threads.may_start", lambda: False)
+    place.error = OSError("refused")
+    fails_within(pool, 1, timeout=5)
+    fails_within(pool, 1, timeout=5)
+    assert place.attempts == 1, "the second one came before the time to try again"
+    place.error = None
+    assert take_when_up(pool) == 1 and not threads()
+
+
+def test_a_connection_that_broke_takes_no_other_call_with_it(place: Place) -> None:
+    pool = ConnectionPool(place.connect, place.close, connect_within=lambda seconds: place.connect())
+    with pytest.raises(StorageUnavailable), pool.take(5):
+        raise StorageUnavailable("connection reset")
+    with pool.take(5) as connection:
+        assert connection == 2
+    pool.close()
+
+
+def test_a_server_that_fell_silent_costs_one_call_its_time(place: Place) -> None:
+    pool = ConnectionPool(place.connect, place.close, connect_within=lambda seconds: place.connect())
+    place.open.clear()
+    place.open.set()
+    with pytest.raises(StorageUnavailable), pool.take(0.05):
+        place.open.clear()
+        threading.Event().wait(0.06)
+        raise StorageUnavailable("no answer in time")
+    fails_within(pool, 0.5, timeout=5)
+    place.open.set()
+    assert take_when_up(pool) > 1
+    pool.close()

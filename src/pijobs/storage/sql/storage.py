@@ -48,7 +48,7 @@ from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import Tx
-from pijobs.storage.sql.trial import TakenBack, TrialLive, rehearse
+from pijobs.storage.sql.trial import TakenBack, rehearse
 
 T = TypeVar("T")
 
@@ -138,16 +138,16 @@ class SqlStorage(Storage):
     def try_out(self) -> None:
         self._live.require_room(0)
 
-        def within(live: TrialLive) -> Storage:
+        def within(live: Live) -> Storage:
             trial = copy.copy(self)
-            trial._lives = {os.getpid(): live}  # type: ignore[dict-item]
+            trial._lives = {os.getpid(): live}
             trial._keep_house()
             return trial
 
         if isinstance(self._dialect, Sqlite) and not os.path.exists(self._dialect.path):
             return  # a look creates no file
         with suppress(TakenBack):
-            self._run(lambda tx: rehearse(tx, within))
+            self._run(lambda tx: rehearse(self._live, tx, within))
 
     def set_protocol(self, number: int, *, oldest_reader: int) -> None:
         self._run(lambda tx: tables.set_protocol(tx, number, oldest_reader))

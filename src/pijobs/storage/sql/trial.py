@@ -9,7 +9,10 @@ from typing import Protocol, TypeVar
 
 from pijobs.errors import PijobsError
 from pijobs.storage.contract import Storage
-from pijobs.storage.sql.transactions import DatabaseClock, Tx
+from pijobs.storage.sql.lanes import Lane
+from pijobs.storage.sql.live import Live
+from pijobs.storage.sql.poller import Poller
+from pijobs.storage.sql.transactions import Transactions, Tx
 from pijobs.storage.trial import live_once
 
 T = TypeVar("T")
@@ -22,29 +25,26 @@ class TakenBack(PijobsError):
 class Try(Protocol):
     """Makes a storage whose calls all go into one transaction."""
 
-    def __call__(self, live: TrialLive) -> Storage: ...
+    def __call__(self, live: Live) -> Storage: ...
 
 
-def rehearse(tx: Tx, make_storage: Try) -> None:
+def rehearse(live: Live, tx: Tx, make_storage: Try) -> None:
     """:raises TakenBack: at the end, so that the transaction is undone.
     :raises StorageUnfit: when the database answers otherwise than it must.
     """
     queue = f"trial {secrets.token_hex(8)}"
     tx.change(tx.st.insert_queue, name=queue, paused=0)
-    live_once(make_storage(TrialLive(tx, queue)))
+    live_once(make_storage(TrialLive(live, tx, queue)))
     raise TakenBack
 
 
-class TrialLive:
-    """In the place of :class:`~pijobs.storage.sql.live.Live`: all work is done in a transaction that is open."""
+class TrialLive(Live):
+    """All work is done in a transaction that is open."""
 
-    durable = quick = None
-
-    def __init__(self, tx: Tx, queue: str) -> None:
-        self._tx = tx
-        self._queue = queue
-        self.transactions = self
-        self.poller = _NoPoller()
+    def __init__(self, live: Live, tx: Tx, queue: str) -> None:
+        self.__dict__.update(live.__dict__)
+        self.transactions = _Within(tx, queue)
+        self.poller = _Still()
 
     def require_room(self, size: int) -> None:
         pass
@@ -52,18 +52,28 @@ class TrialLive:
     def watch_room(self) -> None:
         pass
 
-    @property
-    def clock(self) -> DatabaseClock:
-        return self._tx.clock
 
-    def run(self, lane: None, work: Callable[[Tx], T], *, timeout: float) -> T:
+class _Within(Transactions):
+    def __init__(self, tx: Tx, queue: str) -> None:
+        self._tx = tx
+        self._queue = queue
+
+    def run(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
         tx = self._tx
         return work(Tx(tx.link, tx.st, tx.dialect, self._queue, tx.clock, tx.retention))
 
     read = run
 
+    def look_again(self) -> None:
+        pass
 
-class _NoPoller:
+
+class _Still(Poller):
+    """Nobody has to be woken."""
+
+    def __init__(self) -> None:
+        pass
+
     def kick(self) -> None:
         pass
 

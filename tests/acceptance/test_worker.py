@@ -136,6 +136,22 @@ def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:
     assert len(set(site.effects_of("poison"))) == 3
 
 
+def test_one_job_that_takes_down_its_workers_takes_nobody_with_it(site: Site) -> None:
+    poison = site.queue.enqueue("test.poison").id
+    others = [site.queue.enqueue("test.hold", (f"job{number}", 1.0)).id for number in range(3)]
+
+    def is_over() -> bool:
+        if site.processes[-1].poll() is not None:
+            site.start("worker", "-w", "4", "-l", str(site.log))
+        return all(site.record(one).state in (State.DONE, State.DEAD) for one in (poison, *others))
+
+    site.start("worker", "-w", "4", "-l", str(site.log))
+    wait_until(is_over, 60, what="the end of all four")
+    assert (site.record(poison).state, site.record(poison).crashes) == (State.DEAD, 3)
+    assert {site.record(one).state for one in others} == {State.DONE}
+    assert len(site.effects_of("poison")) == 3
+
+
 def test_the_child_of_a_job_never_becomes_a_worker(site: Site, worker_type: str) -> None:
     worker = site.start_worker("-k", worker_type)
     for how in ("returns", "exits"):

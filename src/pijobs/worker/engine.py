@@ -38,6 +38,7 @@ from pijobs.verdict import LEAST_WAIT
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.report import Report
 from pijobs.worker.slots import Slot
+from pijobs.worker.solitude import LATER, Solitude
 
 log = logging.getLogger("pijobs.job")
 
@@ -95,6 +96,7 @@ class Engine(huey.Huey):  # type: ignore[misc]
         self._destinations = Destinations(SystemClock(), workers)
         self._report = Report(queue)
         self._make_sessions = sessions
+        self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self._local = threading.local()
         self._start_lock = threading.Lock()
@@ -109,6 +111,9 @@ class Engine(huey.Huey):  # type: ignore[misc]
         """The next task for this slot, or None after at most :data:`TURN` seconds."""
         slot = self.slot
         self.look_at_definitions()
+        if self._solitude.is_wanted():
+            self._step_aside(slot)
+            return None
         task = self._from_ahead(slot)
         if task is not None:
             return task
@@ -133,6 +138,20 @@ class Engine(huey.Huey):  # type: ignore[misc]
             return self._wait(first, slot, answered[first])
         return None
 
+    def _step_aside(self, slot: Slot) -> None:
+        """Another slot has something that must run alone: hold nothing meanwhile."""
+        slot.give_back()
+        self._hand_in(slot)
+        if not any(slot.ends.values()):
+            self._solitude.wait(TURN)
+        else:
+            self._wait_out(slot)
+
+    def _hand_in(self, slot: Slot) -> None:
+        for session in self.sessions:
+            with suppress(StorageUnavailable):
+                self._step(session, slot, want=0)
+
     def _in_turn(self, slot: Slot) -> Sequence[tuple[Session, int]]:
         """The sessions, each with the number of instances to lease.
 
@@ -153,6 +172,12 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
         session, lease, call = task.args
+        try:
+            self._execute_one(task, session, lease, call)
+        finally:
+            self._solitude.leave(lease.token)
+
+    def _execute_one(self, task: Task, session: Session, lease: Lease, call: Call) -> None:
         self._tasks_in_flight.add(task)
         try:
             outcome, permit, took = self._attempt(session, lease, call)
@@ -303,12 +328,15 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def _task(self, session: Session, slot: Slot, lease: Lease) -> Task | None:
         try:
             call = self.runner.decode(lease, session.storage.now())
+            if not isinstance(call, End):
+                call = self._alone(session, slot, lease) or call
             if not isinstance(call, End) and (reason := self._held_back(session, lease)) is not None:
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
         except Exception as error:  # an instance that no line above expects must not get lost between two lines
             call = hold(lease, session.storage.now(), error)
             call = self._braked(session.storage, lease, call, RETURNS)
         if isinstance(call, End):
+            self._solitude.leave(lease.token)
             if call.state is State.QUEUED:
                 call = self._braked(session.storage, lease, call, HELD_BACK_RETURNS)
             slot.end(session, call)
@@ -318,6 +346,22 @@ class Engine(huey.Huey):  # type: ignore[misc]
             return None
         # Not by the wrapper's s(): that takes options such as "expires" out of the job's own arguments.
         return self._tasks[lease.name](args=(session, lease, call), id=lease.id)
+
+    def _alone(self, session: Session, slot: Slot, lease: Lease) -> End | None:
+        """What went down with a worker before runs alone in this process; else it goes back, for another try."""
+        later = None
+        if self._solitude.belongs_to_another(lease.token):
+            reason = "something runs that must be alone in its process"
+        elif lease.crashes:
+            slot.give_back()
+            self._hand_in(slot)
+            later = session.storage.now() + to_ms(LATER)
+            reason = "it went down with a worker before, and this one had no moment to run it alone"
+            if self._solitude.enter(lease.token):
+                return None
+        else:
+            return None
+        return End(lease.id, lease.token, State.QUEUED, counted=False, due=later, reason=reason)
 
     def _held_back(self, session: Session, lease: Lease) -> str | None:
         """Why the instance must not start now."""

@@ -48,11 +48,12 @@ class Slot:
         self.mean = max(seconds, self.mean * 0.8 + seconds * 0.2)
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
-        """Put leases in line. Beside one that went down with a worker before, only the first stays: who takes down its
-        worker again and again must not take its neighbours with it to the dead letters."""
+        """Put leases in line. Beside one that went down with a worker before, only the first stays, and the next are
+        taken one by one: see :mod:`pijobs.worker.solitude`."""
         self.ahead.extend((session, lease) for lease in leases)
         self.ahead_until = time.monotonic() + AHEAD_LIMIT
         if len(leases) > 1 and any(lease.crashes for lease in leases):
+            self.mean = AHEAD_WORK
             first = self.ahead.popleft()
             self.give_back()
             self.ahead.append(first)

@@ -39,7 +39,8 @@ def flaky(ctx: JobContext, failures: int) -> None:
     effect("flaky", str(ctx.attempt))
 
 
-def poison(ctx: JobContext) -> None:
+def poison(ctx: JobContext, after: float = 0) -> None:
+    time.sleep(after)
     effect("poison", str(os.getpid()))
     os._exit(9)
 

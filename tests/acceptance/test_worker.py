@@ -137,7 +137,7 @@ def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:
 
 
 def test_one_job_that_takes_down_its_workers_takes_nobody_with_it(site: Site) -> None:
-    poison = site.queue.enqueue("test.poison").id
+    poison = site.queue.enqueue("test.poison", (0.3,)).id
     others = [site.queue.enqueue("test.hold", (f"job{number}", 1.0)).id for number in range(3)]
 
     def is_over() -> bool:
@@ -146,7 +146,8 @@ def test_one_job_that_takes_down_its_workers_takes_nobody_with_it(site: Site) ->
         return all(site.record(one).state in (State.DONE, State.DEAD) for one in (poison, *others))
 
     site.start("worker", "-w", "4", "-l", str(site.log))
-    wait_until(is_over, 60, what="the end of all four")
+    wait_until(is_over, 120, what="the end of all four")
+    assert any(site.record(one).crashes for one in others), "nobody ran beside it"
     assert (site.record(poison).state, site.record(poison).crashes) == (State.DEAD, 3)
     assert {site.record(one).state for one in others} == {State.DONE}
     assert len(site.effects_of("poison")) == 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from pijobs.jobs import State
 from pijobs.storage.contract import MAX_CRASHES, Storage
 
@@ -190,6 +192,28 @@ def test_an_instance_that_takes_down_its_workers_ends_dead(
     assert record.ended is not None
     assert len(record.history) == MAX_CRASHES
     assert worker.take() == []
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_never_ran_alone_does_not_end_dead(
+    storage: Storage, worker: Worker, start_worker: StartWorker, told: bool
+) -> None:
+    def fall(victim: Worker) -> list[State]:
+        if told:
+            return [one.state for one in storage.close_session(victim.session, crashed=True)]
+        victim.fall_silent()
+        return [one.state for one in worker.beat().ended]
+
+    ids = [enqueue(storage) for _ in range(2)]
+    for _ in range(MAX_CRASHES + 1):
+        victim = start_worker()
+        assert len(victim.take(2)) == 2
+        assert fall(victim) == [State.QUEUED] * 2
+    assert [storage.get(one).crashes for one in ids] == [MAX_CRASHES + 1] * 2
+    victim = start_worker()
+    victim.take_one()
+    assert fall(victim) == [State.DEAD]
+    assert [storage.get(one).state for one in ids] == [State.DEAD, State.QUEUED]
 
 
 def test_a_running_instance_past_its_deadline_expires_when_its_worker_dies(

@@ -241,6 +241,17 @@ def test_each_box_of_a_form_says_that_it_is_there(visit: Visit) -> None:
         assert re.findall(r'<input type="hidden" name="(\w+)" value="0"><input type="checkbox"', page) == boxes
 
 
+def test_a_new_server_can_start_from_what_is_known_of_a_provider(visit: Visit) -> None:
+    page = visit.text("/smtp/new")
+    for name in ("microsoft365", "google", "ses", "mailgun", "postmark"):
+        assert f'href="/smtp/new?preset={name}"' in page
+    page = visit.text("/smtp/new?preset=microsoft365")
+    assert 'name="server" value="smtp.office365.com"' in page
+    assert 'name="rate" value="30/min"' in page
+    assert "SMTP.SendAsApp" in page
+    assert 'name="server" value=""' in visit.text("/smtp/new?preset=nobody")
+
+
 def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER)
     assert visit.post("/smtp/save", **SERVER).status_code == 400

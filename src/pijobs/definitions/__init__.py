@@ -15,6 +15,7 @@ from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
+from pijobs.definitions.presets import Preset
 from pijobs.definitions.store import DefinitionStore
 from pijobs.definitions.toggle import submit
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
@@ -33,6 +34,7 @@ __all__ = [
     "DefinitionUnreadable",
     "Definitions",
     "Field",
+    "Preset",
     "Standby",
     "ca_file_setting",
     "chain_of",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pijobs.flask import current_queue
 from pijobs.server.pages import PageBlueprint, definition_pages
+from pijobs_mail.presets import PRESETS
 from pijobs_mail.probe import Probe, Step
 from pijobs_mail.routes import send_test
 from pijobs_mail.servers import open_store, with_port
@@ -31,6 +32,7 @@ def make_pages() -> PageBlueprint:
         test=lambda identifier, recipient: send_test({"identifier": identifier, "recipient": recipient}),
         examine=_examine,
         prepare=with_port,
+        presets=PRESETS,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import flask
 from werkzeug.wrappers import Response
 
 from pijobs import instances
-from pijobs.definitions import CENSORED, TOGGLE, Definitions, DefinitionStore, Field
+from pijobs.definitions import CENSORED, TOGGLE, Definitions, DefinitionStore, Field, Preset
 from pijobs.errors import DefinitionError
 from pijobs.flask import current_queue
 from pijobs.queue import Handle
@@ -58,6 +59,7 @@ def definition_pages(
     examine: Examine = lambda identifier: (),
     prepare: Callable[[Mapping[str, Any]], Values] = dict,
     alarm: Callable[[Values], str] = lambda row: "",
+    presets: Mapping[str, Preset] = MappingProxyType({}),
 ) -> PageBlueprint:
     """A blueprint for all definitions of one kind. Viewers see the list, admins do the rest.
 
@@ -70,8 +72,11 @@ def definition_pages(
     :param examine: what a test shows beside its outcome.
     :param prepare: completes what was posted, before it is saved.
     :param alarm: words in red about a definition that does not protect as it should; empty: none.
+    :param presets: what the form of a new one can start from, by a name for its address.
     """
-    words = {"title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm}
+    words = {
+        "title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm, "presets": presets,
+    }  # fmt: skip
     views = _Views(open_store, words, test, examine, prepare)
     blueprint = PageBlueprint(name, __name__, url_prefix=f"/{name}")
     for method, rule, endpoint, role, view in (
@@ -111,7 +116,8 @@ class _Views:
 
     def new(self) -> str:
         """The form of a new one."""
-        return self._form(self._with_choice({}), "", new=True)
+        preset = self.words["presets"].get(flask.request.args.get("preset", ""))
+        return self._form(self._with_choice(preset.values if preset else {}), "", new=True)
 
     def edit(self, identifier: str) -> str:
         """The form of one."""

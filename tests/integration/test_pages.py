@@ -244,7 +244,7 @@ def test_each_box_of_a_form_says_that_it_is_there(visit: Visit) -> None:
 def test_a_new_server_can_start_from_what_is_known_of_a_provider(visit: Visit) -> None:
     page = visit.text("/smtp/new")
     for name in ("microsoft365", "google", "ses", "mailgun", "postmark"):
-        assert f'href="/smtp/new?preset={name}"' in page
+        assert f'/smtp/new?preset={name}"' in page
     page = visit.text("/smtp/new?preset=microsoft365")
     assert 'name="server" value="smtp.office365.com"' in page
     assert 'name="rate" value="30/min"' in page

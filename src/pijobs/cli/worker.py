@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from pijobs.logs import configure_log
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.requirements import unmet
-from pijobs.settings import PREFIX
+from pijobs.settings import PREFIX, Settings
+from pijobs.settings.worker import WORKER_TYPES, address_of, reserve_of
 from pijobs.worker.engine import Pause
 from pijobs.worker.main import WorkerOptions, make_consumer
 
@@ -36,10 +37,7 @@ class Reserve(click.ParamType):  # type: ignore[type-arg]
     name = "N:PRIORITY"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+):(-?\d+)", value) if isinstance(value, str) else None
-        if match is None or int(match[1]) < 1 or not -1000 <= int(match[2]) <= 1000:
-            self.fail(f"expected N:PRIORITY such as 1:10, found {value!r}", param, ctx)
-        return int(match[1]), int(match[2])
+        return reserve_of(value) or self.fail(f"expected N:PRIORITY such as 1:10, found {value!r}", param, ctx)
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]
@@ -48,19 +46,15 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     name = "HOST:PORT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        host, _, port = str(value).rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            self.fail(f"expected HOST:PORT such as 127.0.0.1:8080, found {value!r}", param, ctx)
-        return host.strip("[]"), int(port)
+        return address_of(value) or self.fail(f"expected HOST:PORT such as 127.0.0.1:8080, found {value!r}", param, ctx)
 
 
 @click.command()
-@click.option("-w", "--workers", type=click.IntRange(1), default=1, help="Number of workers (default 1).")
+@click.option("-w", "--workers", type=click.IntRange(1), help="Number of workers (default 8).")
 @click.option(
     "-k",
     "--worker-type",
-    type=click.Choice(["thread", "process", "greenlet"]),
-    default="thread",
+    type=click.Choice(WORKER_TYPES),
     help="thread (default), process, or greenlet (pip install 'pijobs[gevent]').",
 )
 @click.option(
@@ -74,56 +68,50 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     "-d",
     "--delay",
     type=click.FloatRange(0.01),
-    default=0.1,
     help="While the storage is away: first wait between two tries, in seconds (default 0.1).",
 )
 @click.option(
     "-b",
     "--backoff",
     type=click.FloatRange(1),
-    default=1.15,
     help="While the storage is away: each wait is so many times the last one (default 1.15).",
 )
 @click.option(
     "-m",
     "--max-delay",
     type=click.FloatRange(0.01),
-    default=1.0,
     help="While the storage is away: longest wait, at most 1 (default 1).",
 )
 @click.option(
     "-c",
     "--health-check-interval",
     type=click.FloatRange(0.1),
-    default=10.0,
     help="Seconds between two looks for dead workers; at most half of PI_JOB_QUEUE_LEASE (default 10).",
 )
-@click.option("-C", "--disable-health-check", is_flag=True, help="Do not replace workers that died.")
+@click.option("--disable-health-check/--health-check", "-C/ ", default=None, help="Do not replace workers that died.")
 @click.option("-M", "--max-tasks", type=click.IntRange(1), help="Replace a worker after so many jobs.")
 @click.option(
     "-t",
     "--shutdown-timeout",
     type=click.FloatRange(0),
-    default=30.0,
     help="Seconds that running jobs have to end after SIGTERM or SIGINT (default 30).",
 )
 @click.option(
     "-s",
     "--scheduler-interval",
     type=click.IntRange(1, 60),
-    default=1,
     help="Seconds between two looks at the periodic jobs; a divisor of 60 (default 1).",
 )
-@click.option("-n", "--no-periodic", is_flag=True, help="Do not enqueue periodic jobs.")
+@click.option("--no-periodic/--periodic", "-n/ ", default=None, help="Do not enqueue periodic jobs.")
 @click.option(
     "-l",
     "--logfile",
     type=click.Path(dir_okay=False, path_type=Path),
     help=f"Log to this file (default {DEFAULT_LOG} in the working directory; - for standard error).",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Log details, too.")
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
-@click.option("-S", "--simple", is_flag=True, help="Short log lines: time and message.")
+@click.option("-v", "--verbose", is_flag=True, default=None, help="Log details, too.")
+@click.option("-q", "--quiet", is_flag=True, default=None, help="Log warnings and errors only.")
+@click.option("--simple/--no-simple", "-S/ ", default=None, help="Short log lines: time and message.")
 @click.option("-f", "--flush-locks", is_flag=True, help="Accepted without effect: there are no locks to flush.")
 @click.option("-L", "--extra-locks", help="Accepted without effect: there are no locks to flush.")
 @click.option(
@@ -151,15 +139,23 @@ class Address(click.ParamType):  # type: ignore[type-arg]
 def worker(invocation: Invocation, /, **options: Any) -> None:
     """Run the jobs of the queue.
 
+    Each option has a setting in pi.cfg (--worker-type is PI_JOB_QUEUE_WORKER_TYPE), which it is stronger than.
+
     SIGTERM and SIGINT let running jobs end, for the time of -t; then, or at a second signal, what runs goes back to
     the queue. SIGHUP does the same and starts again. While the storage is away the worker waits for it.
     """  # fmt: skip
     _check(options)
     if missing := unmet("pijobs"):
         raise ConfigurationError("\n".join(missing))
-    if options["worker_type"] == "greenlet":
+    written = _written(invocation, options)
+    greenlets = (options["worker_type"] or written.get(PREFIX + "WORKER_TYPE")) == "greenlet"
+    if greenlets:
         _patch()
-    app, installation = _app(invocation, options["app_path"])
+    app, installation = _app(invocation, options["app_path"] or written.get(PREFIX + "APP"))
+    options = effective(options, installation.settings)
+    if options["worker_type"] == "greenlet" and not greenlets:
+        raise ConfigurationError("-k greenlet must be known before the app is imported; give it on the command line")
+    _check(options)
     _log_to(installation, options)
     _try_out(installation.queue)
     consumer = make_consumer(installation, app, _options(options))
@@ -169,6 +165,30 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
              options["worker_type"], ", ".join(installation.registry) or "none")  # fmt: skip
     consumer.run()
     log.info("worker %d has stopped", os.getpid())
+
+
+def _written(invocation: Invocation, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What stands in the ``pi.cfg``, as it is; with ``--app`` there need not be one."""
+    try:
+        return invocation.values
+    except ConfigurationError:
+        if options["app_path"] is None:
+            raise
+        return {}
+
+
+def effective(options: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The options of the command line; where one is not given, its setting."""
+    found = {
+        name: settings.get(PREFIX + name.upper()) if value in (None, ()) else value for name, value in options.items()
+    }
+    if options["reserve"] == ():
+        found["reserve"] = tuple(map(reserve_of, settings[PREFIX + "RESERVE"]))
+    if options["http"] is None and found["http"] is not None:
+        found["http"] = address_of(found["http"])
+    if options["verbose"] or options["quiet"]:  # one of them overrides both settings
+        found |= {"verbose": options["verbose"], "quiet": options["quiet"]}
+    return found
 
 
 def _try_out(queue: Queue) -> None:
@@ -184,16 +204,17 @@ def _try_out(queue: Queue) -> None:
         pass
 
 
-def _check(options: dict[str, Any]) -> None:
-    if 60 % options["scheduler_interval"]:
-        raise click.UsageError(f"-s: expected a divisor of 60, found {options['scheduler_interval']}")
+def _check(options: Mapping[str, Any]) -> None:
+    interval = options["scheduler_interval"]
+    if interval and 60 % interval:
+        raise click.UsageError(f"-s: expected a divisor of 60, found {interval}")
     if options["max_tasks"] and options["disable_health_check"]:
         raise click.UsageError("-M needs the health check that -C switches off: nobody would replace the worker")
     if options["verbose"] and options["quiet"]:
         raise click.UsageError("-v and -q: expected one of them")
 
 
-def _options(options: dict[str, Any]) -> WorkerOptions:
+def _options(options: Mapping[str, Any]) -> WorkerOptions:
     return WorkerOptions(
         workers=options["workers"],
         worker_type=options["worker_type"],
@@ -260,15 +281,15 @@ def load_app(path: str) -> flask.Flask:
     return app
 
 
-def _log_to(installation: Installation, options: dict[str, Any]) -> None:
-    file: Path | None = options["logfile"]
+def _log_to(installation: Installation, options: Mapping[str, Any]) -> None:
+    file = None if options["logfile"] is None else Path(options["logfile"])
     config = installation.settings["PI_LOGCONFIG"]
     if file is not None and config and Path(config).exists():
         raise click.UsageError(f"-l {file}: PI_LOGCONFIG names {config}, which decides where the log goes")
     level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else None
     target = None if str(file) == "-" else file or Path(DEFAULT_LOG)
     configure_log(
-        installation.settings, target, level=level, simple=options["simple"],
+        installation.settings, target, level=level, simple=bool(options["simple"]),
         processes=options["worker_type"] == "process",
     )  # fmt: skip
 

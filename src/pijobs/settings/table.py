@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from pijobs.jobs import is_int, is_number, is_priority
 from pijobs.settings.model import PREFIX, Setting, Settings
+from pijobs.settings.worker import WORKER_SETTINGS
 
 SCHEMES = (
     "redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "sqlite", "postgresql+psycopg", "mysql+pymysql",
@@ -138,6 +139,7 @@ CORE_SETTINGS: tuple[Setting, ...] = (
           "Age of the oldest due instance, in seconds, at which readiness turns red."),
     _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),
           "Lines of the worker's log."),
+    *WORKER_SETTINGS,
     Setting(name="SECRET_KEY", default=None, expected="a text", secret=True,
             # A function of the host's is asked at first use.
             accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 import flask
-from huey.constants import WORKER_PROCESS
+from huey.constants import WORKER_GREENLET, WORKER_PROCESS
 
+from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation
 from pijobs.keys import KeyRing
 from pijobs.logs import guard_loggers
@@ -31,10 +32,10 @@ log = logging.getLogger(__name__)
 class WorkerOptions:
     """huey's consumer options, under our names."""
 
-    workers: int = 1
+    workers: int = 8
     worker_type: str = "thread"
     pause: Pause = field(default_factory=Pause)
-    health_check_interval: float | None = None
+    health_check_interval: float = 10.0
     check_health: bool = True
     max_tasks: int | None = None
     shutdown_timeout: float = 30.0
@@ -49,12 +50,21 @@ class WorkerOptions:
 
 
 def make_consumer(installation: Installation, app: flask.Flask, options: WorkerOptions) -> Consumer:
-    """The consumer, not started."""
+    """The consumer, not started.
+
+    :raises ConfigurationError: for coroutine functions among greenlets: all greenlets of a thread share one event loop.
+    """
+    coroutines = [name for name in installation.registry if installation.registry.is_coroutine(name)]
+    if options.worker_type == WORKER_GREENLET and coroutines:
+        names = ", ".join(coroutines)
+        raise ConfigurationError(
+            f"expected -k thread or process for jobs that are 'async def' ({names}), found greenlet"
+        )
     engine = make_engine(installation, app, options)
     guard_loggers()
     lease = installation.queue.option("LEASE")
     # A child that was killed is replaced within half a lease, or its work waits for nobody.
-    interval = min(options.health_check_interval or 10.0, lease / 2)
+    interval = min(options.health_check_interval, lease / 2)
     return Consumer(
         engine,
         floors=options.floors(),

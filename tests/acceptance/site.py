@@ -46,6 +46,8 @@ class Site:
             "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue",
             "PI_JOB_QUEUE_PLUGINS": (JOBS_MODULE,),
             "PI_JOB_QUEUE_LEASE": 1,
+            # What waits beside a running job can be seen; a test that wants more says so.
+            "PI_JOB_QUEUE_WORKERS": 1,
             **settings,
         }
         self.config.write_text("".join(f"{name} = {value!r}\n" for name, value in values.items()))

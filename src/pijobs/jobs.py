@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob, LeaseLost
 from pijobs.functions import is_generator
+from pijobs.schedules import never_comes
 
 if TYPE_CHECKING:
     from pijobs.settings import Settings
@@ -187,6 +188,8 @@ class Job:
             value = getattr(self, option)
             if value is not None and not callable(value):
                 yield f"{option} must be a function or None, got {type(value).__name__}"
+        if callable(self.schedule) and never_comes(self.schedule):
+            yield "schedule must come some time, got days that no calendar has"
         if self.limits is not None and self.group is None:
             yield "limits need a group: give a function that names the destination"
         if self.missed not in ("once", "skip"):

@@ -137,3 +137,38 @@ def test_filters_can_be_combined(storage: Storage) -> None:
     assert found[0] == wanted
     assert len(found) == 2
     assert {storage.get(one).group for one in found} == {"g1"}
+
+
+def test_instances_of_one_due_time_are_read_page_by_page(storage: Storage, worker: Worker) -> None:
+    due = storage.now() + LONG
+    for _ in range(41):
+        enqueue(storage)
+    for lease in worker.take(41):
+        worker.end(lease, State.QUEUED, due=due)
+    found = read_all(storage, State.QUEUED, limit=4)
+    assert len(found) == len(set(found)) == 41
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+def test_a_later_page_of_one_due_time_costs_no_more_than_the_first(
+    storage: Storage, worker: Worker, redis_url: str
+) -> None:
+    import redis
+
+    due = storage.now() + LONG
+    for _ in range(600):
+        enqueue(storage)
+    for lease in worker.take(600):
+        worker.end(lease, State.QUEUED, due=due)
+    cursor = storage.page(State.QUEUED, limit=5).cursor
+    client, read = redis.Redis.from_url(redis_url), []
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]
+        assert len(storage.page(State.QUEUED, limit=5, cursor=cursor).records) == 5
+        client.echo("the end")
+        for entry in monitor.listen():
+            if "the end" in entry["command"]:
+                break
+            read.append(entry["command"])
+    client.close()
+    assert not [one for one in read if "BYSCORE" in one and "LIMIT" not in one]
+    assert len(read) < 50

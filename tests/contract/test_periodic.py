@@ -36,6 +36,20 @@ def test_an_earlier_due_time_is_refused(storage: Storage) -> None:
     assert storage.last_periodic("test.job") == DUE
 
 
+def test_what_was_taken_by_a_wrong_clock_silences_nothing(storage: Storage) -> None:
+    now = storage.now()
+    assert storage.enqueue_periodic(new_instance(), due=now + 365 * 86_400_000)
+    taken = [storage.enqueue_periodic(new_instance(), due=now + minute * 60_000) for minute in (0, 1, 1, 2)]
+    assert taken == [True, True, False, True]
+    assert storage.last_periodic("test.job") == now + 120_000
+
+
+def test_a_clock_that_was_set_back_a_little_takes_nothing_twice(storage: Storage) -> None:
+    now = storage.now()
+    assert storage.enqueue_periodic(new_instance(), due=now + 3_600_000)
+    assert storage.enqueue_periodic(new_instance(), due=now) is False
+
+
 def test_a_due_time_stays_taken_when_its_instance_has_gone(storage: Storage, worker: Worker) -> None:
     new = new_instance()
     storage.enqueue_periodic(new, due=DUE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -89,10 +90,17 @@ def due_times(schedule: Job, start: int, end: int) -> list[int]:
     return [due for due in asked if due is not None]
 
 
-def test_a_time_that_the_clocks_skip_in_spring_is_no_due_time() -> None:
+def test_a_time_that_the_clocks_leave_out_in_spring_comes_an_hour_later() -> None:
     daily = job(DAILY, timezone="Europe/Berlin")
     start, end = ms("2026-03-28T12:00", BERLIN), ms("2026-03-30T12:00", BERLIN)
-    assert due_times(daily, start, end) == [ms("2026-03-30T02:30", BERLIN)]
+    assert due_times(daily, start, end) == [ms("2026-03-29T03:30", BERLIN), ms("2026-03-30T02:30", BERLIN)]
+
+
+@pytest.mark.parametrize("minute", ["0", "*/5", "*"])
+def test_what_comes_in_each_hour_does_not_come_twice_after_a_time_that_is_left_out(minute: str) -> None:
+    often = job(crontab(minute=minute), timezone="Europe/Berlin")
+    found = due_times(often, ms("2026-03-29T00:00"), ms("2026-03-29T03:00"))
+    assert len(found) == len(set(found)) == {"0": 3, "*/5": 36, "*": 180}[minute]
 
 
 def test_an_hourly_job_runs_each_real_hour_also_when_the_clocks_change() -> None:
@@ -102,13 +110,43 @@ def test_an_hourly_job_runs_each_real_hour_also_when_the_clocks_change() -> None
         assert due_times(hourly, start, start + 6 * 60 * MINUTE) == [start + n * 60 * MINUTE for n in range(6)]
 
 
-def test_in_the_hour_that_the_clocks_repeat_each_match_is_a_due_time_of_its_own() -> None:
+def test_in_the_hour_that_the_clocks_repeat_a_time_comes_once() -> None:
     daily = job(DAILY, timezone="Europe/Berlin")
     start, end = ms("2026-10-25T00:00", BERLIN), ms("2026-10-25T12:00", BERLIN)
-    assert due_times(daily, start, end) == [
-        ms("2026-10-25T02:30", BERLIN, fold=0),
-        ms("2026-10-25T02:30", BERLIN, fold=1),
-    ]
+    assert due_times(daily, start, end) == [ms("2026-10-25T02:30", BERLIN, fold=0)]
+    assert newest_due(daily, start, end) == ms("2026-10-25T02:30", BERLIN, fold=0)
+
+
+def test_a_far_off_schedule_costs_nothing_at_the_start() -> None:
+    asked = 0
+    new_year = crontab(minute="0", hour="0", day="1", month="1")
+
+    def counted(moment: dt.datetime) -> bool:
+        nonlocal asked
+        asked += 1
+        return bool(new_year(moment))
+
+    now = ms("2026-12-31T12:00")
+    begin = time.process_time()
+    assert newest_due(job(new_year), ms("2025-06-01T00:00"), now) == ms("2026-01-01T00:00")
+    assert newest_due(job(crontab(day="29", month="2", day_of_week="1")), ms("2026-01-01T00:00"), now) is None
+    assert time.process_time() - begin < 0.2
+    # Of another function nothing is known: it is asked of each minute of a week.
+    assert newest_due(job(counted), ms("2025-06-01T00:00"), now) is None
+    assert asked <= 7 * 24 * 60 + 1
+
+
+@pytest.mark.parametrize("days", [{"day": "30", "month": "2"}, {"day": "31", "month": "4,6,9,11"}])
+def test_a_schedule_that_never_comes_is_refused(days: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="schedule must come some time"):
+        job(crontab(minute="0", hour="3", **days))
+    job(crontab(minute="0", hour="3", day="29", month="2"))
+
+
+def test_a_due_time_that_was_taken_by_a_wrong_clock_silences_nothing() -> None:
+    now = ms("2026-05-01T10:00")
+    assert newest_due(job(), now + 365 * 24 * 60 * MINUTE, now) == now
+    assert newest_due(job(), now + 60 * MINUTE, now) is None
 
 
 # -- many workers and their clocks -----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from pijobs.storage.values import (
     MAX_CRASHES,
     MAX_HISTORY,
     MAX_TOTALS,
+    TAKEN_AHEAD,
     Audit,
     Beat,
     Depths,
@@ -58,6 +59,7 @@ __all__ = [
     "MAX_CRASHES",
     "MAX_HISTORY",
     "MAX_TOTALS",
+    "TAKEN_AHEAD",
     "Audit",
     "Beat",
     "Depths",
@@ -142,9 +144,10 @@ class Storage(ABC):
         Idempotent by id: an id that exists (in whatever state) is left alone, and its state is returned.
 
         Of the instances with one key at most one waits, whichever way it came to wait (new, retried by the job or by an
-        admin, held or given back, recovered): the one that was created last, or of two created at once the one that was
-        stored last. The other is ``cancelled``, with the reason ``"superseded by <id>"``. A running one is not
-        touched. What is past its deadline holds no key; it ends ``expired`` where it is met.
+        admin, held or given back, recovered): the one that was created last, or of two created at about the same time
+        (:data:`~pijobs.storage.values.SAME_TIME`) the one that was stored last. The other is ``cancelled``, with the
+        reason ``"superseded by <id>"``. A running one is not touched. What is past its deadline holds no key; it ends
+        ``expired`` where it is met.
 
         :param timeout: seconds after which :class:`StorageUnavailable` must have been raised, connecting included.
         :param on_conflict: what happens when an instance with ``new.key`` waits: the older of the two is cancelled
@@ -159,7 +162,8 @@ class Storage(ABC):
         """Store the instance of a periodic job for one due time, exactly once over all workers.
 
         The last due time of each job (``new.name``) is kept without limit of time; in one operation: when it is
-        ``>= due`` nothing happens and False is returned, else it becomes ``due`` and the instance is stored."""
+        ``>= due`` nothing happens and False is returned, else it becomes ``due`` and the instance is stored. A due
+        time more than :data:`TAKEN_AHEAD` after the present time counts for nothing: the clock was wrong."""
 
     @abstractmethod
     def last_periodic(self, name: str) -> int | None:

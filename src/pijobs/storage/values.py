@@ -26,6 +26,11 @@ HOUSEKEEPING_BATCH = 100
 MOST_COUNTED = 20_000
 #: History lines kept per instance; the oldest go first.
 MAX_HISTORY = 50
+#: A due time that was taken so far ahead (ms) of the present was taken while the clock was wrong, and counts no more.
+#: Debian's cron takes a clock that is set back by less for one that goes on.
+TAKEN_AHEAD = 3 * 3600 * 1000
+#: Processes estimate the storage's clock: what was created within so many ms may have come in either order.
+SAME_TIME = 200
 #: Groups on one page of them.
 GROUPS = 1000
 #: Totals kept per queue; those that come later under new names are not taken.
@@ -44,13 +49,14 @@ class Retention:
 
 
 def is_newer(created: int, other: int, now: int) -> bool:
-    """Whether the call that was created at one time (ms) is newer than that of the other."""
+    """Whether the call that was created at one time (ms) is surely newer than the other. Of two at about the same time,
+    the one that was stored later is."""
 
     def believed(time: int) -> int:
-        # A creation in the future tells of a clock that was wrong; estimates of the storage's clock differ a little.
+        # A creation in the future tells of a clock that was wrong.
         return time if time <= now + 1000 else 0
 
-    return believed(created) > believed(other)
+    return believed(created) > believed(other) + SAME_TIME
 
 
 class NewInstance(msgspec.Struct, frozen=True):

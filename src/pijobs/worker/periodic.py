@@ -2,18 +2,19 @@
 
 A due time is a minute that the job's ``crontab`` matches in the job's time zone. Every worker asks for the newest one
 that has come; the storage takes each only once. What passed while no worker ran is made good once
-(``missed="once"``) or forgotten (``"skip"``).
+(``missed="once"``) or forgotten (``"skip"``). How a schedule is read, :mod:`pijobs.schedules` tells.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from zoneinfo import ZoneInfo
 
+from pijobs import schedules
 from pijobs.jobs import Job
 from pijobs.queue import Queue
 from pijobs.redact import describe
+from pijobs.storage.contract import TAKEN_AHEAD
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,9 @@ def newest_due(job: Job, last: int | None, now: int) -> int | None:
     """
     assert job.schedule is not None
     newest = now // _MINUTE * _MINUTE
+    if last is not None and last > now + TAKEN_AHEAD:
+        last = None
     oldest = newest if last is None else max(last + _MINUTE, newest - _LOOK_BACK * _MINUTE)
     if job.missed == "skip":
         oldest = max(oldest, newest - _LATE)
-    # Hosts without a time zone database know UTC only in this way.
-    zone = dt.timezone.utc if job.timezone == "UTC" else ZoneInfo(job.timezone)
-    for due in range(newest, oldest - 1, -_MINUTE):
-        if job.schedule(dt.datetime.fromtimestamp(due / 1000, zone).replace(tzinfo=None)):
-            return due
-    return None
+    return schedules.newest(job.schedule, job.timezone, oldest, newest)

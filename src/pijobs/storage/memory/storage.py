@@ -20,6 +20,7 @@ from pijobs.storage.contract import (
     GROUPS,
     LEFT_OUT,
     MAX_TOTALS,
+    TAKEN_AHEAD,
     Beat,
     Depths,
     End,
@@ -119,7 +120,7 @@ class MemoryStorage(Storage):
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
         with self._lock:
-            if self._periodic.get(new.name, due - 1) >= due:
+            if due <= self._periodic.get(new.name, due - 1) <= self.now() + TAKEN_AHEAD:
                 return False
             self._periodic[new.name] = due
             self.enqueue(new, timeout=0)

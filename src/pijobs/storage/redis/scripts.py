@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, MAX_CRASHES, MAX_HISTORY, Retention
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, MAX_CRASHES, MAX_HISTORY, TAKEN_AHEAD, Retention
+from pijobs.storage.values import SAME_TIME
 
 #: Instances whose time has come that one step promotes.
 PROMOTE_BATCH = 20
@@ -40,6 +41,8 @@ class Scripts:
             "MAX_HISTORY": MAX_HISTORY,
             "HOUSEKEEPING": HOUSEKEEPING_BATCH,
             "PROMOTE": PROMOTE_BATCH,
+            "TAKEN_AHEAD": TAKEN_AHEAD,
+            "SAME_TIME": SAME_TIME,
         }
 
     @cached_property

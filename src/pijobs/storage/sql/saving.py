@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
-from pijobs.storage.contract import End, NewInstance, OnConflict, Stored, is_newer
+from pijobs.storage.contract import TAKEN_AHEAD, End, NewInstance, OnConflict, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
@@ -64,7 +64,9 @@ def record_end(tx: Tx, new: NewInstance, end: End) -> bool:
 def enqueue_periodic(tx: Tx, new: NewInstance, due: int) -> bool:
     """See :meth:`pijobs.storage.contract.Storage.enqueue_periodic`."""
     if not tx.insert(tx.st.insert_periodic, queue=tx.queue, name=new.name, due=due):
-        moved = tx.change(tx.st.move_periodic, b_queue=tx.queue, b_name=new.name, b_due=due, due=due)
+        tx.know_time()
+        wrong = tx.now + TAKEN_AHEAD
+        moved = tx.change(tx.st.move_periodic, b_queue=tx.queue, b_name=new.name, b_due=due, b_wrong=wrong, due=due)
         if not moved:
             return False
     enqueue(tx, new, "replace", None)

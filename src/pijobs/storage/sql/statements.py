@@ -132,7 +132,7 @@ class Statements:
         self.move_periodic = Statement(
             update(periodic)
             .where(periodic.c.queue == bindparam("b_queue"), periodic.c.name == bindparam("b_name"))
-            .where(periodic.c.due < bindparam("b_due")),
+            .where(or_(periodic.c.due < bindparam("b_due"), periodic.c.due > bindparam("b_wrong"))),
             ["due"],
         )
 

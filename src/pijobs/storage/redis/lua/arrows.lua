@@ -181,10 +181,12 @@ local function waits(i)
   return i and (i.state == 'queued' or i.state == 'scheduled')
 end
 
--- Which of two instances is the newer call. A creation in the future tells of a clock that was wrong.
+-- Which of two instances is the newer call; of two at about the same time, the one that was stored later. A creation in the
+-- future tells of a clock that was wrong.
 local function is_newer(a, b)
   local of_a, of_b = a.created <= now + 1000 and a.created or 0, b.created <= now + 1000 and b.created or 0
-  return of_a > of_b or (of_a == of_b and a.seq > b.seq)
+  if math.abs(of_a - of_b) > SAME_TIME then return of_a > of_b end
+  return a.seq > b.seq
 end
 
 -- Who waits with a key; what is past its deadline holds none.

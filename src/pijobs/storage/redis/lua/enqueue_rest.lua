@@ -1,7 +1,7 @@
 -- What an enqueue does when it is not the usual one; enqueue.lua comes before the arrows, and this behind them.
 if cron ~= '' then
   local last = call('HGET', P .. 'cron', name)
-  if number(last) and tonumber(last) >= tonumber(cron) then return {now, 'taken'} end
+  if number(last) and tonumber(last) >= tonumber(cron) and tonumber(last) <= now + TAKEN_AHEAD then return {now, 'taken'} end
   call('HSET', P .. 'cron', name, cron)
 end
 if present then return {now, 'there', present, id} end

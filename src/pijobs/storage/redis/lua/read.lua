@@ -22,13 +22,25 @@ end
 
 local function newer(a, b) return a.place > b.place or (a.place == b.place and a.id > b.id) end
 
+-- The entries of one place are in the order of their ids. Answers where the first of them stands, and where the first one
+-- stands that is not below an id.
+local function span_below(list, place, id)
+  local first = call('ZCOUNT', list, '-inf', '(' .. place)
+  local low, high = first, first + call('ZCOUNT', list, place, place)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if call('ZRANGE', list, middle, middle)[1] < id then low = middle + 1 else high = middle end
+  end
+  return first, low
+end
+
 -- Adds a list to the n newest entries that were found in others, below a place.
 local function merge(found, list, place, id, n)
   local oldest = found[n] and string.format('%.0f', found[n].place) or '-inf'
   if place ~= '+inf' then
-    for _, same in ipairs(call('ZREVRANGEBYSCORE', list, place, place)) do
-      if same < id then found[#found + 1] = {place = tonumber(place), id = same, list = list} end
-    end
+    local first, past = span_below(list, place, id)
+    local same = past > first and call('ZRANGE', list, math.max(first, past - n), past - 1) or {}
+    for _, one in ipairs(same) do found[#found + 1] = {place = tonumber(place), id = one, list = list} end
     place = '(' .. place
   end
   local flat = call('ZREVRANGEBYSCORE', list, place, oldest, 'WITHSCORES', 'LIMIT', 0, n)

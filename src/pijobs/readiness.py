@@ -11,11 +11,13 @@ from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.hookspecs import CheckResult
 from pijobs.queue import Queue
 from pijobs.redact import describe
-from pijobs.status import age, overview
+from pijobs.status import LOSS_TOLD, age, overview, told_loss
 from pijobs.storage.contract import MAX_TOTALS, Storage
 
 #: So many overdue instances are more than housekeeping leaves between two signs of life.
 BACKLOG = 10_000
+#: Seconds for which readiness is red after a storage lost what it had acknowledged.
+LOSS_RED = 3600.0
 
 
 def readiness(queue: Queue, answer: Mapping[str, Any] | None = None) -> list[tuple[str, CheckResult]]:
@@ -76,6 +78,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         yield "breakers", _breakers(answer)
         yield "failures", _failures(answer)
         yield "housekeeping", _housekeeping(answer)
+        yield "loss", _loss(answer)
         yield "totals", _totals(answer)
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
@@ -140,6 +143,16 @@ def _failures(answer: Mapping[str, Any]) -> CheckResult:
         return CheckResult(True, "nothing that is kept failed for good")
     advice = "'pijobs status' tells why; retry or remove dead letters by 'pijobs jobs'"
     return CheckResult(True, f"failed for good: {', '.join(counted)}", advice, warning=True)
+
+
+def _loss(answer: Mapping[str, Any]) -> CheckResult:
+    """Red for an hour, a warning for a day: nobody can bring back what is gone, but somebody must know."""
+    loss = answer["loss"]
+    if loss is None or loss["age"] >= LOSS_TOLD:
+        return CheckResult(True, "the storage keeps what it was given, as far as live workers know")
+    advice = "look at what restored or emptied it, set pauses again, and enqueue again what has to be"
+    red = loss["age"] < LOSS_RED
+    return CheckResult(not red, told_loss(loss), advice, warning=not red, alarm=not red)
 
 
 def _housekeeping(answer: Mapping[str, Any]) -> CheckResult:

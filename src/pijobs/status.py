@@ -17,7 +17,7 @@ from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.settings import Settings
-from pijobs.storage.contract import GROUPS, GroupRecord, SessionRecord, Storage
+from pijobs.storage.contract import GROUPS, GroupRecord, Loss, SessionRecord, Storage
 
 if TYPE_CHECKING:
     from pijobs.definitions.records import Fingerprint
@@ -31,6 +31,8 @@ STATE_ORDER = (
 LAST_MOMENT = 253_402_300_799_999
 #: How many of the newest failures the overview tells.
 FAILURES = 5
+#: Seconds for which people are told that the storage lost something.
+LOSS_TOLD = 24 * 3600.0
 
 
 def overview(queue: Queue) -> dict[str, Any]:
@@ -63,9 +65,24 @@ def overview(queue: Queue) -> dict[str, Any]:
         "groups": found,
         "backlog": depths.backlog,
         "totals": depths.totals,
+        "loss": None if depths.loss is None else _loss(depths.loss, now),
         "failures": failures,
         "fallbacks": queue.outage.fallbacks,
     }
+
+
+def _loss(loss: Loss, now: int) -> dict[str, Any]:
+    """What a worker noticed: the storage was emptied, or went back to an earlier state."""
+    return {"kind": loss.kind, "at": moment(loss.at), "age": age(loss.at, now)}
+
+
+def told_loss(loss: Mapping[str, Any]) -> str:
+    """In words."""
+    what = {
+        "emptied": "was emptied: what waited, dead letters and pauses are gone",
+        "restored": "went back to an earlier state: what came after it is gone, what ended after it may run again",
+    }
+    return f"the storage {what[loss['kind']]}; noticed at {loss['at']}"
 
 
 def _failures(storage: Storage) -> list[dict[str, Any]]:
@@ -91,6 +108,8 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     if not answer["reachable"]:
         yield f"the storage does not answer: {answer['reason']}"
         return
+    if answer["loss"] and answer["loss"]["age"] < LOSS_TOLD:
+        yield told_loss(answer["loss"])
     live = answer["workers"]
     if live:
         yield f"{len(live)} live worker processes, {sum(row['workers'] for row in live)} workers"

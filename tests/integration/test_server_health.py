@@ -20,10 +20,10 @@ from pijobs.groups import Policy
 from pijobs.hookspecs import Check, CheckResult, hookimpl
 from pijobs.jobs import Job, State
 from pijobs.metrics import MOST_SERIES, Metrics
-from pijobs.readiness import BACKLOG
+from pijobs.readiness import BACKLOG, LOSS_RED
 from pijobs.readiness import readiness as checks_of
 from pijobs.server.health import serve_health
-from pijobs.status import overview
+from pijobs.status import LOSS_TOLD, overview, sentences
 from pijobs.storage.contract import MAX_TOTALS
 
 #: The name of a plugin that is this module.
@@ -201,6 +201,21 @@ def test_late_housekeeping_and_a_full_table_of_series_are_warnings(app: Flask) -
         checks = dict(checks_of(queue_of(app), {**answer, **numbers}))
         for name in ("housekeeping", "totals"):
             assert (checks[name].ok, checks[name].warning, bool(checks[name].advice)) == (True, late, late)
+
+
+def test_a_storage_that_lost_something_is_red_then_a_warning_then_history(app: Flask) -> None:
+    add_worker(app)
+    queue = queue_of(app)
+    assert dict(checks_of(queue, overview(queue)))["loss"].ok
+    storage_of(app).note_loss("emptied")
+    answer = overview(queue)
+    loss = answer["loss"]
+    assert loss["kind"] == "emptied" and loss["at"]
+    for age, ok, warning in ((loss["age"], False, False), (LOSS_RED, True, True), (LOSS_TOLD, True, False)):
+        check = dict(checks_of(queue, {**answer, "loss": {**loss, "age": age}}))["loss"]
+        assert (check.ok, check.warning, bool(check.advice)) == (ok, warning, warning or not ok)
+        assert ("was emptied" in check.message and loss["at"] in check.message) == (age < LOSS_TOLD)
+    assert any("was emptied" in line for line in sentences(answer))
 
 
 def test_metrics_tell_what_housekeeping_and_totals_left(app: Flask) -> None:

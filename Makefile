@@ -53,7 +53,7 @@ help:
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make chaos               the tests that kill workers for minutes"
 	@echo "make compat              the releases of privacyIDEA and versions of servers; takes long"
-	@echo "make programs            the Debian packages that tests need; by root"
+	@echo "make programs            the Debian packages that tests need; by root (ARGS=long: those of make chaos, too)"
 	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
 	@echo "make example             pi.cfg.example from the tables of settings"
@@ -97,7 +97,7 @@ chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)
 
 programs:
-	@$(PYTHON) tests/programs.py install
+	@$(PYTHON) tests/programs.py install $(ARGS)
 
 compat: $(COMPAT)
 

@@ -1,7 +1,7 @@
 """The one table of the programs that tests start, and of the Debian packages that bring them.
 
-``python3 tests/programs.py`` prints the table. ``python3 tests/programs.py install`` installs what is missing; it needs
-Debian and root. Tests find a program by :func:`services.program`. A test that starts a program outside the table fails.
+``python3 tests/programs.py`` prints the table. ``python3 tests/programs.py install`` installs what is missing (``install
+long``: also what only the long tests start); it needs Debian and root. Tests find a program by :func:`services.program`. A test that starts a program outside the table fails.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Program:
     beside: bool = False
     #: The user that it needs; installing makes it for a program that is unpacked.
     user: str = ""
+    #: Only the long tests (``make chaos``) start it: it is installed by ``install long``, and not for .ci/run.
+    long: bool = False
 
 
 TABLE = (
@@ -73,8 +75,8 @@ TABLE = (
     Program("m4", "m4", "tests/mail_relays.py"),
     Program("dovecot", "dovecot-submissiond", "tests/mail_relays.py", also="dovecot-core"),
     Program("postgrey", "postgrey", "tests/mail_relays.py", user="postgrey"),
-    Program("npm", "", "tests/mail_relays.py, for Haraka"),
-    Program("node", "", "tests/mail_relays.py, for Haraka"),
+    Program("npm", "npm", "tests/mail_relays.py, for Haraka", long=True),
+    Program("node", "nodejs", "tests/mail_relays.py, for Haraka", long=True),
     Program("nginx", "nginx", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),
     Program("logrotate", "logrotate", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),
     Program(
@@ -132,12 +134,13 @@ def _in_wheels(program: Program) -> Iterator[str]:
 # -- Installing ------------------------------------------------------------------------------------------------------
 
 
-def install() -> None:
+def install(*, long: bool) -> None:
     """Install the Debian packages of the table that are missing; no service is started."""
-    installed = [package for row in TABLE for package in ("" if row.beside else row.packages, row.also)]
+    table = [row for row in TABLE if long or not row.long]
+    installed = [package for row in table for package in ("" if row.beside else row.packages, row.also)]
     wanted = dict.fromkeys(" ".join(installed).split())
     packages = [package for package in wanted if not _is_installed(package)]
-    unpacked = [row for row in TABLE if row.beside and not find(row)]
+    unpacked = [row for row in table if row.beside and not find(row)]
     if not packages and not unpacked:
         return
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
@@ -197,10 +200,10 @@ def main() -> None:
         case []:
             for row in TABLE:
                 print(f"{row.name:20}{row.packages or '(each Debian)':22}{find(row) or 'missing':48}{row.tests}")
-        case ["install"]:
-            install()
+        case ["install", *which] if which in ([], ["long"]):
+            install(long=bool(which))
         case _:
-            raise SystemExit("usage: programs.py [install]")
+            raise SystemExit("usage: programs.py [install [long]]")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ SERVERS = [("history", "{"), ("history", "[1]")]
 def damage(kind: str, storage: Any, request: pytest.FixtureRequest) -> Iterator[Damage]:
     """Write something into a record, past the storage: ``damage(id, field=value)``."""
     if kind == "memory":
-        pytest.skip("memory is written by its own process only")
+        pytest.skip("memory belongs to one process")
     if kind.startswith("redis"):
         import redis
 

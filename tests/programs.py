@@ -1,7 +1,8 @@
 """The one table of the programs that tests start, and of the Debian packages that bring them.
 
-``python3 tests/programs.py`` prints the table. ``python3 tests/programs.py install`` installs what is missing (``install
-long``: also what only the long tests start); it needs Debian and root. Tests find a program by :func:`services.program`. A test that starts a program outside the table fails.
+``python3 tests/programs.py`` prints the table. ``python3 tests/programs.py install`` installs what is missing, and
+``install long`` also what only the long tests start; both need Debian and root. Tests find a program by
+:func:`services.program`. A test that starts a program outside the table fails.
 """
 
 from __future__ import annotations
@@ -70,11 +71,11 @@ TABLE = (
     # Sendmail itself is found beside it; Postfix has a program of that name.
     Program(
         "praliases", "sendmail-bin sendmail-cf", "tests/mail_relays.py", also="libldap-2.5-0 libwrap0 libnsl2",
-        beside=True, under=f"{BESIDE}/sendmail-bin/usr/libexec/sendmail",
+        beside=True, long=True, under=f"{BESIDE}/sendmail-bin/usr/libexec/sendmail",
     ),
-    Program("m4", "m4", "tests/mail_relays.py"),
-    Program("dovecot", "dovecot-submissiond", "tests/mail_relays.py", also="dovecot-core"),
-    Program("postgrey", "postgrey", "tests/mail_relays.py", user="postgrey"),
+    Program("m4", "m4", "tests/mail_relays.py", long=True),
+    Program("dovecot", "dovecot-submissiond", "tests/mail_relays.py", also="dovecot-core", long=True),
+    Program("postgrey", "postgrey", "tests/mail_relays.py", user="postgrey", long=True),
     Program("npm", "npm", "tests/mail_relays.py, for Haraka", long=True),
     Program("node", "nodejs", "tests/mail_relays.py, for Haraka", long=True),
     Program("nginx", "nginx", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),

@@ -53,6 +53,8 @@ def test_no_mail_goes_unless_it_is_asked_for(settings: Settings) -> None:
     [
         ("GREETING", Fault("554 5.7.1 no service for you"), ("greeting", "no service for you")),
         ("GREETING", Fault(drop=True), ("greeting", "closed")),
+        ("GREETING", Fault(raw=b"220-x\r\n" * 5000), ("greeting", "what it says is no SMTP")),
+        ("EHLO", Fault(raw=b"250-x\r\n" * 300_000 + b"250 x\r\n"), ("features", "what it says is no SMTP")),
         ("GREETING", Fault(raw=b"HTTP/1.1 400 Bad Request\r\n"), ("greeting", "what it says is no SMTP")),
         ("GREETING", Fault("554 \x1b[2J gone"), ("greeting", "554 ?[2J gone")),
         ("EHLO", Fault("550 bad name"), ("features", "bad name")),

@@ -51,8 +51,8 @@ from pijobs_mail.verdicts import retry_after, wants_fewer, wants_parts
 OTP_VALIDITY = 120
 #: The server in the metrics, when its definition has no name yet.
 UNSAVED = "unsaved"
-#: Ever slower, from 2 s to once an hour, for more than a week: the deadline ends them, not their number.
-MAX_ATTEMPTS = 200
+#: Attempts ever slower, from 2 s to once an hour, for more than a week: the deadline ends them, not their number.
+RETRY = RetryPolicy(max_attempts=200, delay=2, backoff=2, max_delay=3600)
 #: Seconds to wait for the server's word on a mail that is sent in the request, where somebody waits.
 WORD_IN_REQUEST = 30.0
 #: Seconds of the lease that are left when that wait ends, to write down what became of the mail.
@@ -158,7 +158,7 @@ def register() -> list[Job]:
         Job(
             "mail.send",
             send,
-            retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, delay=2, backoff=2, max_delay=3600),
+            retry=RETRY,
             expires=OTP_VALIDITY,
             priority=OTP_PRIORITY,
             timeout=900,

@@ -255,7 +255,9 @@ def _is_used_up(delivery: Delivery) -> bool:
     about the mail, unless the words are "too many"."""
     outcomes = delivery.outcomes.values()
     return all(
-        outcome.reply.temporary and (outcome.step is Step.MAIL or says_too_many(outcome.reply)) for outcome in outcomes
+        not outcome.reply.accepted
+        and ((outcome.reply.temporary and outcome.step is Step.MAIL) or says_too_many(outcome.reply))
+        for outcome in outcomes
     )
 
 

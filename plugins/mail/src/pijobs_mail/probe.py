@@ -25,10 +25,11 @@ from pijobs_mail.delivery import Deadline, Endpoint, Mail
 from pijobs_mail.errors import MailError, MaybeSent, ServerTrouble, SigningFailed
 from pijobs_mail.hints import ADVICE
 from pijobs_mail.message import Letter, compose, make_message_id
-from pijobs_mail.replies import Reply, Verdict
+from pijobs_mail.replies import ProtocolError, Reply, Verdict
 from pijobs_mail.servers import DEFINITIONS, endpoint
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import Conversation
+from pijobs_mail.wire import Wire
 
 #: Days before the end of a certificate from which on it is told of.
 SOON = 21
@@ -65,6 +66,23 @@ class _Wrong(OSError):
         super().__init__(message)
 
 
+class _Client(smtplib.SMTP):
+    """Reads replies as the engine does: cut, and each within the time-out as a whole."""
+
+    _wire: Wire | None = None
+
+    def getreply(self) -> tuple[int, bytes]:
+        assert self.sock is not None
+        if self._wire is None or not self._wire.is_of(self.sock):
+            self._wire = Wire(self.sock)
+        try:
+            reply = self._wire.reply(float(self.timeout))
+        except ProtocolError:
+            raise OSError("what it says is no SMTP") from None
+        lines = (" ".join(filter(None, [reply.enhanced, line])) for line in reply.lines)
+        return reply.code, "\n".join(lines).encode()
+
+
 @dataclass
 class Probe:
     """A look at the server of a definition.
@@ -82,7 +100,7 @@ class Probe:
     def run(self) -> bool:
         """Whether all is well. What could not be reached because an earlier step failed is not among the steps."""
         place = endpoint(self.definition, self.settings)
-        client = smtplib.SMTP(timeout=place.timeout, local_hostname=place.ehlo)
+        client = _Client(timeout=place.timeout, local_hostname=place.ehlo)
         try:
             self._look(client, place)
             if self.definition["smime"]:
@@ -211,7 +229,7 @@ def _names(certificate: Mapping[str, Any]) -> str:
 
 def _look_at_names(place: Endpoint) -> str:
     """The names of a certificate that is for another host, by a connection that is good for nothing else."""
-    client = smtplib.SMTP(timeout=place.timeout, local_hostname=place.ehlo)
+    client = _Client(timeout=place.timeout, local_hostname=place.ehlo)
     try:
         _connect(client, place)
         assert client.sock is not None
@@ -274,8 +292,6 @@ def _login(client: smtplib.SMTP, place: Endpoint) -> str:
 def _agreed(reply: tuple[int, bytes]) -> str:
     """:raises OSError: unless the server agrees."""
     code, text = reply
-    if code < 0:  # of smtplib
-        raise OSError("what it says is no SMTP")
     shown = f"{code} {' '.join(text.decode('utf-8', 'replace').split())}"[:_LONGEST]
     if code >= 300 or code < 200:
         raise OSError(f"the server answered {shown}")

@@ -215,9 +215,9 @@ class Conversation(Connection):
                 replies.append(reply)
         except (OSError, ProtocolError):  # who refuses a mail may hang up then
             self.abandon()
-            if last.accepted or len(replies) > count:
+            if any(reply.accepted for reply in replies[count - 1 :]):
                 raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit: {last}") from None
-            return replies
+            return replies[:count]
         self._unfinished = False
         if (extra := len(replies) - count) == 0:
             return replies

@@ -45,6 +45,10 @@ class Wire:
             raise
         return cls(sock)
 
+    def is_of(self, sock: socket.socket) -> bool:
+        """Whether it reads from this socket."""
+        return self._socket is sock
+
     @property
     def loopback(self) -> bool:
         """Whether the other end is this machine; judged by address, since a name may resolve to anything."""

@@ -13,10 +13,10 @@ from email.message import Message
 from email.mime.text import MIMEText
 from typing import Any
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy, Settings
+from pijobs import DestinationDown, FailJob, Job, JobContext, Settings
 from pijobs_mail.addresses import parse, sender_of
 from pijobs_mail.errors import MessageError
-from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, UNSAVED, attempt, label, subject
+from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, UNSAVED, attempt, label, subject
 from pijobs_mail.message import Letter, now
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.origin import origin
@@ -86,12 +86,14 @@ def send_email(
     date: datetime | None = None,
     recipients: Sequence[str] | None = None,
     refused: Mapping[str, int] | None = None,
+    in_doubt: bool = False,
 ) -> None:
     """One attempt at one mail. Runs in privacyIDEA's app context.
 
     :param server: identifier of the SMTP server; None: ``definition`` is used.
     :param recipients: those that do not have it yet; set by the job itself for its next attempt.
     :param refused: those that were refused for good, with the code of the reply; set likewise.
+    :param in_doubt: whether an earlier attempt may have sent it; set likewise.
     """
     current = definitions.unsaved(definition) if server is None else definitions.saved(server)
     letter = Letter(
@@ -103,7 +105,7 @@ def send_email(
     )  # fmt: skip
     try:
         letter.check()
-        attempt(ctx, server or UNSAVED, current, letter, recipients, refused or {})
+        attempt(ctx, server or UNSAVED, current, letter, recipients, refused or {}, in_doubt=in_doubt)
     except MessageError as error:
         raise FailJob(str(error)) from None
     except DestinationDown as error:
@@ -118,7 +120,7 @@ def jobs() -> list[Job]:
         Job(
             NAME,
             send_email,
-            retry=RetryPolicy(max_attempts=8, delay=2, backoff=2, max_delay=300),
+            retry=RETRY,
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, **_: f"smtp:{server or UNSAVED}",

@@ -26,6 +26,7 @@ class Family:
 
 FAMILIES = (
     Family("pijobs_storage_up", "gauge", "Whether the storage of the queue answers (1) or not (0)."),
+    Family("pijobs_check_failing", "gauge", "1 for a check of /healthz that fails, else 0.", ("check", "severity")),
     Family("pijobs_instances", "gauge", "Job instances that the storage knows.", ("job", "state")),
     Family("pijobs_oldest_due_seconds", "gauge", "Wait of the oldest instance that is due.", ("job",)),
     Family("pijobs_paused", "gauge", "Whether the whole queue is paused."),

@@ -1,19 +1,27 @@
-"""Readiness: each check by name, with what it found and what to do."""
+"""Health: each check of :mod:`pijobs.checks` by name, with what it found and what to do."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pijobs import traps
+from pijobs.checks import judged
+from pijobs.clock import to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.hookspecs import CheckResult
+from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.status import LOSS_TOLD, age, overview, told_loss
 from pijobs.storage.contract import MAX_TOTALS, Storage
 
+#: Seconds for which an instance may wait for a worker that can run it (a rolling upgrade; DESIGN, section 5).
+HELD_GRACE = 600.0
+#: Waiting instances of a job that are looked at.
+SAMPLE = 50
 #: So many overdue instances are more than housekeeping leaves between two signs of life.
 BACKLOG = 10_000
 #: Seconds for which readiness is red after a storage lost what it had acknowledged.
@@ -21,11 +29,51 @@ LOSS_RED = 3600.0
 
 
 def readiness(queue: Queue, answer: Mapping[str, Any] | None = None) -> list[tuple[str, CheckResult]]:
-    """Each check by name; all must be ok for a server or worker to be ready.
+    """Each check by name, for ``/healthz``, the commands and the pages.
 
     :param answer: of :func:`pijobs.status.overview`, for who has asked for it just now.
     """
-    return [*_queue_checks(queue, answer), *_plugin_checks(queue, public=True)]
+    found = [*_queue_checks(queue, answer), *_plugin_checks(queue, public=True)]
+    return [(name, judged(name, result)) for name, result in found]
+
+
+def takes_requests(queue: Queue) -> CheckResult:
+    """Whether a server can enqueue, in one way or another, for ``/readyz``: a destination that is down, or a worker
+    that is missing, is no reason to take its pages out of a load balancer."""
+    if queue.storage is None or queue.mode != "queued":
+        return CheckResult(True, _without_workers(queue))
+    answers = has_storage(queue)
+    if answers.ok:
+        return answers
+    for way in queue.option("FALLBACK"):
+        if way == "direct":
+            return CheckResult(True, f"{answers.message}; jobs run in the request")
+        if queue.spool is not None and _answers(queue.spool):
+            return CheckResult(True, f"{answers.message}; jobs go to the spool")
+    return answers
+
+
+def has_storage(queue: Queue) -> CheckResult:
+    """Whether the storage answers, for the ``/readyz`` of a worker."""
+    assert queue.storage is not None
+    try:
+        queue.fitness.require()
+        queue.storage.ping()
+    except StorageUnfit as error:
+        advice = "change what it names; docs/how-to/configure tells which servers and rights the queue needs"
+        return CheckResult(False, f"the storage can't be used: {error}", advice)
+    except StorageUnavailable as error:
+        advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
+        return CheckResult(False, f"the storage does not answer: {error}", advice)
+    return CheckResult(True, f"{queue.storage.display_url} answers")
+
+
+def _answers(storage: Storage) -> bool:
+    try:
+        storage.ping()
+    except StorageUnavailable:
+        return False
+    return True
 
 
 def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
@@ -45,6 +93,7 @@ def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
         *traps.of_storage(queue, overview(queue)),
         *_plugin_checks(queue, public=False),
     ]
+    found = [(name, judged(name, result)) for name, result in found]
     return [
         (name, replace(result, ok=True, warning=True) if name == "worker" and not result.ok else result)
         for name, result in found
@@ -57,31 +106,35 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         yield "queue", CheckResult(True, _without_workers(queue))
         return
     yield from traps.of_settings(queue)
-    try:
-        queue.fitness.require()
-        if answer is None:
-            storage.ping()
-            answer = overview(queue)
-        if not answer["reachable"]:
-            raise StorageUnavailable(answer["reason"])
-        found = [*traps.of_storage(queue, answer)]
-    except StorageUnfit as error:
-        advice = "change what it names; docs/how-to/configure tells which servers and rights the queue needs"
-        yield "storage", CheckResult(False, f"the storage can't be used: {error}", advice)
-    except StorageUnavailable as error:
-        advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
-        yield "storage", CheckResult(False, f"the storage does not answer: {error}", advice)
-    else:
-        yield "storage", CheckResult(True, f"{storage.display_url} answers")
+    answers = has_storage(queue)
+    if answers.ok:
+        try:
+            answer = overview(queue) if answer is None else answer
+            if not answer["reachable"]:
+                raise StorageUnavailable(answer["reason"])
+            found = [*traps.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
+        except StorageUnavailable as error:
+            answers = CheckResult(False, f"the storage does not answer: {error}", "look at its log and its load")
+            found = []
+        yield "storage", answers
         yield from found
-        yield "oldest", _oldest(queue, answer)
-        yield "breakers", _breakers(answer)
-        yield "failures", _failures(answer)
-        yield "housekeeping", _housekeeping(answer)
-        yield "loss", _loss(answer)
-        yield "totals", _totals(answer)
+    else:
+        yield "storage", answers
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
+
+
+def _state_checks(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]:
+    """What stands in the queue."""
+    yield "oldest", _oldest(queue, storage, answer)
+    yield "unreadable", _unreadable(storage, answer)
+    yield "paused", _paused(answer)
+    yield "breakers", _breakers(answer)
+    yield "destinations", _destinations(answer)
+    yield "failures", _failures(answer)
+    yield "housekeeping", _housekeeping(answer)
+    yield "loss", _loss(answer)
+    yield "totals", _totals(answer)
 
 
 def _plugin_checks(queue: Queue, *, public: bool) -> Iterator[tuple[str, CheckResult]]:
@@ -108,13 +161,43 @@ def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
         return CheckResult(False, f"the check itself failed{shown}", "see the log, and tell the plugin's author")
 
 
-def _oldest(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
+def _oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
     limit = queue.option("READY_MAX_AGE")
     waits = answer["oldest_age"]
+    if waits > limit and not answer["paused"]:
+        # What a pause or a breaker holds back has checks of its own, which name the cause.
+        held = {row["name"] for row in answer["groups"] if row["paused"] or row["breaker"] != "closed"}
+        due = storage.oldest_due(without=held) if held else None
+        waits = waits if not held else 0.0 if due is None else age(due, storage.now())
     if waits <= limit or answer["paused"]:
-        return CheckResult(True, f"the oldest due instance waits for {waits:.1f} s")
+        return CheckResult(True, f"the oldest due instance that nobody holds back waits for {waits:.1f} s")
     advice = "look at 'pijobs status': too few workers, or a job that hangs"
     return CheckResult(False, f"the oldest due instance waits for {waits:.0f} s, more than {limit:g} s", advice)
+
+
+def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
+    """Whether something was given back again and again, because no worker knows its job, key, version or destination.
+    Looks at the newest waiting instances of each job."""
+    now, stuck = storage.now(), dict[str, int]()
+    for name in (name for name, row in answer["jobs"].items() if row.get(State.SCHEDULED.value)):
+        for record in storage.page(State.SCHEDULED, name=name, limit=SAMPLE).records:
+            last = json.loads(record.history[-1]) if record.history else {}
+            if last.get("event") == "held" and now - last["at"] >= to_ms(HELD_GRACE):
+                stuck[record.reason or name] = stuck.get(record.reason or name, 0) + 1
+    if not stuck:
+        return CheckResult(True, f"nothing waits for {HELD_GRACE / 60:.0f} minutes for a worker that can run it")
+    advice = "start a worker with the keys, plugins and definitions of the server; 'pijobs jobs list --state scheduled'"
+    told = "; ".join(f"{number} because of: {reason}" for reason, number in stuck.items())
+    return CheckResult(False, f"no worker can run what waits for {HELD_GRACE / 60:.0f} minutes: {told}", advice)
+
+
+def _paused(answer: Mapping[str, Any]) -> CheckResult:
+    paused = [f"destination {row['name']} ({row['waiting']} waiting)" for row in answer["groups"] if row["paused"]]
+    if answer["paused"]:
+        paused.insert(0, f"the whole queue ({answer['states'][State.QUEUED.value]} waiting)")
+    if not paused:
+        return CheckResult(True, "nothing is paused")
+    return CheckResult(True, f"paused: {'; '.join(paused)}", "'pijobs resume' ends a pause", warning=True)
 
 
 def _breakers(answer: Mapping[str, Any]) -> CheckResult:
@@ -125,14 +208,16 @@ def _breakers(answer: Mapping[str, Any]) -> CheckResult:
         if row["opened"] > 1 and (row["waiting"] or row["running"])
     ]
     if not down:
-        warnings = [
-            f"{row['name']}: {row['reason']}" for row in answer["groups"] if row["reason"] and not row["failures"]
-        ]
-        if warnings:
-            return CheckResult(True, "; ".join(warnings), "look at the destination", warning=True)
         return CheckResult(True, "no destination is down for long while instances wait for it")
     advice = "look at the destination; 'pijobs groups' tells when it is tried again"
     return CheckResult(False, f"down for more than one try, with instances waiting: {', '.join(down)}", advice)
+
+
+def _destinations(answer: Mapping[str, Any]) -> CheckResult:
+    found = [f"{row['name']}: {row['reason']}" for row in answer["groups"] if row["reason"] and not row["failures"]]
+    if not found:
+        return CheckResult(True, "no destination works with trouble")
+    return CheckResult(True, "; ".join(found), "look at the destination", warning=True)
 
 
 def _failures(answer: Mapping[str, Any]) -> CheckResult:

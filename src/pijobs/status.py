@@ -47,7 +47,7 @@ def overview(queue: Queue) -> dict[str, Any]:
         found = [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
         failures = _failures(storage)
     except StorageUnavailable as error:
-        return {**rows, "reachable": False, "reason": str(error)}
+        return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue)}
     jobs: dict[str, Any] = {}
     for (name, state), number in depths.counts.items():
         if number:
@@ -83,6 +83,22 @@ def told_loss(loss: Mapping[str, Any]) -> str:
         "restored": "went back to an earlier state: what came after it is gone, what ended after it may run again",
     }
     return f"the storage {what[loss['kind']]}; noticed at {loss['at']}"
+
+
+def fallback(queue: Queue) -> str | None:
+    """The way that calls take while the storage is away: ``"spool"`` where one answers and a worker of this machine
+    works from it, ``"direct"``, or None."""
+    for way in queue.option("FALLBACK"):
+        if way == "direct" or _has_worker(queue.spool):
+            return str(way)
+    return None
+
+
+def _has_worker(spool: Storage | None) -> bool:
+    try:
+        return spool is not None and bool(spool.sessions())
+    except StorageUnavailable:
+        return False
 
 
 def _failures(storage: Storage) -> list[dict[str, Any]]:

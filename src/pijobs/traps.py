@@ -8,6 +8,7 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 from pijobs import threads
@@ -21,6 +22,12 @@ from pijobs.status import fingerprint
 #: the storage's clock alone; a one-time password, a certificate and the Date of a mail do not.
 CLOCK_DIFFERENCE = 5.0
 
+#: Seconds for which a loss of the storage is told.
+LOSS_TOLD = 86_400.0
+#: Bytes of a disk that is as good as full.
+LEAST_DISK = 50 * 1024**2
+SAME_KEYS = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
+
 Found = Iterator[tuple[str, CheckResult]]
 
 
@@ -31,7 +38,7 @@ def of_settings(queue: Queue) -> Found:
     if threads.are_stopped_between_requests():
         yield "threads", _warning(threads.STOPPED, threads.ADVICE)
     if queue.spool is None and "spool" in queue.option("FALLBACK"):
-        yield "spool", _no_spool()
+        yield "fallback", _no_spool()
 
 
 def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], float] = time.time) -> Found:
@@ -47,11 +54,18 @@ def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], f
         yield "storage_path", _storage_path(facts)
     if "tls" in facts:
         yield "eviction", _eviction(facts)
+        yield "eviction_policy", _eviction_policy(facts)
+        yield "persistence", _persistence(facts)
         yield "login", _login(facts)
         yield "tls", _tls(facts)
+    yield "storage_full", _full(facts)
+    yield "lost", _lost(answer)
     yield "clock", _clock(queue.storage.now() / 1000 - host_now())
     yield "worker", _worker(answer)
-    yield "keys", _keys(queue, answer)
+    yield "worker_keys", _keys(queue, answer)
+    yield "worker_keys_differ", _keys_differ(queue, answer)
+    yield "worker_jobs", _jobs(queue, answer)
+    yield "worker_versions", _versions(answer)
     yield "definitions", _definitions(queue, answer)
 
 
@@ -91,19 +105,55 @@ def _storage_path(facts: Mapping[str, str]) -> CheckResult:
     return CheckResult(True, f"{facts['path']} is an absolute path")
 
 
+NO_EVICTION = "set 'maxmemory-policy noeviction' in redis.conf; a full Redis then refuses jobs, and fallbacks take them"
+
+
 def _eviction(facts: Mapping[str, str]) -> CheckResult:
-    policy = facts.get("maxmemory-policy")
-    advice = "set 'maxmemory-policy noeviction' in redis.conf; a full Redis then refuses jobs, and fallbacks take them"
+    policy, evicted = facts.get("maxmemory-policy") or "", int(facts.get("evicted_keys", "0"))
+    if evicted and policy.startswith("allkeys"):
+        said = f"Redis evicted {evicted} keys (maxmemory-policy {policy}): jobs get lost"
+        return CheckResult(False, said, NO_EVICTION)
+    return CheckResult(True, "Redis evicted no jobs")
+
+
+def _eviction_policy(facts: Mapping[str, str]) -> CheckResult:
+    policy, advice = facts.get("maxmemory-policy"), NO_EVICTION
     if policy is None:
         return _warning("Redis does not tell this user its maxmemory-policy", f"look for yourself: {advice}")
     if policy == "noeviction":
         return CheckResult(True, "Redis evicts no keys")
-    evicted = int(facts.get("evicted_keys", "0"))
-    if evicted and policy.startswith("allkeys"):
-        return CheckResult(False, f"Redis evicted {evicted} keys (maxmemory-policy {policy}): jobs get lost", advice)
     unlimited = facts.get("maxmemory") == "0"
     when = "once somebody sets maxmemory" if unlimited else "when its memory is full"
     return _warning(f"Redis evicts keys {when} (maxmemory-policy {policy}), and jobs with them", advice)
+
+
+def _persistence(facts: Mapping[str, str]) -> CheckResult:
+    """Nothing is said where Redis does not tell."""
+    if facts.get("aof_enabled") == "0" and facts.get("save") == "":
+        advice = "set 'appendonly yes' in redis.conf; docs/how-to/configure tells what each choice costs"
+        return _warning("Redis keeps nothing on disk: a restart loses what waits", advice)
+    return CheckResult(True, "Redis keeps what waits on disk" if "aof_enabled" in facts else "Redis does not tell")
+
+
+def _full(facts: Mapping[str, str]) -> CheckResult:
+    limit, used = int(facts.get("maxmemory") or "0"), int(facts.get("used_memory") or "0")
+    if limit and used >= limit and facts.get("maxmemory-policy") == "noeviction":
+        advice = "give it more memory ('maxmemory'), or remove what fills it; jobs take the fallback until then"
+        return CheckResult(False, f"the memory of Redis is full: {used} of {limit} bytes", advice)
+    free = facts.get("disk free")
+    if free is not None and int(free) < LEAST_DISK:
+        advice = f"free some of the disk that holds {facts['path']}; jobs take the fallback once it is full"
+        return CheckResult(False, f"the disk of the queue is full: {int(free) // 1024**2} MB are free", advice)
+    return CheckResult(True, "the storage has room")
+
+
+def _lost(answer: Mapping[str, Any]) -> CheckResult:
+    loss = answer["loss"]
+    if loss is None or loss["age"] > LOSS_TOLD:
+        return CheckResult(True, "the storage has all that it acknowledged, as far as workers can tell")
+    what = {"emptied": "was emptied", "restored": "went back to an earlier state"}[loss["kind"]]
+    advice = f"look what became of the jobs of that time; this is told for {LOSS_TOLD / 3600:.0f} hours"
+    return CheckResult(False, f"the storage {what} at {loss['at']}: jobs that it had acknowledged are gone", advice)
 
 
 def _login(facts: Mapping[str, str]) -> CheckResult:
@@ -143,18 +193,46 @@ def _worker(answer: Mapping[str, Any]) -> CheckResult:
 
 
 def _keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
-    mine = KeyRing.of(queue.settings).newest.id
-    live = answer["workers"]
+    mine, live, without = _keyless(queue, answer)
     if not live:
         return CheckResult(True, "no live worker to ask")
-    without = [row for row in live if mine not in row["keys"]]
-    if not without:
+    if len(without) < len(live):
         return CheckResult(True, f"key {mine} is known to a worker")
-    advice = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
-    if len(without) == len(live):
-        return CheckResult(False, f"no live worker has the key {mine} of this process", advice)
+    return CheckResult(False, f"no live worker has the key {mine} of this process", SAME_KEYS)
+
+
+def _keys_differ(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
+    mine, live, without = _keyless(queue, answer)
+    if not without or len(without) == len(live):
+        return CheckResult(True, "the live workers have the same keys")
     said = f"{len(without)} of {len(live)} live workers have another key than {mine}: {_processes(without)}"
-    return _warning(said, advice)
+    return _warning(said, SAME_KEYS)
+
+
+def _keyless(queue: Queue, answer: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
+    mine, live = KeyRing.of(queue.settings).newest.id, answer["workers"]
+    return mine, live, [row for row in live if mine not in row["keys"]]
+
+
+def _jobs(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
+    live = answer["workers"]
+    known = {name for row in live for name in row["jobs"]}
+    missing = sorted(set(queue.registry) - known)
+    if not live or not missing:
+        return CheckResult(True, "each job is known to a live worker" if live else "no live worker to ask")
+    advice = "install the plugins of this process for the workers, too, and restart them; 'pijobs plugins' lists them"
+    return CheckResult(False, f"no live worker knows the jobs {', '.join(missing)}", advice)
+
+
+def _versions(answer: Mapping[str, Any]) -> CheckResult:
+    mine = metadata.version("pijobs")
+    others = [row for row in answer["workers"] if row["version"] != mine]
+    if not others:
+        return CheckResult(
+            True, f"the live workers run release {mine}" if answer["workers"] else "no live worker to ask"
+        )
+    said = f"{_processes(others)} run release {', '.join(sorted({row['version'] for row in others}))}, this is {mine}"
+    return _warning(said, "finish the upgrade: restart what still runs the older release, workers first")
 
 
 def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:

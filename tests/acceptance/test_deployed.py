@@ -138,7 +138,7 @@ def test_behind_the_proxy_people_sign_in_over_tls_and_each_address_counts_for_it
 
 def test_what_watches_is_let_in_by_its_address_only(deployed: tuple[Site, int]) -> None:
     _, port = deployed
-    for path in ("/metrics", "/readyz", "/livez"):
+    for path in ("/metrics", "/readyz", "/healthz", "/livez"):
         assert Client(port, "127.0.0.2").ask("GET", path)[0] == 403
     assert Client(port, "127.0.0.1").ask("GET", "/metrics")[0] == 200
 

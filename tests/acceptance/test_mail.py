@@ -219,7 +219,7 @@ def test_a_wrong_login_burns_no_attempt_and_readiness_says_so(mail_site: Site, s
     ids = [mail_site.queue.enqueue("mail.send", (), send, expires=3600).id for _ in range(3)]
 
     def told() -> str:
-        status, answer = web.ask("GET", "/readyz")
+        status, answer = web.ask("GET", "/healthz")
         return str(answer) if status == 503 else ""
 
     wait_until(lambda: "535" in told(), 60, what="red readiness with the reply to the login")

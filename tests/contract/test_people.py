@@ -199,6 +199,19 @@ def test_the_oldest_due_time_of_each_job(storage: Storage, worker: Worker, advan
     }
 
 
+def test_the_oldest_due_time_of_all_groups_but_some(storage: Storage, worker: Worker, advance: Advance) -> None:
+    assert storage.oldest_due(without=()) is None
+    first = enqueue(storage, name="job.one", group="paused")
+    advance(5)
+    second = enqueue(storage, name="job.one", group="free")
+    advance(5)
+    third = enqueue(storage, name="job.two", group="other")
+    enqueue(storage, name="job.two", group="later", due=storage.now() + LONG)
+    for without, oldest in (((), first), (("paused",), second), (("paused", "free"), third)):
+        assert storage.oldest_due(without=without) == storage.get(oldest).due
+    assert storage.oldest_due(without=("paused", "free", "other")) is None
+
+
 def test_the_oldest_due_time_goes_with_its_instance(storage: Storage, worker: Worker, advance: Advance) -> None:
     enqueue(storage)
     advance(5)

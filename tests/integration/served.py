@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ def add_worker(app: Flask, *, keys: tuple[str, ...] | None = None) -> str:
     """The sign of life of a worker process; returns the id of its session."""
     storage, session = storage_of(app), uuid.uuid4().hex
     known = KeyRing.of(settings_of(app)).ids if keys is None else keys
-    info = SessionInfo(session, "worker.example.com", 4711, storage.now(), "0.1.0", keys=known, jobs=("test.job",))
+    jobs = ("test.job", *queue_of(app).registry)
+    release = metadata.version("pijobs")
+    info = SessionInfo(session, "worker.example.com", 4711, storage.now(), release, keys=known, jobs=jobs)
     storage.open_session(info, lease=LEASE)
     return session
 

@@ -26,7 +26,7 @@ from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.rights import RIGHT, requires
 
 #: What may be asked by everybody; nothing is added here without a reason.
-PUBLIC = {"/auth", "/livez", "/readyz", "/metrics", "/"}
+PUBLIC = {"/auth", "/livez", "/readyz", "/healthz", "/metrics", "/"}
 PUBLIC |= {"/pages/sign-in", "/pages/sign-out", "/pages/static/<path:name>"}
 PLUGIN = "routes_under_test"
 
@@ -73,7 +73,7 @@ def test_public_routes_are_there(app: flask.Flask) -> None:
     assert {rule.rule for rule in app.url_map.iter_rules()} >= PUBLIC
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/jobs", "/nowhere", "/auth"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics", "/jobs", "/nowhere", "/auth"])
 def test_every_answer_carries_the_security_headers(app: flask.Flask, path: str) -> None:
     headers = app.test_client().get(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"

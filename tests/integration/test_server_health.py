@@ -41,9 +41,9 @@ def app(tmp_path: Path) -> Flask:
 
 
 def readiness(app: Flask) -> tuple[int, dict[str, Any]]:
-    response = app.test_client().get("/readyz")
+    response = app.test_client().get("/healthz")
     value = value_of(response)
-    assert (value["status"] == "ready") is (response.status_code == 200)
+    assert (value["status"] == "healthy") is (response.status_code == 200)
     checks: dict[str, Any] = value["checks"]
     return response.status_code, checks
 
@@ -88,7 +88,7 @@ def test_with_a_worker_the_server_is_ready(app: Flask) -> None:
     add_worker(app)
     status, checks = readiness(app)
     assert status == 200
-    assert {"storage", "worker", "keys", "oldest", "breakers"} <= set(checks)
+    assert {"storage", "worker", "worker_keys", "oldest", "breakers"} <= set(checks)
 
 
 def test_a_worker_that_was_never_seen_is_red(app: Flask) -> None:
@@ -102,7 +102,7 @@ def test_a_storage_that_does_not_answer_is_red(app: Flask, tmp_path: Path) -> No
 
 def test_a_worker_with_another_key_is_red(app: Flask) -> None:
     add_worker(app, keys=("another",))
-    assert list(red(app)) == ["keys"]
+    assert list(red(app)) == ["worker_keys"]
     add_worker(app)
     assert red(app) == {}
 
@@ -266,7 +266,7 @@ def test_counters_stay_away_while_the_storage_is(app: Flask, tmp_path: Path) -> 
     assert metrics(app)[("pijobs_leases_lost_total",)] == 1
     shut_storage(app, tmp_path)
     metrics_of(app).lease_lost()
-    assert set(metrics(app)) == {("pijobs_storage_up",)}
+    assert {name for name, *_ in metrics(app)} == {"pijobs_storage_up", "pijobs_check_failing"}
 
 
 def test_metrics_tell_the_breakers_and_what_waits_for_them(app: Flask) -> None:
@@ -310,6 +310,8 @@ def test_a_worker_answers_the_same_from_a_thread(app: Flask) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as response:
         assert json.load(response)["result"]["value"] == {"status": "OK"}
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10)
     with caught.value as response:
         assert json.load(response)["result"]["value"]["checks"]["worker"]["ok"] is False
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as response:
+        assert json.load(response)["result"]["value"]["status"] == "ready"

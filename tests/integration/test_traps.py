@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from services import missing
+import yaml
+from services import missing, wait_until
 
+from pijobs import readiness as readiness_module
 from pijobs import traps
+from pijobs.checks import TABLE, Row, judged, severity_of
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
 from pijobs.factory import build
 from pijobs.hookspecs import CheckResult
+from pijobs.jobs import State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
-from pijobs.readiness import configuration, readiness
+from pijobs.readiness import configuration, readiness, takes_requests
 from pijobs.status import overview
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis.place import Place
+from pijobs.storage.values import LossKind
 
 from .redis_server import Server, running
 
@@ -62,7 +71,8 @@ def check(queue: Queue, name: str) -> CheckResult:
 def add_worker(queue: Queue, *keys: str, host: str = "worker", **facts: Any) -> None:
     assert queue.storage is not None
     known = keys or KeyRing.of(queue.settings).ids
-    info = SessionInfo(uuid4().hex, host, 4711, queue.storage.now(), "1", keys=known, **facts)
+    told = {"version": metadata.version("pijobs"), "jobs": tuple(queue.registry), "keys": known, **facts}
+    info = SessionInfo(uuid4().hex, host, 4711, queue.storage.now(), **told)
     queue.storage.open_session(info, lease=LEASE)
 
 
@@ -88,15 +98,21 @@ def own_address() -> str:
 
 def test_a_redis_that_may_evict_keys_is_a_warning_and_one_that_did_is_red(full_redis: Server) -> None:
     queue = make_queue(full_redis.url)
-    found = check(queue, "eviction")
+    found = check(queue, "eviction_policy")
     assert found.ok and found.warning and "allkeys-random" in found.message
     assert "maxmemory-policy noeviction" in found.advice
+    assert check(queue, "eviction") == CheckResult(True, "Redis evicted no jobs")
     for number in range(5000):
         full_redis.client.set(f"filler{number}", b"x" * 1000)
     found = check(queue, "eviction")
     assert not found.ok and "jobs get lost" in found.message
     full_redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
-    assert check(queue, "eviction") == CheckResult(True, "Redis evicts no keys")
+    assert check(queue, "eviction") == CheckResult(True, "Redis evicted no jobs")
+    assert check(queue, "eviction_policy") == CheckResult(True, "Redis evicts no keys")
+    full = check(queue, "storage_full")
+    assert not full.ok and "the memory of Redis is full" in full.message
+    full_redis.command("CONFIG", "SET", "maxmemory", "0")
+    assert check(queue, "storage_full").ok
     close(queue)
 
 
@@ -166,9 +182,9 @@ def test_a_pi_cfg_that_all_may_read_is_warned_of(tmp_path: Path) -> None:
 def test_a_fallback_without_its_spool_is_warned_of(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/queue.sqlite"
     without, direct = make_queue(url), make_queue(url, FALLBACK=("direct",))
-    found = check(without, "spool")
+    found = check(without, "fallback")
     assert found.ok and found.warning and "PI_JOB_QUEUE_SPOOL is not set" in found.message
-    assert "spool" not in dict(readiness(direct)) and "spool" not in dict(configuration(direct))
+    assert "fallback" not in dict(readiness(direct)) and "fallback" not in dict(configuration(direct))
     close(without)
     close(direct)
 
@@ -186,11 +202,28 @@ def test_without_a_worker_readiness_is_red_while_config_check_warns(queue: Queue
 
 def test_a_worker_with_another_key_is_red_alone_and_a_warning_beside_others(queue: Queue) -> None:
     add_worker(queue, "another", host="mistaken.example.com")
-    alone = check(queue, "keys")
+    alone = check(queue, "worker_keys")
     assert not alone.ok and "SECRET_KEY" in alone.advice
     add_worker(queue)
-    found = check(queue, "keys")
+    assert check(queue, "worker_keys").ok
+    found = check(queue, "worker_keys_differ")
     assert found.ok and found.warning and "1 of 2" in found.message and "mistaken.example.com" in found.message
+
+
+def test_a_job_that_no_live_worker_knows_is_red(tmp_path: Path) -> None:
+    queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite", PLUGINS=("mail",))
+    add_worker(queue, jobs=("mail.test",))
+    found = check(queue, "worker_jobs")
+    assert not found.ok and "mail.send" in found.message and "mail.test" not in found.message
+    add_worker(queue)
+    assert check(queue, "worker_jobs").ok
+    close(queue)
+
+
+def test_a_worker_of_another_release_is_warned_of(queue: Queue) -> None:
+    add_worker(queue, version="0.0.9", host="old.example.com")
+    found = check(queue, "worker_versions")
+    assert found.warning and "old.example.com" in found.message and "0.0.9" in found.message
 
 
 def save_definition(queue: Queue) -> str | None:
@@ -235,3 +268,138 @@ def test_a_clock_that_differs_from_the_storages_is_warned_of(redis_url: str, shi
     assert found.ok and found.warning is (told is not None)
     assert told is None or told in found.message
     close(queue)
+
+
+# -- the storage -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "told"), [("emptied", "was emptied"), ("restored", "went back to an earlier state")])
+def test_a_storage_that_lost_what_it_acknowledged_is_red_for_a_day(queue: Queue, kind: LossKind, told: str) -> None:
+    assert queue.storage is not None
+    assert check(queue, "lost").ok
+    queue.storage.note_loss(kind)
+    found = check(queue, "lost")
+    assert not found.ok and told in found.message
+    answer = overview(queue)
+    answer["loss"]["age"] = traps.LOSS_TOLD + 1
+    assert dict(readiness(queue, answer))["lost"].ok
+
+
+def test_a_full_disk_is_red(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(queue, "storage_full").ok
+    usage = shutil.disk_usage("/")._replace(free=traps.LEAST_DISK - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    found = check(queue, "storage_full")
+    assert not found.ok and "the disk of the queue is full: 49 MB are free" in found.message
+
+
+def test_a_redis_that_keeps_nothing_is_warned_of() -> None:
+    with running("--save", "", "--appendonly", "no") as server:
+        queue = make_queue(server.url)
+        found = check(queue, "persistence")
+        assert found.warning and "a restart loses what waits" in found.message
+        server.command("CONFIG", "SET", "appendonly", "yes")
+        assert not check(queue, "persistence").warning
+        close(queue)
+
+
+def test_a_storage_that_hangs_is_red_and_a_server_takes_requests_all_the_same(tmp_path: Path) -> None:
+    with running() as server:
+        queue, bare = make_queue(server.url), make_queue(server.url, FALLBACK=())
+        assert takes_requests(bare).ok
+        server.freeze()
+        try:
+            assert not dict(readiness(queue))["storage"].ok
+            found = takes_requests(queue)
+            assert found.ok and "does not answer" in found.message and "jobs run in the request" in found.message
+            assert not takes_requests(bare).ok
+        finally:
+            server.thaw()
+        close(queue)
+        close(bare)
+
+
+# -- what stands in the queue ----------------------------------------------------------------------------------------
+
+
+def add(queue: Queue, group: str, **fields: Any) -> str:
+    assert queue.storage is not None
+    id = uuid4().hex
+    values = {"name": "test.job", "envelope": b"e", "body": b"b", "created": queue.storage.now(), "due": None, **fields}
+    queue.storage.enqueue(NewInstance(id, group=group, **values), timeout=5)
+    return id
+
+
+def test_a_pause_is_named_and_is_not_taken_for_lateness(tmp_path: Path) -> None:
+    queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite", READY_MAX_AGE=0.001)
+    assert queue.storage is not None
+    add(queue, "smtp:main")
+    wait_until(lambda: not dict(readiness(queue))["oldest"].ok, what="lateness")
+    queue.storage.pause("smtp:main")
+    checks = dict(readiness(queue))
+    assert checks["oldest"].ok
+    assert checks["paused"].warning and "destination smtp:main (1 waiting)" in checks["paused"].message
+    add(queue, "smtp:other")
+    wait_until(lambda: not dict(readiness(queue))["oldest"].ok, what="lateness of another destination")
+    queue.storage.pause()
+    checks = dict(readiness(queue))
+    assert checks["oldest"].ok and "the whole queue (2 waiting)" in checks["paused"].message
+    close(queue)
+
+
+def test_what_no_worker_can_run_is_red_after_ten_minutes(queue: Queue) -> None:
+    storage = queue.storage
+    assert storage is not None
+    add_worker(queue)
+    id = add(queue, "g")
+    session = storage.sessions()[0].info.id
+    (lease,) = storage.step(session, [], want=1).leases
+    now = storage.now()
+    for age in (readiness_module.HELD_GRACE - 1, readiness_module.HELD_GRACE):
+        entry = json.dumps({"at": now - int(age * 1000), "event": "held", "error": "UnknownJob", "reason": "no job x"})
+        end = End(
+            id, lease.token, State.SCHEDULED, counted=False, reason="no job x", entry=entry, due=now + 60_000,
+        )  # fmt: skip
+        storage.step(session, [end], want=0)
+        found = check_state(queue, "unreadable")
+        assert found.ok is (age < readiness_module.HELD_GRACE), age
+        if found.ok:
+            storage.cancel(id, reason="a test")
+            id = add(queue, "g")
+            (lease,) = storage.step(session, [], want=1).leases
+    assert "1 because of: no job x" in found.message
+
+
+def check_state(queue: Queue, name: str) -> CheckResult:
+    return dict(readiness(queue))[name]
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["redis", "sqlite"])
+def test_each_check_stands_in_the_table_and_has_its_severity(url: str, redis_url: str, tmp_path: Path) -> None:
+    place = redis_url if url == "redis" else f"sqlite:///{tmp_path}/queue.sqlite"
+    queue = make_queue(place, tmp_path / "pi.cfg", SPOOL=str(tmp_path / "spool.sqlite"))
+    names = {name for name, _ in readiness(queue)}
+    assert names <= set(TABLE)
+    close(queue)
+
+
+@pytest.mark.parametrize(("name", "row"), TABLE.items())
+def test_a_failing_check_has_the_severity_of_the_table_whatever_it_says_itself(name: str, row: Row) -> None:
+    for result in (CheckResult(False, "x"), CheckResult(True, "x", warning=True)):
+        assert severity_of(judged(name, result)) == row.severity
+    assert severity_of(judged(name, CheckResult(True, "x"))) is None
+
+
+def test_the_alerts_have_the_severity_of_the_table() -> None:
+    file = Path(__file__).parents[2] / "contrib/prometheus/alerts.yml"
+    rules = {rule["alert"]: rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]}
+    for name, row in TABLE.items():
+        if row.alert is not None:
+            assert rules[row.alert]["labels"]["severity"] == row.severity, name
+    left_out = re.search(r'check!~"([^"]*)"', rules["PijobsCheckFails"]["expr"])
+    assert left_out is not None
+    critical = {name for name, row in TABLE.items() if row.alert and row.severity == "critical"}
+    assert set(left_out[1].split("|")) == critical

@@ -122,7 +122,7 @@ def test_a_refusal_for_good_is_seen_in_status_metrics_and_readiness_and_found_by
         challenge(instance)
         record = becomes(instance, "dead")
         metrics = urllib.request.urlopen(f"{instance.url}/jobqueue/metrics", timeout=PATIENCE).read().decode()
-        checks = instance.ask("/jobqueue/readyz", "GET")["result"]["value"]["checks"]
+        checks = instance.ask("/jobqueue/healthz", "GET")["result"]["value"]["checks"]
     assert "550 5.1.1 no such user" in record["reason"]
     assert re.search(r'pijobs_instances\{job="smtpserver.send_email",state="dead"\} 1', metrics)
     assert checks["failures"]["warning"]

@@ -126,7 +126,7 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     metavar="MODULE:FACTORY",
     help="Run jobs in the context of this Flask app (an app, or a function that makes one).",
 )
-@click.option("--http", type=Address(), help="Answer /livez, /readyz and /metrics here.")
+@click.option("--http", type=Address(), help="Answer /livez, /readyz, /healthz and /metrics here.")
 @click.option(
     "--config",
     metavar="FILE",

@@ -12,10 +12,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from pijobs import status
+from pijobs.checks import TABLE, severity_of
 from pijobs.errors import StorageUnavailable
 from pijobs.families import BOUNDS, BY_NAME, FAILED_STATES, FAMILIES, RESULTS, WAYS, Labels, series_of
+from pijobs.hookspecs import CheckResult
 from pijobs.metrics import MOST_SERIES, OTHER, shown_value
 from pijobs.queue import Queue
+from pijobs.readiness import readiness
 from pijobs.storage.contract import Storage
 
 MEASURED = "Counted by a job."
@@ -35,23 +38,24 @@ class _Collector:
         self._queue = queue
 
     def collect(self) -> Iterator[Metric]:
-        found = self._found()
+        answer = status.overview(self._queue)
+        found = self._found(answer)
         # Without the storage nothing is said of the rest: a counter that seems to begin anew would look like a surge.
         yield _gauge("pijobs_storage_up", {(): float(found is not None)})
+        yield _gauge("pijobs_check_failing", _of_checks(readiness(self._queue, answer)))
         if found is None:
             return
-        answer, groups, totals = found
+        groups, totals = found
         for name, rows in {**_of_queue(answer), **_of_groups(groups)}.items():
             yield _gauge(name, rows)
         yield from _counted(totals, _zeros(self._queue))
 
-    def _found(self) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]], Mapping[str, float]] | None:
+    def _found(self, answer: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, float]] | None:
         storage = self._queue.storage
-        answer = status.overview(self._queue)
         if storage is None or not answer["reachable"]:
             return None
         try:
-            return answer, _foremost(status.groups(storage)), self._totals(storage)
+            return _foremost(status.groups(storage)), self._totals(storage)
         except StorageUnavailable:
             return None
 
@@ -59,6 +63,15 @@ class _Collector:
         # First what this process counted: added to the answer only, it would be missing in that of the next process.
         self._queue.metrics.flush(storage.add_totals)
         return storage.totals()
+
+
+def _of_checks(checks: Sequence[tuple[str, CheckResult]]) -> Rows:
+    rows: Rows = {}
+    for name, result in checks:
+        row, found = TABLE.get(name), severity_of(result)
+        severity = row.severity if row is not None else found or "critical"
+        rows[("check", name), ("severity", severity)] = float(found is not None)
+    return rows
 
 
 def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:

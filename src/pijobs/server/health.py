@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics``, for the server and, by ``--http``, for the worker.
+"""``/livez``, ``/readyz``, ``/healthz`` and ``/metrics``, for the server and, by ``--http``, for the worker.
 
 They need no login, since what asks them has none; they tell names of jobs, groups and hosts, and nothing of users.
 """
@@ -10,12 +10,15 @@ from typing import Any
 
 import flask
 
+from pijobs.checks import severity_of
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION, current_queue
-from pijobs.readiness import readiness
+from pijobs.readiness import has_storage, readiness, takes_requests
 from pijobs.server.api import answer
 from pijobs.server.exposition import exposition
 
+#: In the configuration of the app that answers for a worker.
+WORKER = "PIJOBS_WORKER"
 blueprint = flask.Blueprint("pijobs_health", __name__)
 
 
@@ -27,19 +30,32 @@ def livez() -> flask.Response:
 
 @blueprint.get("/readyz")
 def readyz() -> flask.Response:
-    """200, or 503 with each check by name, what it found and what to do."""
+    """200 if this process can take requests (of a worker: has its storage), else 503. For load balancers."""
+    queue = current_queue()
+    works = flask.current_app.config.get(WORKER) and queue.storage is not None
+    found = has_storage(queue) if works else takes_requests(queue)
+    status = "ready" if found.ok else "not ready"
+    advice = "" if found.ok else found.advice
+    return answer({"status": status, "message": found.message, "advice": advice}, 200 if found.ok else 503)
+
+
+@blueprint.get("/healthz")
+def healthz() -> flask.Response:
+    """200, or 503 if a critical check fails; each check by name, with its severity, what it found and what to do. For
+    people and alerts."""
     checks = readiness(current_queue())
-    ready = all(result.ok for _, result in checks)
+    healthy = all(result.ok for _, result in checks)
     rows = {
         name: {
             "ok": result.ok,
             "warning": result.warning,
+            "severity": severity_of(result),
             "message": result.message,
             "advice": result.advice if result.warning or not result.ok else "",
         }
         for name, result in checks
     }
-    return answer({"status": "ready" if ready else "not ready", "checks": rows}, 200 if ready else 503)
+    return answer({"status": "healthy" if healthy else "not healthy", "checks": rows}, 200 if healthy else 503)
 
 
 @blueprint.get("/metrics")
@@ -49,7 +65,7 @@ def metrics() -> flask.Response:
 
 
 def serve_health(installation: Installation, address: tuple[str, int]) -> int:
-    """Answer the three routes from a thread of this process. Returns the port.
+    """Answer these routes from a thread of this process. Returns the port.
 
     :raises OSError: when the address is taken.
     """
@@ -61,6 +77,7 @@ def serve_health(installation: Installation, address: tuple[str, int]) -> int:
 
     app = flask.Flask("pijobs.health")
     app.extensions[EXTENSION] = installation
+    app.config[WORKER] = True
     app.register_blueprint(blueprint)
     server = make_server(*address, app, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, name="pijobs-health", daemon=True).start()

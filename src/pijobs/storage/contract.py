@@ -17,7 +17,7 @@ One suite (``tests/contract``) holds all storages to this module.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pijobs.jobs import State
 from pijobs.storage import protocol
@@ -303,6 +303,13 @@ class Storage(ABC):
     @abstractmethod
     def depths(self) -> Depths:
         """Numbers per job and state."""
+
+    @abstractmethod
+    def oldest_due(self, *, without: Collection[str]) -> int | None:
+        """The due time of the longest waiting ``queued`` instance of all groups but these; None if there is none.
+
+        Costs more than :meth:`depths`. Where instances are not indexed by group, the storage looks at the first
+        thousand of each job, and gives None if all of them belong to these groups."""
 
     @abstractmethod
     def sessions(self) -> list[SessionRecord]:

@@ -61,8 +61,8 @@ class Demo:
         self._box(False)
         self.instance.ask("/system/setConfig", **{"email.identifier": _SERVER})
         self.instance.add_email_token(_USER, _PIN)
-        self.instance.wait_for("/readyz")
-        self._say(f"privacyIDEA at {self.instance.url}, its queue at {self.instance.url}/jobqueue/readyz")
+        self.instance.wait_for("/healthz")
+        self._say(f"privacyIDEA at {self.instance.url}, its queue at {self.instance.url}/jobqueue/healthz")
 
     def show(self) -> None:
         """:raises DemoFailed: when a sign-in fails, or a mail does not arrive."""

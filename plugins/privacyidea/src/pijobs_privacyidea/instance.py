@@ -172,7 +172,7 @@ class Instance:
         """A worker that is ready, killed at the end of the block."""
         worker = self.work("-w", "3", *options)
         try:
-            self.wait_for("/readyz")
+            self.wait_for("/healthz")
             yield worker
         finally:
             worker.kill()

@@ -76,7 +76,7 @@ def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
     if answer["storage"] is None:
         return Headline("idle", f"The queue is off; {things} go out in the request.", "PI_JOB_QUEUE_CLASS turns it on.")
     if not answer["reachable"]:
-        return Headline("bad", f"No {things} are going out: the storage does not answer.", str(answer["reason"]))
+        return _without_storage(topic, answer)
     if answer["paused"]:
         waiting = answer["states"]["queued"]
         return Headline("warn", f"No {things} are going out: the queue is paused.", f"{waiting} waiting.")
@@ -86,6 +86,17 @@ def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
         advice = "start one with 'pijobs worker'"
         return Headline("bad", f"No {things} are going out: there is no live worker.", f"{last}; {advice}.")
     return None
+
+
+def _without_storage(topic: Topic, answer: Mapping[str, Any]) -> Headline:
+    begin, reason = _begin(topic.things), str(answer["reason"])
+    ways = {
+        "spool": f"{begin} go out by the spool of this machine: the storage does not answer.",
+        "direct": f"{begin} go out in the request: the storage does not answer.",
+    }
+    if answer["fallback"] in ways:
+        return Headline("warn", ways[answer["fallback"]], f"What waited before stays where it is. {reason}")
+    return Headline("bad", f"No {topic.things} are going out: the storage does not answer.", reason)
 
 
 def _begin(text: str) -> str:

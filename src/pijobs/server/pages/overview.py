@@ -39,7 +39,7 @@ def overview() -> str:
             groups = [{**row, "jobs": _waiting_for(queue.storage, row)} for row in answer["groups"][:MOST_GROUPS]]
             answer = {**answer, "groups": groups}
         except StorageUnavailable as error:
-            answer = {**answer, "reachable": False, "reason": str(error)}
+            answer = {**answer, "reachable": False, "reason": str(error), "fallback": status.fallback(queue)}
     topics = flask.current_app.extensions[PAGES].topics
     return flask.render_template(
         "pijobs/overview.html",

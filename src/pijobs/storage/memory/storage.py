@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -343,6 +343,11 @@ class MemoryStorage(Storage):
             backlog = sum(item.overdue(now) for item in self._items.of(*WAITING)) + sum(1 for _ in self._outlived(now))
             seen, totals = self._sessions.seen, len(self._totals)
             return Depths(dict(counts), oldest, self._paused, seen, backlog, totals, self._loss)
+
+    def oldest_due(self, *, without: Collection[str]) -> int | None:
+        with self._lock:
+            waiting = self._items.of(State.QUEUED)
+            return min((item.due for item in waiting if item.new.group not in without), default=None)
 
     def sessions(self) -> list[SessionRecord]:
         with self._lock:

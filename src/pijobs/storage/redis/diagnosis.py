@@ -6,7 +6,7 @@ from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.place import Place
 
 _FACTS = (
-    "redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "evicted_keys", "aof_enabled",
+    "redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "used_memory", "evicted_keys", "aof_enabled",
     "rdb_last_bgsave_status",
 )  # fmt: skip
 
@@ -24,4 +24,7 @@ def diagnose(wire: Wire, place: Place, timeout: float) -> dict[str, str]:
         found["maxmemory-policy"] = policy[1].decode()
     elif "maxmemory_policy" in facts:
         found["maxmemory-policy"] = facts["maxmemory_policy"]
+    saved = wire.ask_if_allowed(timeout, "CONFIG", "GET", "save")
+    if saved:
+        found["save"] = saved[1].decode()
     return found

@@ -6,7 +6,7 @@ import copy
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
@@ -331,6 +331,9 @@ class RedisStorage(Storage):
 
     def depths(self) -> Depths:
         return answers.depths(*self._run(self._scripts.read, "depths")[1:])
+
+    def oldest_due(self, *, without: Collection[str]) -> int | None:
+        return answers.number(self._run(self._scripts.read, "oldest", *without)[1])
 
     def sessions(self) -> list[SessionRecord]:
         found = [answers.session(values) for values in self._run(self._scripts.read, "sessions")[1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 
@@ -27,6 +28,7 @@ def _file(tx: Tx, dialect: Sqlite) -> dict[str, str]:
         "path": dialect.path,
         "path given": "absolute" if dialect.given_absolute else "relative to the working directory",
         "mode": f"{mode:04o}",
+        "disk free": str(shutil.disk_usage(os.path.dirname(dialect.path)).free),
         "journal mode": str(tx.link.run("PRAGMA journal_mode")[0][0]),
         "survives": "enqueue: a power cut (synchronous=FULL); acknowledgement: any crash of a process (NORMAL)",
     }

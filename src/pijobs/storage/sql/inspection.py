@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from pijobs.jobs import State
@@ -72,3 +73,8 @@ def depths(tx: Tx) -> Depths:
     losses = [Loss(kind, at) for at, kind in tx.rows(tx.st.losses)]
     loss = max(losses, key=lambda loss: loss.at, default=None)
     return Depths(counts, oldest, bool(paused), seen, backlog, tx.rows(tx.st.number_of_totals)[0][0], loss)
+
+
+def oldest_due(tx: Tx, without: Collection[str]) -> int | None:
+    """See :meth:`pijobs.storage.contract.Storage.oldest_due`."""
+    return min((due for group, due in tx.rows(tx.st.oldest) if group not in without), default=None)

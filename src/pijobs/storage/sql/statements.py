@@ -271,6 +271,9 @@ class Statements:
         self.counts = Statement(
             select(I.name, I.state, func.count(), func.min(I.due)).where(_here).group_by(I.name, I.state)
         )
+        self.oldest = Statement(
+            select(I.grp, func.min(I.due)).where(_here, I.state == _code(Code.QUEUED)).group_by(I.grp)
+        )
         self._page: dict[tuple[Code, str | None], Statement] = {}
 
     def page(self, code: Code, column: str | None) -> Statement:

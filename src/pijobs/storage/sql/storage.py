@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -299,6 +299,9 @@ class SqlStorage(Storage):
 
     def depths(self) -> Depths:
         return self._read(inspection.depths)
+
+    def oldest_due(self, *, without: Collection[str]) -> int | None:
+        return self._read(lambda tx: inspection.oldest_due(tx, without))
 
     def sessions(self) -> list[SessionRecord]:
         return self._read(housekeeping.sessions)

@@ -37,7 +37,7 @@ TABLE: Mapping[str, Row] = {
     "storage": Row("critical", "the storage does not answer, or is too old or has too few rights", "PijobsStorageDown"),
     "storage_path": Row("warning", "the path of an SQLite queue is relative, or others may access the file"),
     "storage_full": Row("critical", "the storage takes no more: the memory of Redis or the disk is full"),
-    "lost": Row("critical", "the storage was emptied, or is a copy from before: what it had acknowledged is gone"),
+    "loss": Row("critical", "the storage was emptied, or is a copy from before: what it had acknowledged is gone"),
     "eviction": Row("critical", "Redis evicted keys, so that jobs got lost"),
     "eviction_policy": Row("warning", "Redis may evict keys when its memory is full"),
     "persistence": Row("warning", "Redis keeps nothing on disk: a restart loses what waits"),

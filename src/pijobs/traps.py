@@ -22,8 +22,6 @@ from pijobs.status import fingerprint
 #: the storage's clock alone; a one-time password, a certificate and the Date of a mail do not.
 CLOCK_DIFFERENCE = 5.0
 
-#: Seconds for which a loss of the storage is told.
-LOSS_TOLD = 86_400.0
 #: Bytes of a disk that is as good as full.
 LEAST_DISK = 50 * 1024**2
 SAME_KEYS = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
@@ -59,7 +57,6 @@ def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], f
         yield "login", _login(facts)
         yield "tls", _tls(facts)
     yield "storage_full", _full(facts)
-    yield "lost", _lost(answer)
     yield "clock", _clock(queue.storage.now() / 1000 - host_now())
     yield "worker", _worker(answer)
     yield "worker_keys", _keys(queue, answer)
@@ -145,15 +142,6 @@ def _full(facts: Mapping[str, str]) -> CheckResult:
         advice = f"free some of the disk that holds {facts['path']}; jobs take the fallback once it is full"
         return CheckResult(False, f"the disk of the queue is full: {int(free) // 1024**2} MB are free", advice)
     return CheckResult(True, "the storage has room")
-
-
-def _lost(answer: Mapping[str, Any]) -> CheckResult:
-    loss = answer["loss"]
-    if loss is None or loss["age"] > LOSS_TOLD:
-        return CheckResult(True, "the storage has all that it acknowledged, as far as workers can tell")
-    what = {"emptied": "was emptied", "restored": "went back to an earlier state"}[loss["kind"]]
-    advice = f"look what became of the jobs of that time; this is told for {LOSS_TOLD / 3600:.0f} hours"
-    return CheckResult(False, f"the storage {what} at {loss['at']}: jobs that it had acknowledged are gone", advice)
 
 
 def _login(facts: Mapping[str, str]) -> CheckResult:

@@ -31,7 +31,6 @@ from pijobs.readiness import configuration, readiness, takes_requests
 from pijobs.status import overview
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis.place import Place
-from pijobs.storage.values import LossKind
 
 from .redis_server import Server, running
 
@@ -271,18 +270,6 @@ def test_a_clock_that_differs_from_the_storages_is_warned_of(redis_url: str, shi
 
 
 # -- the storage -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("kind", "told"), [("emptied", "was emptied"), ("restored", "went back to an earlier state")])
-def test_a_storage_that_lost_what_it_acknowledged_is_red_for_a_day(queue: Queue, kind: LossKind, told: str) -> None:
-    assert queue.storage is not None
-    assert check(queue, "lost").ok
-    queue.storage.note_loss(kind)
-    found = check(queue, "lost")
-    assert not found.ok and told in found.message
-    answer = overview(queue)
-    answer["loss"]["age"] = traps.LOSS_TOLD + 1
-    assert dict(readiness(queue, answer))["lost"].ok
 
 
 def test_a_full_disk_is_red(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pijobs import errors, hookspecs
+from pijobs.checks import TABLE
 from pijobs.families import FAMILIES
 from pijobs.plugins import Plugins
 from pijobs.settings import CORE_SETTINGS, Setting
@@ -132,6 +133,14 @@ def metrics() -> Iterator[str]:
         yield f"`{family.name}`\n: {family.kind}{' by ' if labels else ''}{labels}. {_text(family.help)}\n"
 
 
+def checks() -> Iterator[str]:
+    """Each check with its severity, when it fails, and its alert."""
+    yield "| check | severity | fails when | alert |\n| --- | --- | --- | --- |"
+    for name, row in TABLE.items():
+        alert = row.alert or ("PijobsCheckFails" if row.severity == "critical" else "")
+        yield f"| `{name}` | {row.severity} | {_text(row.fails)} | {alert} |"
+
+
 def codes() -> Iterator[str]:
     """The codes of errors, as the module of the answers has them."""
     from pijobs.server import api
@@ -166,7 +175,8 @@ def _tree(module: ModuleType) -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
-    part.__name__: part for part in (settings, hooks, commands, routes, metrics, codes, exceptions, plugin_exceptions)
+    part.__name__: part
+    for part in (settings, hooks, commands, routes, metrics, checks, codes, exceptions, plugin_exceptions)
 }
 
 

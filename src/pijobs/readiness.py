@@ -24,8 +24,6 @@ HELD_GRACE = 600.0
 SAMPLE = 50
 #: So many overdue instances are more than housekeeping leaves between two signs of life.
 BACKLOG = 10_000
-#: Seconds for which readiness is red after a storage lost what it had acknowledged.
-LOSS_RED = 3600.0
 
 
 def readiness(queue: Queue, answer: Mapping[str, Any] | None = None) -> list[tuple[str, CheckResult]]:
@@ -231,13 +229,12 @@ def _failures(answer: Mapping[str, Any]) -> CheckResult:
 
 
 def _loss(answer: Mapping[str, Any]) -> CheckResult:
-    """Red for an hour, a warning for a day: nobody can bring back what is gone, but somebody must know."""
+    """Red for a day: nobody can bring back what is gone, but somebody must know."""
     loss = answer["loss"]
     if loss is None or loss["age"] >= LOSS_TOLD:
         return CheckResult(True, "the storage keeps what it was given, as far as live workers know")
     advice = "look at what restored or emptied it, set pauses again, and enqueue again what has to be"
-    red = loss["age"] < LOSS_RED
-    return CheckResult(not red, told_loss(loss), advice, warning=not red, alarm=not red)
+    return CheckResult(False, told_loss(loss), advice)
 
 
 def _housekeeping(answer: Mapping[str, Any]) -> CheckResult:

@@ -85,9 +85,10 @@ def test_a_unit_does_not_start_again_and_again_on_what_a_start_does_not_mend(uni
     codes: dict[type[PijobsError], int] = dict(commands._EXIT_CODES)
     unmended = [3, 4] if "server" in unit.name else [codes[ConfigurationError], codes[PluginError]]
     assert [int(code) for code in of_unit(unit, "RestartPreventExitStatus").split()] == unmended
-    assert int(of_unit(unit, "StartLimitBurst")) * int(of_unit(unit, "RestartSec")) < int(
-        of_unit(unit, "StartLimitIntervalSec")
-    ), "or the limit is never reached"
+    pause = of_unit(unit, "RestartSec")
+    seconds = int(pause.removesuffix("ms")) / 1000 if pause.endswith("ms") else int(pause)
+    burst, interval = (int(of_unit(unit, name)) for name in ("StartLimitBurst", "StartLimitIntervalSec"))
+    assert burst * seconds < interval, "or the limit is never reached"
     assert of_unit(unit, "LimitCORE") == "0"
 
 

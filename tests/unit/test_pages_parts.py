@@ -44,8 +44,16 @@ DOWN = {
         ((answer(jobs={"mail.send": {"queued": 1}}), recent()), "good", "Mails are on their way."),
         ((answer(storage=None), recent()), "idle", "The queue is off; mails go out in the request."),
         (
-            (answer(reachable=False, reason="refused"), recent()),
+            (answer(reachable=False, reason="refused", fallback=None), recent()),
             "bad", "No mails are going out: the storage does not answer.",
+        ),
+        (
+            (answer(reachable=False, reason="refused", fallback="spool"), recent()),
+            "warn", "Mails go out by the spool of this machine: the storage does not answer.",
+        ),
+        (
+            (answer(reachable=False, reason="refused", fallback="direct"), recent()),
+            "warn", "Mails go out in the request: the storage does not answer.",
         ),
         ((answer(paused=True), recent(last=3)), "warn", "No mails are going out: the queue is paused."),
         ((answer(workers=[]), recent(last=3)), "bad", "No mails are going out: there is no live worker."),

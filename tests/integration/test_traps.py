@@ -342,7 +342,7 @@ def test_what_no_worker_can_run_is_red_after_ten_minutes(queue: Queue) -> None:
     session = storage.sessions()[0].info.id
     (lease,) = storage.step(session, [], want=1).leases
     now = storage.now()
-    for age in (readiness_module.HELD_GRACE - 1, readiness_module.HELD_GRACE):
+    for age in (readiness_module.HELD_GRACE - 120, readiness_module.HELD_GRACE):
         entry = json.dumps({"at": now - int(age * 1000), "event": "held", "error": "UnknownJob", "reason": "no job x"})
         end = End(
             id, lease.token, State.SCHEDULED, counted=False, reason="no job x", entry=entry, due=now + 60_000,

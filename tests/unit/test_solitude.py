@@ -23,7 +23,12 @@ def test_it_waits_until_the_others_have_ended() -> None:
     running = [3]
     solitude = Solitude(lambda: running[0])
     entered = threading.Event()
-    thread = threading.Thread(target=lambda: solitude.enter("mine", 30) and entered.set())
+
+    def enter() -> None:
+        if solitude.enter("mine", 30):
+            entered.set()
+
+    thread = threading.Thread(target=enter)
     thread.start()
     assert not entered.wait(0.05) and solitude.is_wanted()
     running[0] = 1

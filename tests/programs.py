@@ -89,6 +89,7 @@ TABLE = (
     Program("chromium", "chromium", "tests/acceptance/browser.py", other_names=("chromium-browser", "google-chrome")),
     Program("openssl", "openssl", "tests of TLS and S/MIME"),
     Program("curl", "curl", "tests/docs/test_newcomer.py"),
+    Program("git", "git", "tests/releases.py"),
     Program("ip", "iproute2", "tests/chaos/hosts.py"),
     Program("nsenter", "util-linux", "tests/chaos/hosts.py"),
     Program("setpriv", "util-linux", "tests/acceptance/test_app_servers.py"),

@@ -121,3 +121,16 @@ def test_the_next_attempt_may_have_another_envelope(storage: Storage, worker: Wo
     worker.run(instance, State.SCHEDULED, due=storage.now(), envelope=b"new", body=b"new body")
     lease = worker.take_one()
     assert (lease.envelope, lease.body) == (b"new", b"new body")
+
+
+def test_tables_can_be_given_back_to_the_release_before(kind: str, storage: Storage, open_storage: OpenStorage) -> None:
+    if not hasattr(storage, "step_down"):
+        assert kind == "memory" or kind.startswith("redis")  # they have no tables
+        return
+    stored = enqueue(storage)
+    storage.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
+    storage.set_protocol(protocol.OLDEST, oldest_reader=protocol.OLDEST)
+    storage.step_down()
+    # And up again, by whoever uses them next.
+    assert open_storage().get(stored).state is State.QUEUED
+    enqueue(storage)

@@ -309,3 +309,33 @@ class CountingLooks:
             return look(*arguments, **options)  # type: ignore[arg-type]
 
         live.transactions.read = counted  # type: ignore[method-assign,assignment]
+
+
+def test_the_tables_of_0_1_0_are_taken_over_and_given_back(storage: SqlStorage, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent / "tables_of_0_1_0.sql").read_text())
+        before = schema_of(connection)
+    connection.close()
+    storage.enqueue(new_instance(id="waits"), timeout=5)
+    with sqlite3.connect(path) as connection:
+        assert schema_of(connection).keys() > before.keys()
+    connection.close()
+    storage.step_down()
+    storage.close()
+    with sqlite3.connect(path) as connection:
+        assert schema_of(connection) == before
+        assert connection.execute("SELECT id FROM pijobs_instance").fetchall() == [("waits",)]
+    connection.close()
+    assert storage.get("waits").state is State.QUEUED  # and up again
+
+
+def schema_of(connection: sqlite3.Connection) -> dict[str, str]:
+    """The columns of each table and index, and what the tables tell of themselves."""
+    found = {}
+    for kind, name in connection.execute("SELECT type, name FROM sqlite_master WHERE name LIKE 'pijobs%'").fetchall():
+        columns = connection.execute(f"PRAGMA {kind}_info({name})").fetchall()
+        found[name] = ", ".join(str(column[1:6] if kind == "table" else column[2]) for column in columns)
+    told = connection.execute(
+        "SELECT name, value FROM pijobs_meta WHERE name IN ('schema', 'additions', 'oldest_reader')"
+    )
+    return {**found, "told": str(told.fetchall())}

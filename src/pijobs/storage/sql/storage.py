@@ -153,6 +153,10 @@ class SqlStorage(Storage):
         self._run(lambda tx: tables.set_protocol(tx, number, oldest_reader))
         self.protocol = number
 
+    def step_down(self) -> None:
+        """Take away what the release before does not know; the last use of the tables by this one."""
+        self._run(tables.step_down)
+
     def _ask_time(self, timeout: float) -> None:
         live = self._live
         live.transactions.read(live.quick, lambda tx: tx.timed_rows(tx.st.clock), timeout=timeout)

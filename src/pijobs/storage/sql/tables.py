@@ -38,6 +38,19 @@ def set_protocol(tx: Tx, number: int, oldest_reader: int) -> None:
         tx.change(tx.st.change_meta, b_name=name, value=value)
 
 
+def step_down(tx: Tx) -> None:
+    """Take away what the tables of the release before did not have. A process of this release puts it there again."""
+    names = {column.name for column in ADDED}
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            if names & {column.name for column in index.columns}:
+                on = f" ON {table.name}" if isinstance(tx.dialect, Mariadb) else ""
+                tx.link.run(f"DROP INDEX {index.name}{on}")
+    for column in ADDED:
+        tx.link.run(f"ALTER TABLE {column.table.name} DROP COLUMN {column.name}")
+    tx.link.run("DELETE FROM pijobs_meta WHERE name IN ('additions', 'oldest_reader')")
+
+
 def _told(link: Link, dialect: Dialect, statements: Statements) -> dict[str, int]:
     """What the database tells of its tables; empty where there are none."""
     try:

@@ -26,7 +26,7 @@ from pijobs.registry import Registry
 from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, storage_url, validate
 from pijobs.settings.table import cross_faults
 from pijobs.storage import open_storage
-from pijobs.storage.contract import Retention, Storage
+from pijobs.storage.contract import NewInstance, Retention, Storage, Stored
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,30 @@ class HueyQueue(Queue):
     def _adopt(self, parts: Parts) -> None:
         if threads.are_stopped_between_requests():
             log.warning("%s; %s", threads.STOPPED, threads.ADVICE)
+        self._huey: Any = None
         storage, spool = _storages(parts.settings)
         super().__init__(parts.settings, parts.registry, parts.plugins, storage=storage, spool=spool)
+
+    @property
+    def huey(self) -> Any:
+        """The :class:`huey.Huey` whose registry holds the jobs, in server and worker; see :mod:`pijobs.tasks`."""
+        if self._huey is None:
+            # huey imports the drivers of every database that it knows, so it comes with its first use.
+            from pijobs.tasks import JobHuey
+
+            self._huey = JobHuey(self)
+        return self._huey
+
+    def use_huey(self, huey: Any) -> None:
+        """In a worker: the one that runs the jobs. Hooks and receivers that were given before stay."""
+        if self._huey is not None:
+            huey.take_over(self._huey)
+        self._huey = huey
+
+    def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
+        if self._huey is not None and stored.fresh:
+            self._huey.enqueued(new.name, stored.id)
+        return super()._stored(new, stored, via)
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -83,7 +105,10 @@ class HueyQueue(Queue):
         """
         if name in self.registry:
             raise ConfigurationError(f"job {name!r} is registered already")
-        self._replace_registry(Registry({**self.registry, name: Job(name, func)}))
+        job = Job(name, func)
+        self._replace_registry(Registry({**self.registry, name: job}))
+        if self._huey is not None:
+            self._huey.add(job)
 
 
 class ForeignQueue(Queue):

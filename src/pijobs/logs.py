@@ -11,6 +11,7 @@ import json
 import logging
 import logging.config
 import logging.handlers
+import os
 import sys
 import time
 import traceback
@@ -28,6 +29,9 @@ from pijobs.settings import PREFIX, Settings
 CLASSIC = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
 CLASSIC_PROCESS = "[%(asctime)s] %(levelname)s:%(name)s:%(process)d:%(message)s"
 SIMPLE = "%(asctime)s %(message)s"
+
+#: Files whose frames only lead to a job's function.
+_OURS = str(Path(__file__).parent) + os.sep
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -118,8 +122,11 @@ def shown_error(error: BaseException, message: str) -> ExceptionInfo:
 
     :returns: for the argument ``exc_info`` of a logger.
     """
-    shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(message)
-    return type(shown), shown, error.__traceback__
+    shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(*filter(None, [message]))
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return type(shown), shown, trace
 
 
 def _error_of(exc_info: Any) -> BaseException | None:

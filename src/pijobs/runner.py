@@ -94,11 +94,13 @@ class Runner:
         call: Call,
         permit: Permit | None = None,
         holds: Callable[[], bool] = lambda: True,
+        before: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Run the job once and tell how its lease ends.
 
         :param permit: learns what the job tells of its destination.
         :param holds: whether this worker still holds the lease.
+        :param before: called right before the function; what it raises ends the attempt.
         :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
         """
         job, secrets = self._registry[lease.name], Secrets(call, lease.group)
@@ -106,7 +108,7 @@ class Runner:
         try:
             permit = permit or Permit()
             context = self._context(storage, lease, call, permit, holds, secrets)
-            return self._attempt(job, storage, lease, call, permit, context, secrets, started)
+            return self._attempt(job, storage, lease, call, permit, context, secrets, started, before)
         except BaseException as error:
             # Nothing above should raise. What does all the same is a failed attempt that counts.
             self._reraise_interruption(error)
@@ -123,6 +125,7 @@ class Runner:
         context: JobContext,
         secrets: Secrets,
         started: int,
+        before: Callable[[], None],
     ) -> Outcome:
         value: Any = None
         failure: BaseException | None = None
@@ -130,6 +133,7 @@ class Runner:
             # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
             with self._app_context():
                 context.check()
+                before()
                 value = self._call(job, context, call)
         except BaseException as error:
             self._reraise_interruption(error)

@@ -17,7 +17,7 @@ from pijobs.queue import Queue
 from pijobs.session import Session
 from pijobs.storage.contract import End, Record, Storage
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
-from pijobs.worker import engine
+from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations
 
 from .conftest import AddModule
@@ -163,7 +163,7 @@ def held_back(_: Any) -> None:
 
 
 def test_what_is_held_back_waits_a_second_and_not_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "HELD_BACK_RETURNS", 7)
+    monkeypatch.setattr(attempts, "HELD_BACK_RETURNS", 7)
     began, site.module.act = site.clock.time(), held_back
     site.drain(turns=True)
     assert (site.record.state, site.record.attempts, site.runs) == (State.DEAD, 0, 8)
@@ -178,8 +178,8 @@ def test_an_instance_that_nobody_thought_of_waits_and_comes_to_an_end(
     began = site.clock.time()
     site.drain(turns=True)
     assert site.record.state is State.DEAD and site.runs == 0
-    assert (site.record.reason or "").startswith(f"given back {engine.RETURNS} times without an attempt that counts")
-    assert site.clock.time() - began >= engine.RETURNS
+    assert (site.record.reason or "").startswith(f"given back {attempts.RETURNS} times without an attempt that counts")
+    assert site.clock.time() - began >= attempts.RETURNS
 
 
 @pytest.mark.parametrize("bare", [True, False])

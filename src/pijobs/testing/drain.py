@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from pijobs.factory import HueyQueue
 from pijobs.jobs import State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
@@ -52,6 +53,8 @@ def drain(
     """
     runner = Runner(queue.registry, queue.codec, queue.settings, app_context, queue.metrics)
     engine = _Engine(queue, runner)
+    if isinstance(queue, HueyQueue):
+        queue.use_huey(engine)
     engine.enter(None)
     try:
         while engine.turn(clock):

@@ -18,15 +18,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-import huey
-import msgspec
 from huey import signals
 from huey.api import Task
+from huey.exceptions import CancelExecution
 
-from pijobs.clock import SystemClock, to_ms
-from pijobs.codec import Call
-from pijobs.errors import StorageUnavailable
-from pijobs.jobs import Permit, State
+from pijobs.clock import to_ms
+from pijobs.errors import FailJob, RetryJob, StorageUnavailable
+from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.runner import Outcome, Runner, hold
@@ -34,9 +32,9 @@ from pijobs.session import Session
 from pijobs.spool import known
 from pijobs.status import fingerprint
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
-from pijobs.verdict import LEAST_WAIT
-from pijobs.worker.destinations import Destinations
-from pijobs.worker.report import Report
+from pijobs.tasks import JobHuey
+from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
+from pijobs.worker.report import Report, undisturbed
 from pijobs.worker.slots import Slot
 from pijobs.worker.solitude import LATER, Solitude
 
@@ -44,9 +42,6 @@ log = logging.getLogger("pijobs.job")
 
 #: Longest wait for work in one turn (seconds); after it a stop flag is looked at.
 TURN = 1.0
-#: How often an instance may come back within RETURNS_WITHIN seconds without an attempt that counts: because limits held
-#: it back, and for a reason that nobody expected.
-HELD_BACK_RETURNS, RETURNS, RETURNS_WITHIN = 1000, 20, 24 * 3600.0
 
 
 class StopFlag(Protocol):
@@ -55,16 +50,6 @@ class StopFlag(Protocol):
     def wait(self, timeout: float | None = None) -> bool: ...
 
     def is_set(self) -> bool: ...
-
-
-class NoStorage:
-    """What huey sees of a storage: only these two names are ever asked for."""
-
-    #: ``dequeue`` waits by itself, so huey's worker must not sleep between turns.
-    blocking = True
-
-    def close(self) -> None:
-        """Called by huey before it forks. Our storages are safe over a fork by themselves."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ class Pause:
     longest: float = 1.0
 
 
-class Engine(huey.Huey):  # type: ignore[misc]
+class Engine(JobHuey):
     """huey, fed by leases.
 
     :param workers: number of workers of this installation, as far as this process knows.
@@ -87,25 +72,20 @@ class Engine(huey.Huey):  # type: ignore[misc]
     def __init__(
         self, queue: Queue, runner: Runner, sessions: Callable[[Engine], Sequence[Session]], pause: Pause, workers: int
     ) -> None:
-        super().__init__(queue.option("NAME"), results=False, store_none=False)
-        self.queue = queue
+        super().__init__(queue)
         self.runner = runner
+        self._attempts = Attempts(queue, runner, workers)
         self.sessions: Sequence[Session] = ()
         self.stop_flag: StopFlag | None = None
         runner.interrupted = self._is_stopping
-        self._destinations = Destinations(SystemClock(), workers)
         self._report = Report(queue)
         self._make_sessions = sessions
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self._local = threading.local()
         self._start_lock = threading.Lock()
-        self._tasks = {name: self.task(name=name)(print).task_class for name in queue.registry}
 
     # -- what huey calls -----------------------------------------------------------------------------------------
-
-    def create_storage(self) -> NoStorage:
-        return NoStorage()
 
     def dequeue(self) -> Task | None:
         """The next task for this slot, or None after at most :data:`TURN` seconds."""
@@ -171,16 +151,11 @@ class Engine(huey.Huey):  # type: ignore[misc]
 
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
-        session, lease, call = task.args
-        try:
-            self._execute_one(task, session, lease, call)
-        finally:
-            self._solitude.leave(lease.token)
-
-    def _execute_one(self, task: Task, session: Session, lease: Lease, call: Call) -> None:
+        session, lease, call = task.leased
+        self._report.began(lease)
         self._tasks_in_flight.add(task)
         try:
-            outcome, permit, took = self._attempt(session, lease, call)
+            outcome, permit, took = self._attempts.make(session, lease, call, partial(self._before, task))
         except KeyboardInterrupt:
             # The worker stops: only now an attempt goes back without being counted.
             if not session.interrupted(lease):
@@ -191,31 +166,44 @@ class Engine(huey.Huey):  # type: ignore[misc]
             return
         finally:
             self._tasks_in_flight.discard(task)
+            self._solitude.leave(lease.token)
         end = outcome.end
         try:
-            end = self._after(session, lease, call, permit, outcome)
+            end = self._attempts.after(session.storage, lease, call, permit, outcome)
         finally:
             # Whatever fails or interrupts from here on, the end of the attempt is kept for the storage.
             self.slot.end(session, end)
+        outcome = replace(outcome, end=end)
         if outcome.held:
             self._report.not_run(lease, end)
         else:
             self.slot.took(took)
-            self._report.ended(session.storage, lease, call, replace(outcome, end=end), took)
+            self._report.ended(session.storage, lease, call, outcome, took)
+            self._tell_huey(task, outcome)
         if not outcome.held or end.state is State.DEAD:
             self._finished(lease, end, took)
 
-    def delete(self, key: str) -> bool:
-        """huey forgets a revocation after each run; there are none."""
-        return False
+    def _before(self, task: Task) -> None:
+        """What huey does before a task runs. :raises FailJob: (or RetryJob) when a hook cancels it."""
+        self._emit(signals.SIGNAL_EXECUTING, task)
+        try:
+            self._run_pre_execute(task)
+        except CancelExecution as error:
+            self._emit(signals.SIGNAL_CANCELED, task)
+            raise (RetryJob if error.retry else FailJob)("a pre_execute hook of huey cancelled it") from None
 
-    def read_schedule(self, timestamp: Any = None) -> list[Task]:
-        """Nothing: the storage promotes what is due."""
-        return []
-
-    def enqueue(self, task: Task) -> None:
-        """:raises NotImplementedError: jobs are enqueued by :class:`pijobs.queue.Queue`."""
-        raise NotImplementedError("jobs are enqueued by pijobs.queue.Queue")
+    @undisturbed
+    def _tell_huey(self, task: Task, outcome: Outcome) -> None:
+        """Call huey's hooks and receivers when an attempt has ended."""
+        self._run_post_execute(task, outcome.value, outcome.error)
+        if outcome.end.state is State.DONE:
+            self._emit(signals.SIGNAL_COMPLETE, task)
+        elif outcome.end.state is State.EXPIRED:
+            self._emit(signals.SIGNAL_EXPIRED, task)
+        elif not isinstance(outcome.error, RetryJob) or outcome.end.state is State.DEAD:
+            self._emit(signals.SIGNAL_ERROR, task, outcome.error)
+        if outcome.end.state is State.SCHEDULED:
+            self._emit(signals.SIGNAL_RETRYING, task)
 
     def look_at_definitions(self) -> None:
         """Now and then. Not with the sign of life, which must not wait for another database."""
@@ -330,22 +318,23 @@ class Engine(huey.Huey):  # type: ignore[misc]
             call = self.runner.decode(lease, session.storage.now())
             if not isinstance(call, End):
                 call = self._alone(session, slot, lease) or call
-            if not isinstance(call, End) and (reason := self._held_back(session, lease)) is not None:
+            if not isinstance(call, End) and (reason := self._attempts.held_back(session, lease)) is not None:
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
         except Exception as error:  # an instance that no line above expects must not get lost between two lines
             call = hold(lease, session.storage.now(), error)
-            call = self._braked(session.storage, lease, call, RETURNS)
+            call = self._attempts.braked(session.storage, lease, call, RETURNS)
         if isinstance(call, End):
             self._solitude.leave(lease.token)
             if call.state is State.QUEUED:
-                call = self._braked(session.storage, lease, call, HELD_BACK_RETURNS)
+                call = self._attempts.braked(session.storage, lease, call, HELD_BACK_RETURNS)
             slot.end(session, call)
             if call.state is not State.QUEUED:
                 self._report.not_run(lease, call)
                 self._finished(lease, call, None)
             return None
-        # Not by the wrapper's s(): that takes options such as "expires" out of the job's own arguments.
-        return self._tasks[lease.name](args=(session, lease, call), id=lease.id)
+        task = self.task_of(lease.name, call.args, call.kwargs, id=lease.id)
+        task.leased = (session, lease, call)
+        return task
 
     def _alone(self, session: Session, slot: Slot, lease: Lease) -> End | None:
         """What went down with a worker before runs alone in this process; else it goes back, for another try."""
@@ -363,70 +352,27 @@ class Engine(huey.Huey):  # type: ignore[misc]
             return None
         return End(lease.id, lease.token, State.QUEUED, counted=False, due=later, reason=reason)
 
-    def _held_back(self, session: Session, lease: Lease) -> str | None:
-        """Why the instance must not start now."""
-        if not session.holds(lease):
-            return "its lease ran out before it began"
-        try:
-            allowed = self._destinations.allowed_at(session.storage, self.queue.registry[lease.name].limits, lease)
-        except StorageUnavailable:
-            return "the storage did not tell whether the rate of its group allows it"
-        return None if allowed is None else f"group {lease.group} is at its rate limit"
-
-    def stuck(self, storage: Storage, lease: Lease) -> None:
-        """A job ran past its timeout: a destination that hangs is down."""
-        if self.queue.registry[lease.name].group is not None:
-            self._destinations.failed(storage, lease, None, reason="an attempt ran past the timeout of its job")
-
-    # -- one attempt ---------------------------------------------------------------------------------------------
-
-    def _attempt(self, session: Session, lease: Lease, call: Call) -> tuple[Outcome, Permit, float]:
-        """The outcome, what the job told of its destination, and the seconds that it took."""
-        permit = self._destinations.permit(session.storage, lease)
-        session.begin(lease, self.queue.registry[lease.name].timeout, permit)
-        self._report.began(lease)
-        started = time.monotonic()
-        outcome = self.runner.attempt(session.storage, lease, call, permit, partial(session.holds, lease))
-        return outcome, permit, time.monotonic() - started
-
-    def _after(self, session: Session, lease: Lease, call: Call, permit: Permit, outcome: Outcome) -> End:
-        """What the outcome means for the destination, and what that means for the next attempt."""
-        end = outcome.end
-        if end.state is State.QUEUED:
-            return self._braked(session.storage, lease, end, HELD_BACK_RETURNS)
-        if outcome.held:
-            return end
-        job = self.queue.registry[lease.name]
-        if job.group is None:
-            return end
-        try:
-            deadline = call.envelope.deadline if call.envelope is not None else None
-            return self._destinations.ended(session.storage, job, lease, permit, end, deadline=deadline)
-        except Exception as error:  # a record of the group that nobody expected: the attempt has ended all the same
-            log.error("group %s: its limit could not be worked out: %s", lease.group, describe(error))
-        return end
-
-    def _braked(self, storage: Storage, lease: Lease, end: End, most: int) -> End:
-        """An end that does not count waits; after so many without one that counts, the instance is dead."""
-        now = storage.now()
-        due = max(end.due or 0, now + to_ms(LEAST_WAIT))
-        try:
-            # Counted over all workers, and only here: this is not the way that instances usually go.
-            over = storage.count(f"returned {lease.id} {lease.attempts}", limit=most, per=to_ms(RETURNS_WITHIN))
-        except Exception as error:
-            log.warning("job %s: its returns could not be counted: %s", lease.id, describe(error))
-            over = None
-        if over is None:
-            return msgspec.structs.replace(end, due=due)
-        reason = f"given back {most} times without an attempt that counts; last: {end.reason}"
-        return End(lease.id, lease.token, State.DEAD, counted=False, reason=reason, error=end.error, entry=end.entry)
-
     def _finished(self, lease: Lease, end: End, took: float | None) -> None:
         self._report.finished(lease, end, took)
+
+    def stuck(self, storage: Storage, lease: Lease) -> None:
+        """A job ran past its timeout."""
+        self._attempts.stuck(storage, lease)
 
     def tell_ended(self, ended: Ended) -> None:
         """Log and announce a transition that the storage made on its own."""
         self._report.storage_ended(ended)
+        self._tell_huey_of(ended)
+
+    @undisturbed
+    def _tell_huey_of(self, ended: Ended) -> None:
+        if ended.name not in self.queue.registry:
+            return
+        task = self.task_of(ended.name, id=ended.id)
+        if ended.state is State.EXPIRED:
+            self._emit(signals.SIGNAL_EXPIRED, task)
+        elif ended.state is State.DEAD:
+            self._emit(signals.SIGNAL_ERROR, task, FailJob(ended.reason))
 
     # -- waiting -------------------------------------------------------------------------------------------------
 

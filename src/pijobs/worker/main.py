@@ -15,7 +15,7 @@ import flask
 from huey.constants import WORKER_GREENLET, WORKER_PROCESS
 
 from pijobs.errors import ConfigurationError
-from pijobs.factory import Installation
+from pijobs.factory import HueyQueue, Installation
 from pijobs.keys import KeyRing
 from pijobs.logs import guard_loggers
 from pijobs.runner import Runner
@@ -118,4 +118,7 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         ]  # fmt: skip
 
     runner = Runner(installation.registry, queue.codec, installation.settings, app_context, queue.metrics)
-    return Engine(queue, runner, sessions, options.pause, len(options.floors()))
+    engine = Engine(queue, runner, sessions, options.pause, len(options.floors()))
+    if isinstance(queue, HueyQueue):
+        queue.use_huey(engine)
+    return engine

@@ -21,7 +21,7 @@ log = logging.getLogger("pijobs.job")
 Method = TypeVar("Method", bound=Callable[..., None])
 
 
-def _undisturbed(method: Method) -> Method:
+def undisturbed(method: Method) -> Method:
     """A report that fails is logged, and ends nothing but itself."""
 
     @functools.wraps(method)
@@ -42,7 +42,7 @@ class Report:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
-    @_undisturbed
+    @undisturbed
     def began(self, lease: Lease) -> None:
         """An attempt begins."""
         attempt, waited = lease.attempts + 1, _waited(lease)
@@ -55,7 +55,7 @@ class Report:
             )  # fmt: skip
             self._queue.plugins.call("job_started", event=event)
 
-    @_undisturbed
+    @undisturbed
     def ended(self, storage: Storage, lease: Lease, call: Call, outcome: Outcome, took: float) -> None:
         """An attempt ended.
 
@@ -65,7 +65,8 @@ class Report:
         self._count(storage, lease, call, end, took)
         failed = end.state is not State.DONE
         why = f": {end.reason}" if end.reason else ""
-        shown = shown_error(outcome.error, end.reason or "") if failed and outcome.error is not None else None
+        # The reason is told once, in the line itself.
+        shown = shown_error(outcome.error, "") if failed and outcome.error is not None else None
         line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"
         log.log(
             logging.WARNING if failed else logging.INFO, line, lease.name, lease.id, end.state, lease.attempts + 1,
@@ -84,7 +85,7 @@ class Report:
             # A failure is told before the next sign of life.
             metrics.flush_soon(self._queue.storage.add_totals)
 
-    @_undisturbed
+    @undisturbed
     def not_run(self, lease: Lease, end: End) -> None:
         """An instance ended, or went back, without an attempt."""
         first = logging.INFO if end.state is State.QUEUED else logging.WARNING  # limits hold back, as they should
@@ -93,7 +94,7 @@ class Report:
         line = "job %s %s: running -> %s (%s)"
         log.log(level, line, lease.name, lease.id, end.state, end.reason, extra=_fields(lease, end.state))
 
-    @_undisturbed
+    @undisturbed
     def finished(self, lease: Lease, end: End, took: float | None) -> None:
         """Observers are told of an end.
 
@@ -109,7 +110,7 @@ class Report:
         )  # fmt: skip
         self._queue.plugins.call("job_finished", event=event)
 
-    @_undisturbed
+    @undisturbed
     def storage_ended(self, ended: Ended) -> None:
         """The storage made a transition on its own."""
         fields = {"id": ended.id, "job": ended.name, "state": ended.state.value, "attempt": ended.attempts}

@@ -7,19 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flask import current_app
-from privacyidea.lib.queues.base import QueueError
+from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs
 from pijobs import Handle, Job
 from pijobs.errors import ConfigurationError, EncodeError, QueueUnavailable, UnknownJob
 from pijobs_mail.errors import MessageError
 from pijobs_privacyidea import mail
-from pijobs_privacyidea.old_queue import old_queue
 
 log = logging.getLogger(__name__)
 
 
-class HueyQueue(pijobs.HueyQueue):
+class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
     """Takes the jobs of a privacyIDEA server. The constructor neither connects nor needs an app context.
 
     :param options: the ``PI_JOB_QUEUE_…`` settings, without prefix, in lower case.
@@ -37,11 +36,6 @@ class HueyQueue(pijobs.HueyQueue):
                 f"expected the plugins 'privacyidea' and 'mail', found not both loaded ({failed or 'not named'});"
                 " see 'pijobs plugins' and PI_JOB_QUEUE_PLUGINS"
             )
-
-    @property
-    def huey(self) -> Any:
-        """What privacyIDEA's own class would have under the same settings: the queue of pickles, which stays unused."""
-        return old_queue(self.settings)
 
     def register_job(self, name: str, func: Callable[..., Any]) -> None:
         """Add one of privacyIDEA's jobs. Its mail job has a better one here already.

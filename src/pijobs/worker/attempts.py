@@ -1,0 +1,100 @@
+"""One attempt in a worker: what it needs from its destination, and what its outcome means there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from pijobs.clock import SystemClock, to_ms
+from pijobs.codec import Call
+from pijobs.errors import StorageUnavailable
+from pijobs.jobs import Permit, State
+from pijobs.queue import Queue
+from pijobs.redact import describe
+from pijobs.runner import Outcome, Runner
+from pijobs.session import Session
+from pijobs.storage.contract import End, Lease, Storage
+from pijobs.verdict import LEAST_WAIT
+from pijobs.worker.destinations import Destinations
+
+log = logging.getLogger("pijobs.job")
+
+#: How often an instance may come back within RETURNS_WITHIN seconds without an attempt that counts: because limits held
+#: it back, and for a reason that nobody expected.
+HELD_BACK_RETURNS, RETURNS, RETURNS_WITHIN = 1000, 20, 24 * 3600.0
+
+
+class Attempts:
+    """Makes the attempts of one worker process.
+
+    :param workers: number of workers of this installation, as far as this process knows.
+    """
+
+    def __init__(self, queue: Queue, runner: Runner, workers: int) -> None:
+        self._queue = queue
+        self._runner = runner
+        self._destinations = Destinations(SystemClock(), workers)
+
+    def held_back(self, session: Session, lease: Lease) -> str | None:
+        """Why the instance must not start now."""
+        if not session.holds(lease):
+            return "its lease ran out before it began"
+        try:
+            allowed = self._destinations.allowed_at(session.storage, self._queue.registry[lease.name].limits, lease)
+        except StorageUnavailable:
+            return "the storage did not tell whether the rate of its group allows it"
+        return None if allowed is None else f"group {lease.group} is at its rate limit"
+
+    def make(
+        self, session: Session, lease: Lease, call: Call, before: Callable[[], None]
+    ) -> tuple[Outcome, Permit, float]:
+        """Make one attempt.
+
+        :param before: called right before the job's function; what it raises ends the attempt.
+        :returns: the outcome, what the job told of its destination, and the seconds that it took.
+        :raises KeyboardInterrupt: the worker stops.
+        """
+        permit = self._destinations.permit(session.storage, lease)
+        session.begin(lease, self._queue.registry[lease.name].timeout, permit)
+        started = time.monotonic()
+        holds = partial(session.holds, lease)
+        outcome = self._runner.attempt(session.storage, lease, call, permit, holds, before)
+        return outcome, permit, time.monotonic() - started
+
+    def after(self, storage: Storage, lease: Lease, call: Call, permit: Permit, outcome: Outcome) -> End:
+        """What the outcome means for the destination, and what that means for the next attempt."""
+        end = outcome.end
+        if end.state is State.QUEUED:
+            return self.braked(storage, lease, end, HELD_BACK_RETURNS)
+        job = self._queue.registry[lease.name]
+        if outcome.held or job.group is None:
+            return end
+        try:
+            deadline = call.envelope.deadline if call.envelope is not None else None
+            return self._destinations.ended(storage, job, lease, permit, end, deadline=deadline)
+        except Exception as error:  # a record of the group that nobody expected: the attempt has ended all the same
+            log.error("group %s: its limit could not be worked out: %s", lease.group, describe(error))
+        return end
+
+    def braked(self, storage: Storage, lease: Lease, end: End, most: int) -> End:
+        """An end that does not count waits; after so many without one that counts, the instance is dead."""
+        due = max(end.due or 0, storage.now() + to_ms(LEAST_WAIT))
+        try:
+            # Counted over all workers, and only here: this is not the way that instances usually go.
+            over = storage.count(f"returned {lease.id} {lease.attempts}", limit=most, per=to_ms(RETURNS_WITHIN))
+        except Exception as error:
+            log.warning("job %s: its returns could not be counted: %s", lease.id, describe(error))
+            over = None
+        if over is None:
+            return msgspec.structs.replace(end, due=due)
+        reason = f"given back {most} times without an attempt that counts; last: {end.reason}"
+        return End(lease.id, lease.token, State.DEAD, counted=False, reason=reason, error=end.error, entry=end.entry)
+
+    def stuck(self, storage: Storage, lease: Lease) -> None:
+        """A job ran past its timeout: a destination that hangs is down."""
+        if self._queue.registry[lease.name].group is not None:
+            self._destinations.failed(storage, lease, None, reason="an attempt ran past the timeout of its job")

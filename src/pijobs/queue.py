@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import logging
 import secrets
@@ -19,14 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from pijobs import direct
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, check_arguments, open_envelope
 from pijobs.errors import EncodeError, InstanceRefused, NoLiveWorker, QueueUnavailable, StorageError, StorageUnavailable
 from pijobs.groups import start_limit
 from pijobs.hookspecs import InstanceEvent
-from pijobs.jobs import ENDED, Job, State, is_number, is_priority
+from pijobs.jobs import ENDED, Job, State
 from pijobs.keys import KeyRing
 from pijobs.metrics import Metrics
+from pijobs.options import check_options, delay_of, due_of
 from pijobs.outage import Outage
 from pijobs.plugins import Plugins
 from pijobs.redact import describe, mask_address, texts_in
@@ -54,7 +55,7 @@ class Handle:
     state: State
     #: Where the instance went: "storage", "spool", or "direct" (it ran in this process).
     via: str = "storage"
-    #: Why it ended in this state (immediate mode).
+    #: Why it ended in this state, if it ran in this process.
     reason: str | None = None
 
 
@@ -64,6 +65,9 @@ class Queue:
     :param storage: None when the queue is off.
     :param spool: a second storage on this machine, for when the first one does not answer.
     """
+
+    #: Whether the error of a job that ran in the request as a fallback reaches the caller, unless a setting says so.
+    direct_raises = False
 
     def __init__(
         self,
@@ -84,13 +88,16 @@ class Queue:
         #: Fallbacks were counted that the storage was not told of.
         self._owes_counts = False
         self._mover: Mover | None = None
-        if storage is not None and spool is not None:
-            self._mover = Mover(spool, storage, self.codec, self.option("ENQUEUE_TIMEOUT"), self._parked)
+        if storage is not None:
+            timeout = self.option("ENQUEUE_TIMEOUT")
+            self._ends = direct.Ends(spool, storage, self.codec, timeout)
+            if spool is not None:
+                self._mover = Mover(spool, storage, self.codec, timeout, self._parked)
         self._replace_registry(registry)
 
     def _replace_registry(self, registry: Registry) -> None:
         self.registry = registry
-        self.runner = Runner(registry, self.codec, self.settings, contextlib.nullcontext, self.metrics)
+        self.runner = Runner(registry, self.codec, self.settings, direct.fresh_context, self.metrics)
 
     @property
     def mode(self) -> Mode:
@@ -145,14 +152,14 @@ class Queue:
         :raises QueueUnavailable: neither the storage nor a fallback took it.
         """
         job, call = self._checked(name, args, kwargs)
-        _check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
+        check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
         instance_id = secrets.token_hex(16)
         if self.storage is None:
             return self._direct(job, instance_id, call, expires)
-        new = self._instance(job, instance_id, call, _delay(delay, eta), expires, priority, key)
+        new = self._instance(job, instance_id, call, delay_of(delay, eta), expires, priority, key)
         if self.mode == "immediate":
             return self._immediately(new)
-        return self._store(job, call, new, on_conflict)
+        return self._store(call, new, on_conflict)
 
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
@@ -197,8 +204,8 @@ class Queue:
     def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:
         check_arguments(call.args, call.kwargs)
         lifetime = job.expires if expires is None else expires
-        deadline = None if lifetime is None else _host_now() + to_ms(lifetime)
-        self.runner.direct(job, instance_id, call, _host_now, deadline, self._group(job, call))
+        deadline = None if lifetime is None else direct.host_now() + to_ms(lifetime)
+        self.runner.direct(job, instance_id, call, direct.host_now, deadline, self._group(job, call))
         return Handle(instance_id, State.DONE, via="direct")
 
     def _immediately(self, new: NewInstance) -> Handle:
@@ -217,8 +224,9 @@ class Queue:
             body, reason = end.body or body, end.reason
         return Handle(new.id, State.DEAD, via="direct", reason=f"immediate mode waits for nothing; last: {reason}")
 
-    def _store(self, job: Job, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
+    def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
         assert self.storage is not None
+        began = time.monotonic()
         only_with_worker = self.option("WITHOUT_WORKER") == "direct" and deadline_of(new) is not None
         try:
             stored = self.storage.enqueue(
@@ -229,11 +237,11 @@ class Queue:
             self._count_fallback(new.name, "without_worker")
             self._storage_answered()
             log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
-            return self._run_now(job, call, new)
+            return self._run_now(call, new, began)
         except InstanceRefused as error:
-            return self._refused(job, call, new, error)
+            return self._refused(call, new, error, began)
         except StorageUnavailable as error:
-            return self._fall_back(job, call, new, on_conflict, error)
+            return self._fall_back(call, new, on_conflict, error, began)
         self._storage_answered()
         return self._stored(new, stored)
 
@@ -249,27 +257,27 @@ class Queue:
         return Handle(stored.id, stored.state, via=via)
 
     def _fall_back(
-        self, job: Job, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable
+        self, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable, began: float
     ) -> Handle:
         self._storage_failed(error)
         for way in self.option("FALLBACK"):
             if way == "direct":
                 self._count_fallback(new.name, way)
-                return self._run_now(job, call, new)
+                return self._run_now(call, new, began)
             if self.spool is not None and (handle := self._spooled(self.spool, new, on_conflict)):
                 self._count_fallback(new.name, way)
                 return handle
         self._count_fallback(new.name, "refused")
         raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
 
-    def _refused(self, job: Job, call: Call, new: NewInstance, error: InstanceRefused) -> Handle:
+    def _refused(self, call: Call, new: NewInstance, error: InstanceRefused, began: float) -> Handle:
         """This is no outage. The spool would not help: it moves there."""
         log.error("job %s %s: the storage does not take it: %s", new.name, new.id, error)
         if "direct" not in self.option("FALLBACK"):
             self._count_fallback(new.name, "refused")
             raise error
         self._count_fallback(new.name, "direct")
-        return self._run_now(job, call, new)
+        return self._run_now(call, new, began)
 
     def _spooled(self, spool: Storage, new: NewInstance, on_conflict: OnConflict) -> Handle | None:
         assert self.storage is not None and self._mover is not None
@@ -290,12 +298,29 @@ class Queue:
         self._mover.look_soon()
         return self._stored(new, stored, via="spool")
 
-    def _run_now(self, job: Job, call: Call, new: NewInstance) -> Handle:
-        # The instance's times are those of the storage's clock.
-        deadline = deadline_of(new)
-        deadline = None if deadline is None else _host_now() + deadline - new.created
-        self.runner.direct(job, new.id, call, _host_now, deadline, new.group)
-        return Handle(new.id, State.DONE, via="direct")
+    def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:
+        """As a fallback: once, in a context of its own; its outcome is logged, recorded, and in the handle.
+
+        :param began: when the call was made (monotonic seconds).
+        """
+        end, error = direct.run(self.runner, new, call, began)
+        log.log(
+            logging.INFO if end.state is State.DONE else logging.ERROR, "job %s %s: -> %s in the request%s",
+            new.name, new.id, end.state, f": {end.reason}" if end.reason else "",
+        )  # fmt: skip
+        if end.state is not State.DONE:
+            self.metrics.failed(new.name, new.group, end.state.value)
+        self._ends.record(new, end, away=self.outage.since is not None)
+        if self.plugins.listen("job_finished"):
+            event = InstanceEvent(
+                id=new.id, name=new.name, group=new.group, state=end.state.value, attempt=1, error=end.error,
+                reason=end.reason,
+            )  # fmt: skip
+            self.plugins.call("job_finished", event=event)
+        wanted = self.option("DIRECT_RAISES")
+        if error is not None and (self.direct_raises if wanted is None else wanted):
+            raise error
+        return Handle(new.id, end.state, via="direct", reason=end.reason)
 
     def _storage_failed(self, error: StorageUnavailable) -> None:
         if self.outage.begins():
@@ -311,6 +336,7 @@ class Queue:
             log.warning("the queue's storage answers again after %.1f s", seconds)
         if self._owes_counts:
             self._tell_counts()
+        self._ends.tell()
         if self._mover is not None:
             self._mover.after_enqueue()
 
@@ -356,7 +382,7 @@ class Queue:
             id=instance_id, name=job.name, call=call, created=created, deadline=deadline
         )
         subject = self._named(job, "subject", call)
-        due = _due(delay, created)
+        due = due_of(delay, created)
         oldest = max(created, due or 0) + to_ms(self.option("MAX_AGE"))
         return NewInstance(
             id=instance_id, name=job.name, envelope=envelope, body=body,
@@ -393,46 +419,3 @@ def deadline_of(new: NewInstance) -> int | None:
     """When the effect must not happen any more, as the caller or the job wants it (ms); None: never. What the storage
     is given as deadline may be no more than the bound of the instance's age."""
     return open_envelope(new.envelope).deadline
-
-
-def _host_now() -> int:
-    return to_ms(time.time())
-
-
-def _delay(delay: float | None, eta: dt.datetime | float | None) -> tuple[str, float] | None:
-    if delay is not None:
-        return ("in", delay)
-    if isinstance(eta, dt.datetime):
-        return ("at", eta.timestamp())
-    return None if eta is None else ("at", eta)
-
-
-def _due(delay: tuple[str, float] | None, now: int) -> int | None:
-    if delay is None:
-        return None
-    return now + to_ms(delay[1]) if delay[0] == "in" else to_ms(delay[1])
-
-
-def _check_options(
-    *,
-    delay: object,
-    eta: object,
-    expires: object,
-    priority: object,
-    key: object,
-    on_conflict: object,
-) -> None:
-    """:raises ValueError: for options that can't be meant."""
-    aware = isinstance(eta, dt.datetime) and eta.tzinfo is not None
-    for name, value, expected, ok in (
-        ("delay", delay, "a number of seconds >= 0", is_number(delay) and delay >= 0),  # type: ignore[operator]
-        ("eta", eta, "an aware datetime or seconds since the epoch", aware or is_number(eta)),
-        ("expires", expires, "a number of seconds > 0", is_number(expires) and expires > 0),  # type: ignore[operator]
-        ("priority", priority, "an integer from -1000 to 1000", is_priority(priority)),
-        ("key", key, "a text", isinstance(key, str) and key != ""),
-        ("on_conflict", on_conflict, "'replace', 'keep' or 'error'", on_conflict in ("replace", "keep", "error")),
-    ):
-        if value is not None and not ok:
-            raise ValueError(f"option {name}: expected {expected}, found {value!r}")
-    if delay is not None and eta is not None:
-        raise ValueError("options delay and eta: expected one of them, found both")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import flask
 import pytest
 import sqlalchemy as sa
+from services import free_port
 
-from pijobs import State
+from pijobs import Job, State, hookimpl
 from pijobs.database import Database
 from pijobs.definitions import Definitions, Field
 from pijobs.errors import ConfigurationError, SettingsError
@@ -175,3 +178,49 @@ def test_an_installed_app_keeps_its_files_at_its_root_path(tmp_path: Path) -> No
     JobQueue(app)
     with app.app_context():
         assert Database.of(current_queue().settings).place == str(root / "pijobs.sqlite")
+
+
+# -- a job that runs in the request ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> flask.Flask:
+    """An app with Flask-SQLAlchemy whose storage is away, and a job that commits."""
+    extension = pytest.importorskip("flask_sqlalchemy")
+    db = extension.SQLAlchemy()
+
+    class User(db.Model):  # type: ignore[name-defined,misc]
+        id = db.Column(db.Integer, primary_key=True)
+
+    def commit(fails: bool = False) -> None:
+        db.session.commit()
+        flask.g.left = "by the job"
+        if fails:
+            raise ValueError("no such user")
+
+    module = ModuleType("shop_jobs")
+    module.register_jobs = hookimpl(lambda: [Job("shop.commit", commit)], specname="register_jobs")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shop_jobs", module)
+    app = flask.Flask("shop")
+    app.config.update(
+        SECRET_KEY="x" * 32, SQLALCHEMY_DATABASE_URI="sqlite://", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue",
+        PI_JOB_QUEUE_URL=f"redis://127.0.0.1:{free_port()}/0", PI_JOB_QUEUE_PLUGINS=["shop_jobs"],
+    )  # fmt: skip
+    db.init_app(app)
+    jobs = JobQueue(app)
+    with app.app_context():
+        db.create_all()
+
+    @app.get("/<int:fails>")
+    def view(fails: int) -> list[object]:
+        db.session.add(User())
+        handle = jobs.enqueue("shop.commit", (bool(fails),))
+        db.session.rollback()
+        return [db.session.query(User).count(), handle.via, handle.state, "left" in flask.g]
+
+    return app
+
+
+@pytest.mark.parametrize(("fails", "state"), [(0, "done"), (1, "dead")])
+def test_a_job_in_the_request_has_a_database_session_of_its_own(shop: flask.Flask, fails: int, state: str) -> None:
+    assert shop.test_client().get(f"/{fails}").json == [0, "direct", state, False]

@@ -415,13 +415,86 @@ def test_without_a_spool_the_job_runs_in_the_request(new_queue: NewQueue, storag
     assert (handle.via, handle.state) == ("direct", State.DONE) and recorder.calls == [(("x",), {})]
 
 
-def test_in_the_request_the_exception_reaches_the_caller(
+FAILURES = [
+    (OSError("smtp is away, too"), State.DEAD, "one attempt: OSError: smtp is away, too"),
+    (FailJob("no such user"), State.DEAD, "no such user"),
+    (DestinationDown("down"), State.DEAD, "one attempt: down"),
+    (RetryJob("later"), State.DEAD, "one attempt: later"),
+    (DeadlinePassed(), State.EXPIRED, "the deadline passed"),
+    (SystemExit(3), State.DEAD, "SystemExit"),
+]
+
+
+@pytest.mark.parametrize(("error", "state", "reason"), FAILURES, ids=lambda value: type(value).__name__)
+def test_what_fails_in_the_request_is_in_the_handle_the_log_and_the_counts(
+    new_queue: NewQueue, storage: Cable, recorder: Recorder, caplog: pytest.LogCaptureFixture,
+    error: BaseException, state: State, reason: str,
+) -> None:  # fmt: skip
+    storage.error, recorder.error = AWAY, error
+    queue = new_queue(storage)
+    handle = queue.enqueue("a.b", ["x"])
+    assert (handle.via, handle.state, len(recorder.calls)) == ("direct", state, 1)
+    assert reason in (handle.reason or "")
+    assert f"job a.b {handle.id}: -> {state} in the request: " in caplog.text
+    assert any(state.value in name for name in queue.metrics._share.take() if "failed" in name)
+
+
+def test_what_ran_in_the_request_is_recorded_in_the_spool(
+    new_queue: NewQueue, storage: Cable, spool: Cable, recorder: Recorder
+) -> None:
+    storage.error = AWAY
+    queue = new_queue(storage, spool, FALLBACK=("direct",))
+    done = queue.enqueue("a.b", ["x"])
+    recorder.error = OSError("away")
+    dead = queue.enqueue("a.b", ["y"])
+    assert (spool.get(done.id).state, spool.get(dead.id).state) == (State.DONE, State.DEAD)
+    record = spool.get(dead.id)
+    assert record.has_body and record.attempts == 1 and record.reason == dead.reason
+    assert '"outcome":"dead"' in record.history[0]
+
+
+def test_without_a_spool_the_storage_is_told_when_it_answers(
     new_queue: NewQueue, storage: Cable, recorder: Recorder
 ) -> None:
+    storage.error = AWAY
+    queue = new_queue(storage)
+    done = queue.enqueue("a.b")
+    recorder.error = OSError("away")
+    dead = queue.enqueue("a.b")
+    storage.error = None
+    queue.enqueue("a.b")
+    assert (storage.get(done.id).state, storage.get(dead.id).state) == (State.DONE, State.DEAD)
+
+
+def test_without_a_worker_the_storage_is_told_at_once(new_queue: NewQueue, storage: Cable, spool: Cable) -> None:
+    handle = new_queue(storage, spool, WITHOUT_WORKER="direct", expires=60).enqueue("a.b")
+    assert (handle.via, storage.get(handle.id).state) == ("direct", State.DONE)
+    assert spool.depths().counts == {}
+
+
+@pytest.mark.parametrize(("setting", "of_class", "raises"), [
+    (None, False, False), (None, True, True), (True, False, True), (False, True, False),
+])  # fmt: skip
+def test_in_the_request_the_exception_reaches_the_caller_where_that_is_wanted(
+    new_queue: NewQueue, storage: Cable, recorder: Recorder, setting: bool | None, of_class: bool, raises: bool
+) -> None:
     storage.error, recorder.error = AWAY, OSError("smtp is away, too")
-    with pytest.raises(OSError, match="too"):
-        new_queue(storage).enqueue("a.b")
+    queue = new_queue(storage, DIRECT_RAISES=setting)
+    queue.direct_raises = of_class
+    if raises:
+        with pytest.raises(OSError, match="too"):
+            queue.enqueue("a.b")
+    else:
+        assert queue.enqueue("a.b").state is State.DEAD
     assert len(recorder.calls) == 1
+
+
+def test_in_the_request_the_deadline_is_that_of_the_call(
+    new_queue: NewQueue, storage: Cable, recorder: Recorder
+) -> None:
+    storage.error = AWAY
+    new_queue(storage, expires=60).enqueue("a.b", expires=5)
+    assert 4 < recorder.contexts[0].time_left() <= 5
 
 
 def test_the_fallbacks_are_tried_in_their_order(new_queue: NewQueue, storage: Cable, spool: Cable) -> None:

@@ -111,6 +111,9 @@ CORE_SETTINGS: tuple[Setting, ...] = (
           lambda v: is_number(v) and 0.01 <= v <= 30, "Seconds that a request may wait for the storage."),
     _core("FALLBACK", FALLBACKS, "a list of 'spool' and 'direct', or ()", _fallback,
           "What enqueue does, in this order, when the storage does not answer; () raises QueueUnavailable."),
+    _core("DIRECT_RAISES", None, "True, False or None", lambda v: v is None or isinstance(v, bool),
+          "Whether the error of a job that ran in the request as a fallback reaches the caller. None: only under "
+          "privacyIDEA, whose callers tell the user. The handle, the log and the record tell it in any case."),
     _core("SPOOL", None, "the absolute path of a local file",
           lambda v: isinstance(v, (str, Path)) and Path(v).is_absolute(),
           "A local SQLite file that takes jobs while the storage is away. Not set: no spool.",

@@ -26,6 +26,9 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
     :raises ConfigurationError: when the plugins that send mails are not loaded.
     """
 
+    #: privacyIDEA tells its user what a job raised that ran in the request.
+    direct_raises = True
+
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
         self._offered: set[str] = set()

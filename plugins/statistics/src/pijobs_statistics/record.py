@@ -12,6 +12,7 @@ from typing import Any
 
 import flask
 
+from pijobs import State
 from pijobs.flask import current_queue
 from pijobs.queue import Queue
 from pijobs.redact import describe
@@ -65,7 +66,9 @@ class Batch:
             "rows": [[at, *line, value.count, value.total] for (at, line), value in rows.items()],
         }
         try:
-            self._queue.enqueue(JOB, (), arguments)
+            handle = self._queue.enqueue(JOB, (), arguments)
+            if handle.state is State.DEAD:  # it ran here, in place of a storage that is away
+                log.error("statistics: %d rows wait for a retry of %s: %s", len(rows), handle.id, handle.reason)
         except Exception as error:
             log.error("statistics: %d rows are lost: %s", len(rows), describe(error))
 

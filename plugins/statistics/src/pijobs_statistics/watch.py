@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pijobs import InstanceEvent, State
+from pijobs.errors import QueueUnavailable
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs_statistics.jobs import PREFIX
@@ -75,7 +76,9 @@ class Watch:
     def _enqueue(self, batch: str, lines: list[Any]) -> None:
         parts = [lines[begin : begin + MOST] for begin in range(0, len(lines), MOST)]
         for number, part in enumerate(parts):
-            self._queue.enqueue(JOB, (), {"batch": f"{batch}-{number}", "once": part})
+            handle = self._queue.enqueue(JOB, (), {"batch": f"{batch}-{number}", "once": part})
+            if handle.state is State.DEAD:  # it ran here, in place of a storage that is away
+                raise QueueUnavailable(handle.reason)
 
 
 def journal_folder(queue: Queue) -> Path:

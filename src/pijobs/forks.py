@@ -66,10 +66,15 @@ class Gate:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._made: dict[str, threading.Condition] = {}
         self._uses: set[_Use] = set()
         #: Forks that are going on.
         self._forks = 0
+
+    @property
+    def _changed(self) -> threading.Condition:
+        # Made at first use: gevent may replace what threading has after this module was imported.
+        return self._made.get("changed") or self._made.setdefault("changed", threading.Condition())
 
     def keep(self, keeper: Keeper) -> None:
         """Close its idle connections at each fork. Only a weak reference is held."""

@@ -17,8 +17,8 @@ MakeSite = Callable[..., Site]
 @pytest.fixture(params=["sqlite", "redis"])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the queue is kept."""
-    if request.param == "redis":
-        return str(request.getfixturevalue("redis_url"))
+    if request.param != "sqlite":
+        return str(request.getfixturevalue(f"{request.param}_url"))
     return f"sqlite:///{tmp_path}/queue.sqlite"
 
 

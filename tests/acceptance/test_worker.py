@@ -32,10 +32,13 @@ def test_runs_what_is_enqueued_before_and_after_it_starts(site: Site, worker_typ
     assert sorted(site.effects_of("count")) == ["1", "2"]
 
 
+@pytest.mark.parametrize("storage_url", ["sqlite", "redis", "postgresql", "mariadb"], indirect=True)
 def test_greenlets_run_jobs_too(site: Site) -> None:
-    site.start_worker("-w", "2", "-k", "greenlet")
+    worker = site.start_worker("-w", "2", "-k", "greenlet")
     handle = site.queue.enqueue("test.count", (1,))
     assert site.wait_for(handle.id).state is State.DONE
+    worker.terminate()
+    assert worker.wait(30) == 0
 
 
 def test_runs_each_job_in_an_app_context(site: Site, worker_type: str) -> None:

@@ -132,8 +132,10 @@ class ConnectionPool(Generic[C]):
         return None
 
     def _too_late(self, state: _State[C], timeout: float) -> StorageUnavailable:
-        if state.thread is None:
-            return StorageUnavailable(f"all {self._size} connections to the storage were in use for {timeout:.3g} s")
+        if state.thread is None or state.lent:
+            # One that is in use may come back in a moment: that is no outage.
+            number = state.lent if state.lent else self._size
+            return StorageUnavailable(f"all {number} connections to the storage were in use for {timeout:.3g} s")
         state.trouble = StorageUnavailable(f"could not connect to the storage within {timeout:.3g} s")
         state.changed.notify_all()
         return _unavailable(state.trouble)

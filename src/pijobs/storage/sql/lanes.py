@@ -56,6 +56,7 @@ class ServerLane:
         self._connecting = threading.Lock()
 
     def connect(self) -> Link:
+        self._dialect.wait_as_gevent_does()
         with self._connecting, _told(self._dialect):
             return Link(self._engine, self._dialect, durable=True)
 

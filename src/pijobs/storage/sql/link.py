@@ -7,6 +7,7 @@ stands between a login and its answer.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -57,6 +58,7 @@ class Link:
         self._fairy.detach()
         self.connection = connection
         self._socket: socket.socket | None = None
+        self._incoming: select.poll | None = None
         self._begin = dialect.begin
         #: Whether the protocol of the database was looked at.
         self.looked = False
@@ -64,6 +66,9 @@ class Link:
         self.file: tuple[int, int] | None = None
         try:
             self._socket = dialect.socket_of(connection)
+            if self._socket is not None:
+                self._incoming = select.poll()
+                self._incoming.register(self._socket, select.POLLIN)
             dialect.prepare(connection, durable=durable)
             self._cursor: Any = connection.cursor()
         except BaseException:
@@ -118,13 +123,7 @@ class Link:
 
     def is_open(self) -> bool:
         """Looks without a round trip: a server that says something unasked said good-bye."""
-        if self._socket is None:
+        if self._incoming is None:
             return True
-        try:
-            # Not setblocking(): that would change the driver's handle as well.
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        # Not recv() with MSG_DONTWAIT: gevent's would wait all the same.
+        return not self._incoming.poll(0)

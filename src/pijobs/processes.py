@@ -8,9 +8,13 @@ Where a hardened service hides any of these, nothing is known and nothing is con
 from __future__ import annotations
 
 import hashlib
+import logging
+import multiprocessing
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,6 +79,25 @@ def no_copies() -> Iterator[None]:
         raise
     if os.getpid() != pid:
         _end_child(None)
+
+
+def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
+    """Called before the interpreter ends. It waits for all threads and children that jobs left; this lets it wait for
+    ``grace`` seconds only, and then ends the process."""
+    own = (threading.main_thread(), threading.current_thread())
+    threads = [one.name for one in threading.enumerate() if not one.daemon and one not in own]
+    left = [*threads, *(child.name for child in multiprocessing.active_children())]
+    if not left:
+        return
+
+    def end() -> None:
+        time.sleep(grace)
+        text = "the process ends, but jobs left what does not end: %s"
+        logging.getLogger(__name__).warning(text, ", ".join(left[:10]))
+        logging.shutdown()
+        os._exit(code)
+
+    threading.Thread(target=end, name="pijobs-exit", daemon=True).start()
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

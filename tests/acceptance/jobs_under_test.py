@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging.config
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 
 import flask
@@ -45,6 +49,19 @@ def poison(ctx: JobContext, after: float = 0) -> None:
     os._exit(9)
 
 
+def litter(ctx: JobContext) -> None:
+    """Change and leave behind what belongs to the process."""
+    os.chdir("/")
+    os.umask(0)
+    logging.config.dictConfig({"version": 1})
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+    child.start()
+    effect("litter", str(child.pid))
+
+
 def fork(ctx: JobContext, how: str) -> None:
     """Fork a child that comes out of the job."""
     if os.fork() == 0:
@@ -79,6 +96,7 @@ def register_jobs(settings: object) -> list[Job]:
         Job("test.flaky", flaky, retry=RetryPolicy(max_attempts=3, delay=0.05)),
         Job("test.poison", poison),
         Job("test.fork", fork),
+        Job("test.litter", litter),
         Job("test.interrupt", interrupt, retry=RetryPolicy(max_attempts=2, delay=0.05)),
         Job("test.context", context),
         Job("test.late", late),

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 from services import wait_until
@@ -125,11 +126,42 @@ def test_sighup_gives_back_what_runs_uncounted_and_starts_again(site: Site, work
 
 
 def test_a_job_past_its_timeout_goes_back_as_a_crash(site: Site, worker_type: str) -> None:
-    site.start_worker("-w", "2", "-k", worker_type, "-c", "0.2")
+    worker = site.start_worker("-w", "1", "-k", worker_type)
     handle = site.queue.enqueue("test.stuck", ("job", 3600))
     wait_until(lambda: site.record(handle.id).crashes >= 1, 15, what="the end of the lease")
-    if worker_type == "process":
-        assert site.wait_for(handle.id, timeout=30).state is State.DEAD
+    # It starves nobody, although there is one worker, and a thread can't be ended.
+    assert site.wait_for(site.queue.enqueue("test.count", (1,)).id).state is State.DONE
+    assert site.wait_for(handle.id, timeout=60).state is State.DEAD
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+
+
+def test_a_worker_that_did_its_number_of_jobs_is_replaced_at_once(make_site: MakeSite, worker_type: str) -> None:
+    site = make_site(LEASE=60)  # else health is looked at each half a second
+    site.start_worker("-M", "1", "-k", worker_type)
+    ids = [site.queue.enqueue("test.count", (number,)).id for number in range(5)]
+    began = time.monotonic()
+    assert {site.wait_for(one).state for one in ids} == {State.DONE}
+    assert time.monotonic() - began < 20  # 10 s each, before
+
+
+def test_what_a_job_leaves_behind_reaches_neither_the_next_job_nor_the_worker(site: Site, worker_type: str) -> None:
+    worker = site.start_worker("-k", worker_type)
+    assert site.wait_for(site.queue.enqueue("test.litter").id).state is State.DONE
+    after = site.queue.enqueue("test.count", (1,)).id
+    assert site.wait_for(after).state is State.DONE
+    wait_until(lambda: f"{after}: running -> done" in site.output(), what="the log of the next job")
+    assert "the working directory was and the umask was" in site.output()
+    worker.send_signal(signal.SIGHUP)
+    wait_until(lambda: "starts again" in site.output(), what="the restart")
+    again = site.queue.enqueue("test.count", (2,)).id
+    assert site.wait_for(again).state is State.DONE
+    assert site.wait_for(site.queue.enqueue("test.litter").id).state is State.DONE
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    for pid in site.effects_of("litter"):
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:

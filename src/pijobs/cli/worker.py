@@ -18,6 +18,7 @@ from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
+from pijobs.processes import exit_in_spite_of_leftovers
 from pijobs.queue import Queue
 from pijobs.redact import describe
 from pijobs.requirements import unmet
@@ -165,6 +166,7 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
              options["worker_type"], ", ".join(installation.registry) or "none")  # fmt: skip
     consumer.run()
     log.info("worker %d has stopped", os.getpid())
+    exit_in_spite_of_leftovers()
 
 
 def _written(invocation: Invocation, options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,14 +20,19 @@ from huey import consumer as huey_consumer
 from huey.constants import WORKER_PROCESS
 
 from pijobs.errors import PijobsError, StorageUnavailable
+from pijobs.processes import exit_in_spite_of_leftovers
 from pijobs.worker.engine import Engine
 from pijobs.worker.periodic import Periodic
+from pijobs.worker.slots import Slot
+from pijobs.worker.surroundings import Surroundings
 from pijobs.worker.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
 #: Seconds a child has to give back what it runs after it was interrupted, before it is killed.
 KILL_AFTER = 2.0
+#: So many threads per worker that hang are replaced.
+MOST_STUCK = 3
 
 
 class Worker(huey_consumer.Worker):  # type: ignore[misc]
@@ -38,6 +43,7 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
     ) -> None:
         super().__init__(**options)
         self.floor = floor
+        self.slot: Slot | None = None
         self._parent = parent
         self._on_start, self._on_stop = on_start, on_stop
 
@@ -45,7 +51,9 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
         self.huey.stop_flag = self.stop_flag
         # First: the sign of life that opens a session tells observers what ended with the workers before.
         self._on_start()
-        self.huey.enter(self.floor)
+        if self.huey.surroundings is None:
+            self.huey.surroundings = Surroundings()
+        self.slot = self.huey.enter(self.floor)
         super().initialize()
 
     def loop(self, now: Any = None) -> None:
@@ -53,7 +61,14 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
             log.error("the worker's parent process %d is gone; child %d stops", self._parent, os.getpid())
             self.stop_flag.set()
             return
+        if self.is_stuck:  # its job has ended after all; another worker took its place
+            raise huey_consumer.WorkerRecycle
         super().loop(now)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its job ran past its timeout."""
+        return self.slot is not None and self.slot.is_stuck
 
     def shutdown(self) -> None:
         self.huey.leave()
@@ -61,6 +76,8 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
             self.huey.close()
             self._on_stop()
         super().shutdown()
+        if os.getpid() != self._parent:
+            exit_in_spite_of_leftovers()
 
 
 class Scheduler(huey_consumer.Scheduler):  # type: ignore[misc]
@@ -97,6 +114,13 @@ class _ProcessEnvironment(huey_consumer.ProcessEnvironment):  # type: ignore[mis
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def create_process(self, runnable: Any, name: str) -> Any:
+        process = super().create_process(runnable, name)
+        # A daemon may have no children of its own, and jobs may use multiprocessing. It ends by itself when its parent
+        # is gone.
+        process.daemon = False
+        return process
+
     def interrupt_workers(self, procs: Any) -> None:
         super().interrupt_workers(procs)
         for proc in procs:
@@ -122,6 +146,9 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         #: Start again at the end (huey's own restart would leave the sessions open).
         self._again = False
         self._systemd = Notifier()
+        self._replaced = 0.0
+        #: Threads whose job ran past its timeout.
+        self._stuck: list[Any] = []
         super().__init__(
             engine, workers=len(self._floors), shutdown_timeout=shutdown_timeout, graceful_signal="TERM", **options
         )
@@ -175,7 +202,33 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
 
     def loop(self, health_check_ts: Any = None) -> Any:
         self._systemd.alive()
+        if self._health_check and self._signum is None:
+            self._replace_stuck()
+            self._replace_ended()
         return super().loop(health_check_ts)
+
+    def _replace_ended(self) -> None:
+        """At once after ``-M`` jobs; at most once a second where workers die."""
+        ended = [process for _, process in self.worker_threads if not self.environment.is_alive(process)]
+        recycled = any(getattr(process, "exitcode", 0) == 0 for process in ended)
+        if ended and (recycled or time.monotonic() - self._replaced >= 1):
+            self._replaced = time.monotonic()
+            self.check_worker_health()
+
+    def _replace_stuck(self) -> None:
+        """A thread can't be ended; its place is taken by another, or a worker with one thread would stand still."""
+        self._stuck = [process for process in self._stuck if self.environment.is_alive(process)]
+        for index, (worker, process) in enumerate(self.worker_threads):
+            if not worker.is_stuck or not self.environment.is_alive(process) or self.environment.forks:
+                continue
+            if len(self._stuck) >= MOST_STUCK * len(self.worker_threads):
+                return  # each of them holds memory, and there is no end to them
+            log.error("worker %d: its job does not end; another takes its place", index + 1)
+            self._stuck.append(process)
+            self._floors.append(worker.floor)
+            new = self._create_worker()
+            self.worker_threads[index] = new, self._create_process(new, f"Worker-{index + 1}")
+            self.worker_threads[index][1].start()
 
     def _join_workers(self) -> bool:
         """Wait until all have ended; False if the time is over before that.
@@ -219,6 +272,8 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
             if not self.environment.forks:
                 self._worker_stopped()
             if self._again:
+                if self.huey.surroundings is not None:
+                    self.huey.surroundings.put_back("the last job")
                 log.info("worker %d starts again", os.getpid())
                 logging.shutdown()
                 # Not by sys.argv: "python -m pijobs" would begin to look for its imports inside of pijobs.

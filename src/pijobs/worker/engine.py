@@ -37,6 +37,7 @@ from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
 from pijobs.worker.report import Report, undisturbed
 from pijobs.worker.slots import Slot
 from pijobs.worker.solitude import LATER, Solitude
+from pijobs.worker.surroundings import Surroundings
 
 log = logging.getLogger("pijobs.job")
 
@@ -80,6 +81,10 @@ class Engine(JobHuey):
         runner.interrupted = self._is_stopping
         self._report = Report(queue)
         self._make_sessions = sessions
+        #: Put back after each job; None: left alone.
+        self.surroundings: Surroundings | None = None
+        #: Where each attempt runs, by token.
+        self._slots: dict[str, Slot] = {}
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self._local = threading.local()
@@ -151,6 +156,16 @@ class Engine(JobHuey):
 
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
+        lease = task.leased[1]
+        self._slots[lease.token] = self.slot
+        try:
+            self._execute_leased(task)
+        finally:
+            self._slots.pop(lease.token, None)
+            if self.surroundings is not None:
+                self.surroundings.put_back(lease.name)
+
+    def _execute_leased(self, task: Task) -> None:
         session, lease, call = task.leased
         self._report.began(lease)
         self._tasks_in_flight.add(task)
@@ -221,14 +236,15 @@ class Engine(JobHuey):
         slot: Slot = self._local.slot
         return slot
 
-    def enter(self, floor: int | None) -> None:
+    def enter(self, floor: int | None) -> Slot:
         """Called by each thread or child process before its first turn; the first one opens the sessions."""
-        self._local.slot = Slot(floor)
+        slot = self._local.slot = Slot(floor)
         with self._start_lock:
             if not self.sessions:
                 self.sessions = self._make_sessions(self)
                 for session in self.sessions:
                     session.start()
+        return slot
 
     def leave(self) -> None:
         """Called by each thread or child process after its last turn: hands in the last ends."""
@@ -356,7 +372,10 @@ class Engine(JobHuey):
         self._report.finished(lease, end, took)
 
     def stuck(self, storage: Storage, lease: Lease) -> None:
-        """A job ran past its timeout."""
+        """A job ran past its timeout: its slot is lost until it ends."""
+        if (slot := self._slots.get(lease.token)) is not None:
+            slot.is_stuck = True
+        self._solitude.leave(lease.token)
         self._attempts.stuck(storage, lease)
 
     def tell_ended(self, ended: Ended) -> None:

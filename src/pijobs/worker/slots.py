@@ -34,6 +34,8 @@ class Slot:
     #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
     mean: float = AHEAD_WORK
     outage_wait: float = 0.0
+    #: Whether its job ran past its timeout, so that another slot takes its place.
+    is_stuck: bool = False
     #: When the spool was last looked at before the storage (monotonic seconds).
     looked_round: float = field(default_factory=time.monotonic)
     #: Whether the storage, rather than the spool, answered last time.

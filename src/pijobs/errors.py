@@ -16,6 +16,7 @@
     │   └── StateConflict           an arrow that the state diagram does not have
     ├── StorageError                the storage answered, and said no
     │   ├── StorageUnavailable      the storage did not answer
+    │   │   ├── StorageDamaged      what it keeps can't be used
     │   │   ├── StorageUnfit        it is too old, or its user lacks a right
     │   │   └── StorageVersion      it belongs to a release that this one does not work with
     │   ├── NoLiveWorker            it refused to store, because nobody would run the job
@@ -125,6 +126,18 @@ class StorageError(PijobsError):
 
 class StorageUnavailable(StorageError):
     """the storage does not answer"""
+
+    #: What it does, for sentences about it.
+    what = "does not answer"
+
+
+class StorageDamaged(StorageUnavailable):
+    """the storage answers, but what it keeps can't be used
+
+    Somebody else wrote there. ``pijobs check --repair`` may mend it.
+    """
+
+    what = "keeps data that can't be used"
 
 
 class StorageUnfit(StorageUnavailable):

@@ -324,7 +324,7 @@ class Queue:
 
     def _storage_failed(self, error: StorageUnavailable) -> None:
         if self.outage.begins():
-            log.error("the queue's storage does not answer, jobs take %s: %s", self.option("FALLBACK"), error)
+            log.error("the queue's storage %s, jobs take %s: %s", error.what, self.option("FALLBACK"), error)
 
     def _count_fallback(self, name: str, way: str) -> None:
         self.metrics.fallback(name, way)

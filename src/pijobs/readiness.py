@@ -112,7 +112,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
                 raise StorageUnavailable(answer["reason"])
             found = [*traps.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
         except StorageUnavailable as error:
-            answers = CheckResult(False, f"the storage does not answer: {error}", "look at its log and its load")
+            answers = CheckResult(False, f"the storage {error.what}: {error}", "look at its log and its load")
             found = []
         yield "storage", answers
         yield from found

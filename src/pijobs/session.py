@@ -275,7 +275,8 @@ class Session:
             if reachable:
                 log.info("storage %s answers; session %s is open", self.storage.display_url, self.info.id)
             else:
-                log.error("storage %s does not answer, waiting for it: %s", self.storage.display_url, error)
+                what = getattr(error, "what", StorageUnavailable.what)
+                log.error("storage %s %s, waiting for it: %s", self.storage.display_url, what, error)
         self.reachable, self._unfit = reachable, unfit
 
     # -- leases --------------------------------------------------------------------------------------------------

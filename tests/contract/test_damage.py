@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from services import wait_until
 
+from pijobs.errors import StorageDamaged
 from pijobs.jobs import State
 from pijobs.storage.contract import End, Storage
 
@@ -288,3 +289,38 @@ def test_a_damaged_counter_stops_nothing(storage: Storage, worker: Worker, lists
     instance = enqueue(storage)
     worker.beat()
     assert worker.take_ids() == ([] if field == "paused" else [instance])
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+def test_a_damaged_total_begins_anew_and_the_others_count_once(storage: Storage, lists: Lists) -> None:
+    storage.add_totals({"a": 1, "b": 1, "c": 1})
+    lists.client.hset(lists.prefix + "totals", "b", "x")
+    storage.add_totals({"a": 1, "b": 1, "c": 1})
+    assert storage.totals() == {"a": 2, "b": 1, "c": 2}
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+def test_a_session_that_can_not_be_read_hides_no_other(
+    storage: Storage, start_worker: StartWorker, lists: Lists
+) -> None:
+    first, second = start_worker(), start_worker()
+    lists.client.hset(f"{lists.prefix}session:{first.session}", "told", "{")
+    assert [record.info.id for record in storage.sessions()] == [second.session]
+
+
+@pytest.mark.parametrize(("kind", "field"), [("redis", "due"), ("redis", "priority"), ("sqlite", "history")])
+def test_what_is_damaged_stays_when_the_others_are_taken_out(storage: Storage, damage: Damage, field: str) -> None:
+    ids = [enqueue(storage) for _ in range(3)]
+    damage(ids[1], **{field: "{"})
+    taken = [new.id for new in storage.take_out(10, hold=LONG)]
+    assert set(taken) - {ids[1]} == {ids[0], ids[2]}
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+def test_a_fault_of_the_data_is_not_told_as_an_outage(storage: Any) -> None:
+    from pijobs.storage.redis.scripts import Script
+
+    for source in ("return redis.call('LPUSH', KEYS[1], 1) + redis.call('HGET', KEYS[1], 'a')", "return nil + 1"):
+        with pytest.raises(StorageDamaged, match=r"can't be used.*pijobs check"):
+            storage._run(Script(source))
+    storage._run(Script("redis.call('DEL', KEYS[1]) return {0}"))

@@ -18,6 +18,7 @@ from pijobs.errors import (
     PluginError,
     QueueUnavailable,
     SettingsError,
+    StorageDamaged,
     StorageUnavailable,
     StorageUnfit,
 )
@@ -28,6 +29,7 @@ _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
     (ConfigurationError, 2),
     (PluginError, 4),
     (StorageUnfit, 2),
+    (StorageDamaged, 1),
     (StorageUnavailable, 3),
     (DatabaseUnavailable, 3),
     (QueueUnavailable, 3),
@@ -39,6 +41,7 @@ _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
 #: Flask nor huey, which take longer to import than the command runs.
 _MODULES = {
     "admin": ("admin",),
+    "check": ("check",),
     "config": ("config",),
     "jobs": ("jobs",),
     "new_plugin": ("new-plugin",),

@@ -209,6 +209,14 @@ class SessionInfo:
         known = {field.name: facts[field.name] for field in fields(cls) if field.name in facts}
         return cls(**{**known, "keys": tuple(facts["keys"]), "jobs": tuple(names)})
 
+    @classmethod
+    def read(cls, text: str | bytes) -> SessionInfo | None:
+        """The same; None for what can't be read."""
+        try:
+            return cls.load(text)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
 
 _MORE = "@"
 _FACTS_OF_0_1_0 = frozenset({"id", "host", "pid", "started", "version", "worker_type", "workers", "keys", "jobs"})

@@ -160,13 +160,19 @@ def group(values: Sequence[Any]) -> GroupRecord:
     )
 
 
-def session(values: Sequence[Any]) -> SessionRecord:
+def session(values: Sequence[Any]) -> SessionRecord | None:
+    """None for one that can't be read; its lease ends as that of any other."""
     stored, seen, until, running = values
-    return SessionRecord(
-        info=SessionInfo.load(stored),
-        seen=int(seen),
-        until=int(until),
-        running=tuple(sorted(words(one) for one in running)),
+    info = SessionInfo.read(stored)
+    return (
+        None
+        if info is None
+        else SessionRecord(
+            info=info,
+            seen=number(seen) or 0,
+            until=number(until) or 0,
+            running=tuple(sorted(words(one) for one in running)),
+        )
     )
 
 

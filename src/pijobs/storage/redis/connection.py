@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from hiredis import pack_command
 
-from pijobs.errors import InstanceRefused, StorageUnavailable
+from pijobs.errors import InstanceRefused, StorageDamaged, StorageUnavailable
 from pijobs.storage.redis.scripts import Script
 
 #: What redis-py and sockets raise.
@@ -148,7 +148,14 @@ class Wire:
 
 def unavailable(error: Exception) -> StorageUnavailable:
     """One of :data:`FOREIGN` in our words; raise it from the foreign one."""
+    if isinstance(error, redis.ResponseError) and any(word in str(error) for word in _DAMAGED):
+        first = str(error).split("\n")[0][:200]
+        return StorageDamaged(f"Redis keeps something of the queue that can't be used: {first}; try 'pijobs check'")
     return StorageUnavailable(_reason(error))
+
+
+#: What a server says of data, and of a script that met some.
+_DAMAGED = ("WRONGTYPE", "is not an integer", "is not a valid float", "is not a float", "attempt to", "Lua redis lib")
 
 
 def _is_too_large(error: Exception) -> bool:

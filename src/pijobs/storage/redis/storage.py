@@ -336,8 +336,8 @@ class RedisStorage(Storage):
         return answers.number(self._run(self._scripts.read, "oldest", *without)[1])
 
     def sessions(self) -> list[SessionRecord]:
-        found = [answers.session(values) for values in self._run(self._scripts.read, "sessions")[1]]
-        return sorted(found, key=lambda record: (record.info.started, record.info.id))
+        found = map(answers.session, self._run(self._scripts.read, "sessions")[1])
+        return sorted(filter(None, found), key=lambda record: (record.info.started, record.info.id))
 
     def cancel(self, instance_id: str, *, reason: str) -> None:
         self._administer("cancel", instance_id, reason)

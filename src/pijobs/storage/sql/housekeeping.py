@@ -107,6 +107,6 @@ def sessions(tx: Tx) -> list[SessionRecord]:
         running.setdefault(session, []).append(instance_id)
     records = []
     for text, seen, until in tx.rows(tx.st.sessions, now=tx.now):
-        info = SessionInfo.load(text)
-        records.append(SessionRecord(info, seen, until, tuple(running.get(info.id, ()))))
+        if info := SessionInfo.read(text):
+            records.append(SessionRecord(info, seen, until, tuple(running.get(info.id, ()))))
     return records

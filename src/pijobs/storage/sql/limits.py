@@ -58,12 +58,19 @@ def count(tx: Tx, key: str, *, limit: int, per: int) -> int | None:
         tx.insert(tx.st.insert_counter, queue=tx.queue, name=key, times="[]", until=tx.now + per)
     # Asked again under the lock, which may have taken its time.
     now = max(tx.now, tx.clock.now_us() // 1000)
-    times = [time for time in json.loads(found[0][0]) if time > now - per]
+    times = [time for time in _times(found[0][0]) if time > now - per]
     if len(times) >= limit:
         return int(times[-limit]) + per
     values = {"times": json.dumps([*times, now]), "until": now + per}
     tx.change(tx.st.set_counter, b_queue=tx.queue, b_name=key, **values)
     return None
+
+
+def _times(text: str) -> list[int]:
+    try:
+        return [time for time in json.loads(text) if isinstance(time, int)]
+    except (ValueError, TypeError):  # damaged; counted anew
+        return []
 
 
 def totals(tx: Tx) -> dict[str, float]:

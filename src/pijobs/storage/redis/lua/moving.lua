@@ -1,6 +1,6 @@
 -- What leaves for another storage: taken out and held, and forgotten once it is there.
 local FIELDS_OF_NEW = {'name', 'envelope', 'body', 'group', 'priority', 'created', 'deadline', 'due', 'key', 'subject',
-  'group', 'keep', 'started', 'seq'}
+  'group', 'keep', 'started', 'seq', 'state'}
 needs_no_memory()
 
 if ARGV[1] == 'forget' then
@@ -28,9 +28,11 @@ local function gather(state, name)
     local flat = call('ZRANGE', P .. 'x:' .. state .. ':' .. name, from, from + HOUSEKEEPING - 1, 'WITHSCORES')
     if not flat[1] then return end
     for k = 1, #flat, 2 do
+      load(flat[k]) -- parks what can't be read
       local v = call('HMGET', P .. 'i:' .. flat[k], unpack(FIELDS_OF_NEW))
       local is_held = state == 'queued' and tonumber(v[8] or now) > now
-      if v[1] and not v[13] and not is_held and left > 0 then
+      local waiting = v[15] == 'queued' or v[15] == 'scheduled'
+      if waiting and not v[13] and not is_held and left > 0 then
         found[#found + 1] = {id = flat[k], seq = tonumber(v[14]), state = state, values = v}
         left = left - 1
       end

@@ -4,7 +4,9 @@ local room = most - call('HLEN', key)
 needs_no_memory()
 for n = 3, #ARGV, 2 do
   if room > 0 or call('HEXISTS', key, ARGV[n]) == 1 then
-    call('HINCRBYFLOAT', key, ARGV[n], ARGV[n + 1])
+    local answer = redis.pcall('HINCRBYFLOAT', key, ARGV[n], ARGV[n + 1])
+    -- What is no number any more begins anew.
+    if type(answer) == 'table' and answer.err then call('HSET', key, ARGV[n], ARGV[n + 1]) end
     room = most - call('HLEN', key)
   else
     left_out = left_out + 1

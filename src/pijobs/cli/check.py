@@ -1,0 +1,52 @@
+"""``pijobs check``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.cli.status import json_option
+from pijobs.storage.contract import Fault, Storage
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend what does not fit.")
+@json_option
+@pass_invocation
+def check(invocation: Invocation, repair: bool, as_json: bool) -> int:
+    """Whether all that the queue and its spool keep fits together.
+
+    Finds what can't be read, what would never run, expire or go, and entries that lead to nothing.
+
+    With --repair, what can't be read ends dead, with the reason "damaged: …", and keeps its body; all else takes its
+    place again. Workers do the same by themselves, a part with each sign of life. Exit code 1 for what is not mended.
+    """
+    storage = invocation.storage()
+    spool = invocation.installation().queue.spool
+    found = [*_faults(storage, "queue", repair)]
+    if spool is not None:
+        found += _faults(spool, "spool", repair)
+    if as_json:
+        click.echo(json.dumps([{"in": where, **asdict(fault)} for where, fault in found], indent=2))
+    else:
+        for where, fault in found:
+            click.echo(f"{where}: {fault.id}: {fault.what}{' (mended)' if fault.mended else ''}")
+        click.echo(_verdict(len(found), sum(fault.mended for _, fault in found)))
+    return int(any(not fault.mended for _, fault in found))
+
+
+def _faults(storage: Storage, where: str, repair: bool) -> Iterator[tuple[str, Fault]]:
+    for audit in storage.check(repair=repair):
+        yield from ((where, fault) for fault in audit.faults)
+
+
+def _verdict(found: int, mended: int) -> str:
+    if not found:
+        return "all that is kept fits together"
+    if mended == found:
+        return f"{found} faults were found and mended"
+    return f"{found} faults were found; 'pijobs check --repair' mends them"

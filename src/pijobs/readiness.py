@@ -62,7 +62,7 @@ def has_storage(queue: Queue) -> CheckResult:
         return CheckResult(False, f"the storage can't be used: {error}", advice)
     except StorageUnavailable as error:
         advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
-        return CheckResult(False, f"the storage does not answer: {error}", advice)
+        return CheckResult(False, f"the storage {error.what}: {error}", advice)
     return CheckResult(True, f"{queue.storage.display_url} answers")
 
 

@@ -157,6 +157,17 @@ def test_after_a_partial_refusal_nobody_gets_the_mail_twice(
     assert second.message.get_all("Subject") == ["subject"]
 
 
+def test_a_mail_whose_connection_was_lost_after_its_end_goes_again_once(
+    instance: Instance, sink: Sink, send_mail: SendMail
+) -> None:
+    sink.fail_at("END", Fault(drop=True))
+    instance.set_smtp_server("plain", sink.port, queued=True)
+    send_mail("plain", "bob@example.com")
+    with instance.working():
+        assert "may have been sent" in becomes(instance, "dead")["reason"]
+    assert len(sink.mails) == 2
+
+
 def test_a_body_with_parts_arrives_whole_and_with_each_header_once(
     instance: Instance, sink: Sink, send_mail: SendMail
 ) -> None:

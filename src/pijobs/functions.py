@@ -48,6 +48,8 @@ def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
     :raises FailJob: when a plain function returns something that has yet to run.
     """
     value = function(*args, **kwargs)
+    if value is None:  # nearly always
+        return None
     if coroutine and inspect.isawaitable(value):
         value = _run(value)
     if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):

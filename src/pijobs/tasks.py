@@ -79,6 +79,11 @@ class JobHuey(huey.RedisHuey):  # type: ignore[misc]
     def create_storage(self) -> NoStorage:
         return NoStorage()
 
+    def _emit(self, signal: str, task: Task, *args: Any, **kwargs: Any) -> None:
+        receivers = self._signal.receivers
+        if signal in receivers or receivers["any"]:  # nearly never
+            super()._emit(signal, task, *args, **kwargs)
+
     def add(self, job: Job) -> None:
         """Register a job as a task."""
         facts: dict[str, Any] = {

@@ -10,8 +10,9 @@ from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Any
 
+import huey
 import pytest
-from privacyidea.lib.queues.base import QueueError
+from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs_privacyidea
 from pijobs.errors import SettingsError
@@ -47,6 +48,13 @@ def test_the_constructor_needs_no_app_context_starts_no_thread_and_connects_to_n
     assert threading.active_count() == before
     assert mail.NAME in queue.jobs
     assert queue.options == {"url": NOBODY}
+
+
+def test_the_class_is_a_queue_of_privacyidea_and_its_huey_holds_the_jobs() -> None:
+    queue = HueyQueue({"url": NOBODY, "name": "some-name", "keys": ["k"]})
+    assert isinstance(queue, BaseQueue) and isinstance(queue.huey, huey.RedisHuey)
+    assert queue.huey.name == "some-name" and not queue.huey.store_none
+    assert {kind.__name__ for kind in queue.huey._registry._registry.values()} == set(queue.jobs)
 
 
 def test_wrong_settings_are_refused_all_at_once_and_not_as_a_value_error() -> None:

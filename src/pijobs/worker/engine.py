@@ -201,6 +201,8 @@ class Engine(JobHuey):
     def _before(self, task: Task) -> None:
         """What huey does before a task runs. :raises FailJob: (or RetryJob) when a hook cancels it."""
         self._emit(signals.SIGNAL_EXECUTING, task)
+        if not self._pre_execute:
+            return
         try:
             self._run_pre_execute(task)
         except CancelExecution as error:

@@ -44,6 +44,7 @@ _MODULES = {
     "check": ("check",),
     "config": ("config",),
     "jobs": ("jobs",),
+    "keys": ("keys",),
     "new_plugin": ("new-plugin",),
     "plugins": ("plugins",),
     "schema": ("schema",),

@@ -172,7 +172,7 @@ class DefinitionStore:
             if values[name] in (None, ""):
                 continue
             key = KeyRing.of(self._settings).newest
-            sealed = key.encrypt(json.dumps(content.pop(name)).encode(), self._bound_to(identifier, name))
+            sealed = key.encrypt(json.dumps(content.pop(name)).encode(), bound_to(self.kind, identifier, name))
             secrets[name] = [key.id, base64.b64encode(sealed).decode()]
         return {"content": json.dumps(content), "secrets": json.dumps(secrets)}
 
@@ -204,11 +204,12 @@ class DefinitionStore:
                 f"it was encrypted with key {key_id}, this process has {', '.join(ring.ids)}; "
                 "add the old key to PI_JOB_QUEUE_KEYS, or save it anew"
             )
-        return ring.get(key_id).decrypt(sealed, self._bound_to(identifier, name))
+        return ring.get(key_id).decrypt(sealed, bound_to(self.kind, identifier, name))
 
-    def _bound_to(self, identifier: str, name: str) -> bytes:
-        """Associated data: a secret that is copied to another place of the table can't be read there."""
-        return json.dumps([self.declaration.kind, identifier, name]).encode()
+
+def bound_to(kind: str, identifier: str, name: str) -> bytes:
+    """Associated data: a secret that is copied to another place of the table can't be read there."""
+    return json.dumps([kind, identifier, name]).encode()
 
 
 def _object(text: str) -> dict[str, Any]:

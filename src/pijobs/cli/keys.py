@@ -1,0 +1,127 @@
+"""``pijobs keys …``: which keys are needed, a new one, and an old one that is needed no more."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.keys import KeyRing
+from pijobs.queue import Queue
+from pijobs.sealing import counted, seal_anew
+from pijobs.settings import PREFIX
+from pijobs.storage.contract import Storage
+
+_BYTES = 32
+
+
+@click.group()
+def keys() -> None:
+    """The keys that encrypt what is stored: rotate them without losing a mail.
+
+    The order: 'pijobs keys new'; its line on every worker host, restart the workers; the line on every server, restart
+    the servers; 'pijobs keys retire'; take the old key out.
+    """
+
+
+@keys.command("list")
+@pass_invocation
+def list_keys(invocation: Invocation) -> None:
+    """Tell for each key who has it and what is stored under it."""
+    queue = invocation.queue()
+    ring, used = KeyRing.of(queue.settings), _used(queue)
+    workers = _worker_keys(queue)
+    told = {key for ids in workers.values() for key in ids}
+    for key in dict.fromkeys([*ring.ids, *sorted({key for counts in used.values() for key in counts} | told)]):
+        place = "newest" if key == ring.newest.id else "older" if key in ring.ids else "not here"
+        having = sum(key in ids for ids in workers.values())
+        counts = ", ".join(f"{each[key]} {what}" for what, each in used.items() if each[key])
+        who = f"{having} of {len(workers)} live workers have it"
+        click.echo(f"{key}  {place:8}  {who}; {counts or 'nothing is under it'}")
+
+
+@keys.command()
+@pass_invocation
+def new(invocation: Invocation) -> None:
+    """Make a key, and tell where to write it, in which order. Changes nothing by itself."""
+    settings = invocation.settings()
+    key = secrets.token_urlsafe(_BYTES)
+    old = "the keys that stand there now" if settings[PREFIX + "KEYS"] else "SECRET_KEY"
+    rest = f"…{old}…" if settings[PREFIX + "KEYS"] else old
+    click.echo(f'{PREFIX}KEYS = ["{key}", {rest}]')
+    click.echo(f"\nthe new key is {KeyRing([key]).newest.id}. Its line goes into pi.cfg, below SECRET_KEY:", err=True)
+    for line in (
+        "1. on every worker host; then restart the workers, which can read both then",
+        "2. on every server; then restart the servers, which write with the new one from then on",
+        "3. 'pijobs keys retire' brings what is stored under the new key, and tells when the old one is needed no more",
+        "4. take the old key out of the line everywhere (and leave SECRET_KEY itself, which Flask needs)",
+    ):
+        click.echo(line, err=True)
+
+
+@keys.command()
+@pass_invocation
+def retire(invocation: Invocation) -> int:
+    """Bring definitions and what waits under the newest key; tell whether older ones are still needed.
+
+    Refused while a live worker does not have the newest key: it could not read what it is given then.
+    """
+    queue = invocation.queue()
+    ring = KeyRing.of(queue.settings)
+    without = [name for name, ids in _worker_keys(queue).items() if ring.newest.id not in ids]
+    if without:
+        click.echo(f"refused: these workers do not have the newest key {ring.newest.id}: {', '.join(without)}")
+        click.echo("workers first: give them the line of PI_JOB_QUEUE_KEYS, restart them, and give the command again")
+        return 1
+    for line in _bring_over(queue, ring):
+        click.echo(line)
+    needed = Counter[str]()
+    for counts in _used(queue).values():
+        needed.update({key: number for key, number in counts.items() if key != ring.newest.id})
+    for key, number in needed.items():
+        click.echo(f"key {key} is still needed: {number} things are under it; give the command again in a while")
+    if not needed:
+        older = [key for key in ring.ids if key != ring.newest.id]
+        click.echo(f"needed no more: {', '.join(older) or 'there is no older key'}")
+        if older:
+            click.echo(f"take it out of {PREFIX}KEYS, once every server has {ring.newest.id} as its first key")
+            click.echo("what ended under it is found by its subject no more")
+    return 1 if needed else 0
+
+
+def _bring_over(queue: Queue, ring: KeyRing) -> Iterator[str]:
+    from pijobs.definitions.rotation import reencrypt
+
+    yield f"definitions: {reencrypt(queue.settings)} secrets were encrypted anew"
+    for name, storage in _storages(queue):
+        found = seal_anew(storage, queue.codec(), lambda envelope: envelope.key_id != ring.newest.id)
+        yield f"{name}: {found.done} instances were sealed anew, {found.left} left, which run or changed just now"
+        for why, number in found.unreadable.items():
+            yield f"{name}: {number} can't be read here: {why}"
+
+
+def _used(queue: Queue) -> dict[str, Counter[str]]:
+    """What is stored under each key, by what it is."""
+    from pijobs.definitions.rotation import key_ids
+
+    return {
+        "secrets of definitions": key_ids(queue.settings),
+        **{f"instances in the {name}": counted(storage) for name, storage in _storages(queue)},
+    }
+
+
+def _storages(queue: Queue) -> Iterator[tuple[str, Storage]]:
+    assert queue.storage is not None
+    yield "storage", queue.storage
+    if queue.spool is not None and Path(queue.option("SPOOL")).exists():  # a look does not make it
+        yield "spool of this host", queue.spool
+
+
+def _worker_keys(queue: Queue) -> dict[str, tuple[str, ...]]:
+    assert queue.storage is not None
+    infos = [record.info for record in queue.storage.sessions()]
+    return {f"{info.host} pid {info.pid}": info.keys for info in infos}

@@ -59,6 +59,7 @@ TABLE = (
     Program("redis-cli", "redis-tools", "tests/redis_groups.py", other_names=("valkey-cli",)),
     Program("initdb", "postgresql", "tests/services.py", under="/usr/lib/postgresql/*/bin", user="postgres"),
     Program("postgres", "postgresql", "tests/services.py", under="/usr/lib/postgresql/*/bin", user="postgres"),
+    Program("pgbouncer", "pgbouncer", "tests/integration/test_pgbouncer.py", user="postgres"),
     Program("mariadb-install-db", "mariadb-server", "tests/services.py", other_names=("mysql_install_db",)),
     Program("mariadbd", "mariadb-server", "tests/services.py", other_names=("mysqld",)),
     Program("postfix", "postfix", "tests/mail_servers.py", user="postfix"),

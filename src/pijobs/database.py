@@ -270,7 +270,12 @@ def _engine(url: URL) -> Engine:
 def _connect_args(url: URL) -> dict[str, Any]:
     options: dict[str, dict[str, Any]] = {
         "pysqlite": {"timeout": _PATIENCE, "check_same_thread": False},
-        "psycopg": {"connect_timeout": _PATIENCE, "tcp_user_timeout": 2000 * _PATIENCE},
+        # Nothing is prepared: behind a PgBouncer the next transaction runs in another session.
+        "psycopg": {
+            "connect_timeout": _PATIENCE,
+            "tcp_user_timeout": 2000 * _PATIENCE,
+            "prepare_threshold": None,
+        },
         "psycopg2": {"connect_timeout": _PATIENCE},
         "pymysql": {"connect_timeout": _PATIENCE, "read_timeout": _ANSWER, "write_timeout": _ANSWER},
     }

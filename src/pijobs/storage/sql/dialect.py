@@ -53,7 +53,7 @@ class Dialect:
     """PostgreSQL, and what most have in common."""
 
     name = "PostgreSQL"
-    begin: ClassVar[str] = "BEGIN"
+    begin: ClassVar[str] = "BEGIN ISOLATION LEVEL READ COMMITTED"
     #: Whether writers wait for each other anyway, so that rows need no locks.
     one_writer: ClassVar[bool] = False
     server: ClassVar[bool] = True
@@ -64,7 +64,6 @@ class Dialect:
         # What a client left behind that hung up does not stay for long.
         "SET statement_timeout = '15s'",
         "SET idle_in_transaction_session_timeout = '30s'",
-        "SET default_transaction_isolation = 'read committed'",
     )
     schema_lock: ClassVar[str | None] = "SELECT pg_advisory_xact_lock(7067381)"
     schema_unlock: ClassVar[str | None] = None
@@ -96,6 +95,8 @@ class Dialect:
     def prepare(self, connection: Any, *, durable: bool) -> None:
         """Bring a new connection of the driver into autocommit mode, and make its settings."""
         self._autocommit(connection)
+        if self._is_pooled(connection):
+            return
         cursor = connection.cursor()
         for setting in self.settings:
             cursor.execute(setting)
@@ -121,6 +122,19 @@ class Dialect:
 
     def _autocommit(self, connection: Any) -> None:
         connection.autocommit = True
+
+    def _is_pooled(self, connection: Any) -> bool:
+        """Whether a PgBouncer or its like stands before the server: who has answered is not who took the connection.
+
+        Each transaction may then run in another session, which other programs use in between. So nothing is prepared
+        in it, and nothing is set.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            pooled = bool(cursor.fetchone()[0] != connection.info.backend_pid)
+        if pooled:
+            connection.prepare_threshold = None
+        return pooled
 
     def socket_of(self, connection: Any) -> socket.socket | None:
         """A second handle of the connection's socket, by which another thread can end what hangs."""
@@ -200,6 +214,9 @@ class Mariadb(Dialect):
 
     def _autocommit(self, connection: Any) -> None:
         connection.autocommit(True)
+
+    def _is_pooled(self, connection: Any) -> bool:
+        return False
 
     def socket_of(self, connection: Any) -> socket.socket | None:
         return socket.socket(fileno=os.dup(connection._sock.fileno()))

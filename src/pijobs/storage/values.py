@@ -333,7 +333,7 @@ def whole(value: Any) -> int | None:
     keep the group's instances from ending."""
     try:
         return None if value is None else int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

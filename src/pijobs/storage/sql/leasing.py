@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from pijobs.jobs import MAX_PRIORITY, MIN_PRIORITY
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import save, to_rows
 from pijobs.storage.sql.schema import RANK_STEP, Code
@@ -70,6 +70,7 @@ def look_out(tx: Tx, session: str, floor: int | None) -> Outlook:
     for *_, group, limit, blocked_until, group_paused, running, rank in found:
         if rank is None or paused or group_paused:
             continue
+        limit, blocked_until = whole(limit), whole(blocked_until)
         if blocked_until is not None and now < blocked_until:
             blocks.append(blocked_until)
         elif limit is None or running < limit:

@@ -1,15 +1,18 @@
-"""Fields of a group's record in Redis that hold something else than expected: by another release, or a hand."""
+"""Fields of a group's record that hold something else than expected: by another release, or a hand."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
+import sqlalchemy as sa
 
 from pijobs.jobs import State
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis import RedisStorage
+from pijobs.storage.sql import SqlStorage
 
 
 @pytest.mark.parametrize(
@@ -32,5 +35,26 @@ def test_a_damaged_field_of_a_group_is_as_good_as_none_and_is_mended(
     assert storage.set_group("mx", version=record.version, limit=3, blocked_until=None, policy="{}")
     mended = storage.group("mx")
     assert mended is not None and (mended.limit, mended.version) == (3, record.version + 1)
+    assert storage.step("s", [End(lease.id, lease.token, State.DONE)], want=0).lost == []
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("lim", "abc"), ("blocked_until", "zz"), ("policy", "junk"), ("policy", b"x")]
+)
+def test_the_same_in_sqlite(tmp_path: Path, column: str, value: str | bytes) -> None:
+    url = f"sqlite:///{tmp_path}/queue.sqlite"
+    storage = SqlStorage(url, "damage")
+    storage.ping()
+    storage.enqueue(NewInstance("1", "a.b", b"e", b"b", "mx", limit=2), timeout=5)
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.update(sa.table("pijobs_group", sa.column(column))).values({column: value}))
+    engine.dispose()
+    storage.open_session(SessionInfo("s", "h", 1, storage.now(), "1"), lease=60_000)
+    (lease,) = storage.step("s", [], want=1).leases
+    record = storage.group("mx")
+    assert record is not None
+    assert storage.set_group("mx", version=record.version, limit=3, blocked_until=None, policy="{}")
     assert storage.step("s", [End(lease.id, lease.token, State.DONE)], want=0).lost == []
     storage.close()

@@ -279,6 +279,6 @@ def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
         return open_storage("memory://", name, retention), None
     spool = settings[PREFIX + "SPOOL"]
     return (
-        open_storage(storage_url(settings), name, retention),
+        open_storage(storage_url(settings), name, retention, settings[PREFIX + "ENQUEUE_DURABILITY"]),
         open_storage(f"sqlite:///{spool}", name, replace(retention)) if spool else None,
     )

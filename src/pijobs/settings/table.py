@@ -20,6 +20,7 @@ SCHEMES = (
 #: Taken, but not recommended: another name, and the storage of one process for tests.
 _MORE_SCHEMES = ("sqlite+pysqlite", "memory")
 FALLBACKS = ("spool", "direct")
+DURABILITIES = ("server", "disk", "replica")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _JOB_OPTIONS = ("max_attempts", "delay", "backoff", "max_delay", "jitter", "expires", "priority", "timeout", "keep")
 
@@ -109,6 +110,9 @@ CORE_SETTINGS: tuple[Setting, ...] = (
           "Seconds without a sign of life until the instances of a worker go back to the queue."),
     _core("ENQUEUE_TIMEOUT", 0.25, "a number of seconds from 0.01 to 30",
           lambda v: is_number(v) and 0.01 <= v <= 30, "Seconds that a request may wait for the storage."),
+    _core("ENQUEUE_DURABILITY", "server", "'server', 'disk' or 'replica'", lambda v: v in DURABILITIES,
+          "What an enqueue waits for: 'server', what the server is set to; 'disk', until the storage has it on disk; "
+          "'replica', until a replica has it, too. Redis and PostgreSQL; a SQLite file is always 'disk'."),
     _core("FALLBACK", FALLBACKS, "a list of 'spool' and 'direct', or ()", _fallback,
           "What enqueue does, in this order, when the storage does not answer; () raises QueueUnavailable."),
     _core("DIRECT_RAISES", None, "True, False or None", lambda v: v is None or isinstance(v, bool),

@@ -7,25 +7,38 @@ from urllib.parse import urlsplit
 
 from pijobs.errors import ConfigurationError
 from pijobs.storage.contract import Retention, Storage
+from pijobs.storage.values import Durability
+
+#: Where it is not any: MariaDB and MySQL know no durability of one transaction, and a file has no replica.
+_DURABILITIES = {
+    "sqlite": ("server", "disk"), "mysql": ("server",), "mariadb": ("server",), "memory": ("server",),
+}  # fmt: skip
 
 
-def open_storage(url: str, name: str, retention: Retention) -> Storage:
+def open_storage(url: str, name: str, retention: Retention, durability: Durability = "server") -> Storage:
     """The storage for a URL; connects only when it is used.
 
     The module of a storage is imported here and not before: who keeps the queue in Redis does not pay for SQLAlchemy.
 
-    :raises ConfigurationError: for a URL that no storage takes.
+    :param durability: what an enqueue waits for.
+    :raises ConfigurationError: for a URL that no storage takes, or a durability that this one can't give.
     """
     scheme = urlsplit(url).scheme
+    kind = scheme.split("+")[0]
+    if durability not in _DURABILITIES.get(kind, ("server", "disk", "replica")):
+        raise ConfigurationError(
+            f"expected an enqueue durability that {kind} can give to one enqueue, found {durability!r}; leave it out, "
+            "and set the server"
+        )
     if scheme in ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster"):
         from pijobs.storage.redis import RedisStorage
 
-        return RedisStorage(url, name, retention=retention)
-    if scheme.split("+")[0] in ("sqlite", "postgresql", "mysql", "mariadb"):
+        return RedisStorage(url, name, retention=retention, durability=durability)
+    if kind in ("sqlite", "postgresql", "mysql", "mariadb"):
         _require_sqlalchemy_2()
         from pijobs.storage.sql import SqlStorage
 
-        return SqlStorage(url, name, retention=retention)
+        return SqlStorage(url, name, retention=retention, durability=durability)
     if scheme == "memory":
         from pijobs.storage.memory import MemoryStorage
 

@@ -17,6 +17,8 @@ from pijobs.storage.protocol import FIRST
 
 OnConflict = Literal["replace", "keep", "error"]
 LossKind = Literal["emptied", "restored"]
+#: What an enqueue waits for: what the server is set to, its disk, or a replica.
+Durability = Literal["server", "disk", "replica"]
 
 #: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
 MAX_CRASHES = 3

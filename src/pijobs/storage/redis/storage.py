@@ -18,6 +18,7 @@ from pijobs.storage.contract import (
     Audit,
     Beat,
     Depths,
+    Durability,
     End,
     Ended,
     GroupRecord,
@@ -39,6 +40,7 @@ from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.diagnosis import diagnose
+from pijobs.storage.redis.durability import require_durability, wait_until_durable
 from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.scripts import Script, Scripts
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
@@ -67,10 +69,20 @@ class RedisStorage(Storage):
     :param url: see :class:`~pijobs.storage.redis.place.Place`.
     :param name: queues of different names do not meet.
     :param password: instead of one in the URL.
+    :param durability: what an enqueue waits for.
     """
 
-    def __init__(self, url: str, name: str, *, retention: Retention | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        retention: Retention | None = None,
+        password: str | None = None,
+        durability: Durability = "server",
+    ) -> None:
         self._url = url
+        self._durability = durability
         self._prefix = key_prefix(name)
         self._place = place = Place(url, self._prefix + "meta", password=password)
         self.display_url = place.display_url
@@ -120,11 +132,12 @@ class RedisStorage(Storage):
         with self._workers.take(TIMEOUT) as wire, on_trial(wire, self._prefix, self._elsewhere) as trial:
             require_commands(wire, trial._prefix)
             live_once(trial, timeout=TIMEOUT)
+            require_durability(wire, self._durability)
 
     def _elsewhere(self, pool: Lent, prefix: str, scripts: Scripts) -> RedisStorage:
         """The same storage with other keys, on one connection."""
         other = copy.copy(self)
-        other._prefix, other._scripts = prefix, scripts
+        other._prefix, other._scripts, other._durability = prefix, scripts, "server"
         other._requests = other._workers = pool  # type: ignore[assignment]
         other._keep_house()
         return other
@@ -151,11 +164,15 @@ class RedisStorage(Storage):
         script: Script,
         words: Sequence[Argument],
         after: Sequence[Argument] = (),
+        durability: Durability = "server",
     ) -> list[Any]:
-        """:param after: a command to send in front."""
+        """:param after: a command to send in front.
+        :param durability: what to wait for afterwards."""
         end = time.monotonic() + timeout
         with pool.take(timeout) as wire:
             answer, sent = wire.run(end - time.monotonic(), script, self._prefix, words, after=after)
+            if durability != "server":
+                wait_until_durable(wire, durability, end - time.monotonic())
         self._learn_time(answer[0], sent)
         return answer
 
@@ -170,7 +187,7 @@ class RedisStorage(Storage):
         worker_within: int | None = None,
     ) -> Stored:
         words = (*arguments.of_instance(new), on_conflict, arguments.optional(worker_within), "")
-        answer = self._run_on(self._requests, timeout, self._scripts.enqueue, words)
+        answer = self._run_on(self._requests, timeout, self._scripts.enqueue, words, durability=self._durability)
         kind = answer[1]
         if kind in (1, 2):
             return Stored(new.id, State.QUEUED if kind == 1 else State.SCHEDULED, fresh=True)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable
+from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
@@ -24,6 +24,7 @@ from pijobs.storage.contract import (
     Audit,
     Beat,
     Depths,
+    Durability,
     End,
     Ended,
     Fault,
@@ -61,10 +62,18 @@ class SqlStorage(Storage):
 
     :param url: as SQLAlchemy reads it: ``sqlite:////path/of/file``, ``postgresql+psycopg://…``, ``mysql+pymysql://…``.
     :param name: of the queue; queues of different names in one database do not meet.
+    :param durability: what an enqueue waits for.
     :raises ConfigurationError: for a URL that can't be read, or of another database.
     """
 
-    def __init__(self, url: str, name: str, *, retention: Retention = Retention()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        retention: Retention = Retention(),  # noqa: B008
+        durability: Durability = "server",
+    ) -> None:
         try:
             self._dialect: Dialect = dialect_for(make_url(url))
             self._dialect.url.get_dialect().import_dbapi()
@@ -76,6 +85,8 @@ class SqlStorage(Storage):
         self.display_url = make_url(url).render_as_string(hide_password=True)
         self._url = self._dialect.url.render_as_string(hide_password=False)
         self._retention = retention
+        #: What an enqueue waits for; the file of SQLite is always written to its disk.
+        self._durability: Durability = durability if self._dialect.server else "server"
         # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
         self._lives: dict[int, Live] = {}
         self._keep_house()
@@ -148,6 +159,13 @@ class SqlStorage(Storage):
             return  # a look creates no file
         with suppress(TakenBack):
             self._run(lambda tx: rehearse(self._live, tx, within))
+        if (
+            self._durability == "replica"
+            and not self._read(lambda tx: tx.link.run("SHOW synchronous_standby_names"))[0][0]
+        ):
+            raise StorageUnfit(
+                "an enqueue durability of 'replica' needs synchronous_standby_names in PostgreSQL, found none"
+            )
 
     def set_protocol(self, number: int, *, oldest_reader: int) -> None:
         self._run(lambda tx: tables.set_protocol(tx, number, oldest_reader))
@@ -183,6 +201,8 @@ class SqlStorage(Storage):
         live.require_room(len(new.body))
 
         def work(tx: Tx) -> Stored:
+            if self._durability != "server":
+                tx.link.run("SET LOCAL synchronous_commit TO on")  # of PostgreSQL, for this transaction
             return saving.enqueue(tx, new, on_conflict, worker_within)
 
         stored = live.transactions.run(live.durable, work, timeout=timeout)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from pijobs.groups import Policy
 from pijobs.jobs import State
 from pijobs_mail.send import send_mail
 from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink import Fault, Received, Sink
 
 from .conftest import MakeSite
 from .site import Site
@@ -127,6 +128,23 @@ def taken_without_a_word() -> Iterator[Sink]:
         yield sink
 
 
+class SlowFilter(Sink):
+    """Takes its time over each mail, after its end, longer than any time-out of the definition."""
+
+    def keep(self, received: Received) -> None:
+        super().keep(received)
+        time.sleep(2.5)
+
+
+def test_a_filter_that_is_slower_than_time_out_and_deadline_gets_the_mail_once(mail_site: Site) -> None:
+    mail_site.start_worker("-w", "1")
+    with SlowFilter() as sink:
+        define(mail_site, sink, timeout=1)
+        (sent,) = send(mail_site, expires=2)
+        assert mail_site.wait_for(sent).state is State.DONE
+        assert len(sink.mails) == 1
+
+
 def test_a_notice_that_may_have_been_sent_is_dead_and_an_otp_goes_again(mail_site: Site) -> None:
     mail_site.start_worker("-w", "1")
     for policy, ends, mails in (("not", State.DEAD, 1), ("again", State.DONE, 2)):
@@ -198,3 +216,48 @@ def test_a_server_that_is_not_verified_is_told_by_the_command(mail_site: Site) -
         assert words in mail_site.run("status").stdout
         assert words in mail_site.run("config", "check").stderr
         assert "mail.smtp_servers" in json.loads(mail_site.run("status", "--json").stdout)["checks"]
+
+
+@pytest.mark.chaos
+def test_a_filter_that_is_away_opens_the_breaker_and_the_second_server_is_asked(mail_site: Site) -> None:
+    """What a milter that is away lets Postfix say to each mail."""
+    away = "451 4.7.1 Service unavailable - try again later"
+    with Sink(faults={"RCPT": away}) as sink, Sink() as backup:
+        define(mail_site, backup, "backup")
+        define(mail_site, sink, fallback="backup")
+        mail_site.start_worker("-w", "2")
+        send(mail_site, 8, expires=60)
+        backup.wait_for(8, timeout=60)
+        assert mail_site.wait_all_ended("mail.send") == {State.DONE: 8}
+        assert (len(sink.mails), len(backup.mails)) == (0, 8)
+        assert "takes over for 'main'" in mail_site.run("groups").stdout
+
+
+@pytest.mark.chaos
+def test_a_filter_that_is_away_opens_the_breaker_where_there_is_no_second_server(mail_site: Site) -> None:
+    with Sink(faults={"RCPT": "451 4.7.1 Service unavailable - try again later"}) as sink:
+        define(mail_site, sink)
+        mail_site.start_worker("-w", "2")
+        sent = send(mail_site, 8, expires=60)
+
+        def is_open() -> bool:
+            return Policy.loads(mail_site.storage.group("smtp:main").policy).breaker == "open"
+
+        wait_until(is_open, 30, what="the breaker")
+        sink.fail_at("RCPT", [])
+        assert mail_site.wait_all_ended("mail.send") == {State.DONE: len(sent)}
+        assert len(sink.mails) == len(sent)
+
+
+def test_trouble_with_one_recipient_stops_no_mail_to_others(mail_site: Site) -> None:
+    lookup = Fault("451 4.3.0 <user0@example.com>: Temporary lookup failure", recipient="user0@")
+    with Sink(faults={"RCPT": lookup}) as sink:
+        define(mail_site, sink)
+        mail_site.start_worker("-w", "2")
+        bad = [send(mail_site, 1, expires=60)[0] for _ in range(4)]
+        wait_until(lambda: sink.steps["RCPT"] >= 8, 30, what="attempts at the bad one")
+        good = send(mail_site, 5, expires=60)[1:]
+        sink.wait_for(len(good), timeout=20)
+        assert all(mail_site.wait_for(one).state is State.DONE for one in good)
+        assert Policy.loads(mail_site.storage.group("smtp:main").policy).breaker == "closed"
+        assert {mail_site.record(one).state for one in bad} <= {State.SCHEDULED, State.QUEUED, State.RUNNING}

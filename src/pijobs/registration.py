@@ -42,6 +42,8 @@ def _parameter_faults(own: Parameters, annotations: Annotations) -> Iterator[str
     for parameter in own:
         if _is_context(parameter, annotations):
             yield f"expected the JobContext as first parameter, found it as {parameter.name!r}"
+        elif JobContext in typing.get_args(annotations.get(parameter.name)):
+            yield f"expected {parameter.name!r} to be annotated JobContext alone: it is given to each attempt"
         elif parameter.name in annotations.unresolved:
             why = annotations.unresolved[parameter.name]
             yield (

@@ -63,6 +63,9 @@ def context_second(server: str, ctx: JobContext) -> None: ...
 def context_by_name(*, ctx: JobContext) -> None: ...
 
 
+def context_or_none(ctx: JobContext | None = None) -> None: ...
+
+
 def unresolved(value: Unknown) -> None: ...
 
 
@@ -83,6 +86,7 @@ def with_default(value: Path = Path()) -> None: ...
     [
         (context_second, "expected the JobContext as first parameter, found it as 'ctx'"),
         (context_by_name, "expected the JobContext as first parameter, found it as 'ctx'"),
+        (context_or_none, "expected 'ctx' to be annotated JobContext alone"),
         (unresolved, "the annotation of 'value' can't be resolved (name 'Unknown' is not defined)"),
         (unresolved_inside, "the annotation of 'value' can't be resolved"),
         (path, "parameter 'value' is a pathlib.Path, which can't be stored"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from .conftest import AddModule
 PLUGIN = """
 from pijobs import FailJob, Job, JobContext, RetryJob, RetryPolicy, crontab, hookimpl
 import functools
+import logging
 
 def good(ctx: JobContext, x: int = 1) -> int:
     return x + 1
@@ -238,3 +240,16 @@ def test_functions_of_all_kinds_have_a_module() -> None:
     for number, function in enumerate(kinds):
         queue.register_job(f"kind.n{number}", function)
     assert len(queue.huey._registry._registry) == len(kinds)
+
+
+def test_no_handler_of_the_log_reaches_huey_s_own_threads(queue: HueyQueue) -> None:
+    import flask
+
+    from pijobs.factory import Installation
+    from pijobs.worker.main import WorkerOptions, make_consumer
+
+    make_consumer(
+        Installation(queue.settings, queue.plugins, queue.registry, queue), flask.Flask("x"), WorkerOptions(workers=1)
+    )
+    for name in ("pijobs.job", "pijobs.session", "huey", "huey.consumer", "huey.consumer.Worker"):
+        assert "handle" in vars(logging.getLogger(name)), name

@@ -61,11 +61,10 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
             f"expected -k thread or process for jobs that are 'async def' ({names}), found greenlet"
         )
     engine = make_engine(installation, app, options)
-    guard_loggers()
     lease = installation.queue.option("LEASE")
     # A child that was killed is replaced within half a lease, or its work waits for nobody.
     interval = min(options.health_check_interval, lease / 2)
-    return Consumer(
+    consumer = Consumer(
         engine,
         floors=options.floors(),
         shutdown_timeout=options.shutdown_timeout,
@@ -79,6 +78,9 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
         scheduler_interval=options.scheduler_interval,
         periodic=options.periodic,
     )
+    # Now that huey has made its own ones, too.
+    guard_loggers()
+    return consumer
 
 
 def make_engine(installation: Installation, app: flask.Flask, options: WorkerOptions) -> Engine:

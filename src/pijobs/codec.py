@@ -7,8 +7,8 @@ name of the queue keeps a body from being moved to another queue with the same k
 is replaced, so that an older body does not fit any more. Version 1, of release 0.1.0, has neither of the two.
 
 Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
-extension types: tuple, set, frozenset, datetime, date, Decimal, UUID, integers beyond 64 bits, and messages of
-:mod:`email.message`. A message comes back as :class:`~email.message.EmailMessage` or
+extension types: tuple, set, frozenset, datetime (with zone and fold), date, Decimal, UUID, integers beyond 64 bits, and
+messages of :mod:`email.message`. A message comes back as :class:`~email.message.EmailMessage` or
 :class:`~email.message.Message` with the same bytes on the wire.
 """
 
@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from pijobs import moments
 from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.keys import KeyRing
 from pijobs.redact import redact
@@ -266,6 +267,8 @@ def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
     if kind in _SEQUENCES:
         items = [_plain(item, (path, index), depth + 1) for index, item in enumerate(value)]
         return _ext(_SEQUENCES[kind], _pack(items))
+    if kind is dt.datetime and not moments.is_plain(value):
+        return _zoned(value, path)
     if kind in _SCALARS:
         code, dump = _SCALARS[kind]
         return _ext(code, dump(value))
@@ -330,11 +333,21 @@ def _message(value: email.message.Message, path: _Path) -> msgspec.msgpack.Ext:
     return _ext(_UTF8_EMAIL if getattr(value.policy, "utf8", False) else _EMAIL, wire)
 
 
+def _zoned(value: dt.datetime, path: _Path) -> msgspec.msgpack.Ext:
+    dumped = moments.dump(value)
+    if dumped is None:
+        kind = type(value.tzinfo)
+        expected = "a datetime with a time zone of zoneinfo, or with a fixed offset"
+        raise _refusal(path, expected, f"one of {kind.__module__}.{kind.__qualname__}")
+    return _ext(_ZONED, dumped)
+
+
 def _datetime(text: bytes) -> dt.datetime:
     return dt.datetime.fromisoformat(text.decode())
 
 
 _TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _DECIMAL, _UUID, _EMAIL, _LEGACY_EMAIL, _UTF8_EMAIL = range(1, 12)
+_ZONED = 12  # 0.1.0 does not know it, and leaves it to a newer worker
 _ext = msgspec.msgpack.Ext
 _SEQUENCES: dict[type, int] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _SCALARS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
@@ -351,6 +364,7 @@ _LOADERS: dict[int, Callable[[bytes], Any]] = {
     _FROZENSET: lambda b: frozenset(_unpack(b)),
     _INT: lambda b: int(b, 16),
     _DATETIME: _datetime,
+    _ZONED: moments.load,
     _DATE: lambda b: dt.date.fromisoformat(b.decode()),
     _DECIMAL: lambda b: Decimal(b.decode()),
     _UUID: lambda b: uuid.UUID(bytes=b),

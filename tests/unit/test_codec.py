@@ -18,6 +18,7 @@ from email.mime.application import MIMEApplication
 from email.mime.message import MIMEMessage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,7 +27,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pijobs.codec import VERSION, Call, Codec, check_arguments, open_envelope
+from pijobs.codec import VERSION, Call, Codec, check_arguments, open_envelope, pack_call
 from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.keys import KeyRing
 from pijobs.storage.protocol import FIRST, NEWEST
@@ -36,9 +37,17 @@ HEAD: dict[str, Any] = {"id": "0af3c1", "name": "mail.send", "created": 1_700_00
 
 # -- round trip ------------------------------------------------------------------------------------------------------
 
-# A fold tells two moments of a zone apart; without a zone, or with a fixed offset, it says nothing.
-zones = st.none() | st.sampled_from([dt.timezone.utc, dt.timezone(dt.timedelta(hours=-9.5))])
-moments = st.datetimes(timezones=zones).map(lambda moment: moment.replace(fold=0))
+zones = st.none() | st.sampled_from(
+    [
+        dt.timezone.utc, dt.timezone(dt.timedelta(hours=-9.5)), dt.timezone(dt.timedelta(hours=2), "CEST"),
+        dt.timezone(dt.timedelta(microseconds=1)), dt.timezone(dt.timedelta(0), "Z"),
+        dt.timezone(dt.timedelta(hours=23), ""),
+        ZoneInfo("Europe/Berlin"), ZoneInfo("UTC"), ZoneInfo("Australia/Lord_Howe"),
+    ]
+)  # fmt: skip
+moments = st.builds(
+    lambda moment, zone, fold: moment.replace(tzinfo=zone, fold=fold), st.datetimes(), zones, st.sampled_from([0, 1])
+)
 hashable = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(min_value=-(2**300), max_value=2**300)
     | st.floats(allow_nan=False) | st.text() | st.binary() | moments | st.dates() | st.uuids()
@@ -103,6 +112,44 @@ def test_a_moment_of_a_zone_comes_back_as_the_same_moment() -> None:
         moment = dt.datetime(2026, 10, 25, 2, 30, fold=fold, tzinfo=ZoneInfo("Europe/Berlin"))
         back = through(moment)
         assert back.timestamp() == moment.timestamp() and back.utcoffset() == moment.utcoffset()
+        assert (back.fold, back.tzinfo) == (fold, ZoneInfo("Europe/Berlin"))
+        assert back + dt.timedelta(days=180) == moment + dt.timedelta(days=180)
+
+
+def test_a_plain_moment_is_stored_as_0_1_0_reads_it() -> None:
+    for zone in (None, dt.timezone.utc, dt.timezone(dt.timedelta(hours=2))):
+        packed = pack_call(Call((dt.datetime(2026, 1, 1, tzinfo=zone),), {}))
+        assert msgspec.msgpack.decode(packed)[0][0].code == 5
+
+
+class HalfPast(dt.tzinfo):
+    """A time zone of somebody's own."""
+
+    def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta(minutes=30)
+
+    def dst(self, _: dt.datetime | None) -> None: ...
+
+    def tzname(self, _: dt.datetime | None) -> None: ...
+
+
+def test_a_moment_of_a_zone_that_can_not_come_back_is_refused() -> None:
+    with (Path("/usr/share/zoneinfo/UTC")).open("rb") as file:
+        nameless = ZoneInfo.from_file(file)
+    for zone in (HalfPast(), nameless):
+        told = r"args\[0\]: expected a datetime with a time zone of zoneinfo, or with a fixed offset, found one of"
+        with pytest.raises(EncodeError, match=told):
+            check_arguments((dt.datetime(2026, 1, 1, tzinfo=zone),), {})
+
+
+def test_a_zone_that_this_machine_does_not_know_is_left_to_others() -> None:
+    key = KeyRing(["new", "old"]).newest
+    envelope = CODEC.encode(**HEAD, call=Call((), {}))[0]
+    zoned = msgspec.msgpack.Ext(12, b'["2026-01-01T00:00:00", 0, "Atlantis/Capital"]')
+    body = key.encrypt(msgspec.msgpack.encode([[zoned], {}, None]), envelope)
+    with pytest.raises(DecodeError, match="unknown time zone 'Atlantis/Capital'") as caught:
+        CODEC.decode(envelope, body)
+    assert not isinstance(caught.value, Damaged)
 
 
 def test_not_a_number_comes_back() -> None:

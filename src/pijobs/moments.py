@@ -1,0 +1,62 @@
+"""Datetimes as bytes, and back as they were: with the name of their time zone, and with the fold, which tells the two
+half past two of an autumn night apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pijobs.errors import DecodeError
+
+
+def is_plain(moment: dt.datetime) -> bool:
+    """Whether ISO 8601 says all of it: no zone but an offset without a name, and no fold."""
+    zone = moment.tzinfo
+    if moment.fold or type(zone) not in (type(None), dt.timezone):
+        return False
+    return zone is None or zone == dt.timezone.utc or _name_of(zone) is None
+
+
+def dump(moment: dt.datetime) -> bytes | None:
+    """What :func:`load` makes the same moment of; None for a time zone of a class that is not known here."""
+    zone = moment.tzinfo
+    told: Any = None
+    if type(zone) is ZoneInfo and zone.key is not None:
+        told = zone.key
+    elif type(zone) is dt.timezone:
+        offset = zone.utcoffset(None)
+        told = [offset.days, offset.seconds, offset.microseconds, _name_of(zone)]
+    elif zone is not None:
+        return None
+    return json.dumps([moment.replace(tzinfo=None, fold=0).isoformat(), moment.fold, told]).encode()
+
+
+def load(data: bytes) -> dt.datetime:
+    """:raises DecodeError: for a time zone that this machine does not know.
+    :raises ValueError: for what :func:`dump` did not make; also ``TypeError``.
+    """
+    text, fold, told = json.loads(data)
+    return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone(told))
+
+
+def _zone(told: Any) -> dt.tzinfo | None:
+    if isinstance(told, str):
+        try:
+            return ZoneInfo(told)
+        except (LookupError, ValueError, OSError):
+            raise DecodeError(f"unknown time zone {told[:40]!r}; install tzdata") from None
+    if told is None:
+        return None
+    days, seconds, micros, name = told
+    offset = dt.timedelta(days, seconds, micros)
+    return dt.timezone(offset) if name is None else dt.timezone(offset, name)
+
+
+def _name_of(zone: dt.tzinfo) -> str | None:
+    """The name that a fixed offset was given; None if it is called by its offset."""
+    name = zone.tzname(None)
+    offset = zone.utcoffset(None)
+    assert offset is not None
+    return None if name == dt.timezone(offset).tzname(None) else name

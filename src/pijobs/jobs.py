@@ -19,6 +19,8 @@ from pijobs.schedules import never_comes
 if TYPE_CHECKING:
     from pijobs.settings import Settings
 
+#: What fits with the due time of a periodic instance into 255 characters, which is what databases index.
+MAX_NAME_LENGTH = 200
 NAME_PATTERN = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 MIN_PRIORITY, MAX_PRIORITY = -1000, 1000
 
@@ -170,8 +172,11 @@ class Job:
     def _faults(self) -> Iterator[str]:
         # Authors without a type checker give anything.
         name, function, retry = cast("tuple[object, object, object]", (self.name, self.function, self.retry))
-        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-            yield "name must look like 'sms.send' (lower case, digits, underscores, at least one dot)"
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+            yield (
+                "name must look like 'sms.send' (lower case, digits, underscores, at least one dot; "
+                f"at most {MAX_NAME_LENGTH} characters)"
+            )
         if not callable(function):
             yield f"function must be callable, got {type(function).__name__}"
         elif is_generator(function):

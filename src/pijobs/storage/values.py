@@ -14,6 +14,7 @@ import msgspec
 
 from pijobs.jobs import State
 from pijobs.storage.protocol import FIRST
+from pijobs.storage.texts import storable_json, storable_name, storable_text
 
 OnConflict = Literal["replace", "keep", "error"]
 LossKind = Literal["emptied", "restored"]
@@ -87,6 +88,10 @@ class NewInstance(msgspec.Struct, frozen=True):
     #: Overrides :attr:`Retention.finished` for this instance.
     keep: int | None = None
 
+    def __post_init__(self) -> None:
+        if (group := storable_name(self.group)) is not self.group:
+            msgspec.structs.force_setattr(self, "group", group)
+
 
 class Stored(msgspec.Struct, frozen=True):
     """Answer of :meth:`Storage.enqueue`."""
@@ -141,6 +146,14 @@ class End(msgspec.Struct, frozen=True):
     #: Replace envelope and body, for a next attempt with other arguments.
     body: bytes | None = None
     envelope: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.reason is not None:
+            msgspec.structs.force_setattr(self, "reason", storable_text(self.reason))
+        if self.error is not None:
+            msgspec.structs.force_setattr(self, "error", storable_text(self.error, 255))
+        if self.entry is not None:
+            msgspec.structs.force_setattr(self, "entry", storable_json(self.entry))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from pijobs.storage.contract import (
 from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
 from pijobs.storage.memory.sessions import Sessions
+from pijobs.storage.texts import storable_name
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
@@ -439,7 +440,7 @@ class MemoryStorage(Storage):
 
     def count(self, key: str, *, limit: int, per: int) -> int | None:
         with self._lock:
-            return self._counts.count(key, self.now(), limit=limit, per=per)
+            return self._counts.count(storable_name(key), self.now(), limit=limit, per=per)
 
     # -- totals --------------------------------------------------------------------------------------------------
 

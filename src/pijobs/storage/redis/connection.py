@@ -83,6 +83,8 @@ class Wire:
             answer: list[Any] = self._receive(end)
         except redis.exceptions.NoScriptError:
             answer = self.ask(end - time.monotonic(), "EVAL", script.source, 1, key, *arguments)
+        except UnicodeError as error:  # nothing was sent
+            raise InstanceRefused(f"Redis can't hold a text ({type(error).__name__})") from error
         except FOREIGN as error:
             if _is_too_large(error):
                 self.close()  # so does the server

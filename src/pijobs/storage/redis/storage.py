@@ -44,6 +44,7 @@ from pijobs.storage.redis.durability import require_durability, wait_until_durab
 from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.scripts import Script, Scripts
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
+from pijobs.storage.texts import storable_name
 from pijobs.storage.trial import live_once
 
 #: Seconds that workers and pages wait for an answer.
@@ -423,7 +424,7 @@ class RedisStorage(Storage):
         return bool(answer[1])
 
     def count(self, key: str, *, limit: int, per: int) -> int | None:
-        return answers.number(self._run(self._scripts.count, key, limit, per)[1])
+        return answers.number(self._run(self._scripts.count, storable_name(key), limit, per)[1])
 
     # -- totals --------------------------------------------------------------------------------------------------
 

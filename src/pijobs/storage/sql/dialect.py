@@ -152,6 +152,8 @@ class Dialect:
         )
 
     def judge(self, error: BaseException) -> Trouble:
+        if _is_unspeakable(error):
+            return Trouble.DATA
         code = getattr(error, "sqlstate", None)
         # Inserts step aside by themselves, so what met a unique key came to wait while another took that key.
         if code in ("40001", "40P01", "23505"):
@@ -230,6 +232,8 @@ class Mariadb(Dialect):
         return new.on_duplicate_key_update({column: table.c[column] + new.inserted[column]})
 
     def judge(self, error: BaseException) -> Trouble:
+        if _is_unspeakable(error):
+            return Trouble.DATA
         code = _number(error)
         if code in (1205, 1213, 1020):
             return Trouble.AGAIN
@@ -315,6 +319,8 @@ class Sqlite(Dialect):
         )
 
     def judge(self, error: BaseException) -> Trouble:
+        if _is_unspeakable(error):
+            return Trouble.DATA
         text = str(error)
         # The code is there from Python 3.11 only.
         if isinstance(error, sqlite3.OperationalError) and ("locked" in text or "busy" in text):
@@ -327,6 +333,12 @@ class Sqlite(Dialect):
 
     def tell(self, error: BaseException) -> str:
         return f"{error}: {self.path}"
+
+
+def _is_unspeakable(error: BaseException) -> bool:
+    """Whether the driver did not send a text: psycopg no NUL, none of them half of a surrogate pair."""
+    unsent = type(error).__name__ == "DataError" and getattr(error, "sqlstate", "") is None
+    return unsent or isinstance(error, UnicodeError)
 
 
 def dialect_for(url: URL) -> Dialect:

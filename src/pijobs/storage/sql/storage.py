@@ -50,6 +50,7 @@ from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.sql.trial import TakenBack, rehearse
+from pijobs.storage.texts import storable_name
 
 T = TypeVar("T")
 
@@ -396,7 +397,7 @@ class SqlStorage(Storage):
         return written
 
     def count(self, key: str, *, limit: int, per: int) -> int | None:
-        return self._run_quickly(lambda tx: limits.count(tx, key, limit=limit, per=per))
+        return self._run_quickly(lambda tx: limits.count(tx, storable_name(key), limit=limit, per=per))
 
     # -- totals --------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ class Transactions:
         self._dialect = dialect
         self._ensure = ensure
         #: What a driver raises.
-        self.errors: tuple[type[Exception], ...] = (dialect_errors(dialect), OSError)
+        self.errors: tuple[type[Exception], ...] = (dialect_errors(dialect), OSError, UnicodeError)
         self._ensured = False
 
     def run(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:

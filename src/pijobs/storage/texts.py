@@ -1,0 +1,34 @@
+"""Texts that every storage can hold: strangers make them, and no database takes all that Python does."""
+
+from __future__ import annotations
+
+import hashlib
+
+#: Characters of a name that is looked for (a group, what a rate is counted by), and of a text for people.
+MAX_NAME, MAX_TEXT = 512, 4000
+
+
+def storable_name(text: str) -> str:
+    """The name itself, or what stands for it in all processes: PostgreSQL knows no NUL, nothing knows half of a
+    surrogate pair, and an index has bounds. Two names that differ stay different."""
+    text = _escaped(text)
+    if len(text) <= MAX_NAME:
+        return text
+    mark = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return f"{text[: MAX_NAME - 33]}~{mark}"
+
+
+def storable_text(text: str, most: int = MAX_TEXT) -> str:
+    """A text for people, cut."""
+    return _escaped(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def storable_json(text: str) -> str:
+    """One JSON value, in which an escape is part of a string."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _escaped(text: str) -> str:
+    if text.isascii():
+        return text.replace("\0", "\\x00") if "\0" in text else text
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pijobs.codec import open_envelope
-from pijobs.errors import InstanceNotFound, PijobsError, StorageUnavailable
+from pijobs.errors import InstanceNotFound, PijobsError, StateConflict, StorageUnavailable
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
@@ -275,3 +275,14 @@ def _next(row: Mapping[str, Any]) -> str:
         "cancelled": f"cancelled {ended}; nothing more happens",
         "done": f"done at {row['ended']}",
     }[str(row["state"])]
+
+
+def retry(storage: Storage, instance_id: str) -> None:
+    """Queue a dead letter again.
+
+    :raises StateConflict: as :meth:`Storage.retry` does, and when it was cancelled instead.
+    """
+    storage.retry(instance_id)
+    record = storage.get(instance_id)
+    if record.state is State.CANCELLED:
+        raise StateConflict(f"instance {instance_id} is cancelled: {record.reason}")

@@ -260,6 +260,19 @@ def test_entries_that_lead_to_nothing_go(storage: Storage, worker: Worker, lists
 
 
 @pytest.mark.parametrize("kind", ["redis"])
+def test_long_lists_are_gone_through_to_their_end(storage: Any, worker: Worker, lists: Lists) -> None:
+    ids = [enqueue(storage, group=f"group {number % 60}") for number in range(300)]
+    ghosts = {f"ghost {number}": number for number in range(400)}
+    for key in ("x:done:test.job", "y:dead:group 1", "x:queued:test.job", "q:group 1"):
+        lists.client.zadd(lists.prefix + key, ghosts)
+    found = faults(storage)
+    assert {one for one, _ in found} == set(ghosts) and len(found) == 4 * len(ghosts)
+    assert len(faults(storage, repair=True)) == len(found)
+    assert faults(storage) == []
+    assert len({one for _ in range(20) for one in worker.take_ids(40)}) == len(ids)
+
+
+@pytest.mark.parametrize("kind", ["redis"])
 @pytest.mark.parametrize(
     "key", ["later", "q:test.job", "x:queued:test.job", "deadline", "keep", "ready", "names", "key"]
 )

@@ -181,3 +181,12 @@ def test_groups_come_page_by_page(app: Flask, viewer: Client) -> None:
     assert [row["name"] for row in viewer.get("/groups", limit=2)] == ["a", "b"]
     assert [row["name"] for row in viewer.get("/groups", limit=2, after="b")] == ["c"]
     assert error_of(viewer.ask("GET", "/groups", limit=0)) == (400, 905)
+
+
+def test_a_retry_that_gives_way_to_a_newer_instance_is_told(app: Flask, operator: Client) -> None:
+    storage = storage_of(app)
+    old = add_instance(app, State.DEAD, key="user-7")
+    new = add_instance(app, key="user-7")
+    code, number = error_of(operator.ask("POST", f"/jobs/{old}/retry"))
+    assert (code, number) == (409, 409)
+    assert [storage.get(one).state for one in (old, new)] == [State.CANCELLED, State.QUEUED]

@@ -74,7 +74,7 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:
 def retry(invocation: Invocation, ids: tuple[str, ...]) -> int:
     """Queue dead letters again."""
     storage = invocation.storage()
-    return _each(ids, "queued again", storage.retry)
+    return _each(ids, "queued again", lambda id: instances.retry(storage, id))
 
 
 @jobs.command()

@@ -72,7 +72,7 @@ def show(id: str) -> flask.Response:
 @requires("operator")
 def retry(id: str) -> flask.Response:
     """Queue a dead letter again."""
-    _storage().retry(id)
+    instances.retry(_storage(), id)
     return answer(True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import flask
@@ -146,7 +147,7 @@ def act(**_: Any) -> Response:
 
 def _doer(action: str) -> Callable[[str], None]:
     if action == "retry":
-        return storage().retry
+        return partial(instances.retry, storage())
     if action == "delete":
         return storage().remove
     return lambda id: storage().cancel(id, reason=f"cancelled by {flask.g.pijobs_visitor.name}")

@@ -107,7 +107,7 @@ def beat(now: int, alive: int, told: Sequence[Any], held: Sequence[bytes], befor
 
 def audit(cursor: bytes, flat: Sequence[Any], faults: Sequence[bytes], *, repaired: bool) -> Audit:
     pairs = zip(faults[::2], faults[1::2], strict=True)
-    return Audit([Fault(words(id), words(what), repaired) for id, what in pairs], ended(flat), cursor == b"0")
+    return Audit([Fault(words(id), words(what), repaired) for id, what in pairs], ended(flat), cursor == b"end")
 
 
 def record(values: Sequence[Any]) -> Record:

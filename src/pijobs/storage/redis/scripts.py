@@ -55,7 +55,7 @@ class Scripts:
 
     @cached_property
     def beat(self) -> Script:
-        return self._script("waiting", "arrows", "gaps", "beat")
+        return self._script("waiting", "arrows", "batch", "gaps", "beat")
 
     @cached_property
     def tidy(self) -> Script:

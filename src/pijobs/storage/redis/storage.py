@@ -264,7 +264,7 @@ class RedisStorage(Storage):
         while True:
             cursor, found = self._audit(cursor, repair=repair)
             yield found
-            if cursor == "0":
+            if found.last:
                 return
 
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:

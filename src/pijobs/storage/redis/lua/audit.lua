@@ -1,8 +1,12 @@
 -- One slice of the audit: the next keys of the queue, whatever they are. Finds instances that no list leads to, and
--- entries that lead to nothing. Mends what it finds, if asked to. Answers the next cursor, what ended, and for each fault
--- an id and words.
-local cursor, count, repair = ARGV[1], ARGV[2], ARGV[3] == '1'
+-- entries that lead to nothing. Mends what it finds, if asked to. Answers the next cursor ('end' behind the last key), what
+-- ended, and for each fault an id and words.
+--
+-- A cursor is that of SCAN; 'todo' when all keys were met, and some are still to be gone through; '' is where the last
+-- sign of life stopped.
+local cursor, count, repair = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local faults = {}
+local left = 4 * count -- entries that may still be read; an instance is looked at as long as four of them
 needs_no_memory()
 
 local function fault(id, words)
@@ -83,12 +87,13 @@ local HOLDS = {
   runs = function(i, session) return i.state == 'running' and i.session == session end,
 }
 
--- A part of a list; a long one is gone through in several rounds.
+-- A part of a list. Answers whether there is more of it.
 local function audit_list(key, kind, rest)
   local scan, remove, pair = 'ZSCAN', 'ZREM', 2
   if kind == 'runs' then scan, remove, pair = 'SSCAN', 'SREM', 1 end
   local answer = call(scan, key, call('HGET', P .. 'audit', key) or '0', 'COUNT', count)
   if answer[1] == '0' then call('HDEL', P .. 'audit', key) else call('HSET', P .. 'audit', key, answer[1]) end
+  left = left - #answer[2] / pair
   local one, two = rest, nil
   if kind == 'x' or kind == 'y' or kind == 's' then one, two = string.match(rest, '^(%a+):(.*)$') end
   for n = 1, #answer[2], pair do
@@ -100,24 +105,41 @@ local function audit_list(key, kind, rest)
     end
   end
   if kind == 'q' or kind == 'y' then touched[kind == 'q' and rest or two] = true end
+  return answer[1] ~= '0'
 end
 
 local function audit_key(key)
   local kind, rest = string.match(string.sub(key, #P + 1), '^(%a+):(.*)$')
   if kind == 'i' then
+    left = left - 4
     audit_instance(rest)
   elseif HOLDS[kind] then
-    audit_list(key, kind, rest)
+    return audit_list(key, kind, rest)
   elseif kind == 'damaged' then
     fault(rest, 'something lay there that is not of pijobs; it is kept as damaged:' .. rest .. ' for a while')
   end
 end
 
-local answer = call('SCAN', cursor == '' and (call('HGET', P .. 'audit', 'cursor') or '0') or cursor, 'MATCH', P .. '*',
-  'COUNT', count)
-for _, key in ipairs(answer[2]) do audit_key(key) end
--- Unasked, the next sign of life goes on from here.
-if cursor == '' then call('HSET', P .. 'audit', 'cursor', answer[1]) end
+-- Go through keys as long as there is time; those that are left come first the next time.
+local function audit_keys(keys)
+  local todo = {}
+  for _, key in ipairs(keys) do
+    if left <= 0 or audit_key(key) then todo[#todo + 1] = key end
+  end
+  if todo[1] then call('HSET', P .. 'audit', 'todo', cjson.encode(todo)) else call('HDEL', P .. 'audit', 'todo') end
+  return todo[1]
+end
+
+local at = cursor == '' and (call('HGET', P .. 'audit', 'cursor') or '0') or cursor
+local todo = call('HGET', P .. 'audit', 'todo')
+todo = audit_keys(todo and cjson.decode(todo) or {})
+if not todo and at ~= 'todo' then
+  local answer = call('SCAN', at, 'MATCH', P .. '*', 'COUNT', count)
+  todo, at = audit_keys(answer[2]), answer[1]
+  if at == '0' then at = 'todo' end
+end
+if at == 'todo' and not todo then at = 'end' end
+if cursor == '' then call('HSET', P .. 'audit', 'cursor', at == 'end' and '0' or at) end
 settle()
 wake_for_the_rest()
-return {now, answer[1], ended, faults}
+return {now, at, ended, faults}

@@ -41,6 +41,7 @@ for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', '(' .. string.f
   call('DEL', P .. 'session:' .. dead, P .. 'runs:' .. dead)
 end
 
+flush()
 settle()
 wake_for_the_rest()
 local held = {}

@@ -340,6 +340,39 @@ def test_what_is_about_recipients_never_becomes_the_servers_trouble(pool: Pool, 
             assert pool.deliver(endpoint(sink), mail(number)).having(Verdict.DEFERRED)
 
 
+def test_a_full_disk_that_has_no_room_for_a_big_mail_takes_small_ones(pool: Pool) -> None:
+    class NearlyFull(Sink):
+        def fault_at(self, step: str, argument: str | None = None) -> Fault | None:
+            size = int((argument or "").partition("SIZE=")[2].partition(" ")[0] or 0)
+            return Fault("452 4.3.1 Insufficient system storage") if step == "MAIL" and size > 300_000 else None
+
+    big = Mail("from@example.com", ("a@example.com",), b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 6000)
+    with NearlyFull() as sink:
+        for _ in range(4):
+            assert pool.deliver(endpoint(sink), big).having(Verdict.DEFERRED)
+        assert pool.deliver(endpoint(sink), MAIL).having(Verdict.ACCEPTED)
+
+
+def test_a_login_that_ended_on_a_kept_connection_is_made_anew(pool: Pool) -> None:
+    with Sink(logins={"user": "hunter2"}) as sink:
+        place = endpoint(sink, username="user", password="hunter2")
+        pool.deliver(place, MAIL)
+        sink.fail_at("MAIL", Fault("530 5.7.57 Client not authenticated to send mail.", times=1))
+        assert pool.deliver(place, MAIL).having(Verdict.ACCEPTED)
+        assert (sink.connections, sink.steps["AUTH"]) == (2, 2)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
+def test_a_machine_that_is_gone_is_found_out_though_a_filter_may_take_minutes(pool: Pool) -> None:
+    with Sink() as sink:
+        pool.deliver(endpoint(sink), MAIL)
+        [line] = pool._places[endpoint(sink)].idle
+        kept = line.conversation._link._socket
+        assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 30
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 30_000
+
+
 # -- ids, and replies that do not fit --------------------------------------------------------------------------------
 
 

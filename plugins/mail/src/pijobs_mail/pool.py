@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pijobs_mail.connection import close_all, trouble
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
-from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, MailError, ServerTrouble
+from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, LoginRefused, MailError, ServerTrouble
 from pijobs_mail.replies import Step, Verdict
 from pijobs_mail.suspicion import Suspicions
 from pijobs_mail.transport import Conversation
@@ -247,7 +247,8 @@ def process_pool() -> Pool:
 def _is_over(error: MailError) -> bool:
     """Whether it may say no more than that a connection which was kept is over."""
     reply = getattr(error, "reply", None)
-    return reply is None or reply.temporary
+    # A login may end before its connection does: that of an access token, above all.
+    return reply is None or reply.temporary or isinstance(error, LoginRefused)
 
 
 def _is_used_up(delivery: Delivery) -> bool:

@@ -75,7 +75,8 @@ class Conversation(Connection):
         self._unfinished = True
         reply = next(replies)
         self._doubt_parameters(mail, reply)
-        verdict = self._judge(Step.MAIL, reply)
+        # A disk that is nearly full has no room for a big mail, and still some for the others.
+        verdict = Verdict.DEFERRED if reply.code == 452 and len(content) > WHOLE else self._judge(Step.MAIL, reply)
         outcomes: dict[str, Outcome] = {}
         if verdict is not Verdict.ACCEPTED:
             outcomes = dict.fromkeys(mail.recipients, Outcome(verdict, reply, Step.MAIL))

@@ -11,8 +11,9 @@ from pijobs.network import Address, positive
 from pijobs_mail.replies import ProtocolError, Replies, Reply
 
 _CHUNK = 64 * 1024
-#: Seconds of silence until the other machine is asked whether it is there, seconds between two questions, and how many.
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
+#: Seconds of silence until the other machine is asked whether it is there, seconds between two questions, and how many;
+#: milliseconds in which it must confirm what was sent.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
 class Wire:

@@ -24,6 +24,7 @@ from huey.exceptions import CancelExecution
 
 from pijobs.clock import to_ms
 from pijobs.errors import FailJob, RetryJob, StorageUnavailable
+from pijobs.functions import close_loop
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.redact import describe
@@ -256,6 +257,8 @@ class Engine(JobHuey):
                 self._step(session, self.slot, want=0)
             except StorageUnavailable as error:
                 log.error("the end of the last job could not be stored, it may run again: %s", error)
+        with suppress(Exception):  # what a job left in its event loop must not keep the worker from its end
+            close_loop()
 
     def close(self) -> None:
         """Close the sessions; what they hold goes back to the queue."""

@@ -14,9 +14,12 @@ from pijobs.errors import DecodeError
 def is_plain(moment: dt.datetime) -> bool:
     """Whether ISO 8601 says all of it: no zone but an offset without a name, and no fold."""
     zone = moment.tzinfo
-    if moment.fold or type(zone) not in (type(None), dt.timezone):
+    if moment.fold or zone is None:
+        return not moment.fold
+    if type(zone) is not dt.timezone or _name_of(zone) is not None:
         return False
-    return zone is None or zone == dt.timezone.utc or _name_of(zone) is None
+    # fromisoformat() loses the microseconds of an offset of less than a second.
+    return not zone.utcoffset(None).microseconds
 
 
 def dump(moment: dt.datetime) -> bytes | None:

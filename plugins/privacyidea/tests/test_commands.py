@@ -15,7 +15,8 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 def test_the_doctor_finds_a_sound_installation_sound(instance: Instance) -> None:
     instance.set_smtp_server("otp", 9, queued=True)
-    done = pijobs(instance, "privacyidea", "doctor")
+    with instance.working():
+        done = pijobs(instance, "privacyidea", "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SMTP server 'otp': queued, to 127.0.0.1:9" in done.stdout
     assert "OTPs go by SMTP server 'otp' and expire after 120 s (email.validtime)" in done.stdout
@@ -42,6 +43,15 @@ def test_the_doctor_finds_the_command_of_privacyidea_in_the_place_of_ours(
     done = pijobs(instance, "privacyidea", "doctor")
     assert done.returncode == 1
     assert f"{script} is privacyIDEA's own script" in done.stdout
+
+
+def test_without_a_worker_the_doctor_is_content_only_while_no_box_is_ticked(instance: Instance) -> None:
+    for queued in (True, False):
+        for name in ("otp", "plain"):
+            instance.set_smtp_server(name, 9, queued=queued)
+        done = pijobs(instance, "privacyidea", "doctor")
+        assert (done.returncode == 0) is not queued, done.stdout
+        assert "worker: no" in done.stdout
 
 
 def test_the_doctor_finds_a_server_for_otps_that_is_not_there_and_settings_that_never_use_the_queue(

@@ -10,7 +10,7 @@ from challenges import arrives_and_signs_in, challenge, otp_of, pijobs
 from redis_on_disk import Redis
 
 from pijobs_mail.sink import Sink
-from pijobs_privacyidea.instance import Instance
+from pijobs_privacyidea.instance import Instance, InstanceFailed
 
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -33,8 +33,10 @@ def test_redis_its_file_and_the_logs_hold_neither_otp_nor_password_nor_address(
         instance.set_smtp_server("otp", sink.port, queued=True, **login)
         transaction = challenge(instance)
         # The test of a definition that is not saved carries the password, in clear for privacyIDEA.
-        instance.ask("/smtpserver/send_test_email", identifier="new", server="127.0.0.1", port=sink.port, timeout=10,
-                     sender="pi@example.com", recipient="bob@example.com", enqueue_job=True, **login)  # fmt: skip
+        # It is told that no worker runs, and the mail waits.
+        with pytest.raises(InstanceFailed, match="is a worker running"):
+            instance.ask("/smtpserver/send_test_email", identifier="new", server="127.0.0.1", port=sink.port, timeout=10,
+                         sender="pi@example.com", recipient="bob@example.com", enqueue_job=True, **login)  # fmt: skip
         held = redis_server.held()
         with instance.working():
             sink.wait_for(2, 60)

@@ -270,6 +270,23 @@ def test_with_the_box_on_a_slow_smtp_server_costs_a_request_nothing(instance: In
 
 
 def test_a_test_mail_to_what_is_no_address_is_an_error_at_once(instance: Instance) -> None:
-    with pytest.raises(InstanceFailed, match="500"):
-        instance.ask("/smtpserver/send_test_email", identifier="x", server="127.0.0.1", port=1, sender="a@example.com",
-                     recipient="nobody", enqueue_job=True)  # fmt: skip
+    with pytest.raises(InstanceFailed, match=r"400.*to\[0\] .*expected a mail address"):
+        send_test(instance, 1, recipient="no body")
+
+
+def send_test(instance: Instance, port: int, recipient: str = "bob@example.com") -> None:
+    instance.ask("/smtpserver/send_test_email", identifier="x", server="127.0.0.1", port=port, sender="a@example.com",
+                 recipient=recipient, enqueue_job=True)  # fmt: skip
+
+
+def test_a_test_mail_says_what_became_of_it(instance: Instance, sink: Sink) -> None:
+    with pytest.raises(InstanceFailed, match=r"400.*queued, not sent within 5 s: is a worker running"):
+        send_test(instance, sink.port)
+    with instance.working():
+        send_test(instance, sink.port, recipient="carol@example.com")
+        assert ("carol@example.com",) in [mail.recipients for mail in sink.mails]
+        with pytest.raises(InstanceFailed, match=r"400.*the test mail was not sent: .*refused"):
+            send_test(instance, free_port())
+        sink.fail_at("RCPT", "550 5.1.1 no such user")
+        with pytest.raises(InstanceFailed, match=r"400.*the test mail was not sent: .*550 5\.1\.1 no such user"):
+            send_test(instance, sink.port)

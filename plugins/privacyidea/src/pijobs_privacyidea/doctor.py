@@ -137,10 +137,9 @@ def _old_queue(settings: Settings) -> Iterator[Finding]:
 
 def _inside(settings: Settings) -> Iterator[Finding]:
     from privacyidea.lib.config import get_from_config
-    from privacyidea.lib.smtpserver import get_smtpservers
 
     with Host.of(settings).app.app_context():
-        servers = {server.config.identifier: server.config.get() for server in get_smtpservers()}
+        servers = _smtp_servers()
         for identifier, config in servers.items():
             yield from _server(settings, identifier, config)
         sender = get_from_config("email.identifier")
@@ -152,6 +151,12 @@ def _inside(settings: Settings) -> Iterator[Finding]:
             )
         yield from _otp(settings, servers, sender)
         yield from _gateways()
+
+
+def _smtp_servers() -> dict[str, dict[str, Any]]:
+    from privacyidea.lib.smtpserver import get_smtpservers
+
+    return {server.config.identifier: server.config.get() for server in get_smtpservers()}
 
 
 def _gateways() -> Iterator[Finding]:
@@ -181,8 +186,11 @@ def _queue(settings: Settings) -> Iterator[Finding]:
         except StorageUnavailable as error:
             yield Finding(Level.BAD, f"the storage of the queue does not answer: {error}", f"look at {PREFIX}URL")
             return
+        in_use = any(config.get("enqueue_job") for config in _smtp_servers().values())
     for name, result in checks:
         level = Level.WARNING if result.warning else Level.OK if result.ok else Level.BAD
+        if name == "worker" and level is Level.WARNING and in_use:
+            level = Level.BAD  # mails wait for it already
         yield Finding(level, f"{name}: {result.message}", result.advice if level is not Level.OK else "")
 
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flask import current_app
+from privacyidea.lib.error import ParameterError
 from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs
-from pijobs import Handle, Job
-from pijobs.errors import ConfigurationError, EncodeError, QueueUnavailable, UnknownJob
+from pijobs import Handle, Job, State
+from pijobs.errors import ConfigurationError, EncodeError, InstanceNotFound, QueueUnavailable, StorageError, UnknownJob
+from pijobs.jobs import ENDED
 from pijobs_mail.errors import MessageError
 from pijobs_privacyidea import mail
 
 log = logging.getLogger(__name__)
+
+#: Seconds that the test of an SMTP server waits for its outcome.
+TEST_PATIENCE = 5.0
+
+
+class Refused(QueueError, ParameterError):  # type: ignore[misc]
+    """A call that can't be done as it is; privacyIDEA answers HTTP 400 with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        ParameterError.__init__(self, reason)
 
 
 class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
@@ -59,15 +72,41 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
     ) -> Handle:
         """Take a call as privacyIDEA makes it.
 
-        :raises QueueError: for an unknown job, a mail that can't be sent as it is, or when nobody takes the call.
+        The test of an SMTP server that is not saved waits for its outcome: somebody looks at it.
+
+        :raises Refused: for a mail that can't be sent as it is, and for a test that failed; HTTP 400 with the reason.
+        :raises QueueError: for an unknown job, or when nobody takes the call.
         """
         try:
             if name == mail.NAME:
                 args, kwargs, wanted = mail.call(self.settings, *args, **(kwargs or {}))
                 options = {**wanted, **options}
-            return super().enqueue(name, args, kwargs, **options)
-        except (UnknownJob, EncodeError, MessageError, QueueUnavailable) as error:
+            handle = super().enqueue(name, args, kwargs, **options)
+        except MessageError as error:
+            raise Refused(str(error)) from error
+        except (UnknownJob, EncodeError, QueueUnavailable) as error:
             raise QueueError(str(error)) from error
+        if name == mail.NAME and kwargs is not None and kwargs["server"] is None:
+            self._wait_for_test(handle)
+        return handle
+
+    def _wait_for_test(self, handle: Handle) -> None:
+        """:raises Refused: unless it was sent within :data:`TEST_PATIENCE`."""
+        end = time.monotonic() + TEST_PATIENCE
+        state, reason = handle.state, handle.reason
+        while state not in ENDED and self.storage is not None and time.monotonic() < end:
+            time.sleep(0.05)
+            try:
+                record = self.storage.get(handle.id)
+            except (StorageError, InstanceNotFound):  # it waits in the spool, or the storage is away
+                continue
+            state, reason = record.state, record.reason
+        if state is State.DONE:
+            return
+        if state in ENDED:
+            raise Refused(f"the test mail was not sent: {reason or state.value}")
+        more = f"; so far: {reason}" if reason else ""
+        raise Refused(f"queued, not sent within {TEST_PATIENCE:g} s: is a worker running?{more}")
 
     @property
     def jobs(self) -> Mapping[str, Job]:

@@ -21,6 +21,7 @@ from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec
 from pijobs.errors import InstanceRefused, StorageError
 from pijobs.jobs import ENDED, State
+from pijobs.redact import describe
 from pijobs.runner import Runner
 from pijobs.spool import on_clock
 from pijobs.storage.contract import End, Lease, NewInstance, Storage
@@ -56,6 +57,14 @@ def run(runner: Runner, new: NewInstance, call: Call, began: float) -> tuple[End
     )  # fmt: skip
     outcome = runner.attempt(cast(Storage, _Away(new.created, began)), lease, call)
     return _ended(outcome.end), outcome.error
+
+
+def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
+    """A dead letter without a body for a call that was refused, so that people find it where they look."""
+    reason, name = describe(error), type(error).__name__
+    entry = history_line({"at": new.created, "event": "refused", "error": name, "reason": reason})
+    end = End(new.id, "", State.DEAD, counted=False, reason=f"refused at enqueue: {reason}", error=name, entry=entry)
+    return msgspec.structs.replace(new, body=b""), end
 
 
 def _ended(end: End) -> End:

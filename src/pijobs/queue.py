@@ -174,6 +174,19 @@ class Queue:
         new = self._instance(job, f"{job.name}@{due}", Call((), {}), ("at", due / 1000), None, None, None)
         return self._present_storage().enqueue_periodic(new, due=due)
 
+    def record_refusal(self, name: str, kwargs: Mapping[str, Any], error: Exception) -> None:
+        """Leave a dead letter of a call that a host refused before it enqueued: its user sees no exception.
+
+        :param kwargs: what the job's group, label and subject are made of; it is not kept.
+        """
+        if self.mode != "queued":
+            return
+        job, call = self.registry[name], Call((), dict(kwargs))
+        new, end = direct.refusal(self._instance(job, secrets.token_hex(16), call, None, None, None, None), error)
+        log.error("job %s %s: -> dead: %s", new.name, new.id, end.reason)
+        self.metrics.failed(new.name, new.group, end.state.value)
+        self._ends.record(new, end, away=self.outage.since is not None)
+
     def retry(self, instance_id: str) -> None:
         """Queue a dead letter again; see :meth:`Storage.retry`."""
         self._present_storage().retry(instance_id)

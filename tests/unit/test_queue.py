@@ -617,3 +617,13 @@ def test_what_the_storage_refuses_is_no_outage(new_queue: NewQueue, storage: Cab
     assert queue.outage.since is None and spool.taken == []
     with pytest.raises(InstanceRefused, match="too large"):
         new_queue(storage, spool, FALLBACK=("spool",)).enqueue("a.b")
+
+
+def test_a_call_that_a_host_refused_leaves_a_dead_letter_without_its_arguments(
+    storage: Cable, new_queue: NewQueue
+) -> None:
+    queue = new_queue(storage)
+    queue.record_refusal("a.b", {"to": "somebody@example.com"}, ValueError("no address: somebody@example.com"))
+    (record,) = storage.page(State.DEAD).records
+    assert (record.name, record.error, record.has_body) == ("a.b", "ValueError", False)
+    assert record.reason == "refused at enqueue: ValueError: no address: s***@example.com"

@@ -35,8 +35,10 @@ def test_redis_its_file_and_the_logs_hold_neither_otp_nor_password_nor_address(
         # The test of a definition that is not saved carries the password, in clear for privacyIDEA.
         # It is told that no worker runs, and the mail waits.
         with pytest.raises(InstanceFailed, match="is a worker running"):
-            instance.ask("/smtpserver/send_test_email", identifier="new", server="127.0.0.1", port=sink.port, timeout=10,
-                         sender="pi@example.com", recipient="bob@example.com", enqueue_job=True, **login)  # fmt: skip
+            instance.ask(
+                "/smtpserver/send_test_email", identifier="new", server="127.0.0.1", port=sink.port, timeout=10,
+                sender="pi@example.com", recipient="bob@example.com", enqueue_job=True, **login,
+            )  # fmt: skip
         held = redis_server.held()
         with instance.working():
             sink.wait_for(2, 60)

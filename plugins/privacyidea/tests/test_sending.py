@@ -24,7 +24,7 @@ from services import free_port, wait_until
 
 from pijobs_mail.sink import Fault, Sink
 from pijobs_privacyidea.demo import compare
-from pijobs_privacyidea.instance import Instance, InstanceFailed
+from pijobs_privacyidea.instance import REALM, Instance, InstanceFailed
 
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -272,6 +272,15 @@ def test_with_the_box_on_a_slow_smtp_server_costs_a_request_nothing(instance: In
 def test_a_test_mail_to_what_is_no_address_is_an_error_at_once(instance: Instance) -> None:
     with pytest.raises(InstanceFailed, match=r"400.*to\[0\] .*expected a mail address"):
         send_test(instance, 1, recipient="no body")
+
+
+def test_a_mail_that_is_refused_leaves_a_dead_letter_with_its_reason(instance: Instance, sink: Sink) -> None:
+    """privacyIDEA answers HTTP 200 to the login then."""
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    instance.ask("/token/init", type="email", user="carol", realm=REALM, pin=PIN, email="no body")
+    instance.challenge("carol", PIN)
+    record = becomes(instance, "dead")
+    assert "refused at enqueue" in record["reason"] and "expected a mail address" in record["reason"]
 
 
 def send_test(instance: Instance, port: int, recipient: str = "bob@example.com") -> None:

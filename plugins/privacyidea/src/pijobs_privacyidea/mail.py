@@ -61,6 +61,12 @@ def call(
     return (), {"server": server, "definition": unsaved, **letter}, _options(settings, server)
 
 
+def refused(config: Mapping[str, Any], recipient: str | Sequence[str] | None, *_: Any, **__: Any) -> dict[str, Any]:
+    """What the record of a refused call is found by: its server and its recipients."""
+    to = [recipient] if isinstance(recipient, str) else list(recipient or ())
+    return {"server": config["identifier"] if config.get("id") is not None else None, "definition": None, "to": to}
+
+
 def _options(settings: Settings, server: str | None) -> dict[str, Any]:
     if server is None:
         return {}

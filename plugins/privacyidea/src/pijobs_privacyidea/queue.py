@@ -79,14 +79,16 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
         """
         try:
             if name == mail.NAME:
-                args, kwargs, wanted = mail.call(self.settings, *args, **(kwargs or {}))
-                options = {**wanted, **options}
-            handle = super().enqueue(name, args, kwargs, **options)
+                taken, given, wanted = mail.call(self.settings, *args, **(kwargs or {}))
+                handle = super().enqueue(name, taken, given, **{**wanted, **options})
+            else:
+                handle = super().enqueue(name, args, kwargs, **options)
         except MessageError as error:
+            self.record_refusal(mail.NAME, mail.refused(*args, **(kwargs or {})), error)
             raise Refused(str(error)) from error
         except (UnknownJob, EncodeError, QueueUnavailable) as error:
             raise QueueError(str(error)) from error
-        if name == mail.NAME and kwargs is not None and kwargs["server"] is None:
+        if name == mail.NAME and given["server"] is None:
             self._wait_for_test(handle)
         return handle
 

@@ -50,13 +50,15 @@ def test_an_outage_is_taken_for_nobodys_death(storage: Storage, crew: list[Worke
 def test_an_outage_that_no_lease_outlived_is_seen_although_it_was_shorter_than_one(
     storage: Storage, crew: list[Worker], advance: Advance
 ) -> None:
+    ids, lease = hold(storage, crew), 2 * LEASE
+    for worker in crew:
+        worker.beat(lease=lease)
     first, second, _ = crew
-    ids = hold(storage, crew)
-    advance(LEASE // 3)
-    second.beat(lease=LEASE)
-    advance(LEASE * 8 // 10)
-    assert second.beat(lease=LEASE).ended == []
-    assert first.beat(lease=LEASE).alive
+    advance(lease // 5)
+    second.beat(lease=lease)
+    advance(lease * 9 // 10)
+    assert second.beat(lease=lease).ended == []
+    assert first.beat(lease=lease).alive
     assert {storage.get(one).state for one in ids} == {State.RUNNING}
 
 

@@ -235,10 +235,11 @@ class Storage(ABC):
         * what :class:`Retention` no longer keeps is removed, and groups that nothing uses (nothing waiting or
           running, not paused, not blocked, and no longer to be kept: see :meth:`set_group`).
 
-        No session is taken for dead by an outage. When nobody reached the storage for more than half a lease, neither
-        by a sign of life nor by an enqueue, the first sign of life (or new session) afterwards assumes that the
-        storage was away, or that its clock jumped: each session holds for one more lease from then on. When the clock
-        was set back, each session keeps the rest of its lease, by the new time."""
+        No session is taken for dead by an outage. When nobody reached the storage for longer than a lease, neither by a
+        sign of life nor by an enqueue, the first sign of life (or new session) afterwards assumes that the storage was
+        away, or that its clock jumped: each session holds for one more lease from then on. After a silence of more than
+        half a lease each holds longer by the rest of that silence. When the clock was set back, each session keeps the
+        rest of its lease, by the new time."""
 
     @abstractmethod
     def step(self, session: str, ends: Sequence[End], *, want: int, floor: int | None = None) -> Step:

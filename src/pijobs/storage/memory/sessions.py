@@ -68,9 +68,15 @@ class Sessions:
             for session in self._by_id.values():
                 if session.seen > now:
                     session.until = now + session.until - session.seen
-        elif now - self.seen > lease // 2 and not self._was_reachable(max(self.seen, now - lease), now, lease // 2):
-            for session in self._by_id.values():
+            return
+        silence = now - self.seen
+        if silence <= lease // 2 or self._was_reachable(max(self.seen, now - lease), now, lease // 2):
+            return
+        for session in self._by_id.values():
+            if silence > lease:
                 session.until = max(session.until, now + lease)
+            else:
+                session.until += silence - lease // 2
 
     def _was_reachable(self, since: int, now: int, gap: int) -> bool:
         """Whether enqueues leave no gap."""

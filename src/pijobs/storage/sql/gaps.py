@@ -14,8 +14,14 @@ def keep_through_a_gap(tx: Tx, seen: int | None, lease: int) -> None:
         return
     if seen > tx.now + lease // 4:
         tx.change(tx.st.keep_rest, b_queue=tx.queue, b_now=tx.now)
-    elif tx.now - seen > lease // 2 and not _was_reachable(tx, max(seen, tx.now - lease), lease // 2):
+        return
+    silence = tx.now - seen
+    if silence <= lease // 2 or _was_reachable(tx, max(seen, tx.now - lease), lease // 2):
+        return
+    if silence > lease:
         tx.change(tx.st.extend, b_queue=tx.queue, b_until=tx.now + lease, until=tx.now + lease)
+    else:
+        tx.change(tx.st.credit, b_queue=tx.queue, b_credit=silence - lease // 2)
 
 
 def _was_reachable(tx: Tx, since: int, gap: int) -> bool:

@@ -237,6 +237,7 @@ class Statements:
         self.session_seen = Statement(select(S.seen).where(S.queue == bindparam("queue"), S.id == bindparam("session")))
         here = S.queue == bindparam("b_queue")
         self.extend = Statement(update(session).where(here, S.until < bindparam("b_until")), ["until"])
+        self.credit = Statement(update(session).where(here).values(until=S.until + bindparam("b_credit")))
         # On MySQL an assignment sees those before it; this one reads only what it does not write.
         self.keep_rest = Statement(
             update(session).where(here, S.seen > bindparam("b_now")).values(until=bindparam("b_now") + S.until - S.seen)

@@ -35,6 +35,8 @@ local function keep_through_a_gap(lease)
     if is_ahead then
       local its = number(call('HGET', P .. 'session:' .. live[n], 'seen')) or 0
       if its > now then call('ZADD', P .. 'live', now + til - its, live[n]) end
+    elseif now - seen <= lease then
+      call('ZADD', P .. 'live', til + now - seen - gap, live[n])
     elseif til < now + lease then
       call('ZADD', P .. 'live', now + lease, live[n])
     end

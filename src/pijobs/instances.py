@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from pijobs.codec import open_envelope
-from pijobs.errors import InstanceNotFound, PijobsError, StateConflict, StorageUnavailable
+from pijobs.errors import PijobsError, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
@@ -35,7 +33,8 @@ def listing(
     since: int | None = None,
     **filters: str | None,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Instances, those that run and wait first, the newest of each state first; and a cursor for the next ones.
+    """Instances, those that run and wait first, the newest of each state first; and a cursor for the next ones. Of each
+    state those in the spool of this machine come last.
 
     There may be fewer than ``limit`` while the cursor goes on; without a cursor these were the last.
 
@@ -44,33 +43,30 @@ def listing(
     :param filters: ``name`` and ``group``.
     :raises ValueError: for a cursor that is none of ours.
     """
-    storage = _storage(queue)
-    places = [
-        (one, lookup) for one in (STATE_ORDER if state is None else (state,)) for lookup in _lookups(queue, subject)
+    chain = [
+        (one, lookup, place)
+        for one in (STATE_ORDER if state is None else (state,))
+        for lookup in _lookups(queue, subject)
+        for place in queue.places
     ]
-    index, inner = _place(cursor, len(places))
+    index, inner = _place(cursor, len(chain))
     rows: list[dict[str, Any]] = []
     for _ in range(MOST_PAGES):
-        if index == len(places) or len(rows) == limit:
+        if index == len(chain) or len(rows) == limit:
             break
-        one, lookup = places[index]
-        page = storage.page(one, subject=lookup, cursor=inner, limit=limit - len(rows), **filters)
+        one, lookup, place = chain[index]
+        page = place.page(one, subject=lookup, cursor=inner, limit=limit - len(rows), **filters)
         fresh = [record for record in page.records if since is None or _place_in_time(record) >= since]
-        rows += [instance(record, storage.now()) for record in fresh]
+        rows += [instance(record, place.now(), spooled=place is queue.spool) for record in fresh]
         # The newest come first: behind one that is too old, all are.
         inner = page.cursor if len(fresh) == len(page.records) else None
         if inner is None:
             index += 1
-    return rows, f"{index}.{inner or ''}" if index < len(places) else None
+    return rows, f"{index}.{inner or ''}" if index < len(chain) else None
 
 
 def _place_in_time(record: Record) -> int:
     return (record.ended or 0) if record.state in ENDED else record.created
-
-
-def _storage(queue: Queue) -> Storage:
-    assert queue.storage is not None
-    return queue.storage
 
 
 def _lookups(queue: Queue, subject: str | None) -> list[str | None]:
@@ -82,7 +78,7 @@ def _lookups(queue: Queue, subject: str | None) -> list[str | None]:
 
 
 def _place(cursor: str | None, most: int) -> tuple[int, str | None]:
-    """The place in the chain of states and subjects, and the storage's cursor there."""
+    """The link of the chain, and the storage's cursor there."""
     if not cursor:
         return 0, None
     index, _, inner = cursor.partition(".")
@@ -94,13 +90,17 @@ def _place(cursor: str | None, most: int) -> tuple[int, str | None]:
 # -- one -------------------------------------------------------------------------------------------------------------
 
 
-def instance(record: Record, now: int) -> dict[str, Any]:
-    """One instance: its record and its history, no body."""
+def instance(record: Record, now: int, *, spooled: bool = False) -> dict[str, Any]:
+    """One instance: its record and its history, no body.
+
+    :param spooled: whether it lies in the spool of this machine.
+    """
     deadline = _deadline(record)
     return {
         "id": record.id,
         "name": record.name,
         "state": record.state.value,
+        "place": "spool" if spooled else "storage",
         "group": record.group,
         "priority": record.priority,
         "attempts": record.attempts,
@@ -145,22 +145,9 @@ def explained(queue: Queue, instance_id: str) -> dict[str, Any]:
 
     :raises InstanceNotFound: for an id that is not there (any more).
     """
-    storage, record = _found(queue, instance_id)
-    row = instance(record, storage.now())
+    storage, record = queue.places.find(instance_id)
+    row = instance(record, storage.now(), spooled=storage is queue.spool)
     return {**row, "label": _label(queue, storage, record), "waits": [*_waits(storage, record)]}
-
-
-def _found(queue: Queue, instance_id: str) -> tuple[Storage, Record]:
-    """Where the instance is, and its record: what was enqueued in an outage may have ended in this machine's spool."""
-    storage, path = _storage(queue), queue.option("SPOOL")
-    try:
-        return storage, storage.get(instance_id)
-    except (InstanceNotFound, StorageUnavailable):
-        # A look must not make the file: it would belong to whoever looked.
-        if queue.spool is not None and (path is None or Path(path).exists()):
-            with suppress(InstanceNotFound, StorageUnavailable):
-                return queue.spool, queue.spool.get(instance_id)
-        raise
 
 
 def _label(queue: Queue, storage: Storage, record: Record) -> str | None:
@@ -217,7 +204,8 @@ def _of_workers(record: Record, live: list[dict[str, Any]]) -> Iterator[str]:
 
 def life(row: Mapping[str, Any]) -> Iterator[str]:
     """The life of one instance (of :func:`explained`) for people: what happened, and what happens next."""
-    yield f"{row['name']} {row['id']}: {row['state']}" + (f" ({row['label']})" if row["label"] else "")
+    where = ", in the spool of this machine" if row["place"] == "spool" else ""
+    yield f"{row['name']} {row['id']}: {row['state']}{where}" + (f" ({row['label']})" if row["label"] else "")
     yield f"  enqueued {row['created']}, {row['age']:.0f} s ago; group {row['group']}, priority {row['priority']}"
     if row["deadline"]:
         yield f"  must happen before {row['deadline']}, or not at all"
@@ -241,6 +229,8 @@ _OUTCOMES = {
 
 def _told(event: Mapping[str, Any]) -> str:
     why = f": {event['reason']}" if event.get("reason") else ""
+    if event.get("event") == "parked":
+        return f"it could not be moved out of the spool{why}"
     if event.get("event") == "held":
         return f"a worker could not run it and gave it back{why}"
     if event.get("event") == "damaged":
@@ -277,12 +267,13 @@ def _next(row: Mapping[str, Any]) -> str:
     }[str(row["state"])]
 
 
-def retry(storage: Storage, instance_id: str) -> None:
-    """Queue a dead letter again.
+def retry(queue: Queue, instance_id: str) -> None:
+    """Queue a dead letter again, wherever it lies.
 
     :raises StateConflict: as :meth:`Storage.retry` does, and when it was cancelled instead.
     """
-    storage.retry(instance_id)
-    record = storage.get(instance_id)
+    place, _ = queue.places.find(instance_id)
+    place.retry(instance_id)
+    record = place.get(instance_id)
     if record.state is State.CANCELLED:
         raise StateConflict(f"instance {instance_id} is cancelled: {record.reason}")

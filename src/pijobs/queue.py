@@ -29,6 +29,7 @@ from pijobs.keys import KeyRing
 from pijobs.metrics import Metrics
 from pijobs.options import check_options, delay_of, due_of
 from pijobs.outage import Outage
+from pijobs.places import Places
 from pijobs.plugins import Plugins
 from pijobs.redact import describe, mask_address, texts_in
 from pijobs.registry import Registry
@@ -189,15 +190,23 @@ class Queue:
 
     def retry(self, instance_id: str) -> None:
         """Queue a dead letter again; see :meth:`Storage.retry`."""
-        self._present_storage().retry(instance_id)
+        self.places.find(instance_id)[0].retry(instance_id)
 
     def cancel(self, instance_id: str, reason: str = "cancelled by an operator") -> None:
         """Cancel a waiting instance; see :meth:`Storage.cancel`."""
-        self._present_storage().cancel(instance_id, reason=reason)
+        self.places.find(instance_id)[0].cancel(instance_id, reason=reason)
 
     def remove(self, instance_id: str) -> None:
         """Delete the record of an ended instance; see :meth:`Storage.remove`."""
-        self._present_storage().remove(instance_id)
+        self.places.find(instance_id)[0].remove(instance_id)
+
+    @property
+    def places(self) -> Places:
+        """Where the instances are.
+
+        :raises QueueUnavailable: when the queue is off.
+        """
+        return Places(self._present_storage(), self.spool, self.option("SPOOL"))
 
     def _present_storage(self) -> Storage:
         if self.storage is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pijobs.errors import StorageUnavailable
@@ -17,7 +18,7 @@ from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.settings import Settings
-from pijobs.storage.contract import GROUPS, GroupRecord, Loss, SessionRecord, Storage
+from pijobs.storage.contract import GROUPS, Depths, GroupRecord, Loss, Record, SessionRecord, Storage
 
 if TYPE_CHECKING:
     from pijobs.definitions.records import Fingerprint
@@ -43,21 +44,16 @@ def overview(queue: Queue) -> dict[str, Any]:
         return rows
     rows["storage"] = storage.display_url
     try:
-        depths, sessions, now = storage.depths(), storage.sessions(), storage.now()
+        held, sessions = queue.places.depths(), storage.sessions()
         found = [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
-        failures = _failures(storage)
+        failures = _failures(queue.places)
     except StorageUnavailable as error:
         return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue)}
-    jobs: dict[str, Any] = {}
-    for (name, state), number in depths.counts.items():
-        if number:
-            jobs.setdefault(name, {})[state.value] = number
-    for name, due in depths.oldest_due.items():
-        jobs.setdefault(name, {})["oldest_age"] = age(due, now)
+    jobs, (depths, now) = numbers(held), held[0]
     return {
         **rows,
         "paused": depths.paused,
-        "jobs": dict(sorted(jobs.items())),
+        "jobs": jobs,
         "states": {state.value: sum(job.get(state.value, 0) for job in jobs.values()) for state in STATE_ORDER},
         "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
         "workers": [session(record, now) for record in sessions],
@@ -69,6 +65,23 @@ def overview(queue: Queue) -> dict[str, Any]:
         "failures": failures,
         "fallbacks": queue.outage.fallbacks,
     }
+
+
+def numbers(held: Iterable[tuple[Depths, int]]) -> dict[str, dict[str, Any]]:
+    """By job: instances of each state, and the age of the oldest due one, over all places.
+
+    :param held: what :meth:`pijobs.places.Places.depths` found.
+    """
+    jobs: dict[str, dict[str, Any]] = {}
+    for depths, now in held:
+        for (name, state), number in depths.counts.items():
+            if number:
+                row = jobs.setdefault(name, {})
+                row[state.value] = row.get(state.value, 0) + number
+        for name, due in depths.oldest_due.items():
+            row = jobs.setdefault(name, {})
+            row["oldest_age"] = max(age(due, now), row.get("oldest_age", 0.0))
+    return dict(sorted(jobs.items()))
 
 
 def _loss(loss: Loss, now: int) -> dict[str, Any]:
@@ -101,9 +114,12 @@ def _has_worker(spool: Storage | None) -> bool:
         return False
 
 
-def _failures(storage: Storage) -> list[dict[str, Any]]:
+def _failures(places: Iterable[Storage]) -> list[dict[str, Any]]:
     """The newest instances that ended without their effect, the newest first."""
-    ended = [record for state in (State.DEAD, State.EXPIRED) for record in storage.page(state, limit=FAILURES).records]
+    ended: list[Record] = []
+    for place in places:
+        with suppress(StorageUnavailable):
+            ended += [one for state in (State.DEAD, State.EXPIRED) for one in place.page(state, limit=FAILURES).records]
     ended.sort(key=lambda record: record.ended or 0, reverse=True)
     return [
         {

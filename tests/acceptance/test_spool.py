@@ -162,6 +162,25 @@ def test_a_job_that_ended_in_the_spool_can_be_looked_up(site: Site, redis: Serve
             assert site.run("jobs", "show", "unknown").returncode != 0
 
 
+def test_a_dead_letter_in_the_spool_is_seen_and_retried(open_site: OpenSite, redis: Server) -> None:
+    site = open_site(FALLBACK=("direct",))
+    stop(redis)
+    handle = site.queue.enqueue("test.flaky", (1,))
+    assert (handle.via, handle.state) == ("direct", State.DEAD)
+    with running(port=redis.port):
+        assert handle.id in site.run("jobs", "list", "--state", "dead").stdout
+        assert "test.flaky: 1 dead" in site.run("status").stdout
+        retried = site.run("jobs", "retry", handle.id)
+        assert retried.returncode == 0, retried.stderr
+        # It was never leased, so it moves; attempts count anew.
+        wait_until(lambda: bounded_enqueue(site, 1) == "storage" and has(site, handle.id), 15, what="the move")
+
+
+def has(site: Site, instance_id: str) -> bool:
+    assert site.queue.storage is not None
+    return any(one.id == instance_id for one in site.queue.storage.page(State.QUEUED, name="test.flaky").records)
+
+
 def test_a_worker_does_not_spin_while_redis_is_away(site: Site, redis: Server) -> None:
     worker = site.start_worker("-w", "2")
     stop(redis)

@@ -150,7 +150,7 @@ def test_a_spool_that_nobody_empties_is_red(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(queue_of(app), "storage", spool)
     add_instance(app)
     monkeypatch.undo()
-    wait_until(lambda: list(red(app)) == ["spool"])
+    wait_until(lambda: list(red(app)) == ["oldest", "spool"])
 
 
 def no_answer() -> CheckResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ STATES = [state.value for state in STATE_ORDER]
 
 @click.group()
 def jobs() -> None:
-    """The job instances: list, show, retry, cancel, purge."""
+    """The job instances, in the storage and in the spool of this machine: list, show, retry, cancel, purge."""
 
 
 @jobs.command("list")
@@ -46,7 +47,8 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         for row in rows:
-            why = f"  {row['reason']}" if row["reason"] else ""
+            where = "  (spool)" if row["place"] == "spool" else ""
+            why = f"{where}  {row['reason']}" if row["reason"] else where
             click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{why}")
         if not rows:
             click.echo("no instances" if cursor is None else "none so far")
@@ -73,8 +75,8 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:
 @pass_invocation
 def retry(invocation: Invocation, ids: tuple[str, ...]) -> int:
     """Queue dead letters again."""
-    storage = invocation.storage()
-    return _each(ids, "queued again", lambda id: instances.retry(storage, id))
+    queue = invocation.queue()
+    return _each(ids, "queued again", lambda id: instances.retry(queue, id))
 
 
 @jobs.command()
@@ -82,8 +84,7 @@ def retry(invocation: Invocation, ids: tuple[str, ...]) -> int:
 @pass_invocation
 def cancel(invocation: Invocation, ids: tuple[str, ...]) -> int:
     """Cancel waiting instances. One that runs is not touched."""
-    storage = invocation.storage()
-    return _each(ids, "cancelled", lambda id: storage.cancel(id, reason="cancelled by an operator"))
+    return _each(ids, "cancelled", invocation.queue().cancel)
 
 
 @jobs.command()
@@ -94,21 +95,19 @@ def cancel(invocation: Invocation, ids: tuple[str, ...]) -> int:
 @pass_invocation
 def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name: str | None, yes: bool) -> int:
     """Delete the records of ended instances: these, or all of a state."""
-    storage = invocation.storage()
     if bool(ids) == bool(state):
         raise click.UsageError("expected either ids or --state")
-    if state is not None:
-        ids = tuple(record.id for record in _records(storage, State(state), name))
-        if not yes:
-            click.confirm(f"delete {len(ids)} records of {state} instances?", abort=True)
-        for instance_id in ids:
-            try:
-                storage.remove(instance_id)
-            except JobError:
-                continue  # trimmed or retried meanwhile
-        click.echo(f"{len(ids)} records deleted")
-        return 0
-    return _each(ids, "deleted", storage.remove)
+    queue = invocation.queue()
+    if state is None:
+        return _each(ids, "deleted", queue.remove)
+    found = [(place, record.id) for place in queue.places for record in _records(place, State(state), name)]
+    if not yes:
+        click.confirm(f"delete {len(found)} records of {state} instances?", abort=True)
+    for place, instance_id in found:
+        with suppress(JobError):  # trimmed or retried meanwhile
+            place.remove(instance_id)
+    click.echo(f"{len(found)} records deleted")
+    return 0
 
 
 def _records(storage: Storage, state: State, name: str | None) -> Iterator[Record]:

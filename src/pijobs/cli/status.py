@@ -100,9 +100,9 @@ def resume(invocation: Invocation, group: str | None) -> None:
 @pass_invocation
 def drain(invocation: Invocation, timeout: float) -> int:
     """Wait until nothing is queued or running any more. Exit code 1 when the time is over first."""
-    storage, end = invocation.storage(), time.monotonic() + timeout
+    places, end = invocation.queue().places, time.monotonic() + timeout
     while True:
-        left = _left(storage.depths().counts)
+        left = sum(_left(depths.counts) for depths, _ in places.depths())
         if not left:
             click.echo("nothing is queued or running")
             return 0

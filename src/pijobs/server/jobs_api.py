@@ -72,7 +72,8 @@ def show(id: str) -> flask.Response:
 @requires("operator")
 def retry(id: str) -> flask.Response:
     """Queue a dead letter again."""
-    instances.retry(_storage(), id)
+    _storage()
+    instances.retry(current_queue(), id)
     return answer(True)
 
 
@@ -80,8 +81,9 @@ def retry(id: str) -> flask.Response:
 @requires("operator")
 def delete(id: str) -> flask.Response:
     """Cancel what waits, remove the record of what has ended; what runs is not touched (409)."""
-    storage = _storage()
-    state = storage.get(id).state
+    _storage()
+    storage, record = current_queue().places.find(id)
+    state = record.state
     if state in WAITING:
         storage.cancel(id, reason=f"cancelled by {flask.g.account.name}")
         return answer("cancelled")

@@ -48,13 +48,14 @@ def storage() -> Storage:
 @requires("viewer")
 def jobs() -> str:
     """Instances by ``state``, ``name``, ``group`` and ``time`` (seconds back), a page at a time."""
-    found, args = storage(), flask.request.args
+    storage()
+    args = flask.request.args
     chosen = _chosen(args)
     try:
         rows, cursor = _fitting(chosen, limit=LIMIT, cursor=args.get("cursor") or None)
     except ValueError:
         raise Problem(400, "the list can't go on from there", "begin at its first page") from None
-    depths = found.depths()
+    numbers = status.numbers(current_queue().places.depths())
     return flask.render_template(
         "pijobs/jobs.html",
         rows=rows,
@@ -64,10 +65,9 @@ def jobs() -> str:
         filtered=any(chosen.values()),
         times=TIMES,
         states=[
-            (state.value, sum(n for (_, one), n in depths.counts.items() if one is state))
-            for state in status.STATE_ORDER
+            (state.value, sum(row.get(state.value, 0) for row in numbers.values())) for state in status.STATE_ORDER
         ],
-        names=sorted({name for name, _ in depths.counts} | set(current_queue().registry)),
+        names=sorted({*numbers, *current_queue().registry}),
     )
 
 
@@ -146,11 +146,13 @@ def act(**_: Any) -> Response:
 
 
 def _doer(action: str) -> Callable[[str], None]:
+    storage()
+    queue = current_queue()
     if action == "retry":
-        return partial(instances.retry, storage())
+        return partial(instances.retry, queue)
     if action == "delete":
-        return storage().remove
-    return lambda id: storage().cancel(id, reason=f"cancelled by {flask.g.pijobs_visitor.name}")
+        return queue.remove
+    return lambda id: queue.cancel(id, f"cancelled by {flask.g.pijobs_visitor.name}")
 
 
 def _asked() -> tuple[str, list[str]]:
@@ -180,9 +182,10 @@ def _all_that_fit(states: Iterable[State], chosen: Mapping[str, str]) -> Iterato
 
 
 def _present(ids: Iterable[str]) -> Iterable[dict[str, Any]]:
-    found = storage()
+    storage()
     for id in ids:
         try:
-            yield instances.instance(found.get(id), found.now())
+            place, record = current_queue().places.find(id)
         except InstanceNotFound:
             continue
+        yield instances.instance(record, place.now())

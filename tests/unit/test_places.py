@@ -1,0 +1,157 @@
+"""The spool is part of every look and act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pijobs import Job, State
+from pijobs.errors import InstanceNotFound, StorageUnavailable
+from pijobs.instances import explained, life, listing
+from pijobs.places import Places
+from pijobs.plugins import Plugins
+from pijobs.queue import Handle, Queue
+from pijobs.registry import Registry
+from pijobs.settings import CORE_SETTINGS, PREFIX, validate
+from pijobs.status import overview, sentences
+from pijobs.storage.contract import Depths, Record, Storage
+from pijobs.storage.memory import MemoryStorage
+from pijobs.testing.clock import ManualClock
+
+AWAY = StorageUnavailable("connection refused")
+
+
+@pytest.fixture
+def storage(clock: ManualClock) -> MemoryStorage:
+    return MemoryStorage("main", clock=clock)
+
+
+@pytest.fixture
+def spool(clock: ManualClock) -> MemoryStorage:
+    return MemoryStorage("spool", clock=clock)
+
+
+@pytest.fixture
+def queue(storage: Storage, spool: Storage, tmp_path: Path) -> Queue:
+    def fail(user: str) -> None:
+        raise ValueError("no such user")
+
+    job = Job("a.b", fail, subject=lambda user: user)
+    values = {"SECRET_KEY": "s", PREFIX + "FALLBACK": ("direct",)}
+    settings = validate(values, CORE_SETTINGS, directory=tmp_path)
+    return Queue(settings, Registry.of([job]), Plugins([]), storage=storage, spool=spool)
+
+
+@pytest.fixture
+def in_the_spool(queue: Queue, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Handle]:
+    """A call while the storage is away; it fails in the request."""
+
+    def enqueue(user: str) -> Handle:
+        def away(*args: object, **options: object) -> None:
+            raise AWAY
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "enqueue", away)
+            return queue.enqueue("a.b", [user])
+
+    return enqueue
+
+
+@pytest.fixture
+def dead(in_the_spool: Callable[[str], Handle]) -> Handle:
+    return in_the_spool("alice@example.com")
+
+
+def ids(queue: Queue, **filters: str | State | None) -> list[str]:
+    rows, cursor = listing(queue, limit=50, **filters)  # type: ignore[arg-type]
+    assert cursor is None
+    return [row["id"] for row in rows]
+
+
+def test_a_dead_letter_of_the_spool_is_in_the_lists(queue: Queue, dead: Handle) -> None:
+    stored = queue.enqueue("a.b", ["bob@example.com"])
+    assert ids(queue) == [stored.id, dead.id]
+    assert ids(queue, state=State.DEAD, name="a.b", group="a.b") == [dead.id]
+    assert ids(queue, subject="alice@example.com") == [dead.id]
+    rows, _ = listing(queue, limit=50)
+    assert [row["place"] for row in rows] == ["storage", "spool"]
+
+
+def test_a_list_of_both_goes_on_where_its_cursor_says(
+    queue: Queue, in_the_spool: Callable[[str], Handle], dead: Handle
+) -> None:
+    expected = [queue.enqueue("a.b", ["x"]).id for _ in range(3)][::-1]
+    expected += [in_the_spool("y").id, dead.id]
+    found: list[str] = []
+    cursor = None
+    while True:
+        rows, cursor = listing(queue, limit=2, cursor=cursor)
+        found += [row["id"] for row in rows]
+        if cursor is None:
+            break
+    assert found == expected
+
+
+def test_the_life_of_one_in_the_spool_is_told(queue: Queue, dead: Handle) -> None:
+    row = explained(queue, dead.id)
+    text = "\n".join(life(row))
+    assert "dead, in the spool of this machine" in text and "no such user" in text
+    assert f"pijobs jobs retry {dead.id}" in text
+
+
+def test_it_can_be_retried_cancelled_and_removed(queue: Queue, spool: Storage, dead: Handle) -> None:
+    queue.retry(dead.id)
+    assert spool.get(dead.id).state is State.QUEUED
+    queue.cancel(dead.id)
+    assert spool.get(dead.id).state is State.CANCELLED
+    queue.remove(dead.id)
+    with pytest.raises(InstanceNotFound):
+        queue.retry(dead.id)
+
+
+def test_it_counts(queue: Queue, dead: Handle) -> None:
+    queue.enqueue("a.b", ["x"])
+    answer = overview(queue)
+    assert answer["jobs"]["a.b"] == {"queued": 1, "dead": 1, "oldest_age": 0.0}
+    assert answer["states"]["dead"] == 1
+    assert [row["id"] for row in answer["failures"]] == [dead.id]
+    assert any("1 queued, 1 dead" in line for line in sentences(answer))
+
+
+def test_the_oldest_due_one_may_wait_in_the_spool(queue: Queue, dead: Handle, clock: ManualClock) -> None:
+    queue.retry(dead.id)
+    clock.advance(40)
+    assert overview(queue)["oldest_age"] == 40
+
+
+def test_a_spool_that_does_not_answer_hides_nothing_of_the_storage(
+    queue: Queue, spool: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.enqueue("a.b", ["x"])
+
+    def away() -> Depths:
+        raise AWAY
+
+    monkeypatch.setattr(spool, "depths", away)
+    assert overview(queue)["states"]["queued"] == 1
+
+
+def test_a_storage_that_does_not_answer_hides_nothing_of_the_spool(
+    queue: Queue, storage: Storage, dead: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(instance_id: str) -> Record:
+        raise AWAY
+
+    monkeypatch.setattr(storage, "get", away)
+    assert queue.places.find(dead.id)[1].state is State.DEAD
+    with pytest.raises(StorageUnavailable):
+        queue.places.find("unknown")
+
+
+def test_a_look_makes_no_spool(storage: Storage, spool: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    assert [*Places(storage, spool, path)] == [storage]
+    path.touch()
+    assert [*Places(storage, spool, path)] == [storage, spool]

@@ -60,11 +60,12 @@ def run(runner: Runner, new: NewInstance, call: Call, began: float) -> tuple[End
 
 
 def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
-    """A dead letter without a body for a call that was refused, so that people find it where they look."""
+    """A dead letter for a call that was refused, so that people find it where they look. Without a body, and with a
+    deadline that has passed: another try would be refused as well."""
     reason, name = describe(error), type(error).__name__
     entry = history_line({"at": new.created, "event": "refused", "error": name, "reason": reason})
     end = End(new.id, "", State.DEAD, counted=False, reason=f"refused at enqueue: {reason}", error=name, entry=entry)
-    return msgspec.structs.replace(new, body=b""), end
+    return msgspec.structs.replace(new, body=b"", deadline=new.created), end
 
 
 def _ended(end: End) -> End:

@@ -18,6 +18,7 @@ from pijobs.errors import (
     InstanceRefused,
     KeyConflict,
     QueueUnavailable,
+    StateConflict,
     StorageUnavailable,
     UnknownJob,
 )
@@ -625,5 +626,7 @@ def test_a_call_that_a_host_refused_leaves_a_dead_letter_without_its_arguments(
     queue = new_queue(storage)
     queue.record_refusal("a.b", {"to": "somebody@example.com"}, ValueError("no address: somebody@example.com"))
     (record,) = storage.page(State.DEAD).records
-    assert (record.name, record.error, record.has_body) == ("a.b", "ValueError", False)
+    assert (record.name, record.error) == ("a.b", "ValueError")
     assert record.reason == "refused at enqueue: ValueError: no address: s***@example.com"
+    with pytest.raises(StateConflict):
+        queue.retry(record.id)

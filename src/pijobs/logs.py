@@ -218,6 +218,13 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         _tell_of_loss(sys.exc_info()[1])
 
 
+def log_warnings() -> None:
+    """Warnings to standard error, redacted, for commands. Does nothing where the log is configured already."""
+    handler = _StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
 def _handler(file: Path | None) -> logging.Handler:
     if file is None:
         return _StreamHandler()

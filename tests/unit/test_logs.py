@@ -29,6 +29,7 @@ from pijobs.logs import (
     RedactingFormatter,
     configure_log,
     guard_loggers,
+    log_warnings,
 )
 from pijobs.redact import Known
 from pijobs.settings import CORE_SETTINGS, Settings, validate
@@ -313,6 +314,16 @@ def test_no_locale_makes_lines_vanish_or_shows_their_arguments(tmp_path: Path) -
         assert ran.returncode == 0 and "alice@" not in ran.stderr
     assert "für a***@example.com ?" in file.read_text("utf-8")
     assert "f\\xfcr a***@example.com" in ran.stderr
+
+
+def test_what_a_command_warns_of_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = []
+    log_warnings()
+    logging.getLogger("pijobs.somewhere").warning("for %s", ADDRESS)
+    assert capsys.readouterr().err == "WARNING: for a***@example.com\n"
+    log_warnings()
+    assert len(root.handlers) == 1
 
 
 def test_a_handler_or_filter_that_fails_reaches_nobody(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -22,6 +21,7 @@ from pijobs.errors import (
     StorageUnavailable,
     StorageUnfit,
 )
+from pijobs.logs import log_warnings
 from pijobs.redact import redact
 from pijobs.requirements import unmet
 
@@ -141,7 +141,7 @@ def worker_main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(command: click.Command, args: Sequence[str] | None, name: str) -> NoReturn:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    log_warnings()
     try:
         result: Any = command.main(args, prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as error:

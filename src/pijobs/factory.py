@@ -25,7 +25,7 @@ from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
 from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, storage_url, validate
 from pijobs.settings.table import cross_faults
-from pijobs.storage import open_storage
+from pijobs.storage import open_file, open_storage
 from pijobs.storage.contract import NewInstance, Retention, Storage, Stored
 
 log = logging.getLogger(__name__)
@@ -280,5 +280,5 @@ def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
     spool = settings[PREFIX + "SPOOL"]
     return (
         open_storage(storage_url(settings), name, retention, settings[PREFIX + "ENQUEUE_DURABILITY"]),
-        open_storage(f"sqlite:///{spool}", name, replace(retention)) if spool else None,
+        open_file(spool, name, replace(retention)) if spool else None,
     )

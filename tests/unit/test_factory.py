@@ -272,3 +272,16 @@ def test_wrong_options_are_refused_together() -> None:
 def test_configuring_again_gives_parts_of_their_own() -> None:
     one, two = configure({PREFIX + "PLUGINS": []}), configure({PREFIX + "PLUGINS": []})
     assert one.settings is not two.settings and one.plugins is not two.plugins
+
+
+def test_the_path_of_a_spool_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "a b%20c#d?mode=memory&é"
+    folder.mkdir()
+    spool = folder / "spool ?#%.sqlite"
+    queue = built(CLASS=OWN_CLASS, URL=f"sqlite:///{tmp_path}/queue.sqlite", SPOOL=str(spool)).queue
+    assert queue.spool is not None
+    queue.spool.ping()
+    queue.spool.depths()
+    queue.spool.close()
+    assert spool.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name]

@@ -46,6 +46,14 @@ def open_storage(url: str, name: str, retention: Retention, durability: Durabili
     raise ConfigurationError(f"expected the URL of a storage, found one with scheme {scheme!r}")
 
 
+def open_file(path: str, name: str, retention: Retention) -> Storage:
+    """A storage in an SQLite file, whatever its path is made of: a URL would end at a question mark."""
+    _require_sqlalchemy_2()
+    from pijobs.storage.sql import SqlStorage
+
+    return SqlStorage.in_file(path, name, retention)
+
+
 def _require_sqlalchemy_2() -> None:
     """privacyIDEA 3.11 and 3.12 pin SQLAlchemy 1.4, so a core for Redis must do without a newer one."""
     found = version("sqlalchemy")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable, StorageUnfit
@@ -69,7 +69,7 @@ class SqlStorage(Storage):
 
     def __init__(
         self,
-        url: str,
+        url: str | URL,
         name: str,
         *,
         retention: Retention = Retention(),  # noqa: B008
@@ -91,6 +91,11 @@ class SqlStorage(Storage):
         # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
         self._lives: dict[int, Live] = {}
         self._keep_house()
+
+    @classmethod
+    def in_file(cls, path: str, name: str, retention: Retention) -> SqlStorage:
+        """A queue in an SQLite file."""
+        return cls(URL.create("sqlite", database=path), name, retention=retention)
 
     def _keep_house(self) -> None:
         self._tidying = Tidying(self._run_quickly, self._read)

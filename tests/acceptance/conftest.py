@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,31 @@ import pytest
 from .site import Site
 
 MakeSite = Callable[..., Site]
+#: These tests are about plugins, to which all storages are alike; that they are is told by tests/contract, and by the
+#: other tests of this folder. Each runs on one storage here, and on the other one by ``make chaos``, unless it is
+#: marked with ``each_storage``.
+ALIKE = {
+    "test_alerts", "test_drill", "test_mail", "test_mail_limits", "test_metrics", "test_sms", "test_statistics",
+}  # fmt: skip
+STORAGES = ("sqlite", "redis")
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what ``make chaos`` runs."""
+    callspec = getattr(item, "callspec", None)
+    if (
+        callspec
+        and "storage_url" in callspec.params
+        and item.path.stem in ALIKE
+        and not item.get_closest_marker("each_storage")
+    ):
+        here = STORAGES[zlib.crc32(item.originalname.encode()) % len(STORAGES)]  # type: ignore[attr-defined]
+        if callspec.params["storage_url"] != here:
+            item.add_marker(pytest.mark.chaos)
+
+
+@pytest.fixture(params=STORAGES)
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the queue is kept."""
     if request.param != "sqlite":

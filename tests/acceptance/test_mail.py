@@ -74,6 +74,7 @@ def test_the_historic_lines_of_privacyideas_documentation_work(make_site: MakeSi
     assert len(sink.wait_for(1, timeout=30)) == 1
 
 
+@pytest.mark.each_storage
 def test_a_worker_killed_in_the_middle_of_a_mail_loses_nothing(mail_site: Site) -> None:
     with Sink(faults={"DATA": Fault(hang=True, times=1)}, logins={"otp": SMTP_PASSWORD}) as hanging:
         web = mail_site.start_server()
@@ -143,6 +144,7 @@ def test_the_worker_reads_the_definition_as_it_is_then(mail_site: Site, sink: Si
     assert not sink.mails
 
 
+@pytest.mark.each_storage
 def test_neither_storage_nor_log_holds_what_must_not_be_seen(mail_site: Site, sink: Sink, storage_url: str) -> None:
     web = mail_site.start_server()
     worker = mail_site.start_worker("-v")

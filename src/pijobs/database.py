@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
+from pijobs import threads
 from pijobs.errors import (
     ConfigurationError,
     DatabaseConflict,
@@ -264,6 +265,8 @@ def _engine(url: URL) -> Engine:
         ) from error
     if sqlite:
         _listen(engine, url)
+    elif url.get_driver_name() == "psycopg":
+        sa.event.listen(engine, "do_connect", lambda *_: threads.let_greenlets_run())
     return engine
 
 

@@ -14,7 +14,6 @@ import os
 import re
 import socket
 import sqlite3
-import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, ClassVar
@@ -82,15 +81,6 @@ class Dialect:
         given = self.url.query
         options = {"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 30, "tcp_user_timeout": 10_000}
         return {name: value for name, value in options.items() if name not in given}
-
-    def wait_as_gevent_does(self) -> None:
-        """psycopg chooses how to wait when it is imported. If gevent took over after that, its choice would stop all
-        greenlets until the server answers, and the one that ends what takes too long."""
-        gevent = sys.modules.get("gevent.monkey")
-        if gevent is not None and gevent.is_module_patched("select"):
-            from psycopg import waiting
-
-            waiting.wait = waiting.wait_select
 
     def prepare(self, connection: Any, *, durable: bool) -> None:
         """Bring a new connection of the driver into autocommit mode, and make its settings."""
@@ -205,9 +195,6 @@ class Mariadb(Dialect):
         oldest = (10, 6) if "mariadb" in told.lower() else (8, 0)
         if found and (int(found[1]), int(found[2])) < oldest:
             raise self._too_old(told)
-
-    def wait_as_gevent_does(self) -> None:
-        """PyMySQL waits as its sockets do, which gevent takes over."""
 
     def connect_args(self) -> dict[str, Any]:
         given = self.url.query

@@ -17,6 +17,7 @@ from typing import Protocol
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from pijobs import threads
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.forks import gate
 from pijobs.storage.pool import ConnectionPool
@@ -56,7 +57,7 @@ class ServerLane:
         self._connecting = threading.Lock()
 
     def connect(self) -> Link:
-        self._dialect.wait_as_gevent_does()
+        threads.let_greenlets_run()
         with self._connecting, _told(self._dialect):
             return Link(self._engine, self._dialect, durable=True)
 

@@ -27,8 +27,8 @@ def are_stopped_between_requests() -> bool:
 
 
 def let_greenlets_run() -> None:
-    """Make psycopg wait as gevent does. psycopg chooses how to wait when it is imported; where gevent took over after that,
-    its choice would stop all greenlets until the server answers. PyMySQL waits as its sockets do."""
+    """Make psycopg wait as gevent does. psycopg chooses how to wait when it is imported; where gevent took over after
+    that, its choice would stop all greenlets until the server answers. PyMySQL waits as its sockets do."""
     gevent, psycopg = sys.modules.get("gevent.monkey"), sys.modules.get("psycopg")
     if gevent is not None and psycopg is not None and gevent.is_module_patched("select"):
         psycopg.waiting.wait = psycopg.waiting.wait_select

@@ -116,6 +116,7 @@ def instance(record: Record, now: int, *, spooled: bool = False) -> dict[str, An
         "reason": _TOO_OLD if _grew_too_old(record, deadline) else record.reason,
         "error": record.error,
         "session": record.session,
+        "label": record.label,
         "can_be_retried": record.state is State.DEAD and record.has_body,
         "history": [_event(json.loads(line)) for line in record.history],
     }
@@ -147,11 +148,12 @@ def explained(queue: Queue, instance_id: str) -> dict[str, Any]:
     """
     storage, record = queue.places.find(instance_id)
     row = instance(record, storage.now(), spooled=storage is queue.spool)
-    return {**row, "label": _label(queue, storage, record), "waits": [*_waits(storage, record)]}
+    return {**row, "label": record.label or _label(queue, storage, record), "waits": [*_waits(storage, record)]}
 
 
 def _label(queue: Queue, storage: Storage, record: Record) -> str | None:
-    """The label lies in the body, so only who has the key can read it, and only as long as the body is there."""
+    """What a release before 0.2.0 stored has its label in the body alone: only who has the key can read it, and only as
+    long as the body is there."""
     try:
         body = storage.body(record.id) if record.has_body else None
         return None if body is None else queue.codec().decode(record.envelope, body).label

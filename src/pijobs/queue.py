@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: A worker that gave no sign of life for so long is no worker (seconds; DESIGN section 4, WITHOUT_WORKER).
 WORKER_ABSENT = 30.0
+#: Characters of a label that the record keeps.
+LABEL_LENGTH = 200
 
 Mode = Literal["off", "immediate", "queued"]
 
@@ -414,7 +416,7 @@ class Queue:
             limit=None if job.group is None else start_limit(job.limits),
             key=None if key is None else self._lookup(f"key {job.name}", key),
             subject=None if subject is None else self._lookup("subject", subject),
-            keep=None if job.keep is None else to_ms(job.keep),
+            keep=None if job.keep is None else to_ms(job.keep), label=call.label,
         )  # fmt: skip
 
     def _lookup(self, purpose: str, value: str) -> str:
@@ -433,8 +435,13 @@ class Queue:
             return None
         if value is None:
             return None
-        text = str(value)
-        return mask_address(text) if what == "label" and "@" in text and "***" not in text else text
+        return _masked(str(value)) if what == "label" else str(value)
+
+
+def _masked(label: str) -> str:
+    """As the record keeps it, in clear."""
+    text = mask_address(label) if "@" in label and "***" not in label else label
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:LABEL_LENGTH])
 
 
 def deadline_of(new: NewInstance) -> int | None:

@@ -20,7 +20,7 @@ def test_an_instance_is_taken_out_as_it_was_enqueued(storage: Storage) -> None:
     now = storage.now()
     new = new_instance(
         name="test.other", group="smtp.example", priority=-3, created=now - 5, deadline=now + LONG, due=now + 2 * LONG,
-        key="a key", subject="a subject", limit=7, keep=1234,
+        key="a key", subject="a subject", limit=7, keep=1234, label="a label",
     )  # fmt: skip
     storage.enqueue(new, timeout=5)
     assert storage.take_out(10, hold=LONG) == [new]

@@ -40,6 +40,16 @@ def test_the_body_can_be_read_while_it_is_there(storage: Storage, worker: Worker
     assert storage.body(instance) is None
 
 
+@pytest.mark.parametrize("state", [State.DONE, State.DEAD, State.EXPIRED])
+def test_the_label_outlives_the_body(storage: Storage, worker: Worker, state: State) -> None:
+    about, silent = enqueue(storage, label="mail to ä***@example.com"), enqueue(storage)
+    for lease in worker.take():
+        worker.end(lease, state)
+    assert (storage.get(about).label, storage.get(silent).label) == ("mail to ä***@example.com", None)
+    listed = {record.id: record.label for record in storage.page(state).records}
+    assert listed == {about: "mail to ä***@example.com", silent: None}
+
+
 def test_an_unknown_instance_is_not_found(storage: Storage) -> None:
     with pytest.raises(InstanceNotFound):
         storage.get("nothing")

@@ -24,7 +24,7 @@ from pijobs.errors import (
 )
 from pijobs.keys import KeyRing
 from pijobs.plugins import Plugins
-from pijobs.queue import Queue
+from pijobs.queue import LABEL_LENGTH, Queue
 from pijobs.registry import Registry
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
 from pijobs.storage.contract import NewInstance, SessionInfo, Storage, Stored
@@ -336,6 +336,7 @@ def test_the_label_is_masked_and_stored_encrypted(new_queue: NewQueue, storage: 
         body = storage.body(handle.id)
         assert body is not None
         assert queue.codec().decode(storage.get(handle.id).envelope, body).label == shown
+        assert storage.get(handle.id).label == shown
 
 
 @pytest.mark.parametrize("what", ["label", "group", "subject"])
@@ -630,3 +631,10 @@ def test_a_call_that_a_host_refused_leaves_a_dead_letter_without_its_arguments(
     assert record.reason == "refused at enqueue: ValueError: no address: s***@example.com"
     with pytest.raises(StateConflict):
         queue.retry(record.id)
+
+
+def test_a_label_of_any_length_and_with_any_letter_is_kept_within_bounds(new_queue: NewQueue, storage: Cable) -> None:
+    queue = new_queue(storage, label=lambda to: to)
+    handle = queue.enqueue("a.b", ["\0\n\x1b" + "x" * 100_000])
+    label = storage.get(handle.id).label
+    assert label is not None and label.startswith("???x") and len(label) == LABEL_LENGTH

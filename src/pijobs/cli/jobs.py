@@ -47,9 +47,9 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         for row in rows:
-            where = "  (spool)" if row["place"] == "spool" else ""
-            why = f"{where}  {row['reason']}" if row["reason"] else where
-            click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{why}")
+            words = [row["label"], "(spool)" if row["place"] == "spool" else None, row["reason"]]
+            more = "".join(f"  {word}" for word in words if word)
+            click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{more}")
         if not rows:
             click.echo("no instances" if cursor is None else "none so far")
     if cursor is not None:

@@ -87,6 +87,8 @@ class NewInstance(msgspec.Struct, frozen=True):
     limit: int | None = None
     #: Overrides :attr:`Retention.finished` for this instance.
     keep: int | None = None
+    #: For people, masked; it stays in the record when the body goes.
+    label: str | None = None
 
     def __post_init__(self) -> None:
         if (group := storable_name(self.group)) is not self.group:
@@ -316,6 +318,8 @@ class Record:
     envelope: bytes
     #: Whether the body is still there (it goes when the instance ends).
     has_body: bool
+    #: What the instance is about, masked; None for one that a release before 0.2.0 stored.
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Item:
         return Record(
             new.id, new.name, self.state, new.group, new.priority, new.created, new.deadline, self.due, self.attempts,
             self.crashes, self.started, self.ended, self.reason, self.error, self.session, tuple(self.history),
-            new.envelope, self.body is not None,
+            new.envelope, self.body is not None, new.label,
         )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def instances(rows: Sequence[Sequence[bytes]]) -> list[NewInstance]:
 
 
 def _instance(values: Sequence[bytes]) -> NewInstance:
-    id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep = values
+    id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, label = values
     return NewInstance(
         id=words(id),
         name=words(name),
@@ -79,6 +79,7 @@ def _instance(values: Sequence[bytes]) -> NewInstance:
         subject=text(subject),
         limit=number(limit),
         keep=number(keep),
+        label=text(label),
     )
 
 
@@ -112,7 +113,7 @@ def audit(cursor: bytes, flat: Sequence[Any], faults: Sequence[bytes], *, repair
 
 def record(values: Sequence[Any]) -> Record:
     (state, name, group, priority, created, deadline, due, attempts, crashes, started, finished) = values[:11]
-    reason, error, session, history, envelope, _subject, has_body, id = values[11:]
+    reason, error, session, history, envelope, _subject, label, has_body, id = values[11:]
     return Record(
         id=words(id),
         name=words(name),
@@ -132,6 +133,7 @@ def record(values: Sequence[Any]) -> Record:
         history=history_of(history),
         envelope=envelope,
         has_body=bool(has_body),
+        label=text(label),
     )
 
 

@@ -27,6 +27,7 @@ def of_instance(new: NewInstance) -> tuple[Argument, ...]:
         optional(new.subject),
         optional(new.limit),
         optional(new.keep),
+        new.label or "",
     )
 
 

@@ -44,6 +44,7 @@ class Row:
     reason: str | None
     error: str | None
     history: str | None
+    label: str | None
     envelope: bytes
     has_body: bool
     body: bytes | None = None
@@ -106,6 +107,7 @@ class Row:
             self.id, self.name, Code(self.state).state, self.grp, self.priority, self.created, self.deadline, self.due,
             self.attempts, self.crashes, self.started, self.ended, self.reason, self.error, self.session,
             tuple(json.loads(self.history or "[]")), self.envelope, bool(self.has_body),
+            self.label,
         )  # fmt: skip
 
     def lease(self, token: str, leased: int) -> Lease:

@@ -140,6 +140,7 @@ def _insert(tx: Tx, new: NewInstance, *, claims: bool = True) -> bool:
         "subject": new.subject,
         "lim": new.limit,
         "keep": new.keep,
+        "label": new.label,
         "envelope": new.envelope,
         "body": new.body,
     }

@@ -41,8 +41,8 @@ from pijobs.storage import protocol
 FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
-#: ``keep_until``.
-ADDITIONS = 1
+#: ``keep_until``. 2: ``label``.
+ADDITIONS = 2
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -216,6 +216,7 @@ instance = Table(
     Column("ukey", _name(255)),
     Column("unique_key", _name(255)),
     Column("subject", _name(255)),
+    Column("label", _text()),
     _number("lim"),
     _number("keep"),
     _number("held_since"),
@@ -251,7 +252,7 @@ _partial("pijobs_instance_attend", _c.attend)
 _partial("pijobs_instance_key", _c.ukey, unique=True)
 
 #: What tables of an earlier release lack.
-ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until)
+ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until, _c.label)
 #: What fills them for the rows that were there before.
 FILLED = (
     "UPDATE pijobs_instance SET unique_key = ukey WHERE ukey IS NOT NULL AND unique_key IS NULL",

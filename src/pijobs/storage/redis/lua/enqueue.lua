@@ -1,6 +1,6 @@
 -- A new instance; for a periodic job (cron) only if its due time was not taken yet.
-local id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, on_conflict,
-  within, cron = unpack(ARGV)
+local id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, label,
+  on_conflict, within, cron = unpack(ARGV)
 local i = {id = id, name = name, group = group, priority = tonumber(priority), created = tonumber(created),
   deadline = deadline, subject = subject, key = key, keep = keep}
 due = math.max(number(due) or now, now)
@@ -13,6 +13,7 @@ local function store()
   if deadline ~= '' then more = {'deadline', deadline} end
   if subject ~= '' then more[#more + 1], more[#more + 2] = 'subject', subject end
   if keep ~= '' then more[#more + 1], more[#more + 2] = 'keep', keep end
+  if label ~= '' then more[#more + 1], more[#more + 2] = 'label', label end
   call('HSET', P .. 'i:' .. id, 'state', state, 'name', name, 'envelope', envelope, 'body', body, 'group', group,
     'priority', priority, 'created', created, 'at', now, 'due', due, 'seq', i.seq, unpack(more))
   local g = call('HMGET', P .. 'g:' .. group, 'limit', 'blocked', 'paused', 'name:' .. name)

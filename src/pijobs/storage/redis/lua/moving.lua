@@ -1,6 +1,6 @@
 -- What leaves for another storage: taken out and held, and forgotten once it is there.
 local FIELDS_OF_NEW = {'name', 'envelope', 'body', 'group', 'priority', 'created', 'deadline', 'due', 'key', 'subject',
-  'group', 'keep', 'started', 'seq', 'state'}
+  'group', 'keep', 'label', 'started', 'seq', 'state'}
 needs_no_memory()
 
 if ARGV[1] == 'forget' then
@@ -31,9 +31,9 @@ local function gather(state, name)
       load(flat[k]) -- parks what can't be read
       local v = call('HMGET', P .. 'i:' .. flat[k], unpack(FIELDS_OF_NEW))
       local is_held = state == 'queued' and tonumber(v[8] or now) > now
-      local waiting = v[15] == 'queued' or v[15] == 'scheduled'
-      if waiting and not v[13] and not is_held and left > 0 then
-        found[#found + 1] = {id = flat[k], seq = tonumber(v[14]), state = state, values = v}
+      local waiting = v[16] == 'queued' or v[16] == 'scheduled'
+      if waiting and not v[14] and not is_held and left > 0 then
+        found[#found + 1] = {id = flat[k], seq = tonumber(v[15]), state = state, values = v}
         left = left - 1
       end
     end
@@ -51,7 +51,7 @@ for n = 1, math.min(wanted, #found) do
   local id, v = found[n].id, found[n].values
   local due = math.max(tonumber(v[8]), now + hold)
   local row = {id}
-  for k = 1, 12 do row[k + 1] = v[k] or '' end
+  for k = 1, 13 do row[k + 1] = v[k] or '' end
   row[12] = call('HGET', P .. 'g:' .. v[4], 'limit') or ''
   taken[n] = row
   call('HSET', P .. 'i:' .. id, 'due', due)

@@ -1,7 +1,7 @@
 -- What people look at. Nothing here writes, but for entries of instances that an eviction took away.
 local what = ARGV[1]
 local RECORD = {'state', 'name', 'group', 'priority', 'created', 'deadline', 'due', 'attempts', 'crashes', 'started',
-  'ended', 'reason', 'error', 'session', 'history', 'envelope', 'subject'}
+  'ended', 'reason', 'error', 'session', 'history', 'envelope', 'subject', 'label'}
 local STATES = {'queued', 'running', 'scheduled', 'done', 'dead', 'expired', 'cancelled'}
 
 local function record(id)

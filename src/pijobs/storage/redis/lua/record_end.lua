@@ -1,6 +1,6 @@
 -- How an instance ended that no worker had leased.
-local id, name, envelope, body, group, priority, created, deadline, due, key, subject, _, keep = unpack(ARGV)
-local state, counted, _, reason, error, entry = unpack(ARGV, 16)
+local id, name, envelope, body, group, priority, created, deadline, due, key, subject, _, keep, label = unpack(ARGV)
+local state, counted, _, reason, error, entry = unpack(ARGV, 17)
 needs_no_memory()
 
 local i = load(id)
@@ -14,7 +14,7 @@ else
   i = {id = id, name = name, group = group, priority = tonumber(priority), deadline = deadline, subject = subject,
     keep = keep, attempts = 0, history = ''}
   local more = {}
-  for field, value in pairs({deadline = deadline, subject = subject, keep = keep, key = key}) do
+  for field, value in pairs({deadline = deadline, subject = subject, keep = keep, key = key, label = label}) do
     if value ~= '' then more[#more + 1], more[#more + 2] = field, value end
   end
   local seq = next_number('seq')

@@ -240,7 +240,8 @@ def hold(lease: Lease, now: int, error: Exception, known: Known | tuple[()] = ()
     first = lease.held_since is None
     entry = history_line({"at": now, "event": "held", "error": name, "reason": reason}) if first else None
     held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
-    due = now + to_ms(max(HELD_WAIT, min(held, HELD_LONGEST)))
+    # Slowly: where one of two workers can run it, most tries are over before the deadline of an OTP.
+    due = now + to_ms(max(HELD_WAIT, min(held / 8, HELD_LONGEST)))
     return End(lease.id, lease.token, State.SCHEDULED, False, due=due, reason=reason, error=name, entry=entry)
 
 

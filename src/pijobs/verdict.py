@@ -85,7 +85,9 @@ def decide(
 def _wait_for_destination(job: Job, error: DestinationDown, attempt: int, held: float) -> float:
     if error.retry_after is not None:
         return max(0.0 if error.counted else LEAST_WAIT, error.retry_after)
-    return max(LEAST_WAIT, job.retry.wait_after(attempt), min(held, job.retry.max_delay))
+    # The breaker of a group paces its instances; without one nothing else would.
+    paced = min(held / 4, job.retry.max_delay) if job.group is None else 0.0
+    return max(LEAST_WAIT, job.retry.wait_after(attempt), paced)
 
 
 def _within(verdict: Verdict, time_left: float) -> Verdict:

@@ -270,6 +270,14 @@ def test_a_destination_that_is_down_does_not_count(site: Site) -> None:
     assert site.record.state is State.SCHEDULED and site.record.attempts == 0
 
 
+def test_without_a_group_a_destination_that_stays_down_is_asked_ever_less_often() -> None:
+    def waits(job: Job) -> list[float | None]:
+        return [decide(job, DestinationDown("away"), 1, INF, held=held).wait for held in (0, 100, 1e6)]
+
+    assert waits(Job("a.b", print, retry=POLICY)) == [10, 25, POLICY.max_delay]
+    assert waits(Job("a.b", print, retry=POLICY, group=lambda: "paced by its breaker")) == [10, 10, 10]
+
+
 def test_no_attempt_is_planned_beyond_the_deadline(site: Site) -> None:
     site.enqueue(expires=10)
     site.attempt(raising(OSError("away")))

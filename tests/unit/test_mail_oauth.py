@@ -126,7 +126,18 @@ def test_a_server_of_tokens_in_trouble_is_no_refusal(token_server: TokenServer, 
     assert not isinstance(trouble.value, LoginRefused)
 
 
-@pytest.mark.parametrize("answer", [b"no json", b"[]", b'{"token_type": "Bearer"}', b'{"access_token": "a\\nb"}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no json",
+        b"[]",
+        b'{"token_type": "Bearer"}',
+        b'{"access_token": "a\\nb"}',
+        b"[" * 60_000,
+        b'{"access_token": "a", "expires_in": 1' + b"0" * 400 + b"}",
+    ],
+    ids=lambda answer: repr(answer[:40]),
+)
 def test_an_answer_without_a_token_is_trouble(token_server: TokenServer, answer: bytes) -> None:
     token_server.answer = answer
     with pytest.raises(ServerTrouble, match="no access token"):

@@ -132,6 +132,12 @@ def test_the_size_that_a_server_takes_is_not_masked_like_an_otp(settings: Settin
     assert "SIZE 33.6 MB" in steps["features"].found
 
 
+def test_a_size_beyond_all_measure_is_shown_as_it_is(settings: Settings) -> None:
+    with Sink(faults={"EHLO": Fault(raw=b"250-x\r\n250 SIZE " + b"9" * 450 + b"\r\n", times=1)}) as sink:
+        steps = {step.name: step for step in examine(settings, server=sink.host, port=sink.port).steps}
+    assert steps["features"].ok
+
+
 def test_starttls_that_is_not_offered_is_told(settings: Settings) -> None:
     with Sink() as sink:
         last = examine(settings, server=sink.host, port=sink.port, tls=True).steps[-1]

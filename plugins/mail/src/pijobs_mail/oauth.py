@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import time
@@ -100,10 +101,12 @@ def _ask(grant: Grant, seconds: float) -> Any:
     except urllib.error.HTTPError as error:
         with error:
             raise read_refusal(error.code, error.read(_MAX_ANSWER), str(host)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ServerTrouble(f"no access token from {host}: expected JSON, found something else") from None
     except OSError as error:
         raise ServerTrouble(f"no access token from {host}: {_why(error)}") from None
+    except http.client.HTTPException as error:
+        raise ServerTrouble(f"no access token from {host}: not HTTP ({type(error).__name__})") from None
 
 
 def read_refusal(status: int, content: bytes, host: str) -> ServerTrouble:
@@ -112,7 +115,7 @@ def read_refusal(status: int, content: bytes, host: str) -> ServerTrouble:
         answer = json.loads(content)
         told = answer["error"], str(answer.get("error_description", "")).strip().partition("\n")[0].strip()
         words = ": ".join(filter(None, map(str, told)))[:_SHOWN]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         words = f"HTTP status {status}"
     if status >= 500 or status == 429:
         return ServerTrouble(f"no access token from {host} now: {words}")
@@ -125,7 +128,7 @@ def _read(answer: Any) -> _Token:
         value, lifetime = answer["access_token"], float(answer.get("expires_in", _UNTOLD))
         if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
             raise ValueError("no token")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise ServerTrouble("no access token: expected one in the answer (RFC 6749 5.1), found none") from None
     return _Token(value, time.monotonic() + lifetime - min(MARGIN, lifetime / 2))
 

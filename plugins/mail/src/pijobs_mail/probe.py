@@ -262,7 +262,7 @@ def _features(client: smtplib.SMTP) -> str:
 
 def _size(value: str) -> str:
     """Bytes as people read them: a long number would be masked, like an OTP."""
-    return f"{int(value) / 1e6:.1f} MB" if value.isdecimal() and len(value) > 5 else value
+    return f"{int(value) / 1e6:.1f} MB" if value.isdecimal() and 5 < len(value) < 16 else value
 
 
 def _login(client: smtplib.SMTP, place: Endpoint) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 from pijobs import processes
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
-from pijobs.jobs import Permit, State
+from pijobs.jobs import Permit
 from pijobs.metrics import Metrics
 from pijobs.storage import protocol
 from pijobs.storage.contract import Beat, End, Ended, Lease, LossKind, SessionInfo, Step, Storage
@@ -210,7 +210,7 @@ class Session:
     def _crashed(self, ended: Sequence[Ended]) -> None:
         self._tell(ended)
         for one in ended:
-            if one.state in (State.QUEUED, State.DEAD):
+            if one.crashed:
                 self._metrics.crashed(one.name, one.group)
 
     def _loss(self, beat: Beat) -> LossKind | None:

@@ -140,7 +140,7 @@ def test_whoever_took_it_tells_of_it(storage: Storage, worker: Worker, damage: D
     instance = enqueue(storage)
     damage(instance, history="{")
     ended = worker.step(want=1).ended
-    assert [(one.id, one.state) for one in ended] == [(instance, State.DEAD)]
+    assert [(one.id, one.state, one.crashed) for one in ended] == [(instance, State.DEAD, False)]
 
 
 # -- the audit -------------------------------------------------------------------------------------------------------

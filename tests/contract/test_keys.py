@@ -129,7 +129,7 @@ def test_what_was_superseded_is_told_by_whoever_brought_it_back(storage: Storage
     lease = worker.take_one()
     enqueue(storage, key="user-7", created=2000)
     ended = worker.beat(abandoned=[lease]).ended
-    assert [(one.id, one.state) for one in ended] == [(old, State.CANCELLED)]
+    assert [(one.id, one.state, one.crashed) for one in ended] == [(old, State.CANCELLED, False)]
 
 
 def test_an_ended_instance_leaves_the_key_alone(storage: Storage, worker: Worker) -> None:

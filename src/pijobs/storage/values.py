@@ -165,11 +165,16 @@ class Ended:
     id: str
     name: str
     group: str
-    #: QUEUED (recovered after a crash), DEAD (crashed too often) or EXPIRED.
+    #: QUEUED (recovered after a crash), DEAD (crashed too often, or damaged), EXPIRED, or CANCELLED (superseded).
     state: State
     attempts: int
     crashes: int
     reason: str
+
+    @property
+    def crashed(self) -> bool:
+        """Whether its worker died."""
+        return self.state is State.QUEUED or (self.state is State.DEAD and not self.reason.startswith("damaged: "))
 
 
 @dataclass(frozen=True, slots=True)

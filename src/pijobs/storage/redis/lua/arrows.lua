@@ -42,10 +42,20 @@ local RULES = {state = function(text) return STATES[text] end, name = is_text, g
   priority = is_whole, due = is_whole, created = is_whole, attempts = is_whole_or_none, crashes = is_whole_or_none,
   deadline = is_whole_or_none, keep = is_whole_or_none, held = is_whole_or_none, history = is_list}
 
+-- Nearly always all fit, which two matches tell. No number is too long if all together are not.
+local ALL_NUMBERS = '^%-?%d+,%-?%d+,%-?%d+,%-?%d+,%d*,%d*,%-?%d*,%d*,%d*$'
+local function is_usual(i)
+  local numbers = i.seq .. ',' .. i.priority .. ',' .. i.due .. ',' .. i.created .. ',' .. i.attempts .. ',' .. i.crashes
+    .. ',' .. i.deadline .. ',' .. i.keep .. ',' .. i.held
+  return #numbers < 100 and string.find(numbers, ALL_NUMBERS) and string.find(i.name .. ' ' .. i.group, '^[!-~]+ [!-~]+$')
+    and #i.name + #i.group < 2048 and STATES[i.state] and (i.history == '' or is_list(i.history))
+end
+
 -- The first field that does not fit, or nil.
 local function damage_of(i)
+  if is_usual(i) then return nil end
   for field, fits in pairs(RULES) do
-    if i[field] and not fits(i[field]) then return field end
+    if not fits(i[field]) then return field end
   end
 end
 

@@ -58,6 +58,8 @@ TABLE: Mapping[str, Row] = {
     "failures": Row("warning", "kept instances are dead or expired"),
     "housekeeping": Row("warning", "instances that should have been removed or expired pile up"),
     "totals": Row("warning", "the table of metrics is full, so that new series are not counted"),
+    "threads": Row("warning", "uWSGI runs no threads between requests"),
+    "bounds": Row("warning", "so many instances of a job wait that further calls take another way (BOUNDS)"),
     "spool": Row("critical", "the spool does not answer, or nobody on this machine works from it"),
 }  # fmt: skip
 

@@ -22,6 +22,7 @@
     │   ├── NoLiveWorker            it refused to store, because nobody would run the job
     │   └── InstanceRefused         it can't take this instance, and takes others
     ├── QueueUnavailable            neither the storage nor a fallback took the job
+    │   └── QueueFull               so many instances of the job wait that it is refused
     ├── DatabaseError               the database of definitions and accounts answered, and said no
     │   ├── DatabaseUnavailable     it did not answer
     │   └── DatabaseConflict        another transaction was there first
@@ -161,6 +162,10 @@ class InstanceRefused(StorageError):
 
 class QueueUnavailable(PijobsError):
     """the storage does not answer, and no fallback took the job"""
+
+
+class QueueFull(QueueUnavailable):
+    """too many instances of this job wait"""
 
 
 class DatabaseError(PijobsError):

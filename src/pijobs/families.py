@@ -29,6 +29,7 @@ FAMILIES = (
     Family("pijobs_check_failing", "gauge", "1 for a check of /healthz that fails, else 0.", ("check", "severity")),
     Family("pijobs_instances", "gauge", "Job instances that the storage knows.", ("job", "state")),
     Family("pijobs_oldest_due_seconds", "gauge", "Wait of the oldest instance that is due.", ("job",)),
+    Family("pijobs_waiting_bound", "gauge", "Instances of a job that may wait.", ("job",)),
     Family("pijobs_paused", "gauge", "Whether the whole queue is paused."),
     Family("pijobs_housekeeping_backlog", "gauge", "Instances that should have expired or gone by now."),
     Family("pijobs_totals", "gauge", "Series that the queue keeps; 10,000 at most are taken."),
@@ -53,7 +54,7 @@ BY_NAME: Mapping[str, Family] = {family.name: family for family in FAMILIES}
 #: Values of the labels that have a short list; their series begin at 0.
 RESULTS = ("answered", "unanswered", "taken_for_dead")
 FAILED_STATES = ("dead", "expired")
-WAYS = ("spool", "direct", "without_worker", "refused")
+WAYS = ("spool", "direct", "without_worker", "full", "dropped", "refused")
 
 
 def total_name(name: str, labels: Labels) -> str:

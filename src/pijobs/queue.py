@@ -19,34 +19,39 @@ from functools import partial
 from typing import Any, Literal
 
 from pijobs import direct
+from pijobs.bounds import Bounds
+from pijobs.calls import deadline_of, group_of, new_instance
 from pijobs.clock import to_ms
-from pijobs.codec import Call, Codec, check_arguments, open_envelope
-from pijobs.errors import EncodeError, InstanceRefused, NoLiveWorker, QueueUnavailable, StorageError, StorageUnavailable
-from pijobs.groups import start_limit
+from pijobs.codec import Call, Codec, check_arguments
+from pijobs.errors import (
+    EncodeError,
+    InstanceRefused,
+    NoLiveWorker,
+    QueueFull,
+    QueueUnavailable,
+    StorageError,
+    StorageUnavailable,
+)
 from pijobs.hookspecs import InstanceEvent
 from pijobs.jobs import ENDED, Job, State
 from pijobs.keys import KeyRing
 from pijobs.metrics import Metrics
-from pijobs.options import check_options, delay_of, due_of
+from pijobs.options import check_options, delay_of
 from pijobs.outage import Outage
 from pijobs.places import Places
 from pijobs.plugins import Plugins
-from pijobs.redact import describe, mask_address, texts_in
 from pijobs.registry import Registry
 from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
 from pijobs.spool import Mover, on_clock
 from pijobs.storage import protocol
-from pijobs.storage.contract import Lease, NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.contract import End, Lease, NewInstance, OnConflict, Storage, Stored
 from pijobs.storage.trial import Fitness
 
 log = logging.getLogger(__name__)
 
 #: A worker that gave no sign of life for so long is no worker (seconds; DESIGN section 4, WITHOUT_WORKER).
 WORKER_ABSENT = 30.0
-#: Characters of a label that the record keeps.
-LABEL_LENGTH = 200
-
 Mode = Literal["off", "immediate", "queued"]
 
 
@@ -56,7 +61,7 @@ class Handle:
 
     id: str
     state: State
-    #: Where the instance went: "storage", "spool", or "direct" (it ran in this process).
+    #: Where the instance went: "storage", "spool", "direct" (it ran in this process), or "dropped" (too many wait).
     via: str = "storage"
     #: Why it ended in this state, if it ran in this process.
     reason: str | None = None
@@ -94,7 +99,9 @@ class Queue:
         if storage is not None:
             timeout = self.option("ENQUEUE_TIMEOUT")
             self._ends = direct.Ends(spool, storage, self.codec, timeout)
+            self._bounds = Bounds(storage, self.option("BOUNDS"), timeout)
             if spool is not None:
+                self._spool_bounds = Bounds(spool, self.option("BOUNDS"), timeout)
                 self._mover = Mover(spool, storage, self.codec, timeout, self._parked)
         self._replace_registry(registry)
 
@@ -152,6 +159,7 @@ class Queue:
         :raises ValueError: an option that can't be meant.
         :raises KeyConflict: with ``on_conflict="error"``.
         :raises InstanceRefused: the storage can't take this one, and ``"direct"`` is no fallback.
+        :raises QueueFull: so many instances of the job wait that it is refused.
         :raises QueueUnavailable: neither the storage nor a fallback took it.
         """
         job, call = self._checked(name, args, kwargs)
@@ -229,7 +237,7 @@ class Queue:
         check_arguments(call.args, call.kwargs)
         lifetime = job.expires if expires is None else expires
         deadline = None if lifetime is None else direct.host_now() + to_ms(lifetime)
-        self.runner.direct(job, instance_id, call, direct.host_now, deadline, self._group(job, call))
+        self.runner.direct(job, instance_id, call, direct.host_now, deadline, group_of(self.registry, job, call))
         return Handle(instance_id, State.DONE, via="direct")
 
     def _immediately(self, new: NewInstance) -> Handle:
@@ -251,6 +259,8 @@ class Queue:
     def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
         assert self.storage is not None
         began = time.monotonic()
+        if (handle := self._bounded(call, new, began)) is not None:
+            return handle
         only_with_worker = self.option("WITHOUT_WORKER") == "direct" and deadline_of(new) is not None
         try:
             stored = self.storage.enqueue(
@@ -267,7 +277,37 @@ class Queue:
         except StorageUnavailable as error:
             return self._fall_back(call, new, on_conflict, error, began)
         self._storage_answered()
+        self._look(self._bounds, new.name)
         return self._stored(new, stored)
+
+    def _bounded(self, call: Call, new: NewInstance, began: float) -> Handle | None:
+        """What becomes of the call if too many of its job wait; None: it may wait, too."""
+        try:
+            reached = self._bounds.reached(new.name)
+        except StorageUnavailable:  # the enqueue will tell
+            return None
+        if reached is None:
+            return None
+        full = self._bounds.of(new.name).full
+        log.info("job %s %s: %s", new.name, new.id, reached)
+        if full == "refuse":
+            self._count_fallback(new.name, "refused")
+            raise QueueFull(f"job {new.name!r} is refused: {reached}; see {PREFIX}BOUNDS")
+        if full == "drop" and new.priority < self.registry[new.name].priority:
+            self._count_fallback(new.name, "dropped")
+            reason = f"dropped, since its priority is low: {reached}"
+            self._ends.record(new, End(new.id, "", State.CANCELLED, counted=False, reason=reason), away=False)
+            return Handle(new.id, State.CANCELLED, via="dropped", reason=reason)
+        self._count_fallback(new.name, "full")
+        self._storage_answered()
+        return self._run_now(call, new, began)
+
+    @staticmethod
+    def _look(bounds: Bounds, name: str) -> None:
+        try:
+            bounds.stored(name)
+        except StorageUnavailable as error:
+            log.debug("job %s: how many wait could not be counted: %s", name, error)
 
     def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
         where = f" in {via}" if via == "spool" else ""
@@ -309,6 +349,8 @@ class Queue:
         # life several times in a lease.
         alive = min(self.option("LEASE"), WORKER_ABSENT)
         try:
+            if self._spool_bounds.reached(new.name) is not None:
+                return None
             stored = spool.enqueue(
                 on_clock(new, self.codec(), spool.now() - self.storage.now()),
                 timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
@@ -320,6 +362,7 @@ class Queue:
             log.error("the spool does not answer: %s", error)
             return None
         self._mover.look_soon()
+        self._look(self._spool_bounds, new.name)
         return self._stored(new, stored, via="spool")
 
     def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:
@@ -384,8 +427,6 @@ class Queue:
     def _parked(self, new: NewInstance) -> None:
         self.metrics.failed(new.name, new.group, State.DEAD.value)
 
-    # -- an instance ---------------------------------------------------------------------------------------------
-
     def _instance(
         self,
         job: Job,
@@ -396,55 +437,9 @@ class Queue:
         priority: int | None,
         key: str | None,
     ) -> NewInstance:
-        assert self.storage is not None
         # Whoever waits in vain here has not to wait again: the storage knows then that it is away.
-        created = self.storage.now(timeout=self.option("ENQUEUE_TIMEOUT"))
-        lifetime = job.expires if expires is None else expires
-        deadline = None if lifetime is None else created + to_ms(lifetime)
-        call = Call(call.args, call.kwargs, self._named(job, "label", call))
-        envelope, body = self.codec().encode(
-            id=instance_id, name=job.name, call=call, created=created, deadline=deadline
-        )
-        subject = self._named(job, "subject", call)
-        due = due_of(delay, created)
-        oldest = max(created, due or 0) + to_ms(self.option("MAX_AGE"))
-        return NewInstance(
-            id=instance_id, name=job.name, envelope=envelope, body=body,
-            group=self._group(job, call),
-            priority=job.priority if priority is None else priority,
-            created=created, deadline=oldest if deadline is None else deadline, due=due,
-            limit=None if job.group is None else start_limit(job.limits),
-            key=None if key is None else self._lookup(f"key {job.name}", key),
-            subject=None if subject is None else self._lookup("subject", subject),
-            keep=None if job.keep is None else to_ms(job.keep), label=call.label,
+        created = self._present_storage().now(timeout=self.option("ENQUEUE_TIMEOUT"))
+        return new_instance(
+            job, instance_id, call, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),
+            created=created, max_age=self.option("MAX_AGE"), delay=delay, expires=expires, priority=priority, key=key,
         )  # fmt: skip
-
-    def _lookup(self, purpose: str, value: str) -> str:
-        return KeyRing.of(self.settings).newest.lookup(purpose, value)
-
-    def _group(self, job: Job, call: Call) -> str:
-        return self._named(job, "group", call) or job.name
-
-    def _named(self, job: Job, what: str, call: Call) -> str | None:
-        """Group, label or subject of a call, by the job's own function. One that fails must not stop the call."""
-        try:
-            value = self.registry.named(job, what, call)
-        except Exception as error:
-            known = set(texts_in([call.args, call.kwargs]))
-            log.error("job %s: its %s function failed: %s", job.name, what, describe(error, known))
-            return None
-        if value is None:
-            return None
-        return _masked(str(value)) if what == "label" else str(value)
-
-
-def _masked(label: str) -> str:
-    """As the record keeps it, in clear."""
-    text = mask_address(label) if "@" in label and "***" not in label else label
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LABEL_LENGTH])
-
-
-def deadline_of(new: NewInstance) -> int | None:
-    """When the effect must not happen any more, as the caller or the job wants it (ms); None: never. What the storage
-    is given as deadline may be no more than the bound of the instance's age."""
-    return open_envelope(new.envelope).deadline

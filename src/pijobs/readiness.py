@@ -15,7 +15,7 @@ from pijobs.hookspecs import CheckResult
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.redact import describe
-from pijobs.status import LOSS_TOLD, age, overview, told_loss
+from pijobs.status import LOSS_TOLD, age, overview, told_bound, told_loss
 from pijobs.storage.contract import MAX_TOTALS, Storage
 
 #: Seconds for which an instance may wait for a worker that can run it (a rolling upgrade; DESIGN, section 5).
@@ -133,6 +133,7 @@ def _state_checks(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> 
     yield "housekeeping", _housekeeping(answer)
     yield "loss", _loss(answer)
     yield "totals", _totals(answer)
+    yield "bounds", _bounds(answer)
 
 
 def _plugin_checks(queue: Queue, *, public: bool) -> Iterator[tuple[str, CheckResult]]:
@@ -216,6 +217,15 @@ def _destinations(answer: Mapping[str, Any]) -> CheckResult:
     if not found:
         return CheckResult(True, "no destination works with trouble")
     return CheckResult(True, "; ".join(found), "look at the destination", warning=True)
+
+
+def _bounds(answer: Mapping[str, Any]) -> CheckResult:
+    found = [told_bound(row) for row in answer["bounds"] if row["reached"]]
+    if not found:
+        return CheckResult(True, "no job has reached the bound of what may wait")
+    return CheckResult(
+        False, "; ".join(found), "start more workers, slow down who enqueues, or raise PI_JOB_QUEUE_BOUNDS"
+    )
 
 
 def _failures(answer: Mapping[str, Any]) -> CheckResult:

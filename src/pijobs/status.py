@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pijobs.bounds import Bound
 from pijobs.errors import StorageUnavailable
 from pijobs.groups import DEFAULT_BOUND, Policy
-from pijobs.jobs import State
+from pijobs.jobs import WAITING, State
 from pijobs.queue import Queue
 from pijobs.settings import Settings
 from pijobs.storage.contract import GROUPS, Depths, GroupRecord, Loss, Record, SessionRecord, Storage
@@ -63,6 +64,7 @@ def overview(queue: Queue) -> dict[str, Any]:
         "totals": depths.totals,
         "loss": None if depths.loss is None else _loss(depths.loss, now),
         "failures": failures,
+        "bounds": [*_bounds(queue, jobs)],
         "fallbacks": queue.outage.fallbacks,
     }
 
@@ -82,6 +84,23 @@ def numbers(held: Iterable[tuple[Depths, int]]) -> dict[str, dict[str, Any]]:
             row = jobs.setdefault(name, {})
             row["oldest_age"] = max(age(due, now), row.get("oldest_age", 0.0))
     return dict(sorted(jobs.items()))
+
+
+def _bounds(queue: Queue, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each job that may not wait in any number, and whether its bound is reached."""
+    for name in sorted({*queue.registry, *jobs}):
+        bound = Bound.of(queue.option("BOUNDS"), name)
+        if bound is not None:
+            row = jobs.get(name, {})
+            waiting = sum(row.get(state.value, 0) for state in WAITING)
+            reached = bound.reached(waiting, row.get("oldest_age", 0.0))
+            yield {"job": name, "waiting": bound.waiting, "age": bound.age, "full": bound.full, "reached": reached}
+
+
+def told_bound(row: Mapping[str, Any]) -> str:
+    """A bound that is reached, in words."""
+    what = {"direct": "run in the request", "refuse": "are refused", "drop": "are dropped, or run in the request"}
+    return f"job {row['job']}: {row['reached']}; further calls {what[row['full']]}"
 
 
 def _loss(loss: Loss, now: int) -> dict[str, Any]:
@@ -156,6 +175,9 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {name}: {numbers or 'nothing'}{waits}"
     if not answer["jobs"]:
         yield "  no instances"
+    for row in answer["bounds"]:
+        if row["reached"]:
+            yield told_bound(row)
     for row in answer["groups"]:
         yield f"group {row['name']}: {trouble(row)}"
     if answer["failures"]:

@@ -221,3 +221,14 @@ def test_waiting_does_not_keep_others_from_working(storage: Storage, worker: Wor
         for _ in range(10):
             enqueue(storage)
         assert time.monotonic() - start < 2.0
+
+
+def test_how_many_of_a_job_wait_is_counted_up_to_a_number(storage: Storage, worker: Worker) -> None:
+    assert storage.waiting("test.job", most=10) == (0, None)
+    worker.run(enqueue(storage), State.DONE)
+    enqueue(storage, name="test.other")
+    first = enqueue(storage)
+    for due in (None, storage.now() + LONG):
+        enqueue(storage, due=due)
+    assert storage.waiting("test.job", most=10, timeout=5) == (3, storage.get(first).due)
+    assert storage.waiting("test.job", most=2)[0] == 2

@@ -84,6 +84,9 @@ def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
             for state in status.STATE_ORDER
         },
         "pijobs_oldest_due_seconds": {(("job", job),): row.get("oldest_age", 0.0) for job, row in jobs},
+        "pijobs_waiting_bound": {
+            (("job", row["job"]),): row["waiting"] for row in answer["bounds"] if row["waiting"] is not None
+        },
         "pijobs_paused": {(): float(answer["paused"])},
         "pijobs_housekeeping_backlog": {(): answer["backlog"]},
         "pijobs_totals": {(): answer["totals"]},

@@ -54,6 +54,23 @@ def _jobs(value: Any) -> bool:
     )
 
 
+def _bounds(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(bound, dict)
+        and all(option in ("waiting", "age", "full") and _bound(option, setting) for option, setting in bound.items())
+        for name, bound in value.items()
+    )
+
+
+def _bound(option: str, value: Any) -> bool:
+    if option == "full":
+        return value in ("direct", "refuse", "drop")
+    if option == "waiting":
+        return value is None or (is_int(value) and value >= 1)
+    return value is None or (is_number(value) and value > 0)
+
+
 def _job_option(option: str, value: Any) -> bool:
     if option == "priority":
         return is_priority(value)
@@ -142,6 +159,12 @@ CORE_SETTINGS: tuple[Setting, ...] = (
           "Bytes of the largest body: the arguments of one call. A larger one is refused before anything is sent."),
     _core("MAX_AGE", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
           "Seconds after which an instance without a deadline is given up, counted from when it is due first."),
+    _core("BOUNDS", {"*": {"waiting": 100_000}}, "a dictionary of job names (or '*': all others), each with some of "
+          "waiting (a number of instances), age (seconds) and full ('direct', 'refuse' or 'drop')", _bounds,
+          "How much of a job may wait, and what becomes of a call when that is reached: it runs in the request "
+          "(direct, the default), is refused (QueueFull), or is dropped if its priority is lower than the job's own "
+          "(drop).",
+          example={"*": {"waiting": 100_000}, "news.send": {"waiting": 5000, "age": 3600, "full": "refuse"}}),
     _core("READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
           "Age of the oldest due instance, in seconds, at which readiness turns red."),
     _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),

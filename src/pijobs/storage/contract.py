@@ -195,7 +195,7 @@ class Storage(ABC):
         """Write down how an instance ended without a lease: it ran in a request, or can't be stored elsewhere.
 
         If the id is unknown, the instance is stored as ended. If it waits, it ends. Otherwise nothing happens and False
-        is returned. Of ``end`` the state (``done``, ``dead`` or ``expired``), ``counted``, ``reason``, ``error`` and
+        is returned. Of ``end`` the state (an ended one), ``counted``, ``reason``, ``error`` and
         ``entry`` count; a ``dead`` one keeps its body.
 
         :param timeout: as in :meth:`take_out`.
@@ -306,6 +306,13 @@ class Storage(ABC):
     @abstractmethod
     def depths(self) -> Depths:
         """Numbers per job and state."""
+
+    @abstractmethod
+    def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
+        """How many instances of a job wait (``queued``, ``scheduled``), counted up to ``most``; and when the one became
+        due that was queued first, None if none is. Quick: an enqueue asks.
+
+        :param timeout: as in :meth:`take_out`."""
 
     @abstractmethod
     def oldest_due(self, *, without: Collection[str]) -> int | None:

@@ -334,6 +334,12 @@ class MemoryStorage(Storage):
             more = str(found[limit - 1].page_place) if len(found) > limit else None
             return Page([item.record() for item in found[:limit]], more)
 
+    def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
+        with self._lock:
+            found = [item for item in self._items.of(*WAITING) if item.new.name == name]
+            queued = sorted((item.place, item.due) for item in found if item.state is State.QUEUED)
+            return min(most, len(found)), queued[0][1] if queued else None
+
     def depths(self) -> Depths:
         with self._lock:
             counts = Counter((item.new.name, item.state) for item in self._items.of(*State))

@@ -347,6 +347,10 @@ class RedisStorage(Storage):
         answer = self._run(self._scripts.read, "page", state.value, *filters, place, last, limit)
         return Page([answers.record(values) for values in answer[1]], answers.text(answer[2]))
 
+    def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
+        _, number, due = self._run_within(timeout, self._scripts.read, "waiting", name)
+        return min(most, number), answers.number(due)
+
     def depths(self) -> Depths:
         return answers.depths(*self._run(self._scripts.read, "depths")[1:])
 

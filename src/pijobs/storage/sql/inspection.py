@@ -75,6 +75,13 @@ def depths(tx: Tx) -> Depths:
     return Depths(counts, oldest, bool(paused), seen, backlog, tx.rows(tx.st.number_of_totals)[0][0], loss)
 
 
+def waiting(tx: Tx, name: str, most: int) -> tuple[int, int | None]:
+    """See :meth:`pijobs.storage.contract.Storage.waiting`."""
+    number = tx.rows(tx.st.waiting, name=name, most=most)[0][0]
+    first = tx.rows(tx.st.first_queued, name=name)
+    return int(number), first[0][0] if first else None
+
+
 def oldest_due(tx: Tx, without: Collection[str]) -> int | None:
     """See :meth:`pijobs.storage.contract.Storage.oldest_due`."""
     return min((due for group, due in tx.rows(tx.st.oldest) if group not in without), default=None)

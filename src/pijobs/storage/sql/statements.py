@@ -273,6 +273,12 @@ class Statements:
         self.counts = Statement(
             select(I.name, I.state, func.count(), func.min(I.due)).where(_here).group_by(I.name, I.state)
         )
+        of_job = I.name == bindparam("name")
+        some = select(I.seq).where(_here, of_job, _in(WAITING)).limit(bindparam("most")).subquery()
+        #: Instances of a job that wait, up to ``most``; and when the one became due that was queued first.
+        self.waiting = Statement(select(func.count()).select_from(some))
+        first = select(I.due).where(_here, of_job, I.state == _code(Code.QUEUED)).order_by(I.place, I.seq)
+        self.first_queued = Statement(first.limit(literal_column("1")))
         self.oldest = Statement(
             select(I.grp, func.min(I.due)).where(_here, I.state == _code(Code.QUEUED)).group_by(I.grp)
         )

@@ -327,6 +327,11 @@ class SqlStorage(Storage):
 
         return self._read(work)
 
+    def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
+        live = self._live
+        limit = TIMEOUT if timeout is None else timeout
+        return live.transactions.read(live.quick, lambda tx: inspection.waiting(tx, name, most), timeout=limit)
+
     def depths(self) -> Depths:
         return self._read(inspection.depths)
 

@@ -79,6 +79,11 @@ if what == 'get' then
 elseif what == 'page' then
   local records, cursor = page(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]))
   return {now, records, cursor}
+elseif what == 'waiting' then
+  local list = P .. 'x:queued:' .. ARGV[2]
+  local first = call('ZRANGE', list, 0, 0, 'WITHSCORES')[2]
+  local due = first and string.format('%.0f', math.floor(first / 1000)) or ''
+  return {now, call('ZCARD', list) + call('ZCARD', P .. 'x:scheduled:' .. ARGV[2]), due}
 elseif what == 'depths' then
   local meta, counts = call('HMGET', P .. 'meta', 'paused', 'seen', 'lost', 'lost_at'), {}
   local backlog = call('ZCOUNT', P .. 'deadline', '-inf', now) + call('ZCOUNT', P .. 'keep', '-inf', now)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, Limits, RetryJob, State
+from pijobs.calls import LABEL_LENGTH
 from pijobs.codec import Call, open_envelope
 from pijobs.errors import (
     DeadlinePassed,
@@ -24,7 +25,7 @@ from pijobs.errors import (
 )
 from pijobs.keys import KeyRing
 from pijobs.plugins import Plugins
-from pijobs.queue import LABEL_LENGTH, Queue
+from pijobs.queue import Queue
 from pijobs.registry import Registry
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
 from pijobs.storage.contract import NewInstance, SessionInfo, Storage, Stored

@@ -50,6 +50,7 @@ TABLE: Mapping[str, Row] = {
     "worker_jobs": Row("critical", "no live worker knows a job that this process may enqueue"),
     "worker_versions": Row("warning", "live workers run another release than this process"),
     "definitions": Row("critical", "the live workers read other definitions (of SMTP servers …) than this process"),
+    "old_keys": Row("warning", "secrets of definitions are under an older key, which must not be taken away yet"),
     "unreadable": Row("critical", "instances wait for more than 10 minutes for a worker that can run them"),
     "oldest": Row("critical", "a due instance that nobody holds back is late (READY_MAX_AGE)", "PijobsWaitsTooLong"),
     "paused": Row("warning", "the queue or a destination is paused", "PijobsPaused"),

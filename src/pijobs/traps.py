@@ -64,6 +64,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], f
     yield "worker_jobs", _jobs(queue, answer)
     yield "worker_versions", _versions(answer)
     yield "definitions", _definitions(queue, answer)
+    yield "old_keys", _old_keys(queue)
 
 
 def _warning(message: str, advice: str) -> CheckResult:
@@ -237,6 +238,17 @@ def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     if own is None:
         return CheckResult(True, "no plugin has definitions here")
     return CheckResult(True, f"definitions are in {own.place}" + (", for all live workers" if told else ""))
+
+
+def _old_keys(queue: Queue) -> CheckResult:
+    ring, own = KeyRing.of(queue.settings), fingerprint(queue.settings)
+    under = {} if own is None else own.key_ids()
+    older = {key: number for key, number in under.items() if key != ring.newest.id}
+    if not older:
+        return CheckResult(True, f"all secrets of definitions are under key {ring.newest.id}")
+    said = ", ".join(f"{number} under {key}" for key, number in sorted(older.items()))
+    advice = "once workers and servers have both keys: 'pijobs keys retire', before the old one is taken away"
+    return _warning(f"secrets of definitions are not under the newest key {ring.newest.id}: {said}", advice)
 
 
 def _processes(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -22,6 +22,7 @@ from pijobs import traps
 from pijobs.checks import TABLE, Row, judged, severity_of
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
+from pijobs.definitions.rotation import reencrypt
 from pijobs.factory import build
 from pijobs.hookspecs import CheckResult
 from pijobs.jobs import State
@@ -245,6 +246,22 @@ def test_workers_with_another_database_of_definitions_are_red_and_named(tmp_path
     assert "empty.example.com" in found.message and "mistaken.example.com" in found.message
     assert "older-release" not in found.message and "SQLALCHEMY_DATABASE_URI" in found.advice
     close(queue)
+
+
+def test_secrets_under_an_older_key_are_a_warning_until_they_are_brought_over(tmp_path: Path) -> None:
+    url, file = f"sqlite:///{tmp_path}/queue.sqlite", tmp_path / "pi.cfg"
+    before = make_queue(url, file, KEYS=["the old key"])
+    declared = Definitions("smtpserver", [Field("password", secret=True)])
+    declared.open(before.settings).save("main", {"password": "hunter2"})
+    assert not check(before, "old_keys").warning
+    queue = make_queue(url, file, KEYS=["the new key", "the old key"])
+    found = check(queue, "old_keys")
+    assert found.ok and found.warning and f"1 under {KeyRing.of(before.settings).newest.id}" in found.message
+    assert "pijobs keys retire" in found.advice
+    assert reencrypt(queue.settings) == 1
+    assert not check(queue, "old_keys").warning
+    for one in (before, queue):
+        close(one)
 
 
 def test_workers_that_differ_are_red_where_this_process_has_no_definitions_database(tmp_path: Path) -> None:

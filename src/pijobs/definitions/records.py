@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class Fingerprint:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._database = Database.of(settings)
         self._looked = float("-inf")
         self._looking = threading.Lock()
@@ -95,6 +97,15 @@ class Fingerprint:
         except DatabaseError:
             self.value = None
         return self.value
+
+    def key_ids(self) -> Mapping[str, int]:
+        """How many secrets of definitions there are under each key; none when the database does not tell."""
+        from pijobs.definitions.rotation import key_ids
+
+        try:
+            return key_ids(self._settings)
+        except DatabaseError:
+            return {}
 
     def read_if_old(self) -> None:
         """:meth:`read` in a worker, at most every :data:`LOOK_EVERY` seconds, by one thread at a time."""

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
-from pijobs import threads
+from pijobs import files, threads
 from pijobs.errors import (
     ConfigurationError,
     DatabaseConflict,
@@ -184,7 +184,11 @@ class Database:
         return self._opened.get(pid) or self._opened.setdefault(pid, self._new())
 
     def _new(self) -> _Opened:
-        return _Opened(_engine(self._url)) if self._foreign is None else _Opened(self._foreign, foreign=True)
+        if self._foreign is not None:
+            return _Opened(self._foreign, foreign=True)
+        if files.is_looking() and self.file is not None and not self.file.exists():
+            return _Opened(_engine(URL.create("sqlite")))  # as empty as the file would be
+        return _Opened(_engine(self._url))
 
     @contextmanager
     def _used(self) -> Iterator[None]:
@@ -315,9 +319,10 @@ def _create(path: Path) -> None:
     try:
         if path.parent.name == "instance":  # as Flask-SQLAlchemy does
             path.parent.mkdir(exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        pass
+        files.create(path)
+    except FileExistsError as error:
+        if reason := files.locked_out(path):
+            raise DatabaseUnavailable(reason) from error
     except OSError as error:
         raise DatabaseUnavailable(
             f"{path}: expected a folder where this user may create the database, found: {error.strerror or error}; "

@@ -10,12 +10,13 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pijobs import threads
+from pijobs import files, threads
 from pijobs.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
@@ -278,7 +279,17 @@ def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
     if settings[PREFIX + "IMMEDIATE"]:
         return open_storage("memory://", name, retention), None
     spool = settings[PREFIX + "SPOOL"]
-    return (
-        open_storage(storage_url(settings), name, retention, settings[PREFIX + "ENQUEUE_DURABILITY"]),
-        open_file(spool, name, replace(retention)) if spool else None,
-    )
+    storage = open_storage(storage_url(settings), name, retention, settings[PREFIX + "ENQUEUE_DURABILITY"])
+    kept = open_file(spool, name, replace(retention)) if spool else None
+    return _if_there(storage), None if kept is None else _if_there(kept)
+
+
+def _if_there(storage: Storage) -> Storage:
+    """For who only looks: an empty storage in the place of an SQLite file that is not there yet."""
+    if not files.is_looking() or storage.file is None or os.path.exists(storage.file):
+        return storage
+    if not os.access(os.path.dirname(storage.file), os.W_OK | os.X_OK):
+        return storage  # which tells what is wrong with its folder
+    empty = open_storage("memory://", "not there", Retention())
+    empty.display_url = f"{storage.display_url} (not there yet)"
+    return empty

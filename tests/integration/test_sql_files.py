@@ -111,7 +111,7 @@ def test_a_read_only_file_is_unavailable(storage: SqlStorage, path: Path) -> Non
             parent.chmod(parent.stat().st_mode | 0o111)
         os.seteuid(NOBODY)
     try:
-        with pytest.raises(StorageUnavailable, match=r"can't open the SQLite file .* for writing"):
+        with pytest.raises(StorageUnavailable, match=r"can't open the SQLite file: .* belongs to nobody"):
             storage.enqueue(new_instance(), timeout=0.25)
     finally:
         if privileged:

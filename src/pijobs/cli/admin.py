@@ -9,6 +9,7 @@ import sys
 import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.files import looks
 
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 
@@ -39,6 +40,7 @@ def add(invocation: Invocation, name: str, role: str, password_stdin: bool) -> N
 @admin.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
+@looks
 def list_accounts(invocation: Invocation, as_json: bool) -> None:
     """List the accounts."""
     from pijobs.server.accounts import Accounts

@@ -10,6 +10,7 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.cli.status import json_option
+from pijobs.files import looks
 from pijobs.storage.contract import Fault, Storage
 
 
@@ -25,6 +26,12 @@ def check(invocation: Invocation, repair: bool, as_json: bool) -> int:
     With --repair, what can't be read ends dead, with the reason "damaged: …", and keeps its body; all else takes its
     place again. Workers do the same by themselves, a part with each sign of life. Exit code 1 for what is not mended.
     """
+    if not repair:
+        return looks(_check)(invocation, repair, as_json)
+    return _check(invocation, repair, as_json)
+
+
+def _check(invocation: Invocation, repair: bool, as_json: bool) -> int:
     storage = invocation.storage()
     spool = invocation.installation().queue.spool
     found = [*_faults(storage, "queue", repair)]

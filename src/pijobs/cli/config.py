@@ -8,6 +8,7 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.factory import Installation
+from pijobs.files import looks
 from pijobs.hookspecs import CheckResult
 from pijobs.readiness import configuration
 from pijobs.settings import PREFIX, storage_url
@@ -23,6 +24,7 @@ def config() -> None:
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
+@looks
 def show(invocation: Invocation, as_json: bool) -> None:
     """Print the effective settings; secrets are masked."""
     settings = invocation.settings()
@@ -39,6 +41,7 @@ def show(invocation: Invocation, as_json: bool) -> None:
 
 @config.command()
 @pass_invocation
+@looks
 def check(invocation: Invocation) -> int:
     """Validate pi.cfg and try what it names. Exit codes: 0 ok, 2 faults, 3 storage unreachable, 4 a plugin failed."""
     path = invocation.config_path()

@@ -12,6 +12,7 @@ import click
 from pijobs import instances
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import JobError
+from pijobs.files import looks
 from pijobs.jobs import ENDED, State
 from pijobs.status import STATE_ORDER
 from pijobs.storage.contract import Record, Storage
@@ -33,6 +34,7 @@ def jobs() -> None:
 @click.option("--cursor", help="Go on where an earlier list ended; it told the cursor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
+@looks
 def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: Any) -> None:
     """List instances, those that run and wait first, the newest of each state first.
 
@@ -60,6 +62,7 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
 @click.argument("id")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
+@looks
 def show(invocation: Invocation, id: str, as_json: bool) -> None:
     """Tell the life of one instance: each attempt and what came of it, why it waits, and what happens next."""
     row = instances.explained(invocation.queue(), id)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.files import looks
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
 from pijobs.sealing import counted, seal_anew
@@ -30,6 +31,7 @@ def keys() -> None:
 
 @keys.command("list")
 @pass_invocation
+@looks
 def list_keys(invocation: Invocation) -> None:
     """Tell for each key who has it and what is stored under it."""
     queue = invocation.queue()

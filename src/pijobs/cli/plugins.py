@@ -9,6 +9,7 @@ import click
 
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError, PluginError
+from pijobs.files import looks
 from pijobs.plugins import Plugin
 from pijobs.settings import CORE_SETTINGS, Settings
 
@@ -16,6 +17,7 @@ from pijobs.settings import CORE_SETTINGS, Settings
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
+@looks
 def plugins(invocation: Invocation, as_json: bool) -> int:
     """Which plugins are installed, loaded, or failed and why, with their jobs. Needs no valid pi.cfg.
 

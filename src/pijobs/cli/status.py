@@ -11,6 +11,7 @@ import click
 
 from pijobs import status as answers
 from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.files import looks
 from pijobs.jobs import State
 from pijobs.readiness import readiness
 
@@ -20,6 +21,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.command()
 @json_option
 @pass_invocation
+@looks
 def status(invocation: Invocation, as_json: bool) -> None:
     """Depth and age per job and state, workers, the longest waiting, failures, and what readiness warns of."""
     invocation.storage().ping()
@@ -40,6 +42,7 @@ def status(invocation: Invocation, as_json: bool) -> None:
 @click.command()
 @json_option
 @pass_invocation
+@looks
 def workers(invocation: Invocation, as_json: bool) -> None:
     """The live workers, with their last sign of life."""
     rows = answers.workers(invocation.storage())
@@ -58,6 +61,7 @@ def workers(invocation: Invocation, as_json: bool) -> None:
 @click.command()
 @json_option
 @pass_invocation
+@looks
 def groups(invocation: Invocation, as_json: bool) -> None:
     """The groups, with their limits and breakers."""
     rows = [*answers.groups(invocation.storage())]
@@ -98,6 +102,7 @@ def resume(invocation: Invocation, group: str | None) -> None:
 @click.command()
 @click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after so many seconds.")
 @pass_invocation
+@looks
 def drain(invocation: Invocation, timeout: float) -> int:
     """Wait until nothing is queued or running any more. Exit code 1 when the time is over first."""
     places, end = invocation.queue().places, time.monotonic() + timeout

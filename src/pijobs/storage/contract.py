@@ -92,6 +92,8 @@ class Storage(ABC):
 
     #: What :func:`pijobs.storage.open_storage` was given, without password.
     display_url: str
+    #: The path of the SQLite file that all of it is in; None for others.
+    file: str | None = None
     #: What is written into it, see :mod:`pijobs.storage.protocol`. Looked at with each new connection, and when a
     #: session opens; until the storage was asked, what all releases can read.
     protocol: int = protocol.FIRST

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pijobs.files import looks
 from pijobs_mail.demo import Demo, DemoFailed
 from pijobs_mail.drill import Drill, Plan, Verdict
 from pijobs_mail.presets import PRESETS
@@ -81,6 +82,7 @@ def mail() -> None:
 @click.option("--to", "recipient", metavar="ADDRESS", help="Send a test mail there, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
+@looks
 def probe(invocation: Any, identifier: str, recipient: str | None, as_json: bool) -> int:
     """Examine the SMTP server IDENTIFIER from this machine: DNS, TCP, TLS, greeting, features, login.
 

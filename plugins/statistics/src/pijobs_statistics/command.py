@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pijobs.files import looks
 from pijobs_statistics.output import as_csv, as_json, query
 
 
@@ -18,6 +19,7 @@ from pijobs_statistics.output import as_csv, as_json, query
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv_", is_flag=True, help="Print CSV.")
 @click.pass_obj
+@looks
 def statistics(
     invocation: Any, name: str | None, per: str, since: str | None, until: str | None, as_json_: bool, as_csv_: bool
 ) -> None:

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pijobs.files import create
+
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".journal"
@@ -88,7 +90,7 @@ class Journal:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            create(path)
             # Another process may have taken it for a dead one's meanwhile.
             if (descriptor := _lock(path)) is not None:
                 return path, descriptor

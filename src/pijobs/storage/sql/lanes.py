@@ -6,7 +6,6 @@ block says that the connection is of no more use.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Protocol
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from pijobs import threads
+from pijobs import files, threads
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.forks import gate
 from pijobs.storage.pool import ConnectionPool
@@ -108,12 +107,10 @@ class LocalLane:
             # Bodies are encrypted, but names of jobs and destinations are nobody else's business either.
             # Never open one that is there: closing it would drop the locks of this process's connections (POSIX, see
             # fcntl), another process would take itself for the last one and remove the log that we still write to.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            files.create(path)
         except FileExistsError as error:
-            if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-                raise StorageUnavailable(
-                    f"can't open the SQLite file {path} for writing: {os.strerror(errno.EACCES)}"
-                ) from error
+            if reason := files.locked_out(path):
+                raise StorageUnavailable(f"can't open the SQLite file: {reason}") from error
         except FileNotFoundError as error:
             folder = os.path.dirname(path)
             raise StorageUnavailable(

@@ -83,6 +83,7 @@ class SqlStorage(Storage):
         except (NoSuchModuleError, ImportError) as error:
             raise ConfigurationError(f"the driver for {self._dialect.name} is not installed: {error}") from error
         self.name = name
+        self.file = self._dialect.path if isinstance(self._dialect, Sqlite) else None
         self.display_url = make_url(url).render_as_string(hide_password=True)
         self._url = self._dialect.url.render_as_string(hide_password=False)
         self._retention = retention

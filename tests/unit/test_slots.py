@@ -65,3 +65,12 @@ def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(
     assert slot.next() is None
     (end,) = slot.ends[session]
     assert (end.id, end.token, end.state, end.counted) == ("1", "t1", State.QUEUED, False)
+
+
+def test_after_a_job_that_must_not_happen_twice_the_next_are_taken_one_by_one() -> None:
+    slot = Slot()
+    for _ in range(50):
+        slot.took(0.0001)
+    assert slot.want() > 1
+    slot.took(0.0001, careful=True)
+    assert slot.want() == 1

@@ -193,7 +193,7 @@ class Engine(JobHuey):
         if outcome.held:
             self._report.not_run(lease, end)
         else:
-            self.slot.took(took)
+            self.slot.took(took, careful=permit.once)
             self._report.ended(session.storage, lease, call, outcome, took)
             self._tell_huey(task, outcome)
         if not outcome.held or end.state is State.DEAD:

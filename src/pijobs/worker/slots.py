@@ -45,9 +45,13 @@ class Slot:
         """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""
         return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
 
-    def took(self, seconds: float) -> None:
-        """Note the duration of a job; a slow one counts at once, quick ones slowly."""
-        self.mean = max(seconds, self.mean * 0.8 + seconds * 0.2)
+    def took(self, seconds: float, *, careful: bool = False) -> None:
+        """Note the duration of a job; a slow one counts at once, quick ones slowly.
+
+        :param careful: it must not happen twice. The next are taken one by one: what is in line when the process dies
+            counts as begun, although it was not.
+        """
+        self.mean = max(seconds, AHEAD_WORK if careful else self.mean * 0.8 + seconds * 0.2)
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
         """Put leases in line. Beside one that went down with a worker before, only the first stays, and the next are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -147,3 +148,25 @@ def test_an_overdue_instance_holds_no_key(storage: Storage, advance: Advance, on
     stored = store(storage, key="user-7", on_conflict=on_conflict)
     assert (stored.fresh, stored.state, stored.replaced) == (True, State.QUEUED, None)
     assert storage.get(late).state is State.EXPIRED
+
+
+def test_of_many_that_come_at_once_one_waits(storage: Storage, peer: Storage, start_worker: StartWorker) -> None:
+    """New ones, and others that end in the same moment and come to wait again."""
+    workers = [start_worker(on=one) for one in (storage, peer)]
+
+    def take_and_return(number: int) -> None:
+        for _ in range(12):
+            for lease in workers[number].take(2):
+                workers[number].step(End(lease.id, lease.token, State.QUEUED, counted=False))
+
+    def enqueue_some(number: int) -> None:
+        for _ in range(12):
+            enqueue((storage, peer)[number], key="user-7")
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(action, number) for action in (take_and_return, enqueue_some) for number in (0, 1)]
+        for job in jobs:
+            job.result(60)
+    (waits,) = storage.page(State.QUEUED).records
+    assert storage.depths().counts == {("test.job", State.QUEUED): 1, ("test.job", State.CANCELLED): 23}
+    assert [*workers[0].take_ids()] == [waits.id]

@@ -152,7 +152,7 @@ class Queue:
         :param eta: moment of the first attempt: an aware datetime, or seconds since the epoch.
         :param expires: seconds from now after which the effect must not happen any more.
         :param priority: -1000 to 1000, higher first.
-        :param key: at most one instance with this key waits.
+        :param key: of the instances with this key only the newest waits, whichever way it came to wait.
         :param on_conflict: what to do when one waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
         :raises UnknownJob: no plugin registers this name.
         :raises EncodeError: the arguments can't be stored, are too large, or don't fit the function.

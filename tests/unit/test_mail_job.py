@@ -469,9 +469,12 @@ def test_a_mail_that_is_taken_in_parts_goes_on_with_the_next_part_at_once(
     settings: Settings, smtp_sink: Sink, reply: str, delay: float | None
 ) -> None:
     smtp_sink.fail_at("RCPT", [Fault("550 5.1.1 unknown", recipient="alice@"), Fault(reply, recipient="carol@")])
+    permit = Permit()
+    save(settings, smtp_sink)
     with pytest.raises(RetryJob) as again:
-        attempt(settings, smtp_sink)
+        send(context(settings, permit=permit), "main", **MAIL)
     assert again.value.delay == delay
+    assert permit.slowed is None or "4.7.1" in permit.slowed, "it is about this mail"
     smtp_sink.fail_at("RCPT", [])
     with pytest.raises(FailJob, match=r"1 of 3 recipients refused"):
         attempt(settings, smtp_sink, **again.value.kwargs or {})

@@ -41,7 +41,7 @@ from pijobs_mail.errors import (
 )
 from pijobs_mail.message import Letter
 from pijobs_mail.pool import process_pool
-from pijobs_mail.replies import Reply, Verdict
+from pijobs_mail.replies import Reply, Step, Verdict
 from pijobs_mail.servers import DEFINITIONS, PREFIX, endpoint, limits_of, open_store
 from pijobs_mail.smime import load_signer
 from pijobs_mail.transport import deliver
@@ -252,7 +252,9 @@ def attempt(
         raise FailJob(redact(str(error), known)) from None
     for outcome in delivery.outcomes.values():
         _count(ctx, server, outcome.reply)
-    _look_for_haste(ctx, [outcome.reply for outcome in delivery.outcomes.values()], known)
+    # A 421 before the end of a mail comes with its refusals here ("too many errors"), and is about that mail.
+    told = [one.reply for one in delivery.outcomes.values() if one.reply.code != 421 or one.step is Step.END]
+    _look_for_haste(ctx, told, known)
     _note(ctx, str(place), delivery, known)
     _conclude(delivery, letter, faults, refused, known)
 

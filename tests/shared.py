@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections import defaultdict
@@ -74,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if RUN not in os.environ:
         config.stash[_HOST] = _Host()
         os.environ[RUN] = str(config.stash[_HOST].folder)
+        # The servers end with the run, also when somebody ends it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -202,6 +205,45 @@ def greylisting_postfix(seconds: int) -> Iterator[MailServer]:
         asks = f"{OPEN}, check_policy_service inet:127.0.0.1:{port}"
         with _running(command, place, lambda: _listens(port)), running_postfix(asks) as server:
             yield server
+
+
+class Milter:
+    """A filter by the protocol of Sendmail's milters. It sees the end of each mail only, and says what it is told to.
+
+    :ivar says: ``a`` accepts the mail, ``t`` defers it, ``r`` refuses it.
+    """
+
+    def __init__(self) -> None:
+        self.says = "a"
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+
+    def __enter__(self) -> Milter:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with suppress(OSError, struct.error), connection, connection.makefile("rwb") as stream:
+            while True:
+                (size,) = struct.unpack("!I", stream.read(4))
+                command = stream.read(size)[:1]
+                if command == b"O":  # version 6, no changes of mails, no events but the end
+                    answer = struct.pack("!cIII", b"O", 6, 0, 0x37F)
+                elif command == b"E":
+                    answer = self.says.encode()
+                else:
+                    continue
+                stream.write(struct.pack("!I", len(answer)) + answer)
+                stream.flush()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from mail_relays import OPEN, dovecot, greylisting_postfix, haraka, opensmtpd, sendmail
+from mail_relays import OPEN, Milter, dovecot, greylisting_postfix, haraka, opensmtpd, sendmail
 from mail_servers import MailServer, running_postfix
 
 from pijobs_mail import delivery as deliveries
@@ -87,6 +87,17 @@ def test_a_milter_that_is_away_is_the_servers_trouble(pool: Pool) -> None:
             assert delivery.having(Verdict.DEFERRED)["alice@example.com"].enhanced == "4.7.1"
         with pytest.raises(ServerTrouble, match=r"451 4\.7\.1"):
             pool.deliver(plain(server), mail(2))
+
+
+@pytest.mark.chaos
+def test_what_a_milter_says_of_one_mail_is_about_that_mail(pool: Pool) -> None:
+    with Milter() as milter, running_postfix(f"{OPEN}\nsmtpd_milters = inet:127.0.0.1:{milter.port}") as server:
+        for says, verdict in (("t", Verdict.DEFERRED), ("r", Verdict.REFUSED), ("a", Verdict.ACCEPTED)):
+            for _ in range(2):
+                milter.says = says
+                delivery = pool.deliver(plain(server), mail(1))
+                assert set(delivery.having(verdict)) == {"alice@example.com"}, delivery.reply
+        assert len(server.wait_for(2)) == 2
 
 
 def test_a_lookup_that_fails_for_one_recipient_stops_no_other(pool: Pool) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
+from uuid import uuid4
 
 import programs
 import pytest
@@ -220,3 +221,15 @@ def _answers_mariadb(path: Path) -> bool:
     with connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE IF NOT EXISTS pijobs CHARACTER SET utf8mb4")
     return True
+
+
+def own_database(url: str) -> str:
+    """The URL of a new database of this server, for what holds for a whole database, which other tests use, too."""
+    import sqlalchemy as sa
+
+    name = f"own_{uuid4().hex}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)

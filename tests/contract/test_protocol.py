@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
-import sqlalchemy as sa
+from services import own_database
 
 from pijobs.errors import StorageUnavailable, StorageVersion
 from pijobs.jobs import State
@@ -16,16 +14,6 @@ from .conftest import OpenStorage, StartWorker
 from .workers import Worker, connected, enqueue, new_instance
 
 NEXT = protocol.NEWEST + 1
-
-
-def own_database(url: str) -> str:
-    """The protocol is that of a whole database, which other tests use, too."""
-    name = f"protocol_{uuid4().hex}"
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    engine.dispose()
-    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from releases import LAST, last_release
-from services import wait_until
+from services import own_database, wait_until
 
 from pijobs.codec import open_envelope
 from pijobs.factory import build
@@ -107,11 +107,17 @@ class Installation:
         self.storage.close()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+SERVERS = [pytest.param(name, marks=pytest.mark.chaos) for name in ("postgresql", "mariadb")]
+
+
+@pytest.fixture(params=["sqlite", "redis", *SERVERS])
 def installation(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Installation]:
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else f"sqlite:///{tmp_path}/queue.sqlite"
+    url = f"sqlite:///{tmp_path}/queue.sqlite"
+    if request.param != "sqlite":
+        url = request.getfixturevalue(f"{request.param}_url")
+        url = url if request.param == "redis" else own_database(url)
     values = {
         "SECRET_KEY": "the secret key of both releases", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue",
         "PI_JOB_QUEUE_URL": url, "PI_JOB_QUEUE_NAME": f"releases-{uuid4().hex}",

@@ -6,13 +6,13 @@ again by a path that may be relative, and ``logging.config.dictConfig`` switches
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 _SIGNALS = tuple(
@@ -22,16 +22,10 @@ _SIGNALS = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Logger:
-    handlers: tuple[logging.Handler, ...]
-    level: int
-    propagate: bool
-    disabled: bool
-
-    @classmethod
-    def of(cls, logger: logging.Logger) -> _Logger:
-        return cls(tuple(logger.handlers), logger.level, logger.propagate, logger.disabled)
+#: Without the wrapper, which makes an enum of each answer: this is asked after each job.
+_handler_of: Callable[[int], Any] = importlib.import_module("_signal").getsignal
+#: A logger, and what its handlers, level, propagate and disabled were.
+_Was = tuple[logging.Logger, list[logging.Handler], int, bool, bool]
 
 
 class Surroundings:
@@ -44,9 +38,12 @@ class Surroundings:
             self._directory = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._signals = [(number, _handler_of(number)) for number in _SIGNALS]
         self._least_level = logging.root.manager.disable
-        self._loggers = {logger: _Logger.of(logger) for logger in (logging.root, *_ours())}
+        watched = (logging.root, logging.getLogger("pijobs.job"), *_ours())
+        self._loggers: list[_Was] = [
+            (one, list(one.handlers), one.level, one.propagate, one.disabled) for one in watched
+        ]
 
     def put_back(self, job: str) -> None:
         """Undo what a job changed, and tell so.
@@ -74,29 +71,34 @@ class Surroundings:
     def _put_back_signals(self) -> Iterator[str]:
         if threading.current_thread() is not threading.main_thread():
             return  # nobody can change or put back a handler there
-        changed = [number for number, handler in self._signals.items() if signal.getsignal(number) is not handler]
-        for number in changed:
+        changed = [(number, handler) for number, handler in self._signals if _handler_of(number) is not handler]
+        for number, handler in changed:
             if number == signal.SIGALRM:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            handler: Any = self._signals[number]
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if changed:
             yield "signal handlers were"
 
     def _put_back_loggers(self) -> Iterator[str]:
-        changed = [logger for logger, was in self._loggers.items() if _Logger.of(logger) != was]
-        if not changed and logging.root.manager.disable == self._least_level:
+        # These two tell of each new configuration; to look at all would cost as much as a short job.
+        if not any(map(_is_changed, self._loggers[:2])) and logging.root.manager.disable == self._least_level:
             return
+        changed = [was for was in self._loggers if _is_changed(was)]
         logging.root.manager.disable = self._least_level
-        for logger in changed:
-            was = self._loggers[logger]
-            logger.handlers[:] = was.handlers
-            logger.propagate, logger.disabled = was.propagate, was.disabled
-            logger.setLevel(was.level)
+        for logger, handlers, level, propagate, disabled in changed:
+            logger.handlers[:] = handlers
+            logger.propagate, logger.disabled = propagate, disabled
+            logger.setLevel(level)
+        known = {was[0] for was in self._loggers}
         for logger in _ours():  # those that came later
-            if logger not in self._loggers:
+            if logger not in known:
                 logger.disabled = False
         yield "the configuration of the log was"
+
+
+def _is_changed(was: _Was) -> bool:
+    logger, handlers, *others = was
+    return logger.handlers != handlers or [logger.level, logger.propagate, logger.disabled] != others
 
 
 def _ours() -> list[logging.Logger]:

@@ -6,7 +6,6 @@ Each environment is made from nothing, by the newest patch release. All releases
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ class Environment:
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "env/bin"
-        self._uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+        self._uv = str(Path(sys.executable).with_name("uv"))
         if Path(self._uv).exists():
             self._run(self._uv, "venv", "--quiet", "--python", sys.executable, str(folder / "env"))
         else:

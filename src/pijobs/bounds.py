@@ -6,12 +6,16 @@ an enqueue costs a look at a clock more. So a bound is passed by what comes betw
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Storage
+
+log = logging.getLogger(__name__)
 
 #: What to do with a call when too many wait: run it in the request, refuse it, or drop it if it is less urgent than
 #: usual for its job, and run it in the request otherwise.
@@ -83,15 +87,15 @@ class Bounds:
         return look.reached
 
     def stored(self, name: str) -> None:
-        """The storage took an instance of the job: look, if it is time to.
-
-        :raises StorageUnavailable: when it does not answer.
-        """
+        """The storage took an instance of the job: look, if it is time to."""
         look = self._looks.get(name)
         if look is None:
             look = self._looks[name] = _Look()
         if time.monotonic() >= look.again:
-            self._look(name, look)
+            try:
+                self._look(name, look)
+            except StorageUnavailable as error:
+                log.debug("job %s: how many wait could not be counted: %s", name, error)
 
     def _look(self, name: str, look: _Look) -> None:
         bound = Bound.of(self.settings, name)

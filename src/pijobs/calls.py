@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, open_envelope
+from pijobs.errors import EncodeError
 from pijobs.groups import start_limit
-from pijobs.jobs import Job
+from pijobs.jobs import Job, State
 from pijobs.keys import KeyRing
 from pijobs.options import due_of
 from pijobs.redact import describe, mask_address, texts_in
@@ -18,6 +22,32 @@ log = logging.getLogger(__name__)
 
 #: Characters of a label that the record keeps.
 LABEL_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What :meth:`pijobs.queue.Queue.enqueue` returns."""
+
+    id: str
+    state: State
+    #: Where the instance went: "storage", "spool", "direct" (it ran in this process), or "dropped" (too many wait).
+    via: str = "storage"
+    #: Why it ended in this state, if it ran in this process.
+    reason: str | None = None
+
+
+def checked(registry: Registry, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
+    """The job and the call.
+
+    :raises UnknownJob: no plugin registers this name.
+    :raises EncodeError: for arguments that do not fit its function.
+    """
+    job = registry[name]
+    if isinstance(args, (str, bytes, Mapping)):  # it would be taken apart, letter by letter
+        raise EncodeError(f"job {name!r}: expected a list or tuple as args, found {type(args).__name__}")
+    call = Call(tuple(args), dict(kwargs or {}))
+    registry.check_call(name, call.args, call.kwargs)
+    return job, call
 
 
 def new_instance(

@@ -59,6 +59,26 @@ def run(runner: Runner, new: NewInstance, call: Call, began: float) -> tuple[End
     return _ended(outcome.end), outcome.error
 
 
+def immediately(
+    runner: Runner, storage: Storage, codec: Codec, most: int, new: NewInstance
+) -> tuple[State, str | None]:
+    """All attempts at once, without the waits between them: nobody would make the next one later.
+
+    :param most: attempts.
+    """
+    body, reason = new.body, None
+    for attempts in range(most):
+        lease = Lease(
+            new.id, "", new.name, new.envelope, body, new.group, new.priority, attempts=attempts, crashes=0,
+            held_since=None, due=new.created, leased=new.created,
+        )  # fmt: skip
+        end = runner.attempt(storage, lease, codec.decode(new.envelope, body)).end
+        if end.state in ENDED:
+            return end.state, end.reason
+        body, reason = end.body or body, end.reason
+    return State.DEAD, f"immediate mode waits for nothing; last: {reason}"
+
+
 def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
     """A dead letter for a call that was refused, so that people find it where they look. Without a body, and with a
     deadline that has passed: another try would be refused as well."""

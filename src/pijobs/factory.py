@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pijobs import files, threads
+from pijobs.calls import checked
 from pijobs.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
@@ -127,7 +128,7 @@ class ForeignQueue(Queue):
         given = [option for option, value in options.items() if value is not None]
         if given:
             raise ValueError(f"the queue class {self.option('CLASS')} takes no options, found {', '.join(given)}")
-        self._checked(name, args, kwargs)
+        checked(self.registry, name, args, kwargs)
         answer = self._foreign.enqueue(name, tuple(args), dict(kwargs or {}))
         return Handle(str(getattr(answer, "id", "")), State.QUEUED, via="foreign")
 

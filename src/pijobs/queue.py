@@ -14,17 +14,16 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from pijobs import direct
 from pijobs.bounds import Bounds
-from pijobs.calls import deadline_of, group_of, new_instance
+from pijobs.calls import Handle as Handle
+from pijobs.calls import checked, deadline_of, group_of, new_instance
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, check_arguments
 from pijobs.errors import (
-    EncodeError,
     InstanceRefused,
     NoLiveWorker,
     QueueFull,
@@ -33,7 +32,7 @@ from pijobs.errors import (
     StorageUnavailable,
 )
 from pijobs.hookspecs import InstanceEvent
-from pijobs.jobs import ENDED, Job, State
+from pijobs.jobs import Job, State
 from pijobs.keys import KeyRing
 from pijobs.metrics import Metrics
 from pijobs.options import check_options, delay_of
@@ -45,7 +44,7 @@ from pijobs.runner import Runner
 from pijobs.settings import PREFIX, Settings
 from pijobs.spool import Mover, on_clock
 from pijobs.storage import protocol
-from pijobs.storage.contract import End, Lease, NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.contract import End, NewInstance, OnConflict, Storage, Stored
 from pijobs.storage.trial import Fitness
 
 log = logging.getLogger(__name__)
@@ -53,18 +52,6 @@ log = logging.getLogger(__name__)
 #: A worker that gave no sign of life for so long is no worker (seconds; DESIGN section 4, WITHOUT_WORKER).
 WORKER_ABSENT = 30.0
 Mode = Literal["off", "immediate", "queued"]
-
-
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """What :meth:`Queue.enqueue` returns."""
-
-    id: str
-    state: State
-    #: Where the instance went: "storage", "spool", "direct" (it ran in this process), or "dropped" (too many wait).
-    via: str = "storage"
-    #: Why it ended in this state, if it ran in this process.
-    reason: str | None = None
 
 
 class Queue:
@@ -162,19 +149,20 @@ class Queue:
         :raises QueueFull: so many instances of the job wait that it is refused.
         :raises QueueUnavailable: neither the storage nor a fallback took it.
         """
-        job, call = self._checked(name, args, kwargs)
+        job, call = checked(self.registry, name, args, kwargs)
         check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
         instance_id = secrets.token_hex(16)
         if self.storage is None:
             return self._direct(job, instance_id, call, expires)
         new = self._instance(job, instance_id, call, delay_of(delay, eta), expires, priority, key)
         if self.mode == "immediate":
-            return self._immediately(new)
+            state, reason = direct.immediately(self.runner, self.storage, self.codec(), job.retry.max_attempts, new)
+            return Handle(new.id, state, via="direct", reason=reason)
         return self._store(call, new, on_conflict)
 
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
-        job, call = self._checked(name, args, kwargs)
+        job, call = checked(self.registry, name, args, kwargs)
         return self._direct(job, secrets.token_hex(16), call, None)
 
     def enqueue_periodic(self, job: Job, due: int) -> bool:
@@ -225,36 +213,12 @@ class Queue:
 
     # -- the ways ------------------------------------------------------------------------------------------------
 
-    def _checked(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
-        job = self.registry[name]
-        if isinstance(args, (str, bytes, Mapping)):  # it would be taken apart, letter by letter
-            raise EncodeError(f"job {name!r}: expected a list or tuple as args, found {type(args).__name__}")
-        call = Call(tuple(args), dict(kwargs or {}))
-        self.registry.check_call(name, call.args, call.kwargs)
-        return job, call
-
     def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:
         check_arguments(call.args, call.kwargs)
         lifetime = job.expires if expires is None else expires
         deadline = None if lifetime is None else direct.host_now() + to_ms(lifetime)
         self.runner.direct(job, instance_id, call, direct.host_now, deadline, group_of(self.registry, job, call))
         return Handle(instance_id, State.DONE, via="direct")
-
-    def _immediately(self, new: NewInstance) -> Handle:
-        """All attempts at once, without the waits between them: nobody would make the next one later."""
-        assert self.storage is not None
-        body, reason = new.body, None
-        for attempts in range(self.registry[new.name].retry.max_attempts):
-            lease = Lease(
-                new.id, "", new.name, new.envelope, body, new.group, new.priority, attempts=attempts, crashes=0,
-                held_since=None, due=new.created, leased=new.created,
-            )  # fmt: skip
-            call = self.codec().decode(new.envelope, body)
-            end = self.runner.attempt(self.storage, lease, call).end
-            if end.state in ENDED:
-                return Handle(new.id, end.state, via="direct", reason=end.reason)
-            body, reason = end.body or body, end.reason
-        return Handle(new.id, State.DEAD, via="direct", reason=f"immediate mode waits for nothing; last: {reason}")
 
     def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
         assert self.storage is not None
@@ -277,7 +241,7 @@ class Queue:
         except StorageUnavailable as error:
             return self._fall_back(call, new, on_conflict, error, began)
         self._storage_answered()
-        self._look(self._bounds, new.name)
+        self._bounds.stored(new.name)
         return self._stored(new, stored)
 
     def _bounded(self, call: Call, new: NewInstance, began: float) -> Handle | None:
@@ -301,13 +265,6 @@ class Queue:
         self._count_fallback(new.name, "full")
         self._storage_answered()
         return self._run_now(call, new, began)
-
-    @staticmethod
-    def _look(bounds: Bounds, name: str) -> None:
-        try:
-            bounds.stored(name)
-        except StorageUnavailable as error:
-            log.debug("job %s: how many wait could not be counted: %s", name, error)
 
     def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
         where = f" in {via}" if via == "spool" else ""
@@ -362,7 +319,7 @@ class Queue:
             log.error("the spool does not answer: %s", error)
             return None
         self._mover.look_soon()
-        self._look(self._spool_bounds, new.name)
+        self._spool_bounds.stored(new.name)
         return self._stored(new, stored, via="spool")
 
     def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:

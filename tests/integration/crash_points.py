@@ -22,6 +22,7 @@ from uuid import uuid4
 import flask
 
 from pijobs import Job, Limits, hookimpl, spool
+from pijobs.calls import checked
 from pijobs.factory import Installation, build
 from pijobs.jobs import ENDED, State
 from pijobs.storage.contract import Record, Storage
@@ -135,7 +136,7 @@ def life_of_a_job(place: Place, installation: Installation) -> None:
 def life_in_the_spool(place: Place, installation: Installation) -> None:
     """Spooled, and moved to the storage."""
     queue: Any = installation.queue
-    _, call = queue._checked(JOB, [str(place.effects)], {})
+    _, call = checked(queue.registry, JOB, [str(place.effects)], {})
     new = queue._instance(queue.registry[JOB], uuid4().hex, call, None, None, None, None)
     queue.spool.enqueue(new, timeout=10)
     place.handle.write_text(new.id)

@@ -9,6 +9,7 @@ import flask
 import pytest
 
 from pijobs import Job, State
+from pijobs.calls import checked
 from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.factory import Installation
 from pijobs.plugins import Plugins
@@ -58,7 +59,7 @@ def engine(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 
 def spooled(queue: Queue, storage: Storage, text: str) -> NewInstance:
-    job, call = queue._checked("a.b", [text], {})
+    job, call = checked(queue.registry, "a.b", [text], {})
     new = queue._instance(job, f"id-{text}", call, None, None, None, None)
     assert queue.spool is not None
     queue.spool.enqueue(new, timeout=1)

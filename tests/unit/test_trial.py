@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from contract.workers import new_instance
 
 from pijobs.cli.schema import schema
 from pijobs.errors import StorageUnavailable, StorageUnfit
@@ -96,6 +97,11 @@ def test_a_worker_opens_its_session_on_a_full_storage_to_empty_it(storage: OnTri
 @pytest.fixture
 def unfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A ``pi.cfg`` whose storage does not fit."""
+
+    # Where there is no file yet, a look has nothing to try.
+    storage = SqlStorage(f"sqlite:///{tmp_path}/queue.sqlite", "unfit")
+    storage.enqueue(new_instance(), timeout=5)
+    storage.close()
 
     def try_out(storage: Any) -> None:
         raise StorageUnfit("expected SQLite 3.31 or later, found version 3.7")

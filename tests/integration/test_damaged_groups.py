@@ -58,3 +58,17 @@ def test_the_same_in_sqlite(tmp_path: Path, column: str, value: str | bytes) -> 
     assert storage.set_group("mx", version=record.version, limit=3, blocked_until=None, policy="{}")
     assert storage.step("s", [End(lease.id, lease.token, State.DONE)], want=0).lost == []
     storage.close()
+
+
+@pytest.mark.parametrize("times", ["junk", "{}", '["x"]', "", "7"])
+def test_a_damaged_counter_begins_anew(tmp_path: Path, times: str) -> None:
+    url = f"sqlite:///{tmp_path}/queue.sqlite"
+    storage = SqlStorage(url, "damage")
+    assert storage.count("rate", limit=1, per=60_000) is None
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.update(sa.table("pijobs_counter", sa.column("times"))).values(times=times))
+    engine.dispose()
+    assert storage.count("rate", limit=1, per=60_000) is None
+    assert storage.count("rate", limit=1, per=60_000) is not None
+    storage.close()

@@ -211,6 +211,13 @@ def test_a_database_that_does_not_answer_has_no_fingerprint(tmp_path: Path) -> N
     assert fingerprint(tmp_path) is None
 
 
+@pytest.mark.parametrize("url", ["nodatabase://host/x", "oracle+cx_oracle://host/x"])
+def test_a_database_that_can_not_be_used_has_no_fingerprint(tmp_path: Path, url: str) -> None:
+    found = records.Fingerprint(settings_in(tmp_path, url=url))
+    assert (found.read(make=True), dict(found.key_ids())) == (None, {})
+    assert "SQLALCHEMY_DATABASE_URI" in found.place or "oracle" in found.place
+
+
 def test_kinds_do_not_meet(tmp_path: Path, store: DefinitionStore) -> None:
     gateways = Definitions("smsgateway", [Field("url", required=True)]).open(settings_in(tmp_path))
     store.save("main", {"server": "h"})

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from pijobs.database import Database
 from pijobs.definitions.tables import deleted, identity, remembered
 from pijobs.definitions.tables import metadata as definitions
-from pijobs.errors import DatabaseError
+from pijobs.errors import ConfigurationError, DatabaseError
 from pijobs.settings import Settings
 
 #: Deletions that are remembered for each kind; the oldest go first.
@@ -70,16 +70,23 @@ class Fingerprint:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Database.of(settings)
         self._looked = float("-inf")
         self._looking = threading.Lock()
         #: The last one that was read; "" for a database without definitions, None for one that did not answer.
         self.value: str | None = None
 
     @property
+    def _database(self) -> Database:
+        """:raises ConfigurationError: the setting can't be used. No worker must end for that: its jobs tell it."""
+        return Database.of(self._settings)
+
+    @property
     def place(self) -> str:
         """Where the database is, for people."""
-        return self._database.place
+        try:
+            return self._database.place
+        except ConfigurationError as error:
+            return str(error)
 
     @classmethod
     def of(cls, settings: Settings) -> Fingerprint:
@@ -94,7 +101,7 @@ class Fingerprint:
         self._looked = time.monotonic()
         try:
             self.value = self._read(make)
-        except DatabaseError:
+        except (DatabaseError, ConfigurationError):
             self.value = None
         return self.value
 
@@ -104,7 +111,7 @@ class Fingerprint:
 
         try:
             return key_ids(self._settings)
-        except DatabaseError:
+        except (DatabaseError, ConfigurationError):
             return {}
 
     def read_if_old(self) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from pijobs.storage.contract import End, Record, Storage
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations
+from pijobs.worker.slots import Slot
 
 from .conftest import AddModule
 
@@ -295,3 +297,13 @@ def test_an_instance_without_a_deadline_that_never_counts_ends_by_its_age(site: 
     assert 3600 - 400 < site.clock.time() - began < 3600 + 400
     assert site.runs < 80
     assert instance(site.record, site.storage.now())["reason"] == "it was older than PI_JOB_QUEUE_MAX_AGE allows"
+
+
+def test_the_spool_comes_first_only_for_a_slot_whose_storage_has_answered() -> None:
+    worker: Any = object.__new__(engine.Engine)
+    worker.sessions, worker.queue = ("storage", "spool"), Mock()
+    slot = Slot(looked_round=0.0)
+    assert [session for session, _ in worker._in_turn(slot)] == ["storage", "spool"]
+    slot.storage_answers = True
+    assert [session for session, _ in worker._in_turn(slot)] == ["spool", "storage"]
+    worker.queue.move_from_spool.assert_called_once_with()

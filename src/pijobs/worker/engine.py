@@ -148,11 +148,11 @@ class Engine(JobHuey):
         if len(self.sessions) == 1:
             return [(self.sessions[0], want)]
         storage, spool = self.sessions
-        if time.monotonic() - slot.looked_round < TURN:
+        # Before the storage has answered, nobody knows whether it has what lies in the spool.
+        if time.monotonic() - slot.looked_round < TURN or not slot.storage_answers:
             return [(storage, want), (spool, 0 if slot.storage_answers else want)]
         slot.looked_round = time.monotonic()
-        if slot.storage_answers:
-            self.queue.move_from_spool()
+        self.queue.move_from_spool()
         return [(spool, want), (storage, want)]
 
     def execute(self, task: Task, timestamp: Any = None) -> None:

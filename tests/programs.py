@@ -89,7 +89,7 @@ TABLE = (
     Program("promtool", "prometheus", "tests/docs/test_monitoring.py, tests/acceptance/test_alerts.py"),
     Program("chromium", "chromium", "tests/acceptance/browser.py", other_names=("chromium-browser", "google-chrome")),
     Program("openssl", "openssl", "tests of TLS and S/MIME"),
-    Program("curl", "curl", "tests/docs/test_newcomer.py"),
+    Program("curl", "curl", "tests/docs/test_newcomer.py, tests/acceptance/test_typed_pages.py"),
     Program("git", "git", "tests/releases.py"),
     Program("ip", "iproute2", "tests/chaos/hosts.py"),
     Program("nsenter", "util-linux", "tests/chaos/hosts.py"),

@@ -18,6 +18,7 @@ MakeSite = Callable[..., Site]
 #: marked with ``each_storage``.
 ALIKE = {
     "test_alerts", "test_drill", "test_mail", "test_mail_limits", "test_metrics", "test_sms", "test_statistics",
+    "test_systemd", "test_typed_pages",
 }  # fmt: skip
 STORAGES = ("sqlite", "redis")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from huey import signals
 from huey.api import Task
@@ -35,8 +35,9 @@ from pijobs.status import fingerprint
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
 from pijobs.tasks import JobHuey
 from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
+from pijobs.worker.ends import store_one_by_one
 from pijobs.worker.report import Report, undisturbed
-from pijobs.worker.slots import Slot
+from pijobs.worker.slots import Slot, StopFlag
 from pijobs.worker.solitude import LATER, Solitude
 from pijobs.worker.surroundings import Surroundings
 
@@ -44,14 +45,6 @@ log = logging.getLogger("pijobs.job")
 
 #: Longest wait for work in one turn (seconds); after it a stop flag is looked at.
 TURN = 1.0
-
-
-class StopFlag(Protocol):
-    """huey's flag that tells workers to stop."""
-
-    def wait(self, timeout: float | None = None) -> bool: ...
-
-    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -279,31 +272,13 @@ class Engine(JobHuey):
             if not ends:
                 raise
             log.error("the ends of %d jobs could not be stored together: %s", len(ends), describe(error))
-            self._end_one_by_one(session, ends)
+            store_one_by_one(session, ends)
             step = Step([], [], None)
         slot.ends.pop(session, None)
         for instance_id in step.lost:
             log.warning("job %s: the lease was lost, its result does not count", instance_id)
             self.queue.metrics.lease_lost()
         return step
-
-    def _end_one_by_one(self, session: Session, ends: Sequence[End]) -> None:
-        """An end that the storage can't take keeps neither the others nor the worker: it is stored without what was to
-        be told of it, and if that fails, too, it counts as a crash.
-
-        :raises StorageUnavailable:
-        """
-        for end in ends:
-            for way in (end, _bare(end)):
-                try:
-                    session.step([way], want=0)
-                    break
-                except StorageUnavailable:
-                    raise
-                except Exception as error:
-                    log.error("job %s: its end could not be stored: %s", end.id, describe(error))
-            else:
-                session.abandon(end.id, end.token)
 
     def _take(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> None:
         stored = self._stored(session, slot, leases)
@@ -419,11 +394,3 @@ class Engine(JobHuey):
         slot.outage_wait = min(longest, max(self._pause.first, slot.outage_wait * self._pause.factor))
         if self.stop_flag is not None:
             self.stop_flag.wait(slot.outage_wait)
-
-
-def _bare(end: End) -> End:
-    """The same end without what was to be told of it."""
-    # Without its new arguments another attempt would do the old work again.
-    state = State.DEAD if end.body is not None else end.state
-    reason = "how it ended could not be stored as it was"
-    return End(end.id, end.token, state, counted=end.counted, due=end.due, reason=reason, error="Unstorable")

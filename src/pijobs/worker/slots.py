@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pijobs.jobs import State
 from pijobs.session import Session
@@ -18,6 +19,14 @@ from pijobs.storage.contract import End, Lease
 
 #: Seconds of work to lease at once, at most so many instances, and seconds until what has not begun goes back.
 AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 32, 0.05
+
+
+class StopFlag(Protocol):
+    """huey's flag that tells workers to stop."""
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+    def is_set(self) -> bool: ...
 
 
 @dataclass

@@ -286,13 +286,20 @@ def test_a_list_of_a_stranger_is_put_aside(storage: Storage, worker: Worker, lis
 
 
 @pytest.mark.parametrize("kind", ["redis"])
-def test_a_record_of_a_stranger_ends_dead(storage: Storage, worker: Worker, lists: Lists) -> None:
+def test_a_record_of_a_stranger_ends_dead(
+    storage: Storage, worker: Worker, lists: Lists, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = enqueue(storage), enqueue(storage)
     lists.client.delete(f"{lists.prefix}i:{first}")
     lists.client.set(f"{lists.prefix}i:{first}", "something else")
     assert worker.take_ids() == [second]
     assert storage.get(first).state is State.DEAD
     assert lists.client.get(f"{lists.prefix}damaged:i:{first}") == "something else"
+    assert [one for one, _ in faults(storage)] == [f"i:{first}"]
+    worker.beat()
+    caplog.clear()
+    worker.beat()
+    assert caplog.text == ""  # known, and told once
 
 
 @pytest.mark.parametrize("kind", ["redis"])

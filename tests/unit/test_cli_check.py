@@ -68,9 +68,7 @@ def test_a_fault_is_told_and_mended_when_asked(check: Check, tmp_path: Path, pla
     damage(path)
     code, out = check()
     assert code == 1
-    assert out.startswith(
-        f"{place}: some-id: damaged: priority\n1 faults were found; 'pijobs check --repair' mends them"
-    )
+    assert out == f"{place}: some-id: damaged: priority\nfound 1 fault; 'pijobs check --repair' mends what it can\n"
     code, out = check("--repair", "--json")
     assert (code, json.loads(out)) == (
         0, [{"in": place, "id": "some-id", "what": "damaged: priority", "mended": True}],

@@ -54,6 +54,9 @@ def _faults(storage: Storage, where: str, repair: bool) -> Iterator[tuple[str, F
 def _verdict(found: int, mended: int) -> str:
     if not found:
         return "all that is kept fits together"
-    if mended == found:
-        return f"{found} faults were found and mended"
-    return f"{found} faults were found; 'pijobs check --repair' mends them"
+    faults = "1 fault" if found == 1 else f"{found} faults"
+    return (
+        f"found and mended {faults}"
+        if mended == found
+        else f"found {faults}; 'pijobs check --repair' mends what it can"
+    )

@@ -14,6 +14,7 @@ from pijobs.readiness import configuration
 from pijobs.settings import PREFIX, storage_url
 from pijobs.settings.model import masked_repr
 from pijobs.status import fingerprint
+from pijobs.storage.protocol import NEWEST
 
 
 @click.group()
@@ -64,6 +65,8 @@ def _tell_storage(installation: Installation) -> None:
     click.echo("storage: answers, and does all that the queue asks of it")
     for name, value in queue.storage.diagnose().items():
         click.echo(f"  {name}: {value}")
+    more = f"; 'pijobs schema upgrade' raises it to {NEWEST} once no process of the release before is left"
+    click.echo(f"  protocol: {queue.storage.protocol}{more if queue.storage.protocol < NEWEST else ''}")
 
 
 def _tells_failure(check: tuple[str, CheckResult]) -> bool:

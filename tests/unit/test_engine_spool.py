@@ -87,6 +87,16 @@ def test_what_the_storage_has_is_not_run_from_the_spool(
         spool.get(new.id)
 
 
+def test_a_worker_that_begins_with_the_spool_asks_the_storage_all_the_same(
+    queue: Queue, storage: MemoryStorage, engine: Engine, effects: list[str]
+) -> None:
+    new = spooled(queue, storage, "twice")
+    storage.record_end(new, End(new.id, "", State.DONE))
+    engine.slot.looked_round -= 2000  # its start took longer than a turn
+    turn(engine)
+    assert effects == []
+
+
 def test_what_only_the_spool_has_is_run(
     queue: Queue, storage: MemoryStorage, spool: MemoryStorage, engine: Engine, effects: list[str]
 ) -> None:
@@ -102,6 +112,7 @@ def test_while_the_storage_is_away_nobody_asks_it(
         raise StorageUnavailable
 
     monkeypatch.setattr(storage, "step", away)
+    monkeypatch.setattr(engine.sessions[0], "reachable", False)
     monkeypatch.setattr(storage, "get", lambda id: pytest.fail("a question"))
     spooled(queue, storage, "once")
     turn(engine)

@@ -295,9 +295,10 @@ class Engine(JobHuey):
 
     def _stored(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> list[str]:
         """Of leases from the spool: ids that the storage has. The answer to their enqueue got lost, or they moved."""
-        if session is self.sessions[0] or not slot.storage_answers:
+        storage = self.sessions[0]
+        if session is storage or not (slot.storage_answers or storage.reachable):
             return []
-        return known([lease.id for lease in leases], self.sessions[0].storage)
+        return known([lease.id for lease in leases], storage.storage)
 
     def _from_ahead(self, slot: Slot) -> Task | None:
         """The next task of those leased ahead; when the worker stops, they go back."""

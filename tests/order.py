@@ -2,6 +2,7 @@
 
 ``tests/durations.json`` has the seconds of the slow tests, so that none of them comes last, while all other processes
 have nothing left to do. ``PIJOBS_RECORD_DURATIONS=1 make pytest`` on a quiet machine writes it anew.
+``PIJOBS_TEST_ORDER=reversed`` shows whether a test needs another one before it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for name, unit in units.items():
         seconds[unit] += known.get(name, GUESSES.get(name.split("/")[1], 0.0) if "/" in name else 0.0)
     items.sort(key=lambda item: -seconds[units[item.nodeid]])
+    if os.environ.get("PIJOBS_TEST_ORDER") == "reversed":
+        items.reverse()
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         # All collect the same, and the process that hands out the units does not collect.
         written = _units_file().with_suffix(f".{worker}")

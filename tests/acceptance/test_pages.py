@@ -264,6 +264,8 @@ def test_pause_and_resume(desk: Desk) -> None:
     desk.open("/workers")
     expect(desk.page.get_by_role("row", name=re.compile("idle"))).to_be_visible()
     desk.page.get_by_role("button", name="Pause the queue").click()
+    desk.page.get_by_label("Reason").fill("moving house")
+    desk.page.get_by_role("button", name="Pause the queue").click()
     assert desk.site.storage.depths().paused
     desk.open("/")
     expect(desk.page.locator("h1")).to_have_text("No mails are going out: the queue is paused.")

@@ -65,7 +65,7 @@ def service(place: Path) -> Path:
 
 
 def test_what_root_creates_belongs_to_the_owner_of_the_folder(service: Path) -> None:
-    assert pijobs(service, "pause").exit_code == 0
+    assert pijobs(service, "pause", "--yes").exit_code == 0
     done = pijobs(service, "admin", "add", "root", "--password-stdin", input="correct horse battery")
     assert done.exit_code == 0, done.output
     made = {path.name: path.stat() for path in service.iterdir() if path.name != "pi.cfg"}
@@ -80,7 +80,7 @@ def test_the_advice_names_file_owner_and_who_tried(place: Path, monkeypatch: pyt
     owner = files.name_of(os.geteuid())
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
-    done = pijobs(place, "pause")
+    done = pijobs(place, "pause", "--yes")
     assert isinstance(done.exception, StorageUnavailable)
     assert f"{file} belongs to {owner} (mode 0600), and this process runs as nobody" in str(done.exception)
     assert "chown nobody it" in str(done.exception)

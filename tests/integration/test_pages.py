@@ -153,11 +153,19 @@ def test_what_was_done_is_told_once(app: flask.Flask, visit: Visit) -> None:
     assert storage_of(app).get(id).reason == "cancelled by admin"
 
 
-def test_queue_and_groups_are_paused_and_resumed(app: flask.Flask, visit: Visit) -> None:
+def test_queue_and_groups_are_paused_and_resumed(
+    app: flask.Flask, visit: Visit, caplog: pytest.LogCaptureFixture
+) -> None:
     add_instance(app, group="smtp:main")
     storage = storage_of(app)
-    visit.post("/workers/pause")
-    visit.post("/workers/pause", group="smtp:main")
+    asked = visit.post("/workers/pause", group="smtp:main")
+    assert asked.status_code == 200 and "Pause group smtp:main?" in asked.text and "expires meanwhile" in asked.text
+    group = storage.group("smtp:main")
+    assert group is not None and not group.paused, "it asks first, and wants a reason"
+    visit.post("/workers/pause", reason="moving house")
+    visit.post("/workers/pause", group="smtp:main", reason="bob@example.com\ncomplains")
+    assert "The queue is paused by admin: moving house" in caplog.text
+    assert "Group smtp:main is paused by admin: b***@example.com complains" in caplog.text
     group = storage.group("smtp:main")
     assert storage.depths().paused and group is not None and group.paused
     visit.post("/workers/resume")

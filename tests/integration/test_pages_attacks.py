@@ -216,7 +216,7 @@ def test_what_is_told_does_not_burst_the_cookie(app: flask.Flask) -> None:
     token = visit.token()
     for _ in range(6):
         # Nobody looks at a page in between, so that nothing of it is told.
-        visit.client.post("/pages/workers/pause", data={"csrf_token": token, "group": group})
+        visit.client.post("/pages/workers/pause", data={"csrf_token": token, "group": group, "reason": "r"})
     cookie = visit.client.get_cookie("pijobs")
     assert cookie is not None and len(cookie.value) < 4000
     assert "is paused" in visit.text(f"/jobs/{ids[0]}")

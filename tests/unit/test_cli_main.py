@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from pijobs.cli.main import cli, config_first, main, worker_main
 
@@ -249,3 +250,21 @@ def test_json_is_all_that_stands_on_standard_output(run: Run, pi_cfg: Write) -> 
         result = run(*command, "--config", file)
         assert json.loads(result.out)
     assert "readable by all" in result.err
+
+
+def test_a_pause_asks_first_and_wants_a_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tmp_path / "pi.cfg"
+    config.write_text(
+        f"SECRET_KEY = '{'x' * 32}'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_PLUGINS = ()\n"
+        f"PI_JOB_QUEUE_URL = 'sqlite:///{tmp_path}/queue.sqlite'\n"
+    )
+    config.chmod(0o600)
+    command = ["--config", str(config), "pause"]
+    refused = CliRunner().invoke(cli, command, input="n\n")
+    assert refused.exit_code == 1 and "is paused" not in refused.output
+    assert "expires meanwhile" in refused.output
+    done = CliRunner().invoke(cli, command, input="y\nmoving house\n")
+    assert done.exit_code == 0 and "the queue is paused" in done.output
+    assert CliRunner().invoke(cli, [*command, "smtp:main", "--yes", "--reason", "too many"]).exit_code == 0
+    assert "the queue is paused by " in caplog.text and ": moving house" in caplog.text
+    assert "group smtp:main is paused by " in caplog.text and ": too many" in caplog.text

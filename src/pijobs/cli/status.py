@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import socket
 import time
 from dataclasses import asdict
 from typing import Any
@@ -11,9 +14,12 @@ import click
 
 from pijobs import status as answers
 from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.files import looks
+from pijobs.files import looks, name_of
 from pijobs.jobs import State
 from pijobs.readiness import readiness
+from pijobs.redact import redact
+
+log = logging.getLogger(__name__)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -82,11 +88,22 @@ def groups(invocation: Invocation, as_json: bool) -> None:
 
 @click.command()
 @click.argument("group", required=False)
+@click.option("--reason", help="Why, for the log.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
-def pause(invocation: Invocation, group: str | None) -> None:
-    """Start no more jobs (of one GROUP), until 'resume'. What runs goes on, and enqueueing, too."""
-    invocation.storage().pause(group)
-    click.echo(f"{'group ' + group if group else 'the queue'} is paused")
+def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bool) -> None:
+    """Start no more jobs (of one GROUP), until 'resume'. What runs goes on, and enqueueing, too.
+
+    Asks first, since what has a deadline expires meanwhile, and wants a reason. Who paused it, and why, is logged.
+    """
+    storage, named = invocation.storage(), f"group {group}" if group else "the queue"
+    if not yes:
+        told = "what waits with a deadline, such as a one-time password, expires meanwhile"
+        click.confirm(f"pause {named}? {told}", abort=True)
+    reason = reason or ("no reason was given" if yes else click.prompt("reason"))
+    storage.pause(group)
+    log.warning("%s is paused by %s: %s", named, _who(), redact(str(reason)))
+    click.echo(f"{named} is paused")
 
 
 @click.command()
@@ -95,6 +112,7 @@ def pause(invocation: Invocation, group: str | None) -> None:
 def resume(invocation: Invocation, group: str | None) -> None:
     """End a pause. If the destination of GROUP is down, one instance tries it now."""
     down = answers.resume(invocation.storage(), group)
+    log.warning("%s is resumed by %s", f"group {group}" if group else "the queue", _who())
     told = "its destination is down: one instance tries it now, its outcome decides" if down else "goes on"
     click.echo(f"{'group ' + group if group else 'the queue'}{': ' if down else ' '}{told}")
 
@@ -115,6 +133,11 @@ def drain(invocation: Invocation, timeout: float) -> int:
             click.echo(f"{left} instances are still queued or running", err=True)
             return 1
         time.sleep(min(0.5, max(0.0, end - time.monotonic())))
+
+
+def _who() -> str:
+    """Who runs the command, and where; with sudo the one behind it."""
+    return f"{os.environ.get('SUDO_USER') or name_of(os.getuid())} on {socket.gethostname()}"
 
 
 def _left(counts: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import flask
@@ -10,10 +11,16 @@ from werkzeug.wrappers import Response
 from pijobs import status
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
+from pijobs.jobs import WAITING
+from pijobs.redact import redact
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.visitor import Problem, requires, say
 from pijobs.storage.contract import Storage
 
+log = logging.getLogger(__name__)
+
+#: Characters of a reason.
+LONGEST_REASON = 200
 #: Groups that are shown; there may be one for each of many destinations.
 MOST_GROUPS = 200
 
@@ -50,10 +57,19 @@ def _run(found: Storage, id: str) -> dict[str, Any]:
 
 
 @requires("operator")
-def pause() -> Response:
-    """Start no more jobs, of one ``group`` or at all. What runs goes on."""
+def pause() -> str | Response:
+    """Start no more jobs, of one ``group`` or at all. What runs goes on. Asks first, and wants a ``reason``."""
     group = _group()
+    reason = " ".join(flask.request.form.get("reason", "").split())[:LONGEST_REASON]
+    if not reason:
+        record = None if group is None else storage().group(group)
+        counts = storage().depths().counts
+        queued = sum(number for (_, state), number in counts.items() if state in WAITING)
+        waiting = queued if record is None else record.waiting
+        named = "the queue" if group is None else f"group {group}"
+        return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
     storage().pause(group)
+    log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, redact(reason))
     say(f"{_named(group)} is paused. What runs goes on; nothing new starts.", "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
@@ -62,6 +78,7 @@ def pause() -> Response:
 def resume() -> Response:
     """End a pause, and let one instance try a destination that is down."""
     group = _group()
+    log.warning("%s is resumed by %s", _named(group), flask.g.pijobs_visitor.name)
     if status.resume(storage(), group):
         say(f"{_named(group)}: one instance tries the destination now; its outcome decides.")
     else:

@@ -25,7 +25,7 @@ TEST := $(VENV)/.test
 DEV := $(VENV)/.dev
 # uv takes a tenth of pip's time; where it fails, pip tries. An index can be slow or away for a moment: three tries.
 install = echo "install $(1)" && for try in 1 2 3; do \
-	test $$try -eq 1 && installer="$(BIN)/uv pip install --python $(BIN)/python" || installer="$(BIN)/python -m pip install"; \
+	test $$try -eq 1 && test -x $(BIN)/uv && installer="$(BIN)/uv pip install --python $(BIN)/python" || installer="$(BIN)/python -m pip install"; \
 	$$installer --quiet $(1) $(PLUGINS:%=--editable ./%) && break; \
 	test $$try -lt 3 && sleep $$((5 * (try - 1))) || exit 1; done
 

@@ -155,7 +155,7 @@ def test_a_queue_that_was_used_leaves_only_what_must_stay(redis_url: str) -> Non
     storage.close_session(session)
     left = {key.decode().rpartition("}:")[2] for key in client.scan_iter(f"*{name}*", count=1000)}
     storage.close()
-    assert left <= {"meta", "names", "wake"}
+    assert left <= {"audit", "meta", "names", "wake"}
 
 
 def test_a_page_and_the_depths_of_a_long_queue_take_no_scan(redis_url: str) -> None:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from pijobs import Limits, State
+from pijobs import JobContext, Limits, State
 from pijobs.factory import OWN_CLASS, build
 from pijobs.instances import instance
 from pijobs.queue import Queue
@@ -48,7 +48,11 @@ def job_finished(event):
 @hookimpl
 def register_jobs():
     policy = RetryPolicy(max_attempts=3, delay=5, jitter=0)
-    return [Job("unit.work", work, retry=policy, group=lambda name="": "somewhere", limits=Limits(concurrency=3))]
+    return [
+        Job("unit.work", work, retry=policy, group=lambda name="": "somewhere", limits=Limits(concurrency=3)),
+        Job("unit.short", work),
+        Job("unit.other", work),
+    ]
 """
 
 
@@ -307,3 +311,21 @@ def test_the_spool_comes_first_only_for_a_slot_whose_storage_has_answered() -> N
     slot.storage_answers = True
     assert [session for session, _ in worker._in_turn(slot)] == ["spool", "storage"]
     worker.queue.move_from_spool.assert_called_once_with()
+
+
+def test_a_job_of_unknown_length_keeps_nothing_from_its_end_and_nothing_waiting(site: Site) -> None:
+    for _ in range(30):  # the slot learns that this job is short, and leases many at once
+        site.queue.enqueue("unit.short")
+    before = site.queue.enqueue("unit.short").id
+    site.queue.enqueue("unit.other", kwargs={"name": "long"})
+    behind = [site.queue.enqueue("unit.short").id for _ in range(3)]
+    seen: list[State] = []
+
+    def look(context: JobContext) -> None:
+        if context.name == "unit.other":
+            seen.extend(site.storage.get(one).state for one in (before, *behind))
+
+    site.module.act = look
+    site.drain()
+    assert seen == [State.DONE, *[State.QUEUED] * len(behind)]
+    assert all(site.storage.get(one).state is State.DONE for one in behind)

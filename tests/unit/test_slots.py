@@ -27,13 +27,13 @@ def test_work_of_unknown_length_is_taken_one_by_one() -> None:
 def test_short_jobs_are_taken_in_batches_but_never_more_than_the_most() -> None:
     slot = Slot()
     for _ in range(100):
-        slot.took(0.0001)
+        slot.took("test.job", 0.0001)
     assert slot.want() == AHEAD_MOST
 
 
 def test_one_slow_job_ends_the_batches_at_once() -> None:
     slot = Slot(mean=0.0001)
-    slot.took(AHEAD_WORK * 2)
+    slot.took("test.job", AHEAD_WORK * 2)
     assert slot.want() == 1
 
 
@@ -70,7 +70,16 @@ def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(
 def test_after_a_job_that_must_not_happen_twice_the_next_are_taken_one_by_one() -> None:
     slot = Slot()
     for _ in range(50):
-        slot.took(0.0001)
+        slot.took("test.job", 0.0001)
     assert slot.want() > 1
-    slot.took(0.0001, careful=True)
+    slot.took("test.job", 0.0001, careful=True)
     assert slot.want() == 1
+
+
+def test_a_job_is_short_when_it_was_so_of_late() -> None:
+    slot = Slot()
+    assert not slot.is_short("test.job")
+    slot.took("test.job", 0.0001)
+    assert slot.is_short("test.job") and not slot.is_short("test.other")
+    slot.took("test.job", AHEAD_WORK)
+    assert not slot.is_short("test.job")

@@ -186,7 +186,7 @@ class Engine(JobHuey):
         if outcome.held:
             self._report.not_run(lease, end)
         else:
-            self.slot.took(took, careful=permit.once)
+            self.slot.took(lease.name, took, careful=permit.once)
             self._report.ended(session.storage, lease, call, outcome, took)
             self._tell_huey(task, outcome)
         if not outcome.held or end.state is State.DEAD:
@@ -307,6 +307,9 @@ class Engine(JobHuey):
         while (taken := slot.next()) is not None:
             task = self._task(taken[0], slot, taken[1])
             if task is not None:
+                if not slot.is_short(taken[1].name):
+                    slot.give_back()
+                    self._hand_in(slot)
                 return task
         return None
 

@@ -2,7 +2,8 @@
 
 Short jobs are leased and ended in batches of about :data:`AHEAD_WORK` seconds of work, so that a job of a tenth of a
 millisecond does not pay for a round trip of its own. What was not started after :data:`AHEAD_LIMIT` seconds goes back,
-since another worker may be idle.
+since another worker may be idle. Beside a job that is not known to be short the slot holds nothing else: what has
+ended would run again if the worker died meanwhile, and what is in line would wait for it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Slot:
     ahead_until: float = 0.0
     #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
     mean: float = AHEAD_WORK
+    #: The same of each job.
+    means: dict[str, float] = field(default_factory=dict)
     outage_wait: float = 0.0
     #: Whether its job ran past its timeout, so that another slot takes its place.
     is_stuck: bool = False
@@ -54,13 +57,19 @@ class Slot:
         """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""
         return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
 
-    def took(self, seconds: float, *, careful: bool = False) -> None:
+    def took(self, name: str, seconds: float, *, careful: bool = False) -> None:
         """Note the duration of a job; a slow one counts at once, quick ones slowly.
 
         :param careful: it must not happen twice. The next are taken one by one: what is in line when the process dies
             counts as begun, although it was not.
         """
-        self.mean = max(seconds, AHEAD_WORK if careful else self.mean * 0.8 + seconds * 0.2)
+        for_sure = max(seconds, AHEAD_WORK if careful else 0.0)
+        self.mean = max(for_sure, self.mean * 0.8 + seconds * 0.2)
+        self.means[name] = max(for_sure, self.means.get(name, AHEAD_WORK) * 0.8 + seconds * 0.2)
+
+    def is_short(self, name: str) -> bool:
+        """Whether a job is known to take less than the work that is leased at once."""
+        return self.means.get(name, AHEAD_WORK) < AHEAD_WORK
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
         """Put leases in line. Beside one that went down with a worker before, only the first stays, and the next are

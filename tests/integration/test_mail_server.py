@@ -154,7 +154,7 @@ def test_a_failing_test_mail_answers_with_the_reason(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"recipient": None}, {"recipient": "nobody"}, {"recipient": "a@example.com\r\nDATA"}, {"sender": ""}]
+    "wrong", [{"recipient": None}, {"recipient": "no body"}, {"recipient": "a@example.com\r\nDATA"}, {"sender": ""}]
 )
 def test_a_test_mail_that_can_not_be_is_refused(admin: Client, smtp_sink: Sink, wrong: dict[str, Any]) -> None:
     values = {"recipient": "a@example.com", **values_for(smtp_sink), **wrong}

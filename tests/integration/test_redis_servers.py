@@ -13,7 +13,7 @@ import redis
 from integration.redis_server import LONG, Server, new_instance, open_session, opened, program, running, sentinel_of
 from services import free_port, missing, wait_until
 
-from pijobs.errors import ConfigurationError, StorageUnavailable
+from pijobs.errors import ConfigurationError, InstanceNotFound, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import End, NewInstance, Retention
 from pijobs.storage.redis import RedisStorage
@@ -137,6 +137,23 @@ def test_a_diagnosis_does_without_rights(redis_url: str) -> None:
         with opened(server.url.replace("//", "//worker:pw@")) as storage:
             assert storage.diagnose() == {"local": "yes", "login": "yes", "tls": "no"}
             assert works(storage)
+
+
+@pytest.mark.parametrize("missing_right", ["zadd", "sadd"])
+def test_what_a_missing_right_kept_from_being_stored_is_not_run_when_it_is_granted(missing_right: str) -> None:
+    with running() as server:
+        server.command("ACL", "SETUSER", "jobs", "on", ">x", "~*", "&*", "+@all")
+        with opened(server.url.replace("//", "//jobs:x@")) as storage:
+            assert works(storage)
+            server.command("ACL", "SETUSER", "jobs", f"-{missing_right}")
+            new = new_instance(group="another", name="test.another")
+            with pytest.raises(StorageUnavailable, match=r"^Redis is not available: .*can't run this command"):
+                storage.enqueue(new, timeout=5)
+            server.command("ACL", "SETUSER", "jobs", f"+{missing_right}")
+            list(storage.check(repair=True))
+            assert storage.step(open_session(storage), [], want=1).leases == []
+            with pytest.raises(InstanceNotFound):
+                storage.get(new.id)
 
 
 def test_a_queue_that_was_used_leaves_only_what_must_stay(redis_url: str) -> None:

@@ -6,8 +6,7 @@ local i = {id = id, name = name, group = group, priority = tonumber(priority), c
 due = math.max(number(due) or now, now)
 local state = due > now and 'scheduled' or 'queued'
 
--- Store it. Answers whether nothing is known that keeps its group from running.
-local function store()
+local function put_down()
   i.seq = next_number('seq')
   local more = {}
   if deadline ~= '' then more = {'deadline', deadline} end
@@ -28,6 +27,16 @@ local function store()
   end
   start_waiting(i, state, due)
   return g[1] == '' and (g[2] or '') == '' and not g[3]
+end
+
+-- Store it. Answers whether nothing is known that keeps its group from running. What fails half-way (a right that is
+-- missing) leaves nothing that an audit would take for work: whoever enqueued it makes the fallback do it.
+local failure
+local function store()
+  local fine, answer = pcall(put_down)
+  if fine then return answer end
+  redis.pcall('DEL', P .. 'i:' .. id)
+  failure = type(answer) == 'table' and answer or {err = answer}
 end
 
 local present = call('HGET', P .. 'i:' .. id, 'state')

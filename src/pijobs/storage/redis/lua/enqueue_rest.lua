@@ -1,4 +1,5 @@
 -- What an enqueue does when it is not the usual one; enqueue.lua comes before the arrows, and this behind them.
+if failure then return failure end
 if cron ~= '' then
   local last = call('HGET', P .. 'cron', name)
   if number(last) and tonumber(last) >= tonumber(cron) and tonumber(last) <= now + TAKEN_AHEAD then return {now, 'taken'} end
@@ -10,6 +11,7 @@ local other = key ~= '' and holder_of(key)
 if other and on_conflict == 'keep' then return {now, 'there', other.state, other.id} end
 if other and on_conflict == 'error' then return {now, 'conflict', other.id} end
 if not stored then store() end
+if failure then return failure end
 if key ~= '' then
   call('HSET', P .. 'i:' .. id, 'key', key)
   local superseded = yield(i)

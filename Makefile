@@ -66,7 +66,7 @@ demo-privacyidea: $(PI)
 	@$(PI_VENV)/bin/pijobs privacyidea demo $(ARGS)
 
 test-privacyidea: $(PI)
-	$(PI_VENV)/bin/python -m pytest --timeout 900 $(PI_TESTS) $(TESTS)
+	$(PI_VENV)/bin/python -m pytest -n 2 --dist loadfile --timeout 900 $(PI_TESTS) $(TESTS)
 
 # privacyIDEA's own tests of queue, SMTP servers and e-mail token, with our class in place of theirs.
 upstream-privacyidea: $(PI)
@@ -149,7 +149,7 @@ $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
 		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
 	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" pi-install \
-		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout"
+		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout pytest-xdist"
 	@touch $@
 
 .PHONY: pi-install

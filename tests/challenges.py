@@ -75,7 +75,7 @@ def becomes(instance: Instance, state: str) -> dict[str, Any]:
     return the_job(instance)
 
 
-def pijobs(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
+def pijobs(instance: Instance, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command, as the administrator of the instance calls it."""
     command = [str(Path(sys.executable).with_name("pijobs")), "--config", str(instance.config), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=instance.here)
+    return instance.run(*command, **environment)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from preloaded import Preloaded
 from redis_on_disk import Redis
 
 if TYPE_CHECKING:
@@ -40,28 +41,24 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis) -> Iterator[Instance]:
-    """privacyIDEA with users, of whom alice has an e-mail token; the server runs."""
-    from pijobs_privacyidea.instance import Instance
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    programs = Preloaded(tmp_path_factory.mktemp("programs"))
+    yield programs
+    programs.stop()
+
+
+@pytest.fixture(scope="session")
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, preloaded: Preloaded
+) -> Iterator[Instance]:
+    """privacyIDEA with users, of whom alice has an e-mail token; the server runs.
+
+    It has no spool, and time: a busy machine must not make a fallback of what is no test of fallbacks.
+    """
+    from quick_instance import made
 
     here = tmp_path_factory.mktemp("privacyidea")
-    settings = {
-        "PI_JOB_QUEUE_CLASS": "pijobs_privacyidea.HueyQueue",
-        "PI_JOB_QUEUE_URL": redis_on_disk.url,
-        "PI_JOB_QUEUE_LEASE": 3,
-        # The hashes of PINs are slow by intent; no test is about them.
-        "PI_HASH_ALGO_LIST": ["pbkdf2_sha512"],
-        "PI_HASH_ALGO_PARAMS": {"pbkdf2_sha512__rounds": 1000},
-    }
-    if _has_spool():
-        settings["PI_JOB_QUEUE_SPOOL"] = str(here / "spool.sqlite")
-    with Instance(here, settings) as instance:
-        instance.create()
-        instance.serve()
-        instance.add_people("alice", "bob", "carol")
-        instance.ask("/system/setConfig", **{"email.identifier": "otp"})
-        instance.set_smtp_server("otp", 9, queued=True)
-        instance.add_email_token("alice", "1234")
+    with made(here, preloaded, redis_on_disk.url, PI_JOB_QUEUE_ENQUEUE_TIMEOUT=5) as instance:
         yield instance
 
 
@@ -85,10 +82,3 @@ def send_mail(installed: Instance) -> Callable[..., None]:
             assert send_email_identifier(server, recipient, "subject", body, **fields) is True
 
     return send
-
-
-def _has_spool() -> bool:
-    """A spool is a SQL storage, and that wants SQLAlchemy 2; releases up to 3.12 come with 1.4."""
-    import sqlalchemy
-
-    return not sqlalchemy.__version__.startswith("1.")

@@ -23,11 +23,9 @@ def test_the_doctor_finds_a_sound_installation_sound(instance: Instance) -> None
     assert "privacyidea-queue-huey is the one of pijobs" in done.stdout
 
 
-def test_the_doctor_finds_settings_that_the_worker_does_not_see(
-    instance: Instance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PRIVACYIDEA_PI_JOB_QUEUE_URL", "redis://:s3cret@redis.example.com")
-    done = pijobs(instance, "privacyidea", "doctor")
+def test_the_doctor_finds_settings_that_the_worker_does_not_see(instance: Instance) -> None:
+    url = "redis://:s3cret@redis.example.com"
+    done = pijobs(instance, "privacyidea", "doctor", PRIVACYIDEA_PI_JOB_QUEUE_URL=url)
     assert done.returncode == 1
     assert "the environment has PRIVACYIDEA_PI_JOB_QUEUE_URL" in done.stdout
     assert "s3cret" not in done.stdout + done.stderr

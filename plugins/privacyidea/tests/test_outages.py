@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
+import sqlalchemy
 from challenges import PATIENCE, arrives_and_signs_in, becomes, challenge, challenge_in_time, pijobs
+from preloaded import Preloaded
+from quick_instance import made
 from redis_on_disk import Redis
 from services import free_port, wait_until
 
@@ -18,6 +22,19 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 AWAY = 20.0  # seconds
 LEASE = 3.0  # seconds, as the instance has it
+
+
+@pytest.fixture(scope="module")
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, preloaded: Preloaded
+) -> Iterator[Instance]:
+    """One of its own: with a spool, and no more time for an enqueue than by default."""
+    here = tmp_path_factory.mktemp("outages")
+    # A spool is an SQL storage, which needs SQLAlchemy 2; releases up to 3.12 come with 1.4.
+    has_spool = not sqlalchemy.__version__.startswith("1.")
+    spool = {"PI_JOB_QUEUE_SPOOL": str(here / "spool.sqlite")} if has_spool else {}
+    with made(here, preloaded, redis_on_disk.url, **spool) as instance:
+        yield instance
 
 
 def test_the_mail_arrives_when_the_smtp_server_was_away_for_20_s(instance: Instance) -> None:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from challenges import PATIENCE, PIN, arrives_and_signs_in, becomes, challenge, jobs, pijobs
+from challenges import PATIENCE, PIN, arrives_and_signs_in, becomes, challenge, jobs, pijobs, the_job
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -141,6 +141,25 @@ def test_a_definition_that_changes_while_the_mail_waits_counts_as_it_is_now(inst
         instance.set_smtp_server("otp", with_login.port, queued=True, username="pi", password="s3cret")
         with instance.working():
             arrives_and_signs_in(instance, with_login, transaction)
+
+
+def test_a_mail_whose_server_was_deleted_waits_with_that_reason_until_the_server_is_made_again(
+    instance: Instance, sink: Sink, send_mail: SendMail
+) -> None:
+    """privacyIDEA keeps no record of deletions, so it may as well be that this worker has another database."""
+    instance.set_smtp_server("gone", sink.port, queued=True)
+    send_mail("gone", "bob@example.com")
+    instance.ask("/smtpserver/gone", "DELETE")
+    with instance.working():
+        wait_until(lambda: bool(the_job(instance)["reason"]), PATIENCE, what="the reason")
+        record = the_job(instance)
+        assert (record["state"], record["attempts"]) == ("scheduled", 0)
+        shown = pijobs(instance, "jobs", "show", record["id"]).stdout
+        for told in (record["reason"], shown):
+            assert "SMTP server 'gone' is not in the privacyIDEA database of this worker: it was deleted, or" in told
+        instance.set_smtp_server("gone", sink.port, queued=True)
+        becomes(instance, "done")
+    assert len(sink.mails) == 1
 
 
 def test_after_a_partial_refusal_nobody_gets_the_mail_twice(

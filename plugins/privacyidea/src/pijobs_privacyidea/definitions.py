@@ -31,10 +31,21 @@ def saved(identifier: str) -> dict[str, Any]:
     try:
         config = get_smtpserver(identifier).config.get()
     except ResourceNotFoundError:
-        raise UnknownHere(f"SMTP server {identifier!r} is not in the privacyIDEA database of this worker") from None
+        raise not_here(f"SMTP server {identifier!r}") from None
     except SQLAlchemyError as error:
         raise UnknownHere(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
     return {**plain(config), **{name: _decrypted(config.get(name), name) for name in _secrets_used(config)}}
+
+
+def not_here(what: str) -> UnknownHere:
+    """What a job raises that waits for a definition which this worker does not find, with both possible causes.
+
+    :param what: such as ``"SMTP server 'main'"``.
+    """
+    return UnknownHere(
+        f"{what} is not in the privacyIDEA database of this worker: it was deleted, or the worker has another database"
+        " than the server; make it again, or cancel what waits for it"
+    )
 
 
 def unsaved(config: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -147,10 +147,19 @@ class Instance:
 
     def manage(self, *arguments: str) -> None:
         """``pi-manage``."""
-        command = [_command("pi-manage"), *arguments]
-        done = subprocess.run(command, env=self._environment(), capture_output=True, timeout=PATIENCE, cwd=self.here)
+        done = self.run(_command("pi-manage"), *arguments)
         if done.returncode:
-            raise InstanceFailed(f"pi-manage {arguments[0]}: {done.stderr.decode(errors='replace')[-2000:]}")
+            raise InstanceFailed(f"pi-manage {arguments[0]}: {done.stderr[-2000:]}")
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A program, to its end.
+
+        :param environment: variables beside those that it is given anyway.
+        """
+        return subprocess.run(
+            command, env={**self.environment(), **environment}, cwd=self.here, timeout=PATIENCE,
+            capture_output=True, text=True, errors="replace",
+        )  # fmt: skip
 
     def serve(self, *command: str) -> subprocess.Popen[bytes]:
         """The server, with pijobs' routes under /jobqueue; until it answers.
@@ -181,8 +190,8 @@ class Instance:
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """A process that ends with the ``with`` block."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log, cwd=self.here)
-        self._ends.callback(_end, process)
+            process = subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log, cwd=self.here)
+        self._ends.callback(end, process)
         return process
 
     def wait_for(self, path: str) -> None:
@@ -198,7 +207,8 @@ class Instance:
                     raise InstanceFailed(f"{path} does not answer; {told}") from None
             time.sleep(0.1)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Of what is started: that of this process, and no other settings of privacyIDEA."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PRIVACYIDEA_")}
         return {**kept, CONFIG_VARIABLE: str(self.config)}
 
@@ -207,7 +217,8 @@ def _command(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End it; by force if it takes long."""
     process.terminate()
     try:
         process.wait(20)

@@ -15,6 +15,7 @@ from pijobs.definitions import Standby
 from pijobs.errors import DeadlinePassed, UnknownHere
 from pijobs.redact import mask_number
 from pijobs_mail.job import OTP_PRIORITY
+from pijobs_privacyidea.definitions import not_here
 
 NAME = "privacyidea.sms"
 #: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` looks for what is configured.
@@ -102,8 +103,7 @@ def _provider(gateway: str) -> Any:
     try:
         return create_sms_instance(gateway)
     except ConfigAdminError:
-        # privacyIDEA keeps no record of what was deleted.
-        raise UnknownHere(f"gateway {gateway!r} is not in the privacyIDEA database of this worker") from None
+        raise not_here(f"gateway {gateway!r}") from None
     except SQLAlchemyError as error:
         raise UnknownHere(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
     except ImportError:

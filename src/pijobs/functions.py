@@ -11,13 +11,15 @@ import contextvars
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pijobs.errors import FailJob
 
 #: The event loop of each thread that ran a coroutine.
 _local = threading.local()
+#: Seconds that the tasks which a job left behind may take to be cancelled.
+CANCEL_TIME = 5.0
 
 
 def layers(function: Any) -> Iterator[Any]:
@@ -118,8 +120,12 @@ def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
         return
     for task in rest:
         task.cancel()
-    gathered: Coroutine[Any, Any, Any] = _awaited(asyncio.gather(*rest, return_exceptions=True))
-    loop.run_until_complete(gathered)
+    ended, stubborn = loop.run_until_complete(asyncio.wait(rest, timeout=CANCEL_TIME))
+    for task in ended:
+        if not task.cancelled():
+            task.exception()  # or asyncio would complain that nobody asked for it
+    if stubborn:  # the job is done; its thread gets another loop
+        loop.close()
 
 
 def close_loop() -> None:
@@ -127,5 +133,6 @@ def close_loop() -> None:
     loop: asyncio.AbstractEventLoop | None = getattr(_local, "loop", None)
     if loop is not None and not loop.is_closed():
         _cancel_rest(loop)
+    if loop is not None and not loop.is_closed():
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -328,7 +328,9 @@ def test_a_session_that_can_not_be_read_hides_no_other(
     assert [record.info.id for record in storage.sessions()] == [second.session]
 
 
-@pytest.mark.parametrize(("kind", "field"), [("redis", "due"), ("redis", "priority"), ("sqlite", "history")])
+@pytest.mark.parametrize(
+    ("kind", "field"), [("redis", "due"), ("redis", "priority"), ("sqlite", "history"), ("sqlite", "due")]
+)
 def test_what_is_damaged_stays_when_the_others_are_taken_out(storage: Storage, damage: Damage, field: str) -> None:
     ids = [enqueue(storage) for _ in range(3)]
     damage(ids[1], **{field: "{"})

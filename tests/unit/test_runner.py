@@ -10,13 +10,13 @@ import smtplib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import msgspec
 import pytest
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State, functions
 from pijobs.codec import VERSION, Call, Codec
 from pijobs.errors import DeadlinePassed, LeaseLost, UnknownHere
 from pijobs.keys import KeyRing
@@ -488,6 +488,27 @@ def test_tasks_that_a_coroutine_leaves_behind_are_cancelled(site: Site) -> None:
     site.enqueue()
     site.attempt(function)
     assert ends == ["begun", "cancelled"] and site.record.state is State.DONE
+
+
+def test_a_task_that_can_not_be_cancelled_does_not_keep_the_thread(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "CANCEL_TIME", 0.05)
+    tasks: list[asyncio.Task[None]] = []
+    ends = time.monotonic() + 20
+
+    async def stubborn() -> None:
+        while time.monotonic() < ends:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    async def function() -> None:
+        tasks.append(asyncio.create_task(stubborn()))
+        await asyncio.sleep(0)
+
+    site.enqueue()
+    site.attempt(function)
+    assert site.record.state is State.DONE
+    functions.run(function, (), {}, coroutine=True)  # in the same thread
+    assert [task.done() for task in tasks] == [False, False]
 
 
 def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:

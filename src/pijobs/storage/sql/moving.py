@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from pijobs.errors import InstanceNotFound
 from pijobs.storage.contract import NewInstance
+from pijobs.storage.sql.arrows import KINDS
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import WAITING, Code
+from pijobs.storage.sql.statements import NEW_COLUMNS
 from pijobs.storage.sql.transactions import Tx
 
 
@@ -18,6 +20,8 @@ def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:
     found = [row for query in tx.st.never_leased.values() for row in tx.rows(query, n=number, now=tx.now)]
     held, taken = [], []
     for _place, seq, state, *fields in sorted(found, key=lambda row: (row[0], row[1]))[:number]:
+        if not all(isinstance(value, KINDS.get(name, object)) for name, value in zip(NEW_COLUMNS, fields, strict=True)):
+            continue  # a worker's audit, or 'pijobs check --repair', ends it by name
         new = NewInstance(*fields)
         due = max(new.due or 0, tx.now + hold)
         code = Code.SCHEDULED if state == Code.SCHEDULED else Code.HELD

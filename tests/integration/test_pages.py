@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,10 @@ def test_without_a_queue_the_pages_say_so(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_is_away_is_told_in_large_type(tmp_path: Path) -> None:
-    visit = Visit(make_app(tmp_path, URL="redis://127.0.0.1:1/0", PLUGINS=()))
+    away = "redis://127.0.0.1:1/0"
+    visit = Visit(make_app(tmp_path, URL=away, PLUGINS=()))
+    assert "Jobs go out in the request: the storage does not answer." in visit.text("/")
+    visit = Visit(make_app(tmp_path, URL=away, PLUGINS=(), FALLBACK=()))
     assert "No jobs are going out: the storage does not answer." in visit.text("/")
     assert visit.get("/jobs").status_code == 503
 
@@ -178,7 +182,7 @@ def test_queue_and_groups_are_paused_and_resumed(
 def test_workers_are_told_with_what_they_run(app: flask.Flask, visit: Visit) -> None:
     id = add_instance(app, State.RUNNING)
     page = visit.text("/workers")
-    assert all(text in page for text in ("worker.example.com", "4711", "0.1.0", f"/pages/jobs/{id}"))
+    assert all(text in page for text in ("worker.example.com", "4711", metadata.version("pijobs"), f"/pages/jobs/{id}"))
 
 
 # -- SMTP servers ----------------------------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ class DestinationDown(AttemptEnd):
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None, counted: bool = False) -> None:
         self.retry_after = _seconds("retry_after", retry_after)
-        self.counted = counted
+        self.counted = bool(counted)
         super().__init__(message)
 
 

@@ -12,6 +12,9 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import starmap
+from types import GeneratorType
 from typing import Any
 
 from pijobs.errors import FailJob
@@ -54,7 +57,7 @@ def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
         return None
     if coroutine and inspect.isawaitable(value):
         value = _run(value)
-    if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
+    if is_unrun(value) or (isinstance(value, (list, tuple)) and any(map(is_unrun, value))):
         _close(value)
         raise FailJob(
             f"expected the job to be done when its function returns, found that it returned a {type(value).__name__}, "
@@ -63,8 +66,21 @@ def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
     return value
 
 
+def is_unrun(value: Any) -> bool:
+    """Whether a value stands for work that is not done: something to be awaited, a lazy iterator such as that of
+    ``map``, or the future of a thread pool."""
+    if isinstance(value, Future):
+        return not value.done()
+    lazy = isinstance(value, (GeneratorType, map, filter, zip, starmap))
+    return lazy or inspect.isawaitable(value) or inspect.isasyncgen(value)
+
+
 def _close(value: Any) -> None:
     """So that Python does not warn of what never ran. An async generator that never began needs no end."""
+    if isinstance(value, (list, tuple)):
+        for one in filter(is_unrun, value):
+            _close(one)
+        return
     close = getattr(value, "close", None) or getattr(value, "cancel", None)
     if close is not None:
         close()

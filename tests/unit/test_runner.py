@@ -10,6 +10,7 @@ import smtplib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -546,7 +547,17 @@ async def more_numbers() -> AsyncIterator[int]:
 
 @pytest.mark.parametrize(
     "function",
-    [lambda: later(), lambda: numbers(), lambda: more_numbers(), lambda: (n for n in [1]), lambda: wrapped(later)()],
+    [
+        lambda: later(),
+        lambda: numbers(),
+        lambda: more_numbers(),
+        lambda: (n for n in [1]),
+        lambda: wrapped(later)(),
+        lambda: map(print, [1]),
+        lambda: [later(), later()],
+        lambda: (numbers(),),
+        lambda: Future(),
+    ],
 )
 def test_a_function_that_returns_what_has_yet_to_run_has_failed(site: Site, function: Callable[..., Any]) -> None:
     site.enqueue()

@@ -117,7 +117,11 @@ def test_a_child_loses_nothing_whatever_its_parent_does(
     os.close(tell)
 
 
-def test_no_file_is_open_at_a_fork_while_threads_enqueue_and_wait(storage: SqlStorage, path: Path) -> None:
+def test_no_file_is_open_at_a_fork_while_threads_enqueue_and_wait(
+    storage: SqlStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy disk a transaction may take longer than a fork waits for it otherwise.
+    monkeypatch.setattr(forks, "PATIENCE", 60)
     worker = Worker(storage, lambda ms: None)
     storage.enqueue(new_instance(id="parent", priority=-5), timeout=5)
     stop = threading.Event()

@@ -37,6 +37,7 @@ def installed(
         yield instance
 
 
+@pytest.mark.slow
 def test_the_mail_arrives_when_the_smtp_server_was_away_for_20_s(instance: Instance) -> None:
     port = free_port()
     instance.set_smtp_server("otp", port, queued=True)

@@ -30,12 +30,14 @@ from pijobs.errors import (
 )
 from pijobs.forks import gate
 from pijobs.redact import redact
-from pijobs.settings import Settings
+from pijobs.settings import PREFIX, Settings
 
 T = TypeVar("T")
 
 FILE = "pijobs.sqlite"
 SETTING = "SQLALCHEMY_DATABASE_URI"
+#: Of a database that is ours alone.
+OWN = PREFIX + "DATABASE"
 _PATIENCE = 5  # seconds for a connection, for a lock of SQLite, and for a free place in the pool
 _ANSWER = 20  # seconds that MariaDB may take for one answer
 _RECYCLE = 300  # seconds; firewalls forget idle connections sooner than servers do
@@ -87,6 +89,8 @@ class Database:
 
     @classmethod
     def _of(cls, settings: Settings) -> Database:
+        if settings[OWN]:
+            return cls(settings[OWN], settings.directory)
         engine = settings.engine()
         if engine is not None:
             return cls(engine.url, settings.directory, engine=engine)

@@ -174,6 +174,10 @@ CORE_SETTINGS: tuple[Setting, ...] = (
             # A function of the host's is asked at first use.
             accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),
             help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32"),
+    Setting(name=PREFIX + "DATABASE", default=None, expected="a URL as SQLAlchemy reads it",
+            accepts=lambda value: value is None or (isinstance(value, str) and "://" in value),
+            help="Database of definitions and accounts, apart from SQLALCHEMY_DATABASE_URI of the application.",
+            example="sqlite:////var/lib/pijobs/pijobs.sqlite"),
     Setting(name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
             accepts=lambda v: isinstance(v, str) and "://" in v,
             help="Database of definitions and accounts, one for all servers and workers. Not set: the file "

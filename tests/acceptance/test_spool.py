@@ -183,6 +183,9 @@ def has(site: Site, instance_id: str) -> bool:
 
 def test_a_worker_does_not_spin_while_redis_is_away(site: Site, redis: Server) -> None:
     worker = site.start_worker("-w", "2")
+    spool = site.queue.spool
+    assert spool is not None
+    wait_until(lambda: bool(spool.sessions()), 15, what="the worker's sign of life in the spool")
     stop(redis)
     assert bounded_enqueue(site, 1) == "spool"
     wait_until(lambda: counted(site) == [1], 15, what="the effect, and so the notice of the outage")

@@ -146,7 +146,7 @@ class Life(RuleBasedStateMachine):
         ended = self.storage.close_session(self.workers[number].session, crashed=crashed)
         for instance in mine:
             if crashed:
-                self.crash(instance)
+                self.crash(instance, alone=len(mine) == 1)
             else:
                 self.move(instance, State.QUEUED)
         if crashed:
@@ -206,9 +206,11 @@ class Life(RuleBasedStateMachine):
             self.keys.pop(other)
         self.keys[instance] = key
 
-    def crash(self, instance: str) -> State:
+    def crash(self, instance: str, *, alone: bool = True) -> State:
+        """:param alone: whether nothing else ran in its process; only then it is surely to blame."""
         self.crashes[instance] += 1
-        self.move(instance, State.DEAD if self.crashes[instance] >= MAX_CRASHES else State.QUEUED)
+        to_blame = alone and self.crashes[instance] >= MAX_CRASHES
+        self.move(instance, State.DEAD if to_blame else State.QUEUED)
         return self.states[instance]
 
     @invariant()
@@ -243,7 +245,7 @@ class LifeInTime(Life):
         self.clock.advance(0.002)
         ended = self.workers[1 - number].beat().ended
         for instance in mine:
-            self.crash(instance)
+            self.crash(instance, alone=len(mine) == 1)
         told = {one.id: one.state for one in ended}
         assert {one: told[one] for one in mine} == {one: self.states[one] for one in mine}
         assert self.workers[number].beat().alive is False

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import struct
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from io import BufferedRWPair
 from pathlib import Path
 
 import pytest
+from listening import Listening
 from mail_servers import MailServer, _greets, running_postfix
 from programs import BESIDE
 from services import START_TIMEOUT, _listens, _place, _running, free_port, missing, program, wait_until
@@ -207,43 +207,28 @@ def greylisting_postfix(seconds: int) -> Iterator[MailServer]:
             yield server
 
 
-class Milter:
+class Milter(Listening):
     """A filter by the protocol of Sendmail's milters. It sees the end of each mail only, and says what it is told to.
 
     :ivar says: ``a`` accepts the mail, ``t`` defers it, ``r`` refuses it.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.says = "a"
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
 
-    def __enter__(self) -> Milter:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listening.accept()
-                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with suppress(OSError, struct.error), connection, connection.makefile("rwb") as stream:
-            while True:
-                (size,) = struct.unpack("!I", stream.read(4))
-                command = stream.read(size)[:1]
-                if command == b"O":  # version 6, no changes of mails, no events but the end
-                    answer = struct.pack("!cIII", b"O", 6, 0, 0x37F)
-                elif command == b"E":
-                    answer = self.says.encode()
-                else:
-                    continue
-                stream.write(struct.pack("!I", len(answer)) + answer)
-                stream.flush()
+    def talk(self, stream: BufferedRWPair) -> None:
+        while True:
+            (size,) = struct.unpack("!I", stream.read(4))
+            command = stream.read(size)[:1]
+            if command == b"O":  # version 6, no changes of mails, no events but the end
+                answer = struct.pack("!cIII", b"O", 6, 0, 0x37F)
+            elif command == b"E":
+                answer = self.says.encode()
+            else:
+                continue
+            stream.write(struct.pack("!I", len(answer)) + answer)
+            stream.flush()
 
 
 @contextmanager

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BufferedRWPair
 from typing import Any
 
 import pytest
+from listening import Listening
 from services import wait_until
 
 from pijobs_mail import pool as pools
@@ -394,49 +396,33 @@ def test_words_and_ids_in_each_reply_leave_no_doubt(pool: Pool, envelope: str, e
     assert relay.taken == 5
 
 
-class Chatty:
+class Chatty(Listening):
     """A relay with PIPELINING and CHUNKING whose words are given; it counts what it takes."""
 
     def __init__(self, envelope: str, end: str) -> None:
+        super().__init__()
         self.envelope, self.end = envelope, end
         self.taken = self.chunks = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
 
-    def __enter__(self) -> Chatty:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
+    def talk(self, stream: BufferedRWPair) -> None:
+        def say(text: str) -> None:
+            stream.write(text.encode() + b"\r\n")
+            stream.flush()
 
-    def __exit__(self, *_: object) -> None:
-        self._listening.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listening.accept()
-                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection, connection.makefile("rwb") as stream:
-
-            def say(text: str) -> None:
-                stream.write(text.encode() + b"\r\n")
-                stream.flush()
-
-            say("220 chatty")
-            while words := stream.readline().split():
-                verb = words[0].upper()
-                if verb == b"EHLO":
-                    say("250-chatty\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING")
-                elif verb == b"DATA":
-                    say("354 go on")
-                    while stream.readline() != b".\r\n":
-                        pass
-                    self.taken += 1
-                    say(self.end.format(0, self.taken))
-                elif verb == b"BDAT":
-                    stream.read(int(words[1]))
-                    self.taken, self.chunks = self.taken + 1, self.chunks + 1
-                    say(self.end.format(0, self.taken))
-                else:
-                    say(self.envelope.format(0, self.taken + 10) if verb != b"QUIT" else "221 bye")
+        say("220 chatty")
+        while words := stream.readline().split():
+            verb = words[0].upper()
+            if verb == b"EHLO":
+                say("250-chatty\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING")
+            elif verb == b"DATA":
+                say("354 go on")
+                while stream.readline() != b".\r\n":
+                    pass
+                self.taken += 1
+                say(self.end.format(0, self.taken))
+            elif verb == b"BDAT":
+                stream.read(int(words[1]))
+                self.taken, self.chunks = self.taken + 1, self.chunks + 1
+                say(self.end.format(0, self.taken))
+            else:
+                say(self.envelope.format(0, self.taken + 10) if verb != b"QUIT" else "221 bye")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,12 +44,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def room(path: Path, spare: int = 0) -> Room:
-    return Room(str(path), lambda: spare)
+    return Room(str(path), lambda: (spare, True))
 
 
 def refused(room: Room, size: int) -> bool:
     try:
-        room.require(size)
+        room.require(size, 5)
     except StorageUnavailable:
         return True
     return False
@@ -81,6 +82,41 @@ def test_room_inside_the_file_is_used(disk: Disk, path: Path) -> None:
     one = room(path, spare=20_000)
     assert not refused(one, 6000)
     assert refused(one, 6000)  # some of it has gone
+
+
+def test_who_reads_from_the_log_is_waited_for(disk: Disk, path: Path) -> None:
+    disk.free = RESERVE / MIB + 3
+    log = Path(f"{path}-wal")
+    log.write_bytes(bytes(2 * MIB))
+    tries = iter([False, False, True])
+
+    def tidy() -> tuple[int, bool]:
+        if copied := next(tries):
+            log.unlink()
+        return 0, copied
+
+    Room(str(path), tidy).require(MIB, 5)
+    assert not log.exists()
+    log.write_bytes(bytes(2 * MIB))
+    with pytest.raises(StorageUnavailable, match="is full"):
+        Room(str(path), lambda: (0, False)).require(MIB, 0)
+
+
+def test_a_reader_keeps_the_log_only_for_as_long_as_it_reads(tmp_path: Path) -> None:
+    from contract.workers import new_instance
+
+    storage = SqlStorage(f"sqlite:///{tmp_path}/queue.sqlite", "room")
+    storage.enqueue(new_instance(), timeout=5)
+    live = storage._live
+    reader = sqlite3.connect(tmp_path / "queue.sqlite", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM pijobs_instance").fetchall()
+    storage.enqueue(new_instance(), timeout=5)
+    assert live._tidy()[1] is False
+    reader.execute("COMMIT")
+    assert live._tidy()[1] is True
+    reader.close()
+    storage.close()
 
 
 def test_a_file_keeps_room_when_it_gets_short_and_gives_way(disk: Disk, path: Path) -> None:

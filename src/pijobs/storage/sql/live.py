@@ -55,22 +55,23 @@ class Live:
         self.poller = Poller(self._open_eye)
         self._room = Room(dialect.path, self._tidy) if isinstance(dialect, Sqlite) else None
 
-    def require_room(self, size: int) -> None:
+    def require_room(self, size: int, timeout: float = LOOK_TIMEOUT) -> None:
         """:param size: bytes that an enqueue is to store.
+        :param timeout: seconds.
         :raises StorageUnavailable: when the disk is full.
         """
         if self._room is not None:
-            self._room.require(size)
+            self._room.require(size, timeout)
 
     def watch_room(self) -> None:
         """Keep some room for the workers, if it gets short."""
         if self._room is not None:
             self._room.watch()
 
-    def _tidy(self) -> int:
-        def work(tx: Tx) -> int:
-            tx.link.run("PRAGMA wal_checkpoint(TRUNCATE)")
-            return int(tx.link.run("PRAGMA freelist_count")[0][0]) * PAGE
+    def _tidy(self) -> tuple[int, bool]:
+        def work(tx: Tx) -> tuple[int, bool]:
+            busy = tx.link.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+            return int(tx.link.run("PRAGMA freelist_count")[0][0]) * PAGE, not busy
 
         return self.transactions.read(self.quick, work, timeout=LOOK_TIMEOUT)
 

@@ -21,6 +21,8 @@ RESERVE = 16 * 1024 * 1024
 SHORT = 8
 #: Seconds until it is asked again what tidying up would win.
 TIDY_EVERY = 0.1
+#: Seconds between two tries, while somebody reads from the log.
+TRY_AGAIN = 0.005
 PAGE = 4096
 
 
@@ -45,20 +47,22 @@ def give_way(path: str) -> None:
 class Room:
     """The room on the disk of one file.
 
-    :param tidy: copies the log back into the file; returns how many bytes are unused inside the file.
+    :param tidy: copies the log back into the file; returns how many bytes are unused inside the file, and whether all
+        of the log was copied: it is not while somebody reads from it.
     """
 
-    def __init__(self, path: str, tidy: Callable[[], int]) -> None:
+    def __init__(self, path: str, tidy: Callable[[], tuple[int, bool]]) -> None:
         self._path = path
         self._tidy = tidy
         self._tidied = float("-inf")
         #: Bytes inside the file that were unused after tidying up.
         self._spare = 0
 
-    def require(self, size: int) -> None:
+    def require(self, size: int, timeout: float) -> None:
         """Costs two system calls as long as there is room.
 
         :param size: bytes that are to be stored.
+        :param timeout: seconds to wait for those who read from the log.
         :raises StorageUnavailable: when what is left is kept for the workers.
         """
         size += 2 * PAGE  # the record, and its entries in the indexes
@@ -66,8 +70,7 @@ class Room:
             # Once in the log, and once in the file.
             if self._left() >= 2 * size:
                 return
-            if time.monotonic() - self._tidied >= TIDY_EVERY:
-                self._spare, self._tidied = self._tidy(), time.monotonic()
+            self._tidy_up(time.monotonic() + timeout)
             left, reserve = self._left(), self._reserve()
         except OSError:  # who opens the file tells more
             return
@@ -79,6 +82,14 @@ class Room:
                 "give it more room"
             )
         self._spare -= size
+
+    def _tidy_up(self, end: float) -> None:
+        while time.monotonic() - self._tidied >= TIDY_EVERY:
+            self._spare, copied = self._tidy()
+            if copied or time.monotonic() >= end:
+                self._tidied = time.monotonic()
+            else:
+                time.sleep(TRY_AGAIN)
 
     def watch(self) -> None:
         """Keep some room for later, if it gets short."""

@@ -205,7 +205,7 @@ class SqlStorage(Storage):
         worker_within: int | None = None,
     ) -> Stored:
         live = self._live
-        live.require_room(len(new.body))
+        live.require_room(len(new.body), timeout)
 
         def work(tx: Tx) -> Stored:
             if self._durability != "server":

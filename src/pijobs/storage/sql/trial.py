@@ -46,7 +46,7 @@ class TrialLive(Live):
         self.transactions = _Within(tx, queue)
         self.poller = _Still()
 
-    def require_room(self, size: int) -> None:
+    def require_room(self, size: int, timeout: float = 0) -> None:
         pass
 
     def watch_room(self) -> None:

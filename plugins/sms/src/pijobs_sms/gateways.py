@@ -22,7 +22,7 @@ def _check_region(value: str) -> str | None:
 
 
 def _check_countries(value: str) -> str | None:
-    wrong = [code for code in value.split() if not is_region(code)]
+    wrong = [code for code in value.split() if not is_region(code.removesuffix("!"))]
     return f"expected ISO codes such as 'DE AT CH', found {' '.join(wrong)[:60]}" if wrong else None
 
 
@@ -38,7 +38,7 @@ FIELDS = (
     Field("phone_format", default="+", choices=tuple(FORMATS), help="what stands before 49…; digits: nothing"),
     Field(
         "countries", default="", check=_check_countries, section=_LIMITS,
-        help="the only countries to send to, such as DE AT CH; empty: all",
+        help="the only countries to send to, such as DE AT CH; empty: all. US is all of +1, US! the US alone",
     ),
     Field(
         "per_number", int, default=10, check=_check_limit, section=_LIMITS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 
@@ -17,25 +19,46 @@ def normalize(phone: str, region: str = "", countries: str = "") -> str:
     """The number in E.164, such as ``+491701234567``.
 
     :param region: ISO 3166 code of the country that numbers without a country code belong to.
-    :param countries: ISO codes, separated by spaces, of the only countries that may be sent to; empty: all.
+    :param countries: ISO codes, separated by spaces, of the only countries that may be sent to; empty: all. ``US``
+        stands for all of +1, ``US!`` for the US alone.
     :raises PhoneError: for what is no number, a premium one, or one of another country.
     """
+    phone = " ".join(phone.split())
+    # The library dials them as the keys of a phone have them: "/ home" as 4663.
+    if re.match(r"\D*\d.*[^\W\d_]", phone):
+        raise PhoneError("phone: expected a number, found one with letters behind it")
     try:
-        number = phonenumbers.parse(phone, region.upper() or None)
+        number = phonenumbers.parse(phone if region else _international(phone), region.upper() or None)
     except NumberParseException:
         where = f"a number of {region.upper()}, or one" if region else "a number"
         raise PhoneError(f"phone: expected {where} with its country code such as +49…, found something else") from None
-    if number.extension or (
-        phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE
-    ):
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise PhoneError("phone: expected a number of a possible length, found another one")
     if phonenumbers.number_type(number) in _EXPENSIVE:
         raise PhoneError("phone: expected a number that costs what an SMS costs, found a premium one")
-    country = phonenumbers.region_code_for_number(number) or "none"
     allowed = countries.upper().split()
-    if allowed and country not in allowed:
-        raise PhoneError(f"phone: expected a number of {' or '.join(allowed)}, found one of {country}")
+    if allowed and not any(_is_of(number, country) for country in allowed):
+        found = phonenumbers.region_code_for_number(number) or "none"
+        raise PhoneError(f"phone: expected a number of {' or '.join(allowed)}, found one of {found}")
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def _international(phone: str) -> str:
+    """With a plus for the 00 that most countries dial instead of it (ITU-T E.123, 2.4)."""
+    return re.sub(r"^\D*0[ -]?0", "+", phone) if "+" not in phone else phone
+
+
+def _is_of(number: phonenumbers.PhoneNumber, country: str) -> bool:
+    """Whether it belongs to one of the ``countries``.
+
+    The main country of a calling code stands for all of the code, since people there have numbers of its neighbours
+    (Jersey under GB, Kazakhstan under RU), and since no list knows all numbers. ``US!`` stands for the US alone,
+    as does a country that shares the code of another one.
+    """
+    region = country.removesuffix("!")
+    if region == country == phonenumbers.region_code_for_country_code(number.country_code):
+        return True
+    return bool(region == phonenumbers.region_code_for_number(number))
 
 
 def as_gateway_wants(phone: str, form: str) -> str:

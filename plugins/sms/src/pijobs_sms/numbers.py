@@ -56,7 +56,7 @@ def _is_of(number: phonenumbers.PhoneNumber, country: str) -> bool:
     as does a country that shares the code of another one.
     """
     region = country.removesuffix("!")
-    if region == country == phonenumbers.region_code_for_country_code(number.country_code):
+    if region == country == phonenumbers.region_code_for_country_code(number.country_code or 0):
         return True
     return bool(region == phonenumbers.region_code_for_number(number))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -39,6 +39,7 @@ class Answer:
     body: str = "OK id=4711"
     retry_after: str | None = None
     location: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     hang: bool = False
     drip: float = 0
     raw: bytes = b""
@@ -127,6 +128,8 @@ class Gateway:
             handler.send_header("Retry-After", answer.retry_after)
         if answer.location is not None:
             handler.send_header("Location", answer.location)
+        for name, value in answer.headers.items():
+            handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         self._send(handler, content, answer.drip)

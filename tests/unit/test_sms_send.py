@@ -20,14 +20,14 @@ import pytest
 from certificates import self_signed
 from sms_gateway import Answer, Gateway, always, first
 
-from pijobs import DestinationDown, FailJob, State
+from pijobs import DestinationDown, FailJob, RetryJob, State
 from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound
 from pijobs.flask import JobQueue, current_queue
 from pijobs_mail.servers import open_store as open_servers
 from pijobs_mail.sink import Fault, Sink
+from pijobs_sms.answers import retry_after
 from pijobs_sms.errors import PhoneError
 from pijobs_sms.gateways import open_store
-from pijobs_sms.http import retry_after
 from pijobs_sms.send import send_sms
 
 PHONE = "+491701234567"
@@ -159,6 +159,7 @@ def test_a_connection_is_kept(gateway: Gateway) -> None:
         ("url", "http://u:hunter2@localhost/", "found one; there are the fields"),
         ("method", "BREW", "expected GET or POST"),
         ("success", "(", "expected a regular expression"),
+        ("json_path", "$..status", "expected names and places"),
         ("phone_format", "x", "expected \\+ or 00 or digits"),
         ("region", "Germany", "expected an ISO code"),
         ("per_number", -1, "expected 0 to 1000000"),
@@ -321,6 +322,33 @@ def test_a_lie_is_found_out_by_its_patterns(gateway: Gateway) -> None:
     with pytest.raises(FailJob, match="does not match the pattern of successes"):
         send_sms("main", PHONE, TEXT)
     assert send_sms("main", PHONE, TEXT).state is State.DONE
+
+
+def test_an_answer_that_can_not_be_read_is_a_doubt_that_is_tried_again_once_by_the_same_gateway(
+    gateway: Gateway,
+) -> None:
+    gateway.answer = always(Answer(body="OK", headers={"Content-Encoding": "br"}))
+    with Gateway() as second:
+        save("main", success="^OK", fallback="second", per_number=2)
+        save("second", url=second.url)
+        with pytest.raises(RetryJob, match="the answer can't be read: 200; the SMS may have been sent") as error:
+            send_sms("main", PHONE, TEXT)
+        again = {"gateway": "main", "phone": PHONE, "text": TEXT, **(error.value.kwargs or {})}
+        with pytest.raises(FailJob, match="may have been sent, twice"):
+            current_queue().run("sms.send", (), again)
+        with pytest.raises(FailJob, match="at most 2 SMS in an hour"):
+            send_sms("main", PHONE, TEXT)
+        assert (len(gateway.requests), second.requests) == (2, [])
+
+
+def test_patterns_look_at_a_value_of_a_json_answer(gateway: Gateway) -> None:
+    gateway.answer = first(
+        Answer(body='{"messages": [{"status": "0"}]}'), Answer(body='{"messages": [{"status": "4"}]}')
+    )
+    save("main", json_path="messages.*.status", success="^0$")
+    assert send_sms("main", PHONE, TEXT).state is State.DONE
+    with pytest.raises(FailJob, match="does not match the pattern of successes"):
+        send_sms("main", PHONE, TEXT)
 
 
 def test_a_header_that_can_not_be_is_refused(gateway: Gateway) -> None:

@@ -4,6 +4,7 @@
 
     SmsError
     ├── PhoneError          the number can't be sent to; found before anything is enqueued
+    ├── MaybeSent           nobody knows whether the gateway took the SMS
     ├── GatewayDown         the gateway takes no SMS now; no fault of this one
     └── GatewayRefused      the gateway does not take this SMS, and never will
         └── AccountRefused  it does not take ours; another gateway might
@@ -22,6 +23,13 @@ class SmsError(PijobsError):
 
 class PhoneError(SmsError, ValueError):
     """the phone number can't be sent to"""
+
+
+class MaybeSent(SmsError):
+    """nobody knows whether the gateway took the SMS
+
+    No other gateway is asked; this one is, once more.
+    """
 
 
 class GatewayDown(SmsError):

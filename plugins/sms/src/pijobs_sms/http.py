@@ -1,4 +1,4 @@
-"""The provider ``http``: one request to a gateway, and what its answer means."""
+"""The provider ``http``: one request to a gateway."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import os
 import re
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -19,18 +16,15 @@ import httpx
 from pijobs import JobContext, Settings
 from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
 from pijobs.network import tls_context
+from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
-from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
+from pijobs_sms.errors import GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.placeholders import fill
 from pijobs_sms.provider import Provider
 
-#: Bytes of an answer that are read.
-MAX_ANSWER = 64 * 1024
 #: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
 KEEP = 30
-#: Longest time that a gateway may ask for (seconds).
-MAX_RETRY_AFTER = 3600
 
 _METHODS = ("GET", "POST", "PUT", "PATCH")
 _ENCODINGS = ("form", "json", "query")
@@ -61,6 +55,10 @@ def _check_pattern(value: str) -> str | None:
     return None
 
 
+def _check_path(value: str) -> str | None:
+    return path_fault(value) if value else None
+
+
 FIELDS = (
     Field("url", required=True, check=_check_url, help="address of the gateway"),
     Field("method", default="GET", choices=_METHODS, help="of HTTP"),
@@ -75,11 +73,15 @@ FIELDS = (
     ),
     USERNAME,
     PASSWORD,
+    Field(
+        "json_path", default="", check=_check_path,
+        help="where the two patterns look in a JSON answer, such as messages.0.status (* for all); empty: all of it",
+    ),
     Field("success", default="", check=_check_pattern, help="what a good answer contains (a regular expression)"),
     Field("failure", default="", check=_check_pattern, help="what a bad answer contains, though its status is good"),
     timeout_field(120, "seconds for name, connection and answer together"),
     Field("proxy", default="", check=_check_url, help="URL of a proxy"),
-)
+)  # fmt: skip
 
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
@@ -99,7 +101,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
         raise GatewayRefused(f"the request can't be: {error}") from None
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
-    return _judged(gateway, answer)
+    return answer.judged(gateway)
 
 
 def _request(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> httpx.Request:
@@ -150,15 +152,7 @@ def _pool(settings: Settings, proxy: str) -> httpcore.ConnectionPool:
     return settings.resource((httpcore.ConnectionPool, os.getpid(), proxy, context), make)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    headers: httpx.Headers
-    #: The beginning of it.
-    body: str
-
-
-def _exchange(pool: httpcore.ConnectionPool, request: httpx.Request) -> _Answer:
+def _exchange(pool: httpcore.ConnectionPool, request: httpx.Request) -> Answer:
     raw, received = request.url, b""
     url = httpcore.URL(scheme=raw.raw_scheme, host=raw.raw_host, port=raw.port, target=raw.raw_path)
     with pool.stream(request.method, url, headers=request.headers.raw, content=request.read()) as response:
@@ -166,45 +160,7 @@ def _exchange(pool: httpcore.ConnectionPool, request: httpx.Request) -> _Answer:
             received += chunk
             if len(received) >= MAX_ANSWER:
                 break
-    body = received[:MAX_ANSWER].decode("utf-8", "replace")
-    return _Answer(response.status, httpx.Headers(response.headers), body)
-
-
-def _judged(gateway: Mapping[str, Any], answer: _Answer) -> str:
-    """What the gateway said, if it said that it took the SMS."""
-    status, body = answer.status, answer.body
-    said = f"{status} {body[:200]}".strip()
-    wait = retry_after(answer.headers.get("Retry-After"))
-    if status == 429:
-        raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=wait)
-    if status >= 500 or status == 408:
-        # 503 is about the gateway; after 504 nobody knows; the others may be about this SMS.
-        raise GatewayDown(
-            f"the gateway failed: {said}", retry_after=wait, counted=status != 503, maybe_sent=status == 504
-        )
-    if status in (401, 402, 403, 407) or status < 200 or 300 <= status < 400:
-        raise AccountRefused(f"the gateway takes nothing from us: {said}")
-    if status >= 400:
-        raise GatewayRefused(f"the gateway refused: {said}")
-    if gateway["failure"] and re.search(gateway["failure"], body):
-        raise AccountRefused(f"the answer matches the pattern of failures: {said}")
-    if gateway["success"] and not re.search(gateway["success"], body):
-        raise AccountRefused(f"the answer does not match the pattern of successes: {said}", maybe_sent=True)
-    return said
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds of a ``Retry-After`` (RFC 9110, 10.2.3), a number or a date; None for anything else."""
-    if value is None:
-        return None
-    try:
-        if re.fullmatch(r"\d{1,9}", value.strip()):
-            return min(float(value), MAX_RETRY_AFTER)
-        then = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
-    return min(max(0.0, (then - datetime.now(timezone.utc)).total_seconds()), MAX_RETRY_AFTER)
+    return Answer.of(response.status, httpx.Headers(response.headers), received)
 
 
 def _why(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
 from pijobs.definitions import Standby, unknown_here
 from pijobs.errors import (
     DatabaseError,
@@ -18,7 +18,7 @@ from pijobs.errors import (
 )
 from pijobs.keys import KeyRing
 from pijobs.redact import mask_number, redact, texts_in
-from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, PhoneError
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent, PhoneError
 from pijobs_sms.gateways import Gateways, open_store
 from pijobs_sms.limits import Limits
 from pijobs_sms.numbers import as_gateway_wants, normalize, spellings
@@ -29,11 +29,13 @@ OTP_VALIDITY = 120
 OTP_PRIORITY = 10
 
 
-def send(ctx: JobContext, gateway: str, phone: str, text: str) -> None:
+def send(ctx: JobContext, gateway: str, phone: str, text: str, in_doubt: bool = False) -> None:
     """Send one SMS by the gateway's definition as it is now.
 
     :param gateway: identifier of the definition.
     :param phone: in E.164, or as people of the gateway's region write it.
+    :param in_doubt: whether an earlier attempt may have sent it, so that no further doubt is tried again.
+        Not for callers.
     """
     known = {phone, *texts_in([phone, text])}
     standby = ctx.settings.resource(Standby, Standby)
@@ -51,6 +53,11 @@ def send(ctx: JobContext, gateway: str, phone: str, text: str) -> None:
         raise FailJob(f"SMS gateway {gateway!r} was deleted before the SMS could be sent") from None
     except GatewayDown as error:
         raise DestinationDown(redact(str(error), known), retry_after=error.retry_after, counted=error.counted) from None
+    except MaybeSent as error:
+        why = f"{redact(str(error), known)}; the SMS may have been sent"
+        if in_doubt:
+            raise FailJob(f"{why}, twice") from None
+        raise RetryJob(why, kwargs={"in_doubt": True}) from None
     except (GatewayRefused, PhoneError) as error:
         raise FailJob(redact(str(error), known)) from None
     except (DefinitionNotFound, DefinitionUnreadable, DatabaseError) as error:
@@ -84,10 +91,10 @@ def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: s
     provider = Gateways.of(ctx.settings).providers[definition["provider"]]
     try:
         said = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
-    except (GatewayDown, GatewayRefused, DeadlinePassed, HeldBack) as error:
-        if not getattr(error, "maybe_sent", False):
+    except (GatewayDown, GatewayRefused, MaybeSent, DeadlinePassed, HeldBack) as error:
+        if not isinstance(error, MaybeSent) and not getattr(error, "maybe_sent", False):
             Limits.of(ctx.settings).give_back(dict(limits.values()))
-        result = {GatewayDown: "down", HeldBack: "limited"}.get(type(error), "refused")
+        result = {GatewayDown: "down", HeldBack: "limited", MaybeSent: "unclear"}.get(type(error), "refused")
         ctx.measure("sms_results", gateway=identifier, result=result)
         ctx.log.warning("gateway %s: %s", identifier, redact(str(error), known))
         raise

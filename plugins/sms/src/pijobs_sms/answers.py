@@ -1,0 +1,188 @@
+"""The answer of an HTTP gateway: read as it was written, and what it means."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
+
+#: Bytes of an answer that are read, before and after they are unpacked.
+MAX_ANSWER = 64 * 1024
+#: Longest time that a gateway may ask for (seconds).
+MAX_RETRY_AFTER = 3600
+
+# They say more than the label (WHATWG Encoding, 6.1). The longer ones first: that of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
+# Python knows others, which are none that anybody writes texts in (punycode, idna).
+_CHARSETS = re.compile(r"(utf|iso|latin|windows|cp|us-ascii|ascii|koi8|gb|big5|shift|euc)[\w-]*", re.IGNORECASE)
+_STEP = re.compile(r"[^.\[\]\s]+")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a gateway said.
+
+    :ivar text: the beginning of it.
+    :ivar readable: whether that is all that the bytes mean.
+    """
+
+    status: int
+    text: str = ""
+    readable: bool = True
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, status: int, headers: Mapping[str, str], content: bytes) -> Answer:
+        """
+        :param headers: found by their names in any case.
+        :param content: as it was sent; more than :data:`MAX_ANSWER` is left out.
+        """
+        wait = retry_after(headers.get("Retry-After"))
+        try:
+            content = _unpacked(content[:MAX_ANSWER], headers.get("Content-Encoding", ""))
+        except (LookupError, zlib.error):
+            return cls(status, readable=False, retry_after=wait)
+        text, readable = _decoded(content, headers.get("Content-Type", ""))
+        return cls(status, text, readable, wait)
+
+    def judged(self, gateway: Mapping[str, Any]) -> str:
+        """What the gateway said, if it said that it took the SMS.
+
+        :param gateway: its definition.
+        :raises SmsError: if it did not.
+        """
+        said = f"{self.status} {self.text[:200]}".strip()
+        self._judge_status(said)
+        success, failure = gateway["success"], gateway["failure"]
+        texts, path = [self.text], gateway["json_path"]
+        if path:
+            texts = list(_texts_at(path, self._json(said)))
+        if failure and any(re.search(failure, text) for text in texts):
+            raise AccountRefused(f"the answer matches the pattern of failures: {said}")
+        if texts and success and all(re.search(success, text) for text in texts):
+            return said
+        if not self.readable and (success or failure):
+            raise MaybeSent(f"the answer can't be read: {said}")
+        if not texts:
+            raise AccountRefused(f"the answer has nothing at {path}: {said}", maybe_sent=True)
+        if success:
+            raise AccountRefused(f"the answer does not match the pattern of successes: {said}", maybe_sent=True)
+        return said
+
+    def _judge_status(self, said: str) -> None:
+        status = self.status
+        if status == 429:
+            raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=self.retry_after)
+        if status >= 500 or status == 408:
+            # 503 is about the gateway; after 504 nobody knows; the others may be about this SMS.
+            raise GatewayDown(
+                f"the gateway failed: {said}",
+                retry_after=self.retry_after,
+                counted=status != 503,
+                maybe_sent=status == 504,
+            )
+        if status in (401, 402, 403, 407) or status < 200 or 300 <= status < 400:
+            raise AccountRefused(f"the gateway takes nothing from us: {said}")
+        if status >= 400:
+            raise GatewayRefused(f"the gateway refused: {said}")
+
+    def _json(self, said: str) -> Any:
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError):
+            raise MaybeSent(f"the answer can't be read, it is no JSON: {said}") from None
+
+
+def _unpacked(content: bytes, encodings: str) -> bytes:
+    """:raises LookupError: for a Content-Encoding (RFC 9110, 8.4) that is not known."""
+    for encoding in reversed(encodings.lower().replace(" ", "").split(",")):
+        if encoding in ("gzip", "x-gzip"):
+            content = zlib.decompressobj(wbits=31).decompress(content, MAX_ANSWER)
+        elif encoding == "deflate":
+            # Some send it without the wrapper that the RFC asks for.
+            wrapped = content[:1] and content[0] & 0x0F == 8
+            content = zlib.decompressobj(wbits=15 if wrapped else -15).decompress(content, MAX_ANSWER)
+        elif encoding not in ("", "identity"):
+            raise LookupError(encoding)
+    return content
+
+
+def _decoded(content: bytes, content_type: str) -> tuple[str, bool]:
+    """The text, and whether all of the bytes are text."""
+    for mark, charset in _MARKS:
+        if content.startswith(mark):
+            return _as(charset, content[len(mark) :])
+    header = Message()
+    header["Content-Type"] = content_type
+    charset = str(header.get_param("charset") or "")
+    if _CHARSETS.fullmatch(charset):
+        try:
+            return _as(charset, content)
+        except LookupError:
+            pass
+    text, readable = _as("utf-8", content)
+    # Old gateways name none and send Latin-1, in which all bytes are letters.
+    return (text, True) if readable else _as("latin-1", content)
+
+
+def _as(charset: str, content: bytes) -> tuple[str, bool]:
+    """:raises LookupError: for a charset that Python does not know."""
+    decoder = codecs.getincrementaldecoder(charset)
+    readable = True
+    try:
+        # Not the last of it: what was cut may end within a letter.
+        text = decoder().decode(content)
+    except UnicodeError:
+        text, readable = content.decode(charset, "replace"), False
+    return text, readable and "\0" not in text
+
+
+def path_fault(path: str) -> str | None:
+    """None, or why it is no path such as ``messages.0.status``."""
+    if re.sub(r"\[(\d+|\*)\]", r".\1", path).strip(".") and not re.search(r"[\s\"'$?@()]", path):
+        return None
+    return "expected names and places such as messages.0.status or messages.*.status, found something else"
+
+
+def _texts_at(path: str, value: Any) -> Iterator[str]:
+    """The values at a path of names, of places in lists from 0, and ``*`` for all; as JSON where they are no texts."""
+    found = [value]
+    for step in _STEP.findall(path):
+        found = [inner for outer in found for inner in _step(outer, step)]
+    yield from (one if isinstance(one, str) else json.dumps(one) for one in found if one is not None)
+
+
+def _step(value: Any, step: str) -> list[Any]:
+    if isinstance(value, list):
+        if step == "*":
+            return value
+        return [value[int(step)]] if re.fullmatch(r"\d{1,6}", step) and int(step) < len(value) else []
+    if isinstance(value, dict):
+        return list(value.values()) if step == "*" else [value[step]] if step in value else []
+    return []
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a ``Retry-After`` (RFC 9110, 10.2.3), a number or a date; None for anything else."""
+    if value is None:
+        return None
+    try:
+        if re.fullmatch(r"\d{1,9}", value.strip()):
+            return min(float(value), MAX_RETRY_AFTER)
+        then = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
+    return min(max(0.0, (then - datetime.now(timezone.utc)).total_seconds()), MAX_RETRY_AFTER)

@@ -5,6 +5,10 @@ process of their own: the sink of the mail plugin behind a proxy that delays eac
 connection by a whole one. The factors compare with a new smtplib connection per mail, which is how privacyIDEA sends.
 
 With ``--memory``, instead: so many mails by the engine, and the memory of its process meanwhile (Linux).
+
+With ``--product``, instead: from ``send_mail`` in the request to the server's word, by a worker process on a private
+Redis, beside plain huey as privacyIDEA sets it, whose job sends by smtplib. Rounds of ``--mails`` in turns, of which
+the median counts; and the processor time of the worker for a mail, and of the request (Linux).
 """
 
 from __future__ import annotations
@@ -16,13 +20,16 @@ import ipaddress
 import logging
 import multiprocessing
 import os
+import shutil
 import smtplib
 import ssl
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -36,6 +43,11 @@ from cryptography.x509.oid import NameOID
 from pijobs_mail.delivery import Endpoint, Mail
 from pijobs_mail.pool import Pool
 from pijobs_mail.sink import Received, Sink
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "jobs"))
+
+import bench_mails
+from postbox import Postbox
 
 LOGIN = ("user", "hunter2")
 SENDER, RECIPIENT = "otp@example.com", "alice@example.com"
@@ -164,16 +176,71 @@ def measure(ports: dict[tuple[str, float], int], trip: float, pem: str, seconds:
         print(f"{trip * 1000:5.0f} ms  {name:38}  {rate:8.1f} mails/s  {rate / slowest:5.1f} x")
 
 
+@contextmanager
+def private_redis(folder: Path) -> Iterator[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("no redis-server on the PATH")
+    place = folder / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(place), "--save", "", "--dir", str(folder), "--loglevel", "warning"]
+    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    try:
+        while not place.exists():
+            time.sleep(0.01)
+        yield f"unix://{place}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def compare_products(trip: float, pem: str, folder: Path, url: str, options: argparse.Namespace) -> None:
+    """Rows of one round trip."""
+    boxes = {way: Postbox(pem, without, trip) for way, without in (("", ()), (", no CHUNKING", ("CHUNKING",)))}
+    servers = [multiprocessing.Process(target=box.serve, daemon=True) for box in boxes.values()]
+    for server in servers:
+        server.start()
+    kinds: list[tuple[bench_mails.Huey | bench_mails.Pijobs, Postbox]] = []
+    for threads in options.threads:
+        kinds += [(bench_mails.Pijobs(url, folder, box.port, pem, threads, way), box) for way, box in boxes.items()]
+    huey = bench_mails.Huey(url, folder, boxes[""].port, pem, options.threads[0])
+    kinds.insert(0, (huey, boxes[""]))
+    rounds: dict[str, list[tuple[float, float]]] = {kind.name: [] for kind, _ in kinds}
+    for _ in range(options.rounds):
+        for kind, box in kinds:
+            mails = options.mails // (1 if kind is not huey or not trip else 4)
+            rounds[kind.name].append(bench_mails.sent(kind, lambda box=box: box.accepted.value, mails))
+    slowest = statistics.median(rate for rate, _ in rounds[huey.name])
+    for name, found in rounds.items():
+        rate, used = (statistics.median(values) for values in zip(*found, strict=True))
+        place = f"{trip * 1000:5.0f} ms  {name:30}"
+        print(f"{place}  {rate:8.1f} mails/s  {rate / slowest:5.2f} x  {used:6.2f} ms of the worker's processor")
+    if not trip:
+        sender = next(kind for kind, _ in kinds if isinstance(kind, bench_mails.Pijobs))
+        for name, used in bench_mails.request_times(sender).items():
+            print(f"          {name:30}  {used:8.3f} ms of the request's processor")
+    for server in servers:
+        server.terminate()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="for each line")
     parser.add_argument("--round-trips", type=float, nargs="+", default=[0.0, 20.0, 100.0], help="milliseconds")
     parser.add_argument("--memory", type=int, metavar="MAILS", help="send so many, and look at the memory")
+    parser.add_argument("--product", action="store_true", help="from the request to the server, beside plain huey")
+    parser.add_argument("--mails", type=int, default=1000, help="of a round (default 1000)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (default 3)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[8], help="of the worker; huey takes the first")
     options = parser.parse_args()
     trips = [0.0] if options.memory else [trip / 1000 for trip in options.round_trips]
     with tempfile.TemporaryDirectory() as directory:
         pem = str(Path(directory) / "server.pem")
         certificate(Path(pem))
+        if options.product:
+            with private_redis(Path(directory)) as url:
+                for trip in options.round_trips:
+                    compare_products(trip / 1000, pem, Path(directory), url, options)
+            return
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.Process(target=serve, args=(pem, trips, theirs), daemon=True)
         server.start()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from pijobs.errors import (
 from pijobs.forks import gate
 from pijobs.redact import redact
 from pijobs.settings import PREFIX, Settings
+from pijobs.watching import FileWatch
 
 T = TypeVar("T")
 
@@ -81,6 +82,7 @@ class Database:
         # By process: after a fork the child must neither use nor close what its parent has open. (What it does not
         # touch stays referenced, so that it is not closed by the garbage collector either.)
         self._opened: dict[int, _Opened] = {}
+        self._watch = None if self.file is None else FileWatch(str(self.file))
 
     @classmethod
     def of(cls, settings: Settings) -> Database:
@@ -107,6 +109,13 @@ class Database:
     def file(self) -> Path | None:
         """The SQLite file, if it is one."""
         return Path(str(self._url.database)) if _in_file(self._url) else None
+
+    def version(self) -> Hashable | None:
+        """Another value after each change, whoever made it, for who keeps what was read: ask before reading.
+
+        None: only reading tells. A server would have to be asked, too.
+        """
+        return None if self._watch is None or files.is_looking() else self._watch.version()
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -175,6 +184,8 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections of this process; the next use opens new ones."""
+        if self._watch is not None:
+            self._watch.close()
         opened = self._opened.pop(os.getpid(), None)
         if opened is not None and not opened.foreign:
             opened.engine.dispose()

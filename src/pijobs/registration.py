@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
@@ -14,7 +15,30 @@ from pijobs.codec import KINDS
 from pijobs.jobs import Job, JobContext
 
 Parameters = list[inspect.Parameter]
-Way = typing.Literal["as called", "names", "places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the group, label or subject function of a job is called with a call of the job."""
+
+    kind: typing.Literal["as called", "names", "places"]
+    #: The names that it takes; None: any.
+    names: frozenset[str] | None
+    #: How many places it takes; None: any number.
+    places: int | None
+    #: Of the job's function, without the context: names and defaults.
+    defaults: Mapping[str, Any]
+
+    def taken(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Those arguments of the job that the function takes.
+
+        :param arguments: of the call, by the names of their parameters.
+        """
+        if self.kind == "names":
+            return [], {n: value for n, value in arguments.items() if self.names is None or n in self.names}
+        # Without gaps.
+        every = [arguments.get(name, default) for name, default in self.defaults.items()]
+        return every[: self.places], {}
 
 
 def faults(job: Job) -> Iterator[str]:
@@ -136,22 +160,19 @@ def way_to_call(function: Callable[..., Any], own: Parameters) -> Way | None:
     signature = signature_of(function)
     unknown = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
     if signature is None or any(parameter.kind in unknown for parameter in own):
-        return "as called"
+        return Way("as called", None, None, {})
     required = [p.name for p in own if _is_required(p)]
-    if _binds(signature, (), dict.fromkeys(required)):
-        return "names"
-    return "places" if _binds(signature, required, {}) else None
-
-
-def taken(function: Callable[..., Any], arguments: Mapping[str, Any], way: Way) -> tuple[list[Any], dict[str, Any]]:
-    """Those arguments of a job, in the order of its parameters, that a function about them takes."""
-    parameters = _parameters(function)
+    if not (by_names := _binds(signature, (), dict.fromkeys(required))) and not _binds(signature, required, {}):
+        return None
+    parameters = list(signature.parameters.values())
     kinds = {parameter.kind for parameter in parameters}
-    if way == "names":
-        every, names = inspect.Parameter.VAR_KEYWORD in kinds, {parameter.name for parameter in parameters}
-        return [], {name: value for name, value in arguments.items() if every or name in names}
     places = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-    return list(arguments.values())[: None if inspect.Parameter.VAR_POSITIONAL in kinds else places], {}
+    return Way(
+        "names" if by_names else "places",
+        None if inspect.Parameter.VAR_KEYWORD in kinds else frozenset(p.name for p in parameters),
+        None if inspect.Parameter.VAR_POSITIONAL in kinds else places,
+        {p.name: p.default for p in own},
+    )
 
 
 def _binds(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from pijobs.codec import Call
 from pijobs.errors import EncodeError, UnknownJob
 from pijobs.jobs import Job, job_options
 from pijobs.redact import class_name
-from pijobs.registration import signature_of, taken, takes_context, way_to_call
+from pijobs.registration import signature_of, takes_context, way_to_call
 
 
 class Registry(Mapping[str, Job]):
@@ -142,13 +142,9 @@ class Registry(Mapping[str, Job]):
         if function is None:
             return None
         way = self._ways[job.name, what]
-        if way == "as called" or way is None:
+        if way is None or way.kind == "as called":
             return function(*call.args, **call.kwargs)
-        arguments = self.bound(job.name, call.args, call.kwargs) if call.args else call.kwargs
-        if way == "places":  # without gaps
-            own = self._own_parameters(job.name)
-            arguments = {p.name: arguments.get(p.name, p.default) for p in own}
-        args, kwargs = taken(function, arguments, way)
+        args, kwargs = way.taken(self.bound(job.name, call.args, call.kwargs) if call.args else call.kwargs)
         return function(*args, **kwargs)
 
     def changed(

@@ -268,3 +268,28 @@ def test_who_comes_while_a_fork_takes_long_is_told_in_time(storage: SqlStorage, 
     finally:
         forks.gate._after_in_parent()
     assert storage.enqueue(new_instance(), timeout=1).state is State.QUEUED
+
+
+def test_who_watches_a_file_has_it_open_at_no_fork_and_misses_no_change_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "pijobs.sqlite"
+    database = Database(f"sqlite:///{path}", tmp_path)
+
+    def change(statement: str = "INSERT INTO t VALUES (1)") -> None:
+        before = database.version()
+        assert before is not None and before == database.version()
+        with database.begin() as connection:
+            connection.exec_driver_sql(statement)
+        assert before != database.version()
+
+    def child() -> None:
+        assert not open_files(path)
+        change()
+
+    with database.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
+    change()
+    before = database.version()
+    assert succeeds(forked(child))
+    assert succeeds(forked(change, in_c))
+    assert before != database.version()
+    change()

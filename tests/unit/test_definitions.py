@@ -88,6 +88,62 @@ def test_a_definition_comes_back_with_defaults_for_the_rest(store: DefinitionSto
     assert store.list() == {"main": expected}
 
 
+@pytest.fixture
+def reads(store: DefinitionStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The identifiers that were read from the database."""
+    found: list[str] = []
+    read = store._read
+
+    def counted(identifier: str) -> dict[str, Any]:
+        found.append(identifier)
+        return read(identifier)
+
+    monkeypatch.setattr(store, "_read", counted)
+    return found
+
+
+def test_a_definition_is_read_once_until_the_database_changes(store: DefinitionStore, reads: list[str]) -> None:
+    store.save("main", {"server": "mail.example.com"})
+    first = [store.get("main") for _ in range(3)]
+    assert first[0] == first[1] == first[2]
+    assert reads == ["main"]
+    store.save("main", {"port": 587})
+    assert [store.get("main")["port"] for _ in range(2)] == [587, 587]
+    assert reads == ["main", "main"]
+    store.delete("main")
+    with pytest.raises(DefinitionDeleted):
+        store.get("main")
+
+
+def test_a_change_by_somebody_else_is_seen_at_once(tmp_path: Path, store: DefinitionStore, reads: list[str]) -> None:
+    store.save("main", {"server": "mail.example.com"})
+    for port in range(1, 20):
+        SERVERS.open(settings_in(tmp_path)).save("main", {"port": port})
+        assert [store.get("main")["port"] for _ in range(2)] == [port, port]
+    assert len(reads) == 19
+    overwrite(tmp_path, "main", content="{}")
+    assert store.get("main")["server"] is None
+
+
+def test_a_file_that_takes_the_place_of_another_is_read(tmp_path: Path, store: DefinitionStore) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for place, port in ((other, 25), (tmp_path, 587)):
+        SERVERS.open(settings_in(place)).save("main", {"server": "mail.example.com", "port": port})
+    assert store.get("main")["port"] == 587
+    for file in tmp_path.glob("pijobs.sqlite*"):
+        file.unlink()
+    (other / "pijobs.sqlite").rename(tmp_path / "pijobs.sqlite")
+    assert store.get("main")["port"] == 25
+
+
+def test_who_changes_what_he_was_given_changes_nothing_for_others(gateways: DefinitionStore) -> None:
+    gateways.save("main", {"provider": "http", "url": "https://sms.example.com", "headers": {"A": "1"}})
+    given = gateways.get("main")
+    given["url"], given["headers"]["A"] = "", "2"
+    assert (gateways.get("main")["url"], gateways.get("main")["headers"]) == ("https://sms.example.com", {"A": "1"})
+
+
 def test_nothing_is_there_at_first(store: DefinitionStore) -> None:
     assert store.list() == {}
 

@@ -178,7 +178,7 @@ class Definitions:
         """The definitions of an installation; connects to nothing yet."""
         from pijobs.definitions.store import DefinitionStore
 
-        return DefinitionStore(self, settings)
+        return settings.resource((DefinitionStore, self), lambda: DefinitionStore(self, settings))
 
     def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of all fields, with defaults for those that are not there."""

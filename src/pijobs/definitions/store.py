@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,14 @@ class _Stored:
     lost: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was read since the database last changed."""
+
+    version: Hashable | None = None
+    definitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 class DefinitionStore:
     """The definitions of one kind, see :class:`~pijobs.definitions.Definitions`.
 
@@ -41,6 +49,7 @@ class DefinitionStore:
         self.declaration = declaration
         self._settings = settings
         self._database = Database.of(settings)
+        self._kept = _Kept()
 
     @property
     def kind(self) -> str:
@@ -72,12 +81,24 @@ class DefinitionStore:
         return listed
 
     def get(self, identifier: str) -> dict[str, Any]:
-        """One definition, secrets in the clear.
+        """One definition, secrets in the clear, as it is now. It is kept until the database changes, where the database
+        can tell of that.
 
         :raises DefinitionNotFound: for an identifier that is not in this database; :class:`DefinitionDeleted` where the
             database remembers its deletion.
         :raises DefinitionUnreadable: when the key of a secret is not among those of this process (yet).
         """
+        # Asked before it is read: what changes in between is read once more, and never missed.
+        version, kept = self._database.version(), self._kept
+        if kept.version != version:
+            kept = self._kept = _Kept(version)
+        if version is None:
+            return self._read(identifier)
+        if identifier not in kept.definitions:
+            kept.definitions[identifier] = self._read(identifier)
+        return {name: _copy(value) for name, value in kept.definitions[identifier].items()}
+
+    def _read(self, identifier: str) -> dict[str, Any]:
         stored = None
         if self._database.has(metadata):
             with self._database.read() as connection:
@@ -210,6 +231,10 @@ class DefinitionStore:
 def bound_to(kind: str, identifier: str, name: str) -> bytes:
     """Associated data: a secret that is copied to another place of the table can't be read there."""
     return json.dumps([kind, identifier, name]).encode()
+
+
+def _copy(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else value
 
 
 def _object(text: str) -> dict[str, Any]:

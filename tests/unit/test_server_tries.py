@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pijobs.server.api import ApiError
-from pijobs.server.auth import MOST_OF_ACCOUNT, MOST_OF_ADDRESS, MOST_OF_BOTH, WINDOW, Tries
+from pijobs.server.lockout import MOST_OF_ACCOUNT, MOST_OF_ADDRESS, MOST_OF_BOTH, WINDOW, Tries
 from pijobs.testing.clock import ManualClock
 
 

@@ -12,9 +12,10 @@ import pytest
 from challenges import PATIENCE, PIN, arrives_and_signs_in, challenge
 
 from pijobs_mail.sink import Sink
-from pijobs_privacyidea import wsgi
+from pijobs_privacyidea.administrators import Administrators
 from pijobs_privacyidea.host import make_app
 from pijobs_privacyidea.instance import ADMIN, Instance
+from pijobs_privacyidea.settings import ROLES
 
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -57,23 +58,50 @@ def test_an_administrator_of_privacyidea_sees_that_mails_go_out(instance: Instan
         assert visit.ask("/jobqueue/pages/static/pages.css")[0] == 200
 
 
-def test_who_is_no_administrator_any_more_is_out_within_moments(
-    instance: Instance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wsgi, "TRUST", 0.0)
-    people = wsgi.Administrators(make_app(instance.config))
+def test_a_session_ends_with_the_administrator_and_with_the_password(instance: Instance) -> None:
+    people = Administrators(make_app(instance.config))
     instance.manage("admin", "add", "temporary", "--password", "a long password")
-    assert people.still("temporary") and people.still(ADMIN)
-    assert not people.still("alice") and not people.still("nobody") and not people.still("")
+    before = people.present("temporary")
+    assert before is not None and before.role == "viewer"
+    assert people.present(ADMIN) is not None
+    assert people.present("alice") is None and people.present("nobody") is None and people.present("") is None
+    instance.manage("admin", "change", "temporary", "--password", "another password")
+    changed = people.present("temporary")
+    assert changed is not None and changed.password_hash != before.password_hash
     instance.manage("admin", "delete", "temporary")
-    assert not people.still("temporary")
+    assert people.present("temporary") is None
 
 
-def test_an_administrator_of_a_realm_is_one_as_long_as_the_realm_says_so(instance: Instance) -> None:
+def test_the_realm_belongs_to_the_name(instance: Instance) -> None:
     app = make_app(instance.config)
     app.config["SUPERUSER_REALM"] = ["Demo"]
-    people = wsgi.Administrators(app)
-    assert people.still("alice") and not people.still("nobody")
+    app.config[ROLES] = {"operator": ["@demo"], "admin": ["alice"]}
+    people = Administrators(app)
+    alice = people.present("alice@demo")
+    assert alice is not None and (alice.name, alice.role) == ("alice@demo", "operator")
+    # There is no administrator of pi-manage of that name, and none of another realm.
+    assert people.present("alice") is None and people.present("alice@other") is None
+    assert people.present("nobody@demo") is None
+    instance.manage("admin", "add", "alice", "--password", "a long password")
+    try:
+        local = people.present("alice")
+        assert local is not None and (local.name, local.role) == ("alice", "admin")
+        assert local.password_hash != alice.password_hash
+    finally:
+        instance.manage("admin", "delete", "alice")
+    app.config["SUPERUSER_REALM"] = []
+    assert people.present("alice@demo") is None
+
+
+def test_one_without_a_role_stops_no_mail(instance: Instance) -> None:
+    visit = Visit(instance)
+    assert visit.sign_in(ADMIN, instance.password)[0] == 200
+    _, page = visit.ask("/jobqueue/pages/workers")
+    assert "Pause" not in page
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert token is not None
+    status, told = visit.ask("/jobqueue/pages/workers/pause", csrf_token=token[1], reason="one click")
+    assert status == 403 and "has the role viewer" in told
 
 
 @pytest.mark.parametrize(("name", "password"), [(ADMIN, "guessed"), ("alice", PIN), ("alice@demo", PIN), ("", "")])

@@ -1,34 +1,26 @@
 """Signing in: ``POST /auth`` gives a token that later requests send in the ``Authorization`` header.
 
-A token is signed with ``SECRET_KEY``, holds for an hour, and is bound to the stored password hash and role: an account
-that is removed or changed is out at once.
-
-Failed tries are counted in the memory of the process, not in the database, which a guesser could fill: with several
-server processes each counts for itself, so that there are as many times more tries.
+A token is a session on the server (:mod:`pijobs.server.sessions`): it ends after an hour, after half an hour without a
+request, by ``DELETE /auth``, and with a change of the account's password or role.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import flask
-from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from pijobs.flask import current_installation
 from pijobs.server.accounts import Account, Accounts
 from pijobs.server.api import ApiError, answer, parameters, required
+from pijobs.server.lockout import Tries, known_device, remember_device
+from pijobs.server.sessions import LIFETIMES, Kind, Session, Sessions
 
-LIFETIME = 3600  # seconds
-WINDOW = 300.0  # seconds in which failed tries count
-#: Failed tries in the window. The bounds of an account and of an address alone are wide: a guesser must not lock out
-#: an admin who sits elsewhere, and behind a proxy that is not told to Flask everybody has the same address.
-MOST_OF_BOTH, MOST_OF_ADDRESS, MOST_OF_ACCOUNT = 10, 100, 100
-_SALT = "pijobs server token"
+#: Seconds after which whoever changes a destination or a secret proves again who it is.
+RECENT = 15 * 60
+LIFETIME = LIFETIMES["token"]
 
 #: Key of ``app.extensions`` for the :class:`HostSignIn`, where the server is mounted in somebody else's.
 HOST_SIGN_IN = "pijobs_host_sign_in"
@@ -38,78 +30,25 @@ blueprint = flask.Blueprint("pijobs_auth", __name__)
 
 @dataclass(frozen=True)
 class HostSignIn:
-    """How a host knows its administrators. Each function gives the name of one, or None.
+    """How a host knows its administrators. Each function gives an account of the host, or None.
+
+    The account's name tells the realm, where the host has realms; its ``password_hash`` is anything that changes with
+    the password.
 
     :param by_token: of the host.
     :param by_password: name and password.
-    :param still: whether one who signed in to the pages is an administrator yet; asked for each page.
+    :param present: the account of one who signed in, as it is now; asked for each page.
     """
 
-    by_token: Callable[[str], str | None]
-    by_password: Callable[[str, str], str | None]
-    still: Callable[[str], bool] = lambda name: True
-
-    @staticmethod
-    def account(name: str | None) -> Account | None:
-        """An account with this name, which no database knows."""
-        return None if name is None else Account(name, "", "admin", 0)
-
-    def present(self, name: str) -> Account | None:
-        """The account of somebody who signed in, unless that is no administrator any more."""
-        return self.account(name if self.still(name) else None)
+    by_token: Callable[[str], Account | None]
+    by_password: Callable[[str, str], Account | None]
+    present: Callable[[str], Account | None]
 
 
 def host_sign_in() -> HostSignIn | None:
     """That of the present app; None where it has accounts of its own."""
     host: HostSignIn | None = flask.current_app.extensions.get(HOST_SIGN_IN)
     return host
-
-
-class Tries:
-    """The tries to sign in of the last minutes, but for those that succeeded.
-
-    :param monotonic: seconds.
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._times: dict[tuple[str, ...], deque[float]] = {}
-        self._lock = threading.Lock()
-        self._monotonic = monotonic
-
-    def begin(self, name: str, address: str) -> None:
-        """Count a try before its password is looked at, so that many at the same moment gain nothing.
-
-        :raises ApiError: (429) after too many.
-        """
-        with self._lock:
-            self._forget()
-            bounds = dict(_bounds(name, address))
-            if any(len(self._times.get(who, ())) >= most for who, most in bounds.items()):
-                raise ApiError(429, 429, f"too many failed tries to sign in; wait {WINDOW / 60:.0f} minutes")
-            for who in bounds:
-                self._times.setdefault(who, deque()).append(self._monotonic())
-
-    def succeed(self, name: str, address: str) -> None:
-        """Take back what :meth:`begin` counted."""
-        with self._lock:
-            for who, _ in _bounds(name, address):
-                if times := self._times.get(who):
-                    times.pop()
-
-    def _forget(self) -> None:
-        oldest = self._monotonic() - WINDOW
-        for who, times in list(self._times.items()):
-            while times and times[0] < oldest:
-                times.popleft()
-            if not times:
-                del self._times[who]
-
-
-def _bounds(name: str, address: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    short = name[:64]  # longer ones are nobody's
-    yield ("both", short, address), MOST_OF_BOTH
-    yield ("address", address), MOST_OF_ADDRESS
-    yield ("account", short), MOST_OF_ACCOUNT
 
 
 @blueprint.post("/auth")
@@ -119,7 +58,18 @@ def sign_in() -> flask.Response:
         raise ApiError(400, 905, "expected the password in the body, found it in the URL, which is written to logs")
     values = parameters()
     account = verified(required(values, "username"), required(values, "password"))
-    return answer({"token": _make_token(account), "username": account.name, "role": account.role})
+    token = new_session(account, "token")
+    return answer({"token": token, "username": account.name, "role": account.role})
+
+
+@blueprint.delete("/auth")
+def sign_out() -> flask.Response:
+    """End the token; with ``everywhere`` all sessions of its account, those of the pages, too."""
+    account, session = signed_in()
+    sessions = Sessions.of(current_installation().settings)
+    if parameters().get("everywhere") in (True, "1", "true"):
+        return answer({"ended": sessions.end_all(account.name)})
+    return answer({"ended": int(sessions.end(account.name, session.id))})
 
 
 def verified(name: str, password: str) -> Account:
@@ -128,21 +78,29 @@ def verified(name: str, password: str) -> Account:
     :raises ApiError: (401) if it is not, (429) after too many tries.
     """
     settings = current_installation().settings
-    tries, address = settings.resource(Tries, Tries), flask.request.remote_addr or ""
-    tries.begin(name, address)
+    tries, address, device = settings.resource(Tries, Tries), flask.request.remote_addr or "", known_device(name)
+    tries.begin(name, address, device)
     host = host_sign_in()
-    if host is None:
-        account = Accounts.of(settings).verify(name, password)
-    else:
-        account = host.account(host.by_password(name, password))
+    account = Accounts.of(settings).verify(name, password) if host is None else host.by_password(name, password)
     if account is None:
         raise ApiError(401, 4031, "wrong credentials")
-    tries.succeed(name, address)
+    tries.succeed(name, address, device)
+    remember_device(name)
     return account
 
 
-def signed_in() -> Account:
-    """The account that the request's token belongs to.
+def new_session(account: Account, kind: Kind) -> str:
+    """Begin a session of somebody whose password was right. Returns its secret."""
+    # As long as the tokens of the host.
+    lifetime = None if host_sign_in() is None else LIFETIME
+    return Sessions.of(current_installation().settings).begin(
+        account.name, fingerprint(account), kind, address=flask.request.remote_addr or "", agent=_agent(),
+        lifetime=lifetime,
+    )  # fmt: skip
+
+
+def signed_in() -> tuple[Account, Session]:
+    """The account that the request's token belongs to, and the token's session.
 
     :raises ApiError: (401) without a token, or with one that does not hold any more.
     """
@@ -151,36 +109,44 @@ def signed_in() -> Account:
     if not token:
         raise ApiError(401, 4033, "sign in first: POST /auth, then send the token in the Authorization header")
     host = host_sign_in()
-    return _own_account(token) if host is None else _host_account(host, token)
+    found = _by_token(token) if host is None else _by_token_of(host, token)
+    if found is None:
+        who = "" if host is None else "not one of an administrator, or "
+        raise ApiError(401, 4033, f"the token is {who}not valid any more; sign in again")
+    Sessions.of(current_installation().settings).use(found[1])
+    return found
 
 
-def _host_account(host: HostSignIn, token: str) -> Account:
-    account = host.account(host.by_token(token))
+def _by_token(token: str) -> tuple[Account, Session] | None:
+    session = Sessions.of(current_installation().settings).get(token, "token")
+    account = None if session is None else account_of(session)
+    return None if session is None or account is None else (account, session)
+
+
+def _by_token_of(host: HostSignIn, token: str) -> tuple[Account, Session] | None:
+    """A host's token is a session from its first use here, so that it can be ended like our own."""
+    account = host.by_token(token)
     if account is None:
-        raise ApiError(401, 4033, "the token is not one of an administrator, or not valid any more; sign in again")
-    return account
+        return None
+    first = (account.name, fingerprint(account), flask.request.remote_addr or "", _agent())
+    session = Sessions.of(current_installation().settings).adopt(token, first)
+    return None if session is None or session.fingerprint != fingerprint(account) else (account, session)
 
 
-def _own_account(token: str) -> Account:
-    try:
-        name, digest = _serializer().loads(token, max_age=LIFETIME)
-    except (BadSignature, ValueError, TypeError):
-        raise ApiError(401, 4033, "the token is not valid any more; sign in again") from None
-    account = Accounts.of(current_installation().settings).get(str(name))
-    if account is None or digest != fingerprint(account):
-        raise ApiError(401, 4033, "the token is not valid any more; sign in again")
-    return account
-
-
-def _make_token(account: Account) -> str:
-    token = _serializer().dumps([account.name, fingerprint(account)])
-    return token.decode() if isinstance(token, bytes) else token
+def account_of(session: Session) -> Account | None:
+    """The account of a session as it is now; None when it has changed since it signed in."""
+    host = host_sign_in()
+    if host is None:
+        account = Accounts.of(current_installation().settings).get(session.name)
+    else:
+        account = host.present(session.name)
+    return None if account is None or session.fingerprint != fingerprint(account) else account
 
 
 def fingerprint(account: Account) -> str:
     """Changes with password and role, so that what was given out before does not hold any more."""
-    return hashlib.sha256(f"{account.password_hash}\0{account.role}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{account.password_hash}\0{account.role}".encode()).hexdigest()[:32]
 
 
-def _serializer() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(current_installation().settings["SECRET_KEY"], salt=_SALT)
+def _agent() -> str:
+    return str(flask.request.user_agent)

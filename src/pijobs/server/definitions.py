@@ -36,8 +36,8 @@ class DefinitionRoutes:
     def add_to(self, blueprint: Blueprint) -> None:
         """``GET /``, ``POST /<identifier>`` and ``DELETE /<identifier>``."""
         blueprint.get("/", endpoint="list")(requires("viewer")(self.list))
-        blueprint.post("/<identifier>", endpoint="save")(requires("admin")(self.save))
-        blueprint.delete("/<identifier>", endpoint="delete")(requires("admin")(self.delete))
+        blueprint.post("/<identifier>", endpoint="save")(requires("admin", recent=True)(self.save))
+        blueprint.delete("/<identifier>", endpoint="delete")(requires("admin", recent=True)(self.delete))
 
     def list(self) -> Response:
         """All definitions by identifier, secrets censored."""

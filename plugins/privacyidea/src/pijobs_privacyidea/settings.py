@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pijobs import Setting
 
 OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 PREFIX = "PI_JOB_QUEUE_PRIVACYIDEA_"
 OTP_SERVERS = PREFIX + "OTP_SERVERS"
+ROLES = PREFIX + "ROLES"
+ROLE_NAMES = ("viewer", "operator", "admin")
+
+
+def _roles(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        role in ROLE_NAMES
+        and isinstance(names, (list, tuple))
+        and all(isinstance(name, str) and name.strip("@") for name in names)
+        for role, names in value.items()
+    )
+
 
 SETTINGS = (
     Setting(
@@ -21,5 +35,17 @@ SETTINGS = (
             " themselves, whatever server they go by."
         ),
         example=["otp"],
+    ),
+    Setting(
+        name=ROLES,
+        default={},
+        expected="a dictionary of roles (viewer, operator, admin), each with a list of 'name' (an administrator of"
+        " pi-manage), 'name@realm' and '@realm'",
+        accepts=_roles,
+        help=(
+            "What privacyIDEA's administrators may do in the pages of the queue: the highest role that names them."
+            " Whom nothing names is a viewer."
+        ),
+        example={"admin": ["root"], "operator": ["alice@admins", "@operators"]},
     ),
 )

@@ -79,16 +79,17 @@ def definition_pages(
     }  # fmt: skip
     views = _Views(open_store, words, test, examine, prepare)
     blueprint = PageBlueprint(name, __name__, url_prefix=f"/{name}")
-    for method, rule, endpoint, role, view in (
-        ("GET", "/", "index", "viewer", views.index),
-        ("GET", "/new", "new", "admin", views.new),
-        ("GET", "/edit/<identifier>", "edit", "admin", views.edit),
-        ("POST", "/save", "save", "admin", views.save),
-        ("POST", "/test/<identifier>", "test", "admin", views.try_out),
-        ("GET", "/delete/<identifier>", "confirm_delete", "admin", views.confirm_delete),
-        ("POST", "/delete/<identifier>", "delete", "admin", views.delete),
+    viewer, admin, recent = requires("viewer"), requires("admin"), requires("admin", recent=True)
+    for method, rule, endpoint, right, view in (
+        ("GET", "/", "index", viewer, views.index),
+        ("GET", "/new", "new", recent, views.new),
+        ("GET", "/edit/<identifier>", "edit", recent, views.edit),
+        ("POST", "/save", "save", recent, views.save),
+        ("POST", "/test/<identifier>", "test", admin, views.try_out),
+        ("GET", "/delete/<identifier>", "confirm_delete", recent, views.confirm_delete),
+        ("POST", "/delete/<identifier>", "delete", recent, views.delete),
     ):
-        blueprint.add_url_rule(rule, endpoint, requires(role)(_plain(view)), methods=[method])  # type: ignore[arg-type]
+        blueprint.add_url_rule(rule, endpoint, right(_plain(view)), methods=[method])
     return blueprint
 
 

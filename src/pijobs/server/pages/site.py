@@ -30,7 +30,8 @@ from pijobs.hookspecs import Page
 from pijobs.redact import describe, redact
 from pijobs.server.api import ApiError
 from pijobs.server.auth import HOST_SIGN_IN
-from pijobs.server.pages import overview, plots, sign_in, words, workers
+from pijobs.server.lockout import HOST_PREFIX
+from pijobs.server.pages import account, overview, plots, sign_in, words, workers
 from pijobs.server.pages.headline import Topic
 from pijobs.server.pages.visitor import (
     PAGES,
@@ -117,7 +118,11 @@ class Site:
 
 
 class CarefulSessions(SecureCookieSessionInterface):
-    """Flask's sessions; one that was begun over TLS never leaves it."""
+    """Flask's sessions; one that was begun over TLS never leaves it, and no other host can set its cookie."""
+
+    def get_cookie_name(self, app: flask.Flask) -> str:
+        name = super().get_cookie_name(app)
+        return HOST_PREFIX + name if flask.request.is_secure else name
 
     def get_cookie_secure(self, app: flask.Flask) -> bool:
         return flask.request.is_secure or super().get_cookie_secure(app)
@@ -191,6 +196,7 @@ def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
         module.add_to(blueprint)
     if own_accounts:
         sign_in.add_to(blueprint)
+        account.add_to(blueprint)
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)

@@ -1,7 +1,10 @@
 """Who looks at the pages: the session, what it may do, and the token that each form must bring back.
 
-The session is Flask's signed cookie. Our part of it is emptied at sign-in and gets a new token there, so that nobody
-can prepare one for somebody else; it is bound to the stored password hash and role, like the tokens of the API.
+The cookie is Flask's, signed. Our part of it is emptied at sign-in and gets a new token there, so that nobody can
+prepare one for somebody else. It carries the secret of a session that is kept on the server
+(:mod:`pijobs.server.sessions`), like the tokens of the API.
+
+The token of forms is 20 lines of our own: Flask-WTF's would ask the app that the pages are mounted in for its, too.
 """
 
 from __future__ import annotations
@@ -9,22 +12,20 @@ from __future__ import annotations
 import functools
 import hmac
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import flask
 from werkzeug.wrappers import Response
 
 from pijobs.flask import current_installation
-from pijobs.server.accounts import ROLES, Account, Accounts, Role
-from pijobs.server.auth import LIFETIME as TOKEN_LIFETIME
-from pijobs.server.auth import fingerprint, host_sign_in
+from pijobs.server.accounts import ROLES, Account, Role
+from pijobs.server.auth import RECENT, account_of, new_session
 from pijobs.server.rights import RIGHT
+from pijobs.server.sessions import Session, Sessions
 
-LIFETIME = 12 * 3600  # seconds; of a session, from sign-in
 LONGEST_SAID = 160  # characters
 #: Key in ``app.extensions``, and in the session of the app.
 PAGES = "pijobs_pages"
@@ -46,20 +47,24 @@ class Problem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks, with a role."""
+    """Who asks, with a role. :ivar session: None: the app signs people in by its own means."""
 
     name: str
     role: Role
+    session: Session | None = None
 
     def may(self, role: str) -> bool:
         """Each role may do what those before it may."""
         return ROLES.index(self.role) >= ROLES.index(cast(Role, role))
 
 
-def requires(role: Role) -> Callable[[View], View]:
+def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
     """The view of a page for those with this role, or one that may do more. Others are asked to sign in, or refused.
 
     The :class:`Visitor` stands in ``flask.g.pijobs_visitor`` then.
+
+    :param recent: who gave the password longer ago than :data:`~pijobs.server.auth.RECENT` is asked for it again. Only
+        where people sign in here: another app's sign-in is its own matter.
     """
 
     def decorate(view: View) -> View:
@@ -71,12 +76,22 @@ def requires(role: Role) -> Callable[[View], View]:
             flask.g.pijobs_visitor = visitor
             if not visitor.may(role):
                 raise Problem(403, f"this needs the role {role}; {visitor.name} has the role {visitor.role}")
+            if recent and not _is_recent(visitor):
+                return flask.redirect(flask.url_for(f"{PAGES}.prove", next=_asked()), 303)
             return view(*args, **kwargs)
 
         setattr(guarded, RIGHT, role)
         return cast(View, guarded)
 
     return decorate
+
+
+def _is_recent(visitor: Visitor) -> bool:
+    if visitor.session is None:
+        return True
+    # What was opened in time may be sent a little later: nobody types a definition twice.
+    seconds = RECENT if flask.request.method == "GET" else 2 * RECENT
+    return Sessions.of(current_installation().settings).is_fresh(visitor.session, seconds)
 
 
 def present_visitor() -> Visitor | None:
@@ -92,17 +107,18 @@ def present_visitor() -> Visitor | None:
 
 
 def _signed_in() -> Visitor | None:
-    try:
-        name, digest, since = _kept()["account"]
-    except (KeyError, ValueError):
+    sessions = Sessions.of(current_installation().settings)
+    session = sessions.get(_secret(), "pages")
+    account = None if session is None else account_of(session)
+    if session is None or account is None:
         return None
-    host = host_sign_in()
-    if not 0 <= time.time() - since <= (LIFETIME if host is None else TOKEN_LIFETIME):
-        return None
-    account = Accounts.of(current_installation().settings).get(str(name)) if host is None else host.present(str(name))
-    if account is None or digest != fingerprint(account):
-        return None
-    return Visitor(account.name, account.role)
+    if not renews_itself():  # a page that somebody left open is no sign of that person
+        sessions.use(session)
+    return Visitor(account.name, account.role, session)
+
+
+def _secret() -> str:
+    return str(_kept().get("session", ""))
 
 
 def _ask_to_sign_in() -> Response:
@@ -110,9 +126,15 @@ def _ask_to_sign_in() -> Response:
         return load_anew()
     if flask.current_app.extensions[PAGES].authorize is not None:
         raise Problem(403, "you may not look at these pages", "sign in to the application, as somebody who may")
+    return flask.redirect(flask.url_for(f"{PAGES}.sign_in", next=_asked()))
+
+
+def _asked() -> str | None:
+    """Where to lead back; a form leads to the page that it stands on."""
     request = flask.request
-    asked = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else None
-    return flask.redirect(flask.url_for(f"{PAGES}.sign_in", next=asked))
+    if request.method == "GET":
+        return request.script_root + request.full_path.rstrip("?")
+    return urlsplit(request.referrer).path if request.referrer else None
 
 
 def renews_itself() -> bool:
@@ -127,14 +149,15 @@ def load_anew() -> flask.Response:
 
 def begin_session(account: Account) -> None:
     """Sign in. What the session held before is gone."""
-    flask.session[PAGES] = {
-        "account": [account.name, fingerprint(account), int(time.time())],
-        "token": secrets.token_urlsafe(24),
-    }
+    end_session()
+    flask.session[PAGES] = {"session": new_session(account, "pages"), "token": secrets.token_urlsafe(24)}
 
 
 def end_session() -> None:
-    """Sign out."""
+    """Sign out: the session is over, whoever has a copy of its cookie."""
+    sessions = Sessions.of(current_installation().settings)
+    if (session := sessions.get(_secret(), "pages")) is not None:
+        sessions.end(session.name, session.id)
     flask.session.pop(PAGES, None)
 
 

@@ -1,0 +1,125 @@
+"""privacyIDEA's administrators at the pages of the queue: who they are, and what they may do there.
+
+An administrator is one of ``pi-manage`` (``root``) or of a realm in ``SUPERUSER_REALM`` (``alice@admins``). The realm
+belongs to the name: two people of the same login in two realms are two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flask
+
+from pijobs.server.accounts import ROLES, Account, Role
+from pijobs.server.auth import HostSignIn
+from pijobs_privacyidea.settings import ROLES as ROLES_SETTING
+
+#: Seconds for which an answer of a realm's resolver counts while somebody only looks.
+TRUST = 30.0
+
+
+class Administrators:
+    """Those of one privacyIDEA.
+
+    :param app: privacyIDEA's.
+    """
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._app = app
+        self._trusted: dict[str, tuple[float, Account]] = {}
+
+    def sign_in(self) -> HostSignIn:
+        """For :func:`pijobs.server.create_app`."""
+        return HostSignIn(self.by_token, self.by_password, self.present)
+
+    def by_token(self, token: str) -> Account | None:
+        """The administrator a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""
+        from privacyidea.api.lib.utils import verify_auth_token
+        from privacyidea.lib.error import AuthError
+
+        with self._app.test_request_context():  # the check looks at the request of privacyIDEA's app
+            try:
+                user = verify_auth_token(token, ["admin"])
+            except AuthError:
+                return None
+            login, realm = str(user["username"]), str(user.get("realm") or "").lower()
+            # Not by the full name: one of pi-manage may be called alice@admins.
+            return self._of_realm(login, realm) if realm else self._local(login)
+
+    def by_password(self, name: str, password: str) -> Account | None:
+        """The administrator who signs in like this by privacyIDEA's own ``POST /auth``, with its policies and its
+        audit; None for everybody else."""
+        where = {"REMOTE_ADDR": flask.request.remote_addr, "HTTP_USER_AGENT": str(flask.request.user_agent)}
+        form = {"username": name, "password": password}
+        answer: Any = self._app.test_client().post("/auth", data=form, environ_overrides=where)
+        try:
+            token = answer.get_json(silent=True)["result"]["value"]["token"]
+        except (KeyError, TypeError):  # refused, or a challenge
+            return None
+        return self.by_token(token)
+
+    def present(self, name: str) -> Account | None:
+        """The administrator of this full name as privacyIDEA has it now; None for one who is none any more.
+
+        A page asks each second: what a realm's resolver said counts for :data:`TRUST` seconds, but for acts.
+        """
+        only_looks = flask.has_request_context() and flask.request.method == "GET"
+        with self._app.test_request_context():
+            if (local := self._local(name)) is not None:
+                return local
+            until, account = self._trusted.get(name, (0.0, None))
+            if account is not None and time.monotonic() < until and only_looks:
+                return account
+            login, _, realm = name.rpartition("@")
+            return self._of_realm(login, realm)
+
+    def _local(self, name: str) -> Account | None:
+        from privacyidea.lib.auth import get_db_admin
+
+        admin = get_db_admin(name)
+        if admin is None:
+            return None
+        login = str(admin.username)  # some databases compare without regard to case
+        return Account(login, f"local {admin.password}", self._role(login, ""), 0)
+
+    def _of_realm(self, login: str, realm: str) -> Account | None:
+        from privacyidea.lib.user import User
+
+        name = full_name(login, realm)
+        self._trusted.pop(name, None)
+        if not login or realm not in self._realms():
+            return None
+        user = User(login, realm=realm)
+        if not user.exist():
+            return None
+        # Its identity, too: another person may get the same login. Few resolvers tell a hash of the password.
+        known = f"{user.resolver}\0{user.uid}\0{(user.info or {}).get('password', '')}"
+        digest = hashlib.sha256(known.encode("utf-8", "replace")).hexdigest()
+        account = Account(name, f"realm {digest}", self._role(login, realm), 0)
+        self._trusted[name] = (time.monotonic() + TRUST, account)
+        return account
+
+    def _realms(self) -> list[str]:
+        return [str(realm).lower() for realm in self._app.config.get("SUPERUSER_REALM", [])]
+
+    def _role(self, login: str, realm: str) -> Role:
+        return role_of(login, realm, self._app.config.get(ROLES_SETTING) or {})
+
+
+def full_name(login: str, realm: str) -> str:
+    """``alice@admins``; without a realm the login."""
+    return f"{login}@{realm.lower()}" if realm else login
+
+
+def role_of(login: str, realm: str, roles: Mapping[str, Sequence[str]]) -> Role:
+    """The highest role that names the administrator; viewer if none does."""
+    own = {full_name(login, realm), f"@{realm.lower()}"} if realm else {login}
+    for role in reversed(ROLES):
+        for entry in roles.get(role, ()):
+            name, at, where = entry.rpartition("@")
+            if (f"{name}@{where.lower()}" if realm and at else entry) in own:
+                return role
+    return "viewer"

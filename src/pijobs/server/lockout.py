@@ -1,0 +1,130 @@
+"""How often somebody may try to sign in.
+
+Tries are counted in the memory of the process, not in the database, which a guesser could fill: with several server
+processes each counts for itself, so that there are as many times more tries. (Flask-Limiter counts requests by one key
+and takes none back; here a try counts for an account and an address at once, unless it succeeds.)
+
+A device from which an account signed in before carries a signed cookie. It has tries of its own, so that a guesser
+with many addresses does not keep the owner out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import flask
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from pijobs.server.api import ApiError
+
+WINDOW = 300.0  # seconds in which failed tries count
+#: Failed tries in the window. The bounds of an account and of an address alone are wide: a guesser must not lock out
+#: an admin who sits elsewhere, and behind a proxy that is not told to Flask everybody has the same address.
+MOST_OF_BOTH, MOST_OF_ADDRESS, MOST_OF_ACCOUNT = 10, 100, 100
+#: Bits of an IPv6 address that tell subscribers apart: each has at least a /64 (RFC 6177, section 2).
+IPV6_BITS = 64
+DEVICE = "pijobs_device"
+DEVICE_LIFETIME = 90 * 24 * 3600  # seconds
+#: Prefix of a cookie that no other host and no unencrypted answer can set (RFC 6265bis, section 4.1.3.2).
+HOST_PREFIX = "__Host-"
+_SALT = "pijobs known device"
+
+
+class Tries:
+    """The tries to sign in of the last minutes, but for those that succeeded.
+
+    :param monotonic: seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._times: dict[tuple[str, ...], deque[float]] = {}
+        self._lock = threading.Lock()
+        self._monotonic = monotonic
+
+    def begin(self, name: str, address: str, device: str | None = None) -> None:
+        """Count a try before its password is looked at, so that many at the same moment gain nothing.
+
+        :param device: from which the account signed in before.
+        :raises ApiError: (429) after too many.
+        """
+        with self._lock:
+            self._forget()
+            bounds = dict(_bounds(name, address, device))
+            if any(len(self._times.get(who, ())) >= most for who, most in bounds.items()):
+                raise ApiError(429, 429, f"too many failed tries to sign in; wait {WINDOW / 60:.0f} minutes")
+            for who in bounds:
+                self._times.setdefault(who, deque()).append(self._monotonic())
+
+    def succeed(self, name: str, address: str, device: str | None = None) -> None:
+        """Take back what :meth:`begin` counted."""
+        with self._lock:
+            for who, _ in _bounds(name, address, device):
+                if times := self._times.get(who):
+                    times.pop()
+
+    def _forget(self) -> None:
+        oldest = self._monotonic() - WINDOW
+        for who, times in list(self._times.items()):
+            while times and times[0] < oldest:
+                times.popleft()
+            if not times:
+                del self._times[who]
+
+
+def _bounds(name: str, address: str, device: str | None) -> Iterator[tuple[tuple[str, ...], int]]:
+    short, where = name[:64], network_of(address)  # longer names are nobody's
+    if device is not None:
+        yield ("device", short, device), MOST_OF_BOTH
+        return
+    yield ("both", short, where), MOST_OF_BOTH
+    yield ("address", where), MOST_OF_ADDRESS
+    yield ("account", short), MOST_OF_ACCOUNT
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, the /64 of an IPv6 address."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), IPV6_BITS), strict=False))
+
+
+def known_device(name: str) -> str | None:
+    """The id of the client's device, if the account signed in from it before."""
+    try:
+        id, owner = _serializer().loads(flask.request.cookies.get(_cookie(), ""), max_age=DEVICE_LIFETIME)
+    except (BadSignature, ValueError, TypeError):
+        return None
+    return str(id) if owner == name else None
+
+
+def remember_device(name: str) -> None:
+    """Let the answer to this request make the client's device one that the account is known on."""
+    value = _serializer().dumps([known_device(name) or secrets.token_urlsafe(12), name])
+
+    @flask.after_this_request
+    def remember(response: flask.Response) -> flask.Response:
+        response.set_cookie(
+            _cookie(), value, max_age=DEVICE_LIFETIME, secure=flask.request.is_secure, httponly=True, samesite="Lax"
+        )
+        return response
+
+
+def _cookie() -> str:
+    return HOST_PREFIX + DEVICE if flask.request.is_secure else DEVICE
+
+
+def _serializer() -> URLSafeTimedSerializer:
+    secret = flask.current_app.secret_key
+    assert secret is not None
+    return URLSafeTimedSerializer(secret, salt=_SALT)

@@ -1,0 +1,86 @@
+"""One's own account: the sessions that are open, and the question who it is."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import flask
+from werkzeug.wrappers import Response
+
+from pijobs.flask import current_installation
+from pijobs.server.api import ApiError
+from pijobs.server.auth import verified
+from pijobs.server.pages.visitor import Visitor, end_session, own_path, requires, say
+from pijobs.server.sessions import Sessions
+
+
+def add_to(blueprint: flask.Blueprint) -> None:
+    blueprint.get("/account")(account)
+    blueprint.post("/account/end")(end)
+    blueprint.post("/account/end-all")(end_all)
+    blueprint.get("/prove")(prove)
+    blueprint.post("/prove", endpoint="try_to_prove")(try_to_prove)
+
+
+@requires("viewer")
+def account() -> str:
+    """Where one is signed in."""
+    sessions = _sessions().list(_visitor().name)
+    return flask.render_template("pijobs/account.html", sessions=sessions, iso=_iso)
+
+
+@requires("viewer")
+def end() -> Response:
+    """End one of one's own sessions."""
+    visitor, id = _visitor(), flask.request.form.get("id", "")
+    ended = _sessions().end(visitor.name, id)
+    if visitor.session is not None and id == visitor.session.id:
+        return _to_the_sign_in()
+    say("The session is over." if ended else "That session was over already.", "good" if ended else "warn")
+    return flask.redirect(flask.url_for(".account"), 303)
+
+
+@requires("viewer")
+def end_all() -> Response:
+    """Sign out everywhere, here, too."""
+    _sessions().end_all(_visitor().name)
+    return _to_the_sign_in()
+
+
+def _to_the_sign_in() -> Response:
+    end_session()
+    return flask.redirect(flask.url_for(".sign_in"), 303)
+
+
+@requires("viewer")
+def prove() -> str:
+    """Ask for the password again, before something that a stolen session must not do."""
+    return flask.render_template("pijobs/prove.html", target=own_path(flask.request.args.get("next")), fault="")
+
+
+@requires("viewer")
+def try_to_prove() -> tuple[str, int] | Response:
+    """Go on, if the password is right."""
+    form, visitor = flask.request.form, _visitor()
+    target = own_path(form.get("next"))
+    try:
+        found = verified(visitor.name, form.get("password", ""))
+    except ApiError as error:
+        fault = "That is not your password." if error.status == 401 else f"{error.message}."
+        return flask.render_template("pijobs/prove.html", target=target, fault=fault), error.status
+    if visitor.session is not None and found.name == visitor.name:
+        _sessions().prove(visitor.session)
+    return flask.redirect(target, 303)
+
+
+def _sessions() -> Sessions:
+    return Sessions.of(current_installation().settings)
+
+
+def _visitor() -> Visitor:
+    visitor: Visitor = flask.g.pijobs_visitor
+    return visitor
+
+
+def _iso(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).isoformat().replace("+00:00", "Z")

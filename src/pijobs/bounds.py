@@ -7,11 +7,11 @@ an enqueue costs a look at a clock more. So a bound is passed by what comes betw
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pijobs import clock
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Storage
 
@@ -82,7 +82,7 @@ class Bounds:
         look = self._looks.get(name)
         if look is None or look.reached is None:
             return None
-        if time.monotonic() >= look.again:
+        if clock.monotonic() >= look.again:
             self._look(name, look)
         return look.reached
 
@@ -91,7 +91,7 @@ class Bounds:
         look = self._looks.get(name)
         if look is None:
             look = self._looks[name] = _Look()
-        if time.monotonic() >= look.again:
+        if clock.monotonic() >= look.again:
             try:
                 self._look(name, look)
             except StorageUnavailable as error:
@@ -102,7 +102,7 @@ class Bounds:
         if bound is None:
             look.again = float("inf")
             return
-        look.again = time.monotonic() + OFTEN
+        look.again = clock.monotonic() + OFTEN
         most = bound.waiting or 1
         waiting, oldest = self.storage.waiting(name, most=most, timeout=self.timeout)
         age = 0.0 if oldest is None else max(0.0, (self.storage.now() - oldest) / 1000)

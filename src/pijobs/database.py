@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -58,7 +57,7 @@ class _Opened:
         self.foreign = foreign
         self.ensured: set[sa.MetaData] = set()
         #: Many threads that begin at once need the tables, but not each a transaction that looks for them.
-        self.ensuring = threading.Lock()
+        self.ensuring = threads.Lock()
 
 
 class Database:

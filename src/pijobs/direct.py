@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from pijobs import clock
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec
 from pijobs.errors import InstanceRefused, StorageError
@@ -35,7 +35,7 @@ MOST_UNTOLD = 100
 
 def host_now() -> int:
     """This machine's time (ms)."""
-    return to_ms(time.time())
+    return to_ms(clock.time())
 
 
 def fresh_context() -> AbstractContextManager[Any]:
@@ -149,7 +149,7 @@ class _Away:
         self._created, self._began = created, began
 
     def now(self, *, timeout: float = 0.0) -> int:
-        return self._created + to_ms(time.monotonic() - self._began)
+        return self._created + to_ms(clock.monotonic() - self._began)
 
     def count(self, key: str, *, limit: int, per: int) -> None:
         """Always allowed."""

@@ -14,12 +14,12 @@ inherited can be neither used nor closed.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from pijobs import threads
 from pijobs.errors import StorageUnavailable
 
 #: Seconds that a fork waits for threads that use a file; a transaction takes some milliseconds.
@@ -53,7 +53,7 @@ class _Use:
     __slots__ = ("path", "thread")
 
     def __init__(self, path: str) -> None:
-        self.path, self.thread = path, threading.get_ident()
+        self.path, self.thread = path, threads.get_ident()
 
 
 class Gate:
@@ -66,15 +66,15 @@ class Gate:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._made: dict[str, threading.Condition] = {}
+        self._made: dict[str, threads.Condition] = {}
         self._uses: set[_Use] = set()
         #: Forks that are going on.
         self._forks = 0
 
     @property
-    def _changed(self) -> threading.Condition:
+    def _changed(self) -> threads.Condition:
         # Made at first use: gevent may replace what threading has after this module was imported.
-        return self._made.get("changed") or self._made.setdefault("changed", threading.Condition())
+        return self._made.get("changed") or self._made.setdefault("changed", threads.Condition())
 
     def keep(self, keeper: Keeper) -> None:
         """Close its idle connections at each fork. Only a weak reference is held."""
@@ -113,7 +113,7 @@ class Gate:
         return use
 
     def _before(self) -> None:
-        me = threading.get_ident()
+        me = threads.get_ident()
         with self._changed:
             self._forks += 1
             # What this thread is in the middle of can't end before the fork.

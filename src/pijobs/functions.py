@@ -10,17 +10,17 @@ import asyncio
 import contextvars
 import functools
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import starmap
 from types import GeneratorType
 from typing import Any
 
+from pijobs import threads
 from pijobs.errors import FailJob
 
 #: The event loop of each thread that ran a coroutine.
-_local = threading.local()
+_local = threads.local()
 #: Seconds that the tasks which a job left behind may take to be cancelled.
 CANCEL_TIME = 5.0
 
@@ -118,7 +118,7 @@ def _run_beside(awaitable: Awaitable[Any]) -> Any:
         finally:
             close_loop()
 
-    thread = threading.Thread(target=target, name="pijobs-coroutine")
+    thread = threads.Thread(target=target, name="pijobs-coroutine")
     thread.start()
     thread.join()
     if failure:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pijobs import clock
 from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob, LeaseLost
 from pijobs.functions import is_generator
 from pijobs.schedules import never_comes
@@ -276,7 +276,7 @@ class JobContext:
     def lease_left(self) -> float | None:
         """Seconds for which the worker keeps the lease of this attempt at most: the rest of the job's ``timeout``.
         Infinite without a timeout. None where there is no lease, since the job runs in the request."""
-        return None if self._lease_until is None else self._lease_until - time.monotonic()
+        return None if self._lease_until is None else self._lease_until - clock.monotonic()
 
     def check(self) -> None:
         """Call this right before the effect. Asks nobody, so it costs nothing.

@@ -13,7 +13,6 @@ import logging.config
 import logging.handlers
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from pijobs import clock
 from pijobs.errors import ConfigurationError
 from pijobs.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.settings import PREFIX, Settings
@@ -160,7 +160,7 @@ def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
 
 def _tell_of_loss(error: BaseException | None) -> None:
     global _reminded
-    now = time.monotonic()
+    now = clock.monotonic()
     if now - _reminded >= _REMIND_AFTER and sys.stderr is not None:
         _reminded = now
         with suppress(Exception):  # it may be closed

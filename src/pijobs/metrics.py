@@ -15,12 +15,11 @@ import logging
 import math
 import os
 import re
-import threading
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pijobs import clock, threads
 from pijobs.errors import StorageUnavailable
 from pijobs.families import BOUNDS, BY_NAME, Labels, Series, total_name
 from pijobs.redact import redact
@@ -86,10 +85,10 @@ class _Share:
     """What one process holds."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threads.Lock()
         #: Told once already, but the storage did not take it.
         self.owed: dict[str, float] = {}
-        self.flusher: threading.Thread | None = None
+        self.flusher: threads.Thread | None = None
         #: By job, or measured name: the labels as given, and as shown.
         self.shown: dict[str, dict[Labels, Labels]] = {}
         self.begin()
@@ -240,7 +239,7 @@ class Metrics:
         with share.lock:
             if share.flusher is not None:
                 return
-            thread = share.flusher = threading.Thread(
+            thread = share.flusher = threads.Thread(
                 target=self._flush_later, args=(share, add_totals), name="pijobs-metrics", daemon=True
             )
         try:
@@ -249,7 +248,7 @@ class Metrics:
             share.flusher = None
 
     def _flush_later(self, share: _Share, add_totals: AddTotals) -> None:
-        time.sleep(FLUSH_AFTER)
+        clock.sleep(FLUSH_AFTER)
         # Before the flush: whoever counts from now on asks for another one.
         share.flusher = None
         try:

@@ -7,10 +7,10 @@ import os
 import queue
 import socket
 import ssl
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
+
+from pijobs import clock, threads
 
 #: Family, kind, protocol, canonical name and place.
 Address = tuple[int, int, int, str, Any]
@@ -35,7 +35,7 @@ def look_up(host: str, port: int, seconds: float) -> list[Address]:
         except UnicodeError as error:  # a label that is too long for IDNA
             answers.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
-    threading.Thread(target=ask, name="pijobs-look-up", daemon=True).start()
+    threads.Thread(target=ask, name="pijobs-look-up", daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:
@@ -52,10 +52,10 @@ def addresses(host: str, port: int, seconds: float) -> Iterator[tuple[Address, f
 
     :raises TimeoutError: when they are over; other :class:`OSError` for a name without an address.
     """
-    until = time.monotonic() + seconds
+    until = clock.monotonic() + seconds
     found = look_up(host, port, seconds)
     for index, place in enumerate(found):
-        yield place, positive((until - time.monotonic()) / (len(found) - index))
+        yield place, positive((until - clock.monotonic()) / (len(found) - index))
 
 
 def positive(seconds: float) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass, field
+
+from pijobs import clock, threads
 
 #: Seconds after which one call of an outage waits its whole time-out again.
 RETRY_EVERY = 1.0
@@ -18,15 +18,15 @@ class Outage:
     fallbacks: int = 0
     _next_try: float = 0.0
     #: Whoever gets it tells of the outage. Nobody ever waits for it, so that a fork does no harm.
-    _told: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _told: threads.Lock = field(default_factory=lambda: threads.Lock(), repr=False, compare=False)
 
     def begins(self) -> bool:
         """A call got no answer; whether it is the first one of this outage."""
         self.fallbacks += 1
         if not self._told.acquire(blocking=False):
             return False
-        self._next_try = time.monotonic() + RETRY_EVERY
-        self.since = time.time()
+        self._next_try = clock.monotonic() + RETRY_EVERY
+        self.since = clock.time()
         return True
 
     def patience(self, timeout: float) -> float:
@@ -36,7 +36,7 @@ class Outage:
         """
         if self.since is None:
             return timeout
-        now = time.monotonic()
+        now = clock.monotonic()
         if now >= self._next_try:
             self._next_try = now + RETRY_EVERY
             return timeout
@@ -52,4 +52,4 @@ class Outage:
             self._told.release()
         except RuntimeError:  # another thread was quicker
             return None
-        return time.time() - since
+        return clock.time() - since

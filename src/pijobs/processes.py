@@ -13,12 +13,12 @@ import multiprocessing
 import os
 import socket
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
+
+from pijobs import clock, threads
 
 _PROC = Path("/proc")
 _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
@@ -84,20 +84,20 @@ def no_copies() -> Iterator[None]:
 def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
     """Called before the interpreter ends. It waits for all threads and children that jobs left; this lets it wait for
     ``grace`` seconds only, and then ends the process."""
-    own = (threading.main_thread(), threading.current_thread())
-    threads = [one.name for one in threading.enumerate() if not one.daemon and one not in own]
-    left = [*threads, *(child.name for child in multiprocessing.active_children())]
+    own = (threads.main_thread(), threads.current_thread())
+    running = [one.name for one in threads.running() if not one.daemon and one not in own]
+    left = [*running, *(child.name for child in multiprocessing.active_children())]
     if not left:
         return
 
     def end() -> None:
-        time.sleep(grace)
+        clock.sleep(grace)
         text = "the process ends, but jobs left what does not end: %s"
         logging.getLogger(__name__).warning(text, ", ".join(left[:10]))
         logging.shutdown()
         os._exit(code)
 
-    threading.Thread(target=end, name="pijobs-exit", daemon=True).start()
+    threads.Thread(target=end, name="pijobs-exit", daemon=True).start()
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from pijobs import direct
+from pijobs import clock, direct
 from pijobs.bounds import Bounds
 from pijobs.calls import Handle as Handle
 from pijobs.calls import checked, deadline_of, group_of, new_instance
@@ -222,7 +221,7 @@ class Queue:
 
     def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
         assert self.storage is not None
-        began = time.monotonic()
+        began = clock.monotonic()
         if (handle := self._bounded(call, new, began)) is not None:
             return handle
         only_with_worker = self.option("WITHOUT_WORKER") == "direct" and deadline_of(new) is not None

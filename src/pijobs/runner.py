@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pijobs import functions
+from pijobs import clock, functions
 from pijobs.clock import to_ms
 from pijobs.codec import Call, Codec, open_envelope
 from pijobs.errors import (
@@ -199,7 +198,7 @@ class Runner:
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(name, lease.id, attempt, secrets), measure=partial(self._metrics.measure, name),
             created=envelope.created / 1000, crashes=lease.crashes, permit=permit, holds=holds,
-            lease_until=time.monotonic() + (self._registry[name].timeout or math.inf),
+            lease_until=clock.monotonic() + (self._registry[name].timeout or math.inf),
         )  # fmt: skip
 
     def _sealed(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[tuple[bytes, bytes] | None, Verdict]:

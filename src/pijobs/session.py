@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from pijobs import processes
+from pijobs import processes, threads
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit
@@ -106,26 +105,26 @@ class Session:
         self._untold_loss: LossKind | None = None
         #: What the last sign of life was answered.
         self._last: Beat | None = None
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._lock = threads.Lock()
+        self._stop = threads.Event()
         self._open = False
         self._was_open = False
         #: When the leases run out unless the next sign of life is answered (monotonic seconds).
         self._until = float("-inf")
-        self._thread: threading.Thread | None = None
+        self._thread: threads.Thread | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to give signs of life. Does not fail when the storage is away: it waits."""
         self.beat()
-        self._thread = threading.Thread(target=self._beats, name="pijobs-session", daemon=True)
+        self._thread = threads.Thread(target=self._beats, name="pijobs-session", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End the session; what it still runs goes back to the queue, not counted unless it must not happen twice."""
         self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threads.current_thread():
             self._thread.join(timeout=1)
         if self._open:
             self._open = False

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pijobs import clock, threads
 from pijobs.clock import to_ms
 from pijobs.codec import Codec
 from pijobs.errors import (
@@ -105,7 +104,7 @@ class Mover:
         self._parked = parked
         self._next_look = float("-inf")
         #: By process: a child may be forked while a thread of its parent moves.
-        self._moving: dict[int, threading.Lock] = {}
+        self._moving: dict[int, threads.Lock] = {}
         #: How often the move of an instance failed.
         self._strikes: dict[str, int] = {}
 
@@ -123,10 +122,10 @@ class Mover:
         self._look(BATCH, MOVE_TIME, only_if_no_worker_lives=False, every=LOOK_AGAIN)
 
     def _look(self, most: int, seconds: float, *, only_if_no_worker_lives: bool, every: float = LOOK_EVERY) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         if now < self._next_look:
             return
-        lock = self._moving.setdefault(os.getpid(), threading.Lock())
+        lock = self._moving.setdefault(os.getpid(), threads.Lock())
         if not lock.acquire(blocking=False):
             return
         try:
@@ -138,7 +137,7 @@ class Mover:
             self._next_look = now + LOOK_AGAIN
             while moved := self.move(most, seconds):
                 log.info("%d job instances moved from the spool to %s", moved, self._storage.display_url)
-                if time.monotonic() - now >= seconds:
+                if clock.monotonic() - now >= seconds:
                     self.look_soon()
                     break
         except StorageUnavailable as error:
@@ -159,14 +158,14 @@ class Mover:
         :raises StorageUnavailable: of one of the two; what was not moved can be leased from the spool after the hold.
         """
         # The hold begins later than this: what happens before the end of the time happens within it.
-        end = time.monotonic() + min(seconds, MOVE_TIME)
+        end = clock.monotonic() + min(seconds, MOVE_TIME)
         batch = self._spool.take_out(most, hold=to_ms(HOLD), timeout=seconds)
         moved: list[str] = []
         failed = 0
         try:
             # What failed before comes last, so that it keeps nobody waiting.
             for new in sorted(batch, key=lambda new: self._strikes.get(new.id, 0)):
-                if time.monotonic() >= end:
+                if clock.monotonic() >= end:
                     break
                 try:
                     self._move(new, min(self._timeout, HOLD - MOVE_TIME))

@@ -8,7 +8,6 @@ with the way to go.
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import huey
 from huey import signals
 from huey.api import PeriodicTask, Task
 
+from pijobs import clock
 from pijobs.functions import layers
 from pijobs.jobs import Job
 from pijobs.queue import Handle, Queue
@@ -165,5 +165,5 @@ def _seconds(expires: Any) -> float | None:
     if isinstance(expires, dt.timedelta):
         return expires.total_seconds()
     if isinstance(expires, dt.datetime):
-        return max(0.001, expires.timestamp() - time.time())
+        return max(0.001, expires.timestamp() - clock.time())
     return None if expires is None else float(expires)

@@ -1,9 +1,35 @@
-"""Where a thread of ours may run."""
+"""Where a thread of ours may run; and the only module that takes threads, locks and events from :mod:`threading`.
+
+Call by the module, as in ``threads.Lock()``: a simulation puts classes of its own here. (ruff forbids the rest.)
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threading import BoundedSemaphore as BoundedSemaphore
+    from threading import Condition as Condition
+    from threading import Event as Event
+    from threading import Lock as Lock
+    from threading import RLock as RLock
+    from threading import Thread as Thread
+    from threading import current_thread as current_thread
+    from threading import get_ident as get_ident
+    from threading import local as local
+    from threading import main_thread as main_thread
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up each time: gevent may put its own in place after this module was imported.
+    return getattr(threading, name)
+
+
+def running() -> list[Thread]:
+    """All threads of this process."""
+    return threading.enumerate()
 
 
 def may_start() -> bool:

@@ -6,12 +6,11 @@ One list, for ``pijobs config check`` and readiness. What really stops jobs now 
 from __future__ import annotations
 
 import stat
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from pijobs import threads
+from pijobs import clock, threads
 from pijobs.hookspecs import CheckResult
 from pijobs.keys import KeyRing
 from pijobs.queue import WORKER_ABSENT, Queue
@@ -39,11 +38,10 @@ def of_settings(queue: Queue) -> Found:
         yield "fallback", _no_spool()
 
 
-def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], float] = time.time) -> Found:
+def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
     """What the storage tells of itself.
 
     :param answer: of :func:`pijobs.status.overview`.
-    :param host_now: this host's clock, in seconds since the epoch.
     :raises StorageUnavailable: when it does not answer.
     """
     assert queue.storage is not None
@@ -57,7 +55,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any], host_now: Callable[[], f
         yield "login", _login(facts)
         yield "tls", _tls(facts)
     yield "storage_full", _full(facts)
-    yield "clock", _clock(queue.storage.now() / 1000 - host_now())
+    yield "clock", _clock(queue.storage.now() / 1000 - clock.time())
     yield "worker", _worker(answer)
     yield "worker_keys", _keys(queue, answer)
     yield "worker_keys_differ", _keys_differ(queue, answer)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 
+from pijobs import threads
 from pijobs.errors import StorageUnavailable
 from pijobs.forks import gate
 
@@ -22,7 +22,7 @@ class FileWatch:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         #: Connections so far: each counts from a number of its own.

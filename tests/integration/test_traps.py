@@ -17,8 +17,8 @@ import pytest
 import yaml
 from services import missing, wait_until
 
+from pijobs import clock, traps
 from pijobs import readiness as readiness_module
-from pijobs import traps
 from pijobs.checks import TABLE, Row, judged, severity_of
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
@@ -276,11 +276,14 @@ def test_workers_that_differ_are_red_where_this_process_has_no_definitions_datab
 
 
 @pytest.mark.parametrize(("shift", "told"), [(0.0, None), (-60.0, "60 s behind"), (60.0, "60 s ahead of")])
-def test_a_clock_that_differs_from_the_storages_is_warned_of(redis_url: str, shift: float, told: str | None) -> None:
+def test_a_clock_that_differs_from_the_storages_is_warned_of(
+    redis_url: str, shift: float, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = make_queue(redis_url)
     assert queue.storage is not None
     queue.storage.ping()
-    found = dict(traps.of_storage(queue, overview(queue), lambda: time.time() + shift))["clock"]
+    monkeypatch.setattr(clock, "time", lambda: time.time() + shift)
+    found = dict(traps.of_storage(queue, overview(queue)))["clock"]
     assert found.ok and found.warning is (told is not None)
     assert told is None or told in found.message
     close(queue)

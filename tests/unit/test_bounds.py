@@ -132,7 +132,7 @@ def test_an_enqueue_looks_seldom_as_long_as_there_is_much_room(
 
     monkeypatch.setattr(storage, "waiting", waiting)
     moment = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: moment[0])
+    monkeypatch.setattr("pijobs.clock.monotonic", lambda: moment[0])
     bounds = Bounds(storage, {"*": {"waiting": 100}}, 0.25)
     for moment[0] in (1.0, 1.5, 2.5, RARELY):
         bounds.stored("news.send")

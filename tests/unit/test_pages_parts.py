@@ -9,7 +9,7 @@ import pytest
 from pijobs.server.pages.headline import Topic, headline
 from pijobs.server.pages.lives import life
 from pijobs.server.pages.plots import HEIGHT, WIDTH, bars, dots, height_of
-from pijobs.server.pages.words import after, clock, count, duration, state
+from pijobs.server.pages.words import after, count, duration, state, time_of_day
 
 MAILS = Topic("mails", "mail.")
 
@@ -96,8 +96,8 @@ def test_a_duration_in_words(seconds: float | None, text: str) -> None:
 
 
 def test_times_numbers_and_states_in_words() -> None:
-    assert clock(None) == "–"
-    assert clock("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05"
+    assert time_of_day(None) == "–"
+    assert time_of_day("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05"
     assert after("2026-01-02T03:04:05.700Z", "2026-01-02T03:04:05.200Z") == "+0.50 s"
     assert count(12345) == "12,345"
     assert (state("dead"), state("odd")) == ("failed for good", "odd")

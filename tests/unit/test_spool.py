@@ -145,7 +145,7 @@ def test_where_no_worker_lives_each_enqueue_of_a_server_moves_for_a_moment(
     def slow(mover: Mover, new: NewInstance, timeout: float) -> None:
         real(mover, new, timeout)
         moment = time.monotonic() + next(late, 0)
-        patch.setattr(time, "monotonic", lambda: moment)
+        patch.setattr("pijobs.clock.monotonic", lambda: moment)
 
     with monkeypatch.context() as patch:
         patch.setattr(Mover, "_move", slow)
@@ -245,7 +245,7 @@ def test_a_process_that_was_stopped_while_it_took_out_begins_no_move(
     def stopped(*args: Any, **options: Any) -> list[NewInstance]:
         taken = real(*args, **options)
         moment = time.monotonic() + HOLD
-        monkeypatch.setattr(time, "monotonic", lambda: moment)
+        monkeypatch.setattr("pijobs.clock.monotonic", lambda: moment)
         return taken
 
     monkeypatch.setattr(spool, "take_out", stopped)

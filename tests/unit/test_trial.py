@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from contract.workers import new_instance
 
+from pijobs import clock
 from pijobs.cli.schema import schema
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.factory import build
@@ -47,13 +47,13 @@ def storage() -> OnTrial:
     return OnTrial()
 
 
-def test_a_trial_that_succeeded_is_believed_for_a_while(storage: OnTrial) -> None:
-    now = SimpleNamespace(seconds=0.0)
-    fitness = Fitness(storage, lambda: now.seconds)
+def test_a_trial_that_succeeded_is_believed_for_a_while(storage: OnTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "monotonic", lambda: 0.0)
+    fitness = Fitness(storage)
     fitness.require()
     fitness.require()
     assert storage.trials == 1
-    now.seconds = BELIEVED
+    monkeypatch.setattr(clock, "monotonic", lambda: BELIEVED)
     fitness.require()
     assert storage.trials == 2
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from typing import Any
 
 import click
 
+from pijobs import threads
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.logs import configure_log
@@ -53,7 +53,7 @@ def _try_out(queue: Queue) -> None:
 def _stop_on_signal(listening: Any) -> None:
     def stop(signum: int, frame: Any) -> None:
         # shutdown() waits for the loop that this handler interrupts, so it can't be called here.
-        threading.Thread(target=listening.shutdown, daemon=True).start()
+        threads.Thread(target=listening.shutdown, daemon=True).start()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

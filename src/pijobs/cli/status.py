@@ -6,12 +6,12 @@ import json
 import logging
 import os
 import socket
-import time
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from pijobs import clock
 from pijobs import status as answers
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.files import looks, name_of
@@ -123,16 +123,16 @@ def resume(invocation: Invocation, group: str | None) -> None:
 @looks
 def drain(invocation: Invocation, timeout: float) -> int:
     """Wait until nothing is queued or running any more. Exit code 1 when the time is over first."""
-    places, end = invocation.queue().places, time.monotonic() + timeout
+    places, end = invocation.queue().places, clock.monotonic() + timeout
     while True:
         left = sum(_left(depths.counts) for depths, _ in places.depths())
         if not left:
             click.echo("nothing is queued or running")
             return 0
-        if time.monotonic() >= end:
+        if clock.monotonic() >= end:
             click.echo(f"{left} instances are still queued or running", err=True)
             return 1
-        time.sleep(min(0.5, max(0.0, end - time.monotonic())))
+        clock.sleep(min(0.5, max(0.0, end - clock.monotonic())))
 
 
 def _who() -> str:

@@ -6,10 +6,10 @@ breaker is open is asked last. So a dead one costs its time-out now and then, an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pijobs import clock
 from pijobs.clock import to_ms
 from pijobs.definitions.fields import IDENTIFIER, Field
 from pijobs.errors import DefinitionNotFound, DefinitionUnreadable, DestinationDown
@@ -34,8 +34,8 @@ class Standby:
     :param now: a clock in seconds.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        self._now = now or clock.monotonic
         #: By kind and identifier: the policy, and until when the breaker is open (ms).
         self._known: dict[tuple[str, str], tuple[Policy, int]] = {}
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pijobs import clock, threads
 from pijobs.database import Database
 from pijobs.definitions.tables import deleted, identity, remembered
 from pijobs.definitions.tables import metadata as definitions
@@ -32,7 +31,7 @@ def _place(kind: str, identifier: str) -> tuple[sa.ColumnElement[bool], sa.Colum
 def remember_deletion(connection: Connection, kind: str, identifier: str) -> None:
     """Part of the transaction that deletes a definition."""
     forget_deletion(connection, kind, identifier)
-    connection.execute(deleted.insert().values(kind=kind, identifier=identifier, at=round(time.time() * 1000)))
+    connection.execute(deleted.insert().values(kind=kind, identifier=identifier, at=round(clock.time() * 1000)))
     newest = sa.select(deleted.c.at).where(deleted.c.kind == kind).order_by(deleted.c.at.desc())
     oldest_kept = connection.execute(newest.offset(MAX_DELETED - 1).limit(1)).scalar()
     if oldest_kept is not None:
@@ -71,7 +70,7 @@ class Fingerprint:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._looked = float("-inf")
-        self._looking = threading.Lock()
+        self._looking = threads.Lock()
         #: The last one that was read; "" for a database without definitions, None for one that did not answer.
         self.value: str | None = None
 
@@ -98,7 +97,7 @@ class Fingerprint:
 
         :param make: give a database with definitions an id, if it has none: one of an older release.
         """
-        self._looked = time.monotonic()
+        self._looked = clock.monotonic()
         try:
             self.value = self._read(make)
         except (DatabaseError, ConfigurationError):
@@ -116,7 +115,7 @@ class Fingerprint:
 
     def read_if_old(self) -> None:
         """:meth:`read` in a worker, at most every :data:`LOOK_EVERY` seconds, by one thread at a time."""
-        if time.monotonic() - self._looked >= LOOK_EVERY and self._looking.acquire(blocking=False):
+        if clock.monotonic() - self._looked >= LOOK_EVERY and self._looking.acquire(blocking=False):
             try:
                 self.read(make=True)
             finally:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from pijobs import clock, threads
 from pijobs.database import Database, for_mariadb
 from pijobs.errors import DatabaseConflict, PijobsError
 from pijobs.settings import Settings
@@ -72,7 +71,7 @@ class Accounts:
     def __init__(self, database: Database, hasher: PasswordHasher | None = None) -> None:
         self._database = database
         self._given_hasher = hasher
-        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._places = threads.BoundedSemaphore(AT_ONCE)
 
     @classmethod
     def of(cls, settings: Settings) -> Accounts:
@@ -83,7 +82,7 @@ class Accounts:
         """:raises AccountError: for a name, password or role that can't be, or a name that is taken."""
         if not _NAME.fullmatch(name):
             raise AccountError(f"expected a name of letters, digits and . @ + - _, at most 64, found {name!r}")
-        row = {"name": name, "role": _role(role), "password": self._new_hash(password), "created": int(time.time())}
+        row = {"name": name, "role": _role(role), "password": self._new_hash(password), "created": int(clock.time())}
         try:
             with self._begin() as connection:
                 connection.execute(table.insert().values(row))

@@ -5,11 +5,11 @@ They need no login, since what asks them has none; they tell names of jobs, grou
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import flask
 
+from pijobs import threads
 from pijobs.checks import severity_of
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION, current_queue
@@ -80,5 +80,5 @@ def serve_health(installation: Installation, address: tuple[str, int]) -> int:
     app.config[WORKER] = True
     app.register_blueprint(blueprint)
     server = make_server(*address, app, threaded=True, request_handler=Quiet)
-    threading.Thread(target=server.serve_forever, name="pijobs-health", daemon=True).start()
+    threads.Thread(target=server.serve_forever, name="pijobs-health", daemon=True).start()
     return int(server.server_port)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
 import flask
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
+from pijobs import clock, threads
 from pijobs.server.api import ApiError
 
 WINDOW = 300.0  # seconds in which failed tries count
@@ -41,10 +40,10 @@ class Tries:
     :param monotonic: seconds.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] | None = None) -> None:
         self._times: dict[tuple[str, ...], deque[float]] = {}
-        self._lock = threading.Lock()
-        self._monotonic = monotonic
+        self._lock = threads.Lock()
+        self._monotonic = monotonic or clock.monotonic
 
     def begin(self, name: str, address: str, device: str | None = None) -> None:
         """Count a try before its password is looked at, so that many at the same moment gain nothing.

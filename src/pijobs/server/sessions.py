@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
+from pijobs import clock
 from pijobs.database import Database, for_mariadb
 from pijobs.errors import DatabaseConflict
 from pijobs.settings import Settings
@@ -103,7 +103,7 @@ class Sessions:
     Each method raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = clock.time) -> None:
         self._database = database
         self._clock = clock
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pijobs import threads
 from pijobs.errors import SettingsError
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Settings(Mapping[str, Any]):
         self.file = file
         self.warnings = tuple(warnings)
         self._resources: dict[object, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

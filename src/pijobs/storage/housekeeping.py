@@ -8,10 +8,10 @@ than to run its job.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pijobs import clock
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.values import Audit, Ended
 
@@ -62,23 +62,23 @@ class Housekeeping:
 
     def _audit_on(self) -> list[Ended]:
         ended: list[Ended] = []
-        end = time.monotonic() + AUDIT_TIME
+        end = clock.monotonic() + AUDIT_TIME
         while True:
             audit = self._audit()
             for fault in audit.faults:
                 log.warning("the storage held what does not fit, which is mended: %s: %s", fault.id, fault.what)
             ended += audit.ended
-            if audit.last or time.monotonic() >= end:
+            if audit.last or clock.monotonic() >= end:
                 return ended
 
     def _tidy_up(self, ended: list[Ended], lease: int) -> None:
-        end = time.monotonic() + min(LONGEST, lease / 1000 / SHARE)
+        end = clock.monotonic() + min(LONGEST, lease / 1000 / SHARE)
         while True:
-            began = time.monotonic()
+            began = clock.monotonic()
             done = self._tidy(self._size)
             ended += done.ended
-            self._learn(time.monotonic() - began)
-            if not done.more or time.monotonic() >= end:
+            self._learn(clock.monotonic() - began)
+            if not done.more or clock.monotonic() >= end:
                 return
 
     def _learn(self, took: float) -> None:

@@ -10,13 +10,11 @@ has none of ours alive.
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Generic, TypeVar
 
-from pijobs import threads
+from pijobs import clock, threads
 from pijobs.errors import PijobsError, StorageUnavailable
 
 C = TypeVar("C")
@@ -81,7 +79,7 @@ class ConnectionPool(Generic[C]):
             thread = None if state.connecting else state.thread
             state.changed.notify_all()
         self._close_all(idle)
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread is not threads.current_thread():
             thread.join(1.0)
 
     def _state(self) -> _State[C]:
@@ -90,7 +88,7 @@ class ConnectionPool(Generic[C]):
         return self._states.get(pid) or self._states.setdefault(pid, _State(pid, self._retry_after))
 
     def _obtain(self, state: _State[C], timeout: float) -> C:
-        end = time.monotonic() + timeout
+        end = clock.monotonic() + timeout
         try:
             connection = self._wait_for_one(state, end, timeout)
             return self._connect_here(state, end) if connection is None else connection
@@ -102,7 +100,7 @@ class ConnectionPool(Generic[C]):
     def _wait_for_one(self, state: _State[C], end: float, timeout: float) -> C | None:
         """None: the caller is to connect."""
         with state.changed:
-            state.asked = time.monotonic()
+            state.asked = clock.monotonic()
             state.waiting += 1
             try:
                 while True:
@@ -115,7 +113,7 @@ class ConnectionPool(Generic[C]):
                         return None
                     if state.trouble is not None:
                         raise _unavailable(state.trouble)
-                    left = end - time.monotonic()
+                    left = end - clock.monotonic()
                     if left <= 0:
                         raise self._too_late(state, timeout)
                     state.changed.wait(left)
@@ -180,7 +178,7 @@ class ConnectionPool(Generic[C]):
             return True
         if self._start_connector(state):
             return False
-        return state.trouble is None or time.monotonic() >= state.retry_at
+        return state.trouble is None or clock.monotonic() >= state.retry_at
 
     def _connect_here(self, state: _State[C], end: float) -> C:
         connection, trouble = None, None
@@ -188,7 +186,7 @@ class ConnectionPool(Generic[C]):
             if self._connect_within is None:
                 connection = self._connect()
             else:
-                connection = self._connect_within(max(0.001, end - time.monotonic()))
+                connection = self._connect_within(max(0.001, end - clock.monotonic()))
         except Exception as error:
             # Without the traceback: its frames would keep a password alive.
             trouble = error.with_traceback(None)
@@ -215,7 +213,7 @@ class ConnectionPool(Generic[C]):
             return True
         if not threads.may_start():
             return False
-        thread = threading.Thread(target=self._run, args=(state,), name="pijobs-connect", daemon=True)
+        thread = threads.Thread(target=self._run, args=(state,), name="pijobs-connect", daemon=True)
         state.thread = thread
         try:
             thread.start()
@@ -259,7 +257,7 @@ class ConnectionPool(Generic[C]):
             state.connecting = False
             state.fail(error, self._retry_max)
             state.changed.notify_all()
-            while state.is_down() and (left := state.retry_at - time.monotonic()) > 0:
+            while state.is_down() and (left := state.retry_at - clock.monotonic()) > 0:
                 state.changed.wait(left)
 
     def _close_all(self, connections: list[C]) -> None:
@@ -278,7 +276,7 @@ class _Loan(AbstractContextManager[C]):
 
     def __enter__(self) -> C:
         self._state = self._pool._state()
-        self._end = time.monotonic() + self._timeout
+        self._end = clock.monotonic() + self._timeout
         self._connection = self._pool._obtain(self._state, self._timeout)
         return self._connection
 
@@ -286,7 +284,7 @@ class _Loan(AbstractContextManager[C]):
         trouble = error if isinstance(error, StorageUnavailable) else None
         # Interrupted somewhere between question and answer, nobody knows what would be read next.
         broken = error is not None and (trouble is not None or not isinstance(error, PijobsError))
-        late = trouble is not None and time.monotonic() >= self._end
+        late = trouble is not None and clock.monotonic() >= self._end
         self._pool._give_back(self._state, self._connection, broken=broken, trouble=trouble, late=late)
 
 
@@ -295,7 +293,7 @@ class _State(Generic[C]):
 
     def __init__(self, pid: int, delay: float) -> None:
         self.pid = pid
-        self.changed = threading.Condition()
+        self.changed = threads.Condition()
         self.idle: list[C] = []
         #: To be closed by whoever connects, since closing may take time too.
         self.scrap: list[C] = []
@@ -310,12 +308,12 @@ class _State(Generic[C]):
         self.trouble: Exception | None = None
         self.retry_at = 0.0
         self.delay = delay
-        self.thread: threading.Thread | None = None
+        self.thread: threads.Thread | None = None
 
     def fail(self, trouble: Exception, longest: float) -> None:
         """Nobody could connect."""
         self.trouble = trouble
-        self.retry_at = time.monotonic() + self.delay
+        self.retry_at = clock.monotonic() + self.delay
         self.delay = min(self.delay * 2, longest)
 
     def is_down(self) -> bool:
@@ -329,7 +327,7 @@ class _State(Generic[C]):
         if not self.has_room(size):
             return False
         if self.trouble is not None:
-            return time.monotonic() - self.asked < LINGER
+            return clock.monotonic() - self.asked < LINGER
         return self.waiting > len(self.idle)
 
 

@@ -7,10 +7,9 @@ once, before the first job depends on it. Each storage gives the life a place of
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
+from pijobs import clock
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage.contract import End, NewInstance, SessionInfo, Storage
@@ -32,15 +31,14 @@ class Fitness:
     :param storage: None: there is nothing to find out.
     """
 
-    def __init__(self, storage: Storage | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, storage: Storage | None) -> None:
         self._storage = storage
-        self._clock = clock
         self._tried = float("-inf")
         self._trouble: StorageUnavailable | None = None
 
     def require(self) -> None:
         """:raises StorageUnavailable: when the last trial failed; see :meth:`Storage.try_out`."""
-        now = self._clock()
+        now = clock.monotonic()
         # What has failed may have been mended: tried anew at once.
         if self._storage is not None and (self._trouble is not None or now - self._tried >= BELIEVED):
             self._tried, self._trouble = now, None

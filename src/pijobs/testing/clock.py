@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from pijobs import threads
 
 
 class ManualClock:
@@ -14,7 +14,7 @@ class ManualClock:
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._start = start
         self._passed = 0.0
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
 
     def time(self) -> float:
         """Seconds since the epoch."""

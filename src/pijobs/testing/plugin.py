@@ -5,7 +5,6 @@ Override ``job_settings`` to set what a ``pi.cfg`` would, or ``job_app`` to test
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pijobs import clock
 
 # What a test run of another project does not use must not be imported there: the rest comes with the fixtures.
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def job_clock() -> ManualClock:
     """The time of the queue's storage, from now on. It moves by ``job_clock.advance(seconds)`` only."""
     from pijobs.testing import ManualClock
 
-    return ManualClock(time.time())
+    return ManualClock(clock.time())
 
 
 @pytest.fixture

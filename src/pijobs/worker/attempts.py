@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
+from pijobs import clock
 from pijobs.clock import SystemClock, to_ms
 from pijobs.codec import Call
 from pijobs.errors import StorageUnavailable
@@ -60,10 +60,10 @@ class Attempts:
         """
         permit = self._destinations.permit(session.storage, lease)
         session.begin(lease, self._queue.registry[lease.name].timeout, permit)
-        started = time.monotonic()
+        started = clock.monotonic()
         holds = partial(session.holds, lease)
         outcome = self._runner.attempt(session.storage, lease, call, permit, holds, before)
-        return outcome, permit, time.monotonic() - started
+        return outcome, permit, clock.monotonic() - started
 
     def after(self, storage: Storage, lease: Lease, call: Call, permit: Permit, outcome: Outcome) -> End:
         """What the outcome means for the destination, and what that means for the next attempt."""

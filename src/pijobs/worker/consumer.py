@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from huey import consumer as huey_consumer
 from huey.constants import WORKER_PROCESS
 
+from pijobs import clock
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.processes import exit_in_spite_of_leftovers
 from pijobs.worker.engine import Engine
@@ -211,8 +211,8 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         """At once after ``-M`` jobs; at most once a second where workers die."""
         ended = [process for _, process in self.worker_threads if not self.environment.is_alive(process)]
         recycled = any(getattr(process, "exitcode", 0) == 0 for process in ended)
-        if ended and (recycled or time.monotonic() - self._replaced >= 1):
-            self._replaced = time.monotonic()
+        if ended and (recycled or clock.monotonic() - self._replaced >= 1):
+            self._replaced = clock.monotonic()
             self.check_worker_health()
 
     def _replace_stuck(self) -> None:
@@ -235,15 +235,15 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
 
         :raises KeyboardInterrupt: after a second signal, as huey expects it.
         """
-        end = time.monotonic() + self.shutdown_timeout
+        end = clock.monotonic() + self.shutdown_timeout
         processes = [process for _, process in self.worker_threads] + [self.scheduler]
         while any(self.environment.is_alive(process) for process in processes):
             self._systemd.alive()
             if self._hurry:
                 raise KeyboardInterrupt
-            if time.monotonic() >= end:
+            if clock.monotonic() >= end:
                 return False
-            time.sleep(0.02)
+            clock.sleep(0.02)
         return True
 
     def stop(self, graceful: bool = False) -> None:

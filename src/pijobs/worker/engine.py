@@ -10,8 +10,6 @@ huey's results, revocation, pipelines, locks and retries are not used: a lease n
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from huey import signals
 from huey.api import Task
 from huey.exceptions import CancelExecution
 
+from pijobs import clock, threads
 from pijobs.clock import to_ms
 from pijobs.errors import FailJob, RetryJob, StorageUnavailable
 from pijobs.functions import close_loop
@@ -81,8 +80,8 @@ class Engine(JobHuey):
         self._slots: dict[str, Slot] = {}
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
-        self._local = threading.local()
-        self._start_lock = threading.Lock()
+        self._local = threads.local()
+        self._start_lock = threads.Lock()
 
     # -- what huey calls -----------------------------------------------------------------------------------------
 
@@ -142,9 +141,9 @@ class Engine(JobHuey):
             return [(self.sessions[0], want)]
         storage, spool = self.sessions
         # Before the storage has answered, nobody knows whether it has what lies in the spool.
-        if time.monotonic() - slot.looked_round < TURN or not slot.storage_answers:
+        if clock.monotonic() - slot.looked_round < TURN or not slot.storage_answers:
             return [(storage, want), (spool, 0 if slot.storage_answers else want)]
-        slot.looked_round = time.monotonic()
+        slot.looked_round = clock.monotonic()
         self.queue.move_from_spool()
         return [(spool, want), (storage, want)]
 

@@ -8,12 +8,12 @@ ended would run again if the worker died meanwhile, and what is in line would wa
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pijobs import clock
 from pijobs.jobs import State
 from pijobs.session import Session
 from pijobs.storage.contract import End, Lease
@@ -49,7 +49,7 @@ class Slot:
     #: Whether its job ran past its timeout, so that another slot takes its place.
     is_stuck: bool = False
     #: When the spool was last looked at before the storage (monotonic seconds).
-    looked_round: float = field(default_factory=time.monotonic)
+    looked_round: float = field(default_factory=lambda: clock.monotonic())
     #: Whether the storage, rather than the spool, answered last time.
     storage_answers: bool = False
 
@@ -75,7 +75,7 @@ class Slot:
         """Put leases in line. Beside one that went down with a worker before, only the first stays, and the next are
         taken one by one: see :mod:`pijobs.worker.solitude`."""
         self.ahead.extend((session, lease) for lease in leases)
-        self.ahead_until = time.monotonic() + AHEAD_LIMIT
+        self.ahead_until = clock.monotonic() + AHEAD_LIMIT
         if len(leases) > 1 and any(lease.crashes for lease in leases):
             self.mean = AHEAD_WORK
             first = self.ahead.popleft()
@@ -84,7 +84,7 @@ class Slot:
 
     def next(self) -> tuple[Session, Lease] | None:
         """The next lease in line that may still be started; those that waited too long go back."""
-        if self.ahead and time.monotonic() > self.ahead_until:
+        if self.ahead and clock.monotonic() > self.ahead_until:
             self.give_back()
         return self.ahead.popleft() if self.ahead else None
 

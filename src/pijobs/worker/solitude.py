@@ -6,9 +6,9 @@ that the next crash shows which one it was, and so that the guilty one takes nob
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
+
+from pijobs import clock, threads
 
 #: Seconds that a suspect waits for the others of its process to end, while none of them begins.
 PATIENCE = 5.0
@@ -26,7 +26,7 @@ class Solitude:
 
     def __init__(self, held: Callable[[], int]) -> None:
         self._held = held
-        self._changed = threading.Condition()
+        self._changed = threads.Condition()
         #: The token of the suspect that wants the process for itself, or has it.
         self._owner: str | None = None
 
@@ -45,16 +45,16 @@ class Solitude:
 
     def enter(self, token: str, patience: float = PATIENCE) -> bool:
         """Wait until nothing runs beside this one; False if that took too long. The caller must :meth:`leave`."""
-        end = time.monotonic() + patience
+        end = clock.monotonic() + patience
         with self._changed:
             if not self._changed.wait_for(lambda: self._owner is None, patience):
                 return False
             self._owner = token
         while self._held() > 1:
-            if time.monotonic() >= end:
+            if clock.monotonic() >= end:
                 self.leave(token)
                 return False
-            time.sleep(_LOOK)
+            clock.sleep(_LOOK)
         return True
 
     def leave(self, token: str) -> None:

@@ -10,10 +10,11 @@ import importlib
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+
+from pijobs import threads
 
 _SIGNALS = tuple(
     getattr(signal, name)
@@ -69,7 +70,7 @@ class Surroundings:
             yield "the umask was"
 
     def _put_back_signals(self) -> Iterator[str]:
-        if threading.current_thread() is not threading.main_thread():
+        if threads.current_thread() is not threads.main_thread():
             return  # nobody can change or put back a handler there
         changed = [(number, handler) for number, handler in self._signals if _handler_of(number) is not handler]
         for number, handler in changed:

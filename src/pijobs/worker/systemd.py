@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from time import monotonic
+
+from pijobs import clock
 
 
 class Notifier:
@@ -28,8 +29,8 @@ class Notifier:
 
     def alive(self) -> None:
         """Feed the watchdog, at most twice in ``WatchdogSec``. To be called often."""
-        if self._pause and monotonic() - self._pinged >= self._pause:
-            self._pinged = monotonic()
+        if self._pause and clock.monotonic() - self._pinged >= self._pause:
+            self._pinged = clock.monotonic()
             self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
+from pijobs import clock
 from pijobs.network import Address, look_up, tls_context
 from pijobs_mail import auth, hints, oauth
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Endpoint
@@ -99,12 +99,12 @@ class Connection:
 
         They share the time for connecting; to greet, each has its share of what is left until the deadline.
         """
-        started, seconds = time.monotonic(), self._seconds(deadline)
+        started, seconds = clock.monotonic(), self._seconds(deadline)
         with self._connecting(deadline, seconds):
             addresses = look_up(self.endpoint.host, self.endpoint.port, seconds)
-        seconds -= time.monotonic() - started
+        seconds -= clock.monotonic() - started
         for left in range(len(addresses), 0, -1):
-            started, share = time.monotonic(), seconds / left
+            started, share = clock.monotonic(), seconds / left
             try:
                 self._connect(addresses[-left], share, deadline)
                 self._expect(Step.GREETING, self._ask(Step.GREETING, None, deadline.share(left)))
@@ -113,14 +113,14 @@ class Connection:
                 self.abandon()
                 if left == 1:
                     raise
-            seconds -= min(time.monotonic() - started, share)
+            seconds -= min(clock.monotonic() - started, share)
 
     def _connect(self, address: Address, share: float, deadline: Deadline) -> None:
-        started, seconds = time.monotonic(), min(share, deadline.time_left())
+        started, seconds = clock.monotonic(), min(share, deadline.time_left())
         with self._connecting(deadline, seconds):
             self._wire = Wire.connect(address, seconds)
         if self.endpoint.security == "tls":
-            self._encrypt(deadline, seconds - (time.monotonic() - started))
+            self._encrypt(deadline, seconds - (clock.monotonic() - started))
 
     @contextmanager
     def _connecting(self, deadline: Deadline, seconds: float) -> Iterator[None]:
@@ -264,14 +264,14 @@ def offers(reply: Reply, without: frozenset[str] = frozenset()) -> dict[str, str
 
 def close_all(connections: Iterable[Connection]) -> None:
     """Say good-bye on all of them, and wait for the answers together: one server that hangs takes the time of one."""
-    until = time.monotonic() + QUIT_TIMEOUT
+    until = clock.monotonic() + QUIT_TIMEOUT
     open_ones = [connection for connection in connections if connection._wire is not None]
     try:
         for connection in open_ones:
-            connection._say_good_bye(until - time.monotonic())
+            connection._say_good_bye(until - clock.monotonic())
         for connection in open_ones:
             if connection._wire is not None:
-                connection._hang_up(until - time.monotonic())
+                connection._hang_up(until - clock.monotonic())
     finally:
         for connection in open_ones:
             connection.abandon()

@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from pijobs import clock, threads
 from pijobs_mail.sink import Received, Sink
 
 #: Seconds for a process to come up, and for a mail to arrive.
@@ -101,7 +100,7 @@ class Demo:
                 for name, child in self._children.items():
                     if child.poll() is not None:
                         raise self._ended(name, child)
-                threading.Event().wait(0.5)
+                threads.Event().wait(0.5)
         except KeyboardInterrupt:
             self._say("")
 
@@ -147,8 +146,8 @@ class Demo:
         return [sys.executable, "-m", "pijobs", "--config", str(self._config), *arguments]
 
     def _wait_for_server(self) -> None:
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
+        until = clock.monotonic() + PATIENCE
+        while clock.monotonic() < until:
             for name, child in self._children.items():
                 if child.poll() is not None:
                     raise self._ended(name, child)
@@ -156,7 +155,7 @@ class Demo:
                 urllib.request.urlopen(f"{self._url}/livez", timeout=1).close()
                 return
             except OSError:
-                threading.Event().wait(0.05)
+                threads.Event().wait(0.05)
         raise DemoFailed(f"the server did not answer within {PATIENCE:g} s")
 
     def _ended(self, name: str, child: subprocess.Popen[bytes]) -> DemoFailed:
@@ -165,16 +164,16 @@ class Demo:
 
     def _end_on_sigterm(self) -> None:
         """SIGTERM ends the demo as Ctrl-C does: with its children."""
-        if threading.current_thread() is threading.main_thread():
+        if threads.current_thread() is threads.main_thread():
             before = signal.signal(signal.SIGTERM, _interrupt)
             self._cleanup.callback(signal.signal, signal.SIGTERM, before)
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 
     def _send(self, identifier: str) -> Shown:
-        recipient, asked, started = f"{identifier}@example.com", time.time(), time.perf_counter()
+        recipient, asked, started = f"{identifier}@example.com", clock.time(), clock.monotonic()
         self._post("/smtpserver/send_test_email", {"identifier": identifier, "recipient": recipient})
-        return Shown(recipient, time.perf_counter() - started, asked)
+        return Shown(recipient, clock.monotonic() - started, asked)
 
     def _arrived(self, count: int) -> dict[str, Received]:
         try:

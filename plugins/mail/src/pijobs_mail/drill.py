@@ -7,13 +7,12 @@ import contextlib
 import itertools
 import secrets
 import statistics
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pijobs import Handle, State
+from pijobs import Handle, State, clock
 from pijobs.errors import PijobsError, StateConflict
 from pijobs.queue import Queue
 from pijobs.status import overview
@@ -113,10 +112,10 @@ class Drill:
         store.save(self._server, {**values, "description": "temporary, of 'pijobs drill'"})
 
     def _send(self) -> None:
-        begin = time.monotonic()
+        begin = clock.monotonic()
         for number in range(self._plan.mails):
-            time.sleep(max(0.0, begin + number / self._plan.rate - time.monotonic()))
-            to, started = f"drill-{number}@pijobs.invalid", time.time()
+            clock.sleep(max(0.0, begin + number / self._plan.rate - clock.monotonic()))
+            to, started = f"drill-{number}@pijobs.invalid", clock.time()
             handle = send_mail(
                 self._server, to=to, subject="Your one-time password", text=f"It is {secrets.randbelow(10**6):06}.",
                 expires=self._plan.within, queue=self._queue,
@@ -158,12 +157,12 @@ class Drill:
 
     def _forget_instances(self) -> None:
         """What waits is cancelled; what runs gets a moment to end. Then the records go."""
-        until = time.monotonic() + _LAST_ATTEMPTS
+        until = clock.monotonic() + _LAST_ATTEMPTS
         with contextlib.suppress(PijobsError):
             while [one for one in self._instances() if not self._forget(one)]:
-                if time.monotonic() > until:
+                if clock.monotonic() > until:
                     return
-                time.sleep(0.05)
+                clock.sleep(0.05)
 
     def _instances(self) -> Iterator[str]:
         """All of this drill: by their group, since a signal may come before a handle is kept."""

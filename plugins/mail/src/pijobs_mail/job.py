@@ -7,14 +7,13 @@ rest, waits for its server, or is dead. A mail that its server does not take goe
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from email.message import Message
 from typing import Any, Literal
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, clock
 from pijobs.definitions import FALLBACK, Standby, unknown_here
 from pijobs.errors import (
     DatabaseError,
@@ -279,7 +278,7 @@ _NOT_A_THIRD_TIME = "it was sent again after a doubt already, and a doubt is tri
 
 
 def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None]) -> Deadline:
-    until = time.monotonic() + patience
+    until = clock.monotonic() + patience
 
     def check() -> None:
         ctx.check()
@@ -289,7 +288,7 @@ def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None
         leased = ctx.lease_left()
         return WORD_IN_REQUEST if leased is None else max(0.0, min(FINAL_TIMEOUT, leased - _MARGIN))
 
-    return Deadline(lambda: min(ctx.time_left(), until - time.monotonic()), check, last_word)
+    return Deadline(lambda: min(ctx.time_left(), until - clock.monotonic()), check, last_word)
 
 
 def _signs_as_well(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

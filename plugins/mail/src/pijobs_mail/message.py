@@ -16,6 +16,7 @@ from email.message import EmailMessage, Message
 from email.utils import format_datetime
 from functools import cached_property
 
+from pijobs import clock
 from pijobs.redact import mask_address
 from pijobs_mail import headers
 from pijobs_mail.addresses import Mailbox, mailboxes, parse, sender_of
@@ -254,7 +255,7 @@ def message_id_of(instance_id: str, sender: str) -> str:
 
 
 def now() -> datetime:
-    return datetime.now(timezone.utc).replace(microsecond=0)
+    return datetime.fromtimestamp(clock.time(), timezone.utc).replace(microsecond=0)
 
 
 def at(seconds: float) -> datetime:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+from pijobs import clock
 from pijobs.network import tls_context
 from pijobs_mail.errors import LoginRefused, ServerTrouble
 
@@ -65,7 +65,7 @@ def access_token(grant: Grant, seconds: float) -> str:
     :raises ServerTrouble: it does not answer, or not as it should.
     """
     kept = _tokens.get(grant)
-    if kept is not None and time.monotonic() < kept.until:
+    if kept is not None and clock.monotonic() < kept.until:
         return kept.value
     token = _read(_ask(grant, seconds))
     _tokens[grant] = token
@@ -130,7 +130,7 @@ def _read(answer: Any) -> _Token:
             raise ValueError("no token")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise ServerTrouble("no access token: expected one in the answer (RFC 6749 5.1), found none") from None
-    return _Token(value, time.monotonic() + lifetime - min(MARGIN, lifetime / 2))
+    return _Token(value, clock.monotonic() + lifetime - min(MARGIN, lifetime / 2))
 
 
 def _why(error: OSError) -> str:

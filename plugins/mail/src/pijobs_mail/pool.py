@@ -5,11 +5,10 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import threading
-import time
 import weakref
 from dataclasses import dataclass, field
 
+from pijobs import clock, threads
 from pijobs_mail.connection import close_all, trouble
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, LoginRefused, MailError, ServerTrouble
@@ -118,21 +117,21 @@ class Pool:
             conversation.abandon()
         #: Those in use among them; what one of the parent's threads sends over is nobody's here.
         self._open_ones: weakref.WeakSet[Conversation] = weakref.WeakSet()
-        self._changed = threading.Condition()
+        self._changed = threads.Condition()
         self._places: dict[Endpoint, _Lines] = {}
         self._suspicions = Suspicions()
-        self._reaper: threading.Thread | None = None
+        self._reaper: threads.Thread | None = None
 
     def _distrusted(self, endpoint: Endpoint) -> frozenset[str]:
         with self._changed:
             place = self._places.get(endpoint)
-            return place.distrusted if place is not None and time.monotonic() < place.until else frozenset()
+            return place.distrusted if place is not None and clock.monotonic() < place.until else frozenset()
 
     def _remember(self, endpoint: Endpoint, without: frozenset[str]) -> None:
         with self._changed:
             place = self._places.setdefault(endpoint, _Lines())
             if without != place.distrusted:
-                place.distrusted, place.until = without, time.monotonic() + MEMORY
+                place.distrusted, place.until = without, clock.monotonic() + MEMORY
 
     def _take(
         self, endpoint: Endpoint, without: frozenset[str], deadline: Deadline, share: int, *, fresh: bool
@@ -152,11 +151,11 @@ class Pool:
 
     def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline, most: int) -> _Line | None:
         """An idle connection, now busy; None: room for a new one, which is counted already."""
-        until = time.monotonic() + min(endpoint.timeout, deadline.time_left())
+        until = clock.monotonic() + min(endpoint.timeout, deadline.time_left())
         with self._changed:
             place = self._places.setdefault(endpoint, _Lines())
             while not place.idle and place.busy >= most:
-                if not self._changed.wait(until - time.monotonic()) and time.monotonic() >= until:
+                if not self._changed.wait(until - clock.monotonic()) and clock.monotonic() >= until:
                     deadline.check()
                     raise Busy(f"all {most} connections to {endpoint} that this process may have are in use")
             place.busy += 1
@@ -165,7 +164,7 @@ class Pool:
     def _good(self, line: _Line, deadline: Deadline) -> bool:
         if not line.conversation.usable:
             return False
-        if time.monotonic() - line.used >= CHECK_AFTER:
+        if clock.monotonic() - line.used >= CHECK_AFTER:
             try:
                 line.conversation.check(deadline)
             except MailError:
@@ -180,7 +179,7 @@ class Pool:
         except BaseException:
             self._release(endpoint)
             raise
-        now = time.monotonic()
+        now = clock.monotonic()
         return _Line(conversation, now, now)
 
     def _release(self, endpoint: Endpoint) -> None:
@@ -189,7 +188,7 @@ class Pool:
             self._changed.notify_all()
 
     def _give_back(self, endpoint: Endpoint, line: _Line, share: int) -> None:
-        line.used = time.monotonic()
+        line.used = clock.monotonic()
         worn = line.used_up or line.mails >= endpoint.mails or line.used - line.opened >= MAX_AGE
         worn = worn or not line.conversation.usable
         with self._changed:
@@ -212,14 +211,14 @@ class Pool:
 
     def _watch(self) -> None:
         if self._reaper is None:
-            self._reaper = threading.Thread(target=self._reap, name="smtp-idle", daemon=True)
+            self._reaper = threads.Thread(target=self._reap, name="smtp-idle", daemon=True)
             self._reaper.start()
 
     def _reap(self) -> None:
         """Close what was idle for long; ends when nothing is."""
         while True:
             with self._changed:
-                now = time.monotonic()
+                now = clock.monotonic()
                 old = []
                 for place in self._places.values():
                     old += [line for line in place.idle if now - line.used >= IDLE]

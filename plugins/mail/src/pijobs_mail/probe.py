@@ -8,13 +8,13 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from pijobs import clock
 from pijobs.network import look_up, tls_context
 from pijobs.redact import redact
 from pijobs.settings import Settings
@@ -132,7 +132,7 @@ class Probe:
             client.quit()
 
     def _step(self, name: str, work: Callable[[], str]) -> None:
-        started, ok, advice = time.monotonic(), True, None
+        started, ok, advice = clock.monotonic(), True, None
         try:
             found = work()
         except (OSError, MailError, smtplib.SMTPException, ValueError) as error:
@@ -142,7 +142,7 @@ class Probe:
             for secret in DEFINITIONS.secrets_of(self.definition)
             if self.definition.get(secret)
         ]
-        step = Step(name, ok, time.monotonic() - started, redact(found, known), advice)
+        step = Step(name, ok, clock.monotonic() - started, redact(found, known), advice)
         self.steps.append(step)
         self.say(step)
         if not ok:
@@ -152,7 +152,7 @@ class Probe:
         definition = self.definition
         paths = definition["certificate"] or "", definition["private_key"] or ""
         signer = load_signer(*paths, definition["private_key_password"] or "")
-        if signer.expires <= datetime.now(timezone.utc):
+        if signer.expires <= datetime.fromtimestamp(clock.time(), timezone.utc):
             raise SigningFailed(f"the certificate ended on {signer.expires:%Y-%m-%d}; no recipient trusts it any more")
         return f"signed by {signer.certificate.subject.rfc4514_string()}, {_until(signer.expires)}"
 
@@ -299,7 +299,7 @@ def _agreed(reply: tuple[int, bytes]) -> str:
 
 
 def _until(ends: datetime) -> str:
-    days = (ends - datetime.now(timezone.utc)).days
+    days = (ends - datetime.fromtimestamp(clock.time(), timezone.utc)).days
     hurry = f" - in {days} days: renew it" if days < SOON else ""
     return f"valid until {ends:%Y-%m-%d}{hurry}"
 

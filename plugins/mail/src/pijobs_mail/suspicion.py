@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass, field
 
+from pijobs import clock, threads
 from pijobs_mail.delivery import Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.replies import Reply, Step, Verdict
 from pijobs_mail.verdicts import may_be_the_servers
@@ -29,12 +28,12 @@ class Suspicions:
     """What one process knows of its servers. A mail that is taken clears its server."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._rows: dict[Endpoint, _Row] = {}
 
     def weigh(self, endpoint: Endpoint, mail: Mail, delivery: Delivery) -> Reply | None:
         """The reply that so many different mails in a row got that it is taken for the server's trouble."""
-        now = time.monotonic()
+        now = clock.monotonic()
         with self._lock:
             self._rows = {place: row for place, row in self._rows.items() if now - row.last < MEMORY}
             if delivery.having(Verdict.ACCEPTED):

@@ -7,10 +7,10 @@ can send several mails, one after another, each in as few flights as the server 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from pijobs import clock
 from pijobs_mail.connection import Connection, why
 from pijobs_mail.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
@@ -174,11 +174,11 @@ class Conversation(Connection):
         self._ready_for_effect(deadline)
         envelope = "".join(f"{command}\r\n" for _, command in commands).encode()
         self._send_mail(envelope + b"BDAT %d LAST\r\n" % len(content) + content)
-        until = time.monotonic() + self._patience(deadline)
+        until = clock.monotonic() + self._patience(deadline)
         replies: list[Reply] = []
         start = len(commands) - len(mail.recipients)
         for _ in [*commands, Step.END]:
-            replies.append(self._last_word(until - time.monotonic()))
+            replies.append(self._last_word(until - clock.monotonic()))
             if replies[-1].code == 421 and len(replies) <= len(commands):  # nothing behind it was read
                 return self._hung_up(mail, replies[start:-1], replies[-1])
         self._unfinished = not replies[-1].accepted

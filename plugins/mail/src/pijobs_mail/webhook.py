@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+from pijobs import threads
 
 #: Seconds for all of it: name, connection, TLS, answer.
 PATIENCE = 10.0
@@ -36,7 +37,7 @@ def post(url: str, message: Mapping[str, Any], *, patience: float = PATIENCE) ->
     parts = urlsplit(url)
     answer = _Answer(url, json.dumps(message).encode(), patience)
     # A thread, since no time-out of a socket bounds the resolver, or the sum of many short reads.
-    thread = threading.Thread(target=answer.fetch, name="pijobs-webhook", daemon=True)
+    thread = threads.Thread(target=answer.fetch, name="pijobs-webhook", daemon=True)
     thread.start()
     thread.join(patience)
     if thread.is_alive():

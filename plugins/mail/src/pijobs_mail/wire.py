@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-import time
 
+from pijobs import clock
 from pijobs.network import Address, positive
 from pijobs_mail.replies import ProtocolError, Replies, Reply
 
@@ -80,9 +80,9 @@ class Wire:
 
     def reply(self, seconds: float) -> Reply:
         """The next reply, whole within the seconds."""
-        until = time.monotonic() + seconds
+        until = clock.monotonic() + seconds
         while (reply := self._replies.take()) is None:
-            self._socket.settimeout(positive(until - time.monotonic()))
+            self._socket.settimeout(positive(until - clock.monotonic()))
             received = self._socket.recv(_CHUNK)
             if not received:
                 raise ConnectionResetError("the server closed the connection")

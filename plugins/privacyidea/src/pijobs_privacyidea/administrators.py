@@ -7,12 +7,12 @@ belongs to the name: two people of the same login in two realms are two.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flask
 
+from pijobs import clock
 from pijobs.server.accounts import ROLES, Account, Role
 from pijobs.server.auth import HostSignIn
 from pijobs_privacyidea.settings import ROLES as ROLES_SETTING
@@ -71,7 +71,7 @@ class Administrators:
             if (local := self._local(name)) is not None:
                 return local
             until, account = self._trusted.get(name, (0.0, None))
-            if account is not None and time.monotonic() < until and only_looks:
+            if account is not None and clock.monotonic() < until and only_looks:
                 return account
             login, _, realm = name.rpartition("@")
             return self._of_realm(login, realm)
@@ -99,7 +99,7 @@ class Administrators:
         known = f"{user.resolver}\0{user.uid}\0{(user.info or {}).get('password', '')}"
         digest = hashlib.sha256(known.encode("utf-8", "replace")).hexdigest()
         account = Account(name, f"realm {digest}", self._role(login, realm), 0)
-        self._trusted[name] = (time.monotonic() + TRUST, account)
+        self._trusted[name] = (clock.monotonic() + TRUST, account)
         return account
 
     def _realms(self) -> list[str]:

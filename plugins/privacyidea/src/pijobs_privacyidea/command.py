@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import click
+
+from pijobs import threads
 
 
 @click.group()
@@ -84,4 +84,4 @@ def demo(once: bool, delay: float) -> None:
         shown.show()
         if not once:
             click.echo("stop it with Ctrl-C")
-            threading.Event().wait()
+            threads.Event().wait()

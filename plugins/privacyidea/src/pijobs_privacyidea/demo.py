@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pijobs import clock
 from pijobs_mail.sink import Received, Sink
 from pijobs_privacyidea.instance import Instance
 
@@ -91,9 +91,9 @@ class Demo:
     def _challenge(self) -> tuple[dict[str, dict[str, str]], Received, float]:
         """The answer, the mail, and the seconds until the answer."""
         known = len(self.sink.mails)
-        began = time.monotonic()
+        began = clock.monotonic()
         answer = self.instance.challenge(_USER, _PIN)
-        took = time.monotonic() - began
+        took = clock.monotonic() - began
         if not answer["detail"].get("transaction_id"):
             raise DemoFailed(f"expected a challenge, found: {answer['detail'].get('message')}")
         return answer, self.sink.wait_for(known + 1, PATIENCE)[-1], took
@@ -132,10 +132,10 @@ def compare(instance: Instance, sink: Sink, server: str, user: str, pin: str, de
 
     def challenged() -> float:
         nonlocal challenges
-        began = time.monotonic()
+        began = clock.monotonic()
         instance.challenge(user, pin)
         challenges += 1
-        return time.monotonic() - began
+        return clock.monotonic() - began
 
     def shorter(box: bool, pause: float) -> bool:
         instance.set_smtp_server(server, sink.port, queued=box)

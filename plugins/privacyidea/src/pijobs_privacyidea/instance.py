@@ -8,7 +8,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pijobs import clock
 from pijobs.settings import CONFIG_VARIABLE
 
 #: Seconds for a command to end and for a process to come up.
@@ -196,16 +196,16 @@ class Instance:
 
     def wait_for(self, path: str) -> None:
         """Until a route of /jobqueue answers 200."""
-        end = time.monotonic() + PATIENCE
+        end = clock.monotonic() + PATIENCE
         while True:
             try:
                 with urllib.request.urlopen(f"{self.url}/jobqueue{path}", timeout=5):
                     return
             except OSError:
-                if time.monotonic() > end or (self.serving and self.serving.poll() is not None):
+                if clock.monotonic() > end or (self.serving and self.serving.poll() is not None):
                     told = self.log.read_text(errors="replace")[-3000:]
                     raise InstanceFailed(f"{path} does not answer; {told}") from None
-            time.sleep(0.1)
+            clock.sleep(0.1)
 
     def environment(self) -> dict[str, str]:
         """Of what is started: that of this process, and no other settings of privacyIDEA."""

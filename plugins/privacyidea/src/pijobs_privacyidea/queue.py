@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from privacyidea.lib.error import ParameterError
 from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs
-from pijobs import Handle, Job, State
+from pijobs import Handle, Job, State, clock
 from pijobs.errors import ConfigurationError, EncodeError, InstanceNotFound, QueueUnavailable, StorageError, UnknownJob
 from pijobs.jobs import ENDED
 from pijobs_mail.errors import MessageError
@@ -94,10 +93,10 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
 
     def _wait_for_test(self, handle: Handle) -> None:
         """:raises Refused: unless it was sent within :data:`TEST_PATIENCE`."""
-        end = time.monotonic() + TEST_PATIENCE
+        end = clock.monotonic() + TEST_PATIENCE
         state, reason = handle.state, handle.reason
-        while state not in ENDED and self.storage is not None and time.monotonic() < end:
-            time.sleep(0.05)
+        while state not in ENDED and self.storage is not None and clock.monotonic() < end:
+            clock.sleep(0.05)
             try:
                 record = self.storage.get(handle.id)
             except (StorageError, InstanceNotFound):  # it waits in the spool, or the storage is away

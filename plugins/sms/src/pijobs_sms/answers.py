@@ -13,6 +13,7 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from pijobs import clock
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
 
 #: Bytes of an answer that are read, before and after they are unpacked.
@@ -185,4 +186,4 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         return None
     then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
-    return min(max(0.0, (then - datetime.now(timezone.utc)).total_seconds()), MAX_RETRY_AFTER)
+    return min(max(0.0, (then - datetime.fromtimestamp(clock.time(), timezone.utc)).total_seconds()), MAX_RETRY_AFTER)

@@ -7,7 +7,6 @@ ours for as long as it likes.
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from typing import Any
 
 import httpcore
 
+from pijobs import clock
 from pijobs.network import addresses
 
 _until: ContextVar[float] = ContextVar("pijobs_sms_until")
@@ -23,7 +23,7 @@ _until: ContextVar[float] = ContextVar("pijobs_sms_until")
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """All waits on the network in this block take no longer together."""
-    token = _until.set(time.monotonic() + seconds)
+    token = _until.set(clock.monotonic() + seconds)
     try:
         yield
     finally:
@@ -32,7 +32,7 @@ def within(seconds: float) -> Iterator[None]:
 
 def _left(over: type[httpcore.TimeoutException]) -> float:
     """:raises httpcore.TimeoutException: of the kind, when no time is left."""
-    seconds = _until.get() - time.monotonic()
+    seconds = _until.get() - clock.monotonic()
     if seconds <= 0:
         raise over("the time is over")
     return seconds

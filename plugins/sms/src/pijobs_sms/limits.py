@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import Settings
+from pijobs import Settings, clock, threads
 from pijobs.database import Database
 from pijobs.errors import DatabaseConflict
 
@@ -45,11 +43,11 @@ class Limits:
     :param now: seconds since the epoch.
     """
 
-    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, now: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._now = now
+        self._now = now or clock.time
         # By process: a fork copies a lock as it is.
-        self._locks: dict[int, threading.Lock] = {}
+        self._locks: dict[int, threads.Lock] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -67,7 +65,7 @@ class Limits:
         if not bounded:
             return None
         # One of a process at a time: SQLite's lock is not fair to many. Those who come too late only read.
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
+        with self._locks.setdefault(os.getpid(), threads.Lock()):
             self._database.ensure(metadata)
             with self._database.read() as connection:
                 counts = self._counts(connection, bounded)

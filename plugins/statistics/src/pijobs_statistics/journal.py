@@ -10,13 +10,13 @@ import fcntl
 import json
 import logging
 import os
-import threading
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pijobs import threads
 from pijobs.files import create
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._file: tuple[Path, int] | None = None
         self._memory: list[Any] = []
         self._told = False

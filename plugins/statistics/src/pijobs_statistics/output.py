@@ -6,10 +6,10 @@ import csv
 import datetime as dt
 import io
 import re
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from pijobs import clock
 from pijobs_statistics.values import number
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def query(
         raise ValueError(f"expected name, per, since, until and format, found {', '.join(sorted(unknown))[:60]!r}")
     if per not in _PERIODS:
         raise ValueError(f"per: expected one of {', '.join(_PERIODS)}, found {per[:20]!r}")
-    begin = int(time.time()) - _DAY if since is None else moment("since", since)
+    begin = int(clock.time()) - _DAY if since is None else moment("since", since)
     return {"name": name, "per": per, "since": begin, "until": None if until is None else moment("until", until)}
 
 

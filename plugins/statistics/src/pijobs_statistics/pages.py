@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import flask
 
+from pijobs import clock
 from pijobs.flask import current_queue
 from pijobs.server.pages import PageBlueprint, requires
 from pijobs_statistics.output import as_csv
@@ -73,7 +73,7 @@ def _chosen() -> tuple[Per, str]:
 def _since(per: Per) -> int:
     """The beginning of the first step; the last one is that of now."""
     steps, width = SPANS[per][0], SECONDS[per]
-    return (int(time.time()) // width - steps + 1) * width
+    return (int(clock.time()) // width - steps + 1) * width
 
 
 def _store() -> Store:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
-from pijobs import InstanceEvent, Job, Page, Setting, hookimpl
+from pijobs import InstanceEvent, Job, Page, Setting, hookimpl, threads
 from pijobs_statistics import jobs
 from pijobs_statistics.record import Attempt, current_attempt
 from pijobs_statistics.watch import Watch
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The watch of this process; a worker process has one.
 _watch: Watch | None = None
-_lock = threading.Lock()
+_lock = threads.Lock()
 
 
 @hookimpl

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pijobs import clock
 from pijobs.database import Database
 from pijobs.settings import Settings
 from pijobs_statistics.tables import AMOUNT, APPLIED, METADATA, SERIES, add, take_turn
@@ -94,7 +94,7 @@ class Store:
 
     def trim(self, keep: Mapping[Per, float], keep_applied: float) -> None:
         """Remove what is older than these seconds; of minutes and hours, only what was rolled up."""
-        now = time.time()
+        now = clock.time()
 
         def work(connection: Connection) -> None:
             take_turn(connection)
@@ -150,7 +150,7 @@ def _new(connection: Connection, ids: Collection[str]) -> set[str]:
         found |= set(connection.execute(sa.select(APPLIED.c.id).where(APPLIED.c.id.in_(chunk))).scalars())
     fresh = [id for id in unique if id not in found]
     if fresh:
-        connection.execute(APPLIED.insert(), [{"id": id, "at": int(time.time())} for id in fresh])
+        connection.execute(APPLIED.insert(), [{"id": id, "at": int(clock.time())} for id in fresh])
     return set(fresh)
 
 

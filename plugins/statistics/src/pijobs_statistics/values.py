@@ -6,11 +6,11 @@ import json
 import logging
 import math
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pijobs import clock
 from pijobs.redact import redact
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def number(total: int) -> float:
 
 def minute(now: float | None = None) -> int:
     """The beginning of the minute (seconds since the epoch)."""
-    return int(time.time() if now is None else now) // MINUTE * MINUTE
+    return int(clock.time() if now is None else now) // MINUTE * MINUTE
 
 
 def _shown(name: str, tag: str, value: object) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
-from pijobs import InstanceEvent, State
+from pijobs import InstanceEvent, State, threads
 from pijobs.errors import QueueUnavailable
 from pijobs.queue import Queue
 from pijobs.redact import describe
@@ -36,9 +35,9 @@ class Watch:
         self.pid = os.getpid()
         self._queue = queue
         self._journal = Journal(journal_folder(queue))
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pijobs-statistics", daemon=True)
+        self._wake = threads.Event()
+        self._stop = threads.Event()
+        self._thread = threads.Thread(target=self._run, name="pijobs-statistics", daemon=True)
         self._thread.start()
 
     def ended(self, event: InstanceEvent) -> None:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pijobs import clock
+
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 _ABBREVIATIONS = {"ca": "CA", "id": "id", "oauth": "OAuth", "smime": "S/MIME", "tls": "TLS", "url": "URL"}
 STATES: Mapping[str, str] = {
@@ -34,12 +36,12 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def clock(moment: str | None) -> str:
+def time_of_day(moment: str | None) -> str:
     """The time of day of an ISO 8601 moment, with its date unless that is today (UTC)."""
     if not moment:
         return "–"
     day, _, time = moment.partition("T")
-    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
+    today = dt.datetime.fromtimestamp(clock.time(), dt.timezone.utc).date().isoformat()
     return time[:8] if day == today else f"{day} {time[:8]}"
 
 
@@ -77,6 +79,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "duration": duration, "clock": clock, "after": after, "count": count, "state": state, "label": label,
+    "duration": duration, "clock": time_of_day, "after": after, "count": count, "state": state, "label": label,
     "json": as_json,
 }  # fmt: skip

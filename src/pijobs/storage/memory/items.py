@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from secrets import token_hex
 
 import msgspec
 
+from pijobs import threads
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import (
@@ -95,7 +95,7 @@ class Items:
     :param changed: held by each caller; notified whenever something may have become possible for a worker.
     """
 
-    def __init__(self, changed: threading.Condition) -> None:
+    def __init__(self, changed: threads.Condition) -> None:
         self._changed = changed
         self._places = counter(1)
         self._by_id: dict[str, Item] = {}

@@ -6,12 +6,12 @@ speaks of.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
+from pijobs import threads
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
@@ -63,7 +63,7 @@ class MemoryStorage(Storage):
         self.name = name
         self._clock = clock or SystemClock()
         self._retention = retention or Retention()
-        self._lock = threading.Condition()
+        self._lock = threads.Condition()
         self._items = Items(self._lock)
         self._groups: dict[str, Group] = {}
         self._sessions = Sessions(self._items.last_enqueue)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 from hiredis import pack_command
 
+from pijobs import clock
 from pijobs.errors import InstanceRefused, StorageDamaged, StorageUnavailable
 from pijobs.storage.redis.scripts import Script
 
@@ -72,17 +72,17 @@ class Wire:
 
         :param after: a command that is sent in front of it, in one flight; the script runs when that has been answered.
         """
-        sent = time.monotonic()
+        sent = clock.monotonic()
         end = sent + timeout
         try:
             commands = [("EVALSHA", script.sha, 1, key, *arguments)]
             self._send(timeout, *([after, *commands] if after else commands))
             if after:
                 self._receive_first(end)
-                sent = time.monotonic()
+                sent = clock.monotonic()
             answer: list[Any] = self._receive(end)
         except redis.exceptions.NoScriptError:
-            answer = self.ask(end - time.monotonic(), "EVAL", script.source, 1, key, *arguments)
+            answer = self.ask(end - clock.monotonic(), "EVAL", script.source, 1, key, *arguments)
         except UnicodeError as error:  # nothing was sent
             raise InstanceRefused(f"Redis can't hold a text ({type(error).__name__})") from error
         except FOREIGN as error:
@@ -106,7 +106,7 @@ class Wire:
         self._connection.disconnect()
 
     def _exchange(self, timeout: float, command: Sequence[str | bytes | int]) -> Any:
-        end = time.monotonic() + timeout
+        end = clock.monotonic() + timeout
         self._send(timeout, command)
         return self._receive(end)
 
@@ -124,7 +124,7 @@ class Wire:
     def _last_word(self) -> redis.ResponseError | None:
         """Why the server hung up, if it said so."""
         try:
-            self._receive(time.monotonic())
+            self._receive(clock.monotonic())
         except redis.ResponseError as error:
             return error
         except FOREIGN:
@@ -132,7 +132,7 @@ class Wire:
         return None
 
     def _receive(self, end: float) -> Any:
-        self._socket().settimeout(max(end - time.monotonic(), 0.001))
+        self._socket().settimeout(max(end - clock.monotonic(), 0.001))
         return self._connection.read_response()
 
     def _receive_first(self, end: float) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import re
 import secrets
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pijobs import clock
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
@@ -108,8 +108,8 @@ class RedisStorage(Storage):
             try:
                 self._ask_time(timeout)
             except StorageUnavailable:
-                return round(time.time() * 1000)
-        return round(time.monotonic() * 1000 + (self._offset or 0))
+                return round(clock.time() * 1000)
+        return round(clock.monotonic() * 1000 + (self._offset or 0))
 
     def ping(self) -> None:
         self._ask_time(PING_TIMEOUT)
@@ -144,14 +144,14 @@ class RedisStorage(Storage):
         return other
 
     def _ask_time(self, timeout: float) -> None:
-        end = time.monotonic() + timeout
+        end = clock.monotonic() + timeout
         with self._requests.take(timeout) as wire:
-            sent = time.monotonic()
+            sent = clock.monotonic()
             seconds, micros = wire.ask(end - sent, "TIME")
         self._learn_time(int(seconds) * 1000 + int(micros) / 1000, sent)
 
     def _learn_time(self, server: float, sent: float) -> None:
-        received = time.monotonic()
+        received = clock.monotonic()
         if self._offset is None or received - sent < GOOD_SAMPLE:
             self._offset = server - (sent + received) * 500
 
@@ -169,11 +169,11 @@ class RedisStorage(Storage):
     ) -> list[Any]:
         """:param after: a command to send in front.
         :param durability: what to wait for afterwards."""
-        end = time.monotonic() + timeout
+        end = clock.monotonic() + timeout
         with pool.take(timeout) as wire:
-            answer, sent = wire.run(end - time.monotonic(), script, self._prefix, words, after=after)
+            answer, sent = wire.run(end - clock.monotonic(), script, self._prefix, words, after=after)
             if durability != "server":
-                wait_until_durable(wire, durability, end - time.monotonic())
+                wait_until_durable(wire, durability, end - clock.monotonic())
         self._learn_time(answer[0], sent)
         return answer
 
@@ -271,7 +271,7 @@ class RedisStorage(Storage):
         return self._step(session, ends, want, floor)
 
     def wait_for_step(self, session: str, *, timeout: float, want: int, floor: int | None = None) -> Step:
-        if self._woken >= time.monotonic() - JUST_NOW:
+        if self._woken >= clock.monotonic() - JUST_NOW:
             return self.step(session, (), want=want, floor=floor)
         return self._step(session, (), want, floor, nap=_nap(timeout))
 
@@ -294,8 +294,8 @@ class RedisStorage(Storage):
         )
 
     def wait(self, timeout: float, *, floor: int | None = None) -> None:
-        start = time.monotonic()
-        while self._woken < start - JUST_NOW and (left := start + timeout - time.monotonic()) > 0:
+        start = clock.monotonic()
+        while self._woken < start - JUST_NOW and (left := start + timeout - clock.monotonic()) > 0:
             nap = _nap(left)
             with self._workers.take(TIMEOUT) as wire:
                 if wire.ask(nap + TIMEOUT, *self._pop(nap, floor)) is not None:
@@ -305,7 +305,7 @@ class RedisStorage(Storage):
         return ("BLPOP", self._prefix + ("wake" if floor is None else f"wake:{floor}"), f"{nap:.3f}")
 
     def wake(self) -> None:
-        self._woken = time.monotonic()
+        self._woken = clock.monotonic()
 
     def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
         answer = self._run(self._scripts.session, "crashed" if crashed else "close", session)

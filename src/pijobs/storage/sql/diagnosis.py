@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import time
 
+from pijobs import clock
 from pijobs.storage.sql.dialect import Sqlite
 from pijobs.storage.sql.transactions import Tx
 
@@ -17,7 +17,7 @@ def diagnose(tx: Tx) -> dict[str, str]:
     if isinstance(tx.dialect, Sqlite):
         facts |= _file(tx, tx.dialect)
     else:
-        skew = tx.timed_rows(tx.st.clock)[0][0] / 1e6 - time.time()
+        skew = tx.timed_rows(tx.st.clock)[0][0] / 1e6 - clock.time()
         facts["clock"] = f"{skew:+.3f} s against this host"
     return facts
 

@@ -7,8 +7,6 @@ block says that the connection is of no more use.
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
@@ -16,7 +14,7 @@ from typing import Protocol
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from pijobs import files, threads
+from pijobs import clock, files, threads
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.forks import gate
 from pijobs.storage.pool import ConnectionPool
@@ -53,7 +51,7 @@ class ServerLane:
         self._dialect = dialect
         self._pool = ConnectionPool(self.connect, Link.close, size=POOL_SIZE, usable=Link.is_open)
         self._watchdog = Watchdog()
-        self._connecting = threading.Lock()
+        self._connecting = threads.Lock()
 
     def connect(self) -> Link:
         threads.let_greenlets_run()
@@ -62,7 +60,7 @@ class ServerLane:
 
     @contextmanager
     def take(self, end: float, *, writing: bool) -> Iterator[Link]:
-        with self._pool.take(max(0.0, end - time.monotonic())) as link, self._watchdog.guard(end, link.hang_up):
+        with self._pool.take(max(0.0, end - clock.monotonic())) as link, self._watchdog.guard(end, link.hang_up):
             yield link
 
     def close(self) -> None:
@@ -77,7 +75,7 @@ class LocalLane:
     """Connections to a file: opened where they are needed. Writers of this process queue up for one lock, since those
     of other processes can only be polled for. None is open at a fork: see :mod:`pijobs.forks`."""
 
-    def __init__(self, engine: Engine, dialect: Sqlite, writer: threading.Lock, *, durable: bool) -> None:
+    def __init__(self, engine: Engine, dialect: Sqlite, writer: threads.Lock, *, durable: bool) -> None:
         self._engine = engine
         self._dialect = dialect
         self._writer = writer
@@ -92,7 +90,7 @@ class LocalLane:
 
         :param end: monotonic seconds until which to wait for a fork that is going on.
         """
-        return gate.use(self._dialect.path, max(0.0, end - time.monotonic()))
+        return gate.use(self._dialect.path, max(0.0, end - clock.monotonic()))
 
     def connect(self) -> Link:
         self._create_file()
@@ -129,7 +127,7 @@ class LocalLane:
 
     @contextmanager
     def take(self, end: float, *, writing: bool) -> Iterator[Link]:
-        if writing and not self._writer.acquire(timeout=max(0.0, end - time.monotonic())):
+        if writing and not self._writer.acquire(timeout=max(0.0, end - clock.monotonic())):
             raise StorageUnavailable("other threads of this process kept the SQLite file locked for too long")
         try:
             with self.use(end), self._lent() as link:
@@ -180,7 +178,7 @@ class LocalLane:
 
     def close(self) -> None:
         # In a child that lost the file there is nothing to close.
-        with suppress(StorageUnavailable), self.use(time.monotonic() + CLOSE_PATIENCE):
+        with suppress(StorageUnavailable), self.use(clock.monotonic() + CLOSE_PATIENCE):
             self.close_idle()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import Engine
 
+from pijobs import clock, threads
 from pijobs.errors import StorageUnavailable
 from pijobs.forks import gate
 from pijobs.storage.contract import Retention
@@ -86,7 +85,7 @@ class Live:
 
 def _lanes(engine: Engine, dialect: Dialect) -> tuple[Lane, Lane]:
     if isinstance(dialect, Sqlite):
-        writer = threading.Lock()
+        writer = threads.Lock()
         return (
             LocalLane(engine, dialect, writer, durable=True),
             LocalLane(engine, dialect, writer, durable=False),
@@ -151,14 +150,14 @@ class _FileEye(_Eye):
         gate.keep(self)
 
     def _changed(self) -> bool:
-        with self._lane.use(time.monotonic() + LOOK_TIMEOUT):
+        with self._lane.use(clock.monotonic() + LOOK_TIMEOUT):
             if self._link is None:
                 self._link, self._version = self._lane.connect(), None
             before, self._version = self._version, self._link.run("PRAGMA data_version")[0][0]
             return bool(before != self._version)
 
     def close(self) -> None:
-        with suppress(StorageUnavailable), self._lane.use(time.monotonic() + LOOK_TIMEOUT):
+        with suppress(StorageUnavailable), self._lane.use(clock.monotonic() + LOOK_TIMEOUT):
             self.close_idle()
 
 

@@ -8,11 +8,10 @@ with the first wait and ends when nobody has waited for a while.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pijobs import clock, threads
 from pijobs.errors import PijobsError
 
 #: Seconds that the thread has to end, before and after it is hung up.
@@ -42,7 +41,7 @@ class Sight:
 @dataclass(slots=True, eq=False)
 class _Waiter:
     floor: int | None
-    woken: threading.Event = field(default_factory=threading.Event)
+    woken: threads.Event = field(default_factory=lambda: threads.Event())
 
 
 class Eye:
@@ -71,12 +70,12 @@ class Poller:
 
     def __init__(self, open_eye: Callable[[], Eye]) -> None:
         self._open_eye = open_eye
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._waiters: set[_Waiter] = set()
-        self._nudge = threading.Event()
+        self._nudge = threads.Event()
         #: Somebody new waits, or this process changed something: look at once.
         self._look_now = False
-        self._thread: threading.Thread | None = None
+        self._thread: threads.Thread | None = None
         self._eye: Eye | None = None
         self._closed = False
         #: When somebody waited last.
@@ -89,7 +88,7 @@ class Poller:
             self._look_now = True
             if self._thread is None:
                 self._closed = False
-                self._thread = threading.Thread(target=self._run, name="pijobs-poller", daemon=True)
+                self._thread = threads.Thread(target=self._run, name="pijobs-poller", daemon=True)
                 self._thread.start()
         self._nudge.set()
         try:
@@ -118,7 +117,7 @@ class Poller:
             thread, self._closed = self._thread, True
         self._nudge.set()
         self.wake()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread is not threads.current_thread():
             thread.join(CLOSE_PATIENCE)
             if thread.is_alive() and self._eye:
                 self._eye.hang_up()
@@ -133,9 +132,9 @@ class Poller:
                     # Another thread may have taken over while this one closes: each keeps to its own.
                     eye = self._eye = eye or self._open_eye()
                     asked = self._asked()
-                    if eye.changed() or asked or time.monotonic() >= again_at:
+                    if eye.changed() or asked or clock.monotonic() >= again_at:
                         sight = eye.look()
-                        again_at = time.monotonic() + (float("inf") if sight.changes_in is None else sight.changes_in)
+                        again_at = clock.monotonic() + (float("inf") if sight.changes_in is None else sight.changes_in)
                         self._tell(sight)
                 except PijobsError:
                     # Whoever waits finds out by the next step, which says more than could be said here.
@@ -146,7 +145,7 @@ class Poller:
         finally:
             _close(eye)
             with self._lock:
-                if self._thread is threading.current_thread():
+                if self._thread is threads.current_thread():
                     self._thread = None
 
     def _asked(self) -> bool:
@@ -161,8 +160,8 @@ class Poller:
     def _is_over(self) -> bool:
         with self._lock:
             if self._waiters or self._look_now:
-                self._wanted = time.monotonic()
-            over = self._closed or time.monotonic() - self._wanted >= LINGER
+                self._wanted = clock.monotonic()
+            over = self._closed or clock.monotonic() - self._wanted >= LINGER
             if over:
                 # Under the lock: one who begins to wait after this starts another thread.
                 self._thread = None

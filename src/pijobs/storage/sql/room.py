@@ -9,10 +9,10 @@ meets a full disk.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from pijobs import clock
 from pijobs.errors import StorageUnavailable
 
 #: Bytes that are kept for workers; on a small disk an eighth of it.
@@ -70,7 +70,7 @@ class Room:
             # Once in the log, and once in the file.
             if self._left() >= 2 * size:
                 return
-            self._tidy_up(time.monotonic() + timeout)
+            self._tidy_up(clock.monotonic() + timeout)
             left, reserve = self._left(), self._reserve()
         except OSError:  # who opens the file tells more
             return
@@ -84,12 +84,12 @@ class Room:
         self._spare -= size
 
     def _tidy_up(self, end: float) -> None:
-        while time.monotonic() - self._tidied >= TIDY_EVERY:
+        while clock.monotonic() - self._tidied >= TIDY_EVERY:
             self._spare, copied = self._tidy()
-            if copied or time.monotonic() >= end:
-                self._tidied = time.monotonic()
+            if copied or clock.monotonic() >= end:
+                self._tidied = clock.monotonic()
             else:
-                time.sleep(TRY_AGAIN)
+                clock.sleep(TRY_AGAIN)
 
     def watch(self) -> None:
         """Keep some room for later, if it gets short."""

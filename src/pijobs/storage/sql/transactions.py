@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from pijobs import clock
 from pijobs.errors import InstanceRefused, PijobsError, StorageUnavailable, StorageUnfit
 from pijobs.storage.contract import Ended, Retention
 from pijobs.storage.sql.arrows import Arrows
@@ -33,13 +33,13 @@ class DatabaseClock:
 
     def heard(self, now_us: int, before: float) -> None:
         """:param before: monotonic seconds when the question went out."""
-        after = time.monotonic()
+        after = clock.monotonic()
         self._offset, self._asked = now_us / 1e6 - (before + after) / 2, after
 
     def now_us(self) -> int:
         if self._own or self._offset is None:
-            return time.time_ns() // 1000
-        return int((time.monotonic() + self._offset) * 1e6)
+            return clock.time_ns() // 1000
+        return int((clock.monotonic() + self._offset) * 1e6)
 
     @property
     def known(self) -> bool:
@@ -48,7 +48,7 @@ class DatabaseClock:
 
     @property
     def fresh(self) -> bool:
-        return self._own or time.monotonic() - self._asked < FRESH
+        return self._own or clock.monotonic() - self._asked < FRESH
 
 
 class Tx:
@@ -91,7 +91,7 @@ class Tx:
 
     def timed_rows(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Of a statement whose first column is the clock."""
-        before = time.monotonic()
+        before = clock.monotonic()
         found = self.rows(statement, **parameters)
         if found and self.dialect.server:
             self._common["now_us"] = found[0][0]
@@ -152,7 +152,7 @@ class Transactions:
         self._ensured = False
 
     def _insist(self, lane: Lane, attempt: Callable[[Link], T], timeout: float, *, writing: bool) -> T:
-        end = time.monotonic() + timeout
+        end = clock.monotonic() + timeout
         pause = 0.0005
         while True:
             met: BaseException
@@ -171,10 +171,10 @@ class Transactions:
                 met, trouble = error, Trouble.AGAIN
             if trouble is Trouble.DATA:
                 raise InstanceRefused(f"{self._dialect.name} refused a value ({self._dialect.tell(met)})") from met
-            left = end - time.monotonic()
+            left = end - clock.monotonic()
             if left <= 0 or trouble not in (Trouble.AGAIN, Trouble.DUPLICATE):
                 raise self._unavailable(met, end) from met
-            time.sleep(min(left, pause * random.uniform(0.5, 1.5)))
+            clock.sleep(min(left, pause * random.uniform(0.5, 1.5)))
             pause = min(pause * 1.3, 0.004)
 
     def _prepared(self, link: Link, attempt: Callable[[Link], T]) -> T:
@@ -214,6 +214,6 @@ class Transactions:
 
     def _unavailable(self, error: BaseException, end: float) -> StorageUnavailable:
         what = self._dialect.tell(error) if not isinstance(error, PijobsError) else str(error)
-        late = time.monotonic() >= end - 0.001
+        late = clock.monotonic() >= end - 0.001
         text = "did not answer in time" if late else "failed"
         return StorageUnavailable(f"{self._dialect.name} {text} ({what})")

@@ -8,13 +8,11 @@ surely (DNS, TCP and TLS are not in here: :mod:`pijobs.storage.pool` connects).
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from pijobs import threads
+from pijobs import clock, threads
 
 #: Seconds without work after which the thread ends.
 LINGER = 10.0
@@ -24,10 +22,10 @@ class Watchdog:
     """Calls what was handed in when its time is over. Starts its thread with the first work."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = threads.Condition()
         self._watched: dict[int, tuple[float, Callable[[], None]]] = {}
         self._numbers = count()
-        self._thread: threading.Thread | None = None
+        self._thread: threads.Thread | None = None
         #: When the thread looks next, if nobody tells it to.
         self._next = float("inf")
         self._used = 0.0
@@ -42,9 +40,9 @@ class Watchdog:
         number = next(self._numbers)
         with self._changed:
             self._watched[number] = end, hang_up
-            self._used, self._closing = time.monotonic(), False
+            self._used, self._closing = clock.monotonic(), False
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pijobs-watchdog", daemon=True)
+                self._thread = threads.Thread(target=self._run, name="pijobs-watchdog", daemon=True)
                 self._thread.start()
             elif end < self._next:
                 self._changed.notify()
@@ -63,7 +61,7 @@ class Watchdog:
     def _run(self) -> None:
         with self._changed:
             while True:
-                now = time.monotonic()
+                now = clock.monotonic()
                 for number, (end, hang_up) in list(self._watched.items()):
                     if end <= now:
                         del self._watched[number]

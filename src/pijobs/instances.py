@@ -12,7 +12,7 @@ from pijobs.errors import PijobsError, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
-from pijobs.status import STATE_ORDER, age, group, moment, session, trouble
+from pijobs.status import STATE_ORDER, age, group, moment, pause_of, session, told_pause, trouble
 from pijobs.storage.contract import Record, Storage
 
 _TOO_OLD = "it was older than PI_JOB_QUEUE_MAX_AGE allows"
@@ -165,8 +165,8 @@ def _waits(storage: Storage, record: Record) -> Iterator[str]:
     if record.state not in WAITING:
         return
     now, depths, found = storage.now(), storage.depths(), storage.group(record.group)
-    if depths.paused:
-        yield "the queue is paused; 'pijobs resume' ends that"
+    if depths.pause is not None:
+        yield f"the queue is paused {told_pause(pause_of(depths.pause, now))}; 'pijobs resume' ends that"
     if found is not None:
         row = group(found, now)
         if row["paused"] or row["failures"] or row["blocked_for"]:

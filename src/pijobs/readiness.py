@@ -15,7 +15,7 @@ from pijobs.hookspecs import CheckResult
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.redact import describe
-from pijobs.status import LOSS_TOLD, age, overview, told_bound, told_loss
+from pijobs.status import LOSS_TOLD, age, overview, told_bound, told_loss, told_pause
 from pijobs.storage.contract import MAX_TOTALS, Storage
 
 #: Seconds for which an instance may wait for a worker that can run it (a rolling upgrade; DESIGN, section 5).
@@ -75,8 +75,8 @@ def _answers(storage: Storage) -> bool:
 
 
 def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
-    """The checks of readiness that tell of the configuration, for ``pijobs config check``: it is asked before the first
-    worker starts, so that no worker is a warning there.
+    """The same checks for ``pijobs config check`` and for doctors of a plugin, where it is an admin who looks. They are
+    asked before the first worker starts, so that no worker is a warning here.
 
     :raises StorageUnavailable: when the storage does not answer.
     """
@@ -86,12 +86,9 @@ def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
         return [*traps.of_settings(queue), *_plugin_checks(queue, public=False)]
     queue.storage.ping()
     found = [
-        *traps.of_settings(queue),
-        *([] if queue.spool is None else [("spool", _spool(queue, queue.spool))]),
-        *traps.of_storage(queue, overview(queue)),
-        *_plugin_checks(queue, public=False),
+        (name, judged(name, result))
+        for name, result in (*_queue_checks(queue, None), *_plugin_checks(queue, public=False))
     ]
-    found = [(name, judged(name, result)) for name, result in found]
     return [
         (name, replace(result, ok=True, warning=True) if name == "worker" and not result.ok else result)
         for name, result in found
@@ -191,9 +188,14 @@ def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
 
 
 def _paused(answer: Mapping[str, Any]) -> CheckResult:
-    paused = [f"destination {row['name']} ({row['waiting']} waiting)" for row in answer["groups"] if row["paused"]]
+    paused = [
+        f"destination {row['name']} ({row['waiting']} waiting), {told_pause(row['pause'])}"
+        for row in answer["groups"]
+        if row["paused"]
+    ]
     if answer["paused"]:
-        paused.insert(0, f"the whole queue ({answer['states'][State.QUEUED.value]} waiting)")
+        waiting = answer["states"][State.QUEUED.value]
+        paused.insert(0, f"the whole queue ({waiting} waiting), {told_pause(answer['pause'])}")
     if not paused:
         return CheckResult(True, "nothing is paused")
     return CheckResult(True, f"paused: {'; '.join(paused)}", "'pijobs resume' ends a pause", warning=True)

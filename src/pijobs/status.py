@@ -18,8 +18,9 @@ from pijobs.errors import StorageUnavailable
 from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import WAITING, State
 from pijobs.queue import Queue
+from pijobs.redact import redact
 from pijobs.settings import Settings
-from pijobs.storage.contract import GROUPS, Depths, GroupRecord, Loss, Record, SessionRecord, Storage
+from pijobs.storage.contract import GROUPS, Depths, GroupRecord, Loss, Pause, Record, SessionRecord, Storage
 
 if TYPE_CHECKING:
     from pijobs.definitions.records import Fingerprint
@@ -35,6 +36,8 @@ LAST_MOMENT = 253_402_300_799_999
 FAILURES = 5
 #: Seconds for which people are told that the storage lost something.
 LOSS_TOLD = 24 * 3600.0
+#: Characters of the reason of a pause.
+LONGEST_REASON = 200
 
 
 def overview(queue: Queue) -> dict[str, Any]:
@@ -54,6 +57,7 @@ def overview(queue: Queue) -> dict[str, Any]:
     return {
         **rows,
         "paused": depths.paused,
+        "pause": None if depths.pause is None else pause_of(depths.pause, now),
         "jobs": jobs,
         "states": {state.value: sum(job.get(state.value, 0) for job in jobs.values()) for state in STATE_ORDER},
         "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
@@ -108,6 +112,19 @@ def _loss(loss: Loss, now: int) -> dict[str, Any]:
     return {"kind": loss.kind, "at": moment(loss.at), "age": age(loss.at, now)}
 
 
+def pause_of(pause: Pause, now: int) -> dict[str, Any]:
+    """Who paused, when and why."""
+    since = None if pause.at is None else age(pause.at, now)
+    return {"at": moment(pause.at), "age": since, "by": pause.by, "reason": pause.reason}
+
+
+def told_pause(pause: Mapping[str, Any]) -> str:
+    """In words, behind "paused"."""
+    if pause["at"] is None:
+        return "by an older release, which does not tell who did it"
+    return f"by {pause['by'] or 'a program'} at {pause['at']}: {pause['reason'] or 'no reason was given'}"
+
+
 def told_loss(loss: Mapping[str, Any]) -> str:
     """In words."""
     what = {
@@ -155,7 +172,8 @@ def _failures(places: Iterable[Storage]) -> list[dict[str, Any]]:
 
 def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     """The overview for people."""
-    yield f"queue {answer['queue']} in {answer['storage']}" + (" (paused)" if answer.get("paused") else "")
+    paused = f" (paused {told_pause(answer['pause'])})" if answer.get("pause") else ""
+    yield f"queue {answer['queue']} in {answer['storage']}{paused}"
     if not answer["reachable"]:
         yield f"the storage does not answer: {answer['reason']}"
         return
@@ -188,7 +206,7 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def trouble(row: Mapping[str, Any]) -> str:
     """What is wrong with a group, in words."""
-    said = ["it is paused; 'pijobs resume' ends that"] if row["paused"] else []
+    said = [f"it is paused {told_pause(row['pause'])}; 'pijobs resume' ends that"] if row["paused"] else []
     if row["failures"]:
         times = "once" if row["failures"] == 1 else f"{row['failures']} times in a row"
         said.append(f"its destination failed {times}: {row['reason'] or 'no reason is known'}")
@@ -263,6 +281,7 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
         "limit": record.limit,
         "blocked_for": blocked,
         "paused": record.paused,
+        "pause": None if record.pause is None else pause_of(record.pause, now),
         "breaker": breaker,
         "opened": policy.opened,
         "failures": policy.failures,
@@ -283,6 +302,17 @@ def moment(ms: int | None) -> str | None:
 def age(then: int, now: int) -> float:
     """Seconds, never negative."""
     return max(0.0, (now - then) / 1000)
+
+
+def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
+    """Pause the queue or a group.
+
+    :param by: who does it.
+    :returns: the reason as it is kept: masked, and cut.
+    """
+    reason = " ".join(redact(reason).split())[:LONGEST_REASON]
+    storage.pause(group, by=by, reason=reason)
+    return reason
 
 
 def resume(storage: Storage, group: str | None) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pijobs.groups import Policy
 from pijobs.jobs import State
 from pijobs.status import resume
-from pijobs.storage.contract import End, GroupRecord, Storage
+from pijobs.storage.contract import End, GroupRecord, Pause, Storage
 
 from .conftest import Advance
 from .workers import LONG, Worker, enqueue
@@ -264,6 +266,22 @@ def test_a_paused_group_says_so(storage: Storage) -> None:
     storage.resume("group")
     record = storage.group("group")
     assert record is None or not record.paused
+
+
+@pytest.mark.parametrize("group", [None, "group"])
+def test_a_pause_tells_who_when_and_why(storage: Storage, peer: Storage, group: str | None) -> None:
+    def told() -> Pause | None:
+        return peer.depths().pause if group is None else known(peer, group).pause
+
+    before = storage.now()
+    storage.pause(group, by="root on db1", reason="moving \N{HOUSE BUILDING}, \0")
+    pause = told()
+    assert pause is not None and pause.at is not None and before - 100 <= pause.at <= storage.now() + 100
+    assert (pause.by, pause.reason) == ("root on db1", "moving \N{HOUSE BUILDING}, \\x00")
+    storage.pause(group, by="somebody else")
+    assert (pause := told()) is not None and (pause.by, pause.reason) == ("somebody else", "")
+    storage.resume(group)
+    assert storage.depths().pause is None and all(record.pause is None for record in storage.groups())
 
 
 def test_a_pause_survives_decisions(storage: Storage, worker: Worker) -> None:

@@ -172,6 +172,11 @@ def test_queue_and_groups_are_paused_and_resumed(
     assert "Group smtp:main is paused by admin: b***@example.com complains" in caplog.text
     group = storage.group("smtp:main")
     assert storage.depths().paused and group is not None and group.paused
+    for page in ("/", "/workers"):
+        shown = visit.text(page)
+        assert "aused by admin at 20" in shown and ": moving house" in shown, page
+        assert ": b***@example.com complains" in shown, page
+    assert ": moving house" in app.test_client().get("/healthz").text
     visit.post("/workers/resume")
     visit.post("/workers/resume", group="smtp:main")
     group = storage.group("smtp:main")

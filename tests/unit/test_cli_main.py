@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from pijobs.cli.main import cli, config_first, main, worker_main
+from pijobs.cli.status import _who
 
 from .conftest import PLUGINS, AddModule, Install
 
@@ -268,3 +269,7 @@ def test_a_pause_asks_first_and_wants_a_reason(tmp_path: Path, caplog: pytest.Lo
     assert CliRunner().invoke(cli, [*command, "smtp:main", "--yes", "--reason", "too many"]).exit_code == 0
     assert "the queue is paused by " in caplog.text and ": moving house" in caplog.text
     assert "group smtp:main is paused by " in caplog.text and ": too many" in caplog.text
+    for look in (["status"], ["groups"], ["config", "check"]):
+        told = CliRunner().invoke(cli, ["--config", str(config), *look]).output
+        assert f"paused by {_who()} at 20" in told or f"waiting), by {_who()} at 20" in told, look
+        assert ": too many" in told and (look == ["groups"] or ": moving house" in told), look

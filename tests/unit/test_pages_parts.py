@@ -35,6 +35,9 @@ DOWN = {
 }  # fmt: skip
 
 
+PAUSE = {"at": "2026-11-29T12:00:00.000Z", "age": 5.0, "by": "root on db1", "reason": "moving house"}
+
+
 @pytest.mark.parametrize(
     ("told", "tone", "text"),
     [
@@ -55,7 +58,7 @@ DOWN = {
             (answer(reachable=False, reason="refused", fallback="direct"), recent()),
             "warn", "Mails go out in the request: the storage does not answer.",
         ),
-        ((answer(paused=True), recent(last=3)), "warn", "No mails are going out: the queue is paused."),
+        ((answer(paused=True, pause=PAUSE), recent(last=3)), "warn", "No mails are going out: the queue is paused."),
         ((answer(workers=[]), recent(last=3)), "bad", "No mails are going out: there is no live worker."),
         (
             (answer(groups=[DOWN]), recent(last=3)),

@@ -17,7 +17,6 @@ from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.files import looks, name_of
 from pijobs.jobs import State
 from pijobs.readiness import readiness
-from pijobs.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def groups(invocation: Invocation, as_json: bool) -> None:
     for row in rows:
         limit = "no limit" if row["limit"] is None else f"limit {row['limit']}"
         blocked = f", blocked for {row['blocked_for']:.1f} s" if row["blocked_for"] else ""
-        paused = ", paused" if row["paused"] else ""
+        paused = f", paused {answers.told_pause(row['pause'])}" if row["paused"] else ""
         failed = f"failed {row['failures']} times in a row, last: " if row["failures"] else ""
         why = f"\n  {failed}{row['reason']}" if row["reason"] else ""
         click.echo(f"{row['name']}: {row['running']} running, {row['waiting']} waiting, {limit}, "
@@ -88,21 +87,22 @@ def groups(invocation: Invocation, as_json: bool) -> None:
 
 @click.command()
 @click.argument("group", required=False)
-@click.option("--reason", help="Why, for the log.")
+@click.option("--reason", help="Why; who asks for the state of the queue is told.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
 def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bool) -> None:
     """Start no more jobs (of one GROUP), until 'resume'. What runs goes on, and enqueueing, too.
 
-    Asks first, since what has a deadline expires meanwhile, and wants a reason. Who paused it, and why, is logged.
+    Asks first, since what has a deadline expires meanwhile, and wants a reason. 'pijobs status', /healthz, the
+    pages and the log tell who paused it, when and why.
     """
     storage, named = invocation.storage(), f"group {group}" if group else "the queue"
     if not yes:
         told = "what waits with a deadline, such as a one-time password, expires meanwhile"
         click.confirm(f"pause {named}? {told}", abort=True)
     reason = reason or ("no reason was given" if yes else click.prompt("reason"))
-    storage.pause(group)
-    log.warning("%s is paused by %s: %s", named, _who(), redact(str(reason)))
+    reason = answers.pause(storage, group, by=_who(), reason=str(reason))
+    log.warning("%s is paused by %s: %s", named, _who(), reason)
     click.echo(f"{named} is paused")
 
 

@@ -1,6 +1,7 @@
 """``/livez``, ``/readyz``, ``/healthz`` and ``/metrics``, for the server and, by ``--http``, for the worker.
 
-They need no login, since what asks them has none; they tell names of jobs, groups and hosts, and nothing of users.
+They need no login, since what asks them has none; they tell names of jobs, groups and hosts, nothing of users, and of
+people only who paused what.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from pijobs.storage.values import (
     NewInstance,
     OnConflict,
     Page,
+    Pause,
     Record,
     Retention,
     SessionInfo,
@@ -75,6 +76,7 @@ __all__ = [
     "NewInstance",
     "OnConflict",
     "Page",
+    "Pause",
     "Record",
     "Retention",
     "SessionInfo",
@@ -349,8 +351,9 @@ class Storage(ABC):
         :raises InstanceNotFound:"""
 
     @abstractmethod
-    def pause(self, group: str | None = None) -> None:
-        """Lease nothing (of this group) until :meth:`resume`. What runs goes on."""
+    def pause(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        """Lease nothing (of this group) until :meth:`resume`. What runs goes on. Who did it last, when and why, is
+        told by :attr:`Depths.pause` and :attr:`GroupRecord.pause`."""
 
     @abstractmethod
     def resume(self, group: str | None = None) -> None:

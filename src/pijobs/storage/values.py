@@ -335,6 +335,32 @@ class Page:
     cursor: str | None
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Who paused the queue or a group, when and why."""
+
+    #: None: a release that does not tell paused it.
+    at: int | None = None
+    by: str = ""
+    #: For people; redacted already.
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("by", "reason"):
+            msgspec.structs.force_setattr(self, name, storable_text(getattr(self, name)))
+
+    def dump(self) -> str:
+        """As a storage keeps it."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def load(cls, text: str | bytes | None) -> Pause:
+        """What :meth:`dump` made; a pause that tells nothing for all else."""
+        try:
+            return msgspec.json.decode(text or b"", type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return cls()
+
+
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
     """What the storage knows of a group. The policy lives in :mod:`pijobs.groups`."""
@@ -345,11 +371,15 @@ class GroupRecord:
     limit: int | None
     #: Nothing of this group is leased before this time.
     blocked_until: int | None
-    paused: bool
+    pause: Pause | None
     #: Memory of the policy; opaque here.
     policy: str
     #: Grows with every :meth:`Storage.set_group`.
     version: int
+
+    @property
+    def paused(self) -> bool:
+        return self.pause is not None
 
 
 def whole(value: Any) -> int | None:
@@ -379,7 +409,7 @@ class Depths:
     counts: Mapping[tuple[str, State], int]
     #: The due time of the longest waiting ``queued`` instance, by job name.
     oldest_due: Mapping[str, int]
-    paused: bool
+    pause: Pause | None
     #: Last sign of life of any worker ever; None: never.
     worker_seen: int | None
     #: What housekeeping should have expired or removed by now; counted up to :data:`MOST_COUNTED` where counting costs.
@@ -388,3 +418,7 @@ class Depths:
     totals: int = 0
     #: What :meth:`Storage.note_loss` was told last.
     loss: Loss | None = None
+
+    @property
+    def paused(self) -> bool:
+        return self.pause is not None

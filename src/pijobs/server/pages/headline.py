@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pijobs.server.pages.words import duration
-from pijobs.status import trouble
+from pijobs.status import told_pause, trouble
 
 Tone = Literal["good", "idle", "warn", "bad"]
 #: Seconds; a last success within this is "now", and failures within it are news.
@@ -79,7 +79,8 @@ def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
         return _without_storage(topic, answer)
     if answer["paused"]:
         waiting = answer["states"]["queued"]
-        return Headline("warn", f"No {things} are going out: the queue is paused.", f"{waiting} waiting.")
+        why = told_pause(answer["pause"])
+        return Headline("warn", f"No {things} are going out: the queue is paused.", f"{waiting} waiting. Paused {why}")
     if not answer["workers"] and answer["mode"] == "queued":
         seen = answer["worker_seen_age"]
         last = "None was ever seen" if seen is None else f"The last one was seen {_ago(seen)}"

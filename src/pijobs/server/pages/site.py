@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,6 +43,7 @@ from pijobs.server.pages.visitor import (
     renews_itself,
     take_said,
 )
+from pijobs.status import told_pause
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,8 @@ def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)
-    for word, function in {**words.FILTERS, "bars": plots.bars}.items():
+    filters: dict[str, Callable[..., Any]] = {**words.FILTERS, "bars": plots.bars, "pause": told_pause}
+    for word, function in filters.items():
         blueprint.add_app_template_filter(function, f"pijobs_{word}")
     blueprint.register_error_handler(Exception, _told)
     return blueprint

@@ -12,15 +12,12 @@ from pijobs import status
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING
-from pijobs.redact import redact
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.visitor import Problem, requires, say
 from pijobs.storage.contract import Storage
 
 log = logging.getLogger(__name__)
 
-#: Characters of a reason.
-LONGEST_REASON = 200
 #: Groups that are shown; there may be one for each of many destinations.
 MOST_GROUPS = 200
 
@@ -35,6 +32,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 def workers() -> str:
     """The live workers with what each one runs, and the groups with their limits and breakers."""
     found = storage()
+    pause = found.depths().pause
     live = status.workers(found)
     groups = sorted(status.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
     return flask.render_template(
@@ -42,7 +40,7 @@ def workers() -> str:
         workers=[{**row, "runs": [_run(found, id) for id in row["running"][:20]]} for row in live],
         groups=groups[:MOST_GROUPS],
         more_groups=len(groups) - MOST_GROUPS,
-        paused=found.depths().paused,
+        pause=None if pause is None else status.pause_of(pause, found.now()),
         jobs=sorted(current_queue().registry),
     )
 
@@ -60,7 +58,7 @@ def _run(found: Storage, id: str) -> dict[str, Any]:
 def pause() -> str | Response:
     """Start no more jobs, of one ``group`` or at all. What runs goes on. Asks first, and wants a ``reason``."""
     group = _group()
-    reason = " ".join(flask.request.form.get("reason", "").split())[:LONGEST_REASON]
+    reason = flask.request.form.get("reason", "").strip()
     if not reason:
         record = None if group is None else storage().group(group)
         counts = storage().depths().counts
@@ -68,8 +66,8 @@ def pause() -> str | Response:
         waiting = queued if record is None else record.waiting
         named = "the queue" if group is None else f"group {group}"
         return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
-    storage().pause(group)
-    log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, redact(reason))
+    reason = status.pause(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
+    log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
     say(f"{_named(group)} is paused. What runs goes on; nothing new starts.", "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 

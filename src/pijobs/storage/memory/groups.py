@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pijobs.storage.contract import GroupRecord
+from pijobs.storage.contract import GroupRecord, Pause
 
 
 @dataclass(slots=True)
@@ -13,13 +13,13 @@ class Group:
 
     limit: int | None = None
     blocked_until: int | None = None
-    paused: bool = False
+    pause: Pause | None = None
     policy: str = ""
     version: int = 0
     keep_until: int = 0
 
     def is_open(self, now: int) -> bool:
-        return not self.paused and (self.blocked_until is None or self.blocked_until <= now)
+        return self.pause is None and (self.blocked_until is None or self.blocked_until <= now)
 
     def has_room(self, running: int, now: int) -> bool:
         return self.is_open(now) and (self.limit is None or running < self.limit)
@@ -29,7 +29,7 @@ class Group:
 
     def record(self, name: str, *, running: int, waiting: int) -> GroupRecord:
         return GroupRecord(
-            name, running, waiting, self.limit, self.blocked_until, self.paused, self.policy, self.version
+            name, running, waiting, self.limit, self.blocked_until, self.pause, self.policy, self.version
         )
 
 

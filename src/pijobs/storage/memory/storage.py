@@ -32,6 +32,7 @@ from pijobs.storage.contract import (
     NewInstance,
     OnConflict,
     Page,
+    Pause,
     Record,
     Retention,
     SessionInfo,
@@ -70,7 +71,7 @@ class MemoryStorage(Storage):
         self._periodic: dict[str, int] = {}
         self._counts = Counts()
         self._totals: dict[str, float] = {}
-        self._paused = False
+        self._pause: Pause | None = None
         self._loss: Loss | None = None
         #: What is written, and who can read it.
         self._protocol = (protocol.FIRST, protocol.FIRST)
@@ -262,7 +263,7 @@ class MemoryStorage(Storage):
 
     def _ready(self, floor: int | None, now: int) -> Iterator[Item]:
         """What may be leased, in order; the caller may start one before it asks for the next."""
-        if self._paused:
+        if self._pause is not None:
             return
         running = self._items.running()
         for item in sorted(self._items.of(State.QUEUED), key=lambda item: item.rank):
@@ -349,7 +350,7 @@ class MemoryStorage(Storage):
             now = self.now()
             backlog = sum(item.overdue(now) for item in self._items.of(*WAITING)) + sum(1 for _ in self._outlived(now))
             seen, totals = self._sessions.seen, len(self._totals)
-            return Depths(dict(counts), oldest, self._paused, seen, backlog, totals, self._loss)
+            return Depths(dict(counts), oldest, self._pause, seen, backlog, totals, self._loss)
 
     def oldest_due(self, *, without: Collection[str]) -> int | None:
         with self._lock:
@@ -401,18 +402,18 @@ class MemoryStorage(Storage):
                 raise StateConflict(f"instance {instance_id} is {item.state}; only an ended one can be removed")
             self._items.drop(item)
 
-    def pause(self, group: str | None = None) -> None:
-        self._set_paused(group, True)
+    def pause(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        self._set_pause(group, Pause(self.now(), by, reason))
 
     def resume(self, group: str | None = None) -> None:
-        self._set_paused(group, False)
+        self._set_pause(group, None)
 
-    def _set_paused(self, group: str | None, paused: bool) -> None:
+    def _set_pause(self, group: str | None, pause: Pause | None) -> None:
         with self._lock:
             if group is None:
-                self._paused = paused
-            elif paused or group in self._groups:
-                self._groups.setdefault(group, Group()).paused = paused
+                self._pause = pause
+            elif pause or group in self._groups:
+                self._groups.setdefault(group, Group()).pause = pause
             self._lock.notify_all()
 
     # -- groups and limits ---------------------------------------------------------------------------------------

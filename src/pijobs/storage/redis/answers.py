@@ -17,6 +17,7 @@ from pijobs.storage.contract import (
     Lease,
     Loss,
     NewInstance,
+    Pause,
     Record,
     SessionInfo,
     SessionRecord,
@@ -138,14 +139,14 @@ def record(values: Sequence[Any]) -> Record:
 
 
 def depths(
-    paused: int, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int, lost: bytes, lost_at: bytes
+    paused: bytes, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int, lost: bytes, lost_at: bytes
 ) -> Depths:
     counts = {
         (words(row[0]), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
     }
     oldest = {words(row[0]): int(row[1]) for row in rows if row[1]}
     loss = Loss("emptied" if lost == b"emptied" else "restored", number(lost_at) or 0) if lost else None
-    return Depths(counts, oldest, bool(paused), number(seen), backlog, totals, loss)
+    return Depths(counts, oldest, pause(paused), number(seen), backlog, totals, loss)
 
 
 def group(values: Sequence[Any]) -> GroupRecord:
@@ -156,10 +157,14 @@ def group(values: Sequence[Any]) -> GroupRecord:
         waiting=waiting,
         limit=whole(limit),
         blocked_until=whole(blocked),
-        paused=bool(paused),
+        pause=pause(paused),
         policy=policy.decode(errors="replace"),
         version=whole(version) or 0,
     )
+
+
+def pause(note: bytes) -> Pause | None:
+    return Pause.load(note) if note else None
 
 
 def session(values: Sequence[Any]) -> SessionRecord | None:

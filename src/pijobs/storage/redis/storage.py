@@ -26,6 +26,7 @@ from pijobs.storage.contract import (
     NewInstance,
     OnConflict,
     Page,
+    Pause,
     Record,
     Retention,
     SessionInfo,
@@ -390,8 +391,9 @@ class RedisStorage(Storage):
 
     # -- groups and limits ---------------------------------------------------------------------------------------
 
-    def pause(self, group: str | None = None) -> None:
-        self._run(self._scripts.group, "pause all" if group is None else "pause", group or "")
+    def pause(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        note = Pause(self.now(), by, reason).dump()
+        self._run(self._scripts.group, "pause all" if group is None else "pause", group or "", note)
 
     def resume(self, group: str | None = None) -> None:
         self._run(self._scripts.group, "resume all" if group is None else "resume", group or "")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pijobs.storage.contract import LEFT_OUT, GroupRecord, whole
+from pijobs.storage.contract import LEFT_OUT, GroupRecord, Pause, whole
 from pijobs.storage.sql.link import Row
 from pijobs.storage.sql.transactions import Tx
 
@@ -23,9 +23,10 @@ def group(tx: Tx, name: str) -> GroupRecord | None:
 
 
 def _record(row: Row) -> GroupRecord:
-    name, limit, blocked_until, paused, policy, version, running, *waiting = row
+    name, limit, blocked_until, paused, note, policy, version, running, *waiting = row
+    pause = Pause.load(note) if paused else None
     return GroupRecord(
-        name, running, sum(waiting), whole(limit), whole(blocked_until), bool(paused), str(policy), whole(version) or 0
+        name, running, sum(waiting), whole(limit), whole(blocked_until), pause, str(policy), whole(version) or 0
     )
 
 
@@ -38,16 +39,17 @@ def set_group(tx: Tx, name: str, version: int, decided: Mapping[str, Any], keep:
     return version == 0 and tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=0, **values)
 
 
-def pause(tx: Tx, name: str | None, paused: bool) -> None:
-    """Pause or resume the queue, or a group (which may not be known yet)."""
+def pause(tx: Tx, name: str | None, told: Pause | None) -> None:
+    """Pause or resume (None) the queue, or a group (which may not be known yet)."""
+    set_to = {"paused": int(told is not None), "pause": None if told is None else told.dump()}
     if name is None:
-        tx.change(tx.st.pause_queue, b_queue=tx.queue, paused=int(paused))
+        tx.change(tx.st.pause_queue, b_queue=tx.queue, **set_to)
         return
-    if tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, paused=int(paused)) or not paused:
+    if tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, **set_to) or told is None:
         return
     values = {"lim": None, "blocked_until": None, "policy": "", "version": 0, "keep_until": None}
-    if not tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=1, **values):
-        tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, paused=1)
+    tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=0, **values)
+    tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, **set_to)
 
 
 def count(tx: Tx, key: str, *, limit: int, per: int) -> int | None:

@@ -41,8 +41,8 @@ from pijobs.storage import protocol
 FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
-#: ``keep_until``. 2: ``label``.
-ADDITIONS = 2
+#: ``keep_until``. 2: ``label``. 3: ``pause``.
+ADDITIONS = 3
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -118,6 +118,8 @@ queue = Table(
     metadata,
     Column("name", _name(100), primary_key=True),
     Column("paused", SmallInteger, nullable=False),
+    # Who paused it, when and why, as JSON.
+    Column("pause", _text()),
     _number("seen"),
     **_INNODB,
 )
@@ -130,6 +132,7 @@ group = Table(
     _number("lim"),
     _number("blocked_until"),
     Column("paused", SmallInteger, nullable=False),
+    Column("pause", _text()),
     Column("policy", _text(), nullable=False),
     _number("version", nullable=False),
     # Not forgotten before, even if nothing uses it.
@@ -252,7 +255,7 @@ _partial("pijobs_instance_attend", _c.attend)
 _partial("pijobs_instance_key", _c.ukey, unique=True)
 
 #: What tables of an earlier release lack.
-ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until, _c.label)
+ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause)
 #: What fills them for the rows that were there before.
 FILLED = (
     "UPDATE pijobs_instance SET unique_key = ukey WHERE ukey IS NOT NULL AND unique_key IS NULL",

@@ -265,9 +265,9 @@ class Statements:
             select(dialect.clock, Q.seen, epoch).where(Q.name == bindparam("queue")).with_for_update(of=queue)
         )
         self.saw_worker = Statement(update(queue).where(this_queue), ["seen"])
-        self.pause_queue = Statement(update(queue).where(this_queue), ["paused"])
+        self.pause_queue = Statement(update(queue).where(this_queue), ["paused", "pause"])
         self.lock_queue = Statement(select(Q.paused).where(Q.name == bindparam("queue")).with_for_update())
-        self.queue = Statement(select(Q.paused, Q.seen).where(Q.name == bindparam("queue")))
+        self.queue = Statement(select(Q.paused, Q.pause, Q.seen).where(Q.name == bindparam("queue")))
 
     def _pages(self) -> None:
         self.counts = Statement(
@@ -304,7 +304,7 @@ class Statements:
             select(func.count()).select_from(instance).where(*mine, I.state == _code(code)).scalar_subquery()
             for code in (Code.RUNNING, Code.QUEUED, Code.HELD, Code.SCHEDULED)
         ]
-        known = select(G.name, G.lim, G.blocked_until, G.paused, G.policy, G.version, *number)
+        known = select(G.name, G.lim, G.blocked_until, G.paused, G.pause, G.policy, G.version, *number)
         known = known.where(G.queue == bindparam("queue"))
         self.groups = Statement(known.where(G.name > bindparam("after")).order_by(G.name).limit(bindparam("n")))
         self.group = Statement(known.where(G.name == bindparam("grp")))
@@ -313,7 +313,7 @@ class Statements:
             update(group).where(*this, G.version == bindparam("b_version")),
             ["lim", "blocked_until", "policy", "version", "keep_until"],
         )
-        self.pause_group = Statement(update(group).where(*this), ["paused"])
+        self.pause_group = Statement(update(group).where(*this), ["paused", "pause"])
         used = or_(
             *(
                 exists().where(*mine, I.state == _code(code))

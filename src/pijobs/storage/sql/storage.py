@@ -33,6 +33,7 @@ from pijobs.storage.contract import (
     NewInstance,
     OnConflict,
     Page,
+    Pause,
     Record,
     Retention,
     SessionInfo,
@@ -362,11 +363,12 @@ class SqlStorage(Storage):
 
         self._run(work)
 
-    def pause(self, group: str | None = None) -> None:
-        self._run(lambda tx: limits.pause(tx, group, True))
+    def pause(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        told = Pause(self.now(), by, reason)
+        self._run(lambda tx: limits.pause(tx, group, told))
 
     def resume(self, group: str | None = None) -> None:
-        self._run(lambda tx: limits.pause(tx, group, False))
+        self._run(lambda tx: limits.pause(tx, group, None))
         self._live.poller.kick()
 
     def _audit_on(self) -> Audit:

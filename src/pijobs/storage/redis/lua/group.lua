@@ -9,11 +9,11 @@ end
 local done = 1
 needs_no_memory()
 if action == 'pause all' then
-  call('HSET', P .. 'meta', 'paused', 1)
+  call('HSET', P .. 'meta', 'paused', ARGV[3])
 elseif action == 'resume all' then
   call('HDEL', P .. 'meta', 'paused')
 elseif action == 'pause' then
-  call('HSET', key, 'paused', 1)
+  call('HSET', key, 'paused', ARGV[3])
   touch()
 elseif action == 'resume' then
   call('HDEL', key, 'paused')

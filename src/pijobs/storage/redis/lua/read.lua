@@ -16,7 +16,7 @@ end
 local function group(name)
   local g = call('HMGET', P .. 'g:' .. name, 'limit', 'blocked', 'paused', 'policy', 'version')
   local waiting = call('ZCARD', P .. 'y:queued:' .. name) + call('ZCARD', P .. 'y:scheduled:' .. name)
-  return {name, call('ZCARD', P .. 'y:running:' .. name), waiting, g[1] or '', g[2] or '', g[3] and 1 or 0, g[4] or '',
+  return {name, call('ZCARD', P .. 'y:running:' .. name), waiting, g[1] or '', g[2] or '', g[3] or '', g[4] or '',
     g[5] or '0'}
 end
 
@@ -95,7 +95,7 @@ elseif what == 'depths' then
     backlog = backlog + math.max(0, row[6] + row[8] + row[9] - FINISHED_MAX)
     counts[#counts + 1] = row
   end
-  return {now, meta[1] and 1 or 0, meta[2] or '', counts, backlog, call('HLEN', P .. 'totals'), meta[3] or '',
+  return {now, meta[1] or '', meta[2] or '', counts, backlog, call('HLEN', P .. 'totals'), meta[3] or '',
     meta[4] or ''}
 elseif what == 'oldest' then
   local without, oldest = {}, nil

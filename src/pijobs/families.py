@@ -27,8 +27,10 @@ class Family:
 FAMILIES = (
     Family("pijobs_storage_up", "gauge", "Whether the storage of the queue answers (1) or not (0)."),
     Family("pijobs_check_failing", "gauge", "1 for a check of /healthz that fails, else 0.", ("check", "severity")),
-    Family("pijobs_instances", "gauge", "Job instances that the storage knows.", ("job", "state")),
+    Family("pijobs_instances", "gauge", "Job instances in storage and spool.", ("job", "state")),
     Family("pijobs_oldest_due_seconds", "gauge", "Wait of the oldest instance that is due.", ("job",)),
+    Family("pijobs_spool_instances", "gauge", "Those of them in the spool of this machine.", ("job", "state")),
+    Family("pijobs_spool_oldest_due_seconds", "gauge", "Wait of the oldest one that is due there.", ("job",)),
     Family("pijobs_waiting_bound", "gauge", "Instances of a job that may wait.", ("job",)),
     Family("pijobs_paused", "gauge", "Whether the whole queue is paused."),
     Family("pijobs_housekeeping_backlog", "gauge", "Instances that should have expired or gone by now."),

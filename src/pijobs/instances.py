@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pijobs.codec import open_envelope
@@ -31,6 +31,7 @@ def listing(
     cursor: str | None = None,
     limit: int,
     since: int | None = None,
+    places: Collection[Storage] | None = None,
     **filters: str | None,
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Instances, those that run and wait first, the newest of each state first; and a cursor for the next ones. Of each
@@ -40,6 +41,7 @@ def listing(
 
     :param subject: in clear; found under each key of this installation.
     :param since: ms on the storage's clock; only what ended since then, or was enqueued then if it has not ended.
+    :param places: where to look (:meth:`pijobs.places.Places.within_reach`); None: everywhere, or not at all.
     :param filters: ``name`` and ``group``.
     :raises ValueError: for a cursor that is none of ours.
     """
@@ -55,6 +57,9 @@ def listing(
         if index == len(chain) or len(rows) == limit:
             break
         one, lookup, place = chain[index]
+        if places is not None and place not in places:
+            index, inner = index + 1, None
+            continue
         page = place.page(one, subject=lookup, cursor=inner, limit=limit - len(rows), **filters)
         fresh = [record for record in page.records if since is None or _place_in_time(record) >= since]
         rows += [instance(record, place.now(), spooled=place is queue.spool) for record in fresh]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.storage.contract import Depths, Record, Storage
+
+#: What is told with a look at the spool alone.
+ONLY_HERE = "only what lies in the spool of this machine is shown"
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,27 @@ class Places:
         if self.spool is not None and (self.path is None or Path(self.path).exists()):
             yield self.spool
 
+    def within_reach(self) -> tuple[list[Storage], str | None]:
+        """Those to look at now; and, if the storage does not answer, a sentence that tells so: what lies in the spool
+        of this machine is there all the same.
+
+        :raises StorageUnavailable: of the storage, where there is no spool.
+        """
+        try:
+            self.storage.ping()
+        except StorageUnavailable as error:
+            if rest := [place for place in self if place is not self.storage]:
+                return rest, f"the storage {error.what}: {error}; {ONLY_HERE}"
+            raise
+        return [*self], None
+
     def find(self, instance_id: str) -> tuple[Storage, Record]:
         """Where the instance is, and its record.
 
         :raises InstanceNotFound: when it is in neither.
         :raises StorageUnavailable: when it may be in the one that does not answer.
         """
-        trouble: InstanceNotFound | StorageUnavailable = InstanceNotFound(instance_id)
+        trouble: StorageUnavailable | None = None
         for place in self:
             try:
                 return place, place.get(instance_id)
@@ -41,7 +59,7 @@ class Places:
                 continue
             except StorageUnavailable as error:
                 trouble = error
-        raise trouble
+        raise trouble or InstanceNotFound(instance_id)
 
     def depths(self) -> list[tuple[Depths, int]]:
         """How much there is in each, and the time there (ms). A spool that does not answer holds up nobody here; its
@@ -49,11 +67,13 @@ class Places:
 
         :raises StorageUnavailable: of the storage.
         """
-        found = [(self.storage.depths(), self.storage.now())]
+        return [(self.storage.depths(), self.storage.now()), *self.depths_here()]
+
+    def depths_here(self) -> list[tuple[Depths, int]]:
+        """The same of the spool alone, if there is one that answers."""
+        found = []
         for place in self:
             if place is not self.storage:
-                try:
+                with suppress(StorageUnavailable):
                     found.append((place.depths(), place.now()))
-                except StorageUnavailable:
-                    continue
         return found

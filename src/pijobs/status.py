@@ -17,6 +17,7 @@ from pijobs.bounds import Bound
 from pijobs.errors import StorageUnavailable
 from pijobs.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import WAITING, State
+from pijobs.places import ONLY_HERE, Places
 from pijobs.queue import Queue
 from pijobs.redact import redact
 from pijobs.settings import Settings
@@ -52,15 +53,14 @@ def overview(queue: Queue) -> dict[str, Any]:
         found = [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
         failures = _failures(queue.places)
     except StorageUnavailable as error:
-        return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue)}
+        return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue), **_here(queue.places)}
     jobs, (depths, now) = numbers(held), held[0]
     return {
         **rows,
         "paused": depths.paused,
         "pause": None if depths.pause is None else pause_of(depths.pause, now),
-        "jobs": jobs,
-        "states": {state.value: sum(job.get(state.value, 0) for job in jobs.values()) for state in STATE_ORDER},
-        "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
+        **_sums(jobs),
+        "spool": numbers(held[1:]) if held[1:] else None,
         "workers": [session(record, now) for record in sessions],
         "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
         "groups": found,
@@ -70,6 +70,23 @@ def overview(queue: Queue) -> dict[str, Any]:
         "failures": failures,
         "bounds": [*_bounds(queue, jobs)],
         "fallbacks": queue.outage.fallbacks,
+    }
+
+
+def _here(places: Places) -> dict[str, Any]:
+    """What is known while the storage does not answer: ``spool``, and if that is not None, what lies there."""
+    held = places.depths_here()
+    if not held:
+        return {"spool": None}
+    rest = [place for place in places if place is not places.storage]
+    return {"spool": numbers(held), **_sums(numbers(held)), "failures": _failures(rest)}
+
+
+def _sums(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "jobs": jobs,
+        "states": {state.value: sum(job.get(state.value, 0) for job in jobs.values()) for state in STATE_ORDER},
+        "oldest_age": max((job.get("oldest_age") or 0.0 for job in jobs.values()), default=0.0),
     }
 
 
@@ -175,7 +192,13 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     paused = f" (paused {told_pause(answer['pause'])})" if answer.get("pause") else ""
     yield f"queue {answer['queue']} in {answer['storage']}{paused}"
     if not answer["reachable"]:
+        ways = {"spool": "go to the spool of this machine", "direct": "run in the request", None: "are refused"}
         yield f"the storage does not answer: {answer['reason']}"
+        yield f"calls {ways[answer['fallback']]} meanwhile; what waited before stays where it is"
+        if answer["spool"] is not None:
+            yield f"{ONLY_HERE}:"
+            yield from _of_jobs(answer)
+            yield from _of_failures(answer)
         return
     if answer["loss"] and answer["loss"]["age"] < LOSS_TOLD:
         yield told_loss(answer["loss"])
@@ -187,17 +210,25 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         yield "no live worker" + (
             ", none was ever seen" if seen is None else f"; the last one was seen {seen:.0f} s ago"
         )
+    yield from _of_jobs(answer)
+    for row in answer["bounds"]:
+        if row["reached"]:
+            yield told_bound(row)
+    for row in answer["groups"]:
+        yield f"group {row['name']}: {trouble(row)}"
+    yield from _of_failures(answer)
+
+
+def _of_jobs(answer: Mapping[str, Any]) -> Iterator[str]:
     for name, row in answer["jobs"].items():
         numbers = ", ".join(f"{row[state.value]} {state}" for state in STATE_ORDER if row.get(state.value))
         waits = f"; the oldest is due since {row['oldest_age']:.1f} s" if row.get("oldest_age") else ""
         yield f"  {name}: {numbers or 'nothing'}{waits}"
     if not answer["jobs"]:
         yield "  no instances"
-    for row in answer["bounds"]:
-        if row["reached"]:
-            yield told_bound(row)
-    for row in answer["groups"]:
-        yield f"group {row['name']}: {trouble(row)}"
+
+
+def _of_failures(answer: Mapping[str, Any]) -> Iterator[str]:
     if answer["failures"]:
         yield "the newest failures ('pijobs jobs show ID' tells more):"
     for row in answer["failures"]:

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services import program
 
 from pijobs.families import FAMILIES
+from pijobs.storage.contract import NewInstance
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "contrib/prometheus/alerts.yml"
@@ -42,9 +43,12 @@ def queries() -> Iterator[str]:
 @pytest.fixture
 def shown(tmp_path: Path) -> dict[str, set[str]]:
     """The labels of each series that is shown once everything has happened."""
-    app = make_app(tmp_path)
+    app = make_app(tmp_path, SPOOL=f"{tmp_path}/spool.sqlite")
     add_instance(app)
     add_worker(app)
+    spool = queue_of(app).spool
+    assert spool is not None
+    spool.enqueue(NewInstance("spooled", "mail.send", b"e", b"b", "smtp:main", created=spool.now()), timeout=5)
     storage_of(app).pause("smtp:main")
     count_everything(app)
     families = text_string_to_metric_families(app.test_client().get("/metrics").text)

@@ -11,7 +11,7 @@ from typing import Any
 import flask
 import jinja2
 import pytest
-from integration.served import PASSWORD, add_instance, add_worker, make_app, settings_of, storage_of
+from integration.served import PASSWORD, add_instance, add_worker, make_app, queue_of, settings_of, storage_of
 from integration.visits import Visit
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
@@ -21,6 +21,7 @@ from pijobs.errors import ConfigurationError, InstanceNotFound
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
 from pijobs.server.accounts import Accounts
+from pijobs.storage.contract import End, NewInstance
 from pijobs_mail.servers import open_store
 from pijobs_mail.sink import Fault, Sink
 
@@ -99,6 +100,22 @@ def test_a_storage_that_is_away_is_told_in_large_type(tmp_path: Path) -> None:
     visit = Visit(make_app(tmp_path, URL=away, PLUGINS=(), FALLBACK=()))
     assert "No jobs are going out: the storage does not answer." in visit.text("/")
     assert visit.get("/jobs").status_code == 503
+
+
+def test_while_the_storage_is_away_the_pages_show_the_spool(tmp_path: Path) -> None:
+    app = make_app(tmp_path, URL="redis://127.0.0.1:1/0", PLUGINS=(), SPOOL=f"{tmp_path}/spool.sqlite")
+    visit, spool, id = Visit(app), queue_of(app).spool, uuid.uuid4().hex
+    assert spool is not None
+    new = NewInstance(id, "test.job", b"the envelope", b"the body", "test.job", created=spool.now())
+    spool.record_end(new, End(id, "", State.DEAD, reason="550 no such user"))
+    told = "only what lies in the spool of this machine is shown."
+    overview, listed = visit.text("/"), visit.text("/jobs")
+    assert "correct PI_JOB_QUEUE_URL" in overview
+    assert told in overview and '<b>1</b> <span class="state dead">' in overview
+    assert told in listed and f"r-{id}" in listed
+    assert "in the spool of this machine" in visit.text(f"/jobs/{id}")
+    assert "1 instance queued again." in visit.follow(visit.post("/jobs/act", action="retry", id=[id]))
+    assert spool.get(id).state is State.QUEUED
 
 
 # -- operators -------------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ import pytest
 
 from pijobs import Job, State
 from pijobs.errors import InstanceNotFound, StorageUnavailable
-from pijobs.instances import explained, life, listing
+from pijobs.instances import explained, life, listing, retry
 from pijobs.places import Places
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
+from pijobs.server.exposition import exposition
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
 from pijobs.status import overview, sentences
 from pijobs.storage.contract import Depths, Record, Storage
@@ -148,6 +149,57 @@ def test_a_storage_that_does_not_answer_hides_nothing_of_the_spool(
     assert queue.places.find(dead.id)[1].state is State.DEAD
     with pytest.raises(StorageUnavailable):
         queue.places.find("unknown")
+
+
+@pytest.fixture
+def away(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the storage answers nothing."""
+
+    def fail(*args: object, **options: object) -> None:
+        raise AWAY
+
+    for name in ("ping", "get", "page", "depths", "sessions", "groups"):
+        monkeypatch.setattr(storage, name, fail)
+
+
+def test_while_the_storage_is_away_the_spool_is_listed_and_that_is_told(
+    queue: Queue, in_the_spool: Callable[[str], Handle], request: pytest.FixtureRequest
+) -> None:
+    queue.enqueue("a.b", ["of the storage"])
+    newer, older = [in_the_spool(user).id for user in ("x", "y")][::-1]
+    request.getfixturevalue("away")
+    places, told = queue.places.within_reach()
+    assert told == (
+        "the storage does not answer: connection refused; only what lies in the spool of this machine is shown"
+    )
+    rows, cursor = listing(queue, limit=1, places=places)
+    assert [row["id"] for row in rows] == [newer]
+    rows, cursor = listing(queue, limit=5, places=places, cursor=cursor)
+    assert ([row["id"] for row in rows], cursor) == ([older], None)
+    with pytest.raises(StorageUnavailable):
+        Places(queue.places.storage).within_reach()
+
+
+def test_while_the_storage_is_away_the_spool_is_acted_on(
+    queue: Queue, spool: Storage, dead: Handle, away: None
+) -> None:
+    assert "dead, in the spool of this machine" in "\n".join(life(explained(queue, dead.id)))
+    retry(queue, dead.id)
+    assert spool.get(dead.id).state is State.QUEUED
+    queue.cancel(dead.id)
+    assert spool.get(dead.id).state is State.CANCELLED
+
+
+def test_while_the_storage_is_away_the_spool_is_counted(queue: Queue, dead: Handle, away: None) -> None:
+    answer = overview(queue)
+    assert not answer["reachable"] and answer["states"]["dead"] == 1
+    text = "\n".join(sentences(answer))
+    assert "calls run in the request meanwhile" in text
+    assert "only what lies in the spool of this machine is shown:\n  a.b: 1 dead" in text
+    assert dead.id in text
+    shown = exposition(queue).decode()
+    assert 'pijobs_spool_instances{job="a.b",state="dead"} 1.0' in shown
+    assert "pijobs_instances{" not in shown and "pijobs_storage_up 0.0" in shown
 
 
 def test_a_look_makes_no_spool(storage: Storage, spool: Storage, tmp_path: Path) -> None:

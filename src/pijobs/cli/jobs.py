@@ -11,7 +11,7 @@ import click
 
 from pijobs import instances
 from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.errors import JobError
+from pijobs.errors import JobError, StorageUnavailable
 from pijobs.files import looks
 from pijobs.jobs import ENDED, State
 from pijobs.status import STATE_ORDER
@@ -35,14 +35,19 @@ def jobs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 @looks
-def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: Any) -> None:
+def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: Any) -> int:
     """List instances, those that run and wait first, the newest of each state first.
+
+    Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is listed.
 
     Why did one user's mail not come: 'pijobs jobs list --subject USER@EXAMPLE.COM', then 'pijobs jobs show ID'.
     """
     queue = invocation.queue()
+    places, away = queue.places.within_reach()
     try:
-        rows, cursor = instances.listing(queue, state=State(state) if state else None, limit=limit, **filters)
+        rows, cursor = instances.listing(
+            queue, state=State(state) if state else None, limit=limit, places=places, **filters
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -56,6 +61,15 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
             click.echo("no instances" if cursor is None else "none so far")
     if cursor is not None:
         click.echo(f"there may be more: --cursor {cursor}", err=True)
+    return _tell_if_away(away)
+
+
+def _tell_if_away(away: str | None) -> int:
+    """The exit code: what was looked at is not all that there is."""
+    if away is None:
+        return 0
+    click.echo(away, err=True)
+    return 3
 
 
 @jobs.command()
@@ -103,14 +117,15 @@ def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name:
     queue = invocation.queue()
     if state is None:
         return _each(ids, "deleted", queue.remove)
-    found = [(place, record.id) for place in queue.places for record in _records(place, State(state), name)]
+    places, away = queue.places.within_reach()
+    found = [(place, record.id) for place in places for record in _records(place, State(state), name)]
     if not yes:
         click.confirm(f"delete {len(found)} records of {state} instances?", abort=True)
     for place, instance_id in found:
         with suppress(JobError):  # trimmed or retried meanwhile
             place.remove(instance_id)
     click.echo(f"{len(found)} records deleted")
-    return 0
+    return _tell_if_away(away)
 
 
 def _records(storage: Storage, state: State, name: str | None) -> Iterator[Record]:
@@ -125,12 +140,15 @@ def _records(storage: Storage, state: State, name: str | None) -> Iterator[Recor
 
 def _each(ids: tuple[str, ...], done: str, act: Any) -> int:
     """Do it for each id; what fails is said, the others go on."""
-    failed = 0
+    code = 0
     for instance_id in ids:
         try:
             act(instance_id)
             click.echo(f"{instance_id}: {done}")
         except JobError as error:
-            failed += 1
+            code = code or 1
             click.echo(f"{instance_id}: {error}", err=True)
-    return 1 if failed else 0
+        except StorageUnavailable as error:
+            code = 3
+            click.echo(f"{instance_id}: the storage {error.what}: {error}", err=True)
+    return code

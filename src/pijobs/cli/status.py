@@ -27,21 +27,25 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @json_option
 @pass_invocation
 @looks
-def status(invocation: Invocation, as_json: bool) -> None:
-    """Depth and age per job and state, workers, the longest waiting, failures, and what readiness warns of."""
-    invocation.storage().ping()
-    queue = invocation.installation().queue
+def status(invocation: Invocation, as_json: bool) -> int:
+    """Depth and age per job and state, workers, the longest waiting, failures, and each check that fails.
+
+    Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is known.
+    """
+    queue = invocation.queue()
     overview = answers.overview(queue)
-    checks = [(name, check) for name, check in readiness(queue) if check.warning or not check.ok]
+    code = 0 if overview["reachable"] else 3
+    checks = [(name, check) for name, check in readiness(queue, overview) if check.warning or not check.ok]
     if as_json:
         click.echo(json.dumps({**overview, "checks": {name: asdict(check) for name, check in checks}}, indent=2))
-        return
+        return code
     for line in answers.sentences(overview):
         click.echo(line)
     for name, check in checks:
         red = check.alarm or not check.ok
         line = f"{'warning' if check.ok else 'NOT READY'}: {name}: {check.message}; {check.advice}"
         click.echo(click.style(line, fg="red") if red else line)
+    return code
 
 
 @click.command()

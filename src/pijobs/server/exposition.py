@@ -40,9 +40,12 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         answer = status.overview(self._queue)
         found = self._found(answer)
-        # Without the storage nothing is said of the rest: a counter that seems to begin anew would look like a surge.
+        # Without the storage nothing is said but of the spool: a counter that seems to begin anew would look like a
+        # surge.
         yield _gauge("pijobs_storage_up", {(): float(found is not None)})
         yield _gauge("pijobs_check_failing", _of_checks(readiness(self._queue, answer)))
+        for name, rows in _of_jobs(answer.get("spool") or {}, "pijobs_spool").items():
+            yield _gauge(name, rows)
         if found is None:
             return
         groups, totals = found
@@ -74,16 +77,21 @@ def _of_checks(checks: Sequence[tuple[str, CheckResult]]) -> Rows:
     return rows
 
 
-def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
-    jobs = answer["jobs"].items()
-    seen = answer["worker_seen_age"]
+def _of_jobs(jobs: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Rows]:
     return {
-        "pijobs_instances": {
+        f"{prefix}_instances": {
             (("job", job), ("state", state.value)): row.get(state.value, 0)
-            for job, row in jobs
+            for job, row in jobs.items()
             for state in status.STATE_ORDER
         },
-        "pijobs_oldest_due_seconds": {(("job", job),): row.get("oldest_age", 0.0) for job, row in jobs},
+        f"{prefix}_oldest_due_seconds": {(("job", job),): row.get("oldest_age", 0.0) for job, row in jobs.items()},
+    }
+
+
+def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
+    seen = answer["worker_seen_age"]
+    return {
+        **_of_jobs(answer["jobs"], "pijobs"),
         "pijobs_waiting_bound": {
             (("job", row["job"]),): row["waiting"] for row in answer["bounds"] if row["waiting"] is not None
         },

@@ -31,18 +31,22 @@ def _storage() -> Storage:
 def list_jobs() -> flask.Response:
     """Instances, a page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
 
-    A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last.
+    A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last. ``away`` tells that
+    the storage does not answer, and that only what lies in the spool of this machine is listed.
     """
     _storage()
+    places, away = current_queue().places.within_reach()
     values = parameters()
     state = _state(values["state"]) if values.get("state") else None
     names = ("name", "group", "subject", "cursor")
     filters: dict[str, Any] = {name: str(values[name]) for name in names if values.get(name)}
     try:
-        rows, cursor = instances.listing(current_queue(), state=state, limit=_limit(values.get("limit", 50)), **filters)
+        rows, cursor = instances.listing(
+            current_queue(), state=state, limit=_limit(values.get("limit", 50)), places=places, **filters
+        )
     except ValueError:
         raise ApiError(400, 905, "the cursor is none of ours; begin without one") from None
-    return answer({"jobs": rows, "cursor": cursor})
+    return answer({"jobs": rows, "cursor": cursor, "away": away})
 
 
 def _limit(value: Any) -> int:

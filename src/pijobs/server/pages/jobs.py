@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,10 @@ import flask
 from werkzeug.wrappers import Response
 
 from pijobs import instances, status
-from pijobs.errors import InstanceNotFound, JobError
+from pijobs.errors import InstanceNotFound, JobError, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
+from pijobs.redact import redact
 from pijobs.server.pages.lives import life
 from pijobs.server.pages.visitor import Problem, requires, say
 from pijobs.storage.contract import Storage
@@ -51,14 +52,16 @@ def jobs() -> str:
     storage()
     args = flask.request.args
     chosen = _chosen(args)
+    places, away = current_queue().places.within_reach()
     try:
-        rows, cursor = _fitting(chosen, limit=LIMIT, cursor=args.get("cursor") or None)
+        rows, cursor = _fitting(chosen, places, limit=LIMIT, cursor=args.get("cursor") or None)
     except ValueError:
         raise Problem(400, "the list can't go on from there", "begin at its first page") from None
-    numbers = status.numbers(current_queue().places.depths())
+    numbers = status.numbers((place.depths(), place.now()) for place in places)
     return flask.render_template(
         "pijobs/jobs.html",
         rows=rows,
+        away=away,
         cursor=cursor,
         chosen=chosen,
         first=not args.get("cursor"),
@@ -81,13 +84,18 @@ def _filter(fields: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _fitting(
-    chosen: Mapping[str, str], *, limit: int, state: State | None = None, cursor: str | None = None
+    chosen: Mapping[str, str],
+    places: Collection[Storage],
+    *,
+    limit: int,
+    state: State | None = None,
+    cursor: str | None = None,
 ) -> tuple[list[dict[str, Any]], str | None]:
     """:raises ValueError: for a cursor that is none of ours."""
     since = storage().now() - int(chosen["time"]) * 1000 if chosen["time"] in TIMES else None
     return instances.listing(
         current_queue(), state=state or _state(chosen["state"]), name=chosen["name"] or None,
-        group=chosen["group"] or None, since=since, cursor=cursor, limit=limit,
+        group=chosen["group"] or None, since=since, cursor=cursor, limit=limit, places=places,
     )  # fmt: skip
 
 
@@ -134,8 +142,8 @@ def act(**_: Any) -> Response:
         try:
             _doer(action)(id)
             done += 1
-        except JobError as error:
-            faults.append(str(error))
+        except (JobError, StorageUnavailable) as error:
+            faults.append(redact(str(error)))
     if done:
         say(f"{done} {'instance' if done == 1 else 'instances'} {ACTIONS[action][1]}.")
     if faults:
@@ -174,9 +182,10 @@ def _asked() -> tuple[str, list[str]]:
 def _all_that_fit(states: Iterable[State], chosen: Mapping[str, str]) -> Iterator[str]:
     """Ids of the newest ones, at most :data:`MOST`."""
     left = MOST
+    places, _ = current_queue().places.within_reach()
     for state in sorted(states):
         if left and chosen["state"] in ("", state):
-            rows, _ = _fitting(chosen, state=state, limit=left)
+            rows, _ = _fitting(chosen, places, state=state, limit=left)
             left -= len(rows)
             yield from (row["id"] for row in rows)
 

@@ -111,4 +111,4 @@ class Postbox:
     def _accept(self) -> bytes:
         with self.accepted.get_lock():
             self.accepted.value += 1
-        return b"250 2.0.0 Ok: queued as %X\r\n" % next(self._numbers)
+        return b"250 2.0.0 Ok: queued as 4F%08X\r\n" % next(self._numbers)

@@ -252,6 +252,7 @@ class JobContext:
         permit: Permit | None = None,
         holds: Callable[[], bool] = lambda: True,
         lease_until: float | None = None,
+        hide: Callable[..., None] = lambda *texts: None,
     ) -> None:
         self.id = id
         self.name = name
@@ -268,6 +269,7 @@ class JobContext:
         self._permit = permit or Permit()
         self._holds = holds
         self._lease_until = lease_until
+        self._hide = hide
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
@@ -297,6 +299,11 @@ class JobContext:
         """Keep facts about this attempt (what the destination said) in the instance's history. They are shown to
         operators after redaction; never put a secret there."""
         self.notes.update(facts)
+
+    def hide(self, *texts: str | None) -> None:
+        """Keep further texts, such as the password of a destination, out of what is told of this attempt: notes, log
+        and reason. The arguments of the job are kept out anyway."""
+        self._hide(*texts)
 
     def count(self, key: str, limit: int, per: float) -> float | None:
         """Count one event against ``limit`` events in ``per`` seconds, over all workers.

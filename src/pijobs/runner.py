@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,8 @@ class Outcome:
     value: Any = None
     #: Whether it went back before its effect; no attempt was made.
     held: bool = False
+    #: What the job noted, as people may see it.
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner:
@@ -150,16 +152,17 @@ class Runner:
         sealed, verdict = self._sealed(lease, call, verdict)
         notes = shown_notes(context.notes, secrets.known) if context.notes else {}
         end = _end(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
-        return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)))
+        return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
 
     def direct(
         self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None, group: str
     ) -> None:
         """Run the job in this process, in the context that there is; its exception reaches the caller."""
+        secrets = Secrets(call, group)
         context = JobContext(
             id=instance_id, name=job.name, attempt=1, deadline=None if deadline is None else deadline / 1000,
             settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
-            log=InstanceLogger(job.name, instance_id, 1, Secrets(call, group)),
+            log=InstanceLogger(job.name, instance_id, 1, secrets), hide=secrets.add,
             measure=partial(self._metrics.measure, job.name),
         )  # fmt: skip
         context.check()
@@ -198,7 +201,7 @@ class Runner:
             settings=self._settings, now=lambda: storage.now() / 1000, count=count,
             log=InstanceLogger(name, lease.id, attempt, secrets), measure=partial(self._metrics.measure, name),
             created=envelope.created / 1000, crashes=lease.crashes, permit=permit, holds=holds,
-            lease_until=clock.monotonic() + (self._registry[name].timeout or math.inf),
+            lease_until=clock.monotonic() + (self._registry[name].timeout or math.inf), hide=secrets.add,
         )  # fmt: skip
 
     def _sealed(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[tuple[bytes, bytes] | None, Verdict]:
@@ -220,12 +223,18 @@ class Secrets:
 
     def __init__(self, call: Call, group: str) -> None:
         self._call, self._group = call, group
+        self._further: list[str] = []
         self._known: Known | None = None
+
+    def add(self, *texts: str | None) -> None:
+        """Further ones, which the job has from elsewhere."""
+        self._further += filter(None, texts)
+        self._known = None
 
     @property
     def known(self) -> Known:
         if self._known is None:
-            texts = texts_in([self._call.args, self._call.kwargs])
+            texts = texts_in([self._call.args, self._call.kwargs, self._further])
             self._known = Known(text for text in texts if text not in self._group)
         return self._known
 

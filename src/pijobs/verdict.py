@@ -118,7 +118,13 @@ def shown_notes(notes: Mapping[Any, Any], known: Iterable[str] | Known) -> dict[
     """Facts that a job noted, as people may see them."""
     # A copy, made in one go: a thread that the job left behind may still write.
     some = list(dict(notes).items())[:MOST_NOTES]
-    return {redact(text_of(name))[:LONGEST_NAME]: redact(text_of(value), known) for name, value in some}
+    return {_shown_name(name): redact(text_of(value), known) for name, value in some}
+
+
+def _shown_name(name: object) -> str:
+    text = text_of(name)
+    # Most are keyword arguments, which can't hold what would be masked.
+    return (text if text.isascii() and text.isidentifier() else redact(text))[:LONGEST_NAME]
 
 
 def frames_of(error: BaseException | None) -> list[str]:

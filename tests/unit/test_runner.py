@@ -701,6 +701,18 @@ def test_notes_are_kept_after_redaction(site: Site) -> None:
     assert_no_secret(written(site))
 
 
+def test_what_a_job_hides_is_told_nowhere(site: Site) -> None:
+    def function(ctx: JobContext) -> None:
+        ctx.hide("hunter2", None)
+        ctx.note(reply="535 hunter2 is wrong")
+        raise ValueError("the server refused hunter2")
+
+    site.enqueue()
+    site.attempt(function)
+    assert site.entry["notes"]["reply"] == "535 *** is wrong"
+    assert "refused" in written(site) and "hunter2" not in written(site)
+
+
 def test_notes_of_a_failed_attempt_are_kept(site: Site) -> None:
     def function(ctx: JobContext) -> None:
         ctx.note(reply="451 try later")

@@ -47,7 +47,8 @@ class Report:
         """An attempt begins."""
         attempt, waited = lease.attempts + 1, _waited(lease)
         line = "job %s %s: queued -> running, attempt %d (waited %.3f s)"
-        log.info(line, lease.name, lease.id, attempt, waited, extra=_fields(lease, State.RUNNING))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(line, lease.name, lease.id, attempt, waited, extra=_fields(lease, State.RUNNING))
         if self._queue.plugins.listen("job_started"):
             event = InstanceEvent(
                 id=lease.id, name=lease.name, group=lease.group, state=State.RUNNING.value, attempt=attempt,
@@ -65,12 +66,14 @@ class Report:
         self._count(storage, lease, call, end, took)
         failed = end.state is not State.DONE
         why = f": {end.reason}" if end.reason else ""
+        notes = "; ".join(f"{name}: {fact}" for name, fact in outcome.notes.items())
+        told = f"{why} [{notes}]" if notes else why
         # The reason is told once, in the line itself.
         shown = shown_error(outcome.error, "") if failed and outcome.error is not None else None
         line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"
         log.log(
             logging.WARNING if failed else logging.INFO, line, lease.name, lease.id, end.state, lease.attempts + 1,
-            took, why, exc_info=shown, extra=_fields(lease, end.state),
+            took, told, exc_info=shown, extra=_fields(lease, end.state),
         )  # fmt: skip
 
     def _count(self, storage: Storage, lease: Lease, call: Call, end: End, took: float) -> None:

@@ -7,7 +7,7 @@ rest, waits for its server, or is dead. A mail that its server does not take goe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from email.message import Message
@@ -61,6 +61,17 @@ OTP_PRIORITY = 10
 
 #: What becomes of a mail that may have been sent: an OTP is sent again, a notice must not arrive twice.
 IfMaybeSent = Literal["again", "not"]
+
+
+class _Secrets:
+    """What nobody may read of a mail; worked out where something is told of it."""
+
+    def __init__(self, letter: Letter, secrets: Sequence[str | None]) -> None:
+        self._letter, self._secrets = letter, secrets
+
+    def __iter__(self) -> Iterator[str]:
+        letter = self._letter
+        yield from texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *self._secrets])
 
 
 class NotSent(RetryJob):
@@ -207,7 +218,8 @@ def attempt(
         raise FailJob(f"may have been sent: a worker was lost while it had the mail; {_NOT_AGAIN}")
     share = None if server == UNSAVED else ctx.limit(f"smtp:{server}", limits_of(definition))
     secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
-    known = set(texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *secrets]))
+    ctx.hide(*secrets)
+    known = _Secrets(letter, secrets)
     place = endpoint(definition, ctx.settings)
     faults = list(letter.faults)
     try:
@@ -254,7 +266,7 @@ def attempt(
     # A 421 before the end of a mail comes with its refusals here ("too many errors"), and is about that mail.
     told = [one.reply for one in delivery.outcomes.values() if one.reply.code != 421 or one.step is Step.END]
     _look_for_haste(ctx, told, known)
-    _note(ctx, str(place), delivery, known)
+    _note(ctx, str(place), delivery)
     _conclude(delivery, letter, faults, refused, known)
 
 
@@ -297,7 +309,7 @@ def _signs_as_well(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return not must or bool(other["smime"] and other["dont_send_on_error"])
 
 
-def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: set[str]) -> None:
+def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: Iterable[str]) -> None:
     """A server that is given too much at once gets less, also where it took some of it."""
     if reply := next(filter(wants_fewer, replies), None):
         ctx.slow_down(redact(f"the server wants fewer at once: {reply}", known))
@@ -347,18 +359,15 @@ def _count(ctx: JobContext, server: str, reply: Reply | None) -> None:
     ctx.measure("smtp_replies", server=server, code="none" if reply is None else f"{reply.code // 100}xx")
 
 
-def _note(ctx: JobContext, place: str, delivery: Delivery, known: set[str]) -> None:
+def _note(ctx: JobContext, place: str, delivery: Delivery) -> None:
     """What the server said, for the history and for the log."""
-    facts = {"reply": redact(str(delivery.reply), known)}
-    if delivery.queue_id is not None:
-        facts["queue_id"] = delivery.queue_id
-    ctx.note(**facts)
+    ctx.note(reply=str(delivery.reply), **({} if delivery.queue_id is None else {"queue_id": delivery.queue_id}))
     accepted, all_of_them = len(delivery.having(Verdict.ACCEPTED)), len(delivery.outcomes)
-    ctx.log.info("mail for %d of %d recipients taken by %s: %s", accepted, all_of_them, place, facts["reply"])
+    ctx.log.debug("mail for %d of %d recipients taken by %s: %s", accepted, all_of_them, place, delivery.reply)
 
 
 def _conclude(
-    delivery: Delivery, letter: Letter, faults: Sequence[str], refused: Mapping[str, int], known: set[str]
+    delivery: Delivery, letter: Letter, faults: Sequence[str], refused: Mapping[str, int], known: Iterable[str]
 ) -> None:
     """:raises RetryJob: for those to come back for. :raises FailJob: when all that is left are refusals.
 
@@ -392,7 +401,7 @@ def _wait(delivery: Delivery) -> float | None:
     return max(filter(None, (retry_after(outcome.reply) for outcome in deferred)), default=None)
 
 
-def _lines(replies: Mapping[str, Reply], known: set[str]) -> list[str]:
+def _lines(replies: Mapping[str, Reply], known: Iterable[str]) -> list[str]:
     return [f"{mask_address(who)}: {redact(str(reply), known)}" for who, reply in replies.items()]
 
 

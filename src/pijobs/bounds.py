@@ -13,12 +13,12 @@ from typing import Any
 
 from pijobs import clock
 from pijobs.errors import StorageUnavailable
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import NewInstance, Storage
 
 log = logging.getLogger(__name__)
 
-#: What to do with a call when too many wait: run it in the request, refuse it, or drop it if it is less urgent than
-#: usual for its job, and run it in the request otherwise.
+#: What to do with a call when too many wait: run it in the request, refuse it, or drop the least urgent, which is one
+#: that waits, or the call itself if it is less urgent than usual for its job; if neither is, it runs in the request.
 ANSWERS = ("direct", "refuse", "drop")
 #: Holds for all jobs that have no bound of their own.
 ALL = "*"
@@ -85,6 +85,18 @@ class Bounds:
         if clock.monotonic() >= look.again:
             self._look(name, look)
         return look.reached
+
+    def made_room(self, new: NewInstance, reached: str) -> bool:
+        """Whether one that waits and is less urgent was given up for this one.
+
+        :param reached: what is too much, in words.
+        :raises StorageUnavailable: when it does not answer.
+        """
+        reason = f"dropped for a more urgent one: {reached}"
+        given_up = self.storage.make_room(new.name, priority=new.priority, reason=reason, timeout=self.timeout)
+        if given_up is not None:
+            log.info("job %s %s: -> cancelled (%s)", new.name, given_up, reason)
+        return given_up is not None
 
     def stored(self, name: str) -> None:
         """The storage took an instance of the job: look, if it is time to."""

@@ -245,25 +245,29 @@ class Queue:
 
     def _bounded(self, call: Call, new: NewInstance, began: float) -> Handle | None:
         """What becomes of the call if too many of its job wait; None: it may wait, too."""
+        full = self._bounds.of(new.name).full
         try:
             reached = self._bounds.reached(new.name)
+            makes_room = reached is not None and full == "drop" and self._bounds.made_room(new, reached)
         except StorageUnavailable:  # the enqueue will tell
             return None
         if reached is None:
             return None
-        full = self._bounds.of(new.name).full
         log.info("job %s %s: %s", new.name, new.id, reached)
         if full == "refuse":
             self._count_fallback(new.name, "refused")
             raise QueueFull(f"job {new.name!r} is refused: {reached}; see {PREFIX}BOUNDS")
-        if full == "drop" and new.priority < self.registry[new.name].priority:
+        if makes_room or (full == "drop" and new.priority < self.registry[new.name].priority):
             self._count_fallback(new.name, "dropped")
-            reason = f"dropped, since its priority is low: {reached}"
-            self._ends.record(new, End(new.id, "", State.CANCELLED, counted=False, reason=reason), away=False)
-            return Handle(new.id, State.CANCELLED, via="dropped", reason=reason)
+            return None if makes_room else self._dropped(new, reached)
         self._count_fallback(new.name, "full")
         self._storage_answered()
         return self._run_now(call, new, began)
+
+    def _dropped(self, new: NewInstance, reached: str) -> Handle:
+        reason = f"dropped, since its priority is low: {reached}"
+        self._ends.record(new, End(new.id, "", State.CANCELLED, counted=False, reason=reason), away=False)
+        return Handle(new.id, State.CANCELLED, via="dropped", reason=reason)
 
     def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
         where = f" in {via}" if via == "spool" else ""

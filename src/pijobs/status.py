@@ -120,7 +120,7 @@ def _bounds(queue: Queue, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[dic
 
 def told_bound(row: Mapping[str, Any]) -> str:
     """A bound that is reached, in words."""
-    what = {"direct": "run in the request", "refuse": "are refused", "drop": "are dropped, or run in the request"}
+    what = {"direct": "run in the request", "refuse": "are refused", "drop": "take the place of less urgent ones"}
     return f"job {row['job']}: {row['reached']}; further calls {what[row['full']]}"
 
 

@@ -232,6 +232,24 @@ def test_the_oldest_due_time_goes_with_its_instance(storage: Storage, worker: Wo
     assert dict(storage.depths().oldest_due) == {}
 
 
+def test_room_is_made_by_the_newest_of_the_least_urgent(storage: Storage, worker: Worker) -> None:
+    def add(priority: int, **fields: object) -> str:
+        return enqueue(storage, priority=priority, **fields)
+
+    running = add(-20)
+    worker.take_one()
+    add(5)
+    older, newer, later = add(-10), add(-10, group="other"), add(-10, due=storage.now() + LONG)
+    middle, other = add(-5), add(-99, name="other.job")
+    assert storage.make_room("test.job", priority=-10, reason="too many") is None
+    given_up = [storage.make_room("test.job", priority=0, reason="too many") for _ in range(5)]
+    assert given_up == [later, newer, older, middle, None]
+    record = storage.get(newer)
+    assert (record.state, record.reason, record.has_body) == (State.CANCELLED, "too many", False)
+    assert storage.get(running).state is State.RUNNING and storage.get(other).state is State.QUEUED
+    assert storage.depths().counts[("test.job", State.CANCELLED)] == 4
+
+
 def test_depths_tell_a_pause(storage: Storage) -> None:
     storage.pause()
     assert storage.depths().paused

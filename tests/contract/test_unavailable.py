@@ -72,6 +72,7 @@ OPERATIONS: dict[str, Callable[[Storage], object]] = {
     "depths": lambda storage: storage.depths(),
     "cancel": lambda storage: storage.cancel("id", reason="by admin"),
     "pause": lambda storage: storage.pause(),
+    "make_room": lambda storage: storage.make_room("test.job", priority=1, reason=""),
     "groups": lambda storage: storage.groups(),
     "count": lambda storage: storage.count("key", limit=1, per=1000),
 }

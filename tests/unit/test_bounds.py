@@ -70,10 +70,32 @@ def test_what_is_less_urgent_than_usual_can_be_dropped(new_queue: NewQueue, stor
     queue = new_queue(waiting=1, full="drop")
     queue.enqueue("news.send", priority=-5)
     low, usual = queue.enqueue("news.send", priority=-5), queue.enqueue("news.send")
-    assert (low.via, low.state, usual.via) == ("dropped", State.CANCELLED, "direct")
+    assert (low.via, low.state, usual.via) == ("dropped", State.CANCELLED, "storage")
     record = storage.get(low.id)
     assert (record.state, record.has_body) == (State.CANCELLED, False)
     assert record.reason == low.reason == "dropped, since its priority is low: 1 instances wait, which is its bound"
+
+
+def test_what_waits_and_is_less_urgent_makes_room(
+    new_queue: NewQueue, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pijobs.bounds")
+    queue = new_queue(waiting=3, full="drop")
+    older, newer = (queue.enqueue("news.send", priority=-5).id for _ in range(2))
+    queue.enqueue("news.send")
+    urgent = [queue.enqueue("news.send", priority=9).via for _ in range(3)]
+    assert urgent == ["storage"] * 3, "the two of priority -5 made room, and then the one of priority 0"
+    assert {storage.get(id).state for id in (older, newer)} == {State.CANCELLED}
+    reason = "dropped for a more urgent one: 3 instances wait, which is its bound"
+    assert storage.get(newer).reason == reason and f"job news.send {newer}: -> cancelled ({reason})" in caplog.text
+    assert queue.enqueue("news.send", priority=9).via == "direct", "nothing that waits is less urgent"
+    assert storage.depths().counts == {
+        ("news.send", State.QUEUED): 3,
+        ("news.send", State.CANCELLED): 3,
+        ("news.send", State.DONE): 1,
+    }
+    queue.metrics.flush(storage.add_totals)
+    assert [value for name, value in storage.totals().items() if "way=dropped" in name] == [3.0]
 
 
 def test_the_oldest_may_be_too_old(new_queue: NewQueue, clock: ManualClock) -> None:

@@ -162,8 +162,8 @@ CORE_SETTINGS: tuple[Setting, ...] = (
     _core("BOUNDS", {"*": {"waiting": 100_000}}, "a dictionary of job names (or '*': all others), each with some of "
           "waiting (a number of instances), age (seconds) and full ('direct', 'refuse' or 'drop')", _bounds,
           "How much of a job may wait, and what becomes of a call when that is reached: it runs in the request "
-          "(direct, the default), is refused (QueueFull), or is dropped if its priority is lower than the job's own "
-          "(drop).",
+          "(direct, the default), is refused (QueueFull), or takes the place of one that waits and is less urgent "
+          "(drop); where there is none, it is dropped itself if its priority is lower than the job's own.",
           example={"*": {"waiting": 100_000}, "news.send": {"waiting": 5000, "age": 3600, "full": "refuse"}}),
     _core("READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
           "Age of the oldest due instance, in seconds, at which readiness turns red."),

@@ -25,6 +25,7 @@ from pijobs.storage.values import (
     GROUPS,
     HOUSEKEEPING_BATCH,
     LEFT_OUT,
+    LOOKED_AT,
     MAX_CRASHES,
     MAX_HISTORY,
     MAX_TOTALS,
@@ -58,6 +59,7 @@ __all__ = [
     "GROUPS",
     "HOUSEKEEPING_BATCH",
     "LEFT_OUT",
+    "LOOKED_AT",
     "MAX_CRASHES",
     "MAX_HISTORY",
     "MAX_TOTALS",
@@ -315,6 +317,14 @@ class Storage(ABC):
     def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
         """How many instances of a job wait (``queued``, ``scheduled``), counted up to ``most``; and when the one became
         due that was queued first, None if none is. Quick: an enqueue asks.
+
+        :param timeout: as in :meth:`take_out`."""
+
+    @abstractmethod
+    def make_room(self, name: str, *, priority: int, reason: str, timeout: float | None = None) -> str | None:
+        """``queued, scheduled -> cancelled`` of one instance of a job: of what waits and has less than this priority,
+        that of the lowest priority, and of several the one that was enqueued last. Returns its id, or None. Quick: an
+        enqueue waits for it, so it looks at the newest :data:`LOOKED_AT` of each of the two states.
 
         :param timeout: as in :meth:`take_out`."""
 

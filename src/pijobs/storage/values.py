@@ -34,6 +34,8 @@ MAX_HISTORY = 50
 TAKEN_AHEAD = 3 * 3600 * 1000
 #: Processes estimate the storage's clock: what was created within so many ms may have come in either order.
 SAME_TIME = 200
+#: Waiting instances of a job among which one is chosen that makes room, of each state the newest.
+LOOKED_AT = 200
 #: Groups on one page of them.
 GROUPS = 1000
 #: Totals kept per queue; those that come later under new names are not taken.

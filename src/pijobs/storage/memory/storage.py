@@ -341,6 +341,17 @@ class MemoryStorage(Storage):
             queued = sorted((item.place, item.due) for item in found if item.state is State.QUEUED)
             return min(most, len(found)), queued[0][1] if queued else None
 
+    def make_room(self, name: str, *, priority: int, reason: str, timeout: float | None = None) -> str | None:
+        with self._lock:
+            found = [
+                item for item in self._items.of(*WAITING) if item.new.name == name and item.new.priority < priority
+            ]
+            if not found:
+                return None
+            item = min(found, key=lambda item: (item.new.priority, -item.place))
+            self._items.finish(item, State.CANCELLED, self.now(), reason)
+            return item.new.id
+
     def depths(self) -> Depths:
         with self._lock:
             counts = Counter((item.new.name, item.state) for item in self._items.of(*State))

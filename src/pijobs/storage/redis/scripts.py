@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.resources import files
 
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, MAX_CRASHES, MAX_HISTORY, TAKEN_AHEAD, Retention
-from pijobs.storage.values import SAME_TIME
+from pijobs.storage.values import LOOKED_AT, SAME_TIME
 
 #: Instances whose time has come that one step promotes.
 PROMOTE_BATCH = 20
@@ -43,6 +43,7 @@ class Scripts:
             "PROMOTE": PROMOTE_BATCH,
             "TAKEN_AHEAD": TAKEN_AHEAD,
             "SAME_TIME": SAME_TIME,
+            "LOOKED_AT": LOOKED_AT,
         }
 
     @cached_property
@@ -80,6 +81,10 @@ class Scripts:
     @cached_property
     def admin(self) -> Script:
         return self._script("waiting", "arrows", "admin")
+
+    @cached_property
+    def room(self) -> Script:
+        return self._script("waiting", "arrows", "room")
 
     @cached_property
     def group(self) -> Script:

@@ -45,7 +45,7 @@ from pijobs.storage.redis.durability import require_durability, wait_until_durab
 from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.scripts import Script, Scripts
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
-from pijobs.storage.texts import storable_name
+from pijobs.storage.texts import storable_name, storable_text
 from pijobs.storage.trial import live_once
 
 #: Seconds that workers and pages wait for an answer.
@@ -351,6 +351,9 @@ class RedisStorage(Storage):
     def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
         _, number, due = self._run_within(timeout, self._scripts.read, "waiting", name)
         return min(most, number), answers.number(due)
+
+    def make_room(self, name: str, *, priority: int, reason: str, timeout: float | None = None) -> str | None:
+        return answers.text(self._run_within(timeout, self._scripts.room, name, priority, storable_text(reason))[1])
 
     def depths(self) -> Depths:
         return answers.depths(*self._run(self._scripts.read, "depths")[1:])

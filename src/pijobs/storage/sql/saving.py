@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
-from pijobs.storage.contract import TAKEN_AHEAD, End, NewInstance, OnConflict, Stored, is_newer
+from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict
+from pijobs.storage.contract import LOOKED_AT, TAKEN_AHEAD, End, NewInstance, OnConflict, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
@@ -94,6 +95,18 @@ def cancel(tx: Tx, instance_id: str, reason: str) -> None:
         raise StateConflict(f"instance {instance_id} is {Code(row.state).state}; only a waiting one can be cancelled")
     tx.arrows.finish(row, Code.CANCELLED, reason)
     save(tx, [row])
+
+
+def make_room(tx: Tx, name: str, priority: int, reason: str) -> str | None:
+    """See :meth:`pijobs.storage.contract.Storage.make_room`."""
+    found = [
+        one for code in WAITING for one in tx.rows(tx.st.newest(code), name=name, n=LOOKED_AT) if one[0] < priority
+    ]
+    for _, _, instance_id in sorted(found, key=lambda one: (one[0], -one[1])):
+        with suppress(StateConflict, InstanceNotFound):  # it was leased, or has gone, meanwhile
+            cancel(tx, instance_id, reason)
+            return str(instance_id)
+    return None
 
 
 def _hold_group(tx: Tx, group: str, limit: int | None) -> int | None:

@@ -283,6 +283,18 @@ class Statements:
             select(I.grp, func.min(I.due)).where(_here, I.state == _code(Code.QUEUED)).group_by(I.grp)
         )
         self._page: dict[tuple[Code, str | None], Statement] = {}
+        last = (I.place.desc(), I.seq.desc())
+        self._newest = {
+            code: Statement(
+                select(I.priority, I.seq, I.id).where(_here, of_job, I.state == _code(code))
+                .order_by(*last).limit(bindparam("n"))
+            )
+            for code in WAITING
+        }  # fmt: skip
+
+    def newest(self, code: Code) -> Statement:
+        """Priority, sequence number and id of the newest ``n`` of a job in a waiting state."""
+        return self._newest[code]
 
     def page(self, code: Code, column: str | None) -> Statement:
         """``n`` rows of a state, and of a value of one column, newest first, behind (``place``, ``seq``)."""

@@ -334,6 +334,9 @@ class SqlStorage(Storage):
         limit = TIMEOUT if timeout is None else timeout
         return live.transactions.read(live.quick, lambda tx: inspection.waiting(tx, name, most), timeout=limit)
 
+    def make_room(self, name: str, *, priority: int, reason: str, timeout: float | None = None) -> str | None:
+        return self._run(lambda tx: saving.make_room(tx, name, priority, reason), timeout)
+
     def depths(self) -> Depths:
         return self._read(inspection.depths)
 

@@ -216,6 +216,19 @@ def test_what_never_ran_alone_does_not_end_dead(
     assert [storage.get(one).state for one in ids] == [State.DEAD, State.QUEUED]
 
 
+def test_who_is_recovered_last_of_many_did_not_run_alone(
+    storage: Storage, worker: Worker, start_worker: StartWorker
+) -> None:
+    ids = [enqueue(storage) for _ in range(101)]  # one call of a sign of life, or five of a script, and one more
+    for _ in range(MAX_CRASHES):
+        victim = start_worker()
+        while victim.take():
+            pass
+        victim.fall_silent()
+        ended = [one for _ in range(2) for one in worker.beat().ended]
+        assert {one.state for one in ended} == {State.QUEUED} and len(ended) == len(ids)
+
+
 def test_a_running_instance_past_its_deadline_expires_when_its_worker_dies(
     storage: Storage, worker: Worker, start_worker: StartWorker, advance: Advance
 ) -> None:

@@ -233,7 +233,7 @@ class Storage(ABC):
         * ``abandoned`` (id, token) of this session, and all that sessions without a sign of life hold, go back:
           ``running -> queued`` with the old rank, ``crashes`` + 1 and a history entry
           ``{"at": now, "event": "crashed", "session": …}``; ``expired`` if the deadline has passed; ``dead`` at
-          :data:`MAX_CRASHES`, if nothing ran beside it in its session; at most :data:`HOUSEKEEPING_BATCH` in one call.
+          :data:`MAX_CRASHES`, if nothing ran beside it in its session; about :data:`HOUSEKEEPING_BATCH` in one call.
           The dead sessions themselves go.
         * ``unknown`` (id, token) of this session go back uncounted: the process does not run them.
         * waiting instances whose deadline has passed become ``expired``; dead letters whose deadline has passed

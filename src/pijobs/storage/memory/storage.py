@@ -18,6 +18,7 @@ from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage import protocol
 from pijobs.storage.contract import (
     GROUPS,
+    HOUSEKEEPING_BATCH,
     LEFT_OUT,
     MAX_TOTALS,
     TAKEN_AHEAD,
@@ -210,8 +211,11 @@ class MemoryStorage(Storage):
 
     def _recover(self, now: int) -> list[Ended]:
         self._sessions.bury(now)
-        lost = self._items.some(State.RUNNING, rule=lambda item: item.session not in self._sessions)
+        lost = [item for item in self._items.of(State.RUNNING) if item.session not in self._sessions]
         together = Counter(item.session for item in lost)
+        # Who is left behind alone would seem to have run alone.
+        left = Counter(item.session for item in lost[HOUSEKEEPING_BATCH:])
+        lost[HOUSEKEEPING_BATCH:] = [item for item in lost[HOUSEKEEPING_BATCH:] if left[item.session] == 1]
         return [one for item in lost for one in self._items.crash(item, now, alone=together[item.session] == 1)]
 
     def _trim(self, now: int) -> None:

@@ -12,6 +12,8 @@ from pijobs.storage.values import LOOKED_AT, SAME_TIME
 
 #: Instances whose time has come that one step promotes.
 PROMOTE_BATCH = 20
+#: Instances of sessions that have ended that one script gives back.
+RECOVERED = 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Scripts:
             "MAX_HISTORY": MAX_HISTORY,
             "HOUSEKEEPING": HOUSEKEEPING_BATCH,
             "PROMOTE": PROMOTE_BATCH,
+            "RECOVERED": RECOVERED,
             "TAKEN_AHEAD": TAKEN_AHEAD,
             "SAME_TIME": SAME_TIME,
             "LOOKED_AT": LOOKED_AT,
@@ -56,7 +59,7 @@ class Scripts:
 
     @cached_property
     def beat(self) -> Script:
-        return self._script("waiting", "arrows", "batch", "gaps", "beat")
+        return self._script("waiting", "arrows", "batch", "gaps", "deaths", "beat")
 
     @cached_property
     def tidy(self) -> Script:
@@ -68,7 +71,7 @@ class Scripts:
 
     @cached_property
     def session(self) -> Script:
-        return self._script("waiting", "arrows", "gaps", "session")
+        return self._script("waiting", "arrows", "gaps", "deaths", "session")
 
     @cached_property
     def moving(self) -> Script:

@@ -13,6 +13,7 @@ from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConf
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
+    HOUSEKEEPING_BATCH,
     LEFT_OUT,
     MAX_TOTALS,
     Audit,
@@ -43,7 +44,7 @@ from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.diagnosis import diagnose
 from pijobs.storage.redis.durability import require_durability, wait_until_durable
 from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
-from pijobs.storage.redis.scripts import Script, Scripts
+from pijobs.storage.redis.scripts import RECOVERED, Script, Scripts
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
 from pijobs.storage.texts import storable_name, storable_text
 from pijobs.storage.trial import live_once
@@ -60,7 +61,9 @@ JUST_NOW = 0.1
 GOOD_SAMPLE = 0.1
 
 #: What one script looks at, at most.
-GROUPS_AT_ONCE, TOTALS_AT_ONCE, AUDITED_AT_ONCE = 50, 500, 50
+GROUPS_AT_ONCE, RECORDS_AT_ONCE, TOTALS_AT_ONCE, AUDITED_AT_ONCE, OLDEST_AT_ONCE = 50, 50, 200, 25, 200
+#: Instances of each job of which :meth:`RedisStorage.oldest_due` looks at the group.
+OLDEST_LOOKED_AT = 1000
 
 _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 
@@ -247,7 +250,13 @@ class RedisStorage(Storage):
         unknown: Sequence[tuple[str, str]] = (),
     ) -> Beat:
         pairs = [one for pair in (*unknown, *abandoned) for one in pair]
-        beat = answers.beat(*self._run(self._scripts.beat, session, lease, len(unknown), *pairs))
+        *answer, more = self._run(self._scripts.beat, session, lease, len(unknown), *pairs)
+        beat = answers.beat(*answer)
+        for _ in range(1, HOUSEKEEPING_BATCH // RECOVERED):
+            if not more:
+                break
+            _, _, ended, *_, more = self._run(self._scripts.beat, session, lease, 0)
+            beat.ended.extend(answers.ended(ended))
         beat.ended.extend(self._housekeeping.keep(lease))
         return beat
 
@@ -309,8 +318,12 @@ class RedisStorage(Storage):
         self._woken = clock.monotonic()
 
     def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:
-        answer = self._run(self._scripts.session, "crashed" if crashed else "close", session)
-        return answers.ended(answer[1])
+        ended: list[Ended] = []
+        more = 1
+        while more:
+            _, told, more = self._run(self._scripts.session, "crashed" if crashed else "close", session)
+            ended += answers.ended(told)
+        return ended
 
     def note_loss(self, kind: LossKind) -> None:
         self._run(self._scripts.session, "lost", kind)
@@ -345,8 +358,15 @@ class RedisStorage(Storage):
                 raise ValueError(f"expected a cursor that an earlier page gave, found {cursor!r}")
             place, last = match.groups()
         filters = (name or "", group or "", subject or "")
-        answer = self._run(self._scripts.read, "page", state.value, *filters, place, last, limit)
-        return Page([answers.record(values) for values in answer[1]], answers.text(answer[2]))
+        records: list[Record] = []
+        for left in range(limit, 0, -RECORDS_AT_ONCE):
+            number = min(left, RECORDS_AT_ONCE)
+            answer = self._run(self._scripts.read, "page", state.value, *filters, place, last, number)
+            records += map(answers.record, answer[1])
+            if not (cursor := answers.text(answer[2])):
+                break
+            place, _, last = cursor.partition(".")
+        return Page(records, cursor)
 
     def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
         _, number, due = self._run_within(timeout, self._scripts.read, "waiting", name)
@@ -359,7 +379,18 @@ class RedisStorage(Storage):
         return answers.depths(*self._run(self._scripts.read, "depths")[1:])
 
     def oldest_due(self, *, without: Collection[str]) -> int | None:
-        return answers.number(self._run(self._scripts.read, "oldest", *without)[1])
+        found = (self._oldest_of(name, without) for name in self._ask("SMEMBERS", "names"))
+        return min((due for due in found if due is not None), default=None)
+
+    def _oldest_of(self, name: bytes, without: Collection[str]) -> int | None:
+        for first in range(0, OLDEST_LOOKED_AT, OLDEST_AT_ONCE):
+            rows = self._run(self._scripts.read, "oldest", name, first, first + OLDEST_AT_ONCE - 1)[1]
+            for due, group in zip(rows[::2], rows[1::2], strict=True):
+                if answers.words(group) not in without:
+                    return int(due)
+            if len(rows) < 2 * OLDEST_AT_ONCE:
+                break
+        return None
 
     def sessions(self) -> list[SessionRecord]:
         found = map(answers.session, self._run(self._scripts.read, "sessions")[1])

@@ -71,6 +71,13 @@ def _recover(tx: Tx) -> list[Ended]:
     """Whatever runs without a live session goes back, so no lock of a session is needed by a step."""
     rows = to_rows(tx, tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
     together = Counter(row.session for row in rows)
+    if len(rows) == HOUSEKEEPING_BATCH:
+        seen = {row.seq for row in rows}
+        for session in (*together,):
+            left = [row for row in to_rows(tx, tx.rows(tx.st.running_in, session=session)) if row.seq not in seen]
+            together[session] += len(left)
+            # Who is left behind alone would seem to have run alone.
+            rows += left if len(left) == 1 else []
     ended = [tx.arrows.crash(row, alone=together[row.session] == 1) for row in rows]
     ended = told(ended, save(tx, rows))
     tx.change(tx.st.end_dead_sessions, now=tx.now)

@@ -24,21 +24,12 @@ for n = 4, #ARGV, 2 do
   end
 end
 
-local left = HOUSEKEEPING
+local left, more = RECOVERED, false
 for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', '(' .. string.format('%.0f', now), 'LIMIT', 0, left)) do
-  local alone = call('SCARD', P .. 'runs:' .. dead) == 1
-  for _, id in ipairs(call('SRANDMEMBER', P .. 'runs:' .. dead, left)) do
-    left = left - 1
-    local i = load(id)
-    if i and i.state == 'running' and i.session == dead then
-      crash(i, ended, alone)
-    else
-      call('SREM', P .. 'runs:' .. dead, id)
-    end
-  end
-  if left == 0 then break end
-  call('ZREM', P .. 'live', dead)
-  call('DEL', P .. 'session:' .. dead, P .. 'runs:' .. dead)
+  local number, all = empty(dead, left, function(i, alone) crash(i, ended, alone) end)
+  left = left - math.max(number, 1)
+  more = not all or left < 2
+  if more then break end
 end
 
 flush()
@@ -48,4 +39,4 @@ local held = {}
 for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
   held[#held + 1], held[#held + 2] = id, call('HGET', P .. 'i:' .. id, 'token') or ''
 end
-return {now, alive and 1 or 0, ended, held, before, call('HGET', P .. 'meta', 'epoch') or ''}
+return {now, alive and 1 or 0, ended, held, before, call('HGET', P .. 'meta', 'epoch') or '', more and 1 or 0}

@@ -98,19 +98,13 @@ elseif what == 'depths' then
   return {now, meta[1] or '', meta[2] or '', counts, backlog, call('HLEN', P .. 'totals'), meta[3] or '',
     meta[4] or ''}
 elseif what == 'oldest' then
-  local without, oldest = {}, nil
-  for n = 2, #ARGV do without[ARGV[n]] = true end
-  for _, name in ipairs(call('SMEMBERS', P .. 'names')) do
-    local first = call('ZRANGE', P .. 'x:queued:' .. name, 0, 999, 'WITHSCORES')
-    for n = 1, #first, 2 do
-      if oldest and tonumber(first[n + 1]) >= oldest then break end
-      if not without[call('HGET', P .. 'i:' .. first[n], 'group') or ''] then
-        oldest = tonumber(first[n + 1])
-        break
-      end
-    end
+  -- A part of what is queued of a job, the first in front: when each became due, and its group.
+  local first, rows = call('ZRANGE', P .. 'x:queued:' .. ARGV[2], ARGV[3], ARGV[4], 'WITHSCORES'), {}
+  for n = 1, #first, 2 do
+    rows[n] = string.format('%.0f', math.floor(first[n + 1] / 1000))
+    rows[n + 1] = call('HGET', P .. 'i:' .. first[n], 'group') or ''
   end
-  return {now, oldest and string.format('%.0f', math.floor(oldest / 1000)) or ''}
+  return {now, rows}
 elseif what == 'group' then
   return {now, call('ZSCORE', P .. 'groups', ARGV[2]) and group(ARGV[2]) or {}}
 elseif what == 'groups' then

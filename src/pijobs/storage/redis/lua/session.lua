@@ -16,20 +16,16 @@ if action == 'retell' then
   if call('EXISTS', P .. 'session:' .. session) == 1 then call('HSET', P .. 'session:' .. session, 'told', ARGV[3]) end
   return {now, ended}
 end
-call('ZREM', P .. 'live', session)
-local alone = call('SCARD', P .. 'runs:' .. session) == 1
-for _, id in ipairs(call('SMEMBERS', P .. 'runs:' .. session)) do
-  local i = load(id)
-  if i and i.state == 'running' and i.session == session then
-    if action == 'crashed' then
-      crash(i, ended, alone)
-    else
-      stop_running(i)
-      tell(ended, i, requeue(i, tonumber(i.due), 'given back', ended))
-    end
+-- Its lease is over, whoever gives back the rest of what it holds.
+if call('ZSCORE', P .. 'live', session) then call('ZADD', P .. 'live', 0, session) end
+local _, all = empty(session, RECOVERED, function(i, alone)
+  if action == 'crashed' then
+    crash(i, ended, alone)
+  else
+    stop_running(i)
+    tell(ended, i, requeue(i, tonumber(i.due), 'given back', ended))
   end
-end
-call('DEL', P .. 'session:' .. session, P .. 'runs:' .. session)
+end)
 settle()
 wake_for_the_rest()
-return {now, ended}
+return {now, ended, all and 0 or 1}

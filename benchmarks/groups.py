@@ -1,0 +1,193 @@
+"""How long a storage is held at once while many groups are in use: no operation may hold Redis for more than 5 ms.
+
+    python benchmarks/groups.py [URL] [--groups 10000] [--instances 100000] [--rounds 100] [--json]
+
+Without a URL: a private Redis, then a file of SQLite. The instances wait in all groups, a tenth of them for their time.
+One group of a hundred is paused, and one has an open circuit breaker; two of three totals are in use.
+
+=========  ===========================================================================================================
+Redis      milliseconds for which the longest command of each operation held it, as its SLOWLOG tells
+the other  milliseconds of the operation itself
+=========  ===========================================================================================================
+
+Median, 99th percentile and the longest. Redis counts the time for which a busy machine did not run it, too: so the
+median decides, and the exit code is 1 where it is above the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import status as bench
+
+from pijobs import instances, status
+from pijobs.factory import build
+from pijobs.groups import Policy
+from pijobs.jobs import State
+from pijobs.queue import Queue
+from pijobs.readiness import readiness
+from pijobs.server.exposition import exposition
+from pijobs.storage.contract import MAX_TOTALS, End, Lease, NewInstance, SessionInfo, Storage
+
+LIMIT = 5.0  # ms
+JOBS = 20
+HOUR = 3_600_000  # ms
+#: What was done; median, 99th percentile and the longest, in milliseconds.
+Row = tuple[str, float, float, float]
+
+
+@dataclass
+class Life:
+    """What servers and workers do, with many groups in use."""
+
+    storage: Storage
+    groups: int
+    session: str = ""
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    held: list[Lease] = field(default_factory=list)
+
+    def open_session(self) -> str:
+        session = uuid.uuid4().hex
+        info = SessionInfo(session, "bench", 1, self.storage.now(), "1", workers=64)
+        self.storage.open_session(info, lease=HOUR)
+        return session
+
+    def fill(self, number: int) -> None:
+        self.session = self.open_session()
+        for one in range(number):
+            group = f"group{one % self.groups:05}"
+            self.enqueue(group, due=self.storage.now() + HOUR if one % 10 == 9 else None)
+        for one in range(0, self.groups, 100):
+            self.storage.pause(f"group{one:05}")
+            self.block(f"group{one + 1:05}")
+        self.storage.add_totals({f"bench_{one}": 1.0 for one in range(MAX_TOTALS * 2 // 3)})
+
+    def block(self, group: str) -> None:
+        record = self.storage.group(group)
+        version, now = record.version if record else 0, self.storage.now()
+        policy = Policy(failures=9, opened=1, opened_at=now, reason="connection refused").dumps()
+        self.storage.set_group(group, version=version, limit=5, blocked_until=now + HOUR, policy=policy, keep=HOUR)
+
+    def enqueue(self, group: str | None = None, **facts: Any) -> None:
+        group = group or f"group{self.chance.randrange(self.groups):05}"
+        new = NewInstance(
+            uuid.uuid4().hex, f"bench.job{self.chance.randrange(JOBS)}", b"envelope", b"body" * 100, group, limit=5,
+            created=self.storage.now(), subject=f"user{self.chance.randrange(5000)}", keep=24 * HOUR,
+            priority=self.chance.choice((0, 0, 0, 10, -10)), **facts,
+        )  # fmt: skip
+        self.storage.enqueue(new, timeout=30)
+
+    def step(self, want: int, *, floor: int | None = None, state: State = State.DONE, due: int | None = None) -> None:
+        """End what the last step took, and take as many again."""
+        entry = json.dumps({"at": 0, "event": "attempt", "attempt": 1, "started": 0, "outcome": state.value})
+        ends = [End(one.id, one.token, state, due=due, reason="550 no such user", entry=entry) for one in self.held]
+        self.held = self.storage.step(self.session, ends, want=want, floor=floor).leases
+
+    def beat(self) -> None:
+        self.storage.beat(self.session, lease=HOUR)
+
+    def die(self) -> None:
+        """A worker dies that held what four threads hold at most."""
+        session = self.open_session()
+        for _ in range(4):
+            self.storage.step(session, (), want=32)
+        self.storage.close_session(session, crashed=True)
+
+    def operations(self, queue: Queue) -> dict[str, Callable[[], Any]]:
+        storage = self.storage
+        return {
+            "enqueue": self.enqueue,
+            "enqueue, new group": lambda: self.enqueue(uuid.uuid4().hex),
+            "enqueue, with a key": lambda: self.enqueue(key=f"key{self.chance.randrange(10)}"),
+            "enqueue, for later": lambda: self.enqueue(due=storage.now() + 1),
+            "step, 8 jobs": lambda: self.step(8),
+            "step, 32 jobs": lambda: self.step(32),
+            "step, 32 jobs to run again": lambda: self.step(32, state=State.SCHEDULED, due=storage.now() + 1),
+            "step, nothing urgent waits": lambda: self.step(8, floor=900),
+            "sign of life": self.beat,
+            "a worker of 128 jobs dies": self.die,
+            "jobs list": lambda: instances.listing(queue, limit=50),
+            "groups": lambda: [*status.groups(storage)],
+            "status": lambda: status.overview(queue),
+            "readiness": lambda: readiness(queue),
+            "/metrics": lambda: exposition(queue),
+        }
+
+
+class Held:
+    """Of each operation the command that held Redis for the longest time."""
+
+    def __init__(self, url: str) -> None:
+        from redis import Redis
+
+        self._client = Redis.from_url(url)
+        self._client.config_set("slowlog-log-slower-than", 0)
+        self._client.config_set("slowlog-max-len", 100_000)
+
+    def __call__(self, operate: Callable[[], Any]) -> float:
+        self._client.slowlog_reset()
+        operate()
+        told = self._client.slowlog_get(100_000)
+        return max((entry["duration"] for entry in told if b"SLOWLOG" not in entry["command"]), default=0) / 1000
+
+
+def took(operate: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    operate()
+    return (time.perf_counter() - started) * 1000
+
+
+def run(url: str, groups: int, number: int, rounds: int) -> Iterator[Row]:
+    values = {
+        "SECRET_KEY": "bench", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": url,
+        "PI_JOB_QUEUE_NAME": f"bench-{uuid.uuid4().hex}", "PI_JOB_QUEUE_PLUGINS": (),
+    }  # fmt: skip
+    queue = build(values).queue
+    assert queue.storage is not None
+    life, started = Life(queue.storage, groups), time.perf_counter()
+    life.fill(number)
+    print(f"{queue.storage.display_url}: filled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    measure: Callable[[Callable[[], Any]], float] = Held(url) if url.startswith("redis") else took
+    for name, operate in life.operations(queue).items():
+        times = [measure(operate) for _ in range(rounds)]
+        yield name, statistics.median(times), statistics.quantiles(times, n=100)[-1], max(times)
+    queue.storage.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("url", nargs="?")
+    parser.add_argument("--groups", type=int, default=10_000)
+    parser.add_argument("--instances", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    if not given.json:
+        print(f"{'storage':12} {'operation':28} {'median ms':>10} {'99th %':>10} {'longest':>10}")
+    with bench.places(given.url) as urls:
+        for url in urls:
+            storage = url.partition(":")[0].partition("+")[0]
+            for name, median, late, longest in run(url, given.groups, given.instances, given.rounds):
+                held = storage == "redis" and median > LIMIT
+                rows.append({"storage": storage, "operation": name, "median": median, "p99": late, "longest": longest,
+                             "ok": not held})  # fmt: skip
+                if not given.json:
+                    above = f"  above {LIMIT:g}" if held else ""
+                    print(f"{storage:12} {name:28} {median:10.2f} {late:10.2f} {longest:10.2f}{above}", flush=True)
+    if given.json:
+        print(json.dumps(rows, indent=2))
+    return 0 if given.json or all(row["ok"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

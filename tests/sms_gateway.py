@@ -81,8 +81,12 @@ class Gateway:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
     def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/send"
+        return f"{self._scheme}://127.0.0.1:{self.port}/send"
 
     def __enter__(self) -> Gateway:
         self._thread.start()

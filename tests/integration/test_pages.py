@@ -286,6 +286,13 @@ def test_a_new_server_can_start_from_what_is_known_of_a_provider(visit: Visit) -
     assert 'name="server" value=""' in visit.text("/smtp/new?preset=nobody")
 
 
+def test_a_new_gateway_can_start_from_what_is_known_of_a_provider(visit: Visit) -> None:
+    page = visit.text("/sms/new?preset=vonage")
+    assert 'name="url" value="https://api.nexmo.com/v1/messages"' in page
+    assert re.search(r'<textarea id="d-body"[^>]*>[^<]*client_ref', page)
+    assert "The Messages API" in page
+
+
 def test_a_new_server_does_not_take_the_name_of_another(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER)
     assert visit.post("/smtp/save", **SERVER).status_code == 400

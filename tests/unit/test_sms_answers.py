@@ -39,6 +39,7 @@ def judge(row: dict[str, Any]) -> type[Exception] | None:
     headers = {"Content-Type": row.get("type", ""), "Content-Encoding": row.get("encoding", "")}
     answer = Answer.of(row.get("status", 200), headers, written(row))
     fields = {"success": row.get("success", ""), "failure": row.get("failure", ""), "json_path": row.get("path", "")}
+    fields["busy"] = row.get("busy", "")
     try:
         answer.judged(fields)
     except (MaybeSent, GatewayDown, GatewayRefused) as error:

@@ -19,6 +19,7 @@ import flask
 import pytest
 from certificates import self_signed
 from sms_gateway import Answer, Gateway, always, first
+from socks_proxy import SocksProxy
 
 from pijobs import DestinationDown, FailJob, RetryJob, State
 from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound
@@ -156,7 +157,10 @@ def test_a_connection_is_kept(gateway: Gateway) -> None:
     ("field", "value", "why"),
     [
         ("url", "ftp://localhost", "expected a URL http"),
-        ("url", "http://u:hunter2@localhost/", "found one; there are the fields"),
+        ("url", "http://u:hunter2@localhost/", "found one; there are fields for it"),
+        ("url", "http://{phone}.localhost/", "a placeholder in it"),
+        ("proxy", "ftp://localhost", "expected a URL http://… or https://… or socks5"),
+        ("body", '{"to": {otp}}', "expected JSON"),
         ("method", "BREW", "expected GET or POST"),
         ("success", "(", "expected a regular expression"),
         ("json_path", "$..status", "expected names and places"),
@@ -302,6 +306,31 @@ def test_a_proxy_is_asked_for_the_gateway(gateway: Gateway) -> None:
     send_sms("main", PHONE, TEXT)
     (request,) = gateway.requests
     assert (request.headers["Host"], request.query["to"]) == ("sms.example.com", PHONE)
+
+
+def test_a_proxy_with_a_login(gateway: Gateway) -> None:
+    proxy = {"proxy": gateway.url.removesuffix("/send"), "proxy_username": "us", "proxy_password": "hunter2"}
+    save("main", url="http://sms.example.com/send", **proxy)
+    send_sms("main", PHONE, TEXT)
+    login = "Basic " + base64.b64encode(b"us:hunter2").decode()
+    assert gateway.requests[0].headers["Proxy-Authorization"] == login
+
+
+def test_a_socks_proxy_with_a_login(gateway: Gateway) -> None:
+    with SocksProxy(("127.0.0.1", gateway.port), "us", "hunter2") as proxy:
+        save("main", url="http://sms.example.com/send", proxy=proxy.url, proxy_username="us", proxy_password="hunter2")
+        send_sms("main", PHONE, TEXT)
+        assert (proxy.asked, gateway.requests[0].form["to"]) == ([("sms.example.com", 80)], PHONE)
+        save("main", proxy_password="wrong")
+        with pytest.raises(DestinationDown, match=r"no connection to sms\.example\.com") as error:
+            send_sms("main", PHONE, TEXT)
+        assert not error.value.counted
+
+
+def test_a_body_is_sent_instead_of_the_parameters(gateway: Gateway) -> None:
+    save("main", parameters={}, body='{"to": ["{phone}"], "text": "{otp}", "from": "{sender}"}', sender="ACME")
+    send_sms("main", PHONE, 'a "b" \\')
+    assert json.loads(gateway.requests[0].body) == {"to": [PHONE], "text": 'a "b" \\', "from": "ACME"}
 
 
 def test_a_gateway_that_is_not_there_is_down_and_nothing_was_sent(app: flask.Flask) -> None:

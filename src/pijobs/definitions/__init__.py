@@ -15,7 +15,7 @@ from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
-from pijobs.definitions.presets import Preset
+from pijobs.definitions.presets import Preset, preset_command
 from pijobs.definitions.store import DefinitionStore
 from pijobs.definitions.toggle import submit
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
@@ -39,6 +39,7 @@ __all__ = [
     "ca_file_setting",
     "chain_of",
     "definitions_check",
+    "preset_command",
     "submit",
     "timeout_field",
     "unknown_here",

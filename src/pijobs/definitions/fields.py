@@ -49,6 +49,7 @@ class Field:
     :param help: for people.
     :param label: what a form calls it; empty: its name.
     :param choices: the only texts that it may be; empty: any.
+    :param multiline: whether a form shows several lines of the text.
     :param section: heading below which a form folds it away; empty: it is always shown.
     :param check: tells None, or what is wrong with a value: "expected …, found …".
     """
@@ -63,6 +64,7 @@ class Field:
     label: str = ""
     choices: Sequence[str] = ()
     section: str = ""
+    multiline: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):

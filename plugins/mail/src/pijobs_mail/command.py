@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pijobs.definitions import preset_command
 from pijobs.files import looks
 from pijobs_mail.demo import Demo, DemoFailed
 from pijobs_mail.drill import Drill, Plan, Verdict
@@ -100,53 +101,16 @@ def probe(invocation: Any, identifier: str, recipient: str | None, as_json: bool
     return 0 if ok else 1
 
 
-@mail.command()
-@click.argument("name", required=False, metavar="[NAME]")
-@click.option("--save", "identifier", metavar="IDENTIFIER", help="Save an SMTP server of that name, made of it.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def preset(invocation: Any, name: str | None, identifier: str | None, changes: tuple[str, ...], as_json: bool) -> None:
-    """Show what is known of Microsoft 365, Google, Amazon SES, Mailgun, Postmark and others, or start from it.
-
-    Without NAME: the presets that there are. Words in capitals, such as TENANT, are for you to replace.
-    """
-    if name is None:
-        _list_presets(as_json=as_json)
-        return
-    if name not in PRESETS:
-        raise click.UsageError(f"expected one of {', '.join(PRESETS)}, found {name!r}")
-    chosen = PRESETS[name]
-    values = {**chosen.values, **_changed(changes)}
-    if identifier is not None:
-        store = open_store(invocation.settings())
-        if identifier in store.list():
-            raise click.UsageError(f"--save: expected a new name, found {identifier!r}, which is there already")
-        store.save(identifier, values)
-    if as_json:
-        click.echo(json.dumps({"preset": name, "values": values, "notes": chosen.notes}, indent=2))
-        return
-    for field, value in values.items():
-        click.echo(f"{field:<22}{value}")
-    click.echo(chosen.notes)
-    if identifier is not None:
-        click.echo(f"SMTP server {identifier} is saved; 'pijobs mail probe {identifier}' examines it")
-
-
-def _list_presets(*, as_json: bool) -> None:
-    titles = {name: known.title for name, known in PRESETS.items()}
-    if as_json:
-        click.echo(json.dumps(titles, indent=2))
-    else:
-        for name, title in titles.items():
-            click.echo(f"{name:<14}{title}")
-
-
-def _changed(changes: tuple[str, ...]) -> dict[str, str]:
-    pairs = [change.partition("=") for change in changes]
-    if wrong := [field for field, equals, _ in pairs if not equals or field not in DEFINITIONS.fields_of({})]:
-        raise click.UsageError(f"--set: expected FIELD=VALUE with a field of SMTP servers, found {wrong[0]!r}")
-    return {field: value for field, _, value in pairs}
+mail.add_command(
+    preset_command(
+        PRESETS,
+        open_store,
+        DEFINITIONS,
+        thing="SMTP server",
+        known="Microsoft 365, Google, Amazon SES, Mailgun, Postmark and others",
+        advice="'pijobs mail probe {}' examines it",
+    )
+)
 
 
 def _tell_step(step: Step) -> None:

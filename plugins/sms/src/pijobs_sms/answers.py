@@ -65,8 +65,10 @@ class Answer:
         :raises SmsError: if it did not.
         """
         said = f"{self.status} {self.text[:200]}".strip()
+        success, failure, busy = gateway["success"], gateway["failure"], gateway["busy"]
+        if self.status < 500 and busy and re.search(busy, self.text):
+            raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=self.retry_after)
         self._judge_status(said)
-        success, failure = gateway["success"], gateway["failure"]
         texts, path = [self.text], gateway["json_path"]
         if path:
             texts = list(_texts_at(path, self._json(said)))

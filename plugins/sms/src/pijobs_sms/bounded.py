@@ -18,16 +18,23 @@ from pijobs import clock
 from pijobs.network import addresses
 
 _until: ContextVar[float] = ContextVar("pijobs_sms_until")
+_opened: ContextVar[list[httpcore.NetworkStream]] = ContextVar("pijobs_sms_opened")
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """All waits on the network in this block take no longer together."""
-    token = _until.set(clock.monotonic() + seconds)
+    token, opened = _until.set(clock.monotonic() + seconds), _opened.set([])
     try:
         yield
+    except httpcore.ProxyError:
+        # httpcore forgets the connection to a SOCKS proxy that refuses.
+        for stream in _opened.get():
+            stream.close()
+        raise
     finally:
         _until.reset(token)
+        _opened.reset(opened)
 
 
 def _left(over: type[httpcore.TimeoutException]) -> float:
@@ -53,8 +60,9 @@ class BoundedBackend(httpcore.NetworkBackend):
         try:
             for place, share in addresses(host, port, _left(httpcore.ConnectTimeout)):
                 try:
-                    backend = httpcore.SyncBackend()
-                    return _Stream(backend.connect_tcp(place[4][0], port, share, local_address, socket_options))
+                    stream = httpcore.SyncBackend().connect_tcp(place[4][0], port, share, local_address, socket_options)
+                    _opened.get().append(stream)
+                    return _Stream(stream)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout) as caught:
                     error = caught
         except TimeoutError as late:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pijobs import Settings, call_hook
@@ -75,8 +75,13 @@ class Gateways:
                     log.error("plugin %s: there is an SMS provider %r already", plugin, provider.name)
                 else:
                     providers[provider.name] = provider
-        variants = {name: provider.fields for name, provider in providers.items()}
-        return cls(providers, Definitions(KIND, FIELDS, choice="provider", variants=variants))
+        return cls(providers, declare(providers.values()))
+
+
+def declare(providers: Iterable[Provider]) -> Definitions:
+    """The fields of gateways that these providers speak to."""
+    variants = {provider.name: provider.fields for provider in providers}
+    return Definitions(KIND, FIELDS, choice="provider", variants=variants)
 
 
 def open_store(settings: Settings) -> DefinitionStore:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import weakref
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
-from urllib.parse import quote
 
 import httpcore
 import httpx
@@ -20,31 +19,27 @@ from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
 from pijobs_sms.errors import GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
-from pijobs_sms.placeholders import fill
 from pijobs_sms.provider import Provider
+from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, body_fault, build, headers_fault, url_fault
 
 #: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
 KEEP = 30
 
-_METHODS = ("GET", "POST", "PUT", "PATCH")
-_ENCODINGS = ("form", "json", "query")
-_LOGINS = ("basic", "bearer", "none")
+_ANSWER, _PROXY = "What the answer means", "Proxy"
 
 
 def _check_url(value: str) -> str | None:
-    return _url_fault(value) if value else None
+    return url_fault(value) if value else None
 
 
-def _url_fault(value: str) -> str | None:
-    try:
-        url = httpx.URL(fill(value, {"phone": "1", "otp": "1"}))
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host or re.search(r"\s", value):
-        return "expected a URL http://… or https://…, found something else"
-    if url.userinfo:
-        return "expected a URL without a login, found one; there are the fields username and password"
-    return None
+def _check_body(value: str) -> str | None:
+    return body_fault(value) if value else None
+
+
+def _check_proxy(value: str) -> str | None:
+    if value.startswith("socks5") and find_spec("socksio") is None:
+        return "expected http://… or https://…, found one that needs a library: pip install 'pijobs-sms[socks]'"
+    return url_fault(value, ("http", "https", "socks5", "socks5h")) if value else None
 
 
 def _check_pattern(value: str) -> str | None:
@@ -61,33 +56,53 @@ def _check_path(value: str) -> str | None:
 
 FIELDS = (
     Field("url", required=True, check=_check_url, help="address of the gateway"),
-    Field("method", default="GET", choices=_METHODS, help="of HTTP"),
-    Field("parameters", dict, default={}, help="names and texts with {phone}, {otp}, {username}, {password}, {id}"),
-    Field("headers", dict, default={}, help="likewise"),
-    Field("encoding", default="form", choices=_ENCODINGS, help="of the parameters; with GET they stand in the address"),
+    Field("method", default="GET", choices=METHODS, help="of HTTP"),
+    Field("sender", default="", help="name or number that the SMS comes from, for {sender}"),
     Field(
-        "auth",
-        default="basic",
-        choices=_LOGINS,
-        help="bearer: the password is the token",
+        "parameters", dict, default={},
+        help="names and texts with {phone}, {otp}, {sender}, {username}, {password}, {id}",
     ),
+    Field("headers", dict, default={}, check=headers_fault, help="likewise"),
+    Field(
+        "encoding", default="form", choices=ENCODINGS,
+        help="of the parameters; with GET, or beside a body, they stand in the address",
+    ),
+    Field(
+        "body", default="", check=_check_body, multiline=True,
+        help="instead of parameters: a text with placeholders, which are escaped as content_type needs it",
+    ),
+    Field("content_type", default="application/json", help="of the body: JSON, XML, a form, or any text as it is"),
+    Field("auth", default="basic", choices=LOGINS, help="bearer: the password is the token; aws: a signature"),
     USERNAME,
     PASSWORD,
-    Field(
-        "json_path", default="", check=_check_path,
-        help="where the two patterns look in a JSON answer, such as messages.0.status (* for all); empty: all of it",
-    ),
-    Field("success", default="", check=_check_pattern, help="what a good answer contains (a regular expression)"),
-    Field("failure", default="", check=_check_pattern, help="what a bad answer contains, though its status is good"),
+    Field("aws_region", default="", help="of the signature, where the address does not tell"),
     timeout_field(120, "seconds for name, connection and answer together"),
-    Field("proxy", default="", check=_check_url, help="URL of a proxy"),
+    Field(
+        "json_path", default="", check=_check_path, section=_ANSWER,
+        help="where the patterns look in a JSON answer, such as messages.0.status (* for all); empty: all of it",
+    ),
+    Field(
+        "success", default="", check=_check_pattern, section=_ANSWER,
+        help="what a good answer contains (a regular expression)",
+    ),
+    Field(
+        "failure", default="", check=_check_pattern, section=_ANSWER,
+        help="what a bad answer contains, though its status is good",
+    ),
+    Field(
+        "busy", default="", check=_check_pattern, section=_ANSWER,
+        help="what an answer contains that wants us to slow down, though its status is not 429",
+    ),
+    Field("proxy", default="", check=_check_proxy, section=_PROXY, help="URL: http://…, https://…, or socks5://…"),
+    Field("proxy_username", default="", section=_PROXY, help="login; empty: none"),
+    Field("proxy_password", default="", secret=True, section=_PROXY, help="password of the login"),
 )  # fmt: skip
 
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
     """Send one SMS by one request; redirects are not followed."""
-    request = _request(ctx, gateway, phone, text)
-    pool = _pool(ctx.settings, gateway["proxy"])
+    request = build(gateway, phone, text, ctx.id)
+    pool = _pool(ctx.settings, gateway["proxy"], (gateway["proxy_username"] or "", gateway["proxy_password"] or ""))
     ctx.check()
     seconds = min(gateway["timeout"], ctx.time_left())
     try:
@@ -104,29 +119,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     return answer.judged(gateway)
 
 
-def _request(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> httpx.Request:
-    secrets = {"username": gateway["username"] or "", "password": gateway["password"] or "", "id": ctx.id}
-    values = {"phone": phone, "otp": text, **secrets}
-    url = httpx.URL(fill(gateway["url"], values, lambda value: quote(value, safe="")))
-    parameters = {name: fill(template, values) for name, template in (gateway["parameters"] or {}).items()}
-    headers = {name: fill(template, values).encode() for name, template in (gateway["headers"] or {}).items()}
-    headers = {**_login(gateway), **headers}
-    if gateway["method"] == "GET" or gateway["encoding"] == "query":
-        return httpx.Request(gateway["method"], url.copy_merge_params(parameters), headers=headers)
-    content: dict[str, Any] = {"json" if gateway["encoding"] == "json" else "data": parameters}
-    return httpx.Request(gateway["method"], url, headers=headers, **content)
-
-
-def _login(gateway: Mapping[str, Any]) -> dict[str, bytes]:
-    username, password = gateway["username"] or "", gateway["password"] or ""
-    if gateway["auth"] == "bearer":
-        return {"Authorization": f"Bearer {password}".encode()}
-    if gateway["auth"] == "basic" and username:
-        return {"Authorization": b"Basic " + base64.b64encode(f"{username}:{password}".encode())}
-    return {}
-
-
-def _pool(settings: Settings, proxy: str) -> httpcore.ConnectionPool:
+def _pool(settings: Settings, proxy: str, login: tuple[str, str]) -> httpcore.ConnectionPool:
     """Kept connections, shared by the threads of a process.
 
     Not a client of httpx: that writes each URL into the log, and with it the number and the OTP.
@@ -143,13 +136,21 @@ def _pool(settings: Settings, proxy: str) -> httpcore.ConnectionPool:
     }  # fmt: skip
 
     def make() -> httpcore.ConnectionPool:
-        pool = httpcore.HTTPProxy(proxy_url=proxy, **limits) if proxy else httpcore.ConnectionPool(**limits)
+        pool = _proxied(proxy, login, limits) if proxy else httpcore.ConnectionPool(**limits)
         # The connections end with the installation; those of a process that ends, with it.
         weakref.finalize(settings, pool.close).atexit = False
         return pool
 
     # Another context, when the file changed: other connections.
-    return settings.resource((httpcore.ConnectionPool, os.getpid(), proxy, context), make)
+    return settings.resource((httpcore.ConnectionPool, os.getpid(), proxy, login, context), make)
+
+
+def _proxied(proxy: str, login: tuple[str, str], limits: dict[str, Any]) -> httpcore.ConnectionPool:
+    auth = login if login[0] else None
+    if proxy.startswith("socks5"):
+        # The proxy looks up the names.
+        return httpcore.SOCKSProxy(proxy_url=proxy, proxy_auth=auth, **limits)
+    return httpcore.HTTPProxy(proxy_url=proxy, proxy_auth=auth, **limits)
 
 
 def _exchange(pool: httpcore.ConnectionPool, request: httpx.Request) -> Answer:

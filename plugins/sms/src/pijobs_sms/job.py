@@ -85,10 +85,12 @@ def register() -> list[Job]:
 
 def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: str, known: set[str]) -> None:
     identifier, number = definition["identifier"], normalize(phone, definition["region"], definition["countries"])
-    known |= {*spellings(number), definition.get("password") or phone}
+    gateways = Gateways.of(ctx.settings)
+    secrets = {definition[name] for name in gateways.declaration.secrets_of(definition)}
+    known |= {*spellings(number), *filter(None, secrets)}
     limits = _limits(ctx, definition, number)
     _take(ctx, limits, identifier, known)
-    provider = Gateways.of(ctx.settings).providers[definition["provider"]]
+    provider = gateways.providers[definition["provider"]]
     try:
         said = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
     except (GatewayDown, GatewayRefused, MaybeSent, DeadlinePassed, HeldBack) as error:

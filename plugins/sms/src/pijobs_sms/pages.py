@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pijobs.server.pages import PageBlueprint, definition_pages
 from pijobs_sms.gateways import open_store
+from pijobs_sms.presets import PRESETS
 from pijobs_sms.routes import send_test
 
 
@@ -16,4 +17,5 @@ def make_pages() -> PageBlueprint:
         columns={"provider": "Provider", "region": "Region", "fallback": "Fallback", "description": "Description"},
         recipient="Phone number",
         test=send_test,
+        presets=PRESETS,
     )

@@ -11,6 +11,7 @@ from pijobs_sms import gateways, hookspecs, http, job
 from pijobs_sms.provider import Provider
 
 if TYPE_CHECKING:
+    import click
     from flask import Blueprint
 
     from pijobs import Check
@@ -49,6 +50,13 @@ def register_blueprints() -> list[Blueprint]:
     from pijobs_sms.routes import make_blueprint
 
     return [make_blueprint(), make_pages()]
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from pijobs_sms.command import sms
+
+    cli.add_command(sms)
 
 
 @hookimpl

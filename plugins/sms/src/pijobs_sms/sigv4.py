@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, quote
 
 import httpx
 
+from pijobs import clock
+
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _HOST = re.compile(r"(?P<service>[a-z0-9]+)(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 
@@ -31,7 +33,7 @@ def sign(
     :param key: id of the access key. :param secret: the key itself.
     :param at: None: now.
     """
-    stamp = (at or datetime.now(timezone.utc)).strftime("%Y%m%dT%H%M%SZ")
+    stamp = (at or datetime.fromtimestamp(clock.time(), timezone.utc)).strftime("%Y%m%dT%H%M%SZ")
     request.headers["X-Amz-Date"] = stamp
     signed = [name for name in ("content-type", "host", "x-amz-date") if name in request.headers]
     headers = "".join(f"{name}:{' '.join(request.headers[name].split())}\n" for name in signed)

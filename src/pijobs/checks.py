@@ -47,6 +47,7 @@ TABLE: Mapping[str, Row] = {
     "worker": Row("critical", "no worker gives a sign of life, or none was ever seen", "PijobsNoWorker"),
     "worker_keys": Row("critical", "no live worker has the key that this process encrypts with"),
     "worker_keys_differ": Row("warning", "some live workers lack the key that this process encrypts with"),
+    "server_keys": Row("warning", "a server encrypts with an older key than the workers' newest one"),
     "worker_jobs": Row("critical", "no live worker knows a job that this process may enqueue"),
     "worker_versions": Row("warning", "live workers run another release than this process"),
     "definitions": Row("critical", "the live workers read other definitions (of SMTP servers …) than this process"),

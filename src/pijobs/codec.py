@@ -37,6 +37,7 @@ _FIRST_VERSION, VERSION, _PROTOCOL_OF_VERSION = 1, 2, 3
 
 _pack = msgspec.msgpack.Encoder().encode
 _MAX_DEPTH = 50
+_MOST_KEYS = 8
 _UNCHANGED = frozenset({type(None), bool, float, bytes})
 _NAMES = frozenset({str})
 _SIMPLE = _UNCHANGED | {str, int}
@@ -122,6 +123,9 @@ class Codec:
         self._queue = queue
         self._protocol = protocol
         self._max_size = max_size
+        #: By key id, when the newest of what was decoded here (or could not be) was enqueued under another key than the
+        #: newest (ms): some server still encrypts with that one. Of strangers' ids, a few.
+        self.other_keys: dict[str, int] = {}
 
     def encode(self, *, id: str, name: str, call: Call, created: int, deadline: int | None) -> tuple[bytes, bytes]:
         """Envelope and body.
@@ -175,11 +179,17 @@ class Codec:
         :raises Damaged: what no process can read, or of another queue.
         """
         opened = open_envelope(envelope)
+        if opened.key_id != self._keys.newest.id:
+            self._note(opened)
         try:
             args, kwargs, label = _unpack(self._plain(opened, envelope, body))
             return Call(tuple(args), dict(kwargs), label, opened)
         except (msgspec.DecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise Damaged(f"damaged body ({type(error).__name__})") from error
+
+    def _note(self, opened: Envelope) -> None:
+        if opened.key_id in self.other_keys or len(self.other_keys) < _MOST_KEYS:
+            self.other_keys[opened.key_id] = max(opened.created, self.other_keys.get(opened.key_id, 0))
 
 
 def open_envelope(data: bytes) -> Envelope:

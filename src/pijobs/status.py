@@ -275,6 +275,7 @@ def session(record: SessionRecord, now: int) -> dict[str, Any]:
         "worker_type": info.worker_type,
         "workers": info.workers,
         "keys": list(info.keys),
+        "other_keys": {key: age(at, now) for key, at in info.other_keys.items()},
         "jobs": list(info.jobs),
         "definitions": info.definitions,
         "started": moment(info.started),

@@ -21,6 +21,8 @@ from pijobs.status import fingerprint
 #: the storage's clock alone; a one-time password, a certificate and the Date of a mail do not.
 CLOCK_DIFFERENCE = 5.0
 
+#: Seconds for which it is told that somebody enqueued under an older key.
+KEY_TOLD = 3600.0
 #: Bytes of a disk that is as good as full.
 LEAST_DISK = 50 * 1024**2
 SAME_KEYS = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
@@ -59,6 +61,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
     yield "worker", _worker(answer)
     yield "worker_keys", _keys(queue, answer)
     yield "worker_keys_differ", _keys_differ(queue, answer)
+    yield "server_keys", _server_keys(queue, answer)
     yield "worker_jobs", _jobs(queue, answer)
     yield "worker_versions", _versions(answer)
     yield "definitions", _definitions(queue, answer)
@@ -194,6 +197,25 @@ def _keys_differ(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
         return CheckResult(True, "the live workers have the same keys")
     said = f"{len(without)} of {len(live)} live workers have another key than {mine}: {_processes(without)}"
     return _warning(said, SAME_KEYS)
+
+
+def _server_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
+    """Servers give no sign of life, but what they enqueue names the key. This process may be such a server itself."""
+    mine, live = KeyRing.of(queue.settings).newest.id, [row for row in answer["workers"] if row["keys"]]
+    newest = {row["keys"][0] for row in live}
+    advice = "give it the line of PI_JOB_QUEUE_KEYS that the workers have, and restart it; docs/how-to/rotate-keys"
+    if live and mine not in newest and all(mine in row["keys"] for row in live):
+        said = f"this process encrypts with key {mine}, though all live workers have a newer one, {', '.join(newest)}"
+        return _warning(said, advice)
+    met: dict[str, float] = {}
+    for row in live:
+        for key, ago in row["other_keys"].items():
+            met[key] = min(ago, met.get(key, KEY_TOLD))
+    said = ", ".join(f"{key} (the last time {ago:.0f} s ago)" for key, ago in met.items() if ago < KEY_TOLD)
+    if not said:
+        return CheckResult(True, "what workers meet is under their newest key" if live else "no live worker to ask")
+    message = f"a server encrypts with another key than the workers' newest one, {', '.join(sorted(newest))}: {said}"
+    return _warning(message, f"find it by 'pijobs config check' on each host; {advice}")
 
 
 def _keyless(queue: Queue, answer: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:

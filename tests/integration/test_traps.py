@@ -210,6 +210,23 @@ def test_a_worker_with_another_key_is_red_alone_and_a_warning_beside_others(queu
     assert found.ok and found.warning and "1 of 2" in found.message and "mistaken.example.com" in found.message
 
 
+def test_a_server_that_still_encrypts_with_an_older_key_is_seen_by_all(tmp_path: Path) -> None:
+    url, name = f"sqlite:///{tmp_path}/queue.sqlite", f"test-{uuid4().hex}"
+    stale = make_queue(url, KEYS=["the old key"], NAME=name)
+    queue = make_queue(url, KEYS=["the new key", "the old key"], NAME=name)
+    assert queue.storage is not None
+    old = KeyRing.of(stale.settings).newest.id
+    add_worker(queue)
+    assert not check(queue, "server_keys").warning
+    found = check(stale, "server_keys")
+    assert found.warning and f"this process encrypts with key {old}" in found.message
+    add_worker(queue, other_keys={old: queue.storage.now() - 30_000})
+    found = check(queue, "server_keys")
+    assert found.warning and f"{old} (the last time 3" in found.message and "pijobs config check" in found.advice
+    for one in (stale, queue):
+        close(one)
+
+
 def test_a_job_that_no_live_worker_knows_is_red(tmp_path: Path) -> None:
     queue = make_queue(f"sqlite:///{tmp_path}/queue.sqlite", PLUGINS=("mail",))
     add_worker(queue, jobs=("mail.test",))

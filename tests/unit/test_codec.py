@@ -509,3 +509,19 @@ def test_what_can_not_be_read_is_not_sealed_anew() -> None:
     sealed = codec_of("q", "old").encode(**HEAD, call=Call((1,), {}))
     with pytest.raises(DecodeError, match="unknown key"):
         codec_of("q", "new").reseal(*sealed)
+
+
+def test_what_is_under_another_key_than_the_newest_is_remembered() -> None:
+    old, lost, ring = KeyRing(["old"]), KeyRing(["lost"]), KeyRing(["new", "old"])
+    worker = Codec(ring)
+
+    def decode(under: KeyRing, created: int) -> None:
+        worker.decode(*Codec(under).encode(id="i", name="a.b", call=Call((), {}), created=created, deadline=None))
+
+    decode(ring, 1)
+    assert worker.other_keys == {}
+    for created in (5, 9, 7):
+        decode(old, created)
+    with pytest.raises(DecodeError):
+        decode(lost, 3)
+    assert worker.other_keys == {old.newest.id: 9, lost.newest.id: 3}

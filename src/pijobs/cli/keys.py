@@ -15,6 +15,7 @@ from pijobs.keys import KeyRing
 from pijobs.queue import Queue
 from pijobs.sealing import counted, seal_anew
 from pijobs.settings import PREFIX
+from pijobs.status import workers
 from pijobs.storage.contract import Storage
 
 _BYTES = 32
@@ -36,13 +37,15 @@ def list_keys(invocation: Invocation) -> None:
     """Tell for each key who has it and what is stored under it."""
     queue = invocation.queue()
     ring, used = KeyRing.of(queue.settings), _used(queue)
-    workers = _worker_keys(queue)
-    told = {key for ids in workers.values() for key in ids}
-    for key in dict.fromkeys([*ring.ids, *sorted({key for counts in used.values() for key in counts} | told)]):
+    having_keys, met = _worker_keys(queue), _met(queue)
+    told = {key for ids in having_keys.values() for key in ids}
+    for key in dict.fromkeys([*ring.ids, *sorted({key for counts in used.values() for key in counts} | told | {*met})]):
         place = "newest" if key == ring.newest.id else "older" if key in ring.ids else "not here"
-        having = sum(key in ids for ids in workers.values())
+        having = sum(key in ids for ids in having_keys.values())
         counts = ", ".join(f"{each[key]} {what}" for what, each in used.items() if each[key])
-        who = f"{having} of {len(workers)} live workers have it"
+        if key in met:
+            counts = f"{counts or 'nothing is under it'}, but a server enqueued under it {met[key]:.0f} s ago"
+        who = f"{having} of {len(having_keys)} live workers have it"
         click.echo(f"{key}  {place:8}  {who}; {counts or 'nothing is under it'}")
 
 
@@ -90,6 +93,8 @@ def retire(invocation: Invocation) -> int:
         older = [key for key in ring.ids if key != ring.newest.id]
         click.echo(f"needed no more: {', '.join(older) or 'there is no older key'}")
         if older:
+            for key, ago in _met(queue).items():
+                click.echo(f"a server enqueued under {key} {ago:.0f} s ago: was it restarted since?")
             click.echo(f"take it out of {PREFIX}KEYS, once every server has {ring.newest.id} as its first key")
             click.echo("what ended under it is found by its subject no more")
     return 1 if needed else 0
@@ -121,6 +126,16 @@ def _storages(queue: Queue) -> Iterator[tuple[str, Storage]]:
     yield "storage", queue.storage
     if queue.spool is not None and Path(queue.option("SPOOL")).exists():  # a look does not make it
         yield "spool of this host", queue.spool
+
+
+def _met(queue: Queue) -> dict[str, float]:
+    """Keys under which workers met something though they have a newer one, and how many seconds ago it was enqueued."""
+    assert queue.storage is not None
+    met: dict[str, float] = {}
+    for row in workers(queue.storage):
+        for key, ago in row["other_keys"].items():
+            met[key] = min(ago, met.get(key, ago))
+    return met
 
 
 def _worker_keys(queue: Queue) -> dict[str, tuple[str, ...]]:

@@ -209,6 +209,8 @@ class SessionInfo:
     #: Which database of definitions it reads, see :class:`pijobs.definitions.records.Fingerprint`; "" for one without
     #: definitions, None when it is not known.
     definitions: str | None = None
+    #: By key id, when the newest instance that it met was enqueued under another key than its newest (ms).
+    other_keys: Mapping[str, int] = field(default_factory=dict)
     #: Where its process id counts, see :func:`pijobs.processes.place`; "" when it is not known.
     place: str = ""
     #: When its process started, see :func:`pijobs.processes.start_time`.

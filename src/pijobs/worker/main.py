@@ -106,8 +106,8 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         engine.look_at_definitions()
 
         def facts() -> Mapping[str, Any]:
-            found = fingerprint(installation.settings)
-            return {} if found is None else {"definitions": found.value}
+            found, met = fingerprint(installation.settings), dict(queue.codec().other_keys)
+            return {"other_keys": met, **({} if found is None else {"definitions": found.value})}
 
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [

@@ -116,6 +116,8 @@ class HueyQueue(Queue):
 class ForeignQueue(Queue):
     """A class of somebody else behind the interface of :class:`Queue`: it gets the jobs and the calls, no options."""
 
+    foreign = True
+
     def __init__(self, parts: Parts, foreign: Any) -> None:
         super().__init__(parts.settings, parts.registry, parts.plugins)
         self._foreign = foreign

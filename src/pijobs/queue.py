@@ -62,6 +62,8 @@ class Queue:
 
     #: Whether the error of a job that ran in the request as a fallback reaches the caller, unless a setting says so.
     direct_raises = False
+    #: Whether a class of somebody else takes the jobs.
+    foreign = False
 
     def __init__(
         self,

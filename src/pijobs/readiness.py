@@ -15,13 +15,14 @@ from pijobs.hookspecs import CheckResult
 from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.redact import describe
+from pijobs.settings import PREFIX
 from pijobs.status import LOSS_TOLD, age, overview, told_bound, told_loss, told_pause
-from pijobs.storage.contract import MAX_TOTALS, Storage
+from pijobs.storage.contract import MAX_TOTALS, Record, Storage
 
 #: Seconds for which an instance may wait for a worker that can run it (a rolling upgrade; DESIGN, section 5).
 HELD_GRACE = 600.0
-#: Waiting instances of a job that are looked at.
-SAMPLE = 50
+#: Scheduled instances of a job that are looked at: on a page, and pages.
+SAMPLE, SAMPLES = 50, 10
 #: So many overdue instances are more than housekeeping leaves between two signs of life.
 BACKLOG = 10_000
 
@@ -39,7 +40,7 @@ def takes_requests(queue: Queue) -> CheckResult:
     """Whether a server can enqueue, in one way or another, for ``/readyz``: a destination that is down, or a worker
     that is missing, is no reason to take its pages out of a load balancer."""
     if queue.storage is None or queue.mode != "queued":
-        return CheckResult(True, _without_workers(queue))
+        return _no_queue(queue)
     answers = has_storage(queue)
     if answers.ok:
         return answers
@@ -80,11 +81,8 @@ def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
 
     :raises StorageUnavailable: when the storage does not answer.
     """
-    if queue.storage is None:
-        return [*_plugin_checks(queue, public=False)]
-    if queue.mode != "queued":
-        return [*traps.of_settings(queue), *_plugin_checks(queue, public=False)]
-    queue.storage.ping()
+    if queue.storage is not None and queue.mode == "queued":
+        queue.storage.ping()
     found = [
         (name, judged(name, result))
         for name, result in (*_queue_checks(queue, None), *_plugin_checks(queue, public=False))
@@ -98,7 +96,7 @@ def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
 def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tuple[str, CheckResult]]:
     storage = queue.storage
     if storage is None or queue.mode != "queued":
-        yield "queue", CheckResult(True, _without_workers(queue))
+        yield "queue", _no_queue(queue)
         return
     yield from traps.of_settings(queue)
     answers = has_storage(queue)
@@ -139,13 +137,21 @@ def _plugin_checks(queue: Queue, *, public: bool) -> Iterator[tuple[str, CheckRe
             yield f"{plugin}.{check.name}", _guarded(check.run, public)
 
 
-def _without_workers(queue: Queue) -> str:
+def _no_queue(queue: Queue) -> CheckResult:
     if queue.mode == "immediate":
-        return "immediate mode; jobs run in the request"
+        return CheckResult(True, "immediate mode; jobs run in the request")
     chosen = queue.option("CLASS")
-    if chosen:
-        return f"{chosen} takes the jobs, or could not be imported (see the log); nothing is known of its workers"
-    return "the queue is off; jobs run in the request"
+    if not chosen:
+        return CheckResult(True, "the queue is off; jobs run in the request")
+    if queue.foreign:
+        return CheckResult(
+            True,
+            f"{chosen} takes the jobs; nothing is known of its workers",
+            "look at them by its own means",
+            warning=True,
+        )
+    message = f"{chosen} could not be imported: there is no queue, jobs run in the request"
+    return CheckResult(True, message, f"correct {PREFIX}CLASS; the log of the server tells why", warning=True)
 
 
 def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
@@ -173,10 +179,10 @@ def _oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckR
 
 def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
     """Whether something was given back again and again, because no worker knows its job, key, version or destination.
-    Looks at the newest waiting instances of each job."""
+    Looks at the newest :data:`SAMPLES` pages of what is scheduled of each job."""
     now, stuck = storage.now(), dict[str, int]()
     for name in (name for name, row in answer["jobs"].items() if row.get(State.SCHEDULED.value)):
-        for record in storage.page(State.SCHEDULED, name=name, limit=SAMPLE).records:
+        for record in _newest(storage, name):
             last = json.loads(record.history[-1]) if record.history else {}
             if last.get("event") == "held" and now - last["at"] >= to_ms(HELD_GRACE):
                 stuck[record.reason or name] = stuck.get(record.reason or name, 0) + 1
@@ -185,6 +191,16 @@ def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
     advice = "start a worker with the keys, plugins and definitions of the server; 'pijobs jobs list --state scheduled'"
     told = "; ".join(f"{number} because of: {reason}" for reason, number in stuck.items())
     return CheckResult(False, f"no worker can run what waits for {HELD_GRACE / 60:.0f} minutes: {told}", advice)
+
+
+def _newest(storage: Storage, name: str) -> Iterator[Record]:
+    cursor = None
+    for _ in range(SAMPLES):
+        page = storage.page(State.SCHEDULED, name=name, cursor=cursor, limit=SAMPLE)
+        yield from page.records
+        cursor = page.cursor
+        if cursor is None:
+            return
 
 
 def _paused(answer: Mapping[str, Any]) -> CheckResult:

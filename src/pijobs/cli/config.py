@@ -11,7 +11,7 @@ from pijobs.factory import Installation
 from pijobs.files import looks
 from pijobs.hookspecs import CheckResult
 from pijobs.readiness import configuration
-from pijobs.settings import PREFIX, storage_url
+from pijobs.settings import storage_url
 from pijobs.settings.model import masked_repr
 from pijobs.status import fingerprint
 from pijobs.storage.protocol import NEWEST
@@ -49,9 +49,7 @@ def check(invocation: Invocation) -> int:
     installation = invocation.installation(strict=True)
     click.echo(f"{path}: {len(installation.settings)} settings, all valid")
     click.echo(f"plugins: {', '.join(plugin.name for plugin in installation.plugins.loaded) or 'none'}")
-    if installation.queue.storage is None:
-        click.echo(f"queue: off ({PREFIX}CLASS is empty); every job runs in the request")
-    else:
+    if installation.queue.storage is not None:
         _tell_storage(installation)
     return 1 if [*filter(_tells_failure, configuration(installation.queue))] else 0
 

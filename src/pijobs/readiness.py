@@ -142,7 +142,7 @@ def _no_queue(queue: Queue) -> CheckResult:
         return CheckResult(True, "immediate mode; jobs run in the request")
     chosen = queue.option("CLASS")
     if not chosen:
-        return CheckResult(True, "the queue is off; jobs run in the request")
+        return CheckResult(True, f"the queue is off ({PREFIX}CLASS is empty); every job runs in the request")
     if queue.foreign:
         return CheckResult(
             True,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from preloaded import Preloaded
+from preloaded import Programs
 
 from pijobs_privacyidea.instance import PATIENCE, Instance, end
 
@@ -17,7 +17,7 @@ from pijobs_privacyidea.instance import PATIENCE, Instance, end
 class QuickInstance(Instance):
     """With the one that starts its programs. Servers, which are run by ``python -m``, are started as ever."""
 
-    def __init__(self, here: Path, queue: Mapping[str, Any], programs: Preloaded) -> None:
+    def __init__(self, here: Path, queue: Mapping[str, Any], programs: Programs) -> None:
         super().__init__(here, queue)
         self._programs = programs
 
@@ -33,7 +33,7 @@ class QuickInstance(Instance):
 
 
 @contextmanager
-def made(here: Path, programs: Preloaded, queue: str, **settings: Any) -> Iterator[Instance]:
+def made(here: Path, programs: Programs, queue: str, **settings: Any) -> Iterator[Instance]:
     """privacyIDEA with users, of whom alice has an e-mail token; the server runs.
 
     :param queue: the URL of the queue's storage.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 from uuid import uuid4
 
+import preloaded
 import programs
 import pytest
 import shared
@@ -133,7 +134,14 @@ def _mariadb() -> Iterator[str]:
             yield str(path)
 
 
-STARTERS: shared.Starters = {"postgresql": _postgresql, "mariadb": _mariadb}
+@contextmanager
+def _programs() -> Iterator[str]:
+    """What starts ``pijobs …`` quickly; see :mod:`preloaded`."""
+    with _place() as place, preloaded.importing(place, preloaded.PIJOBS) as socket_path:
+        yield str(socket_path)
+
+
+STARTERS: shared.Starters = {"postgresql": _postgresql, "mariadb": _mariadb, "programs": _programs}
 
 
 def _has_user(name: str) -> bool:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import shared
+from preloaded import Programs, starts_alike
 from services import wait_until
 
 from pijobs.factory import build
@@ -60,20 +62,37 @@ class Site:
 
     def run(self, *arguments: str, input: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``pijobs …`` to its end."""
+        command = ["-m", "pijobs", "--config", str(self.config), *arguments]
+        if programs := self._programs(arguments):
+            return programs.run(command, self.environment, self.folder, timeout, input)
         return subprocess.run(
-            [self.python, "-m", "pijobs", "--config", str(self.config), *arguments],
+            [self.python, *command],
             cwd=self.folder, env=self.environment, input=input, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start ``pijobs …`` in a process group of its own."""
-        with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                [*self.prefix, self.python, "-m", "pijobs", "--config", str(self.config), *arguments],
-                cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+        return self.start_module("pijobs", "--config", str(self.config), *arguments)
+
+    def start_module(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``python -m …`` likewise."""
+        command = ["-m", *arguments]
+        if programs := self._programs(arguments):
+            process: Any = programs.start(command, self.environment, self.folder, self.folder / "output")
+        else:
+            with (self.folder / "output").open("ab") as output:
+                process = subprocess.Popen(
+                    [*self.prefix, self.python, *command],
+                    cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True,
+                )  # fmt: skip
         self.processes.append(process)
-        return process
+        return cast("subprocess.Popen[bytes]", process)
+
+    def _programs(self, arguments: tuple[str, ...]) -> Programs | None:
+        """What starts a command quickly; None: it has to be started as an admin does."""
+        alike = self.python == sys.executable and not self.prefix and starts_alike(self.environment)
+        # gevent has to come before all else.
+        return Programs(Path(shared.server("programs"))) if alike and "greenlet" not in arguments else None
 
     def start_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until the storage knows it."""

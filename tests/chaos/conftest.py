@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from acceptance.site import Site
 
-from .crowd import SHIFTED
 from .storages import SERVERS, Server
 
 MakeSite = Callable[..., Site]
@@ -67,7 +66,7 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
             **settings,
         }
         site = Site(folder, {f"PI_JOB_QUEUE_{name}": value for name, value in values.items()})
-        places = [str(SHIFTED), str(SHIFTED.parents[1]), os.environ.get("PYTHONPATH", "")]
+        places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         site.environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
         made.append(site)
         # Makes the tables, which may take longer than an enqueue has.

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -189,22 +188,20 @@ class Crowd:
 
     def _start_server(self, slot: int) -> subprocess.Popen[bytes]:
         seed = str(self.chance.random())
-        place = self._place(len(self.worker_types) + slot)
-        program = [*place, sys.executable, "-m", "chaos.enqueuer", str(self.site.config), str(self.book), seed]
         self._set_clock(slot)
-        with (self.site.folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                [*program, str(self.pause), str(self.work)], cwd=self.site.folder, env=self.site.environment,
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        self.site.processes.append(process)
-        return process
+        self.site.prefix = self._place(len(self.worker_types) + slot)
+        program = ("chaos.enqueuer", str(self.site.config), str(self.book), seed, str(self.pause), str(self.work))
+        return self.site.start_module(*program)
 
     def _place(self, number: int) -> tuple[str, ...]:
         return self.places[number] if self.places else ()
 
     def _set_clock(self, slot: int) -> None:
-        self.site.environment["PIJOBS_CLOCK_SHIFT"] = str(self.shifts[slot % len(self.shifts)])
+        shift = self.shifts[slot % len(self.shifts)]
+        environment = self.site.environment
+        places = [place for place in environment["PYTHONPATH"].split(os.pathsep) if place != str(SHIFTED)]
+        environment["PYTHONPATH"] = os.pathsep.join([str(SHIFTED), *places] if shift else places)
+        environment["PIJOBS_CLOCK_SHIFT"] = str(shift)
 
     def _signal(self, pid: int, signum: signal.Signals, *, group: bool = True) -> None:
         with suppress(ProcessLookupError):

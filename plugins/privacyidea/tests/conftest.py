@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from preloaded import Preloaded
+from preloaded import PRIVACYIDEA, Programs, importing
 from redis_on_disk import Redis
 
 if TYPE_CHECKING:
@@ -41,16 +41,13 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture(scope="session")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
-    programs = Preloaded(tmp_path_factory.mktemp("programs"))
-    yield programs
-    programs.stop()
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    with importing(tmp_path_factory.mktemp("programs"), PRIVACYIDEA) as place:
+        yield Programs(place)
 
 
 @pytest.fixture(scope="session")
-def installed(
-    tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, preloaded: Preloaded
-) -> Iterator[Instance]:
+def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, programs: Programs) -> Iterator[Instance]:
     """privacyIDEA with users, of whom alice has an e-mail token; the server runs.
 
     It has no spool, and time: a busy machine must not make a fallback of what is no test of fallbacks.
@@ -58,7 +55,7 @@ def installed(
     from quick_instance import made
 
     here = tmp_path_factory.mktemp("privacyidea")
-    with made(here, preloaded, redis_on_disk.url, PI_JOB_QUEUE_ENQUEUE_TIMEOUT=5) as instance:
+    with made(here, programs, redis_on_disk.url, PI_JOB_QUEUE_ENQUEUE_TIMEOUT=5) as instance:
         yield instance
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy
 from challenges import PATIENCE, arrives_and_signs_in, becomes, challenge, challenge_in_time, pijobs
-from preloaded import Preloaded
+from preloaded import Programs
 from quick_instance import made
 from redis_on_disk import Redis
 from services import free_port, wait_until
@@ -25,15 +25,13 @@ LEASE = 3.0  # seconds, as the instance has it
 
 
 @pytest.fixture(scope="module")
-def installed(
-    tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, preloaded: Preloaded
-) -> Iterator[Instance]:
+def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, programs: Programs) -> Iterator[Instance]:
     """One of its own: with a spool, and no more time for an enqueue than by default."""
     here = tmp_path_factory.mktemp("outages")
     # A spool is an SQL storage, which needs SQLAlchemy 2; releases up to 3.12 come with 1.4.
     has_spool = not sqlalchemy.__version__.startswith("1.")
     spool = {"PI_JOB_QUEUE_SPOOL": str(here / "spool.sqlite")} if has_spool else {}
-    with made(here, preloaded, redis_on_disk.url, **spool) as instance:
+    with made(here, programs, redis_on_disk.url, **spool) as instance:
         yield instance
 
 

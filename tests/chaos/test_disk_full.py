@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 from acceptance.site import Site
+from contract.workers import Worker, new_instance
 from services import wait_until
 
-from pijobs.errors import QueueUnavailable
+from pijobs.errors import QueueUnavailable, StorageUnavailable
 from pijobs.jobs import State
+from pijobs.storage.contract import End
+from pijobs.storage.sql import SqlStorage
 
 from .conftest import MakeSite
 from .jobs_under_chaos import NAME
@@ -84,6 +87,22 @@ def test_what_filled_the_disk_is_done_without_any_further_room(make_site: MakeSi
     site.start_worker("-w", "2")
     assert all(site.wait_for(id).state is State.DONE for id in taken)
     assert site.wait_for(site.queue.enqueue(NAME, (0.0, 0)).id).state is State.DONE
+
+
+def test_instances_that_fill_a_disk_are_leased_one_by_one(small_disk: Path) -> None:
+    storage = SqlStorage(f"sqlite:///{small_disk}/queue.sqlite", "full")
+    worker = Worker(storage, lambda ms: None)
+    taken = 0
+    with pytest.raises(StorageUnavailable, match="full"):
+        while taken < 1_000:
+            storage.enqueue(new_instance(body=os.urandom(BALLAST)), timeout=5)
+            taken += 1
+    done = 0
+    while leases := worker.step(want=32).leases:  # all of them would write their bodies once more
+        assert worker.step(*(End(lease.id, lease.token, State.DONE) for lease in leases)).lost == []
+        done += len(leases)
+    assert done == taken
+    storage.close()
 
 
 def test_what_waits_is_done_on_a_disk_that_others_filled(make_site: MakeSite, small_disk: Path) -> None:

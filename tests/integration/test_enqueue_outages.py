@@ -175,9 +175,9 @@ def suffer(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def recover(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
-    wait_until(lambda: recovers(queue), 20, what="an enqueue after the outage")
-    assert recovers(queue)
-    assert (lines(caplog, "does not answer"), lines(caplog, "answers again")) == (1, 1)
+    wait_until(lambda: recovers(queue) and recovers(queue), 20, what="enqueues after the outage")
+    # On a busy machine an answer can be late once more: that is another outage, and each is told once.
+    assert lines(caplog, "does not answer") == lines(caplog, "answers again") >= 1
     assert queue.outage.since is None
 
 

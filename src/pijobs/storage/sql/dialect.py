@@ -36,6 +36,8 @@ class Trouble(Enum):
     AGAIN = auto()
     #: The connection is of no more use.
     LOST = auto()
+    #: There is no room left on the disk; the connection is of no more use.
+    FULL = auto()
     #: The user may not do that.
     RIGHT = auto()
     #: A table is missing: somebody threw the database away.
@@ -289,6 +291,9 @@ class Sqlite(Dialect):
 
     def prepare(self, connection: Any, *, durable: bool) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
+        # Bodies are encrypted: to write zeros over those that go would take as much room in the log as they had, when
+        # the disk may be full.
+        connection.execute("PRAGMA secure_delete=FAST")
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         # Copying the log back is left to the workers as long as there are some: a request has no time for it.
         connection.execute(f"PRAGMA wal_autocheckpoint={log_limit(self.path, 2000 if durable else 1000)}")
@@ -316,7 +321,7 @@ class Sqlite(Dialect):
             return Trouble.SCHEMA
         if isinstance(error, sqlite3.DataError) or "too big" in text:
             return Trouble.DATA
-        return Trouble.LOST
+        return Trouble.FULL if "is full" in text else Trouble.LOST
 
     def tell(self, error: BaseException) -> str:
         return f"{error}: {self.path}"

@@ -81,7 +81,7 @@ class LocalLane:
         self._writer = writer
         self._durable = durable
         self._idle: list[Link] = []
-        #: Something failed since the last connection was opened; the disk may have been full.
+        #: Something failed since the last look; the disk may have been full.
         self._failed = False
         gate.keep(self)
 
@@ -154,6 +154,16 @@ class LocalLane:
         self._idle.append(link)
 
     def _pick(self) -> Link:
+        link = self._idle_link() or self.connect()
+        if self._failed and not self._durable:
+            # The log takes whatever room there is, and then there is none to copy it back: so copy before writing.
+            give_way(self._dialect.path)
+            with suppress(dialect_errors(self._dialect)):
+                link.run("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._failed = False
+        return link
+
+    def _idle_link(self) -> Link | None:
         file = self._file()
         while self._idle:
             with suppress(IndexError):
@@ -162,14 +172,7 @@ class LocalLane:
                 if link.file == file and file is not None:
                     return link
                 link.close()
-        link = self.connect()
-        if self._failed and not self._durable:
-            # The log takes whatever room there is, and then there is none to copy it back: so copy before writing.
-            give_way(self._dialect.path)
-            with suppress(dialect_errors(self._dialect)):
-                link.run("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._failed = False
-        return link
+        return None
 
     def close_idle(self) -> None:
         while self._idle:

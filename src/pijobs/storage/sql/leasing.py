@@ -84,9 +84,10 @@ def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None
     lost, superseded = carry_out(tx, ends) if ends else ([], [])
     if want <= 0:
         return Step([], lost, tx.rows(tx.st.next_alarm)[0][0], [*superseded, *tx.parked])
+    want = tx.most(want)
     outlook = look_out(tx, session, floor)
     if outlook.promotable:
-        _promote(tx)
+        _promote(tx, tx.most(PROMOTE_BATCH))
         outlook = look_out(tx, session, floor)
     leases: list[Lease] = []
     ended: list[Ended] = []
@@ -118,20 +119,20 @@ def carry_out(tx: Tx, ends: Sequence[End]) -> tuple[list[str], list[Ended]]:
     return lost, save(tx, changed)
 
 
-def _promote(tx: Tx) -> None:
-    """Up to :data:`PROMOTE_BATCH`, by priority: what is urgent does not wait behind many that became due before it."""
+def _promote(tx: Tx, most: int) -> None:
+    """Up to ``most``, by priority: what is urgent does not wait behind many that became due before it."""
     rows: list[Row] = []
     lane: int | None = MAX_PRIORITY + 1
     for _ in range(MOST_LANES):
         lane = tx.rows(tx.st.next_lane, lane=lane)[0][0]
-        if lane is None or len(rows) >= PROMOTE_BATCH:
+        if lane is None or len(rows) >= most:
             break
-        rows += to_rows(tx, tx.rows(tx.st.due_in_lane, now=tx.now, lane=lane, n=PROMOTE_BATCH - len(rows)))
-    if len(rows) < PROMOTE_BATCH:
+        rows += to_rows(tx, tx.rows(tx.st.due_in_lane, now=tx.now, lane=lane, n=most - len(rows)))
+    if len(rows) < most:
         # What release 0.1.0 scheduled is in no lane.
         seen = {row.seq for row in rows}
-        found = to_rows(tx, tx.rows(tx.st.due, now=tx.now, n=PROMOTE_BATCH))
-        rows += [row for row in found if row.seq not in seen][: PROMOTE_BATCH - len(rows)]
+        found = to_rows(tx, tx.rows(tx.st.due, now=tx.now, n=most))
+        rows += [row for row in found if row.seq not in seen][: most - len(rows)]
     for row in rows:
         tx.arrows.promote(row)
     save(tx, rows)

@@ -62,6 +62,9 @@ class Live:
         if self._room is not None:
             self._room.require(size, timeout)
 
+    def is_short_of_room(self) -> bool:
+        return self._room is not None and self._room.is_short()
+
     def watch_room(self) -> None:
         """Keep some room for the workers, if it gets short."""
         if self._room is not None:

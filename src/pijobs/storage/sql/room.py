@@ -96,6 +96,15 @@ class Room:
         with suppress(OSError):
             self._left()
 
+    def is_short(self) -> bool:
+        """Whether to write little at a time: what a large transaction wrote before it failed takes the room that it
+        takes to copy the log back.
+        """
+        with suppress(OSError):
+            disk = os.statvfs(os.path.dirname(self._path))
+            return disk.f_bavail * disk.f_frsize < SHORT * _reserve_of(disk)
+        return False
+
     def _left(self) -> int:
         """Bytes beyond what is kept, and beyond what copying the log back may take."""
         disk = os.statvfs(os.path.dirname(self._path))

@@ -49,7 +49,7 @@ from pijobs.storage.sql.live import Live
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying
-from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.sql.transactions import DiskFull, Tx
 from pijobs.storage.sql.trial import TakenBack, rehearse
 from pijobs.storage.texts import storable_name
 
@@ -136,7 +136,11 @@ class SqlStorage(Storage):
     def _run_quickly(self, work: Callable[[Tx], T], timeout: float | None = None) -> T:
         """In a transaction that a power cut may take back (on SQLite)."""
         live = self._live
-        return live.transactions.run(live.quick, work, timeout=TIMEOUT if timeout is None else timeout)
+        limit = TIMEOUT if timeout is None else timeout
+        with suppress(DiskFull):
+            if not live.is_short_of_room():
+                return live.transactions.run(live.quick, work, timeout=limit)
+        return live.transactions.run(live.quick, lambda tx: work(tx.one_by_one()), timeout=limit)
 
     def _read(self, work: Callable[[Tx], T]) -> T:
         live = self._live
@@ -276,7 +280,7 @@ class SqlStorage(Storage):
         def work(tx: Tx) -> Step:
             return leasing.step(tx, session, ends, want, floor)
 
-        step = live.transactions.run(live.quick, work, timeout=TIMEOUT)
+        step = self._run_quickly(work)
         if ends:
             live.poller.kick()
         return step

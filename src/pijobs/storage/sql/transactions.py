@@ -18,6 +18,11 @@ from pijobs.storage.sql.statements import Statements
 
 T = TypeVar("T")
 
+
+class DiskFull(StorageUnavailable):
+    """the disk of the database is full"""
+
+
 #: Seconds that an estimate of the server's clock is good for.
 FRESH = 10.0
 
@@ -72,6 +77,7 @@ class Tx:
         self._common = {"queue": queue, "now_us": clock.now_us()}
         #: What could not be read, and is dead now.
         self.parked: list[Ended] = []
+        self._one_by_one = False
 
     @property
     def now_us(self) -> int:
@@ -85,6 +91,15 @@ class Tx:
     @property
     def arrows(self) -> Arrows:
         return Arrows(self.now_us, self.retention)
+
+    def one_by_one(self) -> Tx:
+        """For little room: SQLite writes the whole row of an instance, with its body, whatever changes in it."""
+        self._one_by_one = True
+        return self
+
+    def most(self, number: int) -> int:
+        """How many instances to change of ``number`` that might be."""
+        return min(number, 1) if self._one_by_one else number
 
     def rows(self, statement: Statement, **parameters: Any) -> list[Row]:
         return self.link.rows(statement, {**self._common, **parameters})
@@ -164,6 +179,8 @@ class Transactions:
                         trouble = self._judge(link, error)
                         if trouble is Trouble.LOST:
                             raise self._unavailable(error, end) from error
+                        if trouble is Trouble.FULL:
+                            raise DiskFull(self._dialect.tell(error)) from error
                         if trouble is Trouble.RIGHT:
                             raise self._unfit(error) from error
                         met = error
@@ -197,7 +214,7 @@ class Transactions:
     def _judge(self, link: Link, error: BaseException) -> Trouble:
         """What to do about an error. Afterwards the connection is clean, unless it is lost."""
         trouble = self._dialect.judge(error)
-        if trouble is Trouble.LOST:
+        if trouble in (Trouble.LOST, Trouble.FULL):
             return trouble
         with suppress(*self.errors):
             link.rollback()

@@ -49,6 +49,9 @@ class TrialLive(Live):
     def require_room(self, size: int, timeout: float = 0) -> None:
         pass
 
+    def is_short_of_room(self) -> bool:
+        return False
+
     def watch_room(self) -> None:
         pass
 

@@ -10,7 +10,6 @@ import base64
 import html
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -60,11 +59,13 @@ def runs(text: str) -> Iterator[tuple[tuple[int, int], str]]:
         # Who puts a text in front of a secret shifts its Base64 by one, two or three letters.
         tries = [(_base64, start) for start in range(4)] + [(_hexadecimal, start) for start in range(2)]
         for decode, start in tries:
-            with suppress(ValueError):
+            try:
                 octets = decode(found[start:])
-                # Of what is worth a secret, UTF-16 has a NUL in it.
-                for charset in ("utf-16-be", "utf-16-le", "utf-8") if b"\0" in octets else ("utf-8",):
-                    yield match.span(), octets.decode(charset, "replace")
+            except ValueError:
+                continue
+            # Of what is worth a secret, UTF-16 has a NUL in it.
+            for charset in ("utf-16-be", "utf-16-le", "utf-8") if b"\0" in octets else ("utf-8",):
+                yield match.span(), octets.decode(charset, "replace")
 
 
 def _base64(text: str) -> bytes:

@@ -30,6 +30,8 @@ _PARAMETER = re.compile(r"(?<=password=)[^&\s\"']+")
 _STATEMENT = re.compile(r"\[(?:SQL|parameters): ")
 _COMMAND, _PIPELINE = re.compile(r"\bCommand # (\d{1,9}) \("), ") of pipeline"
 _WORD = re.compile(r"\w+")
+# Tried at the beginning of a word only, so that a long one costs one pass.
+_WITH_DIGIT = re.compile(r"\b\w*\d\w*")
 _LAYERS = 3  # of encodings, with a secret behind each
 _SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
 
@@ -59,8 +61,10 @@ class Known:
     def __init__(self, texts: Iterable[str], credentials: Iterable[str] = ()) -> None:
         secrets = {text for text in credentials if text}
         #: By spelling: whether it counts everywhere, and its mask.
-        forms = {form: (text in secrets, _mask_of(text))
-                 for text in {*texts, *secrets} if text for form in _forms(text)}  # fmt: skip
+        forms: dict[str, tuple[bool, str]] = {}
+        for text in {*texts, *secrets}:
+            if text:
+                forms |= dict.fromkeys(_forms(text), (text in secrets, _mask_of(text)))
         self._size = min([_SHORTEST, *map(len, forms)])
         #: The same by some letters of the spelling.
         self._by_letters: dict[str, list[tuple[str, bool, str]]] = {}
@@ -94,7 +98,7 @@ def _pattern(form: str, everywhere: bool) -> str:
 
 
 def _mask_of(text: str) -> str:
-    return mask_address(text) if _ADDRESS.fullmatch(text) else "***"
+    return mask_address(text) if "@" in text and _ADDRESS.fullmatch(text) else "***"
 
 
 def _letters(form: str, size: int) -> str:
@@ -197,6 +201,8 @@ def _masked_address(match: re.Match[str]) -> str:
 def _forms(secret: str) -> set[str]:
     """A text as it may stand in a message: as it is, as forms write its blanks, or as ``repr`` writes it and its UTF-8
     bytes."""
+    if secret.isascii() and secret.isprintable() and not any(letter in secret for letter in "'\"\\"):
+        return {secret, secret.replace(" ", "+")}  # repr changes nothing
     return {
         secret, secret.replace(" ", "+"), repr(secret)[1:-1], ascii(secret)[1:-1],
         repr(secret.encode("utf-8", "replace"))[2:-1],
@@ -207,8 +213,7 @@ def texts_in(value: object) -> Iterator[str]:
     """Every text and number in a job's arguments, each line of it, and its words with a digit in them, such as an OTP
     in a sentence."""
     if isinstance(value, str):
-        pieces = {value, *(line.strip() for line in value.splitlines())}
-        pieces |= {word for word in re.findall(r"\w+", value) if re.search(r"\d", word)}
+        pieces = {value, *(line.strip() for line in value.splitlines()), *_WITH_DIGIT.findall(value)}
         yield from (piece for piece in pieces if len(piece) >= _SHORTEST)
     elif isinstance(value, int) and not isinstance(value, bool):
         # Longer ones are no OTP, and Python refuses to write some of them.

@@ -33,13 +33,15 @@ class Postbox:
     :param pem: certificate and key.
     :param without: features that are not offered.
     :param trip: seconds of a round trip.
+    :param name: what it says it is: a Postfix is given 100 mails over one connection, another server 10.
     """
 
-    def __init__(self, pem: str, without: tuple[str, ...] = (), trip: float = 0.0) -> None:
+    def __init__(self, pem: str, without: tuple[str, ...] = (), trip: float = 0.0, name: str = "Postfix") -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pem)
         lines = [f"250-{offer}\r\n" for offer in OFFERS if offer not in without]
         self._hello = f"250-postbox.example\r\n{''.join(lines)}250 HELP\r\n".encode()
+        self._greeting = f"220 postbox.example ESMTP {name}\r\n".encode()
         self.trip = trip
         #: Mails that were accepted, and connections; other processes can look.
         self.accepted, self.connections = Value("q", 0), Value("q", 0)
@@ -59,7 +61,7 @@ class Postbox:
     def _converse(self, sock: socket.socket) -> None:
         with suppress(OSError):
             time.sleep(2 * self.trip)
-            sock.sendall(b"220 postbox.example ESMTP\r\n")
+            sock.sendall(self._greeting)
             waiting = b""
             while True:
                 received = sock.recv(65536)

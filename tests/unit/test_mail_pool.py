@@ -121,6 +121,16 @@ def test_a_connection_carries_so_many_mails(pool: Pool) -> None:
         assert (sink.connections, sink.steps["QUIT"]) == (2, 2)
 
 
+@pytest.mark.parametrize(("greeting", "connections"), [("ESMTP Postfix (Debian)", 1), ("ESMTP Exim 4.96", 2)])
+def test_a_server_that_is_not_known_to_take_many_gets_ten_mails_over_a_connection(
+    pool: Pool, greeting: str, connections: int
+) -> None:
+    with Sink(faults={"GREETING": f"220 mail.example.com {greeting}"}) as sink:
+        for _ in range(11):
+            pool.deliver(endpoint(sink), MAIL)
+        assert sink.connections == connections
+
+
 def test_connections_to_one_server_are_bounded(pool: Pool) -> None:
     with Sink(delay=0.02) as sink, ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: pool.deliver(endpoint(sink, timeout=30), MAIL, share=2), range(16)))

@@ -96,7 +96,11 @@ class DefinitionStore:
             return self._read(identifier)
         if identifier not in kept.definitions:
             kept.definitions[identifier] = self._read(identifier)
-        return {name: _copy(value) for name, value in kept.definitions[identifier].items()}
+        definition = dict(kept.definitions[identifier])
+        for name, declared in self.declaration.fields_of(definition).items():
+            if declared.kind is dict and definition[name]:
+                definition[name] = dict(definition[name])
+        return definition
 
     def _read(self, identifier: str) -> dict[str, Any]:
         stored = None
@@ -231,10 +235,6 @@ class DefinitionStore:
 def bound_to(kind: str, identifier: str, name: str) -> bytes:
     """Associated data: a secret that is copied to another place of the table can't be read there."""
     return json.dumps([kind, identifier, name]).encode()
-
-
-def _copy(value: Any) -> Any:
-    return dict(value) if isinstance(value, dict) else value
 
 
 def _object(text: str) -> dict[str, Any]:

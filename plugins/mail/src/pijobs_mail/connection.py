@@ -12,7 +12,7 @@ from types import MappingProxyType
 from pijobs import clock
 from pijobs.network import Address, look_up, tls_context
 from pijobs_mail import auth, hints, oauth
-from pijobs_mail.delivery import NO_DEADLINE, Deadline, Endpoint
+from pijobs_mail.delivery import MAILS_PER_CONNECTION, MAILS_TO_POSTFIX, NO_DEADLINE, Deadline, Endpoint
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
 from pijobs_mail.hints import advised
 from pijobs_mail.replies import ProtocolError, Reply, Step, Verdict
@@ -34,6 +34,8 @@ class Connection:
         self.features: Mapping[str, str] = MappingProxyType({})
         self._wire: Wire | None = None
         self._unfinished = False
+        #: How many mails may go over it.
+        self.most = endpoint.mails or MAILS_PER_CONNECTION
         #: Whether the server took a chunk on this connection, and told the id of the mail.
         self._names_mails = False
 
@@ -107,7 +109,9 @@ class Connection:
             started, share = clock.monotonic(), seconds / left
             try:
                 self._connect(addresses[-left], share, deadline)
-                self._expect(Step.GREETING, self._ask(Step.GREETING, None, deadline.share(left)))
+                self._expect(Step.GREETING, greeting := self._ask(Step.GREETING, None, deadline.share(left)))
+                if self.endpoint.mails is None and "ESMTP Postfix" in greeting.text:
+                    self.most = MAILS_TO_POSTFIX
                 return
             except ServerTrouble:
                 self.abandon()

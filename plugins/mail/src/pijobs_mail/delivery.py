@@ -13,8 +13,8 @@ from pijobs_mail.replies import Reply, Step, Verdict
 #: Seconds to wait for the reply to the end of the data (RFC 5321 4.5.3.2.6): who gives up early sends the mail twice.
 FINAL_TIMEOUT = 600.0
 #: Mails over one connection, unless the server is known to take more: Exim delivers so many at once, and leaves the
-#: others to its queue run (smtp_accept_queue_per_connection).
-MAILS_PER_CONNECTION = 10
+#: others to its queue run (smtp_accept_queue_per_connection). A Postfix, which says so in its greeting, does not.
+MAILS_PER_CONNECTION, MAILS_TO_POSTFIX = 10, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Endpoint:
     :param verify: whether certificate and host name must be right.
     :param ca_file: PEM file of authorities to trust besides the system's.
     :param oauth: gives the access token that takes the password's place, by XOAUTH2.
-    :param mails: how many may go over one connection.
+    :param mails: how many may go over one connection; None: what its greeting tells of the server decides.
     :param ehlo: the name we give ourselves; None: the host's name, or its address.
     """
 
@@ -39,7 +39,7 @@ class Endpoint:
     login_without_tls: bool = False
     verify: bool = True
     ca_file: str | None = None
-    mails: int = MAILS_PER_CONNECTION
+    mails: int | None = None
     ehlo: str | None = None
     oauth: Grant | None = None
 

@@ -189,7 +189,7 @@ class Pool:
 
     def _give_back(self, endpoint: Endpoint, line: _Line, share: int) -> None:
         line.used = clock.monotonic()
-        worn = line.used_up or line.mails >= endpoint.mails or line.used - line.opened >= MAX_AGE
+        worn = line.used_up or line.mails >= line.conversation.most or line.used - line.opened >= MAX_AGE
         worn = worn or not line.conversation.usable
         with self._changed:
             place = self._places.get(endpoint)

@@ -24,7 +24,7 @@ from pijobs.hookspecs import Check
 from pijobs.network import tls_context
 from pijobs.settings import Setting, Settings
 from pijobs_mail.addresses import sender_of
-from pijobs_mail.delivery import MAILS_PER_CONNECTION, Endpoint
+from pijobs_mail.delivery import Endpoint
 from pijobs_mail.errors import MessageError
 from pijobs_mail.oauth import Grant
 
@@ -100,8 +100,8 @@ FIELDS = (
         "max_connections", int, default=10, check=_check_connections, section=_LIMITS, help="at once, over all workers",
     ),
     Field(
-        "mails_per_connection", int, default=MAILS_PER_CONNECTION, check=_check_mails, section=_LIMITS,
-        help="over one connection. Exim delivers 10 at once and the others later; Postfix and big providers take 100",
+        "mails_per_connection", int, check=_check_mails, section=_LIMITS,
+        help="over one connection; empty: 100 to a Postfix, else 10: Exim delivers 10 at once and the others later",
     ),
     Field(
         "rate", str, default="", check=_check_rate, section=_LIMITS,

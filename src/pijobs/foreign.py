@@ -7,6 +7,7 @@ writes a number as ``%2B4917…``, ``&#43;4917…``, ``\\u002b4917…``, or as B
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import re
 from collections.abc import Callable, Iterator
@@ -56,16 +57,23 @@ def runs(text: str) -> Iterator[tuple[tuple[int, int], str]]:
         found = match[0].rstrip("=")
         if found.islower() and found.isalpha():
             continue  # a word: the Base64 of a text has capitals or digits
-        # Who puts a text in front of a secret shifts its Base64 by one, two or three letters.
-        tries = [(_base64, start) for start in range(4)] + [(_hexadecimal, start) for start in range(2)]
-        for decode, start in tries:
-            try:
-                octets = decode(found[start:])
-            except ValueError:
-                continue
-            # Of what is worth a secret, UTF-16 has a NUL in it.
-            for charset in ("utf-16-be", "utf-16-le", "utf-8") if b"\0" in octets else ("utf-8",):
-                yield match.span(), octets.decode(charset, "replace")
+        yield from ((match.span(), plain) for plain in _readings(found))
+
+
+# The id of a mail stands in several texts about it.
+@functools.lru_cache(maxsize=32)
+def _readings(run: str) -> tuple[str, ...]:
+    found = []
+    # Who puts a text in front of a secret shifts its Base64 by one, two or three letters.
+    for decode, start in ((_base64, 0), (_base64, 1), (_base64, 2), (_base64, 3), (_hexadecimal, 0), (_hexadecimal, 1)):
+        try:
+            octets = decode(run[start:])
+        except ValueError:
+            continue
+        # Of what is worth a secret, UTF-16 has a NUL in it.
+        charsets = ("utf-16-be", "utf-16-le", "utf-8") if b"\0" in octets else ("utf-8",)
+        found += [octets.decode(charset, "replace") for charset in charsets if octets]
+    return tuple(found)
 
 
 def _base64(text: str) -> bytes:

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
+from functools import cached_property
 from itertools import zip_longest
 
 from pijobs.foreign import MOST, cut, decoded, runs
@@ -34,6 +35,7 @@ _WORD = re.compile(r"\w+")
 _WITH_DIGIT = re.compile(r"\b\w*\d\w*")
 _LAYERS = 3  # of encodings, with a secret behind each
 _SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
+_FEW = 2000  # characters of all known texts of a call
 
 
 def mask_address(address: str) -> str:
@@ -59,27 +61,36 @@ class Known:
     """
 
     def __init__(self, texts: Iterable[str], credentials: Iterable[str] = ()) -> None:
-        secrets = {text for text in credentials if text}
-        #: By spelling: whether it counts everywhere, and its mask.
-        forms: dict[str, tuple[bool, str]] = {}
-        for text in {*texts, *secrets}:
-            if text:
-                forms |= dict.fromkeys(_forms(text), (text in secrets, _mask_of(text)))
-        self._size = min([_SHORTEST, *map(len, forms)])
-        #: The same by some letters of the spelling.
-        self._by_letters: dict[str, list[tuple[str, bool, str]]] = {}
-        for form, (everywhere, mask) in forms.items():
-            self._by_letters.setdefault(_letters(form, self._size), []).append((form, everywhere, mask))
+        self._credentials = {text for text in credentials if text}
+        self._texts = {text for text in texts if text} | self._credentials
+        self._size = min([_SHORTEST, *map(len, self._texts)])
+        #: All spellings, if they are so few that it takes less to search them than to file them.
+        self._few = "\0".join(form for text in self._texts for form in _forms(text))
+        if len(self._few) > _FEW:
+            self._few = ""
+
+    @cached_property
+    def _by_letters(self) -> dict[str, list[tuple[str, bool, str]]]:
+        """By some letters of a spelling: spellings, whether they count everywhere, and their masks."""
+        filed: dict[str, list[tuple[str, bool, str]]] = {}
+        for text in self._texts:
+            everywhere, mask = text in self._credentials, _mask_of(text)
+            for form in _forms(text):
+                filed.setdefault(_letters(form, self._size), []).append((form, everywhere, mask))
+        return filed
 
     def __bool__(self) -> bool:
-        return bool(self._by_letters)
+        return bool(self._texts)
 
     def hide(self, text: str) -> str:
         """The text with a mask in place of each known one."""
-        if not self._by_letters:
+        if not self._texts:
             return text
         size = self._size
-        letters = self._by_letters.keys() & {text[at : at + size] for at in range(len(text) - size + 1)}
+        pieces = {text[at : at + size] for at in range(len(text) - size + 1)}
+        if self._few and not any(piece in self._few for piece in pieces):
+            return text
+        letters = self._by_letters.keys() & pieces
         found = [one for key in letters for one in self._by_letters[key] if one[0] in text]
         for form, everywhere, mask in sorted(found, key=lambda one: len(one[0]), reverse=True):
             text = mask.join(re.split(_pattern(form, everywhere), text))

@@ -87,6 +87,11 @@ class Letter:
     def check(self) -> None:
         """:raises MessageError: for whatever can't be sent, without quoting it. One bad recipient beside a good one is
         no reason: it stands in :attr:`faults`."""
+        _ = self._checked
+
+    @cached_property
+    def _checked(self) -> bool:
+        """True; worked out once."""
         if not self.recipients:
             raise MessageError(self.faults[0] if self.faults else "to: expected at least one recipient, found none")
         if self.reply_to and not parse(self.reply_to).mailboxes:
@@ -108,6 +113,7 @@ class Letter:
                     raise MessageError(f"{name}: expected text, found a NUL character in it")
         for index, attachment in enumerate(self.attachments):
             attachment.check(f"attachments[{index}]", self.html)
+        return True
 
 
 def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, auto_submitted: bool = True) -> bytes:

@@ -168,7 +168,7 @@ def test_a_connection_is_kept(gateway: Gateway) -> None:
         ("region", "Germany", "expected an ISO code"),
         ("per_number", -1, "expected 0 to 1000000"),
         ("parameters", "to={phone}", "expected a JSON object"),
-        ("provider", "pigeon", "expected http or smtp, found pigeon"),
+        ("provider", "pigeon", "expected http or smpp or smtp, found pigeon"),
     ],
 )
 def test_a_gateway_that_can_not_be_is_refused(app: flask.Flask, field: str, value: object, why: str) -> None:

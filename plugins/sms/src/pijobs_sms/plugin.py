@@ -9,6 +9,7 @@ from pijobs import Job, Page, Setting, Settings, hookimpl
 from pijobs.definitions import definitions_check
 from pijobs_sms import gateways, hookspecs, http, job
 from pijobs_sms.provider import Provider
+from pijobs_sms.smpp import provider as smpp
 
 if TYPE_CHECKING:
     import click
@@ -37,10 +38,10 @@ def register_jobs() -> list[Job]:
 def register_sms_providers(settings: Settings) -> list[Provider]:
     """Those of this plugin; ``smtp`` where the mail plugin is loaded, too."""
     if not any(name.startswith("PI_JOB_QUEUE_MAIL_") for name in settings):
-        return [http.PROVIDER]
+        return [http.PROVIDER, smpp.PROVIDER]
     from pijobs_sms import smtp
 
-    return [http.PROVIDER, smtp.PROVIDER]
+    return [http.PROVIDER, smpp.PROVIDER, smtp.PROVIDER]
 
 
 @hookimpl

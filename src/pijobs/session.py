@@ -310,6 +310,12 @@ class Session:
             if held := self._held.get(lease.token):
                 self._held[lease.token] = replace(held, limit=limit, permit=permit)
 
+    def finish(self, lease: Lease) -> None:
+        """The attempt has ended in time: its lease is renewed, however long the storage can't take the end."""
+        with self._lock:
+            if held := self._held.get(lease.token):
+                self._held[lease.token] = replace(held, limit=None)
+
     def holds(self, lease: Lease) -> bool:
         """Whether this process may still run the instance, as far as it can know without asking."""
         with self._lock:

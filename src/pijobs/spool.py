@@ -196,13 +196,20 @@ class Mover:
     def _strike(self, new: NewInstance, error: StorageUnavailable) -> bool:
         """Whether the instance is at fault, and not the storage, and was parked for it.
 
-        Not every storage says so: Redis hangs up on a value that is too large. But a move begins only when the storage
-        has just answered, and others were moved meanwhile.
+        Not every storage says so: Redis hangs up on a value that is too large. But a storage that is full, or takes no
+        writes, fails in the same way, and answers all the same: so it is tried out first.
         """
         strikes = self._strikes[new.id] = self._strikes.get(new.id, 0) + 1
-        if strikes <= MOST_STRIKES:
+        if strikes <= MOST_STRIKES or not self._takes_others():
             return False
         self._park(new, error)
+        return True
+
+    def _takes_others(self) -> bool:
+        try:
+            self._storage.try_out()
+        except StorageUnavailable:
+            return False
         return True
 
     def _park(self, new: NewInstance, error: PijobsError) -> None:

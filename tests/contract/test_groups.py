@@ -284,6 +284,16 @@ def test_a_pause_tells_who_when_and_why(storage: Storage, peer: Storage, group: 
     assert storage.depths().pause is None and all(record.pause is None for record in storage.groups())
 
 
+def test_a_group_that_was_paused_before_its_first_instance_has_the_limit_of_that(
+    storage: Storage, worker: Worker
+) -> None:
+    storage.pause("group")
+    fill(storage, "group", 2, limit=1)
+    storage.resume("group")
+    assert known(storage, "group").limit == 1
+    assert len(worker.take(2)) == 1
+
+
 def test_a_pause_survives_decisions(storage: Storage, worker: Worker) -> None:
     storage.pause("group")
     decide(storage, "group", limit=5)

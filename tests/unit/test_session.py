@@ -188,6 +188,20 @@ def test_the_others_of_the_session_go_on(storage: Outage, session: Session, cloc
     assert session.running == [second] and storage.get("2").state is State.RUNNING
 
 
+def test_what_ended_in_time_is_not_given_up_while_the_storage_can_not_take_its_end(
+    storage: Outage, session: Session, clock: ManualClock, stuck: list[Lease]
+) -> None:
+    enqueue(storage)
+    lease = lease_one(session)
+    session.begin(lease, 5)
+    clock.advance(4.9)
+    session.finish(lease)
+    clock.advance(1)
+    session.beat()
+    assert state(storage) is State.RUNNING and stuck == [] and session.running == [lease]
+    assert session.step([End("1", lease.token, State.DONE)], want=0).lost == []
+
+
 def test_a_job_without_a_timeout_is_never_stuck(storage: Outage, session: Session, clock: ManualClock) -> None:
     enqueue(storage)
     session.begin(lease_one(session), None)

@@ -387,6 +387,26 @@ def test_an_outage_during_a_move_parks_nobody(
     assert {storage.get(handle.id).state for handle in handles} == {State.QUEUED}
 
 
+def test_a_storage_that_is_full_and_answers_parks_nobody(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None], clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def full(*args: Any, **options: Any) -> None:
+        raise StorageUnavailable("the disk is full")
+
+    handle = spooled("1")
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "enqueue", full)
+        patch.setattr(storage, "try_out", full)
+        for _ in range(8):
+            live_worker(spool)
+            look()
+            clock.advance(HOLD + 0.1)
+    assert waiting_in(spool) == 1
+    look()
+    assert storage.get(handle.id).state is State.QUEUED
+
+
 def test_what_was_parked_can_be_retried(
     queue: Queue, storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,

@@ -63,6 +63,7 @@ class Attempts:
         started = clock.monotonic()
         holds = partial(session.holds, lease)
         outcome = self._runner.attempt(session.storage, lease, call, permit, holds, before)
+        session.finish(lease)
         return outcome, permit, clock.monotonic() - started
 
     def after(self, storage: Storage, lease: Lease, call: Call, permit: Permit, outcome: Outcome) -> End:

@@ -111,7 +111,7 @@ class MemoryStorage(Storage):
                 raise KeyConflict(waiting.new.id)
             if waiting and on_conflict == "keep":
                 return Stored(waiting.new.id, waiting.state, fresh=False)
-            self._groups.setdefault(new.group, Group(limit=new.limit))
+            self._know_group(new)
             if waiting and is_newer(waiting.new.created, new.created, now):
                 item = self._items.add(new, now, claims=False)
                 self._items.finish(item, State.CANCELLED, now, f"superseded by {waiting.new.id}")
@@ -120,6 +120,11 @@ class MemoryStorage(Storage):
                 self._items.finish(waiting, State.CANCELLED, now, f"superseded by {new.id}")
             item = self._items.add(new, now)
             return Stored(new.id, item.state, fresh=True, replaced=waiting.new.id if waiting else None)
+
+    def _know_group(self, new: NewInstance) -> None:
+        group = self._groups.setdefault(new.group, Group())
+        if group.limit is None and not group.version:  # new, or paused before its first instance
+            group.limit = new.limit
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
         with self._lock:
@@ -399,7 +404,7 @@ class MemoryStorage(Storage):
                 raise StateConflict(f"instance {instance_id} is past its deadline; it can't be retried any more")
             item.attempts = item.crashes = 0
             item.reason = item.error = item.held_since = item.ended = None
-            self._groups.setdefault(item.new.group, Group(limit=item.new.limit))
+            self._know_group(item.new)
             self._items.back(item, State.QUEUED, now, now)
 
     def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:

@@ -115,6 +115,8 @@ def _hold_group(tx: Tx, group: str, limit: int | None) -> int | None:
         values = {"lim": limit, "blocked_until": None, "paused": 0, "policy": "", "version": 0, "keep_until": None}
         tx.insert(tx.st.insert_group, queue=tx.queue, name=group, **values)
     seen: int | None = found[0][1]
+    if limit is not None and found[0][2]:  # it was paused before its first instance
+        tx.change(tx.st.first_limit, b_queue=tx.queue, b_name=group, lim=limit)
     return seen
 
 

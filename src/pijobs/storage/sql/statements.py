@@ -93,11 +93,12 @@ class Statements:
         known = and_(G.queue == bindparam("queue"), G.name == bindparam("grp"))
         seen = select(Q.seen).where(Q.name == bindparam("queue")).scalar_subquery()
         # The lock of a foreign key: it keeps housekeeping from removing the group, and nobody else from anything.
-        self.look = Statement(
-            select(dialect.clock, seen).where(known).with_for_update(read=True, key_share=True, of=group)
-            if not dialect.one_writer
-            else select(dialect.clock, seen).where(known)
+        # A group that nothing but a pause made has no limit yet.
+        unlimited = case(
+            (and_(G.lim.is_(None), G.version == literal_column("0")), literal_column("1")), else_=literal_column("0")
         )
+        look = select(dialect.clock, seen, unlimited).where(known)
+        self.look = Statement(look if dialect.one_writer else look.with_for_update(read=True, key_share=True, of=group))
         self.queue_seen = Statement(select(dialect.clock, Q.seen).where(Q.name == bindparam("queue")))
         self.insert = Statement(dialect.insert_new(instance), INSTANCE_COLUMNS)
         by_id = _row.where(_here, I.id == bindparam("id"))
@@ -326,6 +327,7 @@ class Statements:
             ["lim", "blocked_until", "policy", "version", "keep_until"],
         )
         self.pause_group = Statement(update(group).where(*this), ["paused", "pause"])
+        self.first_limit = Statement(update(group).where(*this, G.lim.is_(None)), ["lim"])
         used = or_(
             *(
                 exists().where(*mine, I.state == _code(code))

@@ -116,8 +116,8 @@ class Session:
     # -- life ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to give signs of life. Does not fail when the storage is away: it waits."""
-        self.beat()
+        """Begin to give signs of life. Does not fail when the storage is away, or fails oddly: it waits."""
+        self._try_to_beat()
         self._thread = threads.Thread(target=self._beats, name="pijobs-session", daemon=True)
         self._thread.start()
 
@@ -253,10 +253,13 @@ class Session:
 
     def _beats(self) -> None:
         while not self._stop.wait(self._pause()):
-            try:
-                self.beat()
-            except Exception:  # a session that stops beating takes its worker with it
-                log.exception("session %s: a sign of life failed", self.info.id)
+            self._try_to_beat()
+
+    def _try_to_beat(self) -> None:
+        try:
+            self.beat()
+        except Exception:  # a session that stops beating takes its worker with it
+            log.exception("session %s: a sign of life failed", self.info.id)
 
     def _pause(self) -> float:
         """Seconds to the next beat: a quarter of a lease, or the next moment at which a job is stuck."""

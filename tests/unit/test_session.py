@@ -308,19 +308,23 @@ def test_the_thread_gives_signs_of_life_and_ends_with_the_session(
     assert "pijobs-session" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_a_sign_of_life_that_fails_oddly_does_not_end_the_thread(
-    storage: Outage, new_session: Callable[[], Session], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("which", ["first", "later"])
+def test_a_sign_of_life_that_fails_oddly_is_followed_by_others(
+    storage: Outage, new_session: Callable[[], Session], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     session = new_session()
     session._lease_ms = 60
-    session.start()
     failed = threading.Event()
 
     def odd(*args: Any, **kwargs: Any) -> Beat:
         failed.set()
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(storage, "beat", odd)
+    if which == "later":
+        session.start()
+    monkeypatch.setattr(storage, "open_session" if which == "first" else "beat", odd)
+    if which == "first":
+        session.start()
     assert failed.wait(5)
     monkeypatch.undo()
     session.reachable = False

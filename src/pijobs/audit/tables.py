@@ -1,0 +1,42 @@
+"""The tables of the audit log."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from pijobs.database import for_mariadb
+
+
+def _text() -> sa.types.TypeEngine[str]:
+    return for_mariadb(sa.Text(), mysql.MEDIUMTEXT())
+
+
+metadata = sa.MetaData()
+entries = sa.Table(
+    "pijobs_audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),  # ms since the epoch
+    sa.Column("key", sa.String(8), nullable=False),
+    # Keyed hashes of the persons.
+    sa.Column("who", sa.String(32), nullable=False, index=True),
+    sa.Column("about", sa.String(32), nullable=False, index=True),
+    sa.Column("body", _text(), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("seal", sa.String(32), nullable=False),
+    # What belongs to a person, in the clear; NULL: erased.
+    sa.Column("clear", _text(), nullable=True),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
+)
+#: Where the chain ends. One row, by which those who append wait for each other.
+head = sa.Table(
+    "pijobs_audit_head",
+    metadata,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
+)

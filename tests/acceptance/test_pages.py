@@ -222,6 +222,7 @@ def test_a_dead_letter_is_retried_when_the_server_takes_it(desk: Desk) -> None:
         expect(desk.page.get_by_role("row", name=re.compile("not today"))).to_be_visible()
         desk.page.go_back()
         desk.page.get_by_role("button", name="Retry…").click()
+        desk.page.get_by_label("Reason").fill("the relay is back")
         desk.page.get_by_role("button", name="Retry").click()
         expect(desk.state()).to_have_text("done")
         assert len(sink.mails) == 1
@@ -237,6 +238,7 @@ def test_many_are_ticked_and_cancelled_with_a_confirmation(desk: Desk) -> None:
     desk.page.get_by_role("button", name="Cancel…").click()
     expect(desk.page.locator("h1")).to_have_text("Cancel 3 instances?")
     assert {desk.site.record(id).state for id in ids} == {State.SCHEDULED}
+    desk.page.get_by_label("Reason").fill("sent twice")
     desk.page.get_by_role("button", name="Cancel").click()
     expect(desk.page.get_by_role("status").last).to_have_text("3 instances cancelled.")
     # The list is the one that they were chosen from.

@@ -114,7 +114,7 @@ def test_while_the_storage_is_away_the_pages_show_the_spool(tmp_path: Path) -> N
     assert told in overview and '<b>1</b> <span class="state dead">' in overview
     assert told in listed and f"r-{id}" in listed
     assert "in the spool of this machine" in visit.text(f"/jobs/{id}")
-    assert "1 instance queued again." in visit.follow(visit.post("/jobs/act", action="retry", id=[id]))
+    assert "1 instance queued again." in visit.follow(visit.post("/jobs/act", reason="a test", action="retry", id=[id]))
     assert spool.get(id).state is State.QUEUED
 
 
@@ -132,7 +132,7 @@ def test_what_is_confirmed_is_done(
     page = visit.post("/jobs/confirm", action=action, id=ids).text
     assert f"{action.capitalize()} 2 instances?" in page
     assert all(storage_of(app).get(id).state is before for id in ids)
-    assert "2 instances" in visit.follow(visit.post("/jobs/act", action=action, id=ids))
+    assert "2 instances" in visit.follow(visit.post("/jobs/act", reason="a test", action=action, id=ids))
     for id in ids:
         if after is None:
             with pytest.raises(InstanceNotFound):
@@ -158,7 +158,7 @@ def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: 
         "can't", "can&#39;t"
     )
     assert "There is nothing to retry" in visit.post("/jobs/confirm", action="retry", id=[queued]).text
-    assert "1 not queued again" in visit.follow(visit.post("/jobs/act", action="retry", id=[dead, queued]))
+    assert "1 not queued again" in visit.follow(visit.post("/jobs/act", reason="a test", action="retry", id=[dead, queued]))
 
 
 @pytest.mark.parametrize("fields", [{"action": "retry"}, {"action": "run", "id": "x"}, {"id": "x"}])
@@ -169,7 +169,7 @@ def test_an_action_that_can_not_be_is_refused(visit: Visit, fields: dict[str, st
 
 def test_what_was_done_is_told_once(app: flask.Flask, visit: Visit) -> None:
     id = add_instance(app)
-    assert "1 instance cancelled." in visit.follow(visit.post("/jobs/act", action="cancel", id=[id]))
+    assert "1 instance cancelled." in visit.follow(visit.post("/jobs/act", reason="a test", action="cancel", id=[id]))
     assert "1 instance cancelled." not in visit.text("/jobs")
     assert storage_of(app).get(id).reason == "cancelled by admin"
 
@@ -221,7 +221,7 @@ def test_an_smtp_server_is_created_with_the_box_changed_and_deleted(app: flask.F
     assert (store.get("main")["enqueue_job"], store.get("main")["password"]) == (False, "hunter22")
 
     assert "Delete SMTP server main?" in visit.text("/smtp/delete/main")
-    visit.follow(visit.post("/smtp/delete/main"))
+    visit.follow(visit.post("/smtp/delete/main", reason="a test"))
     assert store.list() == {}
 
 
@@ -337,7 +337,7 @@ def test_a_server_that_is_not_there_is_told_by_the_step_that_failed(visit: Visit
 def test_a_server_that_is_not_there_is_not_found(visit: Visit) -> None:
     for path in ("/smtp/edit/nobody", "/smtp/delete/nobody"):
         assert visit.get(path).status_code == 404
-    assert visit.post("/smtp/delete/nobody").status_code == 404
+    assert visit.post("/smtp/delete/nobody", reason="a test").status_code == 404
 
 
 # -- in another app --------------------------------------------------------------------------------------------------

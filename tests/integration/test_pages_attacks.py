@@ -21,7 +21,8 @@ from pijobs.hookspecs import Page
 from pijobs.jobs import State
 from pijobs.server import create_app
 from pijobs.server.accounts import Account, Accounts, Role
-from pijobs.server.auth import RECENT, HostSignIn
+from pijobs.server.auth import RECENT
+from pijobs.server.host import HostSignIn
 from pijobs.server.pages.site import Site
 from pijobs.server.pages.visitor import PAGES
 from pijobs.server.sessions import IDLE, LIFETIMES, Sessions

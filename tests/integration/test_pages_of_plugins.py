@@ -46,7 +46,7 @@ def test_an_sms_gateway_is_created_with_the_box_changed_tried_and_deleted(app: f
         assert gateway.requests[0].form["to"] == "+491701234567"
     assert visit.post("/sms/test/main", recipient="12").status_code == 400
     assert "Delete SMS gateway main?" in visit.text("/sms/delete/main")
-    visit.follow(visit.post("/sms/delete/main"))
+    visit.follow(visit.post("/sms/delete/main", reason="a test"))
     assert store.list() == {}
 
 

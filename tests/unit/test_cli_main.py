@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pijobs.cli.invocation import who
 from pijobs.cli.main import cli, config_first, main, worker_main
-from pijobs.cli.status import _who
 
 from .conftest import PLUGINS, AddModule, Install
 
@@ -271,5 +271,5 @@ def test_a_pause_asks_first_and_wants_a_reason(tmp_path: Path, caplog: pytest.Lo
     assert "group smtp:main is paused by " in caplog.text and ": too many" in caplog.text
     for look in (["status"], ["groups"], ["config", "check"]):
         told = CliRunner().invoke(cli, ["--config", str(config), *look]).output
-        assert f"paused by {_who()} at 20" in told or f"waiting), by {_who()} at 20" in told, look
+        assert f"paused by {who()} at 20" in told or f"waiting), by {who()} at 20" in told, look
         assert ": too many" in told and (look == ["groups"] or ": moving house" in told), look

@@ -102,6 +102,10 @@ def test_one_without_a_role_stops_no_mail(instance: Instance) -> None:
     assert token is not None
     status, told = visit.ask("/jobqueue/pages/workers/pause", csrf_token=token[1], reason="one click")
     assert status == 403 and "has the role viewer" in told
+    found = instance.ask("/audit/?action=jobqueue*", "GET")
+    (row,) = [row for row in found["result"]["value"]["auditdata"] if row["action"] == "jobqueue access"]
+    assert (row["administrator"], row["success"]) == (ADMIN, 0)
+    assert row["action_detail"] == "POST /pages/workers/pause"
 
 
 @pytest.mark.parametrize(("name", "password"), [(ADMIN, "guessed"), ("alice", PIN), ("alice@demo", PIN), ("", "")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pijobs import clock
 from pijobs.audit.entries import NOTHING, Entry, Link, link, person_hash
 from pijobs.audit.tables import entries, head, metadata
 from pijobs.database import Database
@@ -39,7 +39,7 @@ class AuditLog:
     """
 
     def __init__(
-        self, database: Database, ring: KeyRing, keep: float | None, clock: Callable[[], float] = time.time
+        self, database: Database, ring: KeyRing, keep: float | None, clock: Callable[[], float] = clock.time
     ) -> None:
         self._database, self._ring, self._keep, self._clock = database, ring, keep, clock
         self._refusals: deque[float] = deque(maxlen=MOST_REFUSALS)

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.files import looks
 
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
@@ -16,7 +16,7 @@ stdin_option = click.option("--password-stdin", is_flag=True, help="Read the pas
 
 @click.group()
 def admin() -> None:
-    """The accounts of the server: add, list, remove, password."""
+    """The accounts of the server: add, list, remove, password, sign-out."""
 
 
 @admin.command()
@@ -33,7 +33,9 @@ def add(invocation: Invocation, name: str, role: str, password_stdin: bool) -> N
     """Add an account."""
     from pijobs.server.accounts import Accounts
 
-    Accounts.of(invocation.settings()).add(name, _password(password_stdin), role)
+    settings = invocation.settings()
+    Accounts.of(settings).add(name, _password(password_stdin), role)
+    audit(settings, "account.add", on=role, about=name)
     click.echo(f"account {name} ({role}) added")
 
 
@@ -69,7 +71,9 @@ def remove(invocation: Invocation, name: str) -> None:
     """Remove an account; its tokens end at once."""
     from pijobs.server.accounts import Accounts
 
-    Accounts.of(invocation.settings()).remove(name)
+    settings = invocation.settings()
+    Accounts.of(settings).remove(name)
+    audit(settings, "account.remove", about=name)
     click.echo(f"account {name} removed")
 
 
@@ -81,8 +85,23 @@ def password(invocation: Invocation, name: str, password_stdin: bool) -> None:
     """Change a password; the account's tokens end at once."""
     from pijobs.server.accounts import Accounts
 
-    Accounts.of(invocation.settings()).set_password(name, _password(password_stdin))
+    settings = invocation.settings()
+    Accounts.of(settings).set_password(name, _password(password_stdin))
+    audit(settings, "account.password", about=name)
     click.echo(f"password of {name} changed")
+
+
+@admin.command()
+@click.argument("name")
+@pass_invocation
+def sign_out(invocation: Invocation, name: str) -> None:
+    """End all sessions and tokens of an account; of privacyIDEA's administrators, too."""
+    from pijobs.server.sessions import Sessions
+
+    settings = invocation.settings()
+    number = Sessions.of(settings).end_all(name)
+    audit(settings, "account.sign-out", about=name)
+    click.echo(f"{name}: {number} sessions ended")
 
 
 def _password(from_stdin: bool) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pijobs.errors import ConfigurationError
+from pijobs.errors import ConfigurationError, PijobsError
 from pijobs.factory import Installation, build
+from pijobs.files import name_of
 from pijobs.plugins import Plugins
 from pijobs.queue import Queue
+from pijobs.redact import redact
 from pijobs.settings import PREFIX, Settings, config_warnings, find_config, read_config
 from pijobs.storage.contract import Storage
 
@@ -73,6 +78,25 @@ class Invocation:
         storage = self.queue().storage
         assert storage is not None
         return storage
+
+
+def who() -> str:
+    """Who runs the command, and where; with sudo the one behind it."""
+    return f"{os.environ.get('SUDO_USER') or name_of(os.getuid())} on {socket.gethostname()}"
+
+
+def audit(
+    settings: Settings, act: str, *, on: str = "", about: str = "", fields: Iterable[str] = (), reason: str = ""
+) -> None:
+    """Tell the audit log what this command did."""
+    # SQLAlchemy takes long to import, and commands that only look need it not.
+    from pijobs.audit import AuditLog, Entry
+
+    entry = Entry(act, who=who(), role="command", on=on, about=about, fields=tuple(fields), reason=reason)
+    try:
+        AuditLog.of(settings).record(entry)
+    except PijobsError as error:  # no key, or no driver of the database
+        click.echo(f"warning: {act} is not in the audit log: {redact(str(error))}", err=True)
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -10,13 +10,16 @@ from typing import Any
 import click
 
 from pijobs import instances
-from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.errors import JobError, StorageUnavailable
 from pijobs.files import looks
 from pijobs.jobs import ENDED, State
+from pijobs.queue import Queue
 from pijobs.status import STATE_ORDER
 from pijobs.storage.contract import Record, Storage
 
+reason_option = click.option("--reason", default="", help="Why; for the audit log.")
+_DONE = {"retry": "queued again", "cancel": "cancelled", "delete": "deleted"}
 STATES = [state.value for state in STATE_ORDER]
 
 
@@ -89,19 +92,22 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@reason_option
 @pass_invocation
-def retry(invocation: Invocation, ids: tuple[str, ...]) -> int:
+def retry(invocation: Invocation, ids: tuple[str, ...], reason: str) -> int:
     """Queue dead letters again."""
     queue = invocation.queue()
-    return _each(ids, "queued again", lambda id: instances.retry(queue, id))
+    return _each(queue, "retry", ids, reason, lambda id: instances.retry(queue, id))
 
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@reason_option
 @pass_invocation
-def cancel(invocation: Invocation, ids: tuple[str, ...]) -> int:
+def cancel(invocation: Invocation, ids: tuple[str, ...], reason: str) -> int:
     """Cancel waiting instances. One that runs is not touched."""
-    return _each(ids, "cancelled", invocation.queue().cancel)
+    queue = invocation.queue()
+    return _each(queue, "cancel", ids, reason, queue.cancel)
 
 
 @jobs.command()
@@ -109,14 +115,17 @@ def cancel(invocation: Invocation, ids: tuple[str, ...]) -> int:
 @click.option("--state", type=click.Choice([state.value for state in ENDED]), help="All of this state.")
 @click.option("--name", help="With --state: only this job.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@reason_option
 @pass_invocation
-def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name: str | None, yes: bool) -> int:
+def purge(
+    invocation: Invocation, ids: tuple[str, ...], state: str | None, name: str | None, yes: bool, reason: str
+) -> int:
     """Delete the records of ended instances: these, or all of a state."""
     if bool(ids) == bool(state):
         raise click.UsageError("expected either ids or --state")
     queue = invocation.queue()
     if state is None:
-        return _each(ids, "deleted", queue.remove)
+        return _each(queue, "delete", ids, reason, queue.remove)
     places, away = queue.places.within_reach()
     found = [(place, record.id) for place in places for record in _records(place, State(state), name)]
     if not yes:
@@ -124,6 +133,7 @@ def purge(invocation: Invocation, ids: tuple[str, ...], state: str | None, name:
     for place, instance_id in found:
         with suppress(JobError):  # trimmed or retried meanwhile
             place.remove(instance_id)
+    audit(queue.settings, "job.delete", on=f"{len(found)} {state}", fields=[id for _, id in found], reason=reason)
     click.echo(f"{len(found)} records deleted")
     return _tell_if_away(away)
 
@@ -138,17 +148,20 @@ def _records(storage: Storage, state: State, name: str | None) -> Iterator[Recor
             break
 
 
-def _each(ids: tuple[str, ...], done: str, act: Any) -> int:
-    """Do it for each id; what fails is said, the others go on."""
-    code = 0
+def _each(queue: Queue, name: str, ids: tuple[str, ...], reason: str, act: Any) -> int:
+    """Do it for each id; what fails is said, the others go on. What was done stands in the audit log."""
+    code, done = 0, []
     for instance_id in ids:
         try:
             act(instance_id)
-            click.echo(f"{instance_id}: {done}")
+            done.append(instance_id)
+            click.echo(f"{instance_id}: {_DONE[name]}")
         except JobError as error:
             code = code or 1
             click.echo(f"{instance_id}: {error}", err=True)
         except StorageUnavailable as error:
             code = 3
             click.echo(f"{instance_id}: the storage {error.what}: {error}", err=True)
+    if done:
+        audit(queue.settings, f"job.{name}", on=f"{len(done)} of {len(ids)}", fields=done, reason=reason)
     return code

@@ -41,6 +41,7 @@ _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
 #: Flask nor huey, which take longer to import than the command runs.
 _MODULES = {
     "admin": ("admin",),
+    "audit": ("audit",),
     "check": ("check",),
     "config": ("config",),
     "jobs": ("jobs",),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 from dataclasses import asdict
 from typing import Any
 
@@ -13,10 +11,12 @@ import click
 
 from pijobs import clock
 from pijobs import status as answers
-from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.files import looks, name_of
+from pijobs.cli.invocation import Invocation, audit, pass_invocation, who
+from pijobs.files import looks
 from pijobs.jobs import State
+from pijobs.queue import Queue
 from pijobs.readiness import readiness
+from pijobs.storage.contract import Storage
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +100,15 @@ def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bo
     Asks first, since what has a deadline expires meanwhile, and wants a reason. 'pijobs status', /healthz, the
     pages and the log tell who paused it, when and why.
     """
-    storage, named = invocation.storage(), f"group {group}" if group else "the queue"
+    queue, storage = _queue_and_storage(invocation)
+    named = f"group {group}" if group else "the queue"
     if not yes:
         told = "what waits with a deadline, such as a one-time password, expires meanwhile"
         click.confirm(f"pause {named}? {told}", abort=True)
     reason = reason or ("no reason was given" if yes else click.prompt("reason"))
-    reason = answers.pause(storage, group, by=_who(), reason=str(reason))
-    log.warning("%s is paused by %s: %s", named, _who(), reason)
+    reason = answers.pause(storage, group, by=who(), reason=str(reason))
+    log.warning("%s is paused by %s: %s", named, who(), reason)
+    audit(queue.settings, "group.pause" if group else "queue.pause", on=group or "", reason=reason)
     click.echo(f"{named} is paused")
 
 
@@ -115,8 +117,10 @@ def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bo
 @pass_invocation
 def resume(invocation: Invocation, group: str | None) -> None:
     """End a pause. If the destination of GROUP is down, one instance tries it now."""
-    down = answers.resume(invocation.storage(), group)
-    log.warning("%s is resumed by %s", f"group {group}" if group else "the queue", _who())
+    queue, storage = _queue_and_storage(invocation)
+    down = answers.resume(storage, group)
+    log.warning("%s is resumed by %s", f"group {group}" if group else "the queue", who())
+    audit(queue.settings, "group.resume" if group else "queue.resume", on=group or "")
     told = "its destination is down: one instance tries it now, its outcome decides" if down else "goes on"
     click.echo(f"{'group ' + group if group else 'the queue'}{': ' if down else ' '}{told}")
 
@@ -139,9 +143,10 @@ def drain(invocation: Invocation, timeout: float) -> int:
         clock.sleep(min(0.5, max(0.0, end - clock.monotonic())))
 
 
-def _who() -> str:
-    """Who runs the command, and where; with sudo the one behind it."""
-    return f"{os.environ.get('SUDO_USER') or name_of(os.getuid())} on {socket.gethostname()}"
+def _queue_and_storage(invocation: Invocation) -> tuple[Queue, Storage]:
+    queue = invocation.queue()
+    assert queue.storage is not None
+    return queue, queue.storage
 
 
 def _left(counts: Any) -> int:

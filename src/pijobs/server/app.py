@@ -29,6 +29,7 @@ from pijobs.flask import JobQueue
 from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
 from pijobs.server.api import ApiError, error_answer
+from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
 from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
 from pijobs.settings import config_warnings, find_config, read_config
@@ -53,7 +54,7 @@ def create_app(
     config: str | os.PathLike[str] | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
-    host_sign_in: auth.HostSignIn | None = None,
+    host_sign_in: HostSignIn | None = None,
     proxies: int = 0,
 ) -> flask.Flask:
     """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
@@ -88,7 +89,7 @@ def create_app(
         for plugin, blueprint in given:
             _register(app, plugin, blueprint)
     else:
-        app.extensions[auth.HOST_SIGN_IN] = host_sign_in
+        app.extensions[HOST_SIGN_IN] = host_sign_in
     app.session_interface = CarefulSessions()
     app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
     add_pages(app, PAGES_AT, given=given)

@@ -10,7 +10,7 @@ import flask
 from pijobs.audit import AuditLog, Entry
 from pijobs.definitions import DefinitionStore
 from pijobs.flask import current_installation
-from pijobs.server.auth import host_sign_in
+from pijobs.server.host import host_sign_in
 
 #: Characters of a reason.
 LONGEST_REASON = 200
@@ -49,7 +49,8 @@ def save_definition(store: DefinitionStore, identifier: str, values: Mapping[str
     store.save(identifier, values)
     after = store.list().get(identifier, {})
     changed = sorted(name for name in after if before is None or before.get(name) != after[name])
-    audit("definition.create" if before is None else "definition.change", on=f"{store.kind} {identifier}", fields=changed)
+    act = "definition.create" if before is None else "definition.change"
+    audit(act, on=f"{store.kind} {identifier}", fields=changed)
 
 
 def delete_definition(store: DefinitionStore, identifier: str, reason: str) -> None:

@@ -7,14 +7,14 @@ request, by ``DELETE /auth``, and with a change of the account's password or rol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import flask
 
 from pijobs.flask import current_installation
 from pijobs.server.accounts import Account, Accounts
 from pijobs.server.api import ApiError, answer, parameters, required
+from pijobs.server.audited import audit
+from pijobs.server.host import HostSignIn, host_sign_in
 from pijobs.server.lockout import Tries, known_device, remember_device
 from pijobs.server.sessions import LIFETIMES, Kind, Session, Sessions
 
@@ -22,33 +22,7 @@ from pijobs.server.sessions import LIFETIMES, Kind, Session, Sessions
 RECENT = 15 * 60
 LIFETIME = LIFETIMES["token"]
 
-#: Key of ``app.extensions`` for the :class:`HostSignIn`, where the server is mounted in somebody else's.
-HOST_SIGN_IN = "pijobs_host_sign_in"
-
 blueprint = flask.Blueprint("pijobs_auth", __name__)
-
-
-@dataclass(frozen=True)
-class HostSignIn:
-    """How a host knows its administrators. Each function gives an account of the host, or None.
-
-    The account's name tells the realm, where the host has realms; its ``password_hash`` is anything that changes with
-    the password.
-
-    :param by_token: of the host.
-    :param by_password: name and password.
-    :param present: the account of one who signed in, as it is now; asked for each page.
-    """
-
-    by_token: Callable[[str], Account | None]
-    by_password: Callable[[str, str], Account | None]
-    present: Callable[[str], Account | None]
-
-
-def host_sign_in() -> HostSignIn | None:
-    """That of the present app; None where it has accounts of its own."""
-    host: HostSignIn | None = flask.current_app.extensions.get(HOST_SIGN_IN)
-    return host
 
 
 @blueprint.post("/auth")
@@ -67,25 +41,32 @@ def sign_out() -> flask.Response:
     """End the token; with ``everywhere`` all sessions of its account, those of the pages, too."""
     account, session = signed_in()
     sessions = Sessions.of(current_installation().settings)
-    if parameters().get("everywhere") in (True, "1", "true"):
-        return answer({"ended": sessions.end_all(account.name)})
-    return answer({"ended": int(sessions.end(account.name, session.id))})
+    everywhere = parameters().get("everywhere") in (True, "1", "true")
+    audit("sign-out", who=account.name, on="everywhere" if everywhere else "")
+    ended = sessions.end_all(account.name) if everywhere else int(sessions.end(account.name, session.id))
+    return answer({"ended": ended})
 
 
-def verified(name: str, password: str) -> Account:
-    """The account, if the password is right; failed tries count.
+def verified(name: str, password: str, act: str = "sign-in") -> Account:
+    """The account, if the password is right; failed tries count, and stand in the audit log.
 
+    :param act: for that.
     :raises ApiError: (401) if it is not, (429) after too many tries.
     """
     settings = current_installation().settings
     tries, address, device = settings.resource(Tries, Tries), flask.request.remote_addr or "", known_device(name)
-    tries.begin(name, address, device)
-    host = host_sign_in()
-    account = Accounts.of(settings).verify(name, password) if host is None else host.by_password(name, password)
-    if account is None:
-        raise ApiError(401, 4031, "wrong credentials")
+    try:
+        tries.begin(name, address, device)
+        host = host_sign_in()
+        account = Accounts.of(settings).verify(name, password) if host is None else host.by_password(name, password)
+        if account is None:
+            raise ApiError(401, 4031, "wrong credentials")
+    except ApiError as error:
+        audit(act, "refused", who=name, reason=error.message)
+        raise
     tries.succeed(name, address, device)
     remember_device(name)
+    audit(act, who=account.name)
     return account
 
 

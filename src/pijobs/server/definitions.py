@@ -13,6 +13,7 @@ from pijobs.flask import current_queue
 from pijobs.jobs import State
 from pijobs.queue import Handle
 from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.audited import delete_definition, given_reason, save_definition
 from pijobs.server.rights import requires
 from pijobs.settings import Settings
 
@@ -47,7 +48,7 @@ class DefinitionRoutes:
     def save(self, identifier: str) -> Response:
         """Create or change a definition."""
         try:
-            self._store().save(identifier, self._prepare(without_identifier(parameters())))
+            save_definition(self._store(), identifier, self._prepare(without_identifier(parameters())))
         except DefinitionError as error:
             raise ApiError(400, PARAMETER, str(error)) from None
         return answer(True)
@@ -55,7 +56,7 @@ class DefinitionRoutes:
     def delete(self, identifier: str) -> Response:
         """Delete a definition. What waits for it ends as dead letters that say so."""
         try:
-            self._store().delete(identifier)
+            delete_definition(self._store(), identifier, given_reason(parameters()))
         except DefinitionNotFound as error:
             raise ApiError(404, NOT_FOUND, str(error)) from None
         return answer(True)

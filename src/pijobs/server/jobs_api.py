@@ -11,6 +11,7 @@ from pijobs import instances, status
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.audited import audit, given_reason
 from pijobs.server.rights import requires
 from pijobs.storage.contract import Storage
 
@@ -75,24 +76,28 @@ def show(id: str) -> flask.Response:
 @blueprint.post("/jobs/<id>/retry")
 @requires("operator")
 def retry(id: str) -> flask.Response:
-    """Queue a dead letter again."""
+    """Queue a dead letter again. ``reason`` stands in the audit log."""
     _storage()
     instances.retry(current_queue(), id)
+    audit("job.retry", fields=[id], reason=given_reason(parameters()))
     return answer(True)
 
 
 @blueprint.delete("/jobs/<id>")
 @requires("operator")
 def delete(id: str) -> flask.Response:
-    """Cancel what waits, remove the record of what has ended; what runs is not touched (409)."""
+    """Cancel what waits, remove the record of what has ended; what runs is not touched (409). ``reason`` stands in the
+    audit log."""
     _storage()
     storage, record = current_queue().places.find(id)
     state = record.state
     if state in WAITING:
         storage.cancel(id, reason=f"cancelled by {flask.g.account.name}")
+        audit("job.cancel", on=record.name, fields=[id], reason=given_reason(parameters()))
         return answer("cancelled")
     if state in ENDED:
         storage.remove(id)
+        audit("job.delete", on=record.name, fields=[id], reason=given_reason(parameters()))
         return answer("removed")
     raise ApiError(409, 409, "the instance runs; wait until it has ended")
 

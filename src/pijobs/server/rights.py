@@ -11,6 +11,7 @@ import flask
 from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Role
 from pijobs.server.api import ApiError
+from pijobs.server.audited import audit
 from pijobs.server.auth import RECENT, signed_in
 from pijobs.server.sessions import Sessions
 
@@ -32,12 +33,13 @@ def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
         @functools.wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             account, session = signed_in()
+            flask.g.account = account
             if ROLES.index(account.role) < ROLES.index(role):
+                audit("access", "refused", on=f"{flask.request.method} {flask.request.path}")
                 raise ApiError(403, 303, f"this needs the role {role!r}; {account.name!r} has {account.role!r}")
             if recent and not Sessions.of(current_installation().settings).is_fresh(session, RECENT):
                 minutes = f"{RECENT // 60} minutes"
                 raise ApiError(401, 4033, f"this needs a token that is not older than {minutes}; sign in again")
-            flask.g.account = account
             return view(*args, **kwargs)
 
         setattr(guarded, RIGHT, role)

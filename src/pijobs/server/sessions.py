@@ -171,7 +171,8 @@ class Sessions:
         """Those of an account that are not over, the last used first."""
         now = int(self._clock())
         query = sa.select(table).where(table.c.name == name, *_alive(now)).order_by(table.c.seen.desc(), table.c.id)
-        self._database.ensure(metadata)
+        if not self._database.has(metadata):
+            return []
         with self._database.read() as connection:
             return [_session(row) for row in connection.execute(query)]
 
@@ -182,6 +183,12 @@ class Sessions:
     def end_all(self, name: str) -> int:
         """Sign an account out everywhere. Returns of how many sessions."""
         return self._end(table.c.name == name)
+
+    def forget(self, name: str) -> None:
+        """End all of an account, and keep nothing of them."""
+        self._database.ensure(metadata)
+        with self._database.begin() as connection:
+            connection.execute(table.delete().where(table.c.name == name))
 
     def _end(self, *which: sa.ColumnElement[bool]) -> int:
         self._database.ensure(metadata)

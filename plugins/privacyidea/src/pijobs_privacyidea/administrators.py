@@ -7,18 +7,25 @@ belongs to the name: two people of the same login in two realms are two.
 from __future__ import annotations
 
 import hashlib
+import logging
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flask
 
 from pijobs import clock
+from pijobs.audit import Entry
+from pijobs.redact import describe
 from pijobs.server.accounts import ROLES, Account, Role
-from pijobs.server.auth import HostSignIn
+from pijobs.server.host import HostSignIn
 from pijobs_privacyidea.settings import ROLES as ROLES_SETTING
 
 #: Seconds for which an answer of a realm's resolver counts while somebody only looks.
 TRUST = 30.0
+_DETAIL = 50  # characters that privacyIDEA's column takes in all releases
+
+log = logging.getLogger(__name__)
 
 
 class Administrators:
@@ -33,7 +40,7 @@ class Administrators:
 
     def sign_in(self) -> HostSignIn:
         """For :func:`pijobs.server.create_app`."""
-        return HostSignIn(self.by_token, self.by_password, self.present)
+        return HostSignIn(self.by_token, self.by_password, self.present, self.audit)
 
     def by_token(self, token: str) -> Account | None:
         """The administrator a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""
@@ -75,6 +82,32 @@ class Administrators:
                 return account
             login, _, realm = name.rpartition("@")
             return self._of_realm(login, realm)
+
+    def audit(self, entry: Entry) -> None:
+        """Write an entry of our audit log to privacyIDEA's, too, by the module of ``PI_AUDIT_MODULE``.
+
+        Signing in stands there already: it goes by privacyIDEA's own ``POST /auth``.
+        """
+        if entry.act in ("sign-in", "prove"):
+            return
+        from privacyidea.lib.audit import getAudit
+
+        login, _, realm = entry.who.rpartition("@")
+        known = bool(login) and realm in self._realms()
+        told = [entry.on, entry.about, ", ".join(entry.fields[:5]), entry.reason]
+        row = {
+            "action": f"jobqueue {entry.act}", "success": entry.outcome == "done", "client": entry.address,
+            "administrator": login if known else entry.who, "realm": realm if known else "",
+            "action_detail": "; ".join(filter(None, told))[:_DETAIL], "info": entry.outcome,
+            "privacyidea_server": socket.gethostname(),
+        }  # fmt: skip
+        try:
+            with self._app.test_request_context():
+                audit = getAudit(self._app.config)
+                audit.log(row)
+                audit.finalize_log()
+        except Exception as error:  # whatever its module raises; our own log has the entry
+            log.error("%s is not in privacyIDEA's audit: %s", entry.act, describe(error))
 
     def _local(self, name: str) -> Account | None:
         from privacyidea.lib.auth import get_db_admin

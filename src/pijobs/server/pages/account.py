@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import flask
 from werkzeug.wrappers import Response
 
 from pijobs.flask import current_installation
 from pijobs.server.api import ApiError
+from pijobs.server.audited import audit
 from pijobs.server.auth import verified
 from pijobs.server.pages.visitor import Visitor, end_session, own_path, requires, say
 from pijobs.server.sessions import Sessions
@@ -26,7 +25,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 def account() -> str:
     """Where one is signed in."""
     sessions = _sessions().list(_visitor().name)
-    return flask.render_template("pijobs/account.html", sessions=sessions, iso=_iso)
+    return flask.render_template("pijobs/account.html", sessions=sessions)
 
 
 @requires("viewer")
@@ -34,6 +33,7 @@ def end() -> Response:
     """End one of one's own sessions."""
     visitor, id = _visitor(), flask.request.form.get("id", "")
     ended = _sessions().end(visitor.name, id)
+    audit("session.end")
     if visitor.session is not None and id == visitor.session.id:
         return _to_the_sign_in()
     say("The session is over." if ended else "That session was over already.", "good" if ended else "warn")
@@ -44,6 +44,7 @@ def end() -> Response:
 def end_all() -> Response:
     """Sign out everywhere, here, too."""
     _sessions().end_all(_visitor().name)
+    audit("sign-out", on="everywhere")
     return _to_the_sign_in()
 
 
@@ -64,7 +65,7 @@ def try_to_prove() -> tuple[str, int] | Response:
     form, visitor = flask.request.form, _visitor()
     target = own_path(form.get("next"))
     try:
-        found = verified(visitor.name, form.get("password", ""))
+        found = verified(visitor.name, form.get("password", ""), "prove")
     except ApiError as error:
         fault = "That is not your password." if error.status == 401 else f"{error.message}."
         return flask.render_template("pijobs/prove.html", target=target, fault=fault), error.status
@@ -80,7 +81,3 @@ def _sessions() -> Sessions:
 def _visitor() -> Visitor:
     visitor: Visitor = flask.g.pijobs_visitor
     return visitor
-
-
-def _iso(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).isoformat().replace("+00:00", "Z")

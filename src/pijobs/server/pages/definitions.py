@@ -16,6 +16,7 @@ from pijobs.errors import DefinitionError
 from pijobs.flask import current_queue
 from pijobs.queue import Handle
 from pijobs.server.api import ApiError
+from pijobs.server.audited import audit, delete_definition, given_reason, save_definition
 from pijobs.server.pages.lives import life
 from pijobs.server.pages.site import PageBlueprint
 from pijobs.server.pages.visitor import Problem, requires, say
@@ -136,7 +137,7 @@ class _Views:
             fault = [f"identifier: expected a new one, found {identifier!r}, which is there already"]
             return self._form(values, identifier, new=True, faults=fault), 400
         try:
-            store.save(identifier, self.prepare(values))
+            save_definition(store, identifier, self.prepare(values))
         except DefinitionError as error:
             return self._form(values, identifier, new=new, faults=list(error.faults)), 400
         say(f"{self.words['thing']} {identifier} is saved.")
@@ -146,6 +147,7 @@ class _Views:
         """Send a test by one, examine where it leads, and show both; what is queued is shown on its way."""
         stored, recipient = self._stored(identifier), flask.request.form.get("recipient", "").strip()
         row, fault, status = None, "", 200
+        audit("definition.test", on=f"{self._store().kind} {identifier}")
         try:
             handle = self.test(identifier, recipient)
         except ApiError as error:
@@ -166,9 +168,12 @@ class _Views:
         self._stored(identifier)
         return flask.render_template("pijobs/delete_definition.html", identifier=identifier, **self.words)
 
-    def delete(self, identifier: str) -> Response:
-        """Delete one."""
-        self._store().delete(identifier)
+    def delete(self, identifier: str) -> Answer:
+        """Delete one. Wants a ``reason``."""
+        reason = given_reason(flask.request.form)
+        if not reason:
+            return self.confirm_delete(identifier)
+        delete_definition(self._store(), identifier, reason)
         say(f"{self.words['thing']} {identifier} is deleted.")
         return flask.redirect(flask.url_for(".index"), 303)
 

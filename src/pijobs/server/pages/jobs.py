@@ -14,6 +14,7 @@ from pijobs.errors import InstanceNotFound, JobError, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.redact import redact
+from pijobs.server.audited import audit, given_reason
 from pijobs.server.pages.lives import life
 from pijobs.server.pages.visitor import Problem, requires, say
 from pijobs.storage.contract import Storage
@@ -134,18 +135,23 @@ def confirm() -> str:
 
 
 @requires("operator")
-def act(**_: Any) -> Response:
-    """Retry, cancel or delete instances, as it was confirmed."""
+def act(**_: Any) -> str | Response:
+    """Retry, cancel or delete instances, as it was confirmed. Wants a ``reason``."""
+    reason = given_reason(flask.request.form)
+    if not reason:
+        return confirm()
     action, ids = _asked()
-    done, faults = 0, []
+    done, faults = list[str](), list[str]()
     for id in ids:
         try:
             _doer(action)(id)
-            done += 1
+            done.append(id)
         except (JobError, StorageUnavailable) as error:
             faults.append(redact(str(error)))
+    told = f"{len(done)} of {len(ids)}"
+    audit(f"job.{action}", "done" if done else "failed", on=told, fields=done or ids, reason=reason)
     if done:
-        say(f"{done} {'instance' if done == 1 else 'instances'} {ACTIONS[action][1]}.")
+        say(f"{len(done)} {'instance' if len(done) == 1 else 'instances'} {ACTIONS[action][1]}.")
     if faults:
         say(f"{len(faults)} not {ACTIONS[action][1]}: {faults[0]}", "bad")
     if len(ids) == 1 and action != "delete":

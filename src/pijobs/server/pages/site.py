@@ -29,9 +29,9 @@ from pijobs.flask import EXTENSION
 from pijobs.hookspecs import Page
 from pijobs.redact import describe, redact
 from pijobs.server.api import ApiError
-from pijobs.server.auth import HOST_SIGN_IN
+from pijobs.server.host import HOST_SIGN_IN
 from pijobs.server.lockout import HOST_PREFIX
-from pijobs.server.pages import account, overview, plots, sign_in, words, workers
+from pijobs.server.pages import account, audit, overview, plots, sign_in, words, workers
 from pijobs.server.pages.headline import Topic
 from pijobs.server.pages.visitor import (
     PAGES,
@@ -91,7 +91,7 @@ class Site:
     @cached_property
     def entries(self) -> Sequence[tuple[str, str, Page]]:
         """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
-        own = [Page("Overview", "overview"), Page("Jobs", "jobs"), Page("Workers", "workers")]
+        own = [Page("Overview", "overview"), Page("Jobs", "jobs"), Page("Workers", "workers"), Page("Audit", "audit")]
         entries = []
         for page, plugin in [*((one, "pijobs") for one in own), *self._pages]:
             endpoint = self._endpoint(page.endpoint)
@@ -193,7 +193,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
 def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
     blueprint.get("/static/<path:name>")(file)
-    for module in (overview, job_pages, workers):
+    for module in (overview, job_pages, workers, audit):
         module.add_to(blueprint)
     if own_accounts:
         sign_in.add_to(blueprint)

@@ -22,6 +22,7 @@ from werkzeug.wrappers import Response
 
 from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Account, Role
+from pijobs.server.audited import audit
 from pijobs.server.auth import RECENT, account_of, new_session
 from pijobs.server.rights import RIGHT
 from pijobs.server.sessions import Session, Sessions
@@ -75,6 +76,7 @@ def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
                 return _ask_to_sign_in()
             flask.g.pijobs_visitor = visitor
             if not visitor.may(role):
+                audit("access", "refused", on=f"{flask.request.method} {flask.request.path}")
                 raise Problem(403, f"this needs the role {role}; {visitor.name} has the role {visitor.role}")
             if recent and not _is_recent(visitor):
                 return flask.redirect(flask.url_for(f"{PAGES}.prove", next=_asked()), 303)
@@ -158,6 +160,7 @@ def end_session() -> None:
     sessions = Sessions.of(current_installation().settings)
     if (session := sessions.get(_secret(), "pages")) is not None:
         sessions.end(session.name, session.id)
+        audit("sign-out", who=session.name)
     flask.session.pop(PAGES, None)
 
 

@@ -45,6 +45,11 @@ def time_of_day(moment: str | None) -> str:
     return time[:8] if day == today else f"{day} {time[:8]}"
 
 
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as an ISO 8601 moment."""
+    return dt.datetime.fromtimestamp(int(seconds), dt.timezone.utc).isoformat().replace("+00:00", "Z")
+
+
 def after(moment: str, begin: str) -> str:
     """How long a moment comes after another one."""
     return "+" + duration(max(0.0, (_parsed(moment) - _parsed(begin)).total_seconds()))
@@ -79,6 +84,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "duration": duration, "clock": time_of_day, "after": after, "count": count, "state": state, "label": label,
-    "json": as_json,
+    "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "state": state,
+    "label": label, "json": as_json,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from pijobs import status
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING
+from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.visitor import Problem, requires, say
 from pijobs.storage.contract import Storage
@@ -68,6 +69,7 @@ def pause() -> str | Response:
         return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
     reason = status.pause(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
     log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
+    audit("queue.pause" if group is None else "group.pause", on=group or "", reason=reason)
     say(f"{_named(group)} is paused. What runs goes on; nothing new starts.", "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
@@ -77,6 +79,7 @@ def resume() -> Response:
     """End a pause, and let one instance try a destination that is down."""
     group = _group()
     log.warning("%s is resumed by %s", _named(group), flask.g.pijobs_visitor.name)
+    audit("queue.resume" if group is None else "group.resume", on=group or "")
     if status.resume(storage(), group):
         say(f"{_named(group)}: one instance tries the destination now; its outcome decides.")
     else:

@@ -131,8 +131,8 @@ def test_acts_of_commands_and_the_audit_command(app: flask.Flask, tmp_path: Path
     assert "1 entries erased" in erased.output
     assert "127.0.0.1" not in command(tmp_path, "audit", "list").output
     assert json.loads(command(tmp_path, "audit", "export", "viewer").output)["sessions"] == []
-    assert command(tmp_path, "audit", "verify", "--expect", match[1]).exit_code == 0
-    assert command(tmp_path, "audit", "verify", "--expect", f"4:{'0' * 64}").exit_code == 1
+    assert command(tmp_path, "audit", "verify", "--expect", match[1]).return_value == 0
+    assert command(tmp_path, "audit", "verify", "--expect", f"4:{'0' * 64}").return_value == 1
     assert command(tmp_path, "audit", "verify", "--expect", "nonsense").exit_code == 2
 
 

@@ -378,6 +378,7 @@ def test_by_the_keyboard_alone_somebody_signs_in_filters_and_cancels(
     tab_to("Cancel…")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Cancel 1 instance?")
+    page.keyboard.type("sent twice")
     tab_to("Cancel 1 instance")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("cancelled")
@@ -403,6 +404,7 @@ def test_everything_works_without_scripts(browser: Browser, served: tuple[Site, 
         desk.open("/jobs")
         desk.page.locator("input[name=id]").check()
         desk.page.get_by_role("button", name="Cancel…").click()
+        desk.page.get_by_label("Reason").fill("sent twice")
         desk.page.get_by_role("button", name="Cancel").click()
         expect(desk.state()).to_have_text("cancelled")
         assert desk.site.record(id).state is State.CANCELLED

@@ -158,7 +158,8 @@ def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: 
         "can't", "can&#39;t"
     )
     assert "There is nothing to retry" in visit.post("/jobs/confirm", action="retry", id=[queued]).text
-    assert "1 not queued again" in visit.follow(visit.post("/jobs/act", reason="a test", action="retry", id=[dead, queued]))
+    answer = visit.post("/jobs/act", reason="a test", action="retry", id=[dead, queued])
+    assert "1 not queued again" in visit.follow(answer)
 
 
 @pytest.mark.parametrize("fields", [{"action": "retry"}, {"action": "run", "id": "x"}, {"id": "x"}])

@@ -21,7 +21,7 @@ from pijobs.calls import checked
 from pijobs.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
-from pijobs.logs import guard_loggers
+from pijobs.logs import guard_loggers, redact_records
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
@@ -187,6 +187,7 @@ def configure(
     if strict:
         plugins.refuse_failed()
     guard_loggers()
+    redact_records()
     overrides = settings[PREFIX + "JOBS"]
     _check_overrides(overrides, {job.name for job in jobs}, certain=len(plugins.loaded) == len(plugins.found))
     return Parts(settings, plugins, Registry.of(jobs, overrides))

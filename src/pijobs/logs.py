@@ -1,7 +1,9 @@
-"""What the worker and the server write to their logs: classic lines or JSON, both redacted.
+"""What the worker and the server write to their logs: classic lines or JSON.
 
-A traceback is shown without the messages of its exceptions and without source lines: libraries put addresses, SQL
-parameters and whole replies there. The redacted message of the last exception is shown in a line of its own.
+A record of ours is redacted where it is made, so that anybody may write it: gunicorn, ``PI_LOGCONFIG``, the handlers of
+an application. A traceback is shown without the messages of its exceptions and without source lines: libraries put
+addresses, SQL parameters and whole replies there. The redacted message of the last exception is shown in a line of its
+own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import logging.handlers
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -40,7 +42,7 @@ class RedactingFormatter(logging.Formatter):
     """A line as huey's consumer writes it, redacted."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.message = redact(record.getMessage())
+        record.message = _shown_message(record)
         record.asctime = self.formatTime(record, self.datefmt)
         line = self.formatMessage(record)
         return "\n".join([line, *_error_lines(record)])
@@ -57,11 +59,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "process": record.process,
             "thread": record.threadName,
-            "message": redact(record.getMessage()),
+            "message": _shown_message(record),
             **getattr(record, "instance", {}),
         }
         lines = list(_error_lines(record))
         return json.dumps({**entry, "error": lines} if lines else entry, ensure_ascii=False)
+
+
+def _shown_message(record: logging.LogRecord) -> str:
+    return record.getMessage() if hasattr(record, _REDACTED) else redact(record.getMessage())
 
 
 def _error_lines(record: logging.LogRecord) -> Iterator[str]:
@@ -94,8 +100,7 @@ class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
         known = self._secrets.known
         if error := _error_of(kwargs.pop("exc_info", None)):
             kwargs["exc_info"] = shown_error(error, message_of(error, known))
-        record = logging.LogRecord("", level, "", 0, msg, args or None, None)
-        text = redact(text_of(_Message(record)), known)
+        text = redact(_message_of(logging.LogRecord("", level, "", 0, msg, args or None, None)), known)
         kwargs["extra"] = {**(kwargs.get("extra") or {}), "instance": self._instance}
         self.logger.log(level, "%s: %s", self._prefix, text, **kwargs)
 
@@ -107,24 +112,23 @@ class HasSecrets(Protocol):
     def known(self) -> Known: ...
 
 
-class _Message:
-    """A line of a log, put together when it is written."""
-
-    def __init__(self, record: logging.LogRecord) -> None:
-        self._record = record
-
-    def __str__(self) -> str:
-        return self._record.getMessage()
+def _message_of(record: logging.LogRecord) -> str:
+    """The line; where its arguments do not fit, what it is made of, without them."""
+    try:
+        return str.__str__(record.getMessage())
+    except Exception:
+        return text_of(record.msg)
 
 
-def shown_error(error: BaseException, message: str) -> ExceptionInfo:
+def shown_error(error: BaseException, message: str, *, skip: str = _OURS) -> ExceptionInfo:
     """The same error with another message: what a formatter writes of it is not ours to choose.
 
+    :param skip: the first frames are left out as long as their files begin so; empty: none.
     :returns: for the argument ``exc_info`` of a logger.
     """
     shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(*filter(None, [message]))
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+    while skip and trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(skip):
         trace = trace.tb_next
     return type(shown), shown, trace
 
@@ -137,6 +141,49 @@ def _error_of(exc_info: Any) -> BaseException | None:
     return sys.exc_info()[1] if exc_info else None
 
 
+_REDACTED = "pijobs_redacted"
+
+
+class _Records:
+    """Makes the records of this process, those of ours redacted.
+
+    :param make: made them before.
+    """
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+        #: Whether this process is ours, and so are all of its records.
+        self.all = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        if (self.all or _is_ours(record.name)) and not hasattr(record, _REDACTED):
+            record.msg, record.args = redact(_message_of(record)), ()
+            if record.exc_info and record.exc_info[1] is not None:
+                record.exc_info = shown_error(record.exc_info[1], message_of(record.exc_info[1]), skip="")
+                # Formatters write this rather than a traceback of their own, with its source lines.
+                record.exc_text = "\n".join(_error_lines(record))
+            setattr(record, _REDACTED, True)
+        return record
+
+
+def redact_records(*, all_of_them: bool = False) -> None:
+    """Redact each record of our loggers when it is made, whoever writes it.
+
+    :param all_of_them: those of other loggers, too: this process is a worker or a server of ours.
+    """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _Records):
+        make = _Records(make)
+        logging.setLogRecordFactory(make)
+    make.all |= all_of_them
+
+
+def _is_ours(name: Any) -> bool:
+    first = str(name).partition(".")[0]
+    return first in ("pijobs", "huey") or first.startswith("pijobs_")
+
+
 #: Seconds between two words on standard error about handlers that fail.
 _REMIND_AFTER = 60.0
 _reminded = float("-inf")
@@ -146,8 +193,7 @@ def guard_loggers() -> None:
     """Let no handler or filter that fails reach our code through a line of the log, or the attempt of a job would end
     by it. May be called again when there are more loggers."""
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
-        ours = name.split(".")[0] in ("pijobs", "huey") or name.startswith("pijobs_")
-        if ours and isinstance(logger, logging.Logger) and "handle" not in vars(logger):
+        if _is_ours(name) and isinstance(logger, logging.Logger) and "handle" not in vars(logger):
             logger.handle = partial(_handle, logger)  # type: ignore[method-assign]
 
 
@@ -170,12 +216,13 @@ def _tell_of_loss(error: BaseException | None) -> None:
 def configure_log(
     settings: Settings, file: Path | None, *, level: int | None = None, simple: bool = False, processes: bool = False
 ) -> None:
-    """Send the log of this process to a file (None: standard error).
+    """Send the log of this process to a file (None: standard error), redacted.
 
     ``PI_LOGCONFIG``, if it names an existing file, decides alone.
 
     :raises ConfigurationError: when a file can't be used.
     """
+    redact_records(all_of_them=True)
     config = settings["PI_LOGCONFIG"]
     if config and Path(config).exists():
         _from_file(Path(config))

@@ -437,7 +437,7 @@ def test_names_of_fields_are_there_once(fields: list[Field]) -> None:
 
 
 def test_a_field_has_a_kind_that_is_known() -> None:
-    with pytest.raises(ValueError, match="expected str, int, bool, float or dict"):
+    with pytest.raises(ValueError, match="expected str, int, bool, float, dict or Url"):
         Field("a", list)
 
 
@@ -675,3 +675,43 @@ def test_names_with_texts_come_as_an_object_or_as_json(gateways: DefinitionStore
 def test_what_is_no_names_with_texts_is_refused(gateways: DefinitionStore, given: object) -> None:
     with pytest.raises(DefinitionError, match="headers: expected a JSON object of names and texts, found"):
         gateways.save("web", {"url": "http://localhost", "headers": given})
+
+
+# -- a secret belongs to its place -------------------------------------------------------------------------------------
+
+
+PLACED = Definitions(
+    "placed",
+    [
+        Field("host", required=True), Field("tls", bool, default=False), Field("note", default=""),
+        Field("password", secret=True, belongs_to=("host", "tls")), Field("pin", secret=True),
+    ],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", [{}, {"password": CENSORED}, {"password": None}])
+@pytest.mark.parametrize("change", [{"host": "evil.example.net"}, {"tls": "1"}, {"host": "evil", "tls": True}])
+def test_a_secret_is_asked_for_anew_when_its_place_changes(
+    tmp_path: Path, kept: dict[str, Any], change: dict[str, Any]
+) -> None:
+    store = PLACED.open(settings_in(tmp_path))
+    store.save("main", {"host": "a.example.com", "password": "hunter2", "pin": "4711"})
+    for attempt in (
+        lambda: store.save("main", {**kept, **change}),
+        lambda: store.check({**kept, **change}, store.get("main")),
+    ):
+        with pytest.raises(
+            DefinitionError, match=r"^password: expected the password anew, since (host|tls).* changed$"
+        ):
+            attempt()
+    store.save("main", {**change, "password": "another"})
+    assert (store.get("main")["password"], store.get("main")["pin"]) == ("another", "4711")
+
+
+def test_what_leads_nowhere_else_keeps_the_secret(tmp_path: Path) -> None:
+    store = PLACED.open(settings_in(tmp_path))
+    store.save("main", {"host": "a.example.com", "password": "hunter2"})
+    store.save("main", {"host": "a.example.com", "tls": "0", "note": "x", "password": CENSORED})
+    assert store.get("main")["password"] == "hunter2"
+    store.save("open", {"host": "a.example.com"})
+    store.save("open", {"host": "b.example.com"})  # there is no secret to be led away

@@ -30,6 +30,7 @@ from pijobs.logs import (
     configure_log,
     guard_loggers,
     log_warnings,
+    redact_records,
 )
 from pijobs.redact import Known
 from pijobs.settings import CORE_SETTINGS, Settings, validate
@@ -42,8 +43,10 @@ ADDRESS = "alice@example.com"
 def _root_logger() -> Iterator[None]:
     """What a test does to the root logger goes with it."""
     root, huey = logging.getLogger(), logging.getLogger("huey")
-    before = list(root.handlers), root.level, huey.level
+    before, make = (list(root.handlers), root.level, huey.level), logging.getLogRecordFactory()
+    logging.setLogRecordFactory(logging.LogRecord)
     yield
+    logging.setLogRecordFactory(make)
     for handler in root.handlers:
         if handler not in before[0]:
             handler.close()
@@ -384,3 +387,67 @@ def test_the_lines_of_a_job_do_not_cost_by_the_number_of_its_arguments(caplog: p
         log.info("line %d with text number 4711 of many", number)
     assert time.process_time() - began < 1
     assert caplog.messages[0] == "1 attempt 1: line 0 with ***"
+
+
+# -- where a record is made ------------------------------------------------------------------------------------------
+
+
+def written_by_others(name: str = "pijobs.server", *, json_lines: bool = False) -> str:
+    """What handlers that know nothing of us write about an error with a secret in it, and a path with a line break."""
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s:%(name)s:%(message)s"))
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        error = raised(nested)
+        logger.error("%s %s failed", "GET", f"/z/a\r\n[2026-11-28] INFO:forged:{ADDRESS}\u2028x", exc_info=error)
+    finally:
+        logger.removeHandler(handler)
+    return out.getvalue()
+
+
+def test_a_record_of_ours_is_redacted_whoever_writes_it() -> None:
+    redact_records()
+    text = written_by_others()
+    assert ADDRESS not in text and "739105" not in text and BODY not in text
+    assert "a***@example.com" in text and "RuntimeError" in text and "in nested" in text
+    assert not any(line.startswith("[2026-11-28]") for line in text.splitlines())
+    assert "raise " not in text  # a source line
+
+
+def test_the_records_of_an_application_are_its_own() -> None:
+    redact_records()
+    assert ADDRESS in written_by_others("application")
+
+
+def test_in_a_process_of_ours_all_records_are_redacted() -> None:
+    redact_records(all_of_them=True)
+    assert ADDRESS not in written_by_others("application")
+
+
+def test_redacting_twice_changes_nothing_and_keeps_the_factory_of_a_host() -> None:
+    made: list[str] = []
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made.append(args[0])
+        return logging.LogRecord(*args, **kwargs)
+
+    logging.setLogRecordFactory(make)
+    redact_records()
+    ours = logging.getLogRecordFactory()
+    redact_records()
+    assert logging.getLogRecordFactory() is ours
+    assert ADDRESS not in written_by_others() and made == ["pijobs.server"]
+
+
+def test_a_line_whose_arguments_do_not_fit_does_not_show_them() -> None:
+    redact_records()
+    out = io.StringIO()
+    logger, handler = logging.getLogger("pijobs.misfit"), logging.StreamHandler(out)
+    logger.addHandler(handler)
+    try:
+        logger.error("%d of %d", ADDRESS)
+    finally:
+        logger.removeHandler(handler)
+    assert out.getvalue() == "%d of %d\n"

@@ -249,7 +249,7 @@ def test_an_answer_that_is_none_leaves_a_doubt(gateway: Gateway, raw: bytes) -> 
 
 def test_of_a_huge_answer_only_the_beginning_is_read(gateway: Gateway) -> None:
     gateway.answer = first(Answer(body="OK " + "x" * 100 * 2**20))
-    save("main", success="^OK", failure="x{70000}")
+    save("main", success="^OK", failure="x" * 70_000)
     tracemalloc.start()
     try:
         assert send_sms("main", PHONE, TEXT).state is State.DONE

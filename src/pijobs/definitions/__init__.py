@@ -16,6 +16,7 @@ from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_s
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
 from pijobs.definitions.presets import Preset, preset_command
+from pijobs.definitions.secrets import Url
 from pijobs.definitions.store import DefinitionStore
 from pijobs.definitions.toggle import submit
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
@@ -36,6 +37,7 @@ __all__ = [
     "Field",
     "Preset",
     "Standby",
+    "Url",
     "ca_file_setting",
     "chain_of",
     "definitions_check",

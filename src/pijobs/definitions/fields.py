@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pijobs.definitions.secrets import CENSORED as CENSORED
+from pijobs.definitions.secrets import Url, place_of, restored, texts
 from pijobs.errors import DefinitionError
 from pijobs.settings import Settings
 from pijobs.settings.model import masked_repr
@@ -17,8 +19,6 @@ from pijobs.settings.model import masked_repr
 if TYPE_CHECKING:
     from pijobs.definitions.store import DefinitionStore
 
-#: What people see instead of a secret; given back, it means the secret that is stored.
-CENSORED = "__CENSORED__"
 #: The field that every definition has: whether its jobs go through the queue.
 TOGGLE = "enqueue_job"
 IDENTIFIER = "identifier"
@@ -27,6 +27,7 @@ MAX_IDENTIFIER = 100  # characters
 
 _KINDS: Mapping[type, str] = {
     str: "a text",
+    Url: "an address",
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -42,10 +43,14 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 class Field:
     """One field of a definition.
 
-    :param kind: ``str``, ``int``, ``bool``, ``float``, or ``dict`` for names with texts, which a form sends as JSON.
+    :param kind: ``str``, ``int``, ``bool``, ``float``, :class:`~pijobs.definitions.Url` for an address that may hold a
+        token, or ``dict`` for names with texts, which a form sends as JSON.
     :param default: the value when none was ever given; not checked.
     :param required: there is no default, and an empty text does not count.
-    :param secret: encrypted at rest, and censored for people.
+    :param secret: encrypted at rest, and censored for people; of a dictionary the texts, of a ``Url`` what may be a
+        token.
+    :param belongs_to: names of the fields that say who is given the secret. Whoever changes one of them gives the
+        secret anew: nobody has it sent to a place of his own.
     :param help: for people.
     :param label: what a form calls it; empty: its name.
     :param choices: the only texts that it may be; empty: any.
@@ -65,12 +70,15 @@ class Field:
     choices: Sequence[str] = ()
     section: str = ""
     multiline: bool = False
+    belongs_to: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"expected a field name of letters, digits and underscores, found {self.name!r}")
         if self.kind not in _KINDS:
-            raise ValueError(f"field {self.name}: expected str, int, bool, float or dict as kind, found {self.kind!r}")
+            raise ValueError(
+                f"field {self.name}: expected str, int, bool, float, dict or Url as kind, found {self.kind!r}"
+            )
 
     def convert(self, value: Any) -> Any:
         """The value as the field's kind, out of what forms and JSON clients send; an empty text is no number.
@@ -86,6 +94,10 @@ class Field:
             raise ValueError(f"expected {_KINDS[self.kind]}, found {self._shown(value)}")
         return converted
 
+    def typed(self, value: Any) -> Any:
+        """A stored value as its kind."""
+        return Url(value) if self.kind is Url and isinstance(value, str) else value
+
     def fault(self, value: Any) -> str | None:
         """None, or what :attr:`choices` and :attr:`check` have against a value of the right kind."""
         if self.choices and value not in (None, *self.choices):
@@ -96,7 +108,7 @@ class Field:
             message = self.check(value)
         except Exception:  # a check that trips over the value has refused it
             message = f"expected a value that can be used, found {self._shown(value)}"
-        if message and self.secret:
+        if message and self.secret and self.kind is str:
             return message.partition(", found")[0] + ", found something else"
         return message
 
@@ -168,6 +180,11 @@ class Definitions:
         """Names of the secret fields of a definition with these values."""
         return frozenset(name for name, field in self.fields_of(values).items() if field.secret)
 
+    def credentials(self, values: Mapping[str, Any]) -> list[str]:
+        """The secret texts of a definition with these values, for :class:`pijobs.redact.Known`."""
+        fields = self.fields_of(values)
+        return [text for name in self.secrets_of(values) for text in texts(fields[name].typed(values.get(name)))]
+
     def unknown_variant(self, values: Mapping[str, Any]) -> dict[str, str]:
         """By the field of the choice, why these values can't be used; empty if they can."""
         if self._choice is None or values.get(self._choice) in self._variants:
@@ -201,13 +218,12 @@ class Definitions:
         known = (*fields, IDENTIFIER, UNREADABLE)
         if not unknown:
             faults += [self._unknown(name, fields) for name in values if name not in known]
-        validated = {}
+        validated, kept = {}, []
         for name, field in fields.items():
             if name in unknown:
                 continue
-            given = values.get(name)
             try:
-                value = self._taken(field, given, stored, lost)
+                value, is_kept = self._taken(field, values.get(name), stored, lost)
                 fault = field.fault(value) if value is not field.default else None
             except ValueError as error:
                 fault = str(error)
@@ -215,25 +231,47 @@ class Definitions:
                 faults.append(f"{name}: {fault}")
             else:
                 validated[name] = value
+                kept += [field] if is_kept else []
+        faults += [fault for field in kept if (fault := self._led_away(field, fields, validated, stored))]
         if faults:
             raise DefinitionError(faults)
         return validated
 
-    def _taken(self, field: Field, given: Any, stored: Mapping[str, Any], lost: Mapping[str, str]) -> Any:
-        keeps = given is None or (field.secret and given == CENSORED)
-        if not keeps:
-            return field.convert(given)
-        if field.name in lost:
+    def _led_away(
+        self, secret: Field, fields: Mapping[str, Field], values: Mapping[str, Any], stored: Mapping[str, Any]
+    ) -> str | None:
+        """What is wrong with a secret that stays while another place is to be given it."""
+        own = [secret.name] if secret.kind is Url else []
+        choice = [self._choice] if self._choice else []
+        changed = [
+            name for name in dict.fromkeys([*secret.belongs_to, *own, *choice])
+            if name in values and place_of(fields[name].typed(values[name])) != self._place(fields[name], stored)
+        ]  # fmt: skip
+        what = secret.name.replace("_", " ")
+        return f"{secret.name}: expected the {what} anew, since {' and '.join(changed)} changed" if changed else None
+
+    def _place(self, field: Field, stored: Mapping[str, Any]) -> Any:
+        try:
+            return place_of(field.typed(field.convert(stored.get(field.name, field.default))))
+        except ValueError:
+            return None
+
+    def _taken(self, field: Field, given: Any, stored: Mapping[str, Any], lost: Mapping[str, str]) -> tuple[Any, bool]:
+        """The value, and whether it is a stored secret, or has one in it."""
+        before = field.typed(stored.get(field.name, field.default))
+        if given is None and field.name not in lost:
+            return field.convert(before), field.secret and any(texts(before))
+        if not field.secret:
+            return field.convert(given), False
+        if field.name in lost and (given is None or CENSORED in str(given)):
             raise ValueError(f"expected it anew, since the stored one can't be read: {lost[field.name]}")
-        if given is not None and field.name not in stored:
-            raise ValueError(f"expected the secret, found {CENSORED}, which keeps a stored one; none is stored")
-        return field.convert(stored.get(field.name, field.default))
+        return restored(field.typed(field.convert(given)), before)
 
     def _chosen(self, values: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
         if self._choice is None:
             return {}
         try:
-            return {self._choice: self._taken(self._common[self._choice], values.get(self._choice), stored, {})}
+            return {self._choice: self._taken(self._common[self._choice], values.get(self._choice), stored, {})[0]}
         except ValueError:
             return {}
 
@@ -245,7 +283,7 @@ class Definitions:
 
 def _convert(kind: type, value: Any) -> Any:
     """None for a value that is not of this kind."""
-    if kind is str:
+    if kind in (str, Url):
         return value if isinstance(value, str) else None
     if kind is bool:
         return _as_bool(value)

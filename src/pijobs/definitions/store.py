@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from pijobs.database import Database
 from pijobs.definitions import records
 from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE, Definitions
+from pijobs.definitions.secrets import censored
 from pijobs.definitions.tables import metadata, remembered, table
 from pijobs.errors import DecodeError, DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.keys import KeyRing
@@ -166,9 +167,13 @@ class DefinitionStore:
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
         """A definition as people may see it. An empty secret is shown as such."""
-        hidden = {name for name in self.declaration.secrets_of(definition) if definition.get(name) not in (None, "")}
-        hidden |= self.declaration.secrets_of(definition) & set(definition.get(UNREADABLE, ()))
-        return {name: CENSORED if name in hidden else value for name, value in definition.items()}
+        fields, unreadable = self.declaration.fields_of(definition), definition.get(UNREADABLE, ())
+        hidden = {
+            name: CENSORED if name in unreadable else censored(fields[name].typed(definition.get(name)))
+            for name in self.declaration.secrets_of(definition)
+            if name in definition
+        }
+        return {**definition, **hidden}
 
     def _ensure_tables(self) -> None:
         self._database.ensure(metadata)
@@ -194,7 +199,7 @@ class DefinitionStore:
         """The columns of a definition. What is empty needs no key."""
         secrets, content = {}, dict(values)
         for name in self.declaration.secrets_of(values):
-            if values[name] in (None, ""):
+            if values[name] in (None, "", {}):
                 continue
             key = KeyRing.of(self._settings).newest
             sealed = key.encrypt(json.dumps(content.pop(name)).encode(), bound_to(self.kind, identifier, name))

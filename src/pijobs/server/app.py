@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import flask.logging
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
@@ -26,6 +27,7 @@ from pijobs.errors import (
     StorageUnavailable,
 )
 from pijobs.flask import JobQueue
+from pijobs.logs import configure_log
 from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
 from pijobs.server.api import ApiError, error_answer
@@ -59,6 +61,9 @@ def create_app(
 ) -> flask.Flask:
     """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
 
+    The log goes to standard error, redacted, unless the host configured its root logger, or ``PI_LOGCONFIG`` tells
+    otherwise.
+
     :param config: the file; default: as every command finds it.
     :param settings: the settings themselves, instead of a file.
     :param host_sign_in: for a server that is mounted in another one: how that knows its administrators. The server has
@@ -79,7 +84,11 @@ def create_app(
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
-    JobQueue().init_app(app, directory=directory, file=path)
+    installation = JobQueue().init_app(app, directory=directory, file=path)
+    if host_sign_in is None and not logging.getLogger().handlers:
+        # gunicorn configures its own loggers only.
+        configure_log(installation.settings, None)
+        app.logger.removeHandler(flask.logging.default_handler)
     for blueprint in (health.blueprint, jobs_api.blueprint):
         app.register_blueprint(blueprint)
     given: list[tuple[str, Any]] = []

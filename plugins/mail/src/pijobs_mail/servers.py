@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -85,11 +86,13 @@ def _check_token_url(value: str) -> str | None:
     return "expected a URL https://…, found something else"
 
 
+#: Who is given a login.
+_PLACE = ("server", "port", "tls", "verify", "ca_file", "oauth_token_url")
 FIELDS = (
     Field("server", str, required=True, check=_check_server, help="host, or smtp:// or smtps:// URL"),
     Field("port", int, default=25, check=_check_port, help="25; 465 for smtps://; a port in the URL wins"),
     USERNAME,
-    PASSWORD,
+    replace(PASSWORD, belongs_to=_PLACE),
     Field("sender", str, default="", check=_check_sender, help="address that mails come from"),
     Field("tls", bool, default=False, label="STARTTLS", help="a server that does not offer it gets no mail"),
     Field("verify", bool, default=True, label="Verify the certificate", help="off: whoever is in between can read all"),
@@ -118,8 +121,14 @@ FIELDS = (
     ),
     Field("oauth_token_url", default="", check=_check_token_url, section=_OAUTH, help="where access tokens come from"),
     Field("oauth_client_id", default="", section=_OAUTH, help="id of the application"),
-    Field("oauth_client_secret", default="", secret=True, section=_OAUTH, help="secret of the application"),
-    Field("oauth_refresh_token", default="", secret=True, section=_OAUTH, help="of a user; empty: client credentials"),
+    Field(
+        "oauth_client_secret", default="", secret=True, section=_OAUTH, belongs_to=_PLACE,
+        help="secret of the application",
+    ),
+    Field(
+        "oauth_refresh_token", default="", secret=True, section=_OAUTH, belongs_to=_PLACE,
+        help="of a user; empty: client credentials",
+    ),
     Field("oauth_scope", default="", section=_OAUTH, help="what the token is for"),
 )  # fmt: skip
 DEFINITIONS = Definitions("smtpserver", FIELDS)

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any
 
 from pijobs import clock
+from pijobs.foreign import cut
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
+from pijobs_sms.patterns import found
 
 #: Bytes of an answer that are read, before and after they are unpacked.
 MAX_ANSWER = 64 * 1024
+#: Values of a JSON answer that are looked at.
+MAX_TEXTS = 200
 #: Longest time that a gateway may ask for (seconds).
 MAX_RETRY_AFTER = 3600
 
@@ -66,16 +71,18 @@ class Answer:
         """
         said = f"{self.status} {self.text[:200]}".strip()
         success, failure, busy = gateway["success"], gateway["failure"], gateway["busy"]
-        if self.status < 500 and busy and re.search(busy, self.text):
+        if self.status < 500 and busy and found(busy, self.text) is not None:
             raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=self.retry_after)
         self._judge_status(said)
         texts, path = [self.text], gateway["json_path"]
         if path:
-            texts = list(_texts_at(path, self._json(said)))
-        if failure and any(re.search(failure, text) for text in texts):
+            texts = list(islice(_texts_at(path, self._json(said)), MAX_TEXTS))
+        if failure and any(found(failure, text) is not None for text in texts):
             raise AccountRefused(f"the answer matches the pattern of failures: {said}")
-        if texts and success and all(re.search(success, text) for text in texts):
-            return said
+        matches = [found(success, text) for text in texts] if success else []
+        if matches and None not in matches:
+            # No more of it is kept than the pattern picks out: gateways repeat numbers, texts and keys.
+            return " ".join([str(self.status), *filter(None, matches)])[:200]
         if not self.readable and (success or failure):
             raise MaybeSent(f"the answer can't be read: {said}")
         if not texts:
@@ -181,11 +188,12 @@ def retry_after(value: str | None) -> float | None:
     """Seconds of a ``Retry-After`` (RFC 9110, 10.2.3), a number or a date; None for anything else."""
     if value is None:
         return None
+    value = cut(value, 64).strip()
     try:
-        if re.fullmatch(r"\d{1,9}", value.strip()):
+        if re.fullmatch(r"\d{1,9}", value):
             return min(float(value), MAX_RETRY_AFTER)
-        then = parsedate_to_datetime(value)
-    except ValueError:
+        then, now = parsedate_to_datetime(value), datetime.fromtimestamp(clock.time(), timezone.utc)
+        then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
+        return min(max(0.0, (then - now).total_seconds()), MAX_RETRY_AFTER)
+    except (ValueError, TypeError, ArithmeticError, LookupError):  # what the standard library makes of no date
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
-    return min(max(0.0, (then - datetime.fromtimestamp(clock.time(), timezone.utc)).total_seconds()), MAX_RETRY_AFTER)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,12 +13,13 @@ import httpcore
 import httpx
 
 from pijobs import JobContext, Settings
-from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
+from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
 from pijobs.network import tls_context
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
-from pijobs_sms.errors import GatewayDown, GatewayRefused
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
+from pijobs_sms.patterns import pattern_fault
 from pijobs_sms.provider import Provider
 from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, body_fault, build, headers_fault, url_fault
 
@@ -42,27 +43,21 @@ def _check_proxy(value: str) -> str | None:
     return url_fault(value, ("http", "https", "socks5", "socks5h")) if value else None
 
 
-def _check_pattern(value: str) -> str | None:
-    try:
-        re.compile(value)
-    except re.error as error:
-        return f"expected a regular expression, found one that breaks off: {error.msg}"
-    return None
-
-
 def _check_path(value: str) -> str | None:
     return path_fault(value) if value else None
 
 
+#: Who is given a secret.
+_PLACE = ("url", "proxy")
 FIELDS = (
-    Field("url", required=True, check=_check_url, help="address of the gateway"),
+    Field("url", Url, required=True, secret=True, check=_check_url, help="address of the gateway"),
     Field("method", default="GET", choices=METHODS, help="of HTTP"),
     Field("sender", default="", help="name or number that the SMS comes from, for {sender}"),
     Field(
-        "parameters", dict, default={},
+        "parameters", dict, default={}, secret=True, belongs_to=_PLACE,
         help="names and texts with {phone}, {otp}, {sender}, {username}, {password}, {id}",
     ),
-    Field("headers", dict, default={}, check=headers_fault, help="likewise"),
+    Field("headers", dict, default={}, secret=True, belongs_to=_PLACE, check=headers_fault, help="likewise"),
     Field(
         "encoding", default="form", choices=ENCODINGS,
         help="of the parameters; with GET, or beside a body, they stand in the address",
@@ -74,7 +69,7 @@ FIELDS = (
     Field("content_type", default="application/json", help="of the body: JSON, XML, a form, or any text as it is"),
     Field("auth", default="basic", choices=LOGINS, help="bearer: the password is the token; aws: a signature"),
     USERNAME,
-    PASSWORD,
+    replace(PASSWORD, belongs_to=_PLACE),
     Field("aws_region", default="", help="of the signature, where the address does not tell"),
     timeout_field(120, "seconds for name, connection and answer together"),
     Field(
@@ -82,25 +77,28 @@ FIELDS = (
         help="where the patterns look in a JSON answer, such as messages.0.status (* for all); empty: all of it",
     ),
     Field(
-        "success", default="", check=_check_pattern, section=_ANSWER,
+        "success", default="", check=pattern_fault, section=_ANSWER,
         help="what a good answer contains (a regular expression)",
     ),
     Field(
-        "failure", default="", check=_check_pattern, section=_ANSWER,
+        "failure", default="", check=pattern_fault, section=_ANSWER,
         help="what a bad answer contains, though its status is good",
     ),
     Field(
-        "busy", default="", check=_check_pattern, section=_ANSWER,
+        "busy", default="", check=pattern_fault, section=_ANSWER,
         help="what an answer contains that wants us to slow down, though its status is not 429",
     ),
     Field("proxy", default="", check=_check_proxy, section=_PROXY, help="URL: http://…, https://…, or socks5://…"),
     Field("proxy_username", default="", section=_PROXY, help="login; empty: none"),
-    Field("proxy_password", default="", secret=True, section=_PROXY, help="password of the login"),
+    Field(
+        "proxy_password", default="", secret=True, belongs_to=("proxy",), section=_PROXY, help="password of the login",
+    ),
 )  # fmt: skip
 
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
     """Send one SMS by one request; redirects are not followed."""
+    _check_patterns(gateway)
     request = build(gateway, phone, text, ctx.id)
     pool = _pool(ctx.settings, gateway["proxy"], (gateway["proxy_username"] or "", gateway["proxy_password"] or ""))
     ctx.check()
@@ -117,6 +115,13 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
     return answer.judged(gateway)
+
+
+def _check_patterns(gateway: Mapping[str, Any]) -> None:
+    """:raises AccountRefused: for one that an older release took; after the request it would be too late."""
+    for field in FIELDS:
+        if field.check is pattern_fault and (fault := pattern_fault(gateway[field.name] or "")):
+            raise AccountRefused(f"{field.name}: {fault}; save the gateway with another one")
 
 
 def _pool(settings: Settings, proxy: str, login: tuple[str, str]) -> httpcore.ConnectionPool:

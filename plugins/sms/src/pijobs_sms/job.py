@@ -86,8 +86,7 @@ def register() -> list[Job]:
 def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: str, known: set[str]) -> None:
     identifier, number = definition["identifier"], normalize(phone, definition["region"], definition["countries"])
     gateways = Gateways.of(ctx.settings)
-    secrets = {definition[name] for name in gateways.declaration.secrets_of(definition)}
-    known |= {*spellings(number), *filter(None, secrets)}
+    known |= {*spellings(number), *gateways.declaration.credentials(definition)}
     limits = _limits(ctx, definition, number)
     _take(ctx, limits, identifier, known)
     provider = gateways.providers[definition["provider"]]

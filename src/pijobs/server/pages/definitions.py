@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 
 from pijobs import instances
 from pijobs.definitions import CENSORED, TOGGLE, Definitions, DefinitionStore, Field, Preset
+from pijobs.definitions.secrets import censored
 from pijobs.errors import DefinitionError
 from pijobs.flask import current_queue
 from pijobs.queue import Handle
@@ -201,15 +202,26 @@ class _Views:
     ) -> str:  # fmt: skip
         declaration = self._store().declaration
         shown = declaration.complete({name: value for name, value in values.items() if value is not None})
+        fields = declaration.fields_of(values)
         for name in declaration.secrets_of(values):
             # What somebody typed is not sent back.
-            shown[name] = CENSORED if shown[name] == CENSORED else ""
+            shown[name] = _not_sent_back(fields[name], shown[name], public=new and not faults)
         return flask.render_template(
             "pijobs/definition.html",
             sections=list(_sections(declaration, values, shown)), values=shown, identifier=identifier, new=new,
             choice=declaration.choice, variants=declaration.variants, faults=faults or [],
             unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self.words,
         )  # fmt: skip
+
+
+def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
+    """:param public: it comes from us, and not from somebody who typed it."""
+    if field.kind is str:
+        return CENSORED if value == CENSORED else ""
+    try:
+        return value if public else censored(field.typed(field.convert(value)))
+    except ValueError:
+        return ""
 
 
 def _sections(

@@ -8,6 +8,7 @@ import re
 import weakref
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pijobs import JobContext, Settings, clock, threads
@@ -52,7 +53,7 @@ FIELDS = (
     Field("port", int, default=2775, check=_check_port, help="of the server"),
     Field("tls", bool, default=False, help="a connection by TLS"),
     Field("username", default="", help="the system_id", label=USERNAME.label),
-    PASSWORD,
+    replace(PASSWORD, belongs_to=("host", "port", "tls")),
     Field("system_type", default="", help="if the operator gave you one"),
     Field("sender", default="", help="name or number that the SMS comes from"),
     Field(

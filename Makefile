@@ -39,7 +39,7 @@ PI_TESTS ?= plugins/privacyidea/tests
 # What "make compat" makes: a target for each version of something that we work with.
 COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea
 
-.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest chaos compat programs bench format example screenshots clean
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest chaos compat programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -57,6 +57,7 @@ help:
 	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
 	@echo "make example             pi.cfg.example from the tables of settings"
+	@echo "make release             wheels, source archives and checksums in dist, of a tree that is a release"
 	@echo "make screenshots         docs/_static from the pages, in chromium"
 
 demo: $(RUN)
@@ -115,6 +116,9 @@ format: $(DEV)
 
 example: $(RUN)
 	$(BIN)/python docs/_ext/example_file.py > pi.cfg.example
+
+release: $(DEV)
+	@$(BIN)/python contrib/release.py
 
 screenshots: $(TEST)
 	$(BIN)/python docs/_ext/screenshots.py $(ARGS)

@@ -185,11 +185,13 @@ def _tuple(kinds: tuple[Any, ...]) -> Check:
 
 
 def _mapping(container: type[Any], key: Any, item: Any) -> Check:
-    keys, items = check_of(key), check_of(item)
+    keys, items, exact = check_of(key), check_of(item), _exact(key)
 
     def look(value: Any) -> Misfit | None:
         if not isinstance(value, container):
             return _misfit(value)
+        if items is _passes and exact is not None and exact.issuperset(map(type, value)):
+            return None
         for name, content in value.items():
             if (misfit := keys(name)) is not None:
                 return misfit.within("a key")

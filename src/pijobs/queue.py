@@ -273,8 +273,9 @@ class Queue:
 
     def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
         where = f" in {via}" if via == "spool" else ""
-        fields = {"id": stored.id, "job": new.name, "state": stored.state.value}
-        log.info("job %s %s: new -> %s%s", new.name, stored.id, stored.state, where, extra={"instance": fields})
+        if log.isEnabledFor(logging.INFO):
+            fields = {"id": stored.id, "job": new.name, "state": stored.state.value}
+            log.info("job %s %s: new -> %s%s", new.name, stored.id, stored.state, where, extra={"instance": fields})
         if stored.replaced is not None:
             log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, stored.id)
         if self.plugins.listen("job_enqueued"):

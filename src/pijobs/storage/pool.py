@@ -151,6 +151,7 @@ class ConnectionPool(Generic[C]):
             state.idle.append(connection)
             return
         with state.changed:
+            news = state.waiting or state.trouble is not None or broken or state.closed
             state.lent -= 1
             broken = broken or state.closed
             scrap: list[C] = [connection] if broken else []
@@ -165,7 +166,8 @@ class ConnectionPool(Generic[C]):
                     # A server that hangs up may take the next connection; one that is silent would cost the next time.
                     state.fail(_unavailable(trouble), self._retry_max)
                     self._start_connector(state)
-            state.changed.notify_all()
+            if news:
+                state.changed.notify_all()
         self._close_all(scrap)
 
     # -- in the calling thread ---------------------------------------------------------------------------------------

@@ -82,6 +82,9 @@ def _places(trace: TracebackType | None) -> Iterator[str]:
         yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
 
 
+_JOBS = logging.getLogger("pijobs.job")
+
+
 class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
     """Puts the instance in front of each line that a job logs, and keeps its arguments out of line and error.
 
@@ -89,7 +92,7 @@ class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
     """
 
     def __init__(self, name: str, instance_id: str, attempt: int, secrets: HasSecrets) -> None:
-        super().__init__(logging.getLogger("pijobs.job"), {})
+        super().__init__(_JOBS, {})
         self._instance = {"id": instance_id, "job": name, "attempt": attempt}
         self._prefix = f"{instance_id} attempt {attempt}"
         self._secrets = secrets

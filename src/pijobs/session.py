@@ -303,7 +303,7 @@ class Session:
             for lease in leases:
                 self._held[lease.token] = _Held(lease, session)
         self._tell(step.ended)
-        return replace(step, leases=leases)
+        return step if len(leases) == len(step.leases) else replace(step, leases=leases)
 
     def begin(self, lease: Lease, timeout: float | None, permit: Permit | None = None) -> None:
         """An attempt begins. From now on the lease is renewed for ``timeout`` seconds at most (None: without end); then
@@ -311,7 +311,7 @@ class Session:
         limit = None if timeout is None else self._clock.monotonic() + timeout
         with self._lock:
             if held := self._held.get(lease.token):
-                self._held[lease.token] = replace(held, limit=limit, permit=permit)
+                self._held[lease.token] = _Held(held.lease, held.session, limit, permit, held.lost)
 
     def finish(self, lease: Lease) -> None:
         """The attempt has ended in time: its lease is renewed, however long the storage can't take the end."""
@@ -321,8 +321,7 @@ class Session:
 
     def holds(self, lease: Lease) -> bool:
         """Whether this process may still run the instance, as far as it can know without asking."""
-        with self._lock:
-            held = self._held.get(lease.token)
+        held = self._held.get(lease.token)  # one look needs no lock
         if held is None or held.lost or held.session != self.info.id:
             return False
         return self._clock.monotonic() < self._until

@@ -181,7 +181,8 @@ class Engine(JobHuey):
         finally:
             # Whatever fails or interrupts from here on, the end of the attempt is kept for the storage.
             self.slot.end(session, end)
-        outcome = replace(outcome, end=end)
+        if end is not outcome.end:
+            outcome = replace(outcome, end=end)
         if outcome.held:
             self._report.not_run(lease, end)
         else:

@@ -59,6 +59,8 @@ class Solitude:
 
     def leave(self, token: str) -> None:
         """The suspect has ended, or goes back; others may begin. Does nothing for any other token."""
+        if self._owner != token:  # and nobody else can make it the owner
+            return
         with self._changed:
             if self._owner == token:
                 self._owner = None

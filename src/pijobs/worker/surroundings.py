@@ -51,7 +51,9 @@ class Surroundings:
 
         :param job: which one has just ended; with several threads it may have been another.
         """
-        changed = [*self._put_back_files(), *self._put_back_signals(), *self._put_back_loggers()]
+        changed = [*self._put_back_files(), *self._put_back_loggers()]
+        if threads.get_ident() == threads.main_thread().ident:  # nobody can change or put back a handler elsewhere
+            changed += self._put_back_signals()
         if changed:
             logging.getLogger(__name__).warning(
                 "%s changed by a job (noticed after %s) and put back: they belong to all jobs of the process",
@@ -70,8 +72,6 @@ class Surroundings:
             yield "the umask was"
 
     def _put_back_signals(self) -> Iterator[str]:
-        if threads.current_thread() is not threads.main_thread():
-            return  # nobody can change or put back a handler there
         changed = [(number, handler) for number, handler in self._signals if _handler_of(number) is not handler]
         for number, handler in changed:
             if number == signal.SIGALRM:

@@ -94,7 +94,7 @@ def test_accounts_come_change_and_go(config: Path) -> None:
 def test_a_password_that_is_refused_is_not_told(config: Path) -> None:
     done = add(config, "alice", "viewer", "hunter2")
     assert done.returncode == 1
-    assert "at least 8" in done.stderr
+    assert "at least 12" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
 
 

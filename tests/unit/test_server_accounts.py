@@ -94,7 +94,7 @@ def test_a_name_that_can_not_be_is_refused(accounts: Accounts, name: str) -> Non
 
 
 def test_a_short_password_is_refused_without_being_told(accounts: Accounts) -> None:
-    with pytest.raises(AccountError, match="at least 8 characters, found 7") as caught:
+    with pytest.raises(AccountError, match="at least 12 characters, found 7") as caught:
         accounts.add("alice", "hunter2", "viewer")
     assert "hunter2" not in str(caught.value)
 

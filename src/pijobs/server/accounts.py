@@ -14,12 +14,12 @@ from sqlalchemy.dialects import mysql
 from pijobs import clock, threads
 from pijobs.database import Database, for_mariadb
 from pijobs.errors import DatabaseConflict, PijobsError
+from pijobs.server.passwords import fault_of
 from pijobs.settings import Settings
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-MIN_PASSWORD = 8  # characters; NIST SP 800-63B, 5.1.1.1
 #: Passwords that are hashed at the same moment. Each takes 64 MiB, and anybody may ask.
 AT_ONCE = 4
 _NAME = re.compile(r"[\w.@+-]{1,64}")
@@ -82,7 +82,12 @@ class Accounts:
         """:raises AccountError: for a name, password or role that can't be, or a name that is taken."""
         if not _NAME.fullmatch(name):
             raise AccountError(f"expected a name of letters, digits and . @ + - _, at most 64, found {name!r}")
-        row = {"name": name, "role": _role(role), "password": self._new_hash(password), "created": int(clock.time())}
+        row = {
+            "name": name,
+            "role": _role(role),
+            "password": self._new_hash(name, password),
+            "created": int(clock.time()),
+        }
         try:
             with self._begin() as connection:
                 connection.execute(table.insert().values(row))
@@ -116,8 +121,8 @@ class Accounts:
             connection.execute(table.delete().where(table.c.name == name))
 
     def set_password(self, name: str, password: str) -> None:
-        """:raises AccountError: for an unknown name or a password that is too short."""
-        self._write_hash(name, self._new_hash(password))
+        """:raises AccountError: for an unknown name or a password that is too short or easy to guess."""
+        self._write_hash(name, self._new_hash(name, password))
 
     def verify(self, name: str, password: str) -> Account | None:
         """The account, if the password is right. An unknown name takes as long as a wrong password."""
@@ -151,9 +156,9 @@ class Accounts:
             if not connection.execute(table.update().where(table.c.name == name).values(password=new)).rowcount:
                 raise AccountError(_nobody(name))
 
-    def _new_hash(self, password: str) -> str:
-        if len(password) < MIN_PASSWORD:
-            raise AccountError(f"expected a password of at least {MIN_PASSWORD} characters, found {len(password)}")
+    def _new_hash(self, name: str, password: str) -> str:
+        if fault := fault_of(password, name):
+            raise AccountError(fault)
         return self._hash(_bytes(password))
 
     def _hash(self, password: bytes) -> str:

@@ -6,7 +6,7 @@ guarded: an error is logged with the plugin's name, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,16 @@ def register_checks(queue: Any) -> Iterable[Check]:  # type: ignore[empty-body]
 @hookspec(firstresult=True)
 def host_app(settings: Settings) -> flask.Flask | None:
     """The Flask app in whose context jobs run. The first plugin that returns one wins."""
+
+
+@hookspec
+def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping[str, str]:  # type: ignore[empty-body]
+    """What destinations told after instances had ended, such as "delivered", by their ids; for people, one line.
+
+    Called for each list of instances and each single one, so it must answer in milliseconds.
+
+    :param instances: ids of ended instances, each with the name of its job.
+    """
 
 
 @hookspec

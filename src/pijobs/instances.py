@@ -11,7 +11,9 @@ from pijobs.codec import open_envelope
 from pijobs.errors import PijobsError, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.keys import KeyRing
+from pijobs.plugins import call_hook
 from pijobs.queue import Queue
+from pijobs.redact import redact
 from pijobs.status import STATE_ORDER, age, group, moment, pause_of, session, told_pause, trouble
 from pijobs.storage.contract import Record, Storage
 
@@ -67,7 +69,17 @@ def listing(
         inner = page.cursor if len(fresh) == len(page.records) else None
         if inner is None:
             index += 1
+    _add_afterwards(queue, rows)
     return rows, f"{index}.{inner or ''}" if index < len(chain) else None
+
+
+def _add_afterwards(queue: Queue, rows: list[dict[str, Any]]) -> None:
+    """What plugins were told of those that have ended."""
+    ended = {row["id"]: row["name"] for row in rows if row["ended"]}
+    answers = call_hook(queue.settings, "told_afterwards", settings=queue.settings, instances=ended) if ended else []
+    told = {one: redact(text) for _, answer in answers for one, text in (answer or {}).items()}
+    for row in rows:
+        row["afterwards"] = told.get(row["id"], row["afterwards"])
 
 
 def _place_in_time(record: Record) -> int:
@@ -118,6 +130,7 @@ def instance(record: Record, now: int, *, spooled: bool = False) -> dict[str, An
         "given_up": moment(record.deadline) if deadline is None else None,
         "started": moment(record.started),
         "ended": moment(record.ended),
+        "afterwards": None,
         "reason": _TOO_OLD if _grew_too_old(record, deadline) else record.reason,
         "error": record.error,
         "session": record.session,
@@ -153,6 +166,7 @@ def explained(queue: Queue, instance_id: str) -> dict[str, Any]:
     """
     storage, record = queue.places.find(instance_id)
     row = instance(record, storage.now(), spooled=storage is queue.spool)
+    _add_afterwards(queue, [row])
     return {**row, "label": record.label or _label(queue, storage, record), "waits": [*_waits(storage, record)]}
 
 
@@ -221,6 +235,8 @@ def life(row: Mapping[str, Any]) -> Iterator[str]:
     for event in row["history"]:
         yield f"  {event['at']} {_told(event)}"
         yield from (f"      {frame}" for frame in event.get("frames", ()))
+    if row["afterwards"]:
+        yield f"  afterwards: {row['afterwards']}"
     yield f"  {_next(row)}"
     for why in row["waits"]:
         yield f"    {why}"

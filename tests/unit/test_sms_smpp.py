@@ -21,6 +21,7 @@ from smpp_server import SmppServer
 from pijobs import DestinationDown, FailJob, State
 from pijobs.flask import JobQueue, current_queue
 from pijobs_sms.gateways import open_store
+from pijobs_sms.receipts import Receipts
 from pijobs_sms.send import send_sms
 from pijobs_sms.smpp import session
 from pijobs_sms.smpp.pdus import Address, Command, Delivery, Pdu, Status, relative_time
@@ -90,10 +91,11 @@ def test_a_session_is_kept_and_shared(server: SmppServer) -> None:
 
 
 def test_a_session_that_the_server_ended_is_bound_again(server: SmppServer) -> None:
+    others = set(threading.enumerate())
     send_sms("main", PHONE, TEXT)
-    known = {thread for thread in threading.enumerate() if thread.name == "pijobs-smpp"}
+    ours = {thread for thread in threading.enumerate() if thread.name == "pijobs-smpp"} - others
     server.unbind()
-    wait_until(lambda: not any(thread.is_alive() for thread in known), 30, what="the end of the session")
+    wait_until(lambda: not any(thread.is_alive() for thread in ours), 30, what="the end of the session")
     send_sms("main", PHONE, TEXT)
     assert len({sms.session for sms in server.sms}) == 2
 
@@ -139,6 +141,29 @@ def test_the_second_gateway_takes_over_where_nobody_listens(server: SmppServer) 
         taken.bind(("127.0.0.1", 0))
         save("first", host="127.0.0.1", port=taken.getsockname()[1], fallback="main")
         assert send_sms("first", PHONE, TEXT).state is State.DONE
+
+
+def test_a_receipt_tells_that_an_sms_was_delivered(server: SmppServer) -> None:
+    ids = [send_sms("main", PHONE, TEXT).id for _ in range(3)]
+    text = "id:id1 sub:001 dlvrd:001 submit date:2611291200 done date:2611291201 stat:DELIVRD err:000 text:Ihr"
+    assert server.deliver(text) == Status.ESME_ROK
+    server.deliver("", receipted_message_id=b"id2\0", message_state=b"\5")
+    server.deliver("id:id3 stat:ENROUTE err:000")
+    told = Receipts.of(current_queue().settings).told(ids)
+    assert list(told) == ids[:2]
+    assert told[ids[0]].startswith("delivered") and told[ids[1]].endswith(": UNDELIV")
+
+
+@pytest.mark.parametrize(
+    ("text", "esm_class"), [("id:id9 stat:DELIVRD", 4), ("Hello", 0), ("id:id1 stat:DELIVRD", 0), ("", 4)]
+)
+def test_what_tells_of_none_of_ours_is_taken(
+    server: SmppServer, text: str, esm_class: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pijobs_sms.smpp.receipts._PAUSES", ())
+    instance = send_sms("main", PHONE, TEXT).id
+    assert server.deliver(text, esm_class=esm_class) == Status.ESME_ROK
+    assert Receipts.of(current_queue().settings).told([instance]) == {}
 
 
 # -- servers that misbehave --------------------------------------------------------------------------------------------

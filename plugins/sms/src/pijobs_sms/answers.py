@@ -76,7 +76,7 @@ class Answer:
         self._judge_status(said)
         texts, path = [self.text], gateway["json_path"]
         if path:
-            texts = list(islice(_texts_at(path, self._json(said)), MAX_TEXTS))
+            texts = list(islice(texts_at(path, self._json(said)), MAX_TEXTS))
         if failure and any(found(failure, text) is not None for text in texts):
             raise AccountRefused(f"the answer matches the pattern of failures: {said}")
         matches = [found(success, text) for text in texts] if success else []
@@ -90,6 +90,13 @@ class Answer:
         if success:
             raise AccountRefused(f"the answer does not match the pattern of successes: {said}", maybe_sent=True)
         return said
+
+    def texts_at(self, path: str) -> list[str]:
+        """The values at a path, if the answer is JSON."""
+        try:
+            return list(texts_at(path, json.loads(self.text)))
+        except (ValueError, RecursionError):
+            return []
 
     def _judge_status(self, said: str) -> None:
         status = self.status
@@ -166,7 +173,7 @@ def path_fault(path: str) -> str | None:
     return "expected names and places such as messages.0.status or messages.*.status, found something else"
 
 
-def _texts_at(path: str, value: Any) -> Iterator[str]:
+def texts_at(path: str, value: Any) -> Iterator[str]:
     """The values at a path of names, of places in lists from 0, and ``*`` for all; as JSON where they are no texts."""
     found = [value]
     for step in _STEP.findall(path):

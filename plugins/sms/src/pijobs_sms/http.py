@@ -15,12 +15,14 @@ import httpx
 from pijobs import JobContext, Settings
 from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
 from pijobs.network import tls_context
+from pijobs_sms import webhook
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.patterns import pattern_fault
 from pijobs_sms.provider import Provider
+from pijobs_sms.receipts import expect
 from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, body_fault, build, headers_fault, url_fault
 
 #: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
@@ -55,7 +57,7 @@ FIELDS = (
     Field("sender", default="", help="name or number that the SMS comes from, for {sender}"),
     Field(
         "parameters", dict, default={}, secret=True, belongs_to=_PLACE,
-        help="names and texts with {phone}, {otp}, {sender}, {username}, {password}, {id}",
+        help="names and texts with {phone}, {otp}, {sender}, {username}, {password}, {id}, {receipts}",
     ),
     Field("headers", dict, default={}, secret=True, belongs_to=_PLACE, check=headers_fault, help="likewise"),
     Field(
@@ -63,7 +65,7 @@ FIELDS = (
         help="of the parameters; with GET, or beside a body, they stand in the address",
     ),
     Field(
-        "body", default="", check=_check_body, multiline=True,
+        "body", default="", secret=True, belongs_to=_PLACE, check=_check_body, multiline=True,
         help="instead of parameters: a text with placeholders, which are escaped as content_type needs it",
     ),
     Field("content_type", default="application/json", help="of the body: JSON, XML, a form, or any text as it is"),
@@ -88,6 +90,7 @@ FIELDS = (
         "busy", default="", check=pattern_fault, section=_ANSWER,
         help="what an answer contains that wants us to slow down, though its status is not 429",
     ),
+    *webhook.FIELDS,
     Field("proxy", default="", check=_check_proxy, section=_PROXY, help="URL: http://…, https://…, or socks5://…"),
     Field("proxy_username", default="", section=_PROXY, help="login; empty: none"),
     Field(
@@ -114,7 +117,10 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
         raise GatewayRefused(f"the request can't be: {error}") from None
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
-    return answer.judged(gateway)
+    said = answer.judged(gateway)
+    if path := gateway["receipt_expects"]:
+        expect(ctx, gateway["identifier"], answer.texts_at(path))
+    return said
 
 
 def _check_patterns(gateway: Mapping[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pijobs import Job, Page, Setting, Settings, hookimpl
 from pijobs.definitions import definitions_check
-from pijobs_sms import gateways, hookspecs, http, job
+from pijobs_sms import gateways, hookspecs, http, job, receipts
 from pijobs_sms.provider import Provider
 from pijobs_sms.smpp import provider as smpp
 
@@ -63,6 +64,11 @@ def register_commands(cli: click.Group) -> None:
 @hookimpl
 def register_pages() -> list[Page]:
     return [Page("SMS gateways", "sms.index", things="SMS", jobs="sms.")]
+
+
+@hookimpl
+def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping[str, str]:
+    return receipts.of_instances(settings, instances)
 
 
 @hookimpl

@@ -12,8 +12,8 @@ PRESETS: Mapping[str, Preset] = {
         "Twilio",
         {
             "url": "https://api.twilio.com/2010-04-01/Accounts/{username}/Messages.json", "method": "POST",
-            "parameters": {"To": "{phone}", "From": "{sender}", "Body": "{otp}"},
-            "json_path": "status", "failure": "^(failed|undelivered|canceled)$",
+            "parameters": {"To": "{phone}", "From": "{sender}", "Body": "{otp}", "StatusCallback": "{receipts}"},
+            "json_path": "status", "failure": "^(failed|undelivered|canceled)$", "receipt_status": "MessageStatus",
         },
         "username is the Account SID, password the auth token; sender is a number of yours, or a sender id. For a "
         "messaging service, name the parameter MessagingServiceSid instead of From.",
@@ -24,10 +24,11 @@ PRESETS: Mapping[str, Preset] = {
             "url": "https://api.nexmo.com/v1/messages", "method": "POST", "phone_format": "digits",
             "body": '{"message_type": "text", "channel": "sms", "to": "{phone}", "from": "{sender}", '
             '"text": "{otp}", "client_ref": "{id}"}',
-            "json_path": "message_uuid",
+            "json_path": "message_uuid", "receipt_id": "client_ref",
         },
         "The Messages API, which finds the letters that a text needs by itself. username is the API key, password the "
-        "API secret. The default SMS setting of the account must be the Messages API.",
+        "API secret. The default SMS setting of the account must be the Messages API. For receipts, put their address "
+        "into the settings of the account as Status URL.",
     ),
     "messagebird": Preset(
         "MessageBird",
@@ -35,9 +36,10 @@ PRESETS: Mapping[str, Preset] = {
             "url": "https://rest.messagebird.com/messages", "method": "POST", "phone_format": "digits",
             "parameters": {
                 "originator": "{sender}", "recipients": "{phone}", "body": "{otp}", "datacoding": "auto",
-                "reference": "{id}",
+                "reference": "{id}", "reportUrl": "{receipts}",
             },
             "auth": "none", "headers": {"Authorization": "AccessKey {password}"}, "json_path": "id",
+            "receipt_id": "reference",
         },
         "password is the access key; sender a number, or a name of at most 11 letters.",
     ),
@@ -56,9 +58,11 @@ PRESETS: Mapping[str, Preset] = {
             "url": "https://rest.clicksend.com/v3/sms/send", "method": "POST",
             "body": '{"messages": [{"source": "pijobs", "from": "{sender}", "to": "{phone}", "body": "{otp}", '
             '"custom_string": "{id}"}]}',
-            "json_path": "data.messages.*.status", "success": "^SUCCESS$",
+            "json_path": "data.messages.*.status", "success": "^SUCCESS$", "receipt_id": "custom_string",
+            "receipt_status": "status_code", "receipt_delivered": "^201$", "receipt_failed": "^30[12]$",
         },
-        "username is that of the account, password its API key.",
+        "username is that of the account, password its API key. For receipts, put their address into a rule for SMS "
+        "delivery reports.",
     ),
     "seven": Preset(
         "seven",
@@ -66,9 +70,11 @@ PRESETS: Mapping[str, Preset] = {
             "url": "https://gateway.seven.io/api/sms", "method": "POST",
             "parameters": {"to": "{phone}", "from": "{sender}", "text": "{otp}", "foreign_id": "{id}"},
             "auth": "none", "headers": {"X-Api-Key": "{password}", "Accept": "application/json"},
-            "json_path": "success", "success": "^100$",
+            "json_path": "success", "success": "^100$", "receipt_expects": "messages.*.id",
+            "receipt_id": "data.msg_id", "receipt_status": "data.status",
         },
-        "password is the API key; sender a name of at most 11 letters, or a number.",
+        "password is the API key; sender a name of at most 11 letters, or a number. For receipts, make a webhook for "
+        "the event dlr with their address.",
     ),
     "infobip": Preset(
         "Infobip",
@@ -78,8 +84,10 @@ PRESETS: Mapping[str, Preset] = {
             '"content": {"text": "{otp}"}, "webhooks": {"callbackData": "{id}"}}]}',
             "auth": "none", "headers": {"Authorization": "App {password}", "Accept": "application/json"},
             "json_path": "messages.*.status.groupName", "success": "^(ACCEPTED|PENDING|DELIVERED)$",
+            "receipt_id": "results.*.callbackData", "receipt_status": "results.*.status.groupName",
         },
-        "password is the API key. SUBDOMAIN is that of your base URL, which the portal shows.",
+        "password is the API key. SUBDOMAIN is that of your base URL, which the portal shows. For receipts, make a "
+        "subscription with their address.",
     ),
     "sns": Preset(
         "AWS SNS",

@@ -17,12 +17,13 @@ import httpx
 from pijobs_sms.errors import GatewayRefused
 from pijobs_sms.placeholders import fill
 from pijobs_sms.sigv4 import region_of, sign
+from pijobs_sms.webhook import receipts_url
 
 METHODS = ("GET", "POST", "PUT", "PATCH")
 ENCODINGS = ("form", "json", "query")
 LOGINS = ("basic", "bearer", "aws", "none")
 #: What a request may be filled with.
-NAMES = ("phone", "otp", "sender", "username", "password", "id")
+NAMES = ("phone", "otp", "sender", "username", "password", "id", "receipts")
 
 # XML 1.0, 2.2: no document may have them.
 _NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -78,10 +79,14 @@ def build(gateway: Mapping[str, Any], phone: str, text: str, instance: str) -> h
     """
     if fault := url_fault(gateway["url"]):
         raise GatewayRefused(f"the request can't be: url: {fault}")
-    values = {"phone": phone, "otp": text, "id": instance}
+    values = {"phone": phone, "otp": text, "id": instance, "receipts": receipts_url(gateway, instance)}
     values |= {name: gateway[name] or "" for name in ("sender", "username", "password")}
     url = httpx.URL(fill(gateway["url"], values, lambda value: quote(value, safe="")))
-    parameters = {name: fill(template, values) for name, template in (gateway["parameters"] or {}).items()}
+    parameters = {
+        name: fill(template, values)
+        for name, template in (gateway["parameters"] or {}).items()
+        if values["receipts"] or template != "{receipts}"
+    }
     headers = httpx.Headers({"User-Agent": "pijobs-sms"})
     filled = {name: fill(template, values) for name, template in (gateway["headers"] or {}).items()}
     for name, value in {**_login(gateway), **filled}.items():

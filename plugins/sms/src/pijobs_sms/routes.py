@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from pijobs import Handle
-from pijobs.errors import DefinitionNotFound
+from pijobs.errors import DefinitionNotFound, DefinitionUnreadable
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters, required
 from pijobs.server.definitions import NOT_FOUND, PARAMETER, DefinitionRoutes, submit_test
 from pijobs.server.rights import requires
+from pijobs_sms import webhook
 from pijobs_sms.errors import PhoneError
 from pijobs_sms.gateways import open_store
 from pijobs_sms.numbers import normalize
+
+#: privacyIDEA's code for what somebody may not do.
+RIGHT = 303
 
 
 def make_blueprint() -> Blueprint:
     blueprint = Blueprint("smsgateway", __name__, url_prefix="/smsgateway")
     blueprint.post("/send_test_sms")(send_test_sms)
+    blueprint.add_url_rule("/<identifier>/receipt", view_func=take_receipt, methods=["GET", "POST"])
     DefinitionRoutes(open_store).add_to(blueprint)
     return blueprint
+
+
+def take_receipt(identifier: str) -> Response:
+    """What a gateway tells of an SMS that it took. ``password`` is its ``receipt_password``."""
+    try:
+        definition = open_store(current_queue().settings).get(identifier)
+    except (DefinitionNotFound, DefinitionUnreadable):
+        definition = {}
+    if not webhook.is_from_gateway(definition, request):
+        raise ApiError(
+            403, RIGHT, "expected the receipt_password of a gateway as parameter 'password', found another one"
+        )
+    return answer(webhook.take(current_queue().settings, definition, request))
 
 
 @requires("admin")

@@ -17,7 +17,9 @@ from pijobs.network import tls_context
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.provider import Provider
+from pijobs_sms.receipts import Receipts, expect
 from pijobs_sms.smpp.pdus import Address, Command, Pdu, Status, name_of, relative_time, submit
+from pijobs_sms.smpp.receipts import take_receipt
 from pijobs_sms.smpp.session import Account, Session, SessionLost
 from pijobs_sms.smpp.texts import ALPHABETS, parts_of
 
@@ -80,6 +82,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
         validity = relative_time(ctx.time_left())
         body = submit(source, destination, part, coding, udhi=len(parts) > 1, validity=validity)
         ids.append(_submit(ctx, session, body, gateway, begun=bool(ids)))
+    expect(ctx, gateway["identifier"], ids)
     return f"message id {', '.join(ids)}"
 
 
@@ -188,7 +191,8 @@ class _Sessions:
         installation = weakref.ref(settings)
 
         def received(pdu: Pdu) -> int:
-            return Status.ESME_ROK if installation() else Status.ESME_RX_T_APPN
+            known = installation()
+            return Status.ESME_RX_T_APPN if known is None else take_receipt(Receipts.of(known), identifier, pdu)
 
         try:
             session = Session(account, received, seconds)

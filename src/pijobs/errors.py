@@ -141,6 +141,12 @@ class StorageDamaged(StorageUnavailable):
     what = "keeps data that can't be used"
 
 
+class StorageFull(StorageUnavailable):
+    """the storage has no room; what it has goes on"""
+
+    what = "is full"
+
+
 class StorageUnfit(StorageUnavailable):
     """the server behind the storage can't do what the queue needs
 

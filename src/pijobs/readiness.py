@@ -55,13 +55,18 @@ def takes_requests(queue: Queue) -> CheckResult:
 def has_storage(queue: Queue) -> CheckResult:
     """Whether the storage answers, for the ``/readyz`` of a worker."""
     assert queue.storage is not None
+    answers = False
     try:
-        queue.fitness.require()
         queue.storage.ping()
+        answers = True
+        queue.fitness.require()
     except StorageUnfit as error:
         advice = "change what it names; docs/how-to/configure tells which servers and rights the queue needs"
         return CheckResult(False, f"the storage can't be used: {error}", advice)
     except StorageUnavailable as error:
+        if answers:
+            advice = "look at the check 'storage_full', and at its log; what it has goes on meanwhile"
+            return CheckResult(False, f"{queue.storage.display_url} answers, but takes nothing new: {error}", advice)
         advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
         return CheckResult(False, f"the storage {error.what}: {error}", advice)
     return CheckResult(True, f"{queue.storage.display_url} answers")
@@ -100,19 +105,19 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         return
     yield from traps.of_settings(queue)
     answers = has_storage(queue)
-    if answers.ok:
+    found: list[tuple[str, CheckResult]] = []
+    # What can be read is told, too, while it takes nothing new.
+    if answers.ok or _answers(storage):
         try:
             answer = overview(queue) if answer is None else answer
             if not answer["reachable"]:
                 raise StorageUnavailable(answer["reason"])
             found = [*traps.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
         except StorageUnavailable as error:
-            answers = CheckResult(False, f"the storage {error.what}: {error}", "look at its log and its load")
-            found = []
-        yield "storage", answers
-        yield from found
-    else:
-        yield "storage", answers
+            if answers.ok:
+                answers = CheckResult(False, f"the storage {error.what}: {error}", "look at its log and its load")
+    yield "storage", answers
+    yield from found
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
 

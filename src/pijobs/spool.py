@@ -26,6 +26,7 @@ from pijobs.errors import (
     InstanceNotFound,
     InstanceRefused,
     PijobsError,
+    StorageFull,
     StorageUnavailable,
 )
 from pijobs.jobs import State
@@ -40,6 +41,8 @@ BATCH, HOLD, MOVE_TIME = 50, 2.0, 1.0
 REQUEST_BATCH, REQUEST_TIME = 20, 0.1
 #: Seconds until a process looks into the spool again, while there is something, and if there was nothing.
 LOOK_AGAIN, LOOK_EVERY = 1.0, 30.0
+#: Seconds without a move after one that failed: longer than the hold, so that workers of this machine take what waits.
+LEFT_ALONE = 4.0
 #: An instance that failed in so many moves, each of which found a storage that answers, is at fault itself.
 MOST_STRIKES = 3
 
@@ -141,8 +144,8 @@ class Mover:
                     self.look_soon()
                     break
         except StorageUnavailable as error:
-            self._next_look = now + LOOK_AGAIN
-            log.warning("the spool could not be emptied, it is tried again: %s", error)
+            self._next_look = now + LEFT_ALONE
+            log.warning("the spool could not be emptied, its workers go on, and it is tried again: %s", error)
         except Exception:
             log.exception("the spool could not be emptied")
         finally:
@@ -171,7 +174,7 @@ class Mover:
                     self._move(new, min(self._timeout, HOLD - MOVE_TIME))
                 except StorageUnavailable as error:
                     failed += 1
-                    if not self._strike(new, error) and failed > 1:
+                    if isinstance(error, StorageFull) or (not self._strike(new, error) and failed > 1):
                         raise
                 except (InstanceRefused, EncodeError) as error:
                     self._park(new, error)

@@ -249,7 +249,10 @@ def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     own = fingerprint(queue.settings)
     mine = None if own is None else own.read()
     told = [row for row in answer["workers"] if row["definitions"] is not None]
-    advice = "set SQLALCHEMY_DATABASE_URI for server and workers to one database that all hosts reach, by its full path"
+    advice = (
+        "set SQLALCHEMY_DATABASE_URI for server and workers to one database that all hosts reach, by its full path; "
+        "what was changed just now reaches each worker within 15 s"
+    )
     if mine is not None and own is not None and (others := [row for row in told if row["definitions"] != mine]):
         said = f"{_processes(others)}: other definitions (SMTP servers and the like) than here, {own.place}"
         return CheckResult(False, f"{len(others)} of {len(told)} live workers read another database: {said}", advice)

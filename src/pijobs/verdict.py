@@ -19,6 +19,8 @@ from pijobs.redact import Known, class_name, describe, message_of, redact, text_
 
 #: Least seconds until an attempt that did not count is followed by another: nothing runs in a tight loop.
 LEAST_WAIT = 1.0
+#: Seconds up to which the wait of a destination grows that names a short one again and again.
+LONGEST_BRAKE = 30.0
 #: Seconds until the next attempt when the end of this one could not be worked out.
 FAULT_WAIT = 5.0
 #: Places of a traceback that are kept, the innermost ones; links of a chain of causes that are followed.
@@ -83,10 +85,11 @@ def decide(
 
 
 def _wait_for_destination(job: Job, error: DestinationDown, attempt: int, held: float) -> float:
-    if error.retry_after is not None:
-        return max(0.0 if error.counted else LEAST_WAIT, error.retry_after)
     # The breaker of a group paces its instances; without one nothing else would.
     paced = min(held / 4, job.retry.max_delay) if job.group is None else 0.0
+    if error.retry_after is not None:
+        # A destination that names a time is taken at its word, but not for ever at a short one.
+        return max(0.0 if error.counted else LEAST_WAIT, error.retry_after, min(paced, LONGEST_BRAKE))
     return max(LEAST_WAIT, job.retry.wait_after(attempt), paced)
 
 

@@ -279,6 +279,16 @@ def test_without_a_group_a_destination_that_stays_down_is_asked_ever_less_often(
     assert waits(Job("a.b", print, retry=POLICY, group=lambda: "paced by its breaker")) == [10, 10, 10]
 
 
+def test_a_short_time_that_is_named_again_and_again_grows_where_no_breaker_paces_it() -> None:
+    error = DestinationDown("busy", retry_after=1)
+
+    def waits(job: Job) -> list[float | None]:
+        return [decide(job, error, 1, INF, held=held).wait for held in (0, 2, 100, 1e6)]
+
+    assert waits(Job("a.b", print, retry=POLICY)) == [1, 1, 25, 30]
+    assert waits(Job("a.b", print, retry=POLICY, group=lambda *_: "g")) == [1, 1, 1, 1]
+
+
 def test_no_attempt_is_planned_beyond_the_deadline(site: Site) -> None:
     site.enqueue(expires=10)
     site.attempt(raising(OSError("away")))

@@ -13,12 +13,12 @@ import pytest
 
 from pijobs import Job, State
 from pijobs.codec import open_envelope
-from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, StorageUnavailable
+from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, StorageFull, StorageUnavailable
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
 from pijobs.registry import Registry
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.spool import HOLD, REQUEST_BATCH, Mover, known, on_clock
+from pijobs.spool import HOLD, LEFT_ALONE, MOST_STRIKES, REQUEST_BATCH, Mover, known, on_clock
 from pijobs.storage.contract import NewInstance, Page, Record, SessionInfo, Storage, Stored
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -405,6 +405,28 @@ def test_a_storage_that_is_full_and_answers_parks_nobody(
     assert waiting_in(spool) == 1
     look()
     assert storage.get(handle.id).state is State.QUEUED
+
+
+@pytest.mark.parametrize("error", [StorageFull("no memory"), StorageUnavailable("hung up")], ids=["full", "hung up"])
+def test_a_storage_that_takes_nothing_parks_nobody_and_leaves_them_to_the_workers(
+    storage: Cable, spool: Cable, spooled: Callable[..., Handle], look: Callable[[], None], clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch, error: Exception,
+) -> None:  # fmt: skip
+    handles = [spooled(str(number)) for number in range(2)]
+    refuse(storage, monkeypatch, {handle.id for handle in handles}, error)
+
+    def try_out() -> None:
+        raise error
+
+    monkeypatch.setattr(storage, "try_out", try_out)
+    for _ in range(3 * MOST_STRIKES):
+        live_worker(spool)
+        look()
+        clock.advance(LEFT_ALONE)
+    assert waiting_in(spool) == 2
+    live_worker(spool)
+    session = spool.sessions()[0].info.id
+    assert len(spool.step(session, [], want=2).leases) == 2
 
 
 def test_what_was_parked_can_be_retried(

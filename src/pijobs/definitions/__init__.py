@@ -16,6 +16,7 @@ from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_s
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
 from pijobs.definitions.presets import Preset, preset_command
+from pijobs.definitions.records import Fingerprint
 from pijobs.definitions.secrets import Url
 from pijobs.definitions.store import DefinitionStore
 from pijobs.definitions.toggle import submit
@@ -35,6 +36,7 @@ __all__ = [
     "DefinitionUnreadable",
     "Definitions",
     "Field",
+    "Fingerprint",
     "Preset",
     "Standby",
     "Url",

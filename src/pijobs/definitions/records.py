@@ -61,7 +61,8 @@ def ensure_identity(connection: Connection) -> None:
 
 
 class Fingerprint:
-    """Tells two databases of definitions apart; workers tell it to the storage. Kept as a resource of the settings.
+    """Tells two databases of definitions apart; workers tell it to the storage. Kept as a resource of the settings: a
+    plugin whose definitions are a host's puts one of its own there, with another :meth:`_read`.
 
     The id lies in the database, since two hosts may have the same URL and different databases, or the reverse. Of an
     SQLite file the inode belongs to it: a copy on another host carries the same id.

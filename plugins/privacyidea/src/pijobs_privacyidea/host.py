@@ -45,9 +45,9 @@ class IdleFiles:
                 db.engine.dispose()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Host:
-    """The app, and the process that made it."""
+    """The app, and the process that uses its database connections."""
 
     app: flask.Flask
     pid: int
@@ -63,6 +63,11 @@ class Host:
 
         return settings.resource(cls, make)
 
+    @classmethod
+    def adopt(cls, settings: Settings, app: flask.Flask) -> Host:
+        """The app that this process has already."""
+        return settings.resource(cls, lambda: cls(app, os.getpid()))
+
     def after_fork(self) -> None:
         """Leave the parent's database connections to the parent."""
         if os.getpid() == self.pid:
@@ -71,6 +76,7 @@ class Host:
 
         with self.app.app_context():
             db.engine.dispose(close=False)
+        self.pid = os.getpid()
 
 
 def make_app(file: Path | None) -> flask.Flask:

@@ -25,6 +25,10 @@ def register_jobs(settings: Settings) -> list[Job]:
         raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
     from pijobs_privacyidea import mail, sms_job
 
+    if settings["PI_JOB_QUEUE_CLASS"] == OWN_CLASS:
+        from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
+
+        DefinitionsFingerprint.install(settings)
     return [*mail.jobs(), *sms_job.jobs()]
 
 
@@ -46,9 +50,11 @@ def host_app(settings: Settings) -> flask.Flask | None:
     """privacyIDEA's app, where the queue is privacyIDEA's."""
     if settings["PI_JOB_QUEUE_CLASS"] != OWN_CLASS:
         return None
+    from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
     from pijobs_privacyidea.host import Host
 
-    return Host.of(settings).app
+    host = DefinitionsFingerprint.install(settings).host = Host.of(settings)
+    return host.app
 
 
 @hookimpl

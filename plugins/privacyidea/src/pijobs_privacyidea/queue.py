@@ -16,6 +16,7 @@ from pijobs.errors import ConfigurationError, EncodeError, InstanceNotFound, Que
 from pijobs.jobs import ENDED
 from pijobs_mail.errors import MessageError
 from pijobs_privacyidea import mail
+from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
         self.options = options
         self._offered: set[str] = set()
         super().__init__(options, host={"SECRET_KEY": _secret_key})
+        DefinitionsFingerprint.install(self.settings)
         if mail.NAME not in self.registry:
             failed = "; ".join(f"{plugin.name}: {plugin.error}" for plugin in self.plugins.failed)
             raise ConfigurationError(

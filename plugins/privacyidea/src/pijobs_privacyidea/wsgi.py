@@ -13,7 +13,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from pijobs.errors import ConfigurationError
 from pijobs.server import create_app as create_server
 from pijobs_privacyidea.administrators import Administrators
-from pijobs_privacyidea.host import IdleFiles
+from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
+from pijobs_privacyidea.host import Host, IdleFiles
 
 MOUNT = "/jobqueue"
 
@@ -31,6 +32,8 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
     _check_class(app)
     IdleFiles.watch(app)
     server = create_server(settings=dict(app.config), host_sign_in=Administrators(app).sign_in())
+    own = server.extensions["pijobs"].settings
+    DefinitionsFingerprint.install(own).host = Host.adopt(own, app)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: server})  # type: ignore[method-assign]
     return app
 

@@ -10,7 +10,7 @@ import redis
 from hiredis import pack_command
 
 from pijobs import clock
-from pijobs.errors import InstanceRefused, StorageDamaged, StorageUnavailable
+from pijobs.errors import InstanceRefused, StorageDamaged, StorageFull, StorageUnavailable
 from pijobs.storage.redis.scripts import Script
 
 #: What redis-py and sockets raise.
@@ -153,9 +153,11 @@ def unavailable(error: Exception) -> StorageUnavailable:
     if isinstance(error, redis.ResponseError) and any(word in str(error) for word in _DAMAGED):
         first = str(error).split("\n")[0][:200]
         return StorageDamaged(f"Redis keeps something of the queue that can't be used: {first}; try 'pijobs check'")
-    return StorageUnavailable(_reason(error))
+    reason = _reason(error)
+    return StorageFull(reason) if reason == _FULL else StorageUnavailable(reason)
 
 
+_FULL = "the memory of Redis is used up (maxmemory)"
 #: What a server says of data, and of a script that met some.
 _DAMAGED = ("WRONGTYPE", "is not an integer", "is not a valid float", "is not a float", "attempt to", "Lua redis lib")
 
@@ -224,7 +226,7 @@ def _reason(error: Exception) -> str:
         return "Redis refused the user or the password"
     # Redis 6.2 wraps what a command inside a script says, so that redis-py finds no code in front.
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "-OOM " in first:
-        return "the memory of Redis is used up (maxmemory)"
+        return _FULL
     if isinstance(error, redis.ReadOnlyError) or "-READONLY " in first:
         return "this Redis is a read-only replica"
     if isinstance(error, redis.BusyLoadingError):

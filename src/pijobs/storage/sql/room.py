@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pijobs import clock
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import StorageFull
 
 #: Bytes that are kept for workers; on a small disk an eighth of it.
 RESERVE = 16 * 1024 * 1024
@@ -63,7 +63,7 @@ class Room:
 
         :param size: bytes that are to be stored.
         :param timeout: seconds to wait for those who read from the log.
-        :raises StorageUnavailable: when what is left is kept for the workers.
+        :raises StorageFull: when what is left is kept for the workers.
         """
         size += 2 * PAGE  # the record, and its entries in the indexes
         try:
@@ -77,7 +77,7 @@ class Room:
         if left >= 2 * size:
             return
         if self._spare < size or left + reserve * 3 // 4 < size:
-            raise StorageUnavailable(
+            raise StorageFull(
                 f"the disk of {self._path} is full: the last {reserve / 1e6:.3g} MB are kept for the workers; "
                 "give it more room"
             )

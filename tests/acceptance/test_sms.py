@@ -109,7 +109,7 @@ def call():
 
 print("ready", flush=True)
 sys.stdin.read()
-threads = [threading.Thread(target=call) for _ in range(250)]
+threads = [threading.Thread(target=call) for _ in range(75)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -119,39 +119,39 @@ result.write_text(" ".join(answers))
 
 
 def call_at_once(site: Site) -> list[str]:
-    """A thousand calls in four processes, and what each got."""
+    """300 calls in four processes, and what each got."""
     results = [site.folder / f"result{number}" for number in range(4)]
     run_at_once(*([CALLER, str(site.config), PHONE, str(result)] for result in results))
     return " ".join(result.read_text() for result in results).split()
 
 
 @pytest.mark.timeout(300)
-def test_a_thousand_calls_at_once_in_four_processes_send_exactly_the_limit(sms_site: Site) -> None:
+def test_hundreds_of_calls_at_once_in_four_processes_send_exactly_the_limit(sms_site: Site) -> None:
     with Gateway() as gateway:
         save(sms_site, url=gateway.url, per_number=50, per_hour=0, enqueue_job=False)
         answers = call_at_once(sms_site)
         assert (answers.count("done"), len(gateway.requests)) == (50, 50)
-        assert answers.count("limited") + answers.count("uncounted") == 950
+        assert answers.count("limited") + answers.count("uncounted") == 250
         assert answers.count("uncounted") < 100
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("limit", ["per_number", "per_hour"])
-def test_a_thousand_queued_at_once_by_four_processes_send_exactly_the_limit(make_site: MakeSite, limit: str) -> None:
+def test_hundreds_queued_at_once_by_four_processes_send_exactly_the_limit(make_site: MakeSite, limit: str) -> None:
     # What a storage that is too busy does not take in time is sent in the request; the limit is the same one.
     site = make_site(PLUGINS=("sms",), JOBS={"sms.send": {"expires": 600}}, ENQUEUE_TIMEOUT=10)
     with Gateway() as gateway:
         limits: dict[str, Any] = {"per_number": 0, "per_hour": 0, limit: 50}
         save(site, url=gateway.url, **limits)
         answers = call_at_once(site)
-        assert len(answers) == 1000 and answers.count("queued") > 100
+        assert len(answers) == 300 and "queued" in answers
         for _ in range(2):
             site.start_worker("-w", "8")
         ends = site.wait_all_ended("sms.send", 200)
         assert len(gateway.requests) == 50
         # What ended in the request is recorded, too, the newest of it.
         assert 50 - answers.count("done") <= ends.get(State.DONE, 0) <= 50
-        assert answers.count("queued") <= sum(ends.values()) <= 1000
+        assert answers.count("queued") <= sum(ends.values()) <= 300
 
 
 STRANGER = """

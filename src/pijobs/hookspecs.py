@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import click
     import flask
 
+    from pijobs.drill import Exercise
     from pijobs.jobs import Job
     from pijobs.settings import Setting, Settings
 
@@ -115,6 +116,11 @@ def register_pages() -> Iterable[Page]:  # type: ignore[empty-body]
 @hookspec
 def register_commands(cli: click.Group) -> None:
     """Adds commands to ``pijobs``."""
+
+
+@hookspec
+def register_drills() -> Iterable[Exercise]:  # type: ignore[empty-body]
+    """What ``pijobs drill`` can prove an installation by."""
 
 
 @hookspec

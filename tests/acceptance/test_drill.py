@@ -10,6 +10,7 @@ import pytest
 from services import wait_until
 
 from pijobs_mail.servers import open_store
+from pijobs_sms.gateways import open_store as open_gateways
 
 from .conftest import MakeSite
 from .site import Site
@@ -37,6 +38,15 @@ def test_an_installation_that_works_is_told_its_times(site: Site) -> None:
     assert 0 < verdict["seconds"]["p50"] <= verdict["seconds"]["p95"] <= verdict["seconds"]["p99"] < 30
     assert nothing_stays(site)
     wait_until(lambda: site.storage.groups() == [], 30, what="the end of the drill's group")
+
+
+def test_sms_are_drilled_too(make_site: MakeSite) -> None:
+    site = make_site(PLUGINS=("sms", "mail"))
+    site.start_worker("-w", "4")
+    done = site.run("drill", "sms", "--json", "--within", "30", "--number", "20", "--rate", "20")
+    verdict = json.loads(done.stdout)
+    assert (done.returncode, verdict["ok"], verdict["SMS"], verdict["accepted"]) == (0, True, 20, 20), verdict
+    assert not open_gateways(site.queue.settings).list() and not any(site.storage.depths().counts.values())
 
 
 def test_without_a_worker_it_is_not_ok_and_says_so(site: Site) -> None:

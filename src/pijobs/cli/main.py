@@ -44,6 +44,7 @@ _MODULES = {
     "audit": ("audit",),
     "check": ("check",),
     "config": ("config",),
+    "drill": ("drill",),
     "jobs": ("jobs",),
     "keys": ("keys",),
     "new_plugin": ("new-plugin",),

@@ -1,10 +1,8 @@
-"""``pijobs demo``, ``pijobs drill`` and ``pijobs mail``."""
+"""``pijobs demo`` and ``pijobs mail``."""
 
 from __future__ import annotations
 
 import json
-import signal
-from types import FrameType
 from typing import Any
 
 import click
@@ -12,7 +10,6 @@ import click
 from pijobs.definitions import preset_command
 from pijobs.files import looks
 from pijobs_mail.demo import Demo, DemoFailed
-from pijobs_mail.drill import Drill, Plan, Verdict
 from pijobs_mail.presets import PRESETS
 from pijobs_mail.probe import Probe, Step
 from pijobs_mail.servers import DEFINITIONS, open_store
@@ -36,41 +33,6 @@ def demo(once: bool, delay: float) -> None:
                 running.stay()
     except DemoFailed as error:
         raise click.ClickException(str(error)) from None
-
-
-@click.command()
-@click.option("--mails", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many.")
-@click.option("--rate", type=click.FloatRange(0.1, 1000), default=10.0, show_default=True, help="Mails per second.")
-@click.option(
-    "--within", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds that a mail may take."
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address of this machine that the workers reach it by; the drill's own SMTP server listens there.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def drill(invocation: Any, /, as_json: bool, **plan: Any) -> int:
-    """Prove this installation: mails to an SMTP server of the drill's own, by the configured queue and live workers.
-
-    Tells how long they took from enqueue to accepted. No user gets a mail; the SMTP server definition that it needs,
-    and all job instances, are removed at the end. Exit codes: 0 ok, 1 not ok, 3 the storage does not answer.
-    """
-    # Both end it as Ctrl-C does, also where somebody had SIGINT ignored (a shell's "&").
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Drill(invocation.queue(), Plan(**plan)) as running:
-            verdict = running.run()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if as_json:
-        click.echo(json.dumps(verdict.as_json(), indent=2))
-    else:
-        _tell(verdict)
-    return 0 if verdict.ok else 1
 
 
 @click.group()
@@ -117,18 +79,3 @@ def _tell_step(step: Step) -> None:
     click.echo(f"{'ok  ' if step.ok else 'FAIL'} {step.name:<8} {step.seconds * 1000:8.1f} ms  {step.found}")
     if step.advice:
         click.echo(f"     what to do: {step.advice}")
-
-
-def _tell(verdict: Verdict) -> None:
-    click.echo(f"{verdict.accepted} of {verdict.mails} mails accepted; {verdict.workers} live workers")
-    if verdict.seconds:
-        times = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in verdict.seconds.items())
-        click.echo(f"from enqueue to accepted: {times}")
-    for fault in verdict.faults:
-        click.echo(f"NOT OK: {fault}")
-    if verdict.ok:
-        click.echo("OK")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import click
     from flask import Blueprint
 
+    from pijobs.drill import Exercise
     from pijobs.hookspecs import Check
     from pijobs.queue import Queue
 
@@ -40,11 +41,17 @@ def register_pages() -> list[Page]:
 
 
 @hookimpl
+def register_drills() -> list[Exercise]:
+    from pijobs_mail.drill import EXERCISE
+
+    return [EXERCISE]
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
-    from pijobs_mail.command import demo, drill, mail
+    from pijobs_mail.command import demo, mail
 
     cli.add_command(demo)
-    cli.add_command(drill)
     cli.add_command(mail)
 
 

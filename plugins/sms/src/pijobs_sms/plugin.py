@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from pijobs import Check
+    from pijobs.drill import Exercise
     from pijobs.queue import Queue
 
 
@@ -52,6 +53,13 @@ def register_blueprints() -> list[Blueprint]:
     from pijobs_sms.routes import make_blueprint
 
     return [make_blueprint(), make_pages()]
+
+
+@hookimpl
+def register_drills() -> list[Exercise]:
+    from pijobs_sms.drill import EXERCISE
+
+    return [EXERCISE]
 
 
 @hookimpl

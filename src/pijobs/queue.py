@@ -400,7 +400,7 @@ class Queue:
         priority: int | None,
         key: str | None,
     ) -> NewInstance:
-        # Whoever waits in vain here has not to wait again: the storage knows then that it is away.
+        # A call that times out here does not wait a second time: the storage then knows that it is away.
         created = self._present_storage().now(timeout=self.option("ENQUEUE_TIMEOUT"))
         return new_instance(
             job, instance_id, call, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),

@@ -1,4 +1,4 @@
-"""What went down with a worker before runs with nothing beside it."""
+"""An instance whose worker crashed before runs alone in its process."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Definitions:
             bool,
             default=False,
             label="Send via job queue",
-            help="let the worker do it, rather than the request",
+            help="the worker sends, not the request",
         )
         self._common = self._by_name([*fields, toggle])
         self._choice = choice

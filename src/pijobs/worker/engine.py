@@ -337,7 +337,7 @@ class Engine(JobHuey):
         return task
 
     def _alone(self, session: Session, slot: Slot, lease: Lease) -> End | None:
-        """What went down with a worker before runs alone in this process; else it goes back, for another try."""
+        """Run an instance whose worker crashed before alone in this process; if it can't be now, give it back."""
         later = None
         if self._solitude.belongs_to_another(lease.token):
             reason = "something runs that must be alone in its process"
@@ -345,7 +345,7 @@ class Engine(JobHuey):
             slot.give_back()
             self._hand_in(slot)
             later = session.storage.now() + to_ms(LATER)
-            reason = "it went down with a worker before, and this one had no moment to run it alone"
+            reason = "its worker crashed before; this worker was too busy to run it alone"
             if self._solitude.enter(lease.token):
                 return None
         else:

@@ -72,7 +72,7 @@ class Slot:
         return self.means.get(name, AHEAD_WORK) < AHEAD_WORK
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
-        """Put leases in line. Beside one that went down with a worker before, only the first stays, and the next are
+        """Put leases in line. If a worker crashed with one of them, only the first stays, and the next are
         taken one by one: see :mod:`pijobs.worker.solitude`."""
         self.ahead.extend((session, lease) for lease in leases)
         self.ahead_until = clock.monotonic() + AHEAD_LIMIT

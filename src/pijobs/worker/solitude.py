@@ -1,4 +1,4 @@
-"""Lets what went down with a worker before run with nothing beside it in its process.
+"""Runs an instance whose worker crashed before alone in its process.
 
 One job that takes down its worker makes suspects of all that ran beside it. Each of them runs alone from then on, so
 that the next crash shows which one it was, and so that the guilty one takes nobody with it.

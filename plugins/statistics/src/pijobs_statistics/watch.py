@@ -41,7 +41,7 @@ class Watch:
         self._thread.start()
 
     def ended(self, event: InstanceEvent) -> None:
-        # What went down with a worker and is queued again has not ended.
+        # An instance whose worker crashed is queued again: it has not ended.
         if event.name.startswith(OWN) or event.state == State.QUEUED:
             return
         # A second run of what a killed worker had ended already is the same end.

@@ -39,7 +39,7 @@ PI_TESTS ?= plugins/privacyidea/tests
 # What "make compat" makes: a target for each version of something that we work with.
 COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea
 
-.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest chaos compat programs bench format example release screenshots clean
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate chaos compat programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -49,8 +49,9 @@ help:
 	@echo "make test-privacyidea    the tests with privacyIDEA, in an environment of their own"
 	@echo "make upstream-privacyidea    privacyIDEA's own tests, from its source, with our queue class"
 	@echo "make test                lint, docs and all tests but the long ones"
-	@echo "make quick               lint, unit tests, and those of the storages in memory and SQLite"
+	@echo "make quick               lint, unit tests, those of the storages in memory and SQLite, 100 simulated histories"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
+	@echo "make simulate [SEED=N] [HISTORIES=N] [STORAGE=sqlite]    a history, or many, of the whole system in virtual time"
 	@echo "make chaos               the tests that kill workers for minutes"
 	@echo "make compat              the releases of privacyIDEA and versions of servers; takes long"
 	@echo "make programs            the Debian packages that tests need; by root (ARGS=long: those of make chaos, too)"
@@ -80,7 +81,7 @@ test: $(DEV)
 
 # Between two edits: without services, and without the tests that are marked as slow.
 quick: $(DEV)
-	@$(MAKE) --no-print-directory -j2 lint pytest TESTS='-q tests/unit tests/contract $(QUICK)'
+	@$(MAKE) --no-print-directory -j2 lint pytest TESTS='-q tests/unit tests/contract tests/simulation $(QUICK)'
 
 lint: $(DEV)
 	$(BIN)/ruff check
@@ -93,6 +94,10 @@ docs: $(DEV)
 
 pytest: $(TEST)
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+simulate: $(TEST)
+	@$(BIN)/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES)) \
+		$(if $(STORAGE),--storage $(STORAGE)) $(ARGS)
 
 chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)

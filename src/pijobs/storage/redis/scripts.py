@@ -31,10 +31,11 @@ class Scripts:
     """All scripts; what never changes while a storage is used is written into their text.
 
     :param prelude: Lua in front of each.
+    :param now: Lua for the time, as ``TIME`` answers; a simulation hands in its own.
     """
 
-    def __init__(self, retention: Retention, prelude: str = "") -> None:
-        self._prelude = prelude
+    def __init__(self, retention: Retention, prelude: str = "", now: str = "redis.call('TIME')") -> None:
+        self._prelude = f"{prelude}local function ask_time() return {now} end\n"
         self._constants = {
             "KEEP_FINISHED": retention.finished,
             "KEEP_DEAD": retention.dead,

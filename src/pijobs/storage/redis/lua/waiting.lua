@@ -36,7 +36,7 @@ local function call(command, key, ...)
   end
   return redis.call(command, key, ...)
 end
-local time = redis.call('TIME')
+local time = ask_time()
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 local PRIORITY = 1099511627776 -- 2^40 sequence numbers per priority

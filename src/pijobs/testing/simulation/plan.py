@@ -1,0 +1,165 @@
+"""What happens in a history, worked out from its seed beforehand, so that parts of it can be left out."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+#: Seconds of a lease, of the time in which things go wrong, and until all that can end must have ended afterwards.
+LEASE, TROUBLE, PEACE = 3.0, 12.0, 180.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One enqueue."""
+
+    at: float
+    server: int
+    number: int
+    job: str
+    #: What the job does, see :mod:`pijobs.testing.simulation.jobs`.
+    how: str = "quick"
+    seconds: float = 0.0
+    place: str = ""
+    expires: float | None = None
+    delay: float | None = None
+    priority: int | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        options = {
+            name: value
+            for name in ("place", "expires", "delay", "priority", "key")
+            if (value := getattr(self, name)) not in (None, "")
+        }
+        more = "".join(f", {name}={value}" for name, value in options.items())
+        return f"call {self.number}: {self.job} ({self.how}{f' {self.seconds:.2f} s' if self.seconds else ''}{more})"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something goes wrong: ``what`` befalls ``whom``, for so many seconds."""
+
+    at: float
+    what: str
+    whom: str
+    seconds: float = 0.0
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        amount = f" by {self.amount:+.1f} s" if self.amount else ""
+        return f"{self.whom}: {self.what}{amount}{f' for {self.seconds:.1f} s' if self.seconds else ''}"
+
+
+@dataclass(frozen=True)
+class Act:
+    """What an admin does; to the call of that number, or to a group."""
+
+    at: float
+    what: str
+    number: int = 0
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A history before it happens."""
+
+    seed: int
+    #: Slots of each worker process; they stand on the hosts in turn, as the servers do.
+    workers: tuple[int, ...]
+    servers: int
+    hosts: int
+    spool: bool
+    fallback: tuple[str, ...]
+    #: Whether the first worker is of a release that does not know all jobs, until it is upgraded.
+    old_worker: bool = False
+    calls: tuple[Call, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    acts: tuple[Act, ...] = field(default=())
+
+    @property
+    def size(self) -> int:
+        return len(self.calls) + len(self.faults) + len(self.acts) + len(self.workers) + self.servers
+
+    def without(self, kind: str, first: int, number: int) -> Plan:
+        parts = getattr(self, kind)
+        return replace(self, **{kind: parts[:first] + parts[first + number :]})
+
+
+HOW = (
+    ("quick",) * 12 + ("slow",) * 6 + ("flaky",) * 3 + ("fail", "retry", "unprintable", "down", "down", "hang", "kill")
+)
+#: Kinds of trouble of a storage, with their weight.
+STORAGE = ("refused",) * 3 + ("silent",) * 3 + ("deaf",) * 3 + ("slow", "read-only", "full", "cut off", "cut off")
+WORKER = ("freeze",) * 3 + ("kill",) * 3 + ("stop", "kill all")
+RARE = ("emptied", "restored", "clock of the storage", "clock of a host", "damaged")
+
+
+def make(seed: int) -> Plan:
+    """The plan of a seed."""
+    chance = random.Random(seed)
+    hosts = chance.choice((1, 1, 2))
+    workers = tuple(chance.choice((1, 1, 2, 3)) for _ in range(chance.choice((1, 2, 2, 3))))
+    plan = Plan(
+        seed, workers, servers=chance.choice((1, 1, 2)), hosts=hosts, spool=chance.random() < 0.7,
+        fallback=chance.choice((("spool", "direct"),) * 3 + (("direct",), (), ("spool",))),
+        old_worker=len(workers) > 1 and chance.random() < 0.15,
+    )  # fmt: skip
+    number = chance.choice((4, 8, 12, 20))
+    calls = tuple(_call(chance, index + 1, plan.servers) for index in range(number))
+    faults = tuple(_fault(chance, plan) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
+    acts = tuple(_act(chance, number) for _ in range(chance.choice((0, 0, 1, 2, 3))))
+    by_time = lambda part: part.at  # noqa: E731
+    return replace(
+        plan,
+        calls=tuple(sorted(calls, key=by_time)),
+        faults=tuple(sorted(faults, key=by_time)),
+        acts=tuple(sorted(acts, key=by_time)),
+    )
+
+
+def _when(chance: random.Random) -> float:
+    return chance.uniform(0.5, TROUBLE - 3)
+
+
+def _call(chance: random.Random, number: int, servers: int) -> Call:
+    job = chance.choice(("sim.job",) * 5 + ("sim.code",) * 3 + ("sim.single", "sim.single", "sim.rated", "sim.new"))
+    how = chance.choice(HOW)
+    seconds = {"slow": chance.choice((0.2, 1.0, 2.5)), "hang": 9.0}.get(how, 0.0)
+    place = chance.choice(("here", "there")) if job in ("sim.single", "sim.rated") else ""
+    call = Call(round(_when(chance), 3), chance.randrange(servers), number, job, how, seconds, place)
+    if chance.random() < 0.25:
+        call = replace(call, key=chance.choice(("anna", "bert")))
+    if chance.random() < 0.15:
+        call = replace(call, delay=chance.choice((0.5, 2.0, 5.0)))
+    if chance.random() < 0.1:
+        call = replace(call, expires=chance.choice((1.0, 4.0)))
+    if chance.random() < 0.2:
+        call = replace(call, priority=chance.choice((-5, 5, 50)))
+    return call
+
+
+def _fault(chance: random.Random, plan: Plan) -> Fault:
+    at, seconds = round(_when(chance), 3), chance.choice((0.3, 1.0, LEASE * 1.3, LEASE * 2.5))
+    kind = chance.random()
+    if kind < 0.5:
+        what = chance.choice(STORAGE)
+        if what == "cut off":
+            return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
+        whom = "spool 0" if plan.spool and chance.random() < 0.15 else "storage"
+        return Fault(at, what, whom, seconds)
+    if kind < 0.85:
+        what = chance.choice(WORKER)
+        if chance.random() < 0.15:
+            return Fault(at, chance.choice(("freeze", "kill")), f"server {chance.randrange(plan.servers)}", seconds)
+        return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
+    what = chance.choice(RARE)
+    amount = chance.choice((-30.0, -3.0, 3.0, 30.0)) if what.startswith("clock") else 0.0
+    return Fault(at, what, "storage", chance.choice((0.5, 1.0)), amount)
+
+
+def _act(chance: random.Random, number: int) -> Act:
+    what = chance.choice(("pause", "pause group", "retry", "cancel", "remove"))
+    place = chance.choice(("here", "there")) if what == "pause group" else None
+    return Act(round(_when(chance), 3), what, chance.randint(1, number), place)

@@ -1,0 +1,71 @@
+"""What is set while a history runs: where the log goes, and what a worker process tells of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from pijobs import session
+from pijobs.storage.contract import SessionInfo
+from pijobs.testing.simulation.world import World
+from pijobs.worker import engine as engine_module
+from pijobs.worker import main as worker_main
+
+#: Seconds of a worker's turn without work: a shorter one costs most of a history's time, and shows nothing more.
+IDLE = 2.5
+
+
+@contextlib.contextmanager
+def logs(world: World, telling: bool) -> Iterator[None]:
+    """What the code logs is part of the story, or costs nothing."""
+    root, before = logging.getLogger("pijobs"), logging.root.manager.disable
+    handler = _Teller(world)
+    level = root.level
+    if telling:
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.disable(logging.NOTSET)
+        propagate, root.propagate = root.propagate, False
+    else:
+        logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        if telling:
+            root.removeHandler(handler)
+            root.setLevel(level)
+            root.propagate = propagate
+
+
+class _Teller(logging.Handler):
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._world.tell(f"log {record.levelname}: {record.getMessage()}"[:400])
+
+
+@contextlib.contextmanager
+def described(world: World) -> Iterator[None]:
+    """What a worker process tells of itself; and how long it waits for work."""
+    real, turn = session.describe_process, engine_module.TURN
+
+    def describe(**more: Any) -> SessionInfo:
+        assert world.current is not None
+        process = world.current.process
+        return replace(
+            real(**more), host=process.host.name, pid=process.pid, place=process.host.name, process_started=1
+        )
+
+    setattr(worker_main, "describe_process", describe)  # noqa: B010 - of a module that does not export it
+    engine_module.TURN = IDLE
+    try:
+        yield
+    finally:
+        setattr(worker_main, "describe_process", real)  # noqa: B010
+        engine_module.TURN = turn

@@ -1,0 +1,295 @@
+"""The mends of earlier faults, each taken out by a patch, to see that the simulation finds it.
+
+``python tests/simulation/mutations.py`` looks for the first seed that finds each, and prints the table of
+``docs/explanation/faults.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from pijobs import groups, spool, verdict
+from pijobs.errors import StorageUnavailable
+from pijobs.jobs import JobContext, State
+from pijobs.session import Session
+from pijobs.storage.contract import End
+from pijobs.storage.memory.groups import Group
+from pijobs.storage.memory.items import Items
+from pijobs.storage.memory.sessions import Sessions
+from pijobs.storage.memory.storage import MemoryStorage
+from pijobs.testing.simulation import plan as plans
+from pijobs.testing.simulation.history import play
+from pijobs.worker import attempts, engine
+from pijobs.worker.solitude import Solitude
+
+#: Histories within which each must be found.
+MOST = 10_000
+Patch = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A mend, and how to take it out."""
+
+    place: str
+    what: str
+    patches: Callable[[], list[Any]]
+    #: The first seed that finds it, and the promise that it breaks.
+    seed: int = 0
+
+
+def _set(owner: Any, name: str, value: Any) -> Any:
+    return patch.object(owner, name, value)
+
+
+def _wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
+    return patch.object(owner, name, make(getattr(owner, name)))
+
+
+def _no_gap() -> list[Any]:
+    return [_set(Sessions, "_keep_through_a_gap", lambda self, now, lease: None)]
+
+
+def _clock_back() -> list[Any]:
+    def keep(real: Any) -> Any:
+        def without(self: Any, now: int, lease: int) -> None:
+            if self.seen is None or self.seen <= now + lease // 4:
+                real(self, now, lease)
+
+        return without
+
+    return [_wrap(Sessions, "_keep_through_a_gap", keep)]
+
+
+def _key_free() -> list[Any]:
+    """What waits for its next attempt holds no key."""
+    return [_set(Items, "holder_of", lambda self, key, now: (None, []))]
+
+
+def _crash_counts(real: Any) -> Any:
+    def crash(self: Any, item: Any, now: int, alone: bool = True) -> Any:
+        return real(self, item, now, alone=True)
+
+    return crash
+
+
+def _order_of_due(self: MemoryStorage, now: int) -> None:
+    due = [item for item in self._items.of(State.SCHEDULED) if item.due <= now]
+    for item in sorted(due, key=lambda item: item.due)[:1]:
+        self._items.move(item, State.QUEUED)
+
+
+def _deaf_to_unknown(real: Any) -> Any:
+    def beat(self: Any, session: str, *, unknown: Any = (), **options: Any) -> Any:
+        return real(self, session, **options)
+
+    return beat
+
+
+def _late(self: JobContext) -> None:
+    """No look at deadline and lease."""
+
+
+def _ends_lost(real: Any) -> Any:
+    def step(self: Any, session: Any, slot: Any, want: int, *, wait: float | None = None) -> Any:
+        ends = slot.ends.get(session, [])
+        try:
+            return real(self, session, slot, want, wait=wait)
+        except StorageUnavailable:
+            if ends:
+                slot.ends.pop(session, None)
+            raise
+
+    return step
+
+
+def _uncounted(real: Any) -> Any:
+    def make(*args: Any, **options: Any) -> Any:
+        return replace(real(*args, **options), counted=False)
+
+    return make
+
+
+def _lost_acknowledged(real: Any) -> Any:
+    """The mover forgets before it has stored."""
+
+    def move(self: Any, most: int = 50, seconds: float = 1.0) -> int:
+        batch = self._spool.take_out(most, hold=2000, timeout=seconds)
+        self._spool.forget([new.id for new in batch], timeout=1.0)
+        for new in batch:
+            self._move(new, 1.0)
+        return len(batch)
+
+    return move
+
+
+def _step_of_lost_lease(self: Items, end: End, now: int) -> Any:
+    """An end is believed from whoever sends it."""
+    item = self.get(end.id)
+    if item is not None and item.token is not None:
+        end = msgspec.structs.replace(end, token=item.token)
+    return _carry_out(self, end, now)
+
+
+_carry_out = Items.carry_out
+
+MUTATIONS: dict[str, Mutation] = {
+    "outage-is-death": Mutation("storage", "an outage longer than a lease is nobody's death", _no_gap),
+    "clock-set-back": Mutation(
+        "storage", "a clock that is set back keeps each session the rest of its lease", _clock_back
+    ),
+    "key-of-what-waits": Mutation("storage", "of the instances with one key only the newest waits", _key_free, 2),
+    "order-of-due": Mutation(
+        "storage",
+        "what is due is promoted by priority, 20 at once",
+        lambda: [_set(MemoryStorage, "_promote", _order_of_due)],
+    ),
+    "end-of-a-lost-lease": Mutation(
+        "storage", "an end without the lease is refused", lambda: [_set(Items, "carry_out", _step_of_lost_lease)]
+    ),
+    "guilt-by-presence": Mutation(
+        "storage",
+        "only what was alone when its worker went down can be guilty",
+        lambda: [_wrap(Items, "crash", _crash_counts)],
+    ),
+    "limit-of-a-paused-group": Mutation(
+        "storage",
+        "a group that was paused before its first instance has a limit",
+        lambda: [
+            _set(
+                MemoryStorage,
+                "_know_group",
+                lambda self, new: self._groups.setdefault(new.group, Group(limit=new.limit)),
+            )
+        ],
+    ),
+    "lease-not-looked-at": Mutation(
+        "session",
+        "a process that was frozen knows that its leases ran out",
+        lambda: [_set(Session, "holds", lambda self, lease: True)],
+    ),
+    "lease-from-the-answer": Mutation(
+        "session",
+        "what the storage has and nobody runs goes back",
+        lambda: [_wrap(MemoryStorage, "beat", _deaf_to_unknown)],
+    ),
+    "timeout-after-end": Mutation(
+        "session",
+        "what ended in time is not given up while its end waits",
+        lambda: [_set(Session, "finish", lambda self, lease: None)],
+        18,
+    ),
+    "stuck-for-ever": Mutation(
+        "session", "a job past its timeout is given up", lambda: [_set(Session, "_give_up_stuck", lambda self: None)]
+    ),
+    "neighbours": Mutation(
+        "session",
+        "what died on this host is recovered at once",
+        lambda: [_set(Session, "_recover_neighbours", lambda self: None)],
+    ),
+    "no-look-before-the-effect": Mutation(
+        "engine", "deadline and lease are looked at right before the effect", lambda: [_set(JobContext, "check", _late)]
+    ),
+    "end-not-kept": Mutation(
+        "engine",
+        "an end that the storage did not take is tried again",
+        lambda: [_wrap(engine.Engine, "_step", _ends_lost)],
+    ),
+    "error-does-not-count": Mutation(
+        "engine", "whatever fails in an attempt counts", lambda: [_wrap(verdict, "fault", _uncounted)]
+    ),
+    "suspects-together": Mutation(
+        "engine",
+        "a suspect runs alone in its process",
+        lambda: [
+            _set(Solitude, "enter", lambda self, token, patience=5.0: True),
+            _set(Solitude, "is_wanted", lambda self: False),
+            _set(Solitude, "belongs_to_another", lambda self, token: False),
+        ],
+    ),
+    "rate-not-asked": Mutation(
+        "groups",
+        "the rate of a group is asked before each start",
+        lambda: [_set(attempts.Attempts, "held_back", lambda self, session, lease: None)],
+    ),
+    "limit-not-bounded": Mutation(
+        "groups", "a group's limit grows up to its bound", lambda: [_set(groups, "bound", lambda limits: 64)]
+    ),
+    "breaker-for-ever": Mutation(
+        "groups",
+        "an open breaker lets one through after its pause",
+        lambda: [_set(groups, "pause_of", lambda opened: 10**9)],
+    ),
+    "mover-forgets-first": Mutation(
+        "spool", "what moves is forgotten when it is stored", lambda: [_wrap(spool.Mover, "move", _lost_acknowledged)]
+    ),
+    "full-storage-parks": Mutation(
+        "spool", "a storage that is full parks nobody", lambda: [_set(spool.Mover, "_takes_others", lambda self: True)]
+    ),
+    "spool-asks-nobody": Mutation(
+        "spool", "what the storage has, too, is left to it", lambda: [_set(engine.Engine, "_stored", lambda *_: [])]
+    ),
+    "spool-on-its-own-clock": Mutation(
+        "spool",
+        "what moves has its times on the other clock",
+        lambda: [_set(spool, "on_clock", lambda new, codec, shift: new)],
+    ),
+    "nobody-empties-the-spool": Mutation(
+        "spool",
+        "an enqueue empties a spool without a worker",
+        lambda: [_set(spool.Mover, "after_enqueue", lambda self: None)],
+    ),
+    "spool-without-worker": Mutation(
+        "spool",
+        "a deadline goes to the spool only if a worker is there",
+        lambda: [
+            _wrap(
+                MemoryStorage,
+                "enqueue",
+                lambda real: lambda self, new, worker_within=None, **more: real(self, new, **more),
+            )
+        ],
+    ),
+}
+
+
+@contextlib.contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Take a mend out."""
+    with contextlib.ExitStack() as stack:
+        for one in MUTATIONS[name].patches():
+            stack.enter_context(one)
+        yield
+
+
+def first_seed(name: str, most: int = MOST) -> tuple[int, str] | None:
+    """The first history that finds what is missing."""
+    with mutated(name):
+        for seed in range(1, most + 1):
+            if (broken := play(plans.make(seed)).broken) is not None:
+                return seed, broken.rule
+    return None
+
+
+def main(names: list[str]) -> int:
+    unfound = 0
+    for name in names or MUTATIONS:
+        found = first_seed(name, int(MOST))
+        mutation = MUTATIONS[name]
+        seed, rule = found or ("not found", "")
+        unfound += found is None
+        print(f"| {mutation.place} | {mutation.what} | {seed} | {rule} |", flush=True)
+    return 1 if unfound else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""Histories with seeds that every run plays; ``make simulate HISTORIES=…`` plays others."""
+
+from __future__ import annotations
+
+import pytest
+
+from pijobs.testing.simulation import plan as plans
+from pijobs.testing.simulation.history import play
+from pijobs.testing.simulation.kinds import kind
+
+from .mutations import MUTATIONS, mutated
+from .simulate import shortened
+
+#: Histories of one test, and tests; the first ones are played by ``make quick``, too.
+BATCH, BATCHES, QUICK = 25, 48, 4
+
+
+def assert_kept(first: int, number: int, storage: str = "memory", url: str = "") -> None:
+    with kind(storage, url) as make_place:
+        for seed in range(first, first + number):
+            broken = play(plans.make(seed), make_place=make_place).broken
+            assert broken is None, f"{broken}; 'make simulate SEED={seed} STORAGE={storage}' tells the story"
+
+
+@pytest.mark.parametrize(
+    "batch", [pytest.param(batch, marks=[] if batch < QUICK else pytest.mark.slow) for batch in range(BATCHES)]
+)
+def test_every_promise_is_kept_in_memory(batch: int) -> None:
+    assert_kept(1 + batch * BATCH, BATCH)
+
+
+@pytest.mark.slow
+def test_every_promise_is_kept_in_sqlite() -> None:
+    assert_kept(1, 6, "sqlite")
+
+
+@pytest.mark.slow
+def test_every_promise_is_kept_in_redis(redis_url: str) -> None:
+    assert_kept(1, 6, "redis", redis_url)
+
+
+@pytest.mark.slow
+def test_every_promise_is_kept_in_postgresql(postgresql_url: str) -> None:
+    assert_kept(1, 3, "postgresql", postgresql_url)
+
+
+def test_a_seed_is_one_history() -> None:
+    plan = plans.make(7)
+    first, second = (play(plan, telling=True) for _ in range(2))
+    assert first.story == second.story and first.steps == second.steps > 100
+
+
+@pytest.mark.parametrize("name", ["timeout-after-end", "key-of-what-waits"])
+def test_a_fault_is_found_and_its_story_is_short(name: str) -> None:
+    mutation = MUTATIONS[name]
+    with mutated(name):
+        plan, outcome = shortened(mutation.seed)
+        assert outcome.broken is not None
+        whole = plans.make(mutation.seed)
+        assert len(plan.calls) < len(whole.calls) and len(plan.calls) <= 3
+        assert any("BROKEN" in what for _, _, what in outcome.story)
+    assert play(plan).broken is None

@@ -23,8 +23,9 @@ CLOCK_DIFFERENCE = 5.0
 
 #: Seconds for which it is told that somebody enqueued under an older key.
 KEY_TOLD = 3600.0
-#: Bytes of a disk that is as good as full.
-LEAST_DISK = 50 * 1024**2
+#: Bytes that are left of a disk that is as good as full; of a small one three times what is kept for the workers
+#: (:mod:`pijobs.storage.sql.room`).
+LEAST_DISK, LEAST_PART = 50 * 1024**2, 3 / 8
 SAME_KEYS = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
 
 Found = Iterator[tuple[str, CheckResult]]
@@ -140,9 +141,9 @@ def _full(facts: Mapping[str, str]) -> CheckResult:
         advice = "give it more memory ('maxmemory'), or remove what fills it; jobs take the fallback until then"
         return CheckResult(False, f"the memory of Redis is full: {used} of {limit} bytes", advice)
     free = facts.get("disk free")
-    if free is not None and int(free) < LEAST_DISK:
+    if free is not None and int(free) < min(LEAST_DISK, int(facts["disk size"]) * LEAST_PART):
         advice = f"free some of the disk that holds {facts['path']}; jobs take the fallback once it is full"
-        return CheckResult(False, f"the disk of the queue is full: {int(free) // 1024**2} MB are free", advice)
+        return CheckResult(False, f"the disk of the queue is nearly full: {int(free) // 1024**2} MB are free", advice)
     return CheckResult(True, "the storage has room")
 
 
@@ -211,7 +212,12 @@ def _server_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     for row in live:
         for key, ago in row["other_keys"].items():
             met[key] = min(ago, met.get(key, KEY_TOLD))
-    said = ", ".join(f"{key} (the last time {ago:.0f} s ago)" for key, ago in met.items() if ago < KEY_TOLD)
+    known = {key for row in live for key in row["keys"]}
+    said = ", ".join(
+        f"{key} (the last time {ago:.0f} s ago{'' if key in known else '; no live worker has it'})"
+        for key, ago in met.items()
+        if ago < KEY_TOLD
+    )
     if not said:
         return CheckResult(True, "what workers meet is under their newest key" if live else "no live worker to ask")
     message = f"a server encrypts with another key than the workers' newest one, {', '.join(sorted(newest))}: {said}"

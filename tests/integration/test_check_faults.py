@@ -14,7 +14,6 @@ import pytest
 from services import wait_until
 
 from pijobs import readiness as readiness_module
-from pijobs import traps
 from pijobs.checks import TABLE, severity_of
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
@@ -113,8 +112,10 @@ def storage_path(place: Place) -> Queue:
 
 @fault
 def storage_full(place: Place) -> Queue:
-    place.patch.setattr(traps, "LEAST_DISK", 2**80)
-    return place.queue()
+    found = place.queue()
+    facts = {**storage_of(found).diagnose(), "disk free": "1"}
+    place.patch.setattr(storage_of(found), "diagnose", lambda: facts)
+    return found
 
 
 @fault

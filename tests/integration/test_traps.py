@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -311,10 +312,16 @@ def test_a_clock_that_differs_from_the_storages_is_warned_of(
 
 def test_a_full_disk_is_red(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     assert check(queue, "storage_full").ok
-    usage = shutil.disk_usage("/")._replace(free=traps.LEAST_DISK - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    found = check(queue, "storage_full")
-    assert not found.ok and "the disk of the queue is full: 49 MB are free" in found.message
+    usage = shutil.disk_usage("/")
+    for total, free, ok in (
+        (2**40, traps.LEAST_DISK - 1, False), (2**40, traps.LEAST_DISK, True),
+        (40 * 2**20, 30 * 2**20, True), (40 * 2**20, 14 * 2**20, False),
+    ):  # fmt: skip
+        now = usage._replace(total=total, free=free)
+        monkeypatch.setattr(shutil, "disk_usage", partial(lambda now, path: now, now))
+        found = check(queue, "storage_full")
+        assert found.ok is ok
+        assert ok or f"the disk of the queue is nearly full: {free // 2**20} MB are free" in found.message
 
 
 def test_a_redis_that_keeps_nothing_is_warned_of() -> None:

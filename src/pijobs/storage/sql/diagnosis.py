@@ -24,11 +24,13 @@ def diagnose(tx: Tx) -> dict[str, str]:
 
 def _file(tx: Tx, dialect: Sqlite) -> dict[str, str]:
     mode = stat.S_IMODE(os.stat(dialect.path).st_mode)
+    disk = shutil.disk_usage(os.path.dirname(dialect.path))
     facts = {
         "path": dialect.path,
         "path given": "absolute" if dialect.given_absolute else "relative to the working directory",
         "mode": f"{mode:04o}",
-        "disk free": str(shutil.disk_usage(os.path.dirname(dialect.path)).free),
+        "disk free": str(disk.free),
+        "disk size": str(disk.total),
         "journal mode": str(tx.link.run("PRAGMA journal_mode")[0][0]),
         "survives": "enqueue: a power cut (synchronous=FULL); acknowledgement: any crash of a process (NORMAL)",
     }

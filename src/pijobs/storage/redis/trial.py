@@ -86,7 +86,7 @@ def acl_rules(prefix: str) -> str:
     """
     # SELECT is called for a database other than 0 only, and could not be tried without leaving it.
     commands = sorted([*COMMANDS, "SELECT"])
-    return " ".join([f"~{prefix}*", "resetchannels", "-@all", *(f"+{name.lower()}" for name in commands)])
+    return " ".join([f"~{prefix}*", "-@all", *(f"+{name.lower()}" for name in commands)])
 
 
 class Lent:

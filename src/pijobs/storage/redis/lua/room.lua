@@ -3,7 +3,7 @@ local name, lowest, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 needs_no_memory()
 local chosen, newest
 for _, state in ipairs({'queued', 'scheduled'}) do
-  for _, id in ipairs(call('ZREVRANGE', P .. 'x:' .. state .. ':' .. name, 0, LOOKED_AT - 1)) do
+  for _, id in ipairs(call('ZREVRANGEBYSCORE', P .. 'x:' .. state .. ':' .. name, '+inf', '-inf', 'LIMIT', 0, LOOKED_AT)) do
     local found = call('HMGET', P .. 'i:' .. id, 'priority', 'seq')
     local priority, seq = number(found[1]), number(found[2])
     if priority and seq and (priority < lowest or (chosen and priority == lowest and seq > newest)) then

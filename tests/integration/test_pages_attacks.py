@@ -38,9 +38,13 @@ EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 CHANGES = {
     "/jobs/confirm": "operator", "/jobs/act": "operator", "/workers/pause": "operator", "/workers/resume": "operator",
     "/account/end": "viewer", "/account/end-all": "viewer", "/prove": "viewer",
+    "/second-factor/remove": "viewer", "/second-factor/recovery-codes": "viewer",
     "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/delete/main": "admin",
     "/sms/save": "admin", "/sms/test/main": "admin", "/sms/delete/main": "admin",
 }  # fmt: skip
+
+#: What changes something before somebody is signed in.
+SIGNING_IN = ("/sign-in", "/sign-out", "/second-factor", "/second-factor/add")
 
 
 @pytest.fixture
@@ -54,10 +58,10 @@ def changing_routes(app: flask.Flask) -> set[str]:
 
 
 def test_every_route_that_changes_something_is_tried_here(app: flask.Flask) -> None:
-    assert changing_routes(app) == {*CHANGES, "/sign-in", "/sign-out"}
+    assert changing_routes(app) == {*CHANGES, *SIGNING_IN}
 
 
-@pytest.mark.parametrize("path", [*CHANGES, "/sign-in", "/sign-out"])
+@pytest.mark.parametrize("path", [*CHANGES, *SIGNING_IN])
 @pytest.mark.parametrize("token", [None, "", "guessed", "ünïcode"])
 def test_a_form_of_another_site_is_refused(app: flask.Flask, path: str, token: str | None) -> None:
     visit = Visit(app)

@@ -16,7 +16,7 @@ stdin_option = click.option("--password-stdin", is_flag=True, help="Read the pas
 
 @click.group()
 def admin() -> None:
-    """The accounts of the server: add, list, remove, password, sign-out."""
+    """The accounts of the server: add, list, remove, password, second-factor, sign-out."""
 
 
 @admin.command()
@@ -70,9 +70,12 @@ def list_accounts(invocation: Invocation, as_json: bool) -> None:
 def remove(invocation: Invocation, name: str) -> None:
     """Remove an account; its tokens end at once."""
     from pijobs.server.accounts import Accounts
+    from pijobs.server.factors import Factors
 
     settings = invocation.settings()
     Accounts.of(settings).remove(name)
+    # Another account of that name must not need them.
+    Factors.of(settings).reset(name, also_required=True)
     audit(settings, "account.remove", about=name)
     click.echo(f"account {name} removed")
 
@@ -89,6 +92,39 @@ def password(invocation: Invocation, name: str, password_stdin: bool) -> None:
     Accounts.of(settings).set_password(name, _password(password_stdin))
     audit(settings, "account.password", about=name)
     click.echo(f"password of {name} changed")
+
+
+@admin.command()
+@click.argument("name")
+@click.option("--require/--no-require", default=None, help="The account must have one, or need not.")
+@click.option("--reset", is_flag=True, help="Remove all that it has, for somebody who lost them.")
+@pass_invocation
+def second_factor(invocation: Invocation, name: str, require: bool | None, reset: bool) -> None:
+    """Tell the second factors of an account; require one, or reset them. Both end its sessions.
+
+    An account that must have one and has none sets it up at its next sign-in, with the password alone: give that
+    password to nobody else.
+    """
+    from pijobs.server.accounts import Accounts
+    from pijobs.server.factors import Factors, extra
+    from pijobs.server.sessions import Sessions
+
+    settings = invocation.settings()
+    if Accounts.of(settings).get(name) is None:
+        raise click.UsageError(f"there is no account {name!r}; 'pijobs admin list' shows them")
+    factors = Factors.of(settings)
+    if require is not None:
+        if require:
+            extra("pyotp")
+        factors.require(name, require)
+        audit(settings, "factor.require" if require else "factor.allow-none", about=name)
+    if reset:
+        factors.reset(name)
+        audit(settings, "factor.reset", about=name)
+    if reset or require:
+        Sessions.of(settings).end_all(name)
+    known = ", ".join(f"{one.label} ({one.kind})" for one in factors.of_account(name)) or "none"
+    click.echo(f"{name}: {known}; {'one is required' if factors.is_required(name) else 'none is required'}")
 
 
 @admin.command()

@@ -102,8 +102,11 @@ def retire(invocation: Invocation) -> int:
 
 def _bring_over(queue: Queue, ring: KeyRing) -> Iterator[str]:
     from pijobs.definitions.rotation import reencrypt
+    from pijobs.server.factors import Factors
 
     yield f"definitions: {reencrypt(queue.settings)} secrets were encrypted anew"
+    if number := Factors.of(queue.settings).reencrypt():
+        yield f"second factors: {number} secrets were encrypted anew"
     for name, storage in _storages(queue):
         found = seal_anew(storage, queue.codec(), lambda envelope: envelope.key_id != ring.newest.id)
         yield f"{name}: {found.done} instances were sealed anew, {found.left} left, which run or changed just now"
@@ -114,9 +117,12 @@ def _bring_over(queue: Queue, ring: KeyRing) -> Iterator[str]:
 def _used(queue: Queue) -> dict[str, Counter[str]]:
     """What is stored under each key, by what it is."""
     from pijobs.definitions.rotation import key_ids
+    from pijobs.server.factors import Factors
 
+    factors = Factors.of(queue.settings).key_ids()
     return {
         "secrets of definitions": key_ids(queue.settings),
+        **({"second factors": factors} if factors else {}),
         **{f"instances in the {name}": counted(storage) for name, storage in _storages(queue)},
     }
 

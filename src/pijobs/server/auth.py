@@ -7,6 +7,8 @@ request, by ``DELETE /auth``, and with a change of the account's password or rol
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import flask
 
@@ -14,6 +16,7 @@ from pijobs.flask import current_installation
 from pijobs.server.accounts import Account, Accounts
 from pijobs.server.api import ApiError, answer, parameters, required
 from pijobs.server.audited import audit
+from pijobs.server.factors import Factors
 from pijobs.server.host import HostSignIn, host_sign_in
 from pijobs.server.lockout import Tries, known_device, remember_device
 from pijobs.server.sessions import LIFETIMES, Kind, Session, Sessions
@@ -27,11 +30,13 @@ blueprint = flask.Blueprint("pijobs_auth", __name__)
 
 @blueprint.post("/auth")
 def sign_in() -> flask.Response:
-    """A token for a name and password."""
+    """A token for a name and password; with a second factor also ``otp``, a code of the app or a recovery code."""
     if "password" in flask.request.args:
         raise ApiError(400, 905, "expected the password in the body, found it in the URL, which is written to logs")
     values = parameters()
     account = verified(required(values, "username"), required(values, "password"))
+    if wants_second_factor(account):
+        check_code(account.name, required(values, "otp"))
     token = new_session(account, "token")
     return answer({"token": token, "username": account.name, "role": account.role})
 
@@ -70,13 +75,53 @@ def verified(name: str, password: str, act: str = "sign-in") -> Account:
     return account
 
 
-def new_session(account: Account, kind: Kind) -> str:
-    """Begin a session of somebody whose password was right. Returns its secret."""
+def wants_second_factor(account: Account) -> bool:
+    """Whether the password alone does not let the account in. A host has second factors of its own."""
+    return host_sign_in() is None and factors().is_wanted(account.name)
+
+
+def factors() -> Factors:
+    """Of the present installation."""
+    return Factors.of(current_installation().settings)
+
+
+def check_code(name: str, code: str) -> None:
+    """Let a code of the app, or a recovery code, pass once.
+
+    :raises ApiError: (401) if it is wrong, (429) after too many tries.
+    """
+    with counted_code(name):
+        if factors().takes(name, code) is None:
+            raise ApiError(401, 4031, "wrong code")
+
+
+@contextmanager
+def counted_code(name: str) -> Iterator[None]:
+    """A try of a second factor: counted by account alone, since only who has the password comes so far.
+
+    :raises ApiError: (429) after too many.
+    """
+    tries = current_installation().settings.resource(Tries, Tries)
+    try:
+        tries.begin(name, "", "second factor")
+        yield
+    except ApiError as error:
+        audit("second-factor", "refused", who=name, reason=error.message)
+        raise
+    tries.succeed(name, "", "second factor")
+    audit("second-factor", who=name)
+
+
+def new_session(account: Account, kind: Kind, *, whole: bool = True) -> str:
+    """Begin a session of somebody whose password was right. Returns its secret.
+
+    :param whole: False: the second factor is still to come.
+    """
     # As long as the tokens of the host.
     lifetime = None if host_sign_in() is None else LIFETIME
     return Sessions.of(current_installation().settings).begin(
         account.name, fingerprint(account), kind, address=flask.request.remote_addr or "", agent=_agent(),
-        lifetime=lifetime,
+        lifetime=lifetime, whole=whole,
     )  # fmt: skip
 
 

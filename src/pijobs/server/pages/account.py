@@ -8,7 +8,8 @@ from werkzeug.wrappers import Response
 from pijobs.flask import current_installation
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
-from pijobs.server.auth import verified
+from pijobs.server.auth import factors, verified
+from pijobs.server.host import host_sign_in
 from pijobs.server.pages.visitor import Visitor, end_session, own_path, requires, say
 from pijobs.server.sessions import Sessions
 
@@ -24,8 +25,12 @@ def add_to(blueprint: flask.Blueprint) -> None:
 @requires("viewer")
 def account() -> str:
     """Where one is signed in."""
-    sessions = _sessions().list(_visitor().name)
-    return flask.render_template("pijobs/account.html", sessions=sessions)
+    name = _visitor().name
+    sessions, mine = _sessions().list(name), None if host_sign_in() is not None else factors()
+    return flask.render_template(
+        "pijobs/account.html", sessions=sessions, own=mine is not None,
+        factors=mine.of_account(name) if mine else [], codes=mine.recovery_codes_left(name) if mine else 0,
+    )  # fmt: skip
 
 
 @requires("viewer")

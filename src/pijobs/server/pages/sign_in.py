@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from pijobs.server.api import ApiError
 from pijobs.server.auth import verified
-from pijobs.server.pages.visitor import begin_session, end_session, own_path, present_visitor
+from pijobs.server.pages.visitor import begin_session, end_session, half_signed_in, own_path, present_visitor
 
 
 def add_to(blueprint: flask.Blueprint) -> None:
@@ -35,6 +35,8 @@ def try_to_sign_in() -> tuple[str, int] | Response:
         page = flask.render_template("pijobs/sign_in.html", target=target, name=name[:64], fault=fault)
         return page, error.status
     begin_session(account)
+    if half_signed_in() is not None:
+        target = flask.url_for(".second_factor", next=target)
     return flask.redirect(target, 303)
 
 

@@ -31,7 +31,7 @@ from pijobs.redact import describe, redact
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
 from pijobs.server.lockout import HOST_PREFIX
-from pijobs.server.pages import account, audit, overview, plots, sign_in, words, workers
+from pijobs.server.pages import account, audit, overview, plots, second_factor, sign_in, words, workers
 from pijobs.server.pages.headline import Topic
 from pijobs.server.pages.visitor import (
     PAGES,
@@ -171,7 +171,7 @@ def add_pages(
         )
     installation: Installation = app.extensions[EXTENSION]
     app.extensions[PAGES] = Site(installation, authorize)
-    blueprint = _make_blueprint(prefix, own_accounts=authorize is None)
+    blueprint = _make_blueprint(app, prefix, own_accounts=authorize is None)
     for plugin, child in plugin_blueprints(app) if given is None else given:
         if isinstance(child, PageBlueprint):
             _hang(blueprint, plugin, child)
@@ -190,7 +190,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
         log.error("plugin %s: its pages could not be registered: %s", plugin, describe(error))
 
 
-def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
+def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
     blueprint.get("/static/<path:name>")(file)
     for module in (overview, job_pages, workers, audit):
@@ -198,6 +198,8 @@ def _make_blueprint(prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     if own_accounts:
         sign_in.add_to(blueprint)
         account.add_to(blueprint)
+        if HOST_SIGN_IN not in app.extensions:
+            second_factor.add_to(blueprint)
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)

@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response
 from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Account, Role
 from pijobs.server.audited import audit
-from pijobs.server.auth import RECENT, account_of, new_session
+from pijobs.server.auth import RECENT, account_of, new_session, wants_second_factor
 from pijobs.server.rights import RIGHT
 from pijobs.server.sessions import Session, Sessions
 
@@ -112,11 +112,18 @@ def _signed_in() -> Visitor | None:
     sessions = Sessions.of(current_installation().settings)
     session = sessions.get(_secret(), "pages")
     account = None if session is None else account_of(session)
-    if session is None or account is None:
+    if session is None or account is None or not session.whole:
         return None
     if not renews_itself():  # a page that somebody left open is no sign of that person
         sessions.use(session)
     return Visitor(account.name, account.role, session)
+
+
+def half_signed_in() -> tuple[Account, Session] | None:
+    """Whose password was right, and whose second factor is still to come."""
+    session = Sessions.of(current_installation().settings).get(_secret(), "pages")
+    account = None if session is None or session.whole else account_of(session)
+    return None if session is None or account is None else (account, session)
 
 
 def _secret() -> str:
@@ -128,7 +135,8 @@ def _ask_to_sign_in() -> Response:
         return load_anew()
     if flask.current_app.extensions[PAGES].authorize is not None:
         raise Problem(403, "you may not look at these pages", "sign in to the application, as somebody who may")
-    return flask.redirect(flask.url_for(f"{PAGES}.sign_in", next=_asked()))
+    page = "sign_in" if half_signed_in() is None else "second_factor"
+    return flask.redirect(flask.url_for(f"{PAGES}.{page}", next=_asked()))
 
 
 def _asked() -> str | None:
@@ -150,9 +158,10 @@ def load_anew() -> flask.Response:
 
 
 def begin_session(account: Account) -> None:
-    """Sign in. What the session held before is gone."""
+    """Sign in; half, where a second factor is still to come. What the session held before is gone."""
     end_session()
-    flask.session[PAGES] = {"session": new_session(account, "pages"), "token": secrets.token_urlsafe(24)}
+    secret = new_session(account, "pages", whole=not wants_second_factor(account))
+    flask.session[PAGES] = {"session": secret, "token": secrets.token_urlsafe(24)}
 
 
 def end_session() -> None:
@@ -210,6 +219,18 @@ def take_said() -> list[list[str]]:
         return []
     _keep(said=None)
     return cast("list[list[str]]", said)
+
+
+def keep(**values: Any) -> None:
+    """Keep something in the session until :func:`take`."""
+    _keep(**values)
+
+
+def take(name: str) -> str:
+    """What was kept, once."""
+    value = str(_kept().get(name) or "")
+    _keep(**{name: None})
+    return value
 
 
 def _kept() -> dict[str, Any]:

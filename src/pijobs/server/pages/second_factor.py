@@ -1,0 +1,152 @@
+"""The second factor: asked for after the password, set up and removed by its owner."""
+
+from __future__ import annotations
+
+import flask
+from werkzeug.wrappers import Response
+
+from pijobs.flask import current_installation
+from pijobs.server import security_keys
+from pijobs.server.api import ApiError
+from pijobs.server.audited import audit
+from pijobs.server.auth import check_code, counted_code, factors
+from pijobs.server.factors import SECURITY_KEY, extra, pyotp
+from pijobs.server.pages.visitor import Problem, half_signed_in, keep, own_path, present_visitor, requires, say, take
+from pijobs.server.sessions import Session, Sessions
+
+Answer = str | tuple[str, int] | Response
+
+
+def add_to(blueprint: flask.Blueprint) -> None:
+    blueprint.get("/second-factor")(second_factor)
+    blueprint.post("/second-factor", endpoint="try_second_factor")(try_second_factor)
+    blueprint.get("/second-factor/set-up")(set_up)
+    blueprint.post("/second-factor/add", endpoint="add_factor")(add_factor)
+    blueprint.post("/second-factor/remove", endpoint="remove_factor")(remove_factor)
+    blueprint.post("/second-factor/recovery-codes")(recovery_codes)
+
+
+def second_factor() -> Answer:
+    """Ask for it; who must have one and has none sets it up."""
+    half = half_signed_in()
+    if half is None:
+        return flask.redirect(flask.url_for(".sign_in"))
+    name, target = half[0].name, own_path(flask.request.args.get("next"))
+    return _ask(name, target) if factors().of_account(name) else _offer(name, target)
+
+
+def try_second_factor() -> Answer:
+    """Let in whose code or key is right."""
+    half, form = half_signed_in(), flask.request.form
+    if half is None:
+        return flask.redirect(flask.url_for(".sign_in"), 303)
+    (account, session), target = half, own_path(form.get("next"))
+    try:
+        if answer := form.get("credential"):
+            with counted_code(account.name):
+                if not security_keys.proves(factors(), account.name, answer, take("challenge"), flask.request.host_url):
+                    raise ApiError(401, 4031, "the key is not one of this account")
+        else:
+            check_code(account.name, form.get("code", ""))
+    except ApiError as error:
+        fault = "That code is not right, or was used already." if error.status == 401 else f"{error.message}."
+        return _ask(account.name, target, fault), error.status
+    _sessions().prove(session)
+    return flask.redirect(target, 303)
+
+
+@requires("viewer", recent=True)
+def set_up() -> Answer:
+    """Offer an app and a security key."""
+    return _offer(flask.g.pijobs_visitor.name, flask.url_for(".account"))
+
+
+def add_factor() -> Answer:
+    """Keep an app or a key, if it shows that it works; with the first one come recovery codes."""
+    name, session, half = _owner()
+    form, first, target = flask.request.form, not factors().of_account(name), own_path(flask.request.form.get("next"))
+    label = " ".join(form.get("label", "").split())[:60]
+    if answer := form.get("credential"):
+        added = security_keys.add(
+            factors(), name, label or "security key", answer, take("challenge"), flask.request.host_url
+        )
+    else:
+        secret = take("totp")
+        added = bool(secret) and factors().add_totp(name, label or "app", secret, "".join(form.get("code", "").split()))
+    if not added:
+        return _offer(name, target, "That did not fit. Try again, with the new code or key."), 400
+    audit("factor.add", who=name, on="security key" if answer else "app")
+    if half:
+        _sessions().prove(session)
+    if not first:
+        say("The second factor is added.")
+        return flask.redirect(target, 303)
+    return _show_codes(name, target)
+
+
+@requires("viewer", recent=True)
+def remove_factor() -> Response:
+    """Remove one of one's own; the last one stays where one is required."""
+    name = flask.g.pijobs_visitor.name
+    if len(factors().of_account(name)) == 1 and factors().is_required(name):
+        raise Problem(409, "this account must have a second factor", "add another one first")
+    if factors().remove(name, flask.request.form.get("id", "")):
+        audit("factor.remove")
+        say("The second factor is removed.", "warn")
+    return flask.redirect(flask.url_for(".account"), 303)
+
+
+@requires("viewer", recent=True)
+def recovery_codes() -> Answer:
+    """New recovery codes in place of the old ones."""
+    name = flask.g.pijobs_visitor.name
+    if not factors().of_account(name):
+        raise Problem(409, "recovery codes stand in for a second factor, and there is none", "add one first")
+    return _show_codes(name, flask.url_for(".account"))
+
+
+def _owner() -> tuple[str, Session, bool]:
+    """Whose factor is added, by which session, and whether that is a half one.
+
+    :raises Problem: for somebody who is not signed in, not lately, or who has a factor and did not give it.
+    """
+    half = half_signed_in()
+    if half is not None and not factors().of_account(half[0].name):
+        return half[0].name, half[1], True
+    visitor = present_visitor()
+    if visitor is None or visitor.session is None:
+        raise Problem(403, "sign in first", "with the second factor that the account has")
+    if not _sessions().is_fresh(visitor.session, 1800):
+        raise Problem(403, "sign in again first", "a second factor is added soon after the password was given")
+    flask.g.pijobs_visitor = visitor
+    return visitor.name, visitor.session, False
+
+
+def _ask(name: str, target: str, fault: str = "") -> str:
+    options = ""
+    if any(one.kind == SECURITY_KEY for one in factors().of_account(name)):
+        options, challenge = security_keys.options_to_prove(factors(), name, flask.request.host_url)
+        keep(challenge=challenge)
+    return flask.render_template("pijobs/second_factor.html", name=name, target=target, fault=fault, options=options)
+
+
+def _offer(name: str, target: str, fault: str = "") -> str:
+    secret, title = pyotp().random_base32(), str(current_installation().queue.option("NAME"))
+    options, challenge = security_keys.options_to_add(factors(), name, flask.request.host_url, title)
+    keep(totp=secret, challenge=challenge)
+    address = pyotp().TOTP(secret).provisioning_uri(name=name, issuer_name=f"pijobs {title}")
+    drawing = extra("segno").make(address).svg_inline(scale=4, light="#fff", border=3)
+    return flask.render_template(
+        "pijobs/set_up_factor.html", name=name, target=target, fault=fault, secret=secret, address=address,
+        drawing=drawing, options=options,
+    )  # fmt: skip
+
+
+def _show_codes(name: str, target: str) -> str:
+    codes = factors().new_recovery_codes(name)
+    audit("factor.recovery-codes", who=name)
+    return flask.render_template("pijobs/recovery_codes.html", codes=codes, target=target)
+
+
+def _sessions() -> Sessions:
+    return Sessions.of(current_installation().settings)

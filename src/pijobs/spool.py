@@ -50,7 +50,9 @@ MOST_STRIKES = 3
 def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     """The same instance with its times on another storage's clock.
 
-    The times are sealed in the envelope, so it is encoded anew; one that can't be decoded here stays as it is.
+    The times are sealed in the envelope, so it is encoded anew, by what the envelope tells: columns are not
+    authenticated, and whoever can write to the spool must not have a name, an id or a deadline of his choice sealed.
+    What can't be decoded here, or differs from its record, stays as it is; a worker judges it.
 
     :param shift: ms that the other clock is ahead.
     """
@@ -61,14 +63,19 @@ def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     except DecodeError as error:
         log.warning("job %s %s keeps the times of another clock: %s", new.name, new.id, error)
         return new
+    sealed = call.envelope
+    assert sealed is not None
+    if (sealed.id, sealed.name) != (new.id, new.name):
+        log.error("job %s %s: its envelope is that of another instance; it is not sealed anew", new.name, new.id)
+        return new
     # What is sealed is the caller's deadline, and not the bound of the instance's age.
-    sealed = call.envelope.deadline if call.envelope is not None else None
-    created, deadline, sealed, due = (
-        None if time is None else time + shift for time in (new.created, new.deadline, sealed, new.due)
+    created, deadline, bound, due = (
+        None if time is None else time + shift for time in (sealed.created, sealed.deadline, new.deadline, new.due)
     )
     assert created is not None
-    envelope, body = codec.encode(id=new.id, name=new.name, call=call, created=created, deadline=sealed)
-    return msgspec.structs.replace(new, envelope=envelope, body=body, created=created, deadline=deadline, due=due)
+    envelope, body = codec.encode(id=sealed.id, name=sealed.name, call=call, created=created, deadline=deadline)
+    bound = bound if deadline is None else deadline
+    return msgspec.structs.replace(new, envelope=envelope, body=body, created=created, deadline=bound, due=due)
 
 
 def known(ids: Sequence[str], storage: Storage) -> list[str]:

@@ -10,6 +10,7 @@ import enum
 import io
 import uuid
 from collections import OrderedDict, namedtuple
+from contextlib import suppress
 from decimal import Decimal
 from email.generator import BytesGenerator
 from email.header import Header
@@ -525,3 +526,62 @@ def test_what_is_under_another_key_than_the_newest_is_remembered() -> None:
     with pytest.raises(DecodeError):
         decode(lost, 3)
     assert worker.other_keys == {old.newest.id: 9, lost.newest.id: 3}
+
+
+# -- nothing but DecodeError escapes --------------------------------------------------------------------------------
+
+
+def ext(code: int, data: bytes) -> bytes:
+    return msgspec.msgpack.encode(msgspec.msgpack.Ext(code, data))
+
+
+DEEP = b"\x91" * 100_000 + b"\xc0"
+#: What somebody with a key could seal, or a release with a fault.
+SEALED = {
+    "nothing": b"",
+    "no call": b"\xc0",
+    "a text as arguments": b"\x93\xa3abc\x80\xc0",
+    "a mapping as arguments": b"\x93\x80\x80\xc0",
+    "pairs as names": b"\x93\x90\x91\x92\xa1a\x01\xc0",
+    "a number as a name": b"\x93\x90\x81\x01\x02\xc0",
+    "a number as label": b"\x93\x90\x80\x05",
+    "four parts": b"\x94\x90\x80\xc0\xc0",
+    "deep": b"\x93" + DEEP + b"\x80\xc0",
+    "very deep": DEEP,
+    "half a pair": b"\x93\x91\xa3\xed\xa0\x80\x80\xc0",
+    **{
+        f"{code}: {data[:20]!r}": b"\x93\x91" + ext(code, data) + b"\x80\xc0"
+        for code in range(14)
+        for data in (
+            b"", b"\xff", b"sNaN1", b"1E99999999999999999999", b"-", b"2026-13-01", b"9999-12-31T23:59:60",
+            b"\xe2\x80\xa8",
+            b'["2026-01-01T00:00:00", 0, "../../etc/passwd"]', b'["2026-01-01T00:00:00", 7, [9e99, 0, 0, null]]',
+            b'["2026-01-01T00:00:00", 0, "\\u0000"]', b"[" * 100_000, b"\xc4", b"\x91" * 100_000, b"f" * 100_000,
+            b"Subject: =?utf-8?q?=0D=0A?=\n\n", b"Content-Type: multipart/mixed; boundary=\xe2\x80\xa8\n\n--",
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [1, 99])
+@pytest.mark.parametrize("name", SEALED)
+def test_sealed_junk_raises_nothing_but_a_decode_error(name: str, version: int) -> None:
+    ring = KeyRing(["a secret of thirty-two characters"])
+    codec = Codec(ring, "one", lambda: version)
+    envelope, _ = codec.encode(id="1", name="a.b", call=Call((), {}), created=1, deadline=None)
+    try:
+        call = codec.decode(envelope, ring.newest.encrypt(SEALED[name], envelope))
+    except DecodeError:
+        return
+    assert type(call.args) is tuple and all(type(key) is str for key in call.kwargs)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60))
+def test_junk_raises_nothing_but_a_decode_error(data: bytes) -> None:
+    ring = KeyRing(["a secret of thirty-two characters"])
+    codec = Codec(ring, "one", lambda: 99)
+    envelope, body = codec.encode(id="1", name="a.b", call=Call((), {}), created=1, deadline=None)
+    for attempt in ((envelope, ring.newest.encrypt(data, envelope)), (data, body), (envelope, data), (data, data)):
+        with suppress(DecodeError):
+            codec.decode(*attempt)

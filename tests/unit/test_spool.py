@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pijobs import Job, State
-from pijobs.codec import open_envelope
+from pijobs.codec import Call, open_envelope
 from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, StorageFull, StorageUnavailable
 from pijobs.plugins import Plugins
 from pijobs.queue import Handle, Queue
@@ -457,3 +458,30 @@ def test_nothing_is_known_of_a_storage_that_does_not_answer(storage: Cable, monk
 
     monkeypatch.setattr(storage, "get", away)
     assert known(["there"], storage) == []
+
+
+# -- what is sealed anew --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"id": "f" * 32}, {"name": "c.d"}])
+def test_what_differs_from_its_envelope_is_not_sealed_anew(
+    queue: Queue, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = msgspec.structs.replace(as_spooled(queue), **change)
+    moved = on_clock(forged, queue.codec(), AHEAD * 1000)
+    assert (moved.envelope, moved.body) == (forged.envelope, forged.body)
+    assert "its envelope is that of another instance" in caplog.text
+
+
+def test_the_deadline_is_that_of_the_envelope(queue: Queue) -> None:
+    new = as_spooled(queue)
+    forged = msgspec.structs.replace(new, deadline=new.created + 10**12, created=new.created + 10**9)
+    moved = on_clock(forged, queue.codec(), 1000)
+    sealed = open_envelope(moved.envelope)
+    assert (sealed.created, sealed.deadline) == (new.created + 1000, new.created + 61_000)
+    assert (moved.created, moved.deadline) == (sealed.created, sealed.deadline)
+
+
+def as_spooled(queue: Queue) -> NewInstance:
+    """As an enqueue puts it into the spool."""
+    return queue._instance(queue.registry["a.b"], "e" * 32, Call(("x",), {}), None, None, None, None)

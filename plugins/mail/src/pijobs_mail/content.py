@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import email
-import email.policy
 import quopri
 import re
 from email.message import Message
 
-_SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", max_line_length=None, refold_source="none")
+from pijobs_mail.fields import CarefulPolicy
+
+_SEVEN_BIT = CarefulPolicy(linesep="\r\n", cte_type="7bit", max_line_length=None, refold_source="none")
 # A server that offers CHUNKING and does not know it reads the text as commands; without this one they send nothing.
 _COMMAND = re.compile(rb"^[ \t]*rcpt[ \t]+to", re.IGNORECASE | re.MULTILINE)
 

@@ -23,8 +23,9 @@ from pijobs_mail.addresses import Mailbox, mailboxes, parse, sender_of
 from pijobs_mail.attachment import Attachment
 from pijobs_mail.content import reencode
 from pijobs_mail.errors import MessageError
+from pijobs_mail.fields import CarefulPolicy, check_fields, verified
 
-_POLICY = email.policy.SMTP.clone(cte_type="7bit")
+_POLICY = CarefulPolicy(linesep="\r\n", cte_type="7bit")
 #: Octets of a line without its end (RFC 5321 4.5.3.1.6).
 LONGEST = 998
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -139,33 +140,40 @@ def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, aut
         fields["Subject"] = headers.text("Subject", letter.subject)
     if letter.reply_to:
         fields["Reply-To"] = headers.addresses("Reply-To", parse(letter.reply_to).mailboxes)
-    if letter.message is not None:
-        message = _ready(letter.message)
-        message_id = str(message.get("Message-ID", message_id))
-        for name in message:
-            fields.pop(_NAMES.get(name.lower(), ""), None)
-        body = _by_library(message, message_id)
-    else:
-        body = _by_hand(letter, message_id) if not letter.attachments else _by_library(_written(letter), message_id)
-    return b"".join(fields.values()) + body
+    body, names = _body(letter, message_id)
+    for name in names if letter.message is not None else ():
+        fields.pop(_NAMES.get(name.lower(), ""), None)
+    return verified(b"".join(fields.values()) + body, [*fields, *names])
+
+
+def _body(letter: Letter, message_id: str) -> tuple[bytes, Sequence[str]]:
+    """What follows our own fields, and the names of the fields in it."""
+    if letter.message is None and not letter.attachments:
+        return _by_hand(letter, message_id)
+    try:
+        message = _written(letter) if letter.message is None else _ready(letter.message)
+        return _by_library(message, str(message.get("Message-ID", message_id))), message.keys()
+    except MessageError:
+        raise
+    except Exception as error:  # what the standard library makes of a message that can't be; its text quotes it
+        raise MessageError(
+            f"message: expected one that can be written, found a fault ({type(error).__name__})"
+        ) from None
 
 
 _FIELDS = ("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Reply-To")
 _NAMES = {name.lower(): name for name in _FIELDS}
 
 
-def _by_hand(letter: Letter, seed: str) -> bytes:
-    """MIME headers and body of a mail without attachments."""
+def _by_hand(letter: Letter, seed: str) -> tuple[bytes, Sequence[str]]:
+    """MIME headers and body of a mail without attachments, and the names of the headers."""
     parts = [_part(text, kind) for text, kind in ((letter.text, "plain"), (letter.html, "html")) if text is not None]
     if len(parts) == 1:
-        return b"MIME-Version: 1.0\r\n" + parts[0]
+        return b"MIME-Version: 1.0\r\n" + parts[0], ("MIME-Version", "Content-Type", "Content-Transfer-Encoding")
     boundary = _boundary(seed, 0)
     head = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'
-    return (
-        head.encode()
-        + b"".join(b"--%s\r\n%s" % (boundary.encode(), part) for part in parts)
-        + f"--{boundary}--\r\n".encode()
-    )
+    delimited = b"".join(b"--%s\r\n%s" % (boundary.encode(), part) for part in parts)
+    return head.encode() + delimited + f"--{boundary}--\r\n".encode(), ("MIME-Version", "Content-Type")
 
 
 def _part(text: str, kind: str) -> bytes:
@@ -233,6 +241,7 @@ def _html(message: EmailMessage) -> EmailMessage:
 
 def _ready(message: Message) -> EmailMessage:
     """A copy: what a caller hands over is not written into, or a second attempt would double the headers."""
+    check_fields(message)
     ready = email.message_from_bytes(copy.deepcopy(message).as_bytes(), policy=_POLICY)
     del ready["Bcc"]
     assert isinstance(ready, EmailMessage)
@@ -293,6 +302,11 @@ def _check_ready(letter: Letter) -> None:
     if letter.text is not None or letter.html is not None or letter.attachments:
         raise MessageError("message: expected either a message or text, html and attachments, found both")
     assert letter.message is not None
-    for part in letter.message.walk():
-        if any(_UNFOLDED.search(str(value)) for value in part.values()):
-            raise MessageError("message: expected headers of one line each, found a line break or NUL in one")
+    try:
+        folded = all(not _UNFOLDED.search(str(value)) for part in letter.message.walk() for value in part.values())
+    except Exception as error:  # its text quotes the header
+        raise MessageError(
+            f"message: expected headers that can be read, found others ({type(error).__name__})"
+        ) from None
+    if not folded:
+        raise MessageError("message: expected headers of one line each, found a line break or NUL in one")

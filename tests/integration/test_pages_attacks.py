@@ -38,13 +38,13 @@ EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 CHANGES = {
     "/jobs/confirm": "operator", "/jobs/act": "operator", "/workers/pause": "operator", "/workers/resume": "operator",
     "/account/end": "viewer", "/account/end-all": "viewer", "/prove": "viewer",
-    "/second-factor/remove": "viewer", "/second-factor/recovery-codes": "viewer",
+    "/factors/remove": "viewer", "/factors/codes": "viewer",
     "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/delete/main": "admin",
     "/sms/save": "admin", "/sms/test/main": "admin", "/sms/delete/main": "admin",
 }  # fmt: skip
 
 #: What changes something before somebody is signed in.
-SIGNING_IN = ("/sign-in", "/sign-out", "/second-factor", "/second-factor/add")
+SIGNING_IN = ("/sign-in", "/sign-out", "/second-factor", "/factors/add")
 
 
 @pytest.fixture

@@ -59,11 +59,11 @@ def phone(clock: Clock) -> Clock:
 def test_the_password_alone_opens_no_page(app: flask.Flask, phone: Clock) -> None:
     visit = Visit(app, None)
     assert visit.sign_in("root").headers["Location"].startswith("/pages/second-factor")
-    for path in ("/", "/jobs", "/account", "/smtp/new", "/second-factor/set-up", "/audit"):
+    for path in ("/", "/jobs", "/account", "/smtp/new", "/factors/new", "/audit"):
         assert visit.get(path).headers["Location"].startswith("/pages/second-factor"), path
     pause = visit.post("/workers/pause", form_of="/second-factor", reason="x")
     assert pause.headers["Location"].startswith("/pages/second-factor")
-    added = visit.post("/second-factor/add", form_of="/second-factor", code="000000")
+    added = visit.post("/factors/add", form_of="/second-factor", code="000000")
     assert added.status_code == 403
     assert visit.post("/second-factor", form_of="/second-factor", code="000000").status_code == 401
     assert visit.get("/").status_code == 302
@@ -128,14 +128,14 @@ def test_neither_secret_nor_recovery_code_lies_open(phone: Clock, tmp_path: Path
 def test_somebody_sets_up_an_app_and_gets_recovery_codes(app: flask.Flask, clock: Clock) -> None:
     visit = Visit(app, None)
     visit.sign_in("root")
-    page = visit.text("/second-factor/set-up")
+    page = visit.text("/factors/new")
     assert "<svg" in page
-    wrong = visit.post("/second-factor/add", form_of="/second-factor/set-up", code="000000", label="phone")
+    wrong = visit.post("/factors/add", form_of="/factors/new", code="000000", label="phone")
     assert wrong.status_code == 400 and not clock.factors.of_account("root")
-    secret = re.findall(r"<code>([A-Z2-7]{32})</code>", visit.text("/second-factor/set-up"))[0]
+    secret = re.findall(r"<code>([A-Z2-7]{32})</code>", visit.text("/factors/new"))[0]
     token = visit.token("/account")
     fields = {"csrf_token": token, "code": clock.code(secret=secret), "label": "phone"}
-    shown = visit.client.post("/pages/second-factor/add", data=fields)
+    shown = visit.client.post("/pages/factors/add", data=fields)
     codes = re.findall(r"<code>([a-z0-9-]{19})</code>", shown.text)
     assert len(codes) == 10
     assert "phone" in visit.text("/account")
@@ -158,18 +158,18 @@ def test_who_must_have_one_sets_it_up_before_anything_else(app: flask.Flask, clo
     secret = re.findall(r"<code>([A-Z2-7]{32})</code>", page)[0]
     token = re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
     fields = {"csrf_token": token, "code": clock.code(secret=secret)}
-    assert "Recovery codes" in visit.client.post("/pages/second-factor/add", data=fields).text
+    assert "Recovery codes" in visit.client.post("/pages/factors/add", data=fields).text
     assert visit.get("/jobs").status_code == 200
     (one,) = clock.factors.of_account("root")
-    assert visit.post("/second-factor/remove", id=one.id).status_code == 409
+    assert visit.post("/factors/remove", id=one.id).status_code == 409
     clock.factors.require("root", False)
-    visit.post("/second-factor/remove", id=one.id)
+    visit.post("/factors/remove", id=one.id)
     assert clock.factors.of_account("root") == [] and clock.factors.recovery_codes_left("root") == 0
 
 
 def test_the_factor_of_one_is_not_removed_by_another(app: flask.Flask, phone: Clock) -> None:
     (one,) = phone.factors.of_account("root")
-    Visit(app, "viewer").post("/second-factor/remove", id=one.id)
+    Visit(app, "viewer").post("/factors/remove", id=one.id)
     assert phone.factors.of_account("root") == [one]
 
 

@@ -27,7 +27,7 @@ from pijobs.server.rights import RIGHT, requires
 
 #: What may be asked by everybody; nothing is added here without a reason.
 PUBLIC = {"/auth", "/livez", "/readyz", "/healthz", "/metrics", "/"}
-PUBLIC |= {"/pages/second-factor", "/pages/second-factor/add"}  # between password and session
+PUBLIC |= {"/pages/second-factor", "/pages/factors/add"}  # between password and session
 PUBLIC |= {"/pages/sign-in", "/pages/sign-out", "/pages/static/<path:name>"}
 PLUGIN = "routes_under_test"
 
@@ -52,7 +52,7 @@ def write_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
 #: What everybody may do with one's own sessions.
 OWN_SESSIONS = {"/pages/account/end", "/pages/account/end-all", "/pages/prove"}
-OWN_SESSIONS |= {"/pages/second-factor/remove", "/pages/second-factor/recovery-codes"}
+OWN_SESSIONS |= {"/pages/factors/remove", "/pages/factors/codes"}
 
 
 def rights(app: flask.Flask) -> dict[str, str | None]:

@@ -20,10 +20,10 @@ Answer = str | tuple[str, int] | Response
 def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.get("/second-factor")(second_factor)
     blueprint.post("/second-factor", endpoint="try_second_factor")(try_second_factor)
-    blueprint.get("/second-factor/set-up")(set_up)
-    blueprint.post("/second-factor/add", endpoint="add_factor")(add_factor)
-    blueprint.post("/second-factor/remove", endpoint="remove_factor")(remove_factor)
-    blueprint.post("/second-factor/recovery-codes")(recovery_codes)
+    blueprint.get("/factors/new")(set_up)
+    blueprint.post("/factors/add", endpoint="add_factor")(add_factor)
+    blueprint.post("/factors/remove", endpoint="remove_factor")(remove_factor)
+    blueprint.post("/factors/codes")(recovery_codes)
 
 
 def second_factor() -> Answer:

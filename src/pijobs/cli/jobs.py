@@ -57,7 +57,7 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         for row in rows:
-            words = [row["label"], "(spool)" if row["place"] == "spool" else None, row["reason"]]
+            words = [row["label"], "(spool)" if row["place"] == "spool" else None, row["reason"] or row["afterwards"]]
             more = "".join(f"  {word}" for word in words if word)
             click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{more}")
         if not rows:

@@ -75,6 +75,11 @@ def register_pages() -> list[Page]:
 
 
 @hookimpl
+def worker_stopped() -> None:
+    smpp.unbind_all()
+
+
+@hookimpl
 def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping[str, str]:
     return receipts.of_instances(settings, instances)
 

@@ -7,6 +7,7 @@ request); so this is kept in the database of the definitions, as the limits are.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ from sqlalchemy.engine import Connection
 from pijobs import JobContext, Settings, clock
 from pijobs.database import Database
 from pijobs.errors import DatabaseConflict, DatabaseError
+
+log = logging.getLogger(__name__)
 
 #: Seconds that a receipt is kept, and waited for: longer than the records of dead letters are.
 KEEP = 8 * 86400
@@ -91,7 +94,8 @@ class Receipts:
 
         :raises DatabaseError: it can't be read.
         """
-        self._database.ensure(metadata)
+        if not self._database.has(metadata):
+            return {}
         known: dict[str, list[tuple[bool | None, str, int]]] = {}
         query = sa.select(table.c.instance, table.c.delivered, table.c.reason, table.c.at)
         with self._database.read() as connection:
@@ -154,6 +158,10 @@ def _spellings(message_id: str) -> Iterator[str]:
 
 
 def of_instances(settings: Settings, instances: Mapping[str, str]) -> Mapping[str, str]:
-    """What was told of those instances that are SMS."""
+    """What was told of those instances that are SMS. Nothing, where the database is away: they are shown without it."""
     ids = [one for one, job in instances.items() if job == "sms.send"]
-    return Receipts.of(settings).told(ids) if ids else {}
+    try:
+        return Receipts.of(settings).told(ids) if ids else {}
+    except DatabaseError as error:
+        log.info("what gateways told of SMS can't be read: %s", error)
+        return {}

@@ -29,11 +29,12 @@ log = logging.getLogger(__name__)
 _PAUSE = 1.0
 
 _BUSY = frozenset({Status.ESME_RTHROTTLED, Status.ESME_RMSGQFUL})
-# About us, and not about this SMS.
+# About us, and not about this SMS. That others of ours are bound already (ALYBND, BINDFAIL) passes.
 _OURS = frozenset({
-    Status.ESME_RALYBND, Status.ESME_RBINDFAIL, Status.ESME_RINVPASWD, Status.ESME_RINVSYSID, Status.ESME_RINVSYSTYP,
-    Status.ESME_RINVSRCADR,
+    Status.ESME_RINVPASWD, Status.ESME_RINVSYSID, Status.ESME_RINVSYSTYP, Status.ESME_RINVSRCADR,
 })  # fmt: skip
+#: Those of this process.
+_ALL: weakref.WeakSet[_Sessions] = weakref.WeakSet()
 # The server's trouble, or perhaps this SMS's.
 _TROUBLE = frozenset({
     Status.ESME_RSYSERR, Status.ESME_RSUBMITFAIL, Status.ESME_RX_T_APPN, Status.ESME_RDELIVERYFAILURE,
@@ -131,6 +132,7 @@ class _Sessions:
         self._kept: dict[str, tuple[Account, Session]] = {}
         #: By gateway: when the last try to bind failed, and why.
         self._failed: dict[str, tuple[float, GatewayDown | AccountRefused]] = {}
+        _ALL.add(self)
 
     @classmethod
     def of(cls, settings: Settings) -> _Sessions:
@@ -205,6 +207,12 @@ class _Sessions:
                 raise AccountRefused(f"{account.host} does not let us bind: {name_of(session.bound)}")
             raise GatewayDown(f"{account.host} does not let us bind: {name_of(session.bound)}")
         return session
+
+
+def unbind_all() -> None:
+    """Take leave of all servers: some let nobody else bind until they notice that a process has gone."""
+    for sessions in list(_ALL):
+        sessions.close()
 
 
 def _account(settings: Settings, gateway: Mapping[str, Any]) -> Account:

@@ -107,8 +107,7 @@ class Session:
             self._closed = True
             waiting = list(self._waiting.values())
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+            self._socket.shutdown(socket.SHUT_RDWR)  # the thread that reads notices, and closes it
         for one in waiting:
             one.done.set()
 
@@ -149,6 +148,7 @@ class Session:
         finally:
             self.close()
             self._selector.close()
+            self._socket.close()
             self._deliveries.put(None)
 
     def _deliver(self) -> None:
@@ -165,12 +165,24 @@ class Session:
                 may_ask = False
                 self._send(Pdu(Command.ENQUIRE_LINK, next(self._sequence)))
                 continue
-            with self._lock:  # OpenSSL does not read and write at once
-                chunk = self._socket.recv(number - len(received))
-            if not chunk:
+            chunk = self._receive(number - len(received))
+            if chunk == b"":
                 raise ConnectionError("the server closed it")
-            received += chunk
+            received += chunk or b""
         return received
+
+    def _receive(self, number: int) -> bytes | None:
+        """None: TLS had something to read, but nothing for us. OpenSSL does not read and write at once, hence the lock,
+        and so nobody waits within it."""
+        with self._lock:
+            self._socket.settimeout(0)
+            try:
+                return self._socket.recv(number)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return None
+            finally:
+                with suppress(OSError):
+                    self._socket.settimeout(SILENCE)
 
     def _is_readable(self) -> bool:
         """Whether there is something to read, or its end, within :data:`SILENCE`."""

@@ -85,8 +85,10 @@ def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
     """Called before the interpreter ends. It waits for all threads and children that jobs left; this lets it wait for
     ``grace`` seconds only, and then ends the process."""
     own = (threads.main_thread(), threads.current_thread())
-    running = [one.name for one in threads.running() if not one.daemon and one not in own]
-    left = [*running, *(child.name for child in multiprocessing.active_children())]
+    # A pool's threads are waited for though they are daemons, as all are that a worker's thread started.
+    pooled = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
+    waited_for = [one for one in threads.running() if (not one.daemon or one in pooled) and one not in own]
+    left = [*(one.name for one in waited_for), *(child.name for child in multiprocessing.active_children())]
     if not left:
         return
 

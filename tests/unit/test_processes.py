@@ -82,6 +82,22 @@ def test_a_child_does_not_go_on_as_a_copy(error: BaseException | None, code: int
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 
 
+@pytest.mark.parametrize("daemon", [False, True])
+def test_a_pool_that_a_job_left_keeps_the_process_for_a_moment_only(daemon: bool) -> None:
+    """The threads of a worker are daemons, and so is what they start."""
+    program = f"""
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from pijobs.processes import exit_in_spite_of_leftovers
+job = threading.Thread(target=lambda: ThreadPoolExecutor(1).submit(time.sleep, 60), daemon={daemon})
+job.start()
+job.join()
+exit_in_spite_of_leftovers(grace=0.1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0 and "ThreadPoolExecutor" in done.stderr
+
+
 def test_what_goes_wrong_without_a_fork_is_raised() -> None:
     with pytest.raises(ValueError, match="no"), processes.no_copies():
         raise ValueError("no")

@@ -217,7 +217,8 @@ class Session:
         last = self._last
         if last is None:
             return None
-        if beat.epoch != last.epoch or (beat.before is None and not beat.alive):
+        # An empty storage has no epoch until a session opens in it: that is no second loss.
+        if beat.epoch != last.epoch != 0 or (beat.before is None and not beat.alive):
             return "emptied"
         return "restored" if beat.before is not None and beat.before < last.now else None
 

@@ -495,6 +495,20 @@ def test_a_storage_that_was_emptied_is_told(
     assert len(empty.sessions()) == 1
 
 
+def test_a_storage_that_was_emptied_is_told_once(
+    session: Session, storage: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, epochs = storage.beat, iter([7, 0, 9, 9])
+
+    def beat(*args: Any, **options: Any) -> Beat:
+        return replace(real(*args, **options), epoch=next(epochs))
+
+    monkeypatch.setattr(storage, "beat", beat)
+    for _ in range(4):
+        session.beat()
+    assert caplog.text.count("was emptied") == 1
+
+
 def test_a_storage_that_went_back_is_told_even_if_it_goes_away_again(
     session: Session, storage: Outage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,19 +232,30 @@ def test_a_gateway_that_drips_is_left_after_its_timeout(gateway: Gateway, answer
     "raw",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nOK",
-        b"HTTP/1.1 200 OK\r\nConte",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nOK\r\n",
         b"\x00\xffSSH-2.0-OpenSSH\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
     ],
-    ids=["half a body", "half the headers", "broken chunk", "no HTTP", "endless headers"],
+    ids=["half a body", "broken chunk", "no HTTP", "endless headers"],
 )
-def test_an_answer_that_is_none_leaves_a_doubt(gateway: Gateway, raw: bytes) -> None:
+def test_an_answer_that_is_none_leaves_a_doubt_and_no_other_gateway_is_asked(gateway: Gateway, raw: bytes) -> None:
     gateway.answer = first(Answer(raw=raw))
+    with pytest.raises(RetryJob, match=r"127\.0\.0\.1 broke off: .*; the SMS may have been sent") as error:
+        send_sms("main", PHONE, TEXT)
+    assert error.value.kwargs == {"in_doubt": True}
+    assert send_sms("main", PHONE, TEXT).state is State.DONE
+
+
+def test_where_no_answer_came_the_second_gateway_takes_over(gateway: Gateway) -> None:
+    gateway.answer = always(Answer(raw=b"HTTP/1.1 200 OK\r\nConte"))
     with pytest.raises(DestinationDown, match=r"127\.0\.0\.1 broke off") as error:
         send_sms("main", PHONE, TEXT)
     assert error.value.counted
-    assert send_sms("main", PHONE, TEXT).state is State.DONE
+    with Gateway() as second:
+        save("main", fallback="second")
+        save("second", url=second.url)
+        assert send_sms("main", PHONE, TEXT).state is State.DONE
+        assert len(second.requests) == 1
 
 
 def test_of_a_huge_answer_only_the_beginning_is_read(gateway: Gateway) -> None:

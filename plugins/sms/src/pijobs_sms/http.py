@@ -18,7 +18,7 @@ from pijobs.network import tls_context
 from pijobs_sms import webhook
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
-from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.patterns import pattern_fault
 from pijobs_sms.provider import Provider
@@ -28,6 +28,8 @@ from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, body_fault, build, h
 #: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
 KEEP = 30
 
+#: What httpcore says when nothing of an answer came, or half of its headers.
+_NO_ANSWER = "Server disconnected"
 _ANSWER, _PROXY = "What the answer means", "Proxy"
 
 
@@ -116,6 +118,8 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     except httpcore.LocalProtocolError as error:
         raise GatewayRefused(f"the request can't be: {error}") from None
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        if isinstance(error, httpcore.RemoteProtocolError) and not str(error).startswith(_NO_ANSWER):
+            raise MaybeSent(f"{request.url.host} broke off: {_why(error)}") from None
         raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
     said = answer.judged(gateway)
     if path := gateway["receipt_expects"]:

@@ -47,6 +47,7 @@ FAMILIES = (
     Family("pijobs_failed_total", "counter", "Instances that ended dead or expired.", ("job", "group", "state")),
     Family("pijobs_crashes_total", "counter", "Attempts whose worker died or gave no sign of life.", ("job", "group")),
     Family("pijobs_leases_lost_total", "counter", "Attempts whose end came after their lease was over."),
+    Family("pijobs_security_events_total", "counter", "What came again after it was done, or is damaged.", ("kind",)),
     Family("pijobs_totals_left_out_total", "counter", "Series left out, because the queue keeps too many."),
     Family("pijobs_signs_of_life_total", "counter", "Signs of life that worker processes gave.", ("result",)),
     Family("pijobs_fallbacks_total", "counter", "Calls that the storage did not take.", ("job", "way")),
@@ -55,6 +56,8 @@ BY_NAME: Mapping[str, Family] = {family.name: family for family in FAMILIES}
 
 #: Values of the labels that have a short list; their series begin at 0.
 RESULTS = ("answered", "unanswered", "taken_for_dead")
+#: An instance that was done came again; one can't be decoded, or is not what its envelope tells.
+SECURITY_EVENTS = ("replayed", "damaged")
 FAILED_STATES = ("dead", "expired")
 WAYS = ("spool", "direct", "without_worker", "full", "dropped", "refused")
 

@@ -123,15 +123,14 @@ def _message_of(record: logging.LogRecord) -> str:
         return text_of(record.msg)
 
 
-def shown_error(error: BaseException, message: str, *, skip: str = _OURS) -> ExceptionInfo:
+def shown_error(error: BaseException, message: str) -> ExceptionInfo:
     """The same error with another message: what a formatter writes of it is not ours to choose.
 
-    :param skip: the first frames are left out as long as their files begin so; empty: none.
     :returns: for the argument ``exc_info`` of a logger.
     """
     shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(*filter(None, [message]))
     trace = error.__traceback__
-    while skip and trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(skip):
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
     return type(shown), shown, trace
 
@@ -163,7 +162,8 @@ class _Records:
         if (self.all or _is_ours(record.name)) and not hasattr(record, _REDACTED):
             record.msg, record.args = redact(_message_of(record)), ()
             if record.exc_info and record.exc_info[1] is not None:
-                record.exc_info = shown_error(record.exc_info[1], message_of(record.exc_info[1]), skip="")
+                kind, error, _ = shown_error(record.exc_info[1], message_of(record.exc_info[1]))
+                record.exc_info = kind, error, record.exc_info[2]
                 # Formatters write this rather than a traceback of their own, with its source lines.
                 record.exc_text = "\n".join(_error_lines(record))
             setattr(record, _REDACTED, True)

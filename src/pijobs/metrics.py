@@ -189,6 +189,12 @@ class Metrics:
         with share.lock:
             share.add("pijobs_leases_lost_total", ())
 
+    def security_event(self, kind: str) -> None:
+        """Count one of :data:`pijobs.families.SECURITY_EVENTS`."""
+        share = self._share
+        with share.lock:
+            share.add("pijobs_security_events_total", (("kind", kind),))
+
     def sign_of_life(self, result: str) -> None:
         """Count a sign of life. :param result: one of :data:`pijobs.families.RESULTS`."""
         share = self._share

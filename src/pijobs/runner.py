@@ -82,6 +82,7 @@ class Runner:
                 raise Damaged("damaged: envelope and record differ")
             return self._registry.fitting(lease.name, call)
         except Damaged as error:
+            self._metrics.security_event("damaged")
             reason = redact(str(error))
             entry = history_line({"at": now, "event": "damaged", "error": "Damaged", "reason": reason})
             return End(lease.id, lease.token, State.DEAD, False, reason=reason, error="Damaged", entry=entry)

@@ -16,10 +16,11 @@ from pijobs.factory import OWN_CLASS, build
 from pijobs.instances import instance
 from pijobs.queue import Queue
 from pijobs.session import Session
-from pijobs.storage.contract import End, Record, Storage
+from pijobs.storage.contract import End, NewInstance, Record, Storage
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations
+from pijobs.worker.replays import Done
 from pijobs.worker.slots import Slot
 
 from .conftest import AddModule
@@ -329,3 +330,49 @@ def test_a_job_of_unknown_length_keeps_nothing_from_its_end_and_nothing_waiting(
     site.drain()
     assert seen == [State.DONE, *[State.QUEUED] * len(behind)]
     assert all(site.storage.get(one).state is State.DONE for one in behind)
+
+
+# -- what was done does not run again ----------------------------------------------------------------------------------
+
+
+def put_back(site: Site, done: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever can write to the storage puts back what was done, envelope and body as they were."""
+    kept: dict[str, NewInstance] = {}
+    enqueue = site.storage.enqueue
+
+    def keeping(new: NewInstance, **options: Any) -> Any:
+        kept[new.id] = new
+        return enqueue(new, **options)
+
+    monkeypatch.setattr(site.storage, "enqueue", keeping)
+    victim = site.queue.enqueue("unit.work", kwargs={"name": "victim"}, priority=9).id
+
+    def act(ctx: JobContext) -> None:
+        if ctx.id == site.id and site.storage.get(victim).state is State.DONE:
+            site.storage.remove(victim)
+            enqueue(kept[victim], timeout=1)
+
+    site.module.act = act
+    site.drain()
+    record = site.storage.get(victim)
+    assert site.module.ran.count("victim") == 1 and record.state is State.DONE
+    assert "it was done before, came again" in (record.reason or "")
+    assert json.loads(record.history[-1])["event"] == "replayed"
+
+
+def test_an_instance_that_was_done_and_put_back_does_not_run_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_back(site, site.id, monkeypatch)
+    assert "came again" in caplog.text
+    totals: dict[str, float] = {}
+    site.queue.metrics.flush(totals.update)
+    told = {**site.storage.totals(), **totals}
+    assert [value for name, value in told.items() if "replayed" in name] == [1]
+
+
+def test_what_a_process_did_is_remembered_within_a_bound() -> None:
+    done = Done(most=3)
+    for number in range(5):
+        done.add(str(number))
+    assert len(done) == 3 and "4" in done and "1" not in done

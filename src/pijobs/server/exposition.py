@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 from pijobs import status
 from pijobs.checks import TABLE, severity_of
 from pijobs.errors import StorageUnavailable
-from pijobs.families import BOUNDS, BY_NAME, FAILED_STATES, FAMILIES, RESULTS, WAYS, Labels, series_of
+from pijobs.families import BOUNDS, BY_NAME, FAILED_STATES, FAMILIES, RESULTS, SECURITY_EVENTS, WAYS, Labels, series_of
 from pijobs.hookspecs import CheckResult
 from pijobs.metrics import MOST_SERIES, OTHER, shown_value
 from pijobs.queue import Queue
@@ -130,6 +130,7 @@ def _zeros(queue: Queue) -> dict[str, Rows]:
     """Series that are known beforehand: Prometheus sees no increase in one that begins with 1."""
     return {
         "pijobs_leases_lost_total": {(): 0.0},
+        "pijobs_security_events_total": {(("kind", kind),): 0.0 for kind in SECURITY_EVENTS},
         "pijobs_totals_left_out_total": {(): 0.0},
         "pijobs_signs_of_life_total": {(("result", result),): 0.0 for result in RESULTS},
         "pijobs_fallbacks_total": {(("job", job), ("way", way)): 0.0 for job in queue.registry for way in WAYS},

@@ -40,6 +40,8 @@ LOOKED_AT = 200
 GROUPS = 1000
 #: Totals kept per queue; those that come later under new names are not taken.
 MAX_TOTALS = 10_000
+#: Characters of a text that a worker tells about itself, and the largest number (ms since the epoch).
+MAX_FACT, MAX_MOMENT = 500, 10**14
 #: The total of those that were not taken; it is always taken.
 LEFT_OUT = "pijobs_totals_left_out_total"
 
@@ -229,19 +231,34 @@ class SessionInfo:
     def load(cls, text: str | bytes) -> SessionInfo:
         """What :meth:`dump` made, also in another release: facts that this one does not know are left out."""
         facts = json.loads(text)
+        if not isinstance(facts["jobs"], list):
+            raise TypeError("expected a list of jobs")
         names = [name for name in facts["jobs"] if not name.startswith(_MORE)]
         for name in facts["jobs"][len(names) :]:
             facts.update(json.loads(name[len(_MORE) :]))
         known = {field.name: facts[field.name] for field in fields(cls) if field.name in facts}
-        return cls(**{**known, "keys": tuple(facts["keys"]), "jobs": tuple(names)})
+        return msgspec.convert({**known, "jobs": names}, cls)
 
     @classmethod
     def read(cls, text: str | bytes) -> SessionInfo | None:
-        """The same; None for what can't be read."""
+        """The same; None for what can't be read, or no worker tells: whoever may write to the storage must not end a
+        page by it."""
         try:
-            return cls.load(text)
-        except (ValueError, TypeError, KeyError, AttributeError):
+            info = cls.load(text)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+        return info if all(map(_is_told, asdict(info).values())) else None
+
+
+def _is_told(fact: Any) -> bool:
+    """Whether a fact has the size of one."""
+    if isinstance(fact, str):
+        return len(fact) <= MAX_FACT
+    if isinstance(fact, int):
+        return abs(fact) <= MAX_MOMENT
+    if isinstance(fact, dict):
+        return all(map(_is_told, [*fact, *fact.values()]))
+    return not isinstance(fact, tuple) or all(map(_is_told, fact))
 
 
 _MORE = "@"

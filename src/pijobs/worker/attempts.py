@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -18,8 +18,9 @@ from pijobs.redact import describe
 from pijobs.runner import Outcome, Runner
 from pijobs.session import Session
 from pijobs.storage.contract import End, Lease, Storage
-from pijobs.verdict import LEAST_WAIT
+from pijobs.verdict import LEAST_WAIT, history_line
 from pijobs.worker.destinations import Destinations
+from pijobs.worker.replays import Done
 
 log = logging.getLogger("pijobs.job")
 
@@ -38,6 +39,28 @@ class Attempts:
         self._queue = queue
         self._runner = runner
         self._destinations = Destinations(SystemClock(), workers)
+        self._done = Done()
+
+    def stored(self, ends: Sequence[End], lost: Sequence[str]) -> None:
+        """The storage took these ends, but for those whose lease was lost."""
+        for instance_id in lost:
+            log.warning("job %s: the lease was lost, its result does not count", instance_id)
+            self._queue.metrics.lease_lost()
+        for end in ends:
+            if end.state is State.DONE and end.id not in lost:
+                self._done.add(end.id)
+
+    def again(self, session: Session, lease: Lease) -> End | None:
+        """How an instance ends that this process did before; None: it did not."""
+        if lease.id not in self._done:
+            return None
+        reason = (
+            "it was done before, came again, and was not run: somebody wrote to the storage, or a backup was restored"
+        )
+        log.error("job %s %s: %s", lease.name, lease.id, reason)
+        self._queue.metrics.security_event("replayed")
+        entry = history_line({"at": session.storage.now(), "event": "replayed", "reason": reason})
+        return End(lease.id, lease.token, State.DONE, counted=False, reason=reason, entry=entry)
 
     def held_back(self, session: Session, lease: Lease) -> str | None:
         """Why the instance must not start now."""

@@ -275,9 +275,7 @@ class Engine(JobHuey):
             store_one_by_one(session, ends)
             step = Step([], [], None)
         slot.ends.pop(session, None)
-        for instance_id in step.lost:
-            log.warning("job %s: the lease was lost, its result does not count", instance_id)
-            self.queue.metrics.lease_lost()
+        self._attempts.stored(ends, step.lost)
         return step
 
     def _take(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> None:
@@ -317,7 +315,7 @@ class Engine(JobHuey):
         try:
             call = self.runner.decode(lease, session.storage.now())
             if not isinstance(call, End):
-                call = self._alone(session, slot, lease) or call
+                call = self._attempts.again(session, lease) or self._alone(session, slot, lease) or call
             if not isinstance(call, End) and (reason := self._attempts.held_back(session, lease)) is not None:
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
         except Exception as error:  # an instance that no line above expects must not get lost between two lines

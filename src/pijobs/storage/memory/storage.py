@@ -46,7 +46,7 @@ from pijobs.storage.contract import (
 from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
 from pijobs.storage.memory.sessions import Sessions
-from pijobs.storage.texts import storable_name
+from pijobs.storage.texts import storable_name, storable_text
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
@@ -393,7 +393,7 @@ class MemoryStorage(Storage):
             item = self._items.find(instance_id)
             if item.state not in WAITING:
                 raise StateConflict(f"instance {instance_id} is {item.state}; only a waiting one can be cancelled")
-            self._items.finish(item, State.CANCELLED, self.now(), reason)
+            self._items.finish(item, State.CANCELLED, self.now(), storable_text(reason))
 
     def retry(self, instance_id: str) -> None:
         with self._lock:

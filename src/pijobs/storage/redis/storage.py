@@ -397,7 +397,7 @@ class RedisStorage(Storage):
         return sorted(filter(None, found), key=lambda record: (record.info.started, record.info.id))
 
     def cancel(self, instance_id: str, *, reason: str) -> None:
-        self._administer("cancel", instance_id, reason)
+        self._administer("cancel", instance_id, storable_text(reason))
 
     def retry(self, instance_id: str) -> None:
         self._administer("retry", instance_id)

@@ -51,7 +51,7 @@ from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import DiskFull, Tx
 from pijobs.storage.sql.trial import TakenBack, rehearse
-from pijobs.storage.texts import storable_name
+from pijobs.storage.texts import storable_name, storable_text
 
 T = TypeVar("T")
 
@@ -351,7 +351,7 @@ class SqlStorage(Storage):
         return self._read(housekeeping.sessions)
 
     def cancel(self, instance_id: str, *, reason: str) -> None:
-        self._run(lambda tx: saving.cancel(tx, instance_id, reason))
+        self._run(lambda tx: saving.cancel(tx, instance_id, storable_text(reason)))
 
     def retry(self, instance_id: str) -> None:
         self._run(lambda tx: saving.retry(tx, instance_id))

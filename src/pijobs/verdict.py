@@ -120,8 +120,12 @@ def history_line(entry: Mapping[str, Any]) -> str:
 def shown_notes(notes: Mapping[Any, Any], known: Iterable[str] | Known) -> dict[str, str]:
     """Facts that a job noted, as people may see them."""
     # A copy, made in one go: a thread that the job left behind may still write.
-    some = list(dict(notes).items())[:MOST_NOTES]
-    return {_shown_name(name): redact(text_of(value), known) for name, value in some}
+    some = [(_shown_name(name), text_of(value)) for name, value in list(dict(notes).items())[:MOST_NOTES]]
+    shown: dict[str, str] = {}
+    for name, value in some:
+        # What stands in another one, such as the id of a mail in a server's reply, is told by that one anyway.
+        shown[name] = value if any(value in told for told in shown.values()) else redact(value, known)
+    return shown
 
 
 def _shown_name(name: object) -> str:

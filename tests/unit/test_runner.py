@@ -723,6 +723,15 @@ def test_what_a_job_hides_is_told_nowhere(site: Site) -> None:
     assert "refused" in written(site) and "hunter2" not in written(site)
 
 
+def test_what_is_masked_in_one_note_is_masked_in_the_next(site: Site) -> None:
+    def function(ctx: JobContext, **kwargs: Any) -> None:
+        ctx.note(reply=f"250 queued as {kwargs['token']}", queue_id=kwargs["token"], id="250")
+
+    site.enqueue(**SECRETS)
+    site.attempt(function)
+    assert site.entry["notes"] == {"reply": "250 queued as ***", "queue_id": "***", "id": "250"}
+
+
 def test_notes_of_a_failed_attempt_are_kept(site: Site) -> None:
     def function(ctx: JobContext) -> None:
         ctx.note(reply="451 try later")

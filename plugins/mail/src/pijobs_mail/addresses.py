@@ -122,8 +122,9 @@ def mailboxes(texts: Sequence[str], name: str) -> tuple[list[Mailbox], list[str]
         parsed = parse(text)
         for each in parsed.mailboxes:
             found.setdefault(each.spec, each)
-        shown = f" ({str(text).strip()[:1]}***)" if isinstance(text, str) and text.strip() else ""
-        faults += [f"{name}[{index}]{shown}: {fault}" for fault in parsed.faults]
+        if parsed.faults:
+            shown = f" ({text.strip()[:1]}***)" if isinstance(text, str) and text.strip() else ""
+            faults += [f"{name}[{index}]{shown}: {fault}" for fault in parsed.faults]
     return list(found.values()), faults
 
 

@@ -103,9 +103,9 @@ def wants_fewer(reply: Reply) -> bool:
     """Whether a server says that it is given too much at once: 421; 450 or 451 with an enhanced code 4.7.X (RFC 3463
     3.8); or words for it. Greylisting is none of that, though some servers give it the same code, nor is what names an
     address."""
-    text = reply.text
     if not reply.temporary or is_greylisting(reply):
         return False
+    text = reply.text
     policy = reply.code in (450, 451) and (reply.enhanced or "").startswith("4.7.") and "@" not in text
     if reply.code == 421 or policy or _HASTE.search(text) or _QUOTA.search(text):
         return True

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from pijobs_mail import auth
-from pijobs_mail.delivery import Endpoint
 from pijobs_mail.oauth import read_refusal
 from pijobs_mail.replies import ProtocolError, Replies, Reply, Step
 from pijobs_mail.verdicts import (
@@ -132,7 +131,3 @@ def cpu(work: Callable[[], object]) -> float:
         return time.thread_time() - started
 
     return min(once() for _ in range(3))
-
-
-def test_the_endpoint_takes_ten_mails_over_a_connection_unless_more_is_known() -> None:
-    assert Endpoint(host="mail.example.com", port=25).mails == 10

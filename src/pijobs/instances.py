@@ -235,9 +235,9 @@ def life(row: Mapping[str, Any]) -> Iterator[str]:
     for event in row["history"]:
         yield f"  {event['at']} {_told(event)}"
         yield from (f"      {frame}" for frame in event.get("frames", ()))
+    yield f"  {_next(row)}"
     if row["afterwards"]:
         yield f"  afterwards: {row['afterwards']}"
-    yield f"  {_next(row)}"
     for why in row["waits"]:
         yield f"    {why}"
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
-from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
+from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent, SmsError
 
 CORPUS = yaml.safe_load((Path(__file__).parents[1] / "corpus/answers.yml").read_text(encoding="utf-8"))
 MEANINGS = {
@@ -73,3 +76,19 @@ def test_a_path(path: str) -> None:
 @pytest.mark.parametrize("path", [".", "$.status", "a b", "messages[?status=='0']", "@id", "a'b"])
 def test_what_is_no_path(path: str) -> None:
     assert "expected names" in (path_fault(path) or "")
+
+
+@given(
+    st.binary(max_size=200) | st.text(max_size=50).map(str.encode),
+    st.sampled_from(
+        ["utf-8", "utf-16", "utf-7", "iso-2022-jp", "gb18030", "shift_jis", "cp1", "x", "idna", "a; charset"]
+    ),
+    st.sampled_from(["", "gzip", "deflate", "gzip, deflate", "br", ",", "identity"]),
+    st.sampled_from(["", "a", "*", "a.0.*", "0"]),
+)
+def test_whatever_comes_has_a_meaning(content: bytes, charset: str, encoding: str, path: str) -> None:
+    headers = {"Content-Type": f"text/plain; charset={charset}", "Content-Encoding": encoding}
+    answer = Answer.of(200, headers, content)
+    with suppress(SmsError):
+        answer.judged({"success": "^O", "failure": "E", "busy": "", "json_path": path})
+    answer.texts_at(path)

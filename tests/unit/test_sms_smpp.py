@@ -14,6 +14,8 @@ from typing import Any
 import flask
 import pytest
 from certificates import self_signed
+from hypothesis import given
+from hypothesis import strategies as st
 from services import wait_until
 
 pytest.importorskip("smpp34", reason="there is no wheel of smpp34 for this system")
@@ -337,3 +339,20 @@ def test_a_delivery() -> None:
 def test_a_delivery_that_breaks_off_is_none(length: int) -> None:
     with pytest.raises(ValueError, match="breaks off"):
         Delivery.of(_DELIVERY[:length])
+
+
+@given(st.binary(max_size=80))
+def test_a_delivery_of_anything(body: bytes) -> None:
+    for content in (body, _DELIVERY + body):
+        with suppress(ValueError):
+            delivery = Delivery.of(content)
+            assert isinstance(delivery.message_id, str) and isinstance(delivery.state, int)
+
+
+@given(st.text(max_size=400), st.sampled_from(["gsm", "latin1", "ucs2"]))
+def test_parts_are_whole_and_short_enough(text: str, alphabet: str) -> None:
+    coding, parts = parts_of(text, alphabet, 1)
+    assert all(len(part) <= (160 if coding == 0 else 140) for part in parts)
+    if coding == 8:
+        pieces = [part[6:] if len(parts) > 1 else part for part in parts]
+        assert "".join(piece.decode("utf-16-be") for piece in pieces) == text

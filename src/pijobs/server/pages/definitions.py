@@ -216,10 +216,12 @@ class _Views:
 
 def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
     """:param public: it comes from us, and not from somebody who typed it."""
+    if public:
+        return value
     if field.kind is str:
         return CENSORED if value == CENSORED else ""
     try:
-        return value if public else censored(field.typed(field.convert(value)))
+        return censored(field.typed(field.convert(value)))
     except ValueError:
         return ""
 

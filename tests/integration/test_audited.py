@@ -18,6 +18,7 @@ from pijobs.audit import AuditLog, Entry
 from pijobs.audit.verify import verify
 from pijobs.cli.invocation import who as operating_user
 from pijobs.cli.main import cli
+from pijobs.flask import JobQueue
 from pijobs.jobs import State
 from pijobs.keys import KeyRing
 from pijobs.logs import CLASSIC, JsonFormatter, RedactingFormatter
@@ -174,6 +175,18 @@ def test_fail2ban_finds_the_address_and_no_other_one(name: str, address: str, fo
     entry = Entry("sign-in", who=name, address=address)
     done = logging.LogRecord("pijobs.audit", logging.INFO, "", 0, "%s", (entry.line(),), None)
     assert not any(re.search(rule.replace("<ADDR>", r"[0-9a-f.:]+"), formatter.format(done)) for rule in rules)
+
+
+def test_an_application_tells_the_name_of_who_acts(tmp_path: Path) -> None:
+    app = flask.Flask("theirs")
+    app.config.update(
+        SECRET_KEY="x" * 32, SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/theirs.sqlite",
+        PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL=f"sqlite:///{tmp_path}/queue.sqlite",
+        PI_JOB_QUEUE_PLUGINS=(),
+    )  # fmt: skip
+    JobQueue(app, pages="/queue", authorize=lambda: ("operator", "carol"))
+    Visit(app, None, base="/queue").post("/workers/pause", form_of="/workers", reason="maintenance")
+    assert told(app, "act", "who", "role") == ("queue.pause", "carol", "operator")
 
 
 def test_the_log_stays_whole_through_all_of_this(app: flask.Flask) -> None:

@@ -19,7 +19,7 @@ from pijobs.cli.main import cli
 from pijobs.database import Database
 from pijobs.keys import KeyRing
 from pijobs.server.accounts import Accounts
-from pijobs.server.factors import DRIFT, PERIOD, RECOVERY, TOTP, Factors
+from pijobs.server.factors import PERIOD, RECOVERY, TOTP, Factors
 from pijobs.server.lockout import MOST_OF_BOTH
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -89,7 +89,7 @@ def test_a_code_opens_once(phone: Clock) -> None:
     assert phone.factors.takes("root", phone.code(0)) is None
 
 
-@pytest.mark.parametrize(("steps", "kind"), [(-DRIFT - 1, None), (DRIFT, TOTP), (DRIFT + 1, None)])
+@pytest.mark.parametrize(("steps", "kind"), [(-2, None), (-1, TOTP), (1, TOTP), (2, None)])
 def test_a_code_is_right_for_a_while(phone: Clock, steps: int, kind: str | None) -> None:
     phone.now += 100 * PERIOD
     assert phone.factors.takes("root", phone.code(steps)) == kind

@@ -155,9 +155,10 @@ def test_a_token_is_ended_by_its_owner(client: FlaskClient) -> None:
     assert error_of(workers(client, third)) == error_of(workers(client, other)) == (401, 4033)
 
 
-def test_signing_in_for_ever_fills_no_table(client: FlaskClient, app: Flask) -> None:
+def test_signing_in_for_ever_fills_no_table(client: FlaskClient, app: Flask, clock: Clock) -> None:
     sessions = Sessions.of(settings_of(app))
     first = token_of(client)
+    clock.set(5)
     for _ in range(MOST):
         sessions.begin("alice", "x", "token", address="", agent="")
     assert len(sessions.list("alice")) == MOST

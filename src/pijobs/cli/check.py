@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.cli.status import json_option
 from pijobs.files import looks
 from pijobs.storage.contract import Fault, Storage
@@ -33,10 +33,13 @@ def check(invocation: Invocation, repair: bool, as_json: bool) -> int:
 
 def _check(invocation: Invocation, repair: bool, as_json: bool) -> int:
     storage = invocation.storage()
-    spool = invocation.installation().queue.spool
+    installation = invocation.installation()
+    spool = installation.queue.spool
     found = [*_faults(storage, "queue", repair)]
     if spool is not None:
         found += _faults(spool, "spool", repair)
+    if repair:
+        audit(installation.settings, "queue.repair", on=f"{len(found)} faults", fields=[fault.id for _, fault in found])
     if as_json:
         click.echo(json.dumps([{"in": where, **asdict(fault)} for where, fault in found], indent=2))
     else:
@@ -47,8 +50,8 @@ def _check(invocation: Invocation, repair: bool, as_json: bool) -> int:
 
 
 def _faults(storage: Storage, where: str, repair: bool) -> Iterator[tuple[str, Fault]]:
-    for audit in storage.check(repair=repair):
-        yield from ((where, fault) for fault in audit.faults)
+    for part in storage.check(repair=repair):
+        yield from ((where, fault) for fault in part.faults)
 
 
 def _verdict(found: int, mended: int) -> str:

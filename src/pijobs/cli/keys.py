@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pijobs.cli.invocation import Invocation, pass_invocation
+from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.files import looks
 from pijobs.keys import KeyRing
 from pijobs.queue import Queue
@@ -84,6 +84,7 @@ def retire(invocation: Invocation) -> int:
         return 1
     for line in _bring_over(queue, ring):
         click.echo(line)
+    audit(queue.settings, "keys.retire", on=f"for {ring.newest.id}")
     needed = Counter[str]()
     for counts in _used(queue).values():
         needed.update({key: number for key, number in counts.items() if key != ring.newest.id})

@@ -202,7 +202,8 @@ class Sessions:
         return _session(row)
 
     def _row(self, id: str) -> sa.Row[Any] | None:
-        self._database.ensure(metadata)
+        if not self._database.has(metadata):  # nobody has signed in yet
+            return None
         with self._database.read() as connection:
             return connection.execute(sa.select(table).where(table.c.id == id)).first()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flask
 from werkzeug.wrappers import Response
 
+from pijobs.errors import ConfigurationError
 from pijobs.flask import current_installation
 from pijobs.server import security_keys
 from pijobs.server.api import ApiError
@@ -122,8 +123,18 @@ def _owner() -> tuple[str, Session, bool]:
     return visitor.name, visitor.session, False
 
 
+def _needs_extra() -> None:
+    """:raises Problem: where what second factors need is not installed."""
+    try:
+        for module in ("pyotp", "segno", "webauthn"):
+            extra(module)
+    except ConfigurationError as error:
+        raise Problem(409, str(error)) from None
+
+
 def _ask(name: str, target: str, fault: str = "") -> str:
     options = ""
+    _needs_extra()
     if any(one.kind == SECURITY_KEY for one in factors().of_account(name)):
         options, challenge = security_keys.options_to_prove(factors(), name, flask.request.host_url)
         keep(challenge=challenge)
@@ -131,6 +142,7 @@ def _ask(name: str, target: str, fault: str = "") -> str:
 
 
 def _offer(name: str, target: str, fault: str = "") -> str:
+    _needs_extra()
     secret, title = pyotp().random_base32(), str(current_installation().queue.option("NAME"))
     options, challenge = security_keys.options_to_add(factors(), name, flask.request.host_url, title)
     keep(totp=secret, challenge=challenge)

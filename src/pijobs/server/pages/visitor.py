@@ -34,8 +34,8 @@ PAGES = "pijobs_pages"
 TOKEN = "csrf_token"  # noqa: S105
 
 View = TypeVar("View", bound=Callable[..., Any])
-#: Tells the role of whoever asks, by the app's own means; None: may not look.
-Authorize = Callable[[], str | None]
+#: Tells the role of whoever asks, or role and name, by the app's own means; None: may not look.
+Authorize = Callable[[], str | tuple[str, str] | None]
 
 
 class Problem(Exception):
@@ -101,10 +101,11 @@ def present_visitor() -> Visitor | None:
     authorize: Authorize | None = flask.current_app.extensions[PAGES].authorize
     if authorize is None:
         return _signed_in()
-    role = authorize()
+    answer = authorize()
+    role, name = answer if isinstance(answer, tuple) else (answer, "")
     for known in ROLES:
         if role == known:
-            return Visitor(f"an {role}" if role != "viewer" else "a viewer", known)
+            return Visitor(name or (f"an {role}" if role != "viewer" else "a viewer"), known)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import queue
 import socket
@@ -14,6 +15,14 @@ from pijobs import clock, threads
 
 #: Family, kind, protocol, canonical name and place.
 Address = tuple[int, int, int, str, Any]
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can hear what is said to the host."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def look_up(host: str, port: int, seconds: float) -> list[Address]:

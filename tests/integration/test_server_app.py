@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,10 +205,10 @@ def test_the_server_starts_without_the_routes_of_a_broken_plugin(
 
 def test_the_settings_are_read_from_the_file(tmp_path: Path) -> None:
     config = tmp_path / "pi.cfg"
-    config.write_text("SECRET_KEY = 'from the file'\nPI_JOB_QUEUE_PLUGINS = ()\n")
+    config.write_text("SECRET_KEY = 'from the file, long enough'\nPI_JOB_QUEUE_PLUGINS = ()\n")
     config.chmod(0o600)
     app = create_app(config)
-    assert settings_of(app)["SECRET_KEY"] == "from the file"
+    assert settings_of(app)["SECRET_KEY"] == "from the file, long enough"
     Accounts.of(settings_of(app)).add("alice", PASSWORD, "admin")
     assert (tmp_path / "pijobs.sqlite").stat().st_mode & 0o777 == 0o600
 
@@ -222,3 +223,23 @@ def test_a_server_without_a_queue_says_so(tmp_path: Path) -> None:
     response = client.ask("GET", "/jobs")
     assert error_of(response) == (409, 409)
     assert "PI_JOB_QUEUE_CLASS" in json.dumps(response.json)
+
+
+@pytest.mark.parametrize("name", ["password", "PASSWORD", "new_password", "oauth_client_secret", "token", "api_key"])
+def test_a_secret_in_the_address_is_refused_on_every_route(app: flask.Flask, name: str) -> None:
+    client = app.test_client()
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions[rule.endpoint]
+        if rule.endpoint == "static" or getattr(view, "secret_in_address", False):
+            continue
+        path = re.sub("<[^>]*>", "x", rule.rule)
+        method = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})[0]
+        response = client.open(f"{path}?{name}=hunter2", method=method)
+        assert response.status_code == 400, path
+        assert b"hunter2" not in response.data
+
+
+@pytest.mark.parametrize(("key", "size"), [("x", 1), ("k" * 23, 23), ("\u00e9" * 11, 22), (b"k" * 23, 23)])
+def test_a_key_that_can_be_guessed_is_refused(key: str | bytes, size: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"SECRET_KEY: expected at least 24 bytes, found {size}"):
+        create_app(settings={"SECRET_KEY": key, "PI_JOB_QUEUE_PLUGINS": ()})

@@ -210,16 +210,26 @@ def test_a_definition_says_how_much_its_server_may_be_given(settings: Settings, 
 
 def test_readiness_warns_in_red_of_a_server_that_is_not_verified(settings: Settings) -> None:
     store = open_store(settings)
-    store.save("main", {"server": "mail.example.com"})
+    store.save("main", {"server": "smtps://mail.example.com"})
     assert not servers_check(settings).run().warning
-    store.save("lax", {"server": "mail.example.com", "verify": "0"})
+    store.save("lax", {"server": "smtps://mail.example.com", "verify": "0"})
     found = servers_check(settings).run()
     assert found.ok and found.warning and found.alarm
     assert "SMTP server 'lax' is not verified" in found.message and "main" not in found.message
 
 
+def test_readiness_warns_in_red_of_a_server_without_tls(settings: Settings) -> None:
+    store = open_store(settings)
+    store.save("main", {"server": "mail.example.com", "tls": "1"})
+    store.save("here", {"server": "127.0.0.1"})
+    assert not servers_check(settings).run().warning
+    store.save("open", {"server": "mail.example.com"})
+    found = servers_check(settings).run()
+    assert found.alarm and "SMTP server 'open' is spoken to without TLS" in found.message
+
+
 def test_readiness_tells_of_a_fallback_that_is_not_there(settings: Settings) -> None:
-    open_store(settings).save("main", {"server": "mail.example.com", "fallback": "nobody"})
+    open_store(settings).save("main", {"server": "smtps://mail.example.com", "fallback": "nobody"})
     found = servers_check(settings).run()
     assert found.warning and not found.alarm
     assert "the fallback of SMTP server 'main' is not there: 'nobody'" in found.message

@@ -252,3 +252,20 @@ def test_a_resource_is_made_once(tmp_path: Path) -> None:
 def test_settings_can_not_be_changed() -> None:
     with pytest.raises(TypeError):
         Settings({}, CORE_SETTINGS)["SECRET_KEY"] = "x"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["PI_JOB_QUEUE_URL", "SQLALCHEMY_DATABASE_URI"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis//:s3cr3t@h:6379/0", "postgresql//u:s3cr3t@h/db", "s3cr3t", ["s3cr3t", 5], b"redis://:s3cr3t@h", "http://s3cr3t@h",
+        "redis:/:s3cr3t@h", "redis://u:p/s3cr3t@h:99999/x",
+    ],
+)  # fmt: skip
+def test_a_url_that_is_none_is_not_printed(name: str, value: Any) -> None:
+    setting = next(row for row in CORE_SETTINGS if row.name == name)
+    assert "s3cr3t" not in (setting.fault(value) or "")
+
+
+def test_a_mistyped_url_in_another_place_shows_no_password() -> None:
+    assert masked_repr("redis//:s3cr3t@h") == f"'redis//:{MASK}@h'"

@@ -21,6 +21,7 @@ from pijobs_sms.answers import MAX_ANSWER, retry_after
 from pijobs_sms.answers import Answer as Judged
 from pijobs_sms.errors import SmsError
 from pijobs_sms.gateways import open_store
+from pijobs_sms.http import look
 from pijobs_sms.patterns import found, pattern_fault
 from pijobs_sms.send import send_sms
 
@@ -215,3 +216,13 @@ def test_secrets_are_asked_for_anew_where_they_would_go_elsewhere(app: flask.Fla
 def test_a_name_that_has_no_stored_secret_keeps_none(app: flask.Flask) -> None:
     with pytest.raises(DefinitionError, match="headers: X-Key: expected the secret, found __CENSORED__"):
         save("main", url="https://sms.example.com/", headers={"X-Key": CENSORED})
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("http://sms.example.com/", True), ("https://sms.example.com/", False), ("http://[::1]:1/", False)],
+)
+def test_a_gateway_without_tls_is_told(url: str, told: bool) -> None:
+    assert [*look({"identifier": "main", "url": url})] == (
+        ["SMS gateway 'main' is spoken to without TLS: whoever is in between can read it"] if told else []
+    )

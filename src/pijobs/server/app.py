@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pijobs.errors import (
     StorageUnavailable,
 )
 from pijobs.flask import JobQueue
+from pijobs.foreign import cut
 from pijobs.logs import configure_log
 from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1024 * 1024  # bytes
 PAGES_AT = "/pages"
+#: Bytes of SECRET_KEY; the installers of privacyIDEA make 24.
+SHORTEST_KEY = 24
+_SECRET = re.compile("passw|secret|token|passphrase|api_?key", re.IGNORECASE)
 _CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
 #: Status and code of what a route need not catch.
 _ANSWERS: Mapping[type[PijobsError], tuple[int, int]] = {
@@ -81,6 +86,8 @@ def create_app(
             log.warning("%s", warning)
     if not settings.get("SECRET_KEY"):
         raise ConfigurationError("SECRET_KEY: expected a text, found none; the server signs its tokens with it")
+    if host_sign_in is None:
+        _check_key(settings["SECRET_KEY"])
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
@@ -103,11 +110,39 @@ def create_app(
     app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
     add_pages(app, PAGES_AT, given=given)
     app.add_url_rule("/", view_func=first_page)
+    app.before_request(_refuse_secrets_in_the_address)
     _handle_errors(app)
     app.after_request(_secure)
     if proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     return app
+
+
+def _check_key(key: Any) -> None:
+    """:raises ConfigurationError: for one that can be guessed: it signs sessions, and encrypts what waits."""
+    size = (
+        len(key.encode("utf-8", "replace") if isinstance(key, str) else key) if isinstance(key, (str, bytes)) else None
+    )
+    if size is not None and size < SHORTEST_KEY:
+        raise ConfigurationError(
+            f"SECRET_KEY: expected at least {SHORTEST_KEY} bytes, found {size}; make one by: openssl rand -hex 32. "
+            "What was encrypted by the old one is read by PI_JOB_QUEUE_KEYS = [new, old]"
+        )
+
+
+def _refuse_secrets_in_the_address() -> None:
+    """Addresses stand in logs, in histories and at proxies.
+
+    :raises ApiError: for a route that does not say that it must take one there (``secret_in_address``).
+    """
+    view = flask.current_app.view_functions.get(flask.request.endpoint or "")
+    if getattr(view, "secret_in_address", False):
+        return
+    for name in flask.request.args:
+        if _SECRET.search(cut(name, 200)):
+            raise ApiError(
+                400, 905, f"{cut(name, 60)}: expected it in the body, found it in the address, which logs keep"
+            )
 
 
 def first_page() -> Response:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pijobs import threads
 from pijobs.errors import SettingsError
+from pijobs.foreign import cut
 
 T = TypeVar("T")
 
@@ -18,6 +19,7 @@ PREFIX = "PI_JOB_QUEUE_"
 MASK = "********"
 # Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
+_MISTYPED = re.compile(r":[^\s'\"]*@")
 _QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
 
 
@@ -51,7 +53,8 @@ class Setting:
                 return None
         except Exception:  # a check that trips over the value has refused it
             pass
-        found = f"a value of type {type(value).__name__}" if self.secret else masked_repr(value)
+        found = told_url(value) if self.name.endswith(("URL", "URI")) else masked_repr(value)
+        found = f"a value of type {type(value).__name__}" if self.secret else found
         return f"{self.name}: expected {self.expected}, found {found}"
 
     def shown(self, value: object) -> str:
@@ -183,5 +186,20 @@ def _unknown(name: str, rows: Mapping[str, Setting]) -> str:
 
 
 def masked_repr(value: object) -> str:
-    """``repr`` without the passwords of URLs."""
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", repr(value)))
+    """``repr`` without the passwords of URLs, also of mistyped ones."""
+    text = repr(value)
+    if "://" not in text and "@" in text:  # "redis//:password@host"
+        text = _MISTYPED.sub(f":{MASK}@", cut(text))
+    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
+
+
+def told_url(value: object) -> str:
+    """What is known of a value that should be a URL, and is none: no more of it than how it begins."""
+    if not isinstance(value, str):
+        return "None" if value is None else f"a value of type {type(value).__name__}"
+    scheme, separator, _ = value.partition("://")
+    return (
+        f"one that begins with {scheme}://"
+        if separator and re.fullmatch(r"[a-z0-9+.-]{1,40}", scheme)
+        else "another text"
+    )

@@ -22,7 +22,7 @@ from pijobs.definitions import (
     timeout_field,
 )
 from pijobs.hookspecs import Check
-from pijobs.network import tls_context
+from pijobs.network import is_local, tls_context
 from pijobs.settings import Setting, Settings
 from pijobs_mail.addresses import sender_of
 from pijobs_mail.delivery import Endpoint
@@ -178,6 +178,8 @@ def servers_check(settings: Settings) -> Check:
             raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
         if not place.verify:
             yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
+        if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
+            yield f"SMTP server {identifier!r} is spoken to without TLS: whoever is in between can read its mails"
 
     return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=PREFIX + "CA_FILE", look=look)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -14,16 +14,17 @@ import httpx
 
 from pijobs import JobContext, Settings
 from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
-from pijobs.network import tls_context
+from pijobs.network import is_local, tls_context
 from pijobs_sms import webhook
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.patterns import pattern_fault
+from pijobs_sms.placeholders import fill
 from pijobs_sms.provider import Provider
 from pijobs_sms.receipts import expect
-from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, body_fault, build, headers_fault, url_fault
+from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, NAMES, body_fault, build, headers_fault, url_fault
 
 #: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
 KEEP = 30
@@ -125,6 +126,13 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     if path := gateway["receipt_expects"]:
         expect(ctx, gateway["identifier"], answer.texts_at(path))
     return said
+
+
+def look(gateway: Mapping[str, Any]) -> Iterator[str]:
+    """What people should know of a gateway: whether its secrets, numbers and texts can be read on the way."""
+    url = httpx.URL(fill(gateway.get("url") or "", dict.fromkeys(NAMES, "1")))
+    if url.scheme == "http" and not is_local(url.host):
+        yield f"SMS gateway {gateway['identifier']!r} is spoken to without TLS: whoever is in between can read it"
 
 
 def _check_patterns(gateway: Mapping[str, Any]) -> None:

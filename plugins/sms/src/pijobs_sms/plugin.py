@@ -87,4 +87,7 @@ def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping
 @hookimpl
 def register_checks(queue: Queue) -> list[Check]:
     ca_file = gateways.PREFIX + "CA_FILE"
-    return [definitions_check("sms_gateways", "SMS gateway", queue.settings, gateways.open_store, ca_file=ca_file)]
+    check = definitions_check(
+        "sms_gateways", "SMS gateway", queue.settings, gateways.open_store, ca_file=ca_file, look=http.look
+    )
+    return [check]

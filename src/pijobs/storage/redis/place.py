@@ -20,6 +20,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from pijobs.errors import ConfigurationError, StorageVersion
+from pijobs.network import is_local
 from pijobs.storage import protocol
 from pijobs.storage.redis.connection import FOREIGN, Wire, unavailable
 
@@ -230,14 +231,6 @@ def read_protocol(told: Sequence[bytes | None], place: str) -> int:
     except ValueError:
         raise StorageVersion(f"{place}: expected a number as its protocol, found something else") from None
     return protocol.judge(number, oldest_reader, place)
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine can hear what is said to the host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def without_password(url: str) -> str:

@@ -77,9 +77,15 @@ def _add_afterwards(queue: Queue, rows: list[dict[str, Any]]) -> None:
     """What plugins were told of those that have ended."""
     ended = {row["id"]: row["name"] for row in rows if row["ended"]}
     answers = call_hook(queue.settings, "told_afterwards", settings=queue.settings, instances=ended) if ended else []
-    told = {one: redact(text) for _, answer in answers for one, text in (answer or {}).items()}
+    told = {
+        one: redact(text)
+        for _, answer in answers
+        if isinstance(answer, Mapping)
+        for one, text in answer.items()
+        if isinstance(text, str)
+    }
     for row in rows:
-        row["afterwards"] = told.get(row["id"], row["afterwards"])
+        row["afterwards"] = told.get(row["id"])
 
 
 def _place_in_time(record: Record) -> int:

@@ -59,6 +59,13 @@ def test_a_delivery_is_told_of_the_instance_wherever_it_is_shown(app: flask.Flas
     assert "delivered, told at" in visit.text(f"/jobs/{instance}") and "delivered, told at" in visit.text("/jobs")
 
 
+def test_a_plugin_that_tells_nonsense_hides_no_list(app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = add_instance(app, State.DONE, name="sms.send")
+    answers = [("one", 5), ("two", {instance: 5}), ("three", None), ("four", {instance: "fine"}), ("five", [])]
+    monkeypatch.setattr("pijobs.instances.call_hook", lambda *_, **__: answers)
+    assert [row["afterwards"] for row in listing(queue_of(app), limit=10)[0]] == ["fine"]
+
+
 def test_what_is_not_final_says_nothing(app: flask.Flask) -> None:
     instance = send(app)
     for status in ("sent", "buffered", ""):

@@ -302,6 +302,7 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
         id = fill_with_evil(desk)
         desk.site.queue.enqueue("test.count", (1,), delay=3600)
         paths = ["/", "/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"]
+        paths += ["/account", "/audit", "/prove", "/factors/new"]
         paths += [
             "/sms/",
             "/sms/new",

@@ -77,9 +77,9 @@ TAMPERINGS: dict[str, tuple[Callable[[Place], list[Any]], str]] = {
     "first": (lambda place: [entries.update().where(entries.c.seq == 1).values(body=changed_body(place, 1, act="x"))],
               "entry 1 was changed"),
     "name": (lambda place: [entries.update().where(entries.c.seq == 3).values(
-                clear=sa.func.replace(entries.c.clear, "alice", "mallory"))], "entry 3: a name"),
+                plain=sa.func.replace(entries.c.plain, "alice", "mallory"))], "entry 3: a name"),
     "reason": (lambda place: [entries.update().where(entries.c.seq == 3).values(
-                clear=sa.func.replace(entries.c.clear, "a test", "none"))], "entry 3: a name"),
+                plain=sa.func.replace(entries.c.plain, "a test", "none"))], "entry 3: a name"),
     "seal": (lambda place: [entries.update().where(entries.c.seq == 3).values(seal="0" * 32)], "seal that is not ours"),
     "column": (lambda place: [entries.update().where(entries.c.seq == 3).values(at=1)], "entry 3: a column"),
     "nonsense": (lambda place: [entries.update().where(entries.c.seq == 3).values(body="[]")], "entry 3 can't be read"),
@@ -88,7 +88,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Place], list[Any]], str]] = {
     "newest": (lambda place: [entries.delete().where(entries.c.seq > 3)], "newest entries are missing"),
     "all": (lambda place: [entries.delete()], "newest entries are missing"),
     "head": (lambda place: [head.update().values(seq=2)], "head of the log does not fit"),
-    "erased": (lambda place: [entries.update().where(entries.c.seq == 3).values(clear=None)], "entry 3 lost its words"),
+    "erased": (lambda place: [entries.update().where(entries.c.seq == 3).values(plain=None)], "entry 3 lost its words"),
 }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def test_one_persons_words_can_go_and_the_chain_holds(place: Place) -> None:
     found = place.found()
     assert (found.faults, found.erased) == ([], 3)
     assert [one.seq for one in place.log.newest(who="alice")] == [3, 2, 1]
-    place.tamper(entries.update().where(entries.c.seq == 4).values(clear=None))
+    place.tamper(entries.update().where(entries.c.seq == 4).values(plain=None))
     assert place.found().faults == ["entry 4 lost its words, and no erasure tells why"]
 
 

@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An entry as it is stored. :ivar clear: the words that belong to a person; None: erased."""
+    """An entry as it is stored. :ivar plain: the words that belong to a person; None: erased."""
 
     seq: int
     at: int
@@ -67,7 +67,7 @@ class Link:
     body: str
     digest: str
     seal: str
-    clear: str | None
+    plain: str | None
 
     @property
     def told(self) -> dict[str, Any]:
@@ -78,14 +78,14 @@ class Link:
     @property
     def words(self) -> dict[str, str]:
         """What may be erased: ``who``, ``about``, ``address``, ``reason``."""
-        words: dict[str, str] = json.loads(self.clear) if self.clear else {}
+        words: dict[str, str] = json.loads(self.plain) if self.plain else {}
         return words
 
     def shown(self) -> dict[str, Any]:
         """For people: what was erased is told as such."""
         told, words = self.told, self.words
         erased = {name: "(erased)" for name in ("who", "about", "address", "reason") if told[name]}
-        return {**told, **(dict.fromkeys(words, "") | words if self.clear is not None else erased)}
+        return {**told, **(dict.fromkeys(words, "") | words if self.plain is not None else erased)}
 
 
 def person_hash(key: Key, name: str) -> str:

@@ -27,7 +27,7 @@ PRUNE_EVERY, PRUNE_MOST = 100, 1000
 MOST_REFUSALS = 200
 ERASE, PRUNE = "person.erase", "audit.prune"
 _HOUR = 3600.0
-_COLUMNS = ("seq", "at", "key", "who", "about", "body", "digest", "seal", "clear")
+_COLUMNS = ("seq", "at", "key", "who", "about", "body", "digest", "seal", "plain")
 
 
 class AuditLog:
@@ -115,7 +115,7 @@ class AuditLog:
         said = Entry(ERASE, who=entry.who, role=entry.role, address=entry.address, fields=hashes, reason=entry.reason)
 
         def work(connection: Connection) -> int:
-            gone = entries.update().where(self._of_person(name), entries.c.clear.is_not(None)).values(clear=None)
+            gone = entries.update().where(self._of_person(name), entries.c.plain.is_not(None)).values(plain=None)
             number = connection.execute(gone).rowcount
             self._append(connection, said)
             return number

@@ -25,8 +25,8 @@ entries = sa.Table(
     sa.Column("body", _text(), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("seal", sa.String(32), nullable=False),
-    # What belongs to a person, in the clear; NULL: erased.
-    sa.Column("clear", _text(), nullable=True),
+    # What belongs to a person, as words; NULL: erased.
+    sa.Column("plain", _text(), nullable=True),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )

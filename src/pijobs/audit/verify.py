@@ -33,7 +33,7 @@ def verify(log: AuditLog, ring: KeyRing, expected: tuple[int, str] | None = None
     for one in log.all():
         found.faults += chain.faults_of(one)
         found.entries += 1
-        found.erased += one.clear is None
+        found.erased += one.plain is None
         if expected is not None and one.seq == expected[0] and one.digest != expected[1]:
             found.faults.append(f"entry {one.seq} is another one than was noted")
     found.faults += chain.faults_at_the_end(log.head(), expected)
@@ -72,7 +72,7 @@ class _Chain:
             one.seq, one.at, one.key, one.who, one.about
         ):  # fmt: skip
             yield f"entry {one.seq}: a column was changed"
-        if one.clear is None:
+        if one.plain is None:
             self._bare[one.seq] = {told["who"], told["about"]} - {""}
         if one.key not in self._ring.ids:
             self._uncovered = one.key
@@ -82,7 +82,7 @@ class _Chain:
             yield f"entry {one.seq} has a seal that is not ours"
             return
         self._uncovered = None
-        if one.clear is not None and hashes(key, one.words) != {name: told[name] for name in one.words}:
+        if one.plain is not None and hashes(key, one.words) != {name: told[name] for name in one.words}:
             yield f"entry {one.seq}: a name, an address or a reason was changed"
         if told["act"] == ERASE:
             self._bare = {seq: who for seq, who in self._bare.items() if not who & set(told["fields"])}

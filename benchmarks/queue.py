@@ -9,6 +9,9 @@ the storage is Redis.
 
 =============  ==============================================================================================
 enqueue        microseconds of one call at the median, taken in turns
+processor      microseconds of the caller's processor time for one enqueue, the least of ten rounds in turns; and of the
+               worker's for one job of the drain, the least of the numbers of threads (Linux). On a machine that others
+               use these tell more than times do
 drain          jobs per second of one worker process, without the first and the last tenth of --jobs, at the best of the
                numbers of threads in --threads
 start          milliseconds from the call to the start of the job at 100 jobs per second, one thread: median and 99th
@@ -204,16 +207,35 @@ def enqueue_medians(kinds: list[Kind], number: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def drain(kind: Kind, number: int, threads: int = 1) -> tuple[float, float]:
-    """Jobs per second of the next ``number`` jobs, without the first and the last tenth, and the worker's memory in
-    MB."""
+def enqueue_processor(kinds: list[Kind], number: int) -> dict[str, float]:
+    """Seconds of this process's processor time for one enqueue: the least of ten rounds, in turns."""
+    least = {kind.name: float("inf") for kind in kinds}
+    for _ in range(10):
+        for kind in kinds:
+            begun = time.process_time()
+            for _ in range(number // 10):
+                kind.enqueue()
+            least[kind.name] = min(least[kind.name], (time.process_time() - begun) / (number // 10))
+    return least
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def drain(kind: Kind, number: int, threads: int = 1) -> tuple[float, float, float]:
+    """Jobs per second of the next ``number`` jobs, without the first and the last tenth, the worker's memory in MB, and
+    seconds of its processor time for each."""
     waiting = kind.left()
     with worker(kind, threads) as process:
         wait_for(lambda: kind.left() < waiting - number * 0.1, f"the start of {kind.name}")
-        begun, first = time.monotonic(), kind.left()
+        begun, first, used = time.monotonic(), kind.left(), processor_time(process.pid)
         wait_for(lambda: kind.left() < waiting - number * 0.9, f"the work of {kind.name}")
-        rate = (first - kind.left()) / (time.monotonic() - begun)
-        return rate, resident(process.pid)
+        done = first - kind.left()
+        used = processor_time(process.pid) - used
+        return done / (time.monotonic() - begun), resident(process.pid), used / done
 
 
 def resident(pid: int) -> float:
@@ -248,13 +270,17 @@ def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, fl
     with prepared(url) as kinds:
         enqueue_medians(kinds, 50)  # connections, scripts, caches
         rows["enqueue (us)"] = {name: value * 1e6 for name, value in enqueue_medians(kinds, number).items()}
+        used = enqueue_processor(kinds, 1000)
+        rows["enqueue, processor (us)"] = {name: value * 1e6 for name, value in used.items()}
         for tried in threads:
             for kind in kinds:
                 while kind.left() < number:
                     kind.enqueue()
-                rate, memory = drain(kind, number, tried)
+                rate, memory, seconds = drain(kind, number, tried)
                 best = rows.setdefault("drain (jobs/s)", {})
                 best[kind.name] = max(rate, best.get(kind.name, 0))
+                least = rows.setdefault("drain, processor (us)", {})
+                least[kind.name] = min(seconds * 1e6, least.get(kind.name, float("inf")))
                 if tried == 1:
                     rows.setdefault("memory (MB)", {})[kind.name] = memory
     with prepared(url) as kinds:
@@ -349,10 +375,10 @@ def show(rows: dict[str, dict[str, float]]) -> None:
     """A table; the ratios are to its first column."""
     first, *others = next(iter(rows.values()))
     heads = "".join(f" {name:>9} | ratio |" for name in others)
-    print(f"| {'':20} | {first:>9} |{heads}\n| --- | ---: |" + " ---: | ---: |" * len(others))
+    print(f"| {'':23} | {first:>9} |{heads}\n| --- | ---: |" + " ---: | ---: |" * len(others))
     for name, values in rows.items():
         a, *rest = values.values()
-        print(f"| {name:20} | {a:9.1f} |" + "".join(f" {b:9.1f} | {b / a:5.2f} |" for b in rest))
+        print(f"| {name:23} | {a:9.1f} |" + "".join(f" {b:9.1f} | {b / a:5.2f} |" for b in rest))
 
 
 def main() -> None:

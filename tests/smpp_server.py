@@ -39,8 +39,7 @@ class SmppServer:
         self.sms: list[Submitted] = []
         #: Of each session that was bound.
         self.bound: list[Any] = []
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -83,8 +82,16 @@ class SmppServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _start(self) -> None:
-        self._server = smpp34.Server("127.0.0.1", self.port, system_id="test")
-        await self._server.start()
+        for last in (False, False, True):  # somebody else may take a port that was free a moment ago
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = int(free.getsockname()[1])
+            self._server = smpp34.Server("127.0.0.1", self.port, system_id="test")
+            try:
+                await self._server.start()
+                break
+            except smpp34.SmppError:
+                if last:
+                    raise
         self._events = asyncio.create_task(self._take())
 
     async def _stop(self) -> None:

@@ -58,11 +58,13 @@ def test_a_worker_may_die_at_any_call_in_the_life_of_a_job(url: str, tmp_path: P
             assert not point["returned"] and point["effects"] == 0, shown(point)
             continue
         assert point["state"] == "done", shown(point)
-        in_between = counted < point["point"] < acknowledged or (point["point"], point["side"]) == (
-            acknowledged,
-            "before",
-        )
-        assert point["effects"] == (2 if in_between else 1), shown(point)
+        # It runs again only if it died between effect and acknowledgement.
+        assert point["effects"] == point["effects_left"] + (point["left"] != "done"), shown(point)
+        place = (point["point"], point["side"] == "after")
+        if place <= (counted, True):
+            assert point["effects_left"] == 0, shown(point)
+        if place >= (acknowledged, True):
+            assert point["left"] == "done", shown(point)
 
 
 def test_a_server_may_die_at_any_call_while_it_moves_the_spool(url: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pijobs.definitions.secrets import CENSORED as CENSORED
 from pijobs.definitions.secrets import Url, place_of, restored, texts
 from pijobs.errors import DefinitionError
+from pijobs.foreign import MOST, cut
 from pijobs.settings import Settings
 from pijobs.settings.model import masked_repr
 
@@ -115,7 +116,7 @@ class Field:
     def _shown(self, value: Any) -> str:
         if self.secret or isinstance(value, (dict, list)):
             return f"a value of type {type(value).__name__}"
-        text = masked_repr(value)
+        text = masked_repr(cut(value, 200) if isinstance(value, str) else value)
         return text if len(text) <= 60 else text[:59] + "…"
 
 
@@ -276,13 +277,15 @@ class Definitions:
             return {}
 
     def _unknown(self, name: object, fields: Mapping[str, Field]) -> str:
-        close = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.7)
+        close = difflib.get_close_matches(cut(str(name), 60), fields, n=1, cutoff=0.7)
         advice = f"did you mean {close[0]}?" if close else f"fields are {', '.join(fields)}"
         return f"{str(name)[:60]}: expected a field of {self.kind}, found an unknown name; {advice}"
 
 
 def _convert(kind: type, value: Any) -> Any:
     """None for a value that is not of this kind."""
+    if kind is Url and isinstance(value, str) and len(value) > MOST:
+        return None
     if kind in (str, Url):
         return value if isinstance(value, str) else None
     if kind is bool:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import msgspec
 
-from pijobs import groups, spool, verdict
+from pijobs import groups, queue, spool
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import JobContext, State
+from pijobs.runner import Runner
 from pijobs.session import Session
 from pijobs.storage.contract import End
 from pijobs.storage.memory.groups import Group
@@ -111,11 +112,9 @@ def _ends_lost(real: Any) -> Any:
     return step
 
 
-def _uncounted(real: Any) -> Any:
-    def make(*args: Any, **options: Any) -> Any:
-        return replace(real(*args, **options), counted=False)
-
-    return make
+def _interrupted(self: Runner, error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        raise error
 
 
 def _lost_acknowledged(real: Any) -> Any:
@@ -203,8 +202,10 @@ MUTATIONS: dict[str, Mutation] = {
         "an end that the storage did not take is tried again",
         lambda: [_wrap(engine.Engine, "_step", _ends_lost)],
     ),
-    "error-does-not-count": Mutation(
-        "engine", "whatever fails in an attempt counts", lambda: [_wrap(verdict, "fault", _uncounted)]
+    "interruption-does-not-count": Mutation(
+        "engine",
+        "only a stopping worker gives back uncounted",
+        lambda: [_set(Runner, "_reraise_interruption", _interrupted)],
     ),
     "suspects-together": Mutation(
         "engine",
@@ -240,7 +241,7 @@ MUTATIONS: dict[str, Mutation] = {
     "spool-on-its-own-clock": Mutation(
         "spool",
         "what moves has its times on the other clock",
-        lambda: [_set(spool, "on_clock", lambda new, codec, shift: new)],
+        lambda: [_set(module, "on_clock", lambda new, codec, shift: new) for module in (spool, queue)],
     ),
     "nobody-empties-the-spool": Mutation(
         "spool",

@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from pijobs.errors import InstanceNotFound
-from pijobs.jobs import ENDED, State
-from pijobs.storage.contract import Record, Storage
+from pijobs.jobs import State
 from pijobs.storage.memory import MemoryStorage
-from pijobs.storage.values import MAX_CRASHES, SAME_TIME
+from pijobs.storage.values import SAME_TIME
+from pijobs.testing.simulation.entries import Broken, Entry, Run, record_of
+from pijobs.testing.simulation.jobs import TIMEOUT
+from pijobs.testing.simulation.last_judgement import LastJudgement
 from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import LEASE, Call
 from pijobs.testing.simulation.world import Process, Task, World
 
-#: What ends without an effect by its own fault.
-GUILTY = ("fail", "unprintable", "kill", "hang")
 
-
-class Broken(AssertionError):
-    """A promise was broken."""
-
-    def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.rule = rule
-
-
-@dataclass
-class Entry:
-    """One call, and what became of it."""
-
-    call: Call
-    began: float
-    returned: float | None = None
-    id: str | None = None
-    state: str | None = None
-    via: str | None = None
-    #: Whether it raised that nobody took it.
-    refused: bool = False
-    #: When each attempt began; each effect: when, and when its attempt began.
-    attempts: list[float] = field(default_factory=list)
-    effects: list[tuple[float, float]] = field(default_factory=list)
-    #: How often its process was killed, or frozen for longer than a lease, while it ran.
-    cut_off: int = 0
-    retried: int = 0
-    cancelled: bool = False
-    removed: bool = False
-    damaged: bool = False
-
-    @property
-    def acknowledged(self) -> bool:
-        return self.id is not None and self.via in ("storage", "spool")
-
-    def __str__(self) -> str:
-        return str(self.call)
-
-
-@dataclass(eq=False)
-class Run:
-    """An attempt that is going on."""
-
-    entry: Entry
-    task: Task
-    began: float
-    group: str
-    instance_id: str
-
-
-class Books:
+class Books(LastJudgement):
     """The books of one history."""
 
     def __init__(self, world: World, places: list[Place]) -> None:
@@ -84,7 +31,10 @@ class Books:
         self.starts: dict[str, list[float]] = {}
         #: Whether a clock was set in this history, or a storage lost something: some promises can't be judged then.
         self.clocks_were_set = False
-        #: Those that the storage returned to the queue after it was restored, and so on, may run again.
+        #: Instances whose record was spoilt.
+        self.damaged: set[str] = set()
+        #: When something went wrong last, and what goes wrong now.
+        self.last_trouble, self.troubles = -100.0, 0
         self.broken: Broken | None = None
         for place in places:
             place.on_step = self._on_step(place)
@@ -100,6 +50,15 @@ class Books:
         self.ids[handle.id] = entry
         entry.returned, entry.id, entry.state, entry.via = self.world.now, handle.id, handle.state.value, handle.via
         self.world.tell(f"call {entry.call.number} -> {entry.state} by {entry.via} ({handle.id[:8]})")
+        if entry.via == "spool" and entry.lifetime is not None and not self._worker_lives(entry):
+            self.breaks("spool", f"{entry} has a deadline, and went to a spool that no worker empties")
+
+    def _worker_lives(self, entry: Entry) -> bool:
+        """Whether a worker of the caller's host lived within the last lease before the call."""
+        assert self.world.current is not None
+        host, since = self.world.current.process.host, entry.began - LEASE - 0.5
+        workers = [one for one in self.world.processes if one.host is host and one.name.startswith("worker")]
+        return any(one.alive or one.died > since for one in workers)
 
     def attempts(self, number: int) -> int:
         return len(self.entries[number].attempts)
@@ -109,7 +68,7 @@ class Books:
         """A job's function has begun."""
         entry, task = self.entries[number], self.world.current
         assert task is not None
-        run = Run(entry, task, self.world.now, entry.call.place, ctx.id)
+        run = Run(entry, task, self.world.now, entry.call.place, ctx.id, ctx.crashes)
         self.world.tell(f"call {number} begins (attempt {ctx.attempt}, crashes {ctx.crashes})")
         entry.attempts.append(self.world.now)
         self.ids[ctx.id] = entry
@@ -126,12 +85,16 @@ class Books:
         self.world.tell("the job takes down its process")
         self.cut(task.process)
 
-    def cut(self, process: Process) -> None:
-        """A process is killed, or frozen for longer than a lease."""
+    def cut(self, process: Process, frozen: float | None = None) -> None:
+        """A process is killed, or frozen: for longer than a lease, or so long that what it runs passes its timeout."""
         for place in self.places:
-            for record in place.truth.page(State.RUNNING, limit=1000).records:
-                if record.session is not None and place.sessions.get(record.session) is process:
-                    self._by_id(record.id).cut_off += 1
+            running = place.truth.page(State.RUNNING, limit=1000).records
+            for record in running:
+                if place.sessions.get(record.session or "") is process:
+                    if frozen is not None and self._by_id(record.id).call.seconds + frozen < TIMEOUT - 0.3:
+                        continue
+                    alone = sum(one.session == record.session for one in running) == 1
+                    self._by_id(record.id).cuts.append(alone)
         if not process.alive:
             self.runs = [run for run in self.runs if run.task.process is not process]
 
@@ -161,14 +124,20 @@ class Books:
         if ctx.deadline is not None and ctx._now() > ctx.deadline + 0.001:
             self.breaks("late", f"{entry} began after its deadline")
         early = self.world.now < entry.began + (entry.call.delay or 0) - 0.01
-        if early and not self.clocks_were_set and not self._in_request(run.task.process):
+        if early and not self.clocks_were_set and not self.in_request(run.task.process):
             self.breaks("early", f"{entry} began before its delay was over")
-        if self._in_request(run.task.process):
+        if self.in_request(run.task.process):
             return
         if entry.call.job == "sim.single":
             for other in self.runs:
                 if other.group == run.group and other.entry.call.job == "sim.single" and self._side_by_side(run, other):
                     self.breaks("limit", f"{entry} runs beside {other.entry}, though its group allows one")
+        self._judge_company(run)
+        spooled = self._place_of(run) not in (self.storage, None)
+        known = record_of(self.storage.truth, run.instance_id) if spooled and self._is_quiet(LEASE) else None
+        ended = known.ended if known is not None and known.state is State.DONE else None
+        if ended is not None and ended < (self.storage.time() - 1.0) * 1000:
+            self.breaks("spool", f"{entry} begins from a spool, though the storage has it as done")
         if entry.call.job == "sim.rated" and self._place_of(run) is self.storage:
             starts = self.starts.setdefault(run.group, [])
             starts.append(self.world.now)
@@ -179,9 +148,21 @@ class Books:
                     "rate", f"{entry} is the {len(window)}th start of its group within 1.3 s, 3 in 2 s are allowed"
                 )
 
+    def _is_quiet(self, seconds: float) -> bool:
+        """Whether nothing goes wrong, for so long."""
+        return not self.troubles and self.world.now - self.last_trouble > seconds
+
+    def _judge_company(self, run: Run) -> None:
+        """What went down with a worker runs alone in its process."""
+        for other in self.runs:
+            suspect = (run.crashes or other.crashes) and other.task.process is run.task.process
+            # One past its timeout is given up; the storage hears of it a little later.
+            given_up = self.world.now - other.began >= TIMEOUT - 0.01 or other.entry is run.entry
+            if suspect and not given_up and self._holds(other) and self._holds(run):
+                self.breaks("alone", f"{run.entry} runs beside {other.entry}, one of which went down with a worker")
+
     def _judge_effect(self, entry: Entry, ctx: Any, began: float, process: Process) -> None:
-        now, call = self.world.now, entry.call
-        lifetime = call.expires if call.expires is not None else (3.0 if call.job == "sim.code" else None)
+        now, lifetime = self.world.now, entry.lifetime
         if lifetime is not None and not self.clocks_were_set:
             # The deadline counts from the call's beginning, or a little later.
             latest = (entry.returned if entry.returned is not None else now) + lifetime
@@ -189,7 +170,11 @@ class Books:
                 self.breaks("late", f"{entry} had its effect {now - latest:.2f} s after its deadline")
         if ctx.deadline is not None and ctx._now() > ctx.deadline + 0.001:
             self.breaks("late", f"{entry} had its effect after its deadline")
-        if not self._in_request(process):
+        if not self.in_request(process):
+            if now - began > TIMEOUT + 1.0:
+                self.breaks(
+                    "timeout", f"{entry} had its effect {now - began:.1f} s after it began, {TIMEOUT:g} s are allowed"
+                )
             held = self._held(ctx.id, process)
             if not held and not self._unjudgeable():
                 self.breaks("lease", f"{entry} had its effect in {process.name}, which held no lease of it any more")
@@ -238,13 +223,18 @@ class Books:
             self.breaks("order", f"leased with priorities {priorities}")
         if ready is not None and ready.new.priority > priorities[-1]:
             self.breaks("order", f"priority {priorities[-1]} was leased while {ready.new.priority} was ready")
+        for item in truth._items.of(State.SCHEDULED):
+            open_ = truth._groups[item.new.group].has_room(truth._items.running()[item.new.group], now)
+            is_due = item.due <= now and not item.overdue(now) and (floor is None or item.new.priority >= floor)
+            if is_due and open_ and item.new.priority > priorities[-1]:
+                self.breaks("order", f"priority {priorities[-1]} was leased while {item.new.priority} was due")
 
     # -- what is true --------------------------------------------------------------------------------------------
 
     def _unjudgeable(self) -> bool:
         return self.clocks_were_set or any(place.losses for place in self.places)
 
-    def _in_request(self, process: Process) -> bool:
+    def in_request(self, process: Process) -> bool:
         return process.name.startswith("server")
 
     def _holds(self, run: Run) -> bool:
@@ -253,7 +243,7 @@ class Books:
 
     def _side_by_side(self, run: Run, other: Run) -> bool:
         """Whether both hold leases of one storage."""
-        if other.entry is run.entry or self._in_request(other.task.process):
+        if other.entry is run.entry or self.in_request(other.task.process):
             return False
         return self._holds(other) and self._holds(run) and self._place_of(other) is self._place_of(run)
 
@@ -270,111 +260,3 @@ class Books:
             if runs and record is not None and place.sessions.get(record.session or "") is process:
                 return True
         return False
-
-    # -- judged at the end ---------------------------------------------------------------------------------------
-
-    def found(self, entry: Entry) -> tuple[Place, Record] | None:
-        assert entry.id is not None
-        known = [(place, record) for place in self.places if (record := record_of(place.truth, entry.id))]
-        # The hold of what was moved and not forgotten yet is over long ago; what ended counts.
-        known.sort(key=lambda pair: pair[1].state in ENDED, reverse=True)
-        return known[0] if known else None
-
-    def unfinished(self) -> bool:
-        """Whether something waits or runs, acknowledged or not."""
-        states = (State.RUNNING, State.QUEUED, State.SCHEDULED)
-        return any(place.truth.page(state, limit=1).records for place in self.places for state in states)
-
-    def judge_all(self) -> None:
-        """When all has ended that can."""
-        for entry in self.entries.values():
-            self._judge_end(entry)
-        for instance_id, number in self.ticks.items():
-            record = record_of(self.storage.truth, instance_id)
-            crashes = crashes_of(record) if record else 9
-            if number > 1 + crashes and not self._unjudgeable():
-                self.breaks("twice", f"the periodic {instance_id} had its effect {number} times")
-        for place in self.places:
-            self._judge_place(place)
-
-    def _judge_end(self, entry: Entry) -> None:
-        if entry.returned is None and not entry.refused:
-            return  # its server was killed
-        if entry.via == "direct":
-            if (entry.state == "done") != bool(entry.effects) and not self._doubts(entry.id or ""):
-                self.breaks(
-                    "truth", f"{entry} ran in the request, ended {entry.state}, with {len(entry.effects)} effects"
-                )
-            return
-        if not entry.acknowledged or entry.removed:
-            return
-        found = self.found(entry)
-        if found is None:
-            if not self._unjudgeable():
-                self.breaks("lost", f"{entry} was acknowledged, and nobody knows of it any more")
-            return
-        record = found[1]
-        if record.state not in ENDED:
-            self.breaks("starved", f"{entry} is {record.state} still: {record.reason}")
-        elif record.state is State.DONE and not entry.effects:
-            self.breaks("truth", f"{entry} is done without its effect")
-        elif record.state is not State.DONE and entry.effects and not self._explained(entry, record):
-            self.breaks("truth", f"{entry} had its effect, and is {record.state}: {record.reason}")
-        elif record.state is State.DEAD:
-            self._judge_death(entry, record)
-        elif record.state is State.EXPIRED and entry.call.expires is None and entry.call.job != "sim.code":
-            self.breaks("truth", f"{entry} has no deadline, and expired")
-        elif record.state is State.CANCELLED and not entry.cancelled and entry.call.key is None:
-            self.breaks("truth", f"{entry} was cancelled by nobody: {record.reason}")
-
-    def _explained(self, entry: Entry, record: Record) -> bool:
-        return bool(entry.cut_off or entry.retried or self._unjudgeable() or self._doubts(record.id))
-
-    def _judge_death(self, entry: Entry, record: Record) -> None:
-        if entry.call.how in GUILTY or entry.damaged:
-            return
-        failures = 4 if entry.call.how in ("flaky", "down", "retry") else 9
-        if record.attempts >= failures and entry.cut_off:  # it failed, and was cut off in between
-            return
-        if entry.cut_off >= MAX_CRASHES or (self._unjudgeable() and entry.cut_off):
-            return
-        self.breaks("innocent", f"{entry} is dead, after {entry.cut_off} cuts of its process: {record.reason}")
-
-    def _judge_place(self, place: Place) -> None:
-        truth = place.truth
-        faults = [fault for audit in truth.check() for fault in audit.faults]
-        if faults:
-            self.breaks("audit", f"the {place.name} holds what does not fit: {faults[0].id}: {faults[0].what}")
-        depths = truth.depths()
-        for state in State:
-            counted = sum(number for (_, one), number in depths.counts.items() if one is state)
-            listed = len(truth.page(state, limit=1000).records)
-            if counted != listed:
-                self.breaks("totals", f"the {place.name} counts {counted} {state}, and lists {listed}")
-        running = truth.page(State.RUNNING, limit=1).records
-        if running and not self._unfinished_business(running):
-            self.breaks("left over", f"the {place.name} holds {running[0].id} as running")
-        for record in truth.sessions():
-            process = place.sessions.get(record.info.id)
-            if process is None or not process.alive:
-                self.breaks("left over", f"the {place.name} holds the session of a process that is gone")
-        for group in truth.groups():
-            if group.running and not running:
-                self.breaks("left over", f"group {group.name} counts {group.running} as running, and none is")
-
-    def _unfinished_business(self, records: list[Record]) -> bool:
-        return all(record.name == "sim.tick" for record in records)
-
-
-def record_of(storage: Storage, instance_id: str) -> Record | None:
-    try:
-        return storage.get(instance_id)
-    except InstanceNotFound:
-        return None
-
-
-def crashes_of(record: Record) -> int:
-    return sum(json.loads(line).get("event") == "crashed" for line in record.history)
-
-
-__all__ = ["LEASE", "Books", "Broken", "Entry"]

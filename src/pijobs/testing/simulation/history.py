@@ -19,7 +19,8 @@ from pijobs.queue import Queue
 from pijobs.readiness import readiness
 from pijobs.registry import Registry
 from pijobs.testing.simulation import staging, stand_ins
-from pijobs.testing.simulation.books import Books, Broken, Entry, record_of
+from pijobs.testing.simulation.books import Books
+from pijobs.testing.simulation.entries import Broken, Entry
 from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import LEASE, PEACE, TROUBLE, Act, Call, Fault, Plan
 from pijobs.testing.simulation.world import Host, Process, World
@@ -29,6 +30,8 @@ from pijobs.worker.periodic import Periodic
 
 #: Seconds that a killed process takes to come back.
 RESTART = 0.4
+#: Seconds within which the next worker of its host has given back what a killed one ran.
+AT_ONCE = RESTART + 1.2
 
 
 @dataclass
@@ -73,7 +76,7 @@ class History:
 
     def __init__(self, plan: Plan, world: World, make_place: Callable[[World, str, Host], Place] = Place) -> None:
         self.plan, self.world = plan, world
-        self.hosts = [Host(f"host {index}") for index in range(plan.hosts)]
+        self.hosts = [Host(f"host {index}", ahead) for index, ahead in enumerate(plan.ahead or (0.0,) * plan.hosts)]
         self.clock = Host("storage")
         self.storage = make_place(world, "storage", self.clock)
         spools = [Place(world, f"spool {host.name[5:]}", host) for host in self.hosts] if plan.spool else []
@@ -156,7 +159,7 @@ class History:
             self.world.pause(0.05)
         self.books.cut(process)  # what it could not hand in, may run again
         engine.close()
-        process.alive = False
+        process.alive, process.died = False, self.world.now
 
     def _slot(self, engine: Engine, flag: stand_ins.Event) -> None:
         slot = engine.enter(None)
@@ -171,13 +174,17 @@ class History:
     # -- faults and the admin ------------------------------------------------------------------------------------
 
     def _befall(self, fault: Fault) -> None:
+        self.world.pause(fault.at - self.world.now)
+        self.world.tell(str(fault))
+        self.books.troubles += 1
         self._happen(fault)
+        if fault.what in ("freeze", "stop"):
+            self.world.pause(max(fault.seconds, RESTART))
+        self.books.troubles -= 1
+        self.books.last_trouble = self.world.now
         self._parts_left -= 1
 
     def _happen(self, fault: Fault) -> None:
-        world = self.world
-        world.pause(fault.at - world.now)
-        world.tell(str(fault))
         kind, _, number = fault.whom.partition(" ")
         if kind in ("worker", "server"):
             self._befall_process(fault, kind, int(number))
@@ -195,8 +202,7 @@ class History:
             self.storage.cut_off.discard(process)
         elif fault.what == "freeze":
             process.frozen_until = max(process.frozen_until, self.world.now + fault.seconds)
-            if fault.seconds > LEASE * 0.7:
-                self.books.cut(process)
+            self.books.cut(process, None if fault.seconds > LEASE * 0.7 else fault.seconds)
         elif fault.what == "stop":
             self.flags[process].set()
             self._later(7.0, lambda: self._come_back(kind, index, process))
@@ -208,6 +214,12 @@ class History:
         if process.alive:
             self.world.kill(process)
             self.books.cut(process)
+            self._later(AT_ONCE, lambda: self._judge_recovery_at_once(process))
+
+    def _judge_recovery_at_once(self, process: Process) -> None:
+        """By its host, long before its lease is over; if nothing else went wrong meanwhile."""
+        if self.books._is_quiet(AT_ONCE - 0.01) and process.name.startswith("worker"):
+            self.books.judge_recovery(AT_ONCE - 0.01)
 
     def _later(self, seconds: float, function: Callable[[], object]) -> None:
         def wait() -> None:
@@ -218,7 +230,7 @@ class History:
 
     def _come_back(self, kind: str, index: int, process: Process) -> None:
         if kind == "worker" and self.workers[index] is process:
-            process.alive = False
+            process.alive, process.died = False, self.world.now
             self.start_worker(index)
 
     def _watch(self) -> None:
@@ -247,8 +259,7 @@ class History:
             place.go_back()
         elif fault.what == "damaged":
             spoilt = place.damage()
-            for entry in self.books.entries.values():
-                entry.damaged |= spoilt is not None and entry.id == spoilt
+            self.books.damaged |= {spoilt} if spoilt is not None else set()
         else:
             place.troubles.append(fault.what)
             self.world.pause(fault.seconds)
@@ -307,8 +318,11 @@ class History:
         if not self._is_over():
             self._make_peace()
             limit = world.now + PEACE
+            peace = world.now
             while world.now < limit and (books.unfinished() or self._parts_left) and not self._is_over():
                 world.run(world.now + 1.0, self._is_over)
+                if world.now - peace > 3 * LEASE + 1:
+                    books.judge_recovery(3 * LEASE + 1)
                 if round(world.now - limit) % 8 == 0:
                     self._go_on_serving()
             # What was taken for done is heard of; sessions of the dead go.
@@ -367,6 +381,3 @@ def play(plan: Plan, *, telling: bool = False, make_place: Callable[[World, str,
             for place in history.places:
                 place.close()
     return Outcome(plan.seed, history.books.broken, world.story, world.steps, world.now, history.books.entries)
-
-
-__all__ = ["History", "Outcome", "Plan", "Process", "play", "record_of"]

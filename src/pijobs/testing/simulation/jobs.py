@@ -32,7 +32,9 @@ def work(ctx: JobContext, number: int, how: str = "quick", seconds: float = 0.0,
             here.kill(here.current.process)  # type: ignore[union-attr]
         if how == "fail":
             raise FailJob("this one never works")
-        if how == "unprintable":
+        if how == "interrupt" and not books.in_request(here.current.process):  # type: ignore[union-attr]
+            raise KeyboardInterrupt
+        if how in ("unprintable", "interrupt"):
             raise Unprintable
         if how == "flaky" and ctx.attempt < 3:
             raise OSError("not this time")

@@ -74,6 +74,8 @@ class Plan:
     fallback: tuple[str, ...]
     #: Whether the first worker is of a release that does not know all jobs, until it is upgraded.
     old_worker: bool = False
+    #: How far each host's clock is ahead of the storage's (seconds).
+    ahead: tuple[float, ...] = ()
     calls: tuple[Call, ...] = ()
     faults: tuple[Fault, ...] = ()
     acts: tuple[Act, ...] = field(default=())
@@ -88,7 +90,10 @@ class Plan:
 
 
 HOW = (
-    ("quick",) * 12 + ("slow",) * 6 + ("flaky",) * 3 + ("fail", "retry", "unprintable", "down", "down", "hang", "kill")
+    ("quick",) * 12
+    + ("slow",) * 6
+    + ("flaky",) * 3
+    + ("fail", "retry", "unprintable", "down", "down", "hang", "kill", "interrupt")
 )
 #: Kinds of trouble of a storage, with their weight.
 STORAGE = ("refused",) * 3 + ("silent",) * 3 + ("deaf",) * 3 + ("slow", "read-only", "full", "cut off", "cut off")
@@ -105,6 +110,7 @@ def make(seed: int) -> Plan:
         seed, workers, servers=chance.choice((1, 1, 2)), hosts=hosts, spool=chance.random() < 0.7,
         fallback=chance.choice((("spool", "direct"),) * 3 + (("direct",), (), ("spool",))),
         old_worker=len(workers) > 1 and chance.random() < 0.15,
+        ahead=tuple(chance.choice((0.0, 0.0, 0.0, -20.0, 20.0)) for _ in range(hosts)),
     )  # fmt: skip
     number = chance.choice((4, 8, 12, 20))
     calls = tuple(_call(chance, index + 1, plan.servers) for index in range(number))
@@ -155,7 +161,7 @@ def _fault(chance: random.Random, plan: Plan) -> Fault:
             return Fault(at, chance.choice(("freeze", "kill")), f"server {chance.randrange(plan.servers)}", seconds)
         return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
     what = chance.choice(RARE)
-    amount = chance.choice((-30.0, -3.0, 3.0, 30.0)) if what.startswith("clock") else 0.0
+    amount = chance.choice((-60.0, -3.0, 3.0, 60.0)) if what.startswith("clock") else 0.0
     return Fault(at, what, "storage", chance.choice((0.5, 1.0)), amount)
 
 

@@ -35,6 +35,7 @@ class Process:
     host: Host
     pid: int
     alive: bool = True
+    died: float = 0.0
     frozen_until: float = 0.0
     tasks: list[Task] = field(default_factory=list)
 
@@ -109,7 +110,7 @@ class World:
 
     def kill(self, process: Process) -> None:
         """As SIGKILL. Does not return if the calling task is one of its own."""
-        process.alive = False
+        process.alive, process.died = False, self.now
         if self.current is not None and self.current.process is process:
             self._switch_to_hub()
 

@@ -1,0 +1,83 @@
+"""The calls of a history, and what became of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from pijobs.errors import InstanceNotFound
+from pijobs.storage.contract import Record, Storage
+from pijobs.testing.simulation.plan import Call
+from pijobs.testing.simulation.world import Task
+
+#: What ends without an effect by its own fault.
+GUILTY = ("fail", "unprintable", "kill", "hang", "interrupt")
+
+
+class Broken(AssertionError):
+    """A promise was broken."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+@dataclass
+class Entry:
+    """One call, and what became of it."""
+
+    call: Call
+    began: float
+    returned: float | None = None
+    id: str | None = None
+    state: str | None = None
+    via: str | None = None
+    #: Whether it raised that nobody took it.
+    refused: bool = False
+    #: When each attempt began; each effect: when, and when its attempt began.
+    attempts: list[float] = field(default_factory=list)
+    effects: list[tuple[float, float]] = field(default_factory=list)
+    #: Each time that its process was killed, or frozen for longer than a lease, while it ran: whether it ran alone.
+    cuts: list[bool] = field(default_factory=list)
+    retried: int = 0
+    cancelled: bool = False
+    removed: bool = False
+
+    @property
+    def cut_off(self) -> int:
+        return len(self.cuts)
+
+    @property
+    def lifetime(self) -> float | None:
+        default = 3.0 if self.call.job == "sim.code" else None
+        return default if self.call.expires is None else self.call.expires
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.id is not None and self.via in ("storage", "spool")
+
+    def __str__(self) -> str:
+        return str(self.call)
+
+
+@dataclass(eq=False)
+class Run:
+    """An attempt that is going on."""
+
+    entry: Entry
+    task: Task
+    began: float
+    group: str
+    instance_id: str
+    crashes: int
+
+
+def record_of(storage: Storage, instance_id: str) -> Record | None:
+    try:
+        return storage.get(instance_id)
+    except InstanceNotFound:
+        return None
+
+
+def crashes_of(record: Record) -> int:
+    return sum(json.loads(line).get("event") == "crashed" for line in record.history)

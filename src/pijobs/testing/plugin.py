@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pijobs.queue import Queue
     from pijobs.testing import Drained, Enqueued, ManualClock
+    from pijobs.testing.simulation.bad_worlds import BadWorlds
 
 
 @pytest.fixture
@@ -89,6 +90,16 @@ def drain(job_queue: Queue, job_app: flask.Flask | None, job_clock: ManualClock)
         return drain(job_queue, clock=job_clock if retries else None, app_context=context)
 
     return run
+
+
+@pytest.fixture
+def bad_worlds(job_settings: dict[str, Any], tmp_path: Path) -> BadWorlds:
+    """``bad_worlds(test, worlds=100)`` calls ``test(world)`` for each of so many simulated worlds, in which storages
+    and processes fail; see *How-to, test a plugin*."""
+    pytest.importorskip("greenlet", reason="the simulation needs greenlet: pip install greenlet")
+    from pijobs.testing.simulation.bad_worlds import BadWorlds
+
+    return BadWorlds(job_settings, tmp_path)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.readiness import readiness
 from pijobs.registry import Registry
+from pijobs.storage.contract import Record
 from pijobs.testing.simulation import staging, stand_ins
 from pijobs.testing.simulation.books import Books
 from pijobs.testing.simulation.entries import Broken, Entry
@@ -44,6 +45,10 @@ class Outcome:
     steps: int
     seconds: float
     entries: dict[int, Entry] = field(default_factory=dict)
+    #: How each instance ended, by the number of its call.
+    records: dict[int, Record] = field(default_factory=dict)
+    #: Ids whose enqueue may have been done although its caller heard of none, or of another way.
+    doubts: list[str] = field(default_factory=list)
 
 
 @functools.cache
@@ -58,8 +63,7 @@ def _parts() -> Parts:
     return configure(settings, directory=Path(tempfile.gettempdir()))
 
 
-def _queue(storage: Any, spool: Any, fallback: tuple[str, ...], *, old: bool) -> HueyQueue:
-    parts = _parts()
+def _queue(parts: Parts, storage: Any, spool: Any, fallback: tuple[str, ...], *, old: bool) -> HueyQueue:
     registry = parts.registry
     if old:
         registry = Registry({name: job for name, job in registry.items() if name != "sim.new"})
@@ -74,8 +78,14 @@ def _queue(storage: Any, spool: Any, fallback: tuple[str, ...], *, old: bool) ->
 class History:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, world: World, make_place: Callable[[World, str, Host], Place] = Place) -> None:
-        self.plan, self.world = plan, world
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        make_place: Callable[[World, str, Host], Place] = Place,
+        parts: Parts | None = None,
+    ) -> None:
+        self.plan, self.world, self.parts = plan, world, parts or _parts()
         self.hosts = [Host(f"host {index}", ahead) for index, ahead in enumerate(plan.ahead or (0.0,) * plan.hosts)]
         self.clock = Host("storage")
         self.storage = make_place(world, "storage", self.clock)
@@ -98,7 +108,9 @@ class History:
 
     def queue(self, process: Process, *, old: bool = False) -> HueyQueue:
         spool = next((place for place in self.places[1:] if place.host is process.host), None)
-        return _queue(self.storage.open(process), spool and spool.open(process), self.plan.fallback, old=old)
+        return _queue(
+            self.parts, self.storage.open(process), spool and spool.open(process), self.plan.fallback, old=old
+        )
 
     def start_server(self, index: int) -> None:
         process = self.servers[index] = self.world.process(f"server {index}", self.hosts[index % len(self.hosts)])
@@ -114,10 +126,14 @@ class History:
     def _request(self, queue: Queue, call: Call) -> None:
         self._parts_left -= 1
         entry = self.books.calls(call)
-        arguments = {"number": call.number, "how": call.how, "seconds": call.seconds, "place": call.place}
         try:
             handle = queue.enqueue(
-                call.job, kwargs=arguments, delay=call.delay, expires=call.expires, priority=call.priority, key=call.key
+                call.job,
+                kwargs=call.arguments,
+                delay=call.delay,
+                expires=call.expires,
+                priority=call.priority,
+                key=call.key,
             )
         except QueueUnavailable:
             entry.refused = True
@@ -136,7 +152,7 @@ class History:
         old = self.plan.old_worker and index == 0 and not self.at_peace
         queue = self.queue(process, old=old)
         app: Any = SimpleNamespace(app_context=contextlib.nullcontext)
-        parts = _parts()
+        parts = self.parts
         installation = Installation(parts.settings, parts.plugins, queue.registry, queue)
         slots = self.plan.workers[index]
         engine = worker_main.make_engine(installation, app, worker_main.WorkerOptions(workers=slots))
@@ -336,9 +352,13 @@ class History:
     def _go_on_serving(self) -> None:
         """An enqueue of each server: without a worker on its host, it is what empties the spool."""
         for index, process in self.servers.items():
-            call = Call(self.world.now, index, next(self._more), "sim.job")
-            self._parts_left += 1
-            self.world.start(process, functools.partial(self._request, self.queue(process), call), "one more")
+            queue = self.queue(process)
+            if "sim.job" in queue.registry:
+                call = Call(self.world.now, index, next(self._more), "sim.job")
+                self._parts_left += 1
+                self.world.start(process, functools.partial(self._request, queue, call), "one more")
+            elif (mover := queue._mover) is not None:
+                self.world.start(process, mover.after_enqueue, "after an enqueue")
 
     def _nothing_is_left(self) -> bool:
         return not self._parts_left and not self.books.unfinished()
@@ -369,15 +389,25 @@ class History:
                 self.books.breaks("lights", f"{name} is red at the end: {check.message}")
 
 
-def play(plan: Plan, *, telling: bool = False, make_place: Callable[[World, str, Host], Place] = Place) -> Outcome:
+def play(
+    plan: Plan,
+    *,
+    telling: bool = False,
+    make_place: Callable[[World, str, Host], Place] = Place,
+    parts: Parts | None = None,
+) -> Outcome:
     """Let a plan happen, and judge it."""
     world = World(plan.seed, telling=telling)
     with stand_ins.in_world(world), staging.logs(world, telling), staging.described(world):
-        history = History(plan, world, make_place)
+        history = History(plan, world, make_place, parts)
         try:
             history.happen()
+            books = history.books
+            known = {entry.call.number: books.found(entry) for entry in books.entries.values() if entry.id is not None}
+            records = {number: found[1] for number, found in known.items() if found is not None}
         finally:
             world.end()
             for place in history.places:
                 place.close()
-    return Outcome(plan.seed, history.books.broken, world.story, world.steps, world.now, history.books.entries)
+    doubts = [instance_id for place in history.places for instance_id in place.doubts]
+    return Outcome(plan.seed, books.broken, world.story, world.steps, world.now, books.entries, records, doubts)

@@ -67,6 +67,8 @@ class LastJudgement:
     def _judge_end(self, entry: Entry) -> None:
         if entry.returned is None and not entry.refused:
             return  # its server was killed
+        if entry.via == "direct" and entry.call.kwargs is not None:
+            return
         if entry.via == "direct":
             if (entry.state == "done") != bool(entry.effects) and not self._doubts(entry.id or ""):
                 self.breaks(
@@ -83,6 +85,8 @@ class LastJudgement:
         record = found[1]
         if record.state not in ENDED:
             self.breaks("starved", f"{entry} is {record.state} still: {record.reason}")
+        elif entry.call.kwargs is not None:
+            return  # what its job does is not known here
         elif record.state is State.DONE and not entry.effects:
             self.breaks("truth", f"{entry} is done without its effect")
         elif record.state is not State.DONE and entry.effects and not self._explained(entry, record):

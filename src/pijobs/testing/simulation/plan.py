@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 #: Seconds of a lease, of the time in which things go wrong, and until all that can end must have ended afterwards.
 LEASE, TROUBLE, PEACE = 3.0, 12.0, 180.0
@@ -25,6 +27,13 @@ class Call:
     delay: float | None = None
     priority: int | None = None
     key: str | None = None
+    #: Of a job that is not one of the simulation's own: its arguments.
+    kwargs: Mapping[str, Any] | None = None
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        own = {"number": self.number, "how": self.how, "seconds": self.seconds, "place": self.place}
+        return own if self.kwargs is None else self.kwargs
 
     def __str__(self) -> str:
         options = {

@@ -99,7 +99,7 @@ pytest: $(TEST)
 
 simulate: $(TEST)
 	@$(BIN)/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES)) \
-		$(if $(STORAGE),--storage $(STORAGE)) $(ARGS)
+		$(if $(STORAGE),--storage $(STORAGE)) $(if $(MUTATIONS),--mutations $(MUTATIONS)) $(ARGS)
 
 chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)

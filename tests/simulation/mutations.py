@@ -1,16 +1,14 @@
 """The mends of earlier faults, each taken out by a patch, to see that the simulation finds it.
 
-``python tests/simulation/mutations.py`` looks for the first seed that finds each, and prints the table of
-``docs/explanation/faults.md``.
+``make simulate MUTATIONS=all`` looks for the first seed that finds each, and prints the table of
+``docs/explanation/faults.md``; ``make simulate MUTATIONS=NAME SEED=…`` tells the story of one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -43,8 +41,6 @@ class Mutation:
     place: str
     what: str
     patches: Callable[[], list[Any]]
-    #: The first seed that finds it, and the promise that it breaks.
-    seed: int = 0
 
 
 def _set(owner: Any, name: str, value: Any) -> Any:
@@ -145,7 +141,7 @@ MUTATIONS: dict[str, Mutation] = {
     "clock-set-back": Mutation(
         "storage", "a clock that is set back keeps each session the rest of its lease", _clock_back
     ),
-    "key-of-what-waits": Mutation("storage", "of the instances with one key only the newest waits", _key_free, 2),
+    "key-of-what-waits": Mutation("storage", "of the instances with one key only the newest waits", _key_free),
     "order-of-due": Mutation(
         "storage",
         "what is due is promoted by priority, 20 at once",
@@ -184,7 +180,6 @@ MUTATIONS: dict[str, Mutation] = {
         "session",
         "what ended in time is not given up while its end waits",
         lambda: [_set(Session, "finish", lambda self, lease: None)],
-        18,
     ),
     "stuck-for-ever": Mutation(
         "session", "a job past its timeout is given up", lambda: [_set(Session, "_give_up_stuck", lambda self: None)]
@@ -280,17 +275,17 @@ def first_seed(name: str, most: int = MOST) -> tuple[int, str] | None:
     return None
 
 
+def row(name: str, found: tuple[int, str] | None) -> str:
+    """Of the table in ``docs/explanation/faults.md``."""
+    mutation = MUTATIONS[name]
+    seed, rule = found or ("–", "not found")
+    return f"| {mutation.place} | {mutation.what} | `{name}` | {seed} | {rule} |"
+
+
 def main(names: list[str]) -> int:
     unfound = 0
     for name in names or MUTATIONS:
-        found = first_seed(name, int(MOST))
-        mutation = MUTATIONS[name]
-        seed, rule = found or ("not found", "")
+        found = first_seed(name)
         unfound += found is None
-        print(f"| {mutation.place} | {mutation.what} | {seed} | {rule} |", flush=True)
+        print(row(name, found), flush=True)
     return 1 if unfound else 0
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    sys.exit(main(sys.argv[1:]))

@@ -22,6 +22,7 @@ from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import Plan
 from pijobs.testing.simulation.shrink import shrink
 from pijobs.testing.simulation.story import story
+from simulation import mutations
 
 #: Histories that one process plays before it tells how they went.
 BATCH = 50
@@ -32,9 +33,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="the history to play; with --histories: the first one")
     parser.add_argument("--histories", type=int, default=0, help="play so many, and tell which failed")
     parser.add_argument("--storage", choices=sorted(KINDS), default="memory")
+    parser.add_argument("--mutations", default="", help="all, or names: which seeds find mends that are taken out")
     parser.add_argument("--whole", action="store_true", help="tell the whole story, not the shortened one")
     options = parser.parse_args()
-    with server(options.storage) as url:
+    if options.mutations and options.seed is None:
+        return mutations.main([] if options.mutations == "all" else options.mutations.split(","))
+    taken_out = mutations.mutated(options.mutations) if options.mutations else contextlib.nullcontext()
+    with taken_out, server(options.storage) as url:
         if options.histories or options.seed is None:
             return many(options.seed or 1, options.histories or 1000, options.storage, url)
         return one(options.seed, options.storage, url, whole=options.whole)

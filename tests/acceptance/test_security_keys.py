@@ -84,6 +84,17 @@ def test_a_key_is_made_asked_for_and_worth_nothing_as_a_copy(
     expect(page.get_by_role("navigation")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
 
+    # The answer to another question opens nothing.
+    sign_in(page, base)
+    other = """form => {
+        const options = JSON.parse(form.dataset.options);
+        form.dataset.options = JSON.stringify({ ...options, challenge: "A".repeat(43) });
+    }"""
+    page.eval_on_selector("form[data-webauthn]", other)
+    page.get_by_role("button", name="Use the security key").click()
+    expect(page.get_by_role("alert").first).to_contain_text("not right")
+    page.get_by_role("button", name="Sign in as somebody else").click()
+
     # A copy of the key counts on from where it was made.
     (credential,) = session.send("WebAuthn.getCredentials", {"authenticatorId": key})["credentials"]
     session.send("WebAuthn.removeCredential", {"authenticatorId": key, "credentialId": credential["credentialId"]})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from integration.served import PASSWORD, Client, error_of, make_app, settings_of, value_of
+from integration.served import PASSWORD, Client, error_of, make_app, settings_of, storage_of, value_of
 
 from pijobs.database import Database
 from pijobs.server.accounts import Accounts
@@ -252,3 +252,10 @@ def test_a_definition_is_changed_by_a_young_token_only(tmp_path: Path) -> None:
     assert error_of(admin.ask("POST", "/smtpserver/main", server="mx.evil.example")) == (401, 4033)
     assert error_of(admin.ask("DELETE", "/smtpserver/main")) == (401, 4033)
     assert admin.get("/smtpserver/")["main"]["server"] == "mail.example.com"
+
+
+def test_queue_and_accounts_may_share_a_database(tmp_path: Path) -> None:
+    app = make_app(tmp_path, URL=f"sqlite:///{tmp_path}/pijobs.sqlite")
+    storage_of(app).ping()
+    storage_of(app).depths()
+    assert Client(app, "admin").get("/workers") == []

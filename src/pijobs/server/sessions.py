@@ -49,7 +49,7 @@ def _text(length: int) -> sa.types.TypeEngine[str]:
 
 
 table = sa.Table(
-    "pijobs_session",
+    "pijobs_sign_in",
     metadata,
     sa.Column("id", _text(64), primary_key=True),
     # With the realm, where the host has realms.

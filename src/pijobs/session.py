@@ -27,7 +27,7 @@ from typing import Any
 from pijobs import processes, threads
 from pijobs.clock import Clock, SystemClock, to_ms
 from pijobs.errors import StorageUnavailable, StorageUnfit
-from pijobs.jobs import Permit
+from pijobs.jobs import Permit, State
 from pijobs.metrics import Metrics
 from pijobs.storage import protocol
 from pijobs.storage.contract import Beat, End, Ended, Lease, LossKind, SessionInfo, Step, Storage
@@ -65,6 +65,7 @@ class Session:
     :param lease: seconds without a sign of life until the leases end.
     :param on_ended: told of each transition that the storage made on its own.
     :param on_stuck: told the lease of a job that ran past its ``timeout``, after the lease was given up.
+    :param on_beat: called before each sign of life of the thread.
     :param metrics: what this process counts.
     :param facts: what the session tells, asked again at each sign of life: what has changed is told anew.
     :param flushes: whether signs of life are counted, and what was counted goes to this storage with each of them.
@@ -78,6 +79,7 @@ class Session:
         lease: float,
         on_ended: Callable[[Ended], None] = lambda ended: None,
         on_stuck: Callable[[Lease], None] = lambda lease: None,
+        on_beat: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
         facts: Callable[[], Mapping[str, Any]] = dict,
         flushes: bool = True,
@@ -92,6 +94,7 @@ class Session:
         self._lease_ms = to_ms(lease)
         self._on_ended = on_ended
         self._on_stuck = on_stuck
+        self._on_beat = on_beat
         self._metrics = metrics or Metrics()
         self._facts = facts
         self._flushes = flushes
@@ -258,6 +261,7 @@ class Session:
 
     def _try_to_beat(self) -> None:
         try:
+            self._on_beat()
             self.beat()
         except Exception:  # a session that stops beating takes its worker with it
             log.exception("session %s: a sign of life failed", self.info.id)
@@ -305,6 +309,18 @@ class Session:
                 self._held[lease.token] = _Held(lease, session)
         self._tell(step.ended)
         return step if len(leases) == len(step.leases) else replace(step, leases=leases)
+
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """Leases of which nothing has begun go back, uncounted. Where the storage does not answer, a sign of life finds
+        that they do not run here."""
+        with self._lock:
+            for lease in leases:
+                self._held.pop(lease.token, None)
+        ends = [End(lease.id, lease.token, State.QUEUED, counted=False) for lease in leases]
+        try:
+            self._tell(self.storage.step(self.info.id, ends, want=0).ended)
+        except StorageUnavailable as error:
+            log.debug("session %s: %d leases go back later: %s", self.info.id, len(ends), error)
 
     def begin(self, lease: Lease, timeout: float | None, permit: Permit | None = None) -> None:
         """An attempt begins. From now on the lease is renewed for ``timeout`` seconds at most (None: without end); then

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import msgspec
 import pytest
 
 from pijobs.jobs import State
 from pijobs.session import Session, describe_process
-from pijobs.storage.contract import Lease
+from pijobs.storage.contract import Lease, NewInstance
 from pijobs.storage.memory import MemoryStorage
+from pijobs.testing import ManualClock, SwitchedStorage
 from pijobs.worker import slots
-from pijobs.worker.slots import AHEAD_MOST, AHEAD_WORK, Slot
+from pijobs.worker.slots import AHEAD_MOST, AHEAD_WORK, Slot, relieve
 
 LEASE = Lease("1", "t1", "test.job", b"", b"", "test.job", 0, attempts=0, crashes=0, held_since=None, due=0, leased=0)
 
@@ -65,6 +68,34 @@ def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(
     assert slot.next() is None
     (end,) = slot.ends[session]
     assert (end.id, end.token, end.state, end.counted) == ("1", "t1", State.QUEUED, False)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_waits_behind_a_job_that_does_not_end_goes_back_meanwhile(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    storage = SwitchedStorage(clock=clock)
+    session = Session(storage, describe_process(), lease=10, clock=clock)
+    session.beat()
+    for number in range(3):
+        storage.enqueue(
+            NewInstance(id=str(number), name="test.job", envelope=b"", body=b"", group="test.job"), timeout=1
+        )
+    slot = Slot()
+    slot.take(session, session.step([], want=3).leases)
+    assert slot.next() is not None
+    relieve([slot])
+    assert len(slot.ahead) == 2  # it may be over in a moment
+
+    slot.ahead_until = float("-inf")
+    with storage.is_down() if away else nullcontext():
+        relieve([slot])
+    assert slot.next() is None
+    if away:
+        for _ in range(2):  # two signs of life find that they don't run here
+            session.beat()
+    assert [storage.get(str(number)).state for number in range(3)] == [State.RUNNING, State.QUEUED, State.QUEUED]
+    assert [storage.get(str(number)).crashes for number in range(3)] == [0, 0, 0]
 
 
 def test_after_a_job_that_must_not_happen_twice_the_next_are_taken_one_by_one() -> None:

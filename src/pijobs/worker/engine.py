@@ -76,8 +76,8 @@ class Engine(JobHuey):
         self._make_sessions = sessions
         #: Put back after each job; None: left alone.
         self.surroundings: Surroundings | None = None
-        #: Where each attempt runs, by token.
-        self._slots: dict[str, Slot] = {}
+        #: The slots that run something, by the token of its lease.
+        self.busy: dict[str, Slot] = {}
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self._local = threads.local()
@@ -150,11 +150,11 @@ class Engine(JobHuey):
     def execute(self, task: Task, timestamp: Any = None) -> None:
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
         lease = task.leased[1]
-        self._slots[lease.token] = self.slot
+        self.busy[lease.token] = self.slot
         try:
             self._execute_leased(task)
         finally:
-            self._slots.pop(lease.token, None)
+            self.busy.pop(lease.token, None)
             if self.surroundings is not None:
                 self.surroundings.put_back(lease.name)
 
@@ -355,7 +355,7 @@ class Engine(JobHuey):
 
     def stuck(self, storage: Storage, lease: Lease) -> None:
         """A job ran past its timeout: its slot is lost until it ends."""
-        if (slot := self._slots.get(lease.token)) is not None:
+        if (slot := self.busy.get(lease.token)) is not None:
             slot.is_stuck = True
         self._solitude.leave(lease.token)
         self._attempts.stuck(storage, lease)

@@ -24,6 +24,7 @@ from pijobs.status import fingerprint
 from pijobs.storage.contract import Lease, Storage
 from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine, Pause
+from pijobs.worker.slots import relieve
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +114,8 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         return [
             Session(
                 storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended,
-                on_stuck=partial(stuck, engine, storage), metrics=queue.metrics, facts=facts,
-                flushes=storage is queue.storage,
+                on_stuck=partial(stuck, engine, storage), on_beat=lambda: relieve([*engine.busy.values()]),
+                metrics=queue.metrics, facts=facts, flushes=storage is queue.storage,
             )
             for storage in storages
         ]  # fmt: skip

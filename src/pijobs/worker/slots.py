@@ -9,7 +9,8 @@ ended would run again if the worker died meanwhile, and what is in line would wa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,8 +19,8 @@ from pijobs.jobs import State
 from pijobs.session import Session
 from pijobs.storage.contract import End, Lease
 
-#: Seconds of work to lease at once, at most so many instances (whose script holds Redis for 4 ms where each has a group of
-#: its own), and seconds until what has not begun goes back.
+#: Seconds of work to lease at once, at most so many instances (whose script holds Redis for 4 ms where each has a group
+#: of its own), and seconds until what has not begun goes back.
 AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 24, 0.05
 
 
@@ -75,8 +76,8 @@ class Slot:
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
         """Put leases in line. If a worker crashed with one of them, only the first stays, and the next are
         taken one by one: see :mod:`pijobs.worker.solitude`."""
-        self.ahead.extend((session, lease) for lease in leases)
         self.ahead_until = clock.monotonic() + AHEAD_LIMIT
+        self.ahead.extend((session, lease) for lease in leases)
         if len(leases) > 1 and any(lease.crashes for lease in leases):
             self.mean = AHEAD_WORK
             first = self.ahead.popleft()
@@ -87,14 +88,33 @@ class Slot:
         """The next lease in line that may still be started; those that waited too long go back."""
         if self.ahead and clock.monotonic() > self.ahead_until:
             self.give_back()
-        return self.ahead.popleft() if self.ahead else None
+        return next(self._line(), None)
 
     def give_back(self) -> None:
         """Give back what is in line, with the next turn, uncounted."""
-        while self.ahead:
-            session, lease = self.ahead.popleft()
+        for session, lease in self._line():
             self.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
+
+    def late(self) -> list[tuple[Session, Lease]]:
+        """Take what waits too long out of the line: for another thread, while a job of this one does not end."""
+        return [*self._line()] if clock.monotonic() > self.ahead_until else []
+
+    def _line(self) -> Iterator[tuple[Session, Lease]]:
+        """Take one after the other. Two threads may do so at once."""
+        with suppress(IndexError):
+            while True:
+                yield self.ahead.popleft()
 
     def end(self, session: Session, end: End) -> None:
         """Keep an end for the next turn."""
         self.ends.setdefault(session, []).append(end)
+
+
+def relieve(slots: Iterable[Slot]) -> None:
+    """What waits behind a job that was thought to be short, and does not end, goes back. For another thread."""
+    late: dict[Session, list[Lease]] = {}
+    for slot in slots:
+        for session, lease in slot.late():
+            late.setdefault(session, []).append(lease)
+    for session, leases in late.items():
+        session.give_back(leases)

@@ -210,6 +210,7 @@ def _become(command: list[str], environment: dict[str, str], here: str, given: s
     time.tzset()
     places = _python_path(environment)
     sys.path[1:1] = places
+    sys.orig_argv = [sys.executable, *command]  # a program that starts itself again must not become another of us
     if command[0] == "-m":
         sys.argv, sys.path[0] = command[1:], here
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)

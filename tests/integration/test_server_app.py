@@ -243,3 +243,25 @@ def test_a_secret_in_the_address_is_refused_on_every_route(app: flask.Flask, nam
 def test_a_key_that_can_be_guessed_is_refused(key: str | bytes, size: int) -> None:
     with pytest.raises(ConfigurationError, match=f"SECRET_KEY: expected at least 24 bytes, found {size}"):
         create_app(settings={"SECRET_KEY": key, "PI_JOB_QUEUE_PLUGINS": ()})
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("redis://redis.example.com:6379/0", True), ("redis://redis.example.com/0", True), ("redis://10.0.0.1/0", True),
+        ("redis+sentinel://a:1,b:2/service/0", True), ("redis+sentinel://127.0.0.1:1,b:2/service/0", True),
+        ("redis://:hunter2@redis.example.com/0", False), ("rediss://redis.example.com/0", False),
+        ("redis://redis.example.com/0?password=hunter2", False), ("redis://localhost:1/0", False),
+        ("redis://127.0.0.1:1/0", False), ("redis://[::1]:1/0", False), ("unix:///run/redis.sock", False),
+    ],
+)  # fmt: skip
+def test_a_redis_elsewhere_that_lets_anybody_in_is_refused(tmp_path: Path, url: str, refused: bool) -> None:
+    settings = {
+        "SECRET_KEY": "k" * 32, "PI_JOB_QUEUE_PLUGINS": (), "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue",
+        "PI_JOB_QUEUE_URL": url, "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/x.sqlite",
+    }  # fmt: skip
+    if not refused:
+        create_app(settings=settings)
+        return
+    with pytest.raises(ConfigurationError, match="expected a password or TLS for a Redis on another machine"):
+        create_app(settings=settings)

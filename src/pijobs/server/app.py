@@ -36,7 +36,8 @@ from pijobs.server.api import ApiError, error_answer
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
 from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
-from pijobs.settings import config_warnings, find_config, read_config
+from pijobs.settings import PREFIX, config_warnings, find_config, read_config, storage_url
+from pijobs.storage.redis.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def create_app(
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
     installation = JobQueue().init_app(app, directory=directory, file=path)
+    if host_sign_in is None and installation.queue.storage is not None:
+        _check_way(storage_url(installation.settings))
     if host_sign_in is None and not logging.getLogger().handlers:
         # gunicorn configures its own loggers only.
         configure_log(installation.settings, None)
@@ -127,6 +130,15 @@ def _check_key(key: Any) -> None:
         raise ConfigurationError(
             f"SECRET_KEY: expected at least {SHORTEST_KEY} bytes, found {size}; make one by: openssl rand -hex 32. "
             "What was encrypted by the old one is read by PI_JOB_QUEUE_KEYS = [new, old]"
+        )
+
+
+def _check_way(url: str) -> None:
+    """:raises ConfigurationError: for a Redis on another machine that lets anybody in, in clear."""
+    if url.startswith(("redis", "unix")) and "yes" not in Place(url, "").facts().values():
+        raise ConfigurationError(
+            f"{PREFIX}URL: expected a password or TLS for a Redis on another machine, found neither; set requirepass "
+            "or an ACL user there, and write redis://:password@host/0, or rediss://"
         )
 
 

@@ -102,8 +102,10 @@ def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
 def note_loss(tx: Tx, kind: LossKind) -> None:
     """See :meth:`pijobs.storage.contract.Storage.note_loss`."""
     tx.know_time()
-    if not tx.insert(tx.st.insert_meta, name=kind, value=tx.now):
-        tx.change(tx.st.change_meta, b_name=kind, value=tx.now)
+    # Of two in one millisecond the second is the later one.
+    at = max([tx.now, *(other + 1 for other, its_kind in tx.rows(tx.st.losses) if its_kind != kind)])
+    if not tx.insert(tx.st.insert_meta, name=kind, value=at):
+        tx.change(tx.st.change_meta, b_name=kind, value=at)
 
 
 def sessions(tx: Tx) -> list[SessionRecord]:

@@ -173,3 +173,18 @@ def test_no_secret_and_no_address_is_in_the_files(admin: Client, smtp_sink: Sink
     assert b"smtp:main" in stored
     assert b"hunter2" not in stored
     assert b"somebody" not in stored
+
+
+def test_a_password_is_asked_for_anew_before_another_host_is_given_it(admin: Client) -> None:
+    with Sink(logins={"user": "hunter2"}) as sink, Sink(logins={"user": "hunter2"}) as evil:
+        admin.call("POST", "/smtpserver/main", **values_for(sink, username="user", password="hunter2"))
+        elsewhere = {"server": evil.host, "port": evil.port}
+        for kept in ({}, {"password": "__CENSORED__"}):
+            for path, more in (
+                ("/smtpserver/main", {}),
+                ("/smtpserver/send_test_email", {"identifier": "main", "recipient": "a@example.com"}),
+            ):
+                status, result = admin.ask("POST", path, **elsewhere, **kept, **more)
+                assert status == 400 and "expected the password anew" in result["error"]["message"]
+        assert evil.mails == []
+        assert admin.call("POST", "/smtpserver/main", **elsewhere, password="hunter2") is True

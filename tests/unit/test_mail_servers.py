@@ -246,3 +246,29 @@ def test_readiness_tells_of_a_definition_whose_ca_file_is_of_no_use(
     found = servers_check(settings).run()
     assert not found.ok
     assert f"SMTP server 'main' can't be used: its CA file {place}" in found.message
+
+
+SECRETS = {"password": "hunter2", "oauth_client_secret": "client-7", "oauth_refresh_token": "refresh-8"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"server": "127.0.0.1"}, {"server": "smtps://mail.example.com"}, {"port": 2525}, {"tls": False},
+        {"verify": False}, {"ca_file": "/tmp/evil.pem"}, {"oauth_token_url": "https://evil.example.net/token"},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_login_is_asked_for_anew_where_it_would_go_elsewhere(settings: Settings, change: dict[str, Any]) -> None:
+    store = open_store(settings)
+    token = {"oauth_token_url": "https://login.example.com/token"}
+    store.save("main", {"server": "mail.example.com", "port": 587, "tls": True, "username": "u", **token, **SECRETS})
+    for kept in ({}, dict.fromkeys(SECRETS, "__CENSORED__")):
+        for attempt in (store.save, lambda _, values: store.check(values, store.get("main"))):
+            with pytest.raises(DefinitionError) as error:
+                attempt("main", {**kept, **change})
+            for name in SECRETS:
+                assert f"{name}: expected the {name.replace('_', ' ')} anew" in str(error.value)
+    store.save("main", {**change, **SECRETS})
+    store.save("main", {"description": "leads nowhere else", "password": "__CENSORED__"})
+    assert store.get("main")["password"] == "hunter2"

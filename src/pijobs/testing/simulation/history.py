@@ -165,7 +165,7 @@ class History:
                 periodic.enqueue_due()
             for task in list(tasks):
                 slot = task.local.get(-1, {}).get("slot")
-                if slot is not None and slot.is_stuck and not task.ended and stuck < 20:
+                if slot is not None and (slot.is_stuck or task.ended) and stuck < 20:
                     tasks.remove(task)
                     stuck += 1
                     tasks.append(self.world.start(process, functools.partial(self._slot, engine, flag), "slot"))
@@ -333,7 +333,8 @@ class History:
             world.run(world.now + 0.5, self._is_over)
         if not self._is_over():
             self._make_peace()
-            limit = world.now + PEACE
+            # What was planned by a clock that was wrong waits for its time.
+            limit = world.now + PEACE + sum(abs(fault.amount) for fault in self.plan.faults)
             peace = world.now
             while world.now < limit and (books.unfinished() or self._parts_left) and not self._is_over():
                 world.run(world.now + 1.0, self._is_over)

@@ -12,9 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pijobs.errors import KeyConflict, PijobsError, QueueUnavailable, StorageError
+from pijobs.errors import (
+    InstanceNotFound,
+    KeyConflict,
+    PijobsError,
+    QueueUnavailable,
+    StateConflict,
+    StorageError,
+)
 from pijobs.factory import OWN_CLASS, HueyQueue, Installation, Parts, configure
-from pijobs.jobs import State
 from pijobs.queue import Queue
 from pijobs.readiness import readiness
 from pijobs.registry import Registry
@@ -310,12 +316,12 @@ class History:
         # Asked for may be done, also if no answer comes.
         entry.cancelled |= act.what == "cancel"
         entry.retried += act.what == "retry"
-        entry.removed |= act.what == "remove" and self._has_ended(entry)
-        getattr(queue, act.what)(entry.id)
-
-    def _has_ended(self, entry: Entry) -> bool:
-        found = self.books.found(entry)
-        return found is not None and found[1].state in (State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED)
+        before, entry.removed = entry.removed, entry.removed or act.what == "remove"
+        try:
+            getattr(queue, act.what)(entry.id)
+        except (InstanceNotFound, StateConflict):
+            entry.removed = before
+            raise
 
     # -- from beginning to end -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import shlex
 import ssl
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import urlencode
@@ -35,24 +35,28 @@ class Client:
 
     port: int
     address: str
-    cookie: str = ""
-    #: The header that set the cookie.
-    set_cookie: str = ""
+    cookies: dict[str, str] = field(default_factory=dict)
+    #: The headers that set them.
+    set_cookies: list[str] = field(default_factory=list)
 
     def ask(self, method: str, path: str, **form: str) -> tuple[int, str, http.client.HTTPMessage]:
         context = ssl._create_unverified_context()  # its certificate was made a moment ago
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.port, timeout=60, source_address=(self.address, 0), context=context
         )
-        headers = {"Host": "jobs.example.com", "Cookie": self.cookie}
+        headers = {
+            "Host": "jobs.example.com",
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+        }
         if form:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         connection.request(method, path, urlencode(form) if form else None, headers)
         response = connection.getresponse()
         text = response.read().decode()
-        if given := response.headers["Set-Cookie"]:
+        for given in response.headers.get_all("Set-Cookie", []):
             (morsel,) = SimpleCookie(given).values()
-            self.cookie, self.set_cookie = f"{morsel.key}={morsel.value}", given
+            self.cookies[morsel.key] = morsel.value
+            self.set_cookies.append(given)
         connection.close()
         return response.status, text, response.headers
 
@@ -129,7 +133,7 @@ def test_behind_the_proxy_people_sign_in_over_tls_and_each_address_counts_for_it
     statuses = [guesser.sign_in(f"guess {number}") for number in range(24)]
     assert statuses[0] == 401 and statuses[-1] == 429
     assert admin.sign_in(PASSWORD) == 303
-    assert "Secure" in admin.set_cookie and "HttpOnly" in admin.set_cookie
+    assert admin.set_cookies and all("Secure" in header and "HttpOnly" in header for header in admin.set_cookies)
     for _ in range(8):
         status, page, headers = admin.ask("GET", "/pages/")
         assert status == 200 and "no live worker" in page

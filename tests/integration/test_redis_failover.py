@@ -87,7 +87,13 @@ def fail_over(group: Group, queue: Queue, storage: Storage) -> Failover:
     master.kill()
     wait_until(lambda: enqueue() == "storage", 60, what="an enqueue on the new master")
     wait_until(lambda: ends(storage, session, lease), 30, what="the end of the lease")
-    wait_until(lambda: {handle.id for handle in handles} <= there(storage), 30, what="what was spooled")
+
+    def emptied() -> bool:
+        """A server empties the spool in the thread of an enqueue."""
+        queue.enqueue("failover.job")
+        return {handle.id for handle in handles} <= there(storage)
+
+    wait_until(emptied, 30, what="what was spooled")
     alive = storage.beat(session, lease=LONG).alive
     return Failover(before, handles, longest, there(storage), storage.get(lease.id).state, alive)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -120,9 +120,7 @@ class Demo:
         )
         self._sink = self._cleanup.enter_context(Sink(delay=self._delay))
         self._add_admin()
-        port = _free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        self._child("server", "--host", "127.0.0.1", "--port", str(port))
+        self._child("server", "--host", "127.0.0.1", "--port", "0")
         self._child("worker", "-l", str(self._directory / "worker.log"))
         self._wait_for_server()
         answer = self._post("/auth", {"username": _ADMIN, "password": self._password})
@@ -151,16 +149,18 @@ class Demo:
             for name, child in self._children.items():
                 if child.poll() is not None:
                     raise self._ended(name, child)
-            try:
-                urllib.request.urlopen(f"{self._url}/livez", timeout=1).close()
+            if found := re.search(r"^listening on (\S+)$", self._output("server"), re.MULTILINE):
+                self._url = found[1]
                 return
-            except OSError:
-                threads.Event().wait(0.05)
+            threads.Event().wait(0.05)
         raise DemoFailed(f"the server did not answer within {PATIENCE:g} s")
 
     def _ended(self, name: str, child: subprocess.Popen[bytes]) -> DemoFailed:
-        said = (self._directory / f"{name}.out").read_text(errors="replace").strip().splitlines()[-10:]
+        said = self._output(name).strip().splitlines()[-10:]
         return DemoFailed("\n".join([f"the {name} ended with exit code {child.returncode}:", *said]))
+
+    def _output(self, name: str) -> str:
+        return (self._directory / f"{name}.out").read_text(errors="replace")
 
     def _end_on_sigterm(self) -> None:
         """SIGTERM ends the demo as Ctrl-C does: with its children."""
@@ -215,13 +215,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _python_m() -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from pijobs.definitions import preset_command
+from pijobs.demo import DemoFailed
 from pijobs.files import looks
-from pijobs_mail.demo import Demo, DemoFailed
+from pijobs_mail.demo import MailDemo
 from pijobs_mail.presets import PRESETS
 from pijobs_mail.probe import Probe, Step
 from pijobs_mail.servers import DEFINITIONS, open_store
@@ -27,10 +28,7 @@ from pijobs_mail.servers import DEFINITIONS, open_store
 def demo(once: bool, delay: float) -> None:
     """See a mail leave the request: server, worker and a slow SMTP server, on the embedded storage."""
     try:
-        with Demo(delay=delay, say=click.echo) as running:
-            running.show()
-            if not once:
-                running.stay()
+        MailDemo(delay=delay, say=click.echo).run(once=once)
     except DemoFailed as error:
         raise click.ClickException(str(error)) from None
 

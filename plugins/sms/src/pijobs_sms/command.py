@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from pijobs.definitions import preset_command
+from pijobs.demo import DemoFailed
+from pijobs_sms.demo import SmsDemo
 from pijobs_sms.gateways import declare, open_store
 from pijobs_sms.http import PROVIDER
 from pijobs_sms.presets import PRESETS
@@ -14,6 +16,23 @@ from pijobs_sms.smpp import provider as smpp
 @click.group()
 def sms() -> None:
     """SMS gateways."""
+
+
+@sms.command()
+@click.option("--once", is_flag=True, help="End after both SMS; exit code 1 if one did not arrive.")
+@click.option(
+    "--delay",
+    type=click.FloatRange(0, 10),
+    default=1.0,
+    show_default=True,
+    help="Seconds that the gateway of the demo takes to answer.",
+)
+def demo(once: bool, delay: float) -> None:
+    """See an SMS leave the request: server, worker and a slow gateway, on the embedded storage."""
+    try:
+        SmsDemo(delay=delay, say=click.echo).run(once=once)
+    except DemoFailed as error:
+        raise click.ClickException(str(error)) from None
 
 
 sms.add_command(

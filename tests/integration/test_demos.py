@@ -1,4 +1,4 @@
-"""``pijobs demo --once``: the real command, with all its processes."""
+"""``pijobs demo`` and ``pijobs sms demo``: the real commands, with all their processes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
     answered = dict(re.findall(r"(queued|inline): request answered after +(\d+) ms", done.stdout))
     assert int(answered["queued"]) < 600 <= int(answered["inline"])
     assert done.stdout.count("Subject: Test mail of SMTP server") == 2
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_shows_an_sms_that_leaves_the_request() -> None:
+    options = [sys.executable, "-m", "pijobs", "sms", "demo", "--once", "--delay", "1"]
+    done = subprocess.run(options, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    shown = dict(
+        re.findall(r"(queued|inline): request answered after +(\d+) ms, SMS arrived .* to \+49170", done.stdout)
+    )
+    assert int(shown["queued"]) < 1000 <= int(shown["inline"])
 
 
 @pytest.mark.timeout(120)

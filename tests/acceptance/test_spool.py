@@ -37,7 +37,8 @@ def open_site(tmp_path: Path, redis: Server, monkeypatch: pytest.MonkeyPatch) ->
     opened: list[Site] = []
 
     def open_one(**settings: Any) -> Site:
-        own = {"URL": redis.url, "NAME": "spooled", "SPOOL": str(tmp_path / "spool.sqlite"), **settings}
+        spool = str(tmp_path / "spool.sqlite")
+        own = {"URL": redis.url, "NAME": "spooled", "SPOOL": spool, "ENQUEUE_TIMEOUT": 0.25, **settings}
         opened.append(Site(tmp_path, {f"PI_JOB_QUEUE_{name}": value for name, value in own.items()}))
         monkeypatch.setenv("PIJOBS_EFFECTS", str(opened[-1].effects))
         return opened[-1]

@@ -62,6 +62,7 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
             "NAME": f"chaos-{uuid.uuid4().hex}",
             "PLUGINS": ("chaos.jobs_under_chaos",),
             "FALLBACK": (),
+            "ENQUEUE_TIMEOUT": 0.25,
             "KEEP_FINISHED": (24 * 3600, 1_000_000),
             **settings,
         }

@@ -75,7 +75,8 @@ def _parameter_faults(own: Parameters, annotations: Annotations) -> Iterator[str
                 "run time, not under TYPE_CHECKING"
             )
         elif _is_required(parameter) and not is_storable(annotations.get(parameter.name, Any)):
-            shown = inspect.formatannotation(annotations.get(parameter.name))
+            # Python 3.13 alone tells that Path lives in a module of its own.
+            shown = inspect.formatannotation(annotations.get(parameter.name)).replace("pathlib._local.", "pathlib.")
             yield (
                 f"parameter {parameter.name!r} is a {shown}, which can't be stored; take text, numbers, bytes, lists, "
                 "dictionaries, dates, UUIDs or email messages"

@@ -12,6 +12,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from services import missing, program
 
@@ -32,7 +33,9 @@ def last_release() -> Path:
     if archive.returncode:
         missing(f"the commit {COMMIT[:7]} of release {LAST} in this repository (a full clone)")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(folder / "source", filter="data")
+        # Debian 12's Python 3.11.2 has no filters yet, and the archive is our own.
+        options: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        files.extractall(folder / "source", **options)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(folder / "source")], check=True, capture_output=True)
     [wheel] = folder.glob(f"pijobs-{LAST}-*.whl")

@@ -201,7 +201,7 @@ def test_nothing_connects_and_no_thread_starts(tmp_path: Path) -> None:
     url = "redis://nobody.invalid:1/0"
     queue = built(CLASS=OWN_CLASS, URL=url, SPOOL=str(tmp_path / "spool.sqlite")).queue
     assert queue.storage is not None and queue.spool is not None
-    assert threading.active_count() == before and not (tmp_path / "spool.sqlite").exists()
+    assert threading.active_count() <= before and not (tmp_path / "spool.sqlite").exists()
 
 
 def test_the_displayed_url_has_no_password() -> None:

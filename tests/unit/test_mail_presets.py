@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from apps import Invocation
 from click.testing import CliRunner, Result
 
 from pijobs import Settings
@@ -18,14 +19,6 @@ from pijobs_mail.servers import DEFINITIONS, SETTINGS, endpoint, open_store
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
-
-
-class Invocation:
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def settings(self) -> Settings:
-        return self._settings
 
 
 def run(settings: Settings, *arguments: str) -> Result:

@@ -8,10 +8,11 @@ from typing import Any
 
 import flask
 import pytest
+from apps import app_in_memory
 
 from pijobs import FailJob, State
 from pijobs.errors import AttemptEnd, DefinitionNotFound
-from pijobs.flask import JobQueue, current_queue
+from pijobs.flask import current_queue
 from pijobs_mail.errors import MessageError
 from pijobs_mail.send import send_mail
 from pijobs_mail.servers import open_store
@@ -23,16 +24,7 @@ MAIL: dict[str, Any] = {"to": "alice@example.com", "subject": "Your code", "text
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[flask.Flask]:
     """An app whose queue is in memory, where nobody works."""
-    app = flask.Flask("test")
-    app.config.update(
-        SECRET_KEY="x" * 32,
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/pijobs.sqlite",
-        PI_JOB_QUEUE_CLASS="pijobs.HueyQueue",
-        PI_JOB_QUEUE_URL="memory://",
-        PI_JOB_QUEUE_NAME=tmp_path.name,
-        PI_JOB_QUEUE_PLUGINS=["mail"],
-    )
-    JobQueue().init_app(app, directory=tmp_path)
+    app = app_in_memory(tmp_path, "mail")
     with app.app_context():
         yield app
 

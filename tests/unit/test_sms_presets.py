@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import flask
 import pytest
+from apps import Invocation, app_in_memory
 from click.testing import CliRunner, Result
 from sms_gateway import Answer, Gateway, always
 from sms_providers import PASSWORD, PROVIDERS, REFUSED, SENDER, USERNAME
 
 from pijobs import DestinationDown, FailJob, Settings, State
-from pijobs.flask import JobQueue, current_queue
+from pijobs.flask import current_queue
 from pijobs_sms.command import sms
 from pijobs_sms.gateways import open_store
 from pijobs_sms.presets import PRESETS
@@ -25,13 +25,7 @@ PHONE, TEXT = "+491701234567", 'Ihr "Code": 739105 & €'
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    app = flask.Flask("test")
-    app.config.update(
-        SECRET_KEY="x" * 32, SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/pijobs.sqlite",
-        PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL="memory://", PI_JOB_QUEUE_NAME=tmp_path.name,
-        PI_JOB_QUEUE_PLUGINS=["sms"],
-    )  # fmt: skip
-    JobQueue().init_app(app, directory=tmp_path)
+    app = app_in_memory(tmp_path, "sms")
     with app.app_context():
         yield current_queue().settings
 
@@ -73,14 +67,6 @@ def test_amazon_wants_us_to_slow_down(settings: Settings) -> None:
         with pytest.raises(DestinationDown, match="wants us to slow down") as error:
             send_sms("main", PHONE, TEXT)
         assert not error.value.counted
-
-
-class Invocation:
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def settings(self) -> Settings:
-        return self._settings
 
 
 def run(settings: Settings, *arguments: str) -> Result:

@@ -11,12 +11,13 @@ from urllib.parse import quote, quote_plus
 
 import flask
 import pytest
+from apps import app_in_memory
 from costs import NASTY, seconds_of
 from sms_gateway import Answer, Gateway, always
 
 from pijobs import FailJob
 from pijobs.definitions import CENSORED, DefinitionError
-from pijobs.flask import JobQueue, current_queue
+from pijobs.flask import current_queue
 from pijobs_sms.answers import MAX_ANSWER, retry_after
 from pijobs_sms.answers import Answer as Judged
 from pijobs_sms.errors import SmsError
@@ -32,16 +33,7 @@ TEXT = "Your code is 739105"
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[flask.Flask]:
     """An app whose queue is in memory, where nobody works."""
-    app = flask.Flask("test")
-    app.config.update(
-        SECRET_KEY="x" * 32,
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/pijobs.sqlite",
-        PI_JOB_QUEUE_CLASS="pijobs.HueyQueue",
-        PI_JOB_QUEUE_URL="memory://",
-        PI_JOB_QUEUE_NAME=tmp_path.name,
-        PI_JOB_QUEUE_PLUGINS=["sms"],
-    )
-    JobQueue().init_app(app, directory=tmp_path)
+    app = app_in_memory(tmp_path, "sms")
     with app.app_context():
         yield app
 

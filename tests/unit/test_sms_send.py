@@ -17,13 +17,14 @@ from typing import Any
 
 import flask
 import pytest
+from apps import app_in_memory
 from certificates import self_signed
 from sms_gateway import Answer, Gateway, always, first
 from socks_proxy import SocksProxy
 
 from pijobs import DestinationDown, FailJob, RetryJob, State
 from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound
-from pijobs.flask import JobQueue, current_queue
+from pijobs.flask import current_queue
 from pijobs_mail.servers import open_store as open_servers
 from pijobs_mail.sink import Fault, Sink
 from pijobs_sms.answers import retry_after
@@ -39,24 +40,9 @@ PARAMETERS = {"to": "{phone}", "text": "{otp}"}
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[flask.Flask]:
     """An app whose queue is in memory, where nobody works."""
-    app = build_app(tmp_path)
+    app = app_in_memory(tmp_path, "mail", "sms")
     with app.app_context():
         yield app
-
-
-def build_app(tmp_path: Path, **settings: str) -> flask.Flask:
-    app = flask.Flask("test")
-    app.config.update(
-        SECRET_KEY="x" * 32,
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/pijobs.sqlite",
-        PI_JOB_QUEUE_CLASS="pijobs.HueyQueue",
-        PI_JOB_QUEUE_URL="memory://",
-        PI_JOB_QUEUE_NAME=tmp_path.name,
-        PI_JOB_QUEUE_PLUGINS=["mail", "sms"],
-        **settings,
-    )
-    JobQueue().init_app(app, directory=tmp_path)
-    return app
 
 
 @pytest.fixture
@@ -302,7 +288,7 @@ def test_a_certificate_is_verified_by_the_authorities_of_the_setting(app: flask.
         with pytest.raises(DestinationDown, match=r"no connection to 127\.0\.0\.1: .*self-signed certificate") as error:
             send_sms("main", PHONE, TEXT)
         assert not error.value.counted and gateway.requests == []
-        trusting = build_app(tmp_path, PI_JOB_QUEUE_SMS_CA_FILE=str(tmp_path / "ca.pem"))
+        trusting = app_in_memory(tmp_path, "mail", "sms", PI_JOB_QUEUE_SMS_CA_FILE=str(tmp_path / "ca.pem"))
         with trusting.app_context():
             for _ in range(2):
                 assert send_sms("main", PHONE, TEXT).state is State.DONE

@@ -13,6 +13,7 @@ from typing import Any
 
 import flask
 import pytest
+from apps import app_in_memory
 from certificates import self_signed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ pytest.importorskip("smpp34", reason="there is no wheel of smpp34 for this syste
 from smpp_server import SmppServer
 
 from pijobs import DestinationDown, FailJob, State
-from pijobs.flask import JobQueue, current_queue
+from pijobs.flask import current_queue
 from pijobs_sms.gateways import open_store
 from pijobs_sms.receipts import Receipts
 from pijobs_sms.send import send_sms
@@ -37,20 +38,9 @@ PHONE, TEXT = "+491701234567", "Ihr Code: [739105] €"
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[flask.Flask]:
-    app = build_app(tmp_path)
+    app = app_in_memory(tmp_path, "sms")
     with app.app_context():
         yield app
-
-
-def build_app(tmp_path: Path, **settings: str) -> flask.Flask:
-    app = flask.Flask("test")
-    app.config.update(
-        SECRET_KEY="x" * 32, SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/pijobs.sqlite",
-        PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL="memory://", PI_JOB_QUEUE_NAME=tmp_path.name,
-        PI_JOB_QUEUE_PLUGINS=["sms"], **settings,
-    )  # fmt: skip
-    JobQueue().init_app(app, directory=tmp_path)
-    return app
 
 
 @pytest.fixture
@@ -270,7 +260,7 @@ def test_a_session_by_tls_verifies_the_certificate(app: flask.Flask, tmp_path: P
         save(host="127.0.0.1", port=server.port, tls=True)
         with pytest.raises(DestinationDown, match="self-signed certificate"):
             send_sms("main", PHONE, TEXT)
-    trusting = build_app(tmp_path, PI_JOB_QUEUE_SMS_CA_FILE=str(tmp_path / "ca.pem"))
+    trusting = app_in_memory(tmp_path, "sms", PI_JOB_QUEUE_SMS_CA_FILE=str(tmp_path / "ca.pem"))
     with trusting.app_context(), Scripted(BOUND, taken, b"", tls=tls) as server:
         save(host="127.0.0.1", port=server.port, tls=True, password="hunter2")
         assert send_sms("main", PHONE, TEXT).state is State.DONE

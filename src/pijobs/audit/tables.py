@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
-from pijobs.database import for_mariadb
-
-
-def _text() -> sa.types.TypeEngine[str]:
-    return for_mariadb(sa.Text(), mysql.MEDIUMTEXT())
-
+from pijobs.database import long_text
 
 metadata = sa.MetaData()
 entries = sa.Table(
@@ -22,11 +16,11 @@ entries = sa.Table(
     # Keyed hashes of the persons.
     sa.Column("who", sa.String(32), nullable=False, index=True),
     sa.Column("about", sa.String(32), nullable=False, index=True),
-    sa.Column("body", _text(), nullable=False),
+    sa.Column("body", long_text(), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("seal", sa.String(32), nullable=False),
     # What belongs to a person, as words; NULL: erased.
-    sa.Column("plain", _text(), nullable=True),
+    sa.Column("plain", long_text(), nullable=True),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )

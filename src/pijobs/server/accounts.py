@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
 from pijobs import clock, threads
-from pijobs.database import Database, for_mariadb
+from pijobs.database import Database, exact_text
 from pijobs.errors import DatabaseConflict, PijobsError
 from pijobs.server.passwords import fault_of
 from pijobs.settings import Settings
@@ -32,12 +31,7 @@ metadata = sa.MetaData()
 table = sa.Table(
     "pijobs_account",
     metadata,
-    sa.Column(
-        "name",
-        # MariaDB compares without regard to case unless told.
-        for_mariadb(sa.String(64), mysql.VARCHAR(64, charset="utf8mb4", collation="utf8mb4_bin")),
-        primary_key=True,
-    ),
+    sa.Column("name", exact_text(64), primary_key=True),
     sa.Column("password", sa.String(256), nullable=False),
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
 from pijobs import clock
-from pijobs.database import Database, for_mariadb
+from pijobs.database import Database, exact_text, long_text
 from pijobs.errors import ConfigurationError, DecodeError
 from pijobs.keys import KeyRing
 from pijobs.settings import Settings
@@ -39,23 +38,18 @@ _LETTERS, _DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
 metadata = sa.MetaData()
 
 
-def _name(length: int) -> sa.types.TypeEngine[str]:
-    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return for_mariadb(sa.String(length), exact)
-
-
 table = sa.Table(
     "pijobs_factor",
     metadata,
-    sa.Column("id", _name(32), primary_key=True),
-    sa.Column("name", _name(64), nullable=False, index=True),
-    sa.Column("kind", _name(16), nullable=False),
-    sa.Column("label", _name(64), nullable=False),
+    sa.Column("id", exact_text(32), primary_key=True),
+    sa.Column("name", exact_text(64), nullable=False, index=True),
+    sa.Column("kind", exact_text(16), nullable=False),
+    sa.Column("label", exact_text(64), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),  # seconds since the epoch
     # TOTP: the last step that was used; WebAuthn: the key's counter.
     sa.Column("used", sa.BigInteger, nullable=False),
-    sa.Column("key", _name(8), nullable=False),
-    sa.Column("secret", for_mariadb(sa.Text(), mysql.MEDIUMTEXT()), nullable=False),
+    sa.Column("key", exact_text(8), nullable=False),
+    sa.Column("secret", long_text(), nullable=False),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
 from pijobs import clock
-from pijobs.database import Database, for_mariadb
+from pijobs.database import Database, exact_text
 from pijobs.errors import DatabaseConflict
 from pijobs.settings import Settings
 
@@ -42,21 +41,15 @@ Kind = Literal["pages", "token"]
 metadata = sa.MetaData()
 
 
-def _text(length: int) -> sa.types.TypeEngine[str]:
-    # MariaDB compares without regard to case unless told.
-    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return for_mariadb(sa.String(length), exact)
-
-
 table = sa.Table(
     "pijobs_sign_in",
     metadata,
-    sa.Column("id", _text(64), primary_key=True),
+    sa.Column("id", exact_text(64), primary_key=True),
     # With the realm, where the host has realms.
-    sa.Column("name", _text(255), nullable=False, index=True),
-    sa.Column("kind", _text(8), nullable=False),
+    sa.Column("name", exact_text(255), nullable=False, index=True),
+    sa.Column("kind", exact_text(8), nullable=False),
     # Of password and role: a session ends with either.
-    sa.Column("fingerprint", _text(32), nullable=False),
+    sa.Column("fingerprint", exact_text(32), nullable=False),
     # All times in seconds since the epoch.
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
@@ -67,8 +60,8 @@ table = sa.Table(
     sa.Column("whole", sa.Integer, nullable=False),
     # 1: it is over. Kept until its time: a host's token that is seen again must stay ended.
     sa.Column("ended", sa.Integer, nullable=False),
-    sa.Column("address", _text(64), nullable=False),
-    sa.Column("agent", _text(200), nullable=False),
+    sa.Column("address", exact_text(64), nullable=False),
+    sa.Column("agent", exact_text(200), nullable=False),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )

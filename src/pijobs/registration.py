@@ -11,8 +11,8 @@ from email.message import Message
 from typing import Any
 
 from pijobs.annotations import Annotations
-from pijobs.codec import KINDS
 from pijobs.jobs import Job, JobContext
+from pijobs.packing import KINDS
 
 Parameters = list[inspect.Parameter]
 

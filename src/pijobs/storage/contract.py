@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pijobs.jobs import State
 from pijobs.storage import protocol
+from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.values import (
     GROUPS,
     HOUSEKEEPING_BATCH,
@@ -31,7 +32,6 @@ from pijobs.storage.values import (
     MAX_TOTALS,
     TAKEN_AHEAD,
     Audit,
-    Beat,
     Depths,
     Durability,
     End,
@@ -47,8 +47,6 @@ from pijobs.storage.values import (
     Pause,
     Record,
     Retention,
-    SessionInfo,
-    SessionRecord,
     Step,
     Stored,
     is_newer,

@@ -5,15 +5,13 @@ Times are whole milliseconds since the epoch on the storage's own clock, duratio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from pijobs.jobs import State
-from pijobs.storage.protocol import FIRST
 from pijobs.storage.texts import storable_json, storable_name, storable_text
 
 OnConflict = Literal["replace", "keep", "error"]
@@ -40,8 +38,6 @@ LOOKED_AT = 200
 GROUPS = 1000
 #: Totals kept per queue; those that come later under new names are not taken.
 MAX_TOTALS = 10_000
-#: Characters of a text that a worker tells about itself, and the largest number (ms since the epoch).
-MAX_FACT, MAX_MOMENT = 500, 10**14
 #: The total of those that were not taken; it is always taken.
 LEFT_OUT = "pijobs_totals_left_out_total"
 
@@ -191,108 +187,6 @@ class Step:
     #: When the next scheduled (or held) instance becomes due; None when none waits for its time.
     next_due: int | None
     ended: list[Ended] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a worker process tells about itself."""
-
-    id: str
-    host: str
-    pid: int
-    started: int
-    version: str
-    worker_type: str = "thread"
-    workers: int = 1
-    #: Ids of the keys it can decrypt with.
-    keys: tuple[str, ...] = ()
-    #: Names of the jobs it knows.
-    jobs: tuple[str, ...] = ()
-    #: Which database of definitions it reads, see :class:`pijobs.definitions.records.Fingerprint`; "" for one without
-    #: definitions, None when it is not known.
-    definitions: str | None = None
-    #: By key id, when the newest instance that it met was enqueued under another key than its newest (ms).
-    other_keys: Mapping[str, int] = field(default_factory=dict)
-    #: Where its process id counts, see :func:`pijobs.processes.place`; "" when it is not known.
-    place: str = ""
-    #: When its process started, see :func:`pijobs.processes.start_time`.
-    process_started: int = 0
-    #: The newest protocol that it speaks; that of 0.1.0, which does not tell it.
-    protocol: int = FIRST
-
-    def dump(self) -> str:
-        """As a storage keeps it. What 0.1.0 does not know stands where that expects the name of a job: it refuses
-        sessions with names of its own."""
-        facts = asdict(self)
-        more = {name: facts.pop(name) for name in (*facts,) if name not in _FACTS_OF_0_1_0}
-        return json.dumps({**facts, "jobs": [*self.jobs, _MORE + json.dumps(more)]}, separators=(",", ":"))
-
-    @classmethod
-    def load(cls, text: str | bytes) -> SessionInfo:
-        """What :meth:`dump` made, also in another release: facts that this one does not know are left out."""
-        facts = json.loads(text)
-        if not isinstance(facts["jobs"], list):
-            raise TypeError("expected a list of jobs")
-        names = [name for name in facts["jobs"] if not name.startswith(_MORE)]
-        for name in facts["jobs"][len(names) :]:
-            facts.update(json.loads(name[len(_MORE) :]))
-        known = {field.name: facts[field.name] for field in fields(cls) if field.name in facts}
-        return msgspec.convert({**known, "jobs": names}, cls)
-
-    @classmethod
-    def read(cls, text: str | bytes) -> SessionInfo | None:
-        """The same; None for what can't be read, or no worker tells: whoever may write to the storage must not end a
-        page by it."""
-        try:
-            info = cls.load(text)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return None
-        return info if all(map(_is_told, asdict(info).values())) else None
-
-
-def _is_told(fact: Any) -> bool:
-    """Whether a fact has the size of one."""
-    if isinstance(fact, str):
-        return len(fact) <= MAX_FACT
-    if isinstance(fact, int):
-        return abs(fact) <= MAX_MOMENT
-    if isinstance(fact, dict):
-        return all(map(_is_told, [*fact, *fact.values()]))
-    return not isinstance(fact, tuple) or all(map(_is_told, fact))
-
-
-_MORE = "@"
-_FACTS_OF_0_1_0 = frozenset({"id", "host", "pid", "started", "version", "worker_type", "workers", "keys", "jobs"})
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """A live session, as people see it."""
-
-    info: SessionInfo
-    #: Last sign of life.
-    seen: int
-    #: End of the lease when no further sign comes.
-    until: int
-    #: Ids of the instances it runs.
-    running: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Answer of :meth:`Storage.beat`."""
-
-    #: False: the session was taken for dead, its instances went back. It must open a new one.
-    alive: bool
-    ended: list[Ended] = field(default_factory=list)
-    #: What the storage has under this session: (id, token) of each lease.
-    held: list[tuple[str, str]] = field(default_factory=list)
-    #: The storage's time of this sign of life.
-    now: int = 0
-    #: The last sign of life before this one that the storage knows: of this session, else of any. None: it knows none.
-    before: int | None = None
-    #: Stays the same as long as the storage keeps what it was given; another one after it was emptied.
-    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,12 @@ def _in_wheels(program: Program) -> Iterator[str]:
 
 
 def install(*, long: bool) -> None:
-    """Install the Debian packages of the table that are missing; no service is started."""
+    """Install the Debian packages of the programs that are missing; no service is started.
+
+    A program may come from elsewhere, and its package may conflict with that: npm of Node.js's own packages.
+    """
     table = [row for row in TABLE if long or not row.long]
-    installed = [package for row in table for package in ("" if row.beside else row.packages, row.also)]
+    installed = [package for row in table for package in ("" if row.beside or find(row) else row.packages, row.also)]
     wanted = dict.fromkeys(" ".join(installed).split())
     packages = [package for package in wanted if not _is_installed(package)]
     unpacked = [row for row in table if row.beside and not find(row)]

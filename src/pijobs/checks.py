@@ -33,6 +33,7 @@ class Row:
 TABLE: Mapping[str, Row] = {
     "queue": Row("warning", "the class that CLASS names is not ours, or could not be imported"),
     "config_file": Row("warning", "pi.cfg can be read by all, or sets names that no loaded plugin knows"),
+    "key": Row("warning", "the secret key is so short that it can be guessed"),
     "fallback": Row("warning", "no spool is configured, so that jobs run in the request while the storage is away"),
     "storage": Row("critical", "the storage does not answer, or is too old or has too few rights", "PijobsStorageDown"),
     "storage_path": Row("warning", "the path of an SQLite queue is relative, or others may access the file"),

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pijobs.errors import ConfigurationError, Damaged, DecodeError
 from pijobs.settings import PREFIX, Settings
 
+#: Bytes of a secret that nobody guesses; the installers of privacyIDEA make 24.
+SHORTEST = 24
 _NONCE = 12  # bytes; NIST SP 800-38D recommends 96 bits for GCM
 
 
@@ -28,6 +30,8 @@ class Key:
     def __init__(self, secret: str | bytes) -> None:
         self._secret = secret.encode() if isinstance(secret, str) else secret
         self.id = self._derive(b"pijobs key id", 4).hex()
+        #: Bytes of the secret.
+        self.size = len(self._secret)
         self._cipher = AESGCM(self._derive(b"pijobs payload", 32))
         self._mac = self._derive(b"pijobs lookup", 32)
 

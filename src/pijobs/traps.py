@@ -12,7 +12,7 @@ from typing import Any
 
 from pijobs import clock, threads
 from pijobs.hookspecs import CheckResult
-from pijobs.keys import KeyRing
+from pijobs.keys import SHORTEST, KeyRing
 from pijobs.queue import WORKER_ABSENT, Queue
 from pijobs.settings import PREFIX, config_warnings
 from pijobs.status import fingerprint
@@ -49,6 +49,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
     """
     assert queue.storage is not None
     facts = queue.storage.diagnose()
+    yield "key", _key(queue)
     if "path given" in facts:
         yield "storage_path", _storage_path(facts)
     if "tls" in facts:
@@ -69,8 +70,8 @@ def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
     yield "old_keys", _old_keys(queue)
 
 
-def _warning(message: str, advice: str) -> CheckResult:
-    return CheckResult(True, message, advice, warning=True)
+def _warning(message: str, advice: str, *, alarm: bool = False) -> CheckResult:
+    return CheckResult(True, message, advice, warning=True, alarm=alarm)
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -82,6 +83,15 @@ def _config_file(queue: Queue) -> CheckResult:
         message, _, advice = warning.partition("; ")
         return _warning(message, advice)
     return CheckResult(True, f"{queue.settings.file} is not readable by all")
+
+
+def _key(queue: Queue) -> CheckResult:
+    """Our own server does not start with such a key; under privacyIDEA it is told in red."""
+    size = KeyRing.of(queue.settings).newest.size
+    if size >= SHORTEST:
+        return CheckResult(True, f"the newest key has {size} bytes")
+    advice = f"'pijobs keys new' makes one for {PREFIX}KEYS; docs/how-to/rotate-keys"
+    return _warning(f"the newest key has {size} bytes, less than {SHORTEST}: it can be guessed", advice, alarm=True)
 
 
 def _no_spool() -> CheckResult:
@@ -151,14 +161,18 @@ def _login(facts: Mapping[str, str]) -> CheckResult:
     if facts["login"] == "yes" or facts["local"] == "yes":
         return CheckResult(True, "Redis is on this machine" if facts["local"] == "yes" else "Redis asks for a password")
     advice = f"set requirepass or an ACL user in Redis, and name it in {PREFIX}URL = 'rediss://user:password@host/0'"
-    return _warning("Redis is on another machine, and no password is given: who reaches it can delete jobs", advice)
+    return _warning(
+        "Redis is on another machine, and no password is given: who reaches it can delete jobs", advice, alarm=True
+    )
 
 
 def _tls(facts: Mapping[str, str]) -> CheckResult:
     if facts["tls"] == "yes" or facts["local"] == "yes":
         return CheckResult(True, "Redis is on this machine" if facts["tls"] == "no" else "Redis is spoken to by TLS")
     advice = f"use rediss://, or for Sentinel and Cluster '?ssl=true', in {PREFIX}URL"
-    return _warning("Redis is on another machine, and spoken to without TLS: its password goes in clear", advice)
+    return _warning(
+        "Redis is on another machine, and spoken to without TLS: its password goes in clear", advice, alarm=True
+    )
 
 
 def _clock(ahead: float) -> CheckResult:

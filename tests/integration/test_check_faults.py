@@ -87,6 +87,11 @@ def config_file(place: Place) -> Queue:
 
 
 @fault
+def key(place: Place) -> Queue:
+    return place.queue(KEYS=["k" * 23])
+
+
+@fault
 def threads(place: Place) -> Queue:
     place.patch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=False, worker_id=lambda: 1))
     return place.queue()

@@ -22,6 +22,7 @@ SQLALCHEMY_DATABASE_URI = 'sqlite:///{directory}/pijobs.sqlite'
 PI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'
 PI_JOB_QUEUE_URL = 'sqlite:///{directory}/queue.sqlite'
 PI_JOB_QUEUE_PLUGINS = ['mail']
+PI_JOB_QUEUE_MAIL_LOGIN_WITHOUT_TLS = ['known.example.com']
 """
 
 
@@ -73,10 +74,21 @@ def values_for(sink: Sink, **values: Any) -> dict[str, Any]:
 
 
 def test_a_saved_server_comes_back_without_its_secrets(admin: Client) -> None:
-    values = {"server": "mail.example.com", "username": "user", "password": "hunter2", "enqueue_job": True}
+    values = {"server": "smtps://mail.example.com", "username": "user", "password": "hunter2", "enqueue_job": True}
     assert admin.call("POST", "/smtpserver/main", **values) is True
     servers = admin.call("GET", "/smtpserver/")
     assert {name: servers["main"][name] for name in values} == {**values, "password": "__CENSORED__"}
+
+
+@pytest.mark.parametrize("values", [{}, {"username": "user", "password": "hunter2"}])
+def test_a_server_without_tls_is_refused_unless_it_is_named(admin: Client, values: dict[str, str]) -> None:
+    values = {"server": "mail.example.com", **values}
+    answer = admin.ask("POST", "/smtpserver/main", **values)
+    assert answer[0] == 400 and "LOGIN_WITHOUT_TLS" in answer[1]["error"]["message"]
+    assert "hunter2" not in str(answer) and "main" not in admin.call("GET", "/smtpserver/")
+    for protected in ({"tls": True}, {"server": "smtps://mail.example.com"}, {"server": "127.0.0.1"}):
+        assert admin.call("POST", "/smtpserver/main", **{**values, "tls": False, **protected}) is True
+    assert admin.call("POST", "/smtpserver/known", **{**values, "server": "known.example.com"}) is True
 
 
 def test_a_censored_password_keeps_the_stored_one(admin: Client) -> None:
@@ -88,7 +100,7 @@ def test_a_censored_password_keeps_the_stored_one(admin: Client) -> None:
 
 
 def test_a_server_can_be_deleted_once(admin: Client) -> None:
-    admin.call("POST", "/smtpserver/main", server="mail.example.com")
+    admin.call("POST", "/smtpserver/main", server="smtps://mail.example.com")
     assert admin.call("DELETE", "/smtpserver/main") is True
     assert admin.ask("DELETE", "/smtpserver/main")[0] == 404
 

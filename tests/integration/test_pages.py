@@ -25,7 +25,7 @@ from pijobs.storage.contract import End, NewInstance
 from pijobs_mail.servers import open_store
 from pijobs_mail.sink import Fault, Sink
 
-SERVER = {"identifier": "main", "new": "1", "server": "mail.example.com", "sender": "otp@example.com"}
+SERVER = {"identifier": "main", "new": "1", "server": "smtps://mail.example.com", "sender": "otp@example.com"}
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ def test_a_destination_is_changed_by_somebody_who_gave_the_password_lately(app: 
     clock.now += RECENT + 60
     asked = visit.get("/smtp/edit/main")
     assert asked.headers["Location"] == "/pages/prove?next=/pages/smtp/edit/main"
-    fields = {"identifier": "main", "server": "mx.evil.example"}
+    fields = {"identifier": "main", "server": "smtps://mx.evil.example"}
     # A form that was opened in time is still taken.
     assert "edit/main" in visit.post("/smtp/save", **fields).headers["Location"]
     for _ in range(2):  # in use all the time

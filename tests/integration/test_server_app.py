@@ -245,6 +245,13 @@ def test_a_key_that_can_be_guessed_is_refused(key: str | bytes, size: int) -> No
         create_app(settings={"SECRET_KEY": key, "PI_JOB_QUEUE_PLUGINS": ()})
 
 
+def test_a_newest_payload_key_that_can_be_guessed_is_refused() -> None:
+    settings = {"SECRET_KEY": "k" * 32, "PI_JOB_QUEUE_PLUGINS": ()}
+    with pytest.raises(ConfigurationError, match="PI_JOB_QUEUE_KEYS: expected at least 24 bytes, found 5"):
+        create_app(settings={**settings, "PI_JOB_QUEUE_KEYS": ["short"]})
+    create_app(settings={**settings, "PI_JOB_QUEUE_KEYS": ["n" * 24, "short"]})
+
+
 @pytest.mark.parametrize(
     ("url", "refused"),
     [

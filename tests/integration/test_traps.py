@@ -121,8 +121,8 @@ def test_a_redis_on_another_machine_without_password_and_tls_is_warned_of() -> N
     with running("--bind", "0.0.0.0", "--protected-mode", "no") as server:
         queue = make_queue(server.url.replace("127.0.0.1", own_address()))
         login, tls = check(queue, "login"), check(queue, "tls")
-        assert login.warning and "no password is given" in login.message and "requirepass" in login.advice
-        assert tls.warning and "without TLS" in tls.message and "rediss://" in tls.advice
+        assert login.alarm and "no password is given" in login.message and "requirepass" in login.advice
+        assert tls.alarm and "without TLS" in tls.message and "rediss://" in tls.advice
         close(queue)
 
 

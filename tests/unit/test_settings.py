@@ -69,6 +69,24 @@ def test_ten_wrong_settings_give_ten_lines() -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "redis://u:SEKRET@h:99999/x", ["SEKRET1", 5], "redis://:SEKRET#1@h:6379/0", "redis//:SEKRET@h:6379/0",
+        "h:6379/SEKRET", b"SEKRET", {"SEKRET": 1, "password": "SEKRET", 1: ["SEKRET"]}, ("a", {"b": "SEKRET"}),
+    ],
+)  # fmt: skip
+def test_no_text_of_a_wrong_value_is_told_that_may_be_a_secret(value: Any) -> None:
+    wrong = [fault for setting in CORE_SETTINGS if (fault := setting.fault(value))]
+    assert len(wrong) > 30
+    assert not [fault for fault in wrong if "SEKRET" in fault.replace("{'SEKRET'", "")]
+
+
+def test_numbers_and_names_of_a_wrong_value_are_told() -> None:
+    (found,) = faults({"PI_JOB_QUEUE_JOBS": {"mail.send": {"max_attempts": 0, "priority": "high"}}, "SECRET_KEY": "x"})
+    assert found.endswith("found {'mail.send': {'max_attempts': 0, 'priority': a text}}")
+
+
+@pytest.mark.parametrize(
     ("name", "wrong"),
     [
         ("CLASS", 5),

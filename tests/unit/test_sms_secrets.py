@@ -18,12 +18,13 @@ from sms_gateway import Answer, Gateway, always
 from pijobs import FailJob
 from pijobs.definitions import CENSORED, DefinitionError
 from pijobs.flask import current_queue
+from pijobs.server.audited import save_definition
 from pijobs_sms.answers import MAX_ANSWER, retry_after
 from pijobs_sms.answers import Answer as Judged
 from pijobs_sms.errors import SmsError
 from pijobs_sms.gateways import open_store
-from pijobs_sms.http import look
 from pijobs_sms.patterns import found, pattern_fault
+from pijobs_sms.plugin import register_checks
 from pijobs_sms.send import send_sms
 
 PHONE = "+491701234567"
@@ -211,10 +212,33 @@ def test_a_name_that_has_no_stored_secret_keeps_none(app: flask.Flask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
-    [("http://sms.example.com/", True), ("https://sms.example.com/", False), ("http://[::1]:1/", False)],
+    ("values", "told", "refused"),
+    [
+        ({"url": "http://sms.example.com/"}, True, False),
+        ({"url": "http://sms.example.com/", "parameters": {"to": "{phone}"}}, True, False),
+        ({"url": "http://sms.example.com/", "username": "us"}, True, True),
+        ({"url": "http://sms.example.com/", "headers": {"X-Key": "hunter2"}}, True, True),
+        ({"url": "http://sms.example.com/?key=hunter2"}, True, True),
+        ({"url": "http://known.example.com/", "password": "hunter2"}, False, False),
+        ({"url": "https://sms.example.com/", "password": "hunter2"}, False, False),
+        ({"url": "http://[::1]:1/", "password": "hunter2"}, False, False),
+        ({"provider": "smpp", "host": "smpp.example.com", "password": "hunter2"}, True, True),
+        ({"provider": "smpp", "host": "smpp.example.com", "password": "hunter2", "tls": "1"}, False, False),
+        ({"provider": "smpp", "host": "localhost", "password": "hunter2"}, False, False),
+    ],
 )
-def test_a_gateway_without_tls_is_told(url: str, told: bool) -> None:
-    assert [*look({"identifier": "main", "url": url})] == (
-        ["SMS gateway 'main' is spoken to without TLS: whoever is in between can read it"] if told else []
-    )
+def test_a_gateway_without_tls_is_told_and_with_a_login_refused(
+    app: flask.Flask, values: dict[str, Any], told: bool, refused: bool
+) -> None:
+    settings = current_queue().settings
+    settings._values["PI_JOB_QUEUE_SMS_LOGIN_WITHOUT_TLS"] = ("known.example.com",)
+    with app.test_request_context():
+        if refused:
+            with pytest.raises(DefinitionError, match="is spoken to without TLS") as error:
+                save_definition(open_store(settings), "main", values)
+            assert "hunter2" not in str(error.value) and not open_store(settings).list()
+        else:
+            save_definition(open_store(settings), "main", values)
+    save("main", **values)
+    (check,) = register_checks(current_queue())
+    assert check.run().alarm == told

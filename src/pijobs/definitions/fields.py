@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,8 @@ class Definitions:
     :param fields: without ``identifier`` and ``enqueue_job``, which all definitions have.
     :param choice: name of the text field whose value tells which further fields a definition has.
     :param variants: the further fields by that value.
+    :param in_clear: given a definition and the settings, tells in sentences what of it whoever is in between can read.
+        Our own server does not save such a definition.
     :raises ValueError: for a name that can't be, or is there twice.
     """
 
@@ -137,10 +139,12 @@ class Definitions:
         *,
         choice: str | None = None,
         variants: Mapping[str, Sequence[Field]] | None = None,
+        in_clear: Callable[[Mapping[str, Any], Settings], Iterable[str]] = lambda definition, settings: (),
     ) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", kind):
             raise ValueError(f"expected a kind of at most 50 letters, digits and underscores, found {kind!r}")
         self.kind = kind
+        self.in_clear = in_clear
         toggle = Field(
             TOGGLE,
             bool,

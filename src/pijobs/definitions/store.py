@@ -104,10 +104,7 @@ class DefinitionStore:
         return definition
 
     def _read(self, identifier: str) -> dict[str, Any]:
-        stored = None
-        if self._database.has(metadata):
-            with self._database.read() as connection:
-                stored = self._find(connection, identifier)
+        stored = self._stored(identifier)
         if stored is None:
             known = not _identifier_fault(identifier, {})
             deleted = known and records.was_deleted(self._database, self.kind, identifier)
@@ -115,6 +112,12 @@ class DefinitionStore:
         if stored.lost:
             raise DefinitionUnreadable(self.declaration.kind, identifier, stored.lost)
         return self._definition(identifier, stored)
+
+    def _stored(self, identifier: str) -> _Stored | None:
+        if not self._database.has(metadata):
+            return None
+        with self._database.read() as connection:
+            return self._find(connection, identifier)
 
     def save(self, identifier: str, values: Mapping[str, Any]) -> None:
         """Create a definition, or change what is given of one. All its secrets are encrypted by the newest key.
@@ -164,6 +167,15 @@ class DefinitionStore:
         :raises DefinitionError: with all faults.
         """
         return self.declaration.validate(values, stored or {}, {})
+
+    def in_clear(self, identifier: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """What whoever is in between could read if these values were saved, see :class:`Definitions`.
+
+        :raises DefinitionError: they can't be saved.
+        """
+        stored = self._stored(identifier) or _Stored({}, {})
+        validated = self.declaration.validate(values, stored.values, stored.lost)
+        return tuple(self.declaration.in_clear({IDENTIFIER: identifier, **validated}, self._settings))
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
         """A definition as people may see it. An empty secret is shown as such."""

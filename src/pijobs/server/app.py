@@ -29,6 +29,7 @@ from pijobs.errors import (
 )
 from pijobs.flask import JobQueue
 from pijobs.foreign import cut
+from pijobs.keys import SHORTEST
 from pijobs.logs import configure_log
 from pijobs.redact import describe, redact
 from pijobs.server import auth, health, jobs_api
@@ -43,8 +44,6 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1024 * 1024  # bytes
 PAGES_AT = "/pages"
-#: Bytes of SECRET_KEY; the installers of privacyIDEA make 24.
-SHORTEST_KEY = 24
 _SECRET = re.compile("passw|secret|token|passphrase|api_?key", re.IGNORECASE)
 _CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
 #: Status and code of what a route need not catch.
@@ -88,7 +87,7 @@ def create_app(
     if not settings.get("SECRET_KEY"):
         raise ConfigurationError("SECRET_KEY: expected a text, found none; the server signs its tokens with it")
     if host_sign_in is None:
-        _check_key(settings["SECRET_KEY"])
+        _check_keys(settings)
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
@@ -121,16 +120,19 @@ def create_app(
     return app
 
 
-def _check_key(key: Any) -> None:
-    """:raises ConfigurationError: for one that can be guessed: it signs sessions, and encrypts what waits."""
-    size = (
-        len(key.encode("utf-8", "replace") if isinstance(key, str) else key) if isinstance(key, (str, bytes)) else None
-    )
-    if size is not None and size < SHORTEST_KEY:
-        raise ConfigurationError(
-            f"SECRET_KEY: expected at least {SHORTEST_KEY} bytes, found {size}; make one by: openssl rand -hex 32. "
-            "What was encrypted by the old one is read by PI_JOB_QUEUE_KEYS = [new, old]"
-        )
+def _check_keys(settings: Mapping[str, Any]) -> None:
+    """:raises ConfigurationError: for one that can be guessed: they sign sessions, and encrypt what waits."""
+    keys = settings.get(PREFIX + "KEYS")
+    newest = keys[0] if isinstance(keys, (list, tuple)) and keys else None
+    for name, key in (("SECRET_KEY", settings["SECRET_KEY"]), (f"{PREFIX}KEYS", newest)):
+        if not isinstance(key, (str, bytes)):
+            continue
+        size = len(key.encode("utf-8", "replace") if isinstance(key, str) else key)
+        if size < SHORTEST:
+            raise ConfigurationError(
+                f"{name}: expected at least {SHORTEST} bytes, found {size}; make one by: openssl rand -hex 32. "
+                f"What was encrypted by the old one is read by {PREFIX}KEYS = [new, old]"
+            )
 
 
 def _check_way(url: str) -> None:

@@ -20,6 +20,7 @@ MASK = "********"
 # Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
 _MISTYPED = re.compile(r":[^\s'\"]*@")
+_WORDS = re.compile(r"[\w .-]{0,40}")
 _QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
 
 
@@ -53,9 +54,16 @@ class Setting:
                 return None
         except Exception:  # a check that trips over the value has refused it
             pass
-        found = told_url(value) if self.name.endswith(("URL", "URI")) else masked_repr(value)
-        found = f"a value of type {type(value).__name__}" if self.secret else found
-        return f"{self.name}: expected {self.expected}, found {found}"
+        return f"{self.name}: expected {self.expected}, found {self._found(value)}"
+
+    def _found(self, value: object) -> str:
+        """What may be told of a value that can't be: a secret may stand in the wrong place."""
+        if self.secret:
+            return f"a value of type {type(value).__name__}"
+        if self.name.endswith(("URL", "URI")):
+            return told_url(value)
+        plain = isinstance(value, str) and isinstance(self.default, (str, int, float)) and _WORDS.fullmatch(value)
+        return repr(value) if plain else cut(_shape(value), 200)
 
     def shown(self, value: object) -> str:
         """The value as people may see it."""
@@ -203,3 +211,22 @@ def told_url(value: object) -> str:
         if separator and re.fullmatch(r"[a-z0-9+.-]{1,40}", scheme)
         else "another text"
     )
+
+
+def _shape(value: object, depth: int = 0) -> str:
+    """A value without its texts, which may be secret; names in a dictionary are told."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if depth == 4:
+        return "…"
+    if isinstance(value, Mapping):
+        pairs = (f"{_name(name)}: {_shape(one, depth + 1)}" for name, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        left, right = "[]" if isinstance(value, list) else "()"
+        return left + ", ".join(_shape(one, depth + 1) for one in value) + right
+    return "a text" if isinstance(value, str) else f"a value of type {type(value).__name__}"
+
+
+def _name(name: object) -> str:
+    return repr(name) if isinstance(name, str) and re.fullmatch(r"[\w.*-]{1,60}", name) else _shape(name)

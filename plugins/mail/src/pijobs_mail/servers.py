@@ -131,7 +131,19 @@ FIELDS = (
     ),
     Field("oauth_scope", default="", section=_OAUTH, help="what the token is for"),
 )  # fmt: skip
-DEFINITIONS = Definitions("smtpserver", FIELDS)
+
+
+def in_clear(definition: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """What whoever is in between can read of a server's mails, in sentences."""
+    place = endpoint(definition, settings)
+    if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
+        yield (
+            f"SMTP server {definition['identifier']!r} is spoken to without TLS: whoever is in between can read its "
+            f"mails; use STARTTLS or smtps://, or name {place.host} in {PREFIX}LOGIN_WITHOUT_TLS"
+        )
+
+
+DEFINITIONS = Definitions("smtpserver", FIELDS, in_clear=in_clear)
 
 SETTINGS = (
     ca_file_setting("MAIL", "SMTP servers'"),
@@ -156,7 +168,7 @@ SETTINGS = (
         default=(),
         expected="a list of host names as the SMTP servers have them",
         accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
-        help="Hosts that may be given login and password in clear. This machine always may.",
+        help="Hosts that may be given mails, and login and password, in clear. This machine always may.",
         example=["mail.internal"],
     ),
 )
@@ -178,8 +190,7 @@ def servers_check(settings: Settings) -> Check:
             raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
         if not place.verify:
             yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
-        if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
-            yield f"SMTP server {identifier!r} is spoken to without TLS: whoever is in between can read its mails"
+        yield from in_clear(definition, settings)
 
     return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=PREFIX + "CA_FILE", look=look)
 

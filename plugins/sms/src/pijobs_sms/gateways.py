@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from pijobs import Settings, call_hook
+from pijobs import Setting, Settings, call_hook
 from pijobs.definitions import DESCRIPTION, FALLBACK, Definitions, DefinitionStore, Field, ca_file_setting
+from pijobs.network import is_local
 from pijobs_sms.numbers import FORMATS, is_region
 from pijobs_sms.provider import Provider
 
@@ -51,7 +53,17 @@ FIELDS = (
     FALLBACK,
 )  # fmt: skip
 
-SETTINGS = (ca_file_setting("SMS", "HTTP gateways'"),)
+SETTINGS = (
+    ca_file_setting("SMS", "HTTP gateways'"),
+    Setting(
+        name=PREFIX + "LOGIN_WITHOUT_TLS",
+        default=(),
+        expected="a list of host names as the SMS gateways have them",
+        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
+        help="Hosts that may be given SMS, and their gateway's login, in clear. This machine always may.",
+        example=["kannel.internal"],
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,24 @@ class Gateways:
 
 def declare(providers: Iterable[Provider]) -> Definitions:
     """The fields of gateways that these providers speak to."""
-    variants = {provider.name: provider.fields for provider in providers}
-    return Definitions(KIND, FIELDS, choice="provider", variants=variants)
+    named = {provider.name: provider for provider in providers}
+    variants = {name: provider.fields for name, provider in named.items()}
+
+    def login_in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterable[str]:
+        login = gateway.get("username") or declaration.credentials(gateway)
+        return named[gateway["provider"]].in_clear(gateway, settings) if login else ()
+
+    declaration = Definitions(KIND, FIELDS, choice="provider", variants=variants, in_clear=login_in_clear)
+    return declaration
+
+
+def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """What whoever is in between can read of a gateway that is spoken to without TLS, unless it is on this machine."""
+    if not is_local(host) and host not in settings[PREFIX + "LOGIN_WITHOUT_TLS"]:
+        yield (
+            f"SMS gateway {gateway['identifier']!r} is spoken to without TLS: whoever is in between can read it; "
+            f"use TLS, or name {host} in {PREFIX}LOGIN_WITHOUT_TLS"
+        )
 
 
 def open_store(settings: Settings) -> DefinitionStore:

@@ -14,8 +14,8 @@ import httpx
 
 from pijobs import JobContext, Settings
 from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
-from pijobs.network import is_local, tls_context
-from pijobs_sms import webhook
+from pijobs.network import tls_context
+from pijobs_sms import gateways, webhook
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
@@ -128,11 +128,11 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     return said
 
 
-def look(gateway: Mapping[str, Any]) -> Iterator[str]:
-    """What people should know of a gateway: whether its secrets, numbers and texts can be read on the way."""
+def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """What whoever is in between can read: secrets, numbers and texts."""
     url = httpx.URL(fill(gateway.get("url") or "", dict.fromkeys(NAMES, "1")))
-    if url.scheme == "http" and not is_local(url.host):
-        yield f"SMS gateway {gateway['identifier']!r} is spoken to without TLS: whoever is in between can read it"
+    if url.scheme == "http":
+        yield from gateways.in_clear(url.host, gateway, settings)
 
 
 def _check_patterns(gateway: Mapping[str, Any]) -> None:
@@ -191,4 +191,4 @@ def _why(error: Exception) -> str:
     return "timed out" if isinstance(error, httpcore.TimeoutException) else str(error) or type(error).__name__
 
 
-PROVIDER = Provider("http", FIELDS, send)
+PROVIDER = Provider("http", FIELDS, send, in_clear)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pijobs import JobContext
+from pijobs import JobContext, Settings
 from pijobs.definitions import Field
 
 #: Called with the running job's context, the gateway's definition with its secrets in the clear, the phone number as
@@ -24,8 +24,10 @@ class Provider:
     :param name: the value of the field ``provider``.
     :param fields: of its gateways' definitions, beside those that all gateways have.
     :param send: sends one SMS, see :data:`Send`.
+    :param in_clear: tells in sentences what of a gateway whoever is in between can read.
     """
 
     name: str
     fields: Sequence[Field]
     send: Send
+    in_clear: Callable[[Mapping[str, Any], Settings], Iterable[str]] = lambda gateway, settings: ()

@@ -7,13 +7,14 @@ import os
 import re
 import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pijobs import JobContext, Settings, clock, threads
 from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
 from pijobs.network import tls_context
+from pijobs_sms import gateways
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX
 from pijobs_sms.provider import Provider
@@ -65,6 +66,12 @@ FIELDS = (
     ),
     timeout_field(120, "seconds for the session, and for each answer"),
 )  # fmt: skip
+
+
+def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """What whoever is in between can read: login, numbers and texts."""
+    if not gateway["tls"]:
+        yield from gateways.in_clear(gateway["host"], gateway, settings)
 
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
@@ -224,4 +231,4 @@ def _account(settings: Settings, gateway: Mapping[str, Any]) -> Account:
     return Account(gateway["host"], gateway["port"], username, password, system_type, tls)
 
 
-PROVIDER = Provider("smpp", FIELDS, send)
+PROVIDER = Provider("smpp", FIELDS, send, in_clear)

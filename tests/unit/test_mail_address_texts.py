@@ -53,6 +53,13 @@ def test_a_long_text_costs_little(letter: str) -> None:
     assert time.process_time() - begun < 2
 
 
+@pytest.mark.parametrize("text", ["a " * 16000 + "@" + ":" * 31000, "<" + "]" * 30000 + "a" + "@" * 30000, "(" * 64000])
+def test_a_text_that_was_made_to_take_long_does_not(text: str) -> None:
+    begun = time.process_time()
+    assert not parse(text).mailboxes
+    assert time.process_time() - begun < 2
+
+
 def test_an_address_has_the_length_that_smtp_allows() -> None:
     assert parse(f"{'a' * 60}@{'b' * 60}.{'c' * 60}.{'d' * 60}.example").mailboxes
     assert not parse(f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 63}.example").mailboxes

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+from pijobs_mail.address_entries import Entry, Token, entries
 from pijobs_mail.errors import MessageError
 
 #: Octets of an address in an SMTP command (RFC 5321 4.5.3.1.3).
@@ -23,10 +24,6 @@ _SIMPLE = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)@([A-Za-z0-9][A-Za-z0-9
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _CONTROL = re.compile("[\0-\x08\n-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TOKEN = re.compile(
-    r"""(?P<blank>[ \t\u00a0]+)|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<literal>\[[^\[\]\\]*\])"""
-    r"""|(?P<atom>[^\s()<>@,;:"\[\]\\]+)|(?P<special>[<>@,;:])"""
-)
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
@@ -73,22 +70,24 @@ def parse(text: str) -> Addresses:
 
     Entries are separated by commas or semicolons. In ``Smith, Jane <jane@example.com>`` the comma belongs to the name:
     words without an @ go with the address in angle brackets that follows them. So an address without a domain stands
-    in a text of its own, or in angle brackets.
+    in a text of its own, or in angle brackets. What stands behind angle brackets and is no address is left out, and so
+    is a quote or bracket without its partner.
     """
     if not isinstance(text, str):
         return Addresses((), (f"expected text, found {type(text).__name__}",))
     if (match := _SIMPLE.fullmatch(text)) and len(text) <= LONGEST:
         return Addresses((Mailbox("", match[1], match[2]),))
+    try:
+        text = _one_line(text)
+    except _Fault as fault:
+        return Addresses((), (str(fault),))
     found: list[Mailbox] = []
     faults: list[str] = []
-    try:
-        for entry in _with_their_names(_entries(_tokens(_one_line(text)))):
-            try:
-                found.append(_mailbox_of(entry))
-            except _Fault as fault:
-                faults.append(str(fault))
-    except _Fault as fault:  # nobody can tell where one entry ends and the next begins
-        return Addresses((), (str(fault),))
+    for entry in entries(text):
+        try:
+            found.append(_mailbox_of(entry))
+        except _Fault as fault:
+            faults.append(str(fault))
     return Addresses(tuple(found), tuple(faults))
 
 
@@ -132,22 +131,6 @@ class _Fault(ValueError):
     """what is wrong, in words that quote nothing"""
 
 
-@dataclass(slots=True)
-class _Token:
-    kind: str
-    text: str
-
-    def is_(self, *specials: str) -> bool:
-        return self.kind == "special" and self.text in specials
-
-    @property
-    def counts(self) -> bool:
-        return self.kind not in ("blank", "comment")
-
-
-_Entry = list[_Token]
-
-
 def _one_line(text: str) -> str:
     text = _FOLD.sub(" ", text.strip())
     if len(text) > LONGEST_TEXT:
@@ -159,130 +142,69 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    place = 0
-    while place < len(text):
-        if text[place] == "(":
-            end = _end_of_comment(text, place)
-            yield _Token("comment", text[place + 1 : end - 1])
-            place = end
-        elif match := _TOKEN.match(text, place):
-            yield _Token(str(match.lastgroup), match[0])
-            place = match.end()
-        else:
-            raise _Fault("expected mail addresses, found a quote, bracket or backslash that has no place in one")
+def _mailbox_of(entry: Entry) -> Mailbox:
+    if entry.inside or (entry.inside is not None and entry.is_phrase):
+        return _checked(_shown(entry.outside), entry.inside)
+    comments = [token.text.strip() for token in entry.outside if token.kind == "comment"]
+    return _checked(comments[0] if comments else "", entry.outside)
 
 
-def _end_of_comment(text: str, start: int) -> int:
-    depth, place = 0, start
-    while place < len(text):
-        if text[place] == "\\":
-            place += 1
-        elif text[place] == "(":
-            depth += 1
-        elif text[place] == ")":
-            depth -= 1
-            if not depth:
-                return place + 1
-        place += 1
-    raise _Fault("expected mail addresses, found a comment that does not end")
-
-
-def _entries(tokens: Iterator[_Token]) -> Iterator[_Entry]:
-    """What stands between separators. The name of a group goes, its members stay (RFC 5322 3.4)."""
-    entry: _Entry = []
-    in_brackets = False
-    for token in tokens:
-        if token.is_("<", ">"):
-            in_brackets = token.text == "<"
-        if token.is_(",", ";") and not in_brackets:
-            yield entry
-            entry = []
-        elif token.is_(":") and not in_brackets and _is_phrase(entry):
-            entry = []
-        else:
-            entry.append(token)
-    yield entry
-
-
-def _is_phrase(entry: _Entry) -> bool:
-    return any(token.counts for token in entry) and all(token.kind not in ("special", "literal") for token in entry)
-
-
-def _with_their_names(entries: Iterator[_Entry]) -> Iterator[_Entry]:
-    """Joins what a comma in a name took apart; drops empty entries."""
-    waiting: list[_Entry] = []
-    for entry in entries:
-        if any(token.is_("<") for token in entry):
-            name = [token for part in waiting for token in (*part, _Token("special", ","))]
-            yield name + entry
-            waiting = []
-        elif _is_phrase(entry):
-            waiting.append(entry)
-        elif any(token.counts for token in entry):
-            yield from waiting
-            waiting = []
-            yield entry
-    yield from waiting
-
-
-def _mailbox_of(entry: _Entry) -> Mailbox:
-    start = next((n for n, token in enumerate(entry) if token.is_("<")), None)
-    if start is None:
-        comments = [token.text.strip() for token in entry if token.kind == "comment"]
-        return _checked(comments[0] if comments else "", entry)
-    end = next((n for n, token in enumerate(entry) if token.is_(">")), len(entry))
-    if end < start or any(token.counts for token in entry[end + 1 :]):
-        raise _Fault("expected an address in one pair of angle brackets at the end, found something else")
-    if end == len(entry):
-        raise _Fault("expected a closing angle bracket, found none")
-    inside = entry[start + 1 : end]
-    # A route, which RFC 5321 4.1.2 tells everybody to ignore.
-    if (colon := next((n for n, token in enumerate(inside) if token.is_(":")), None)) is not None and inside[0].is_(
-        "@"
-    ):
-        inside = inside[colon + 1 :]
-    return _checked(_shown(entry[:start]), inside)
-
-
-def _shown(tokens: _Entry) -> str:
-    words = [
-        re.sub(r"\\(.)", r"\1", token.text[1:-1]) if token.kind == "quoted" else token.text
-        for token in tokens
-        if token.kind != "comment"
-    ]
+def _shown(tokens: list[Token]) -> str:
+    words = [_unquoted(token) if token.kind == "quoted" else token.text for token in tokens if token.kind != "comment"]
     return "".join(words).strip()
 
 
-def _checked(name: str, tokens: _Entry) -> Mailbox:
+def _unquoted(token: Token) -> str:
+    return re.sub(r"\\(.)", r"\1", token.text[1:-1])
+
+
+def _checked(name: str, tokens: list[Token]) -> Mailbox:
     signs = [n for n, token in enumerate(tokens) if token.is_("@")]
     if len(signs) > 1:
         raise _Fault("expected one @ in a mail address, found several")
     at = signs[0] if signs else len(tokens)
-    box = Mailbox(name, _local(_trimmed(tokens[:at])), _domain(_trimmed(tokens[at + 1 :])) if signs else "")
+    local, domain = _trimmed(tokens[:at]), _trimmed(tokens[at + 1 :])
+    if not signs and len(local) == 1 and local[0].kind == "quoted":
+        found = parse(_unquoted(local[0]))  # a whole address in quotes
+        if not found.faults and len(found.mailboxes) == 1 and found.mailboxes[0].domain:
+            return replace(found.mailboxes[0], name=name)
+    box = Mailbox(name, _local(local, with_domain=bool(signs)), _domain(domain) if signs else "")
     if len(box.spec.encode()) > LONGEST:
         raise _Fault(f"expected a mail address of at most {LONGEST} octets, found {len(box.spec.encode())}")
     return box
 
 
-def _trimmed(tokens: _Entry) -> _Entry:
+def _trimmed(tokens: list[Token]) -> list[Token]:
     counting = [n for n, token in enumerate(tokens) if token.counts]
     return tokens[counting[0] : counting[-1] + 1] if counting else []
 
 
-def _local(tokens: _Entry) -> str:
+def _words(tokens: list[Token]) -> list[Token]:
+    """Without comments, and without blanks beside a dot (RFC 5322 4.4)."""
+    words: list[Token] = []
+    tokens = [token for token in tokens if token.kind != "comment"]
+    for n, token in enumerate(tokens):
+        if token.kind != "blank" or not (tokens[n - 1].text.endswith(".") or tokens[n + 1].text.startswith(".")):
+            words.append(token)
+    return words
+
+
+def _local(tokens: list[Token], *, with_domain: bool) -> str:
     if not tokens:
         raise _Fault("expected a mail address, found nothing before the @")
-    if any(token.kind not in ("atom", "quoted") for token in tokens):
+    words = _words(tokens) if with_domain else tokens
+    if any(token.kind not in ("atom", "quoted") for token in words):
         raise _Fault("expected a mail address, found blanks or signs before the @ that need quotes")
-    return "".join(token.text for token in tokens)
+    return "".join(token.text for token in words)
 
 
-def _domain(tokens: _Entry) -> str:
-    if len(tokens) != 1 or tokens[0].kind not in ("atom", "literal"):
+def _domain(tokens: list[Token]) -> str:
+    words = _words(tokens)
+    if len(words) == 1 and words[0].kind == "literal":
+        return _literal(words[0].text)
+    if any(token.kind != "atom" for token in words):
         raise _Fault("expected a host name behind the @, found something else")
-    text = tokens[0].text
-    return _literal(text) if tokens[0].kind == "literal" else _host(text.removesuffix("."))
+    return _host("".join(token.text for token in words).removesuffix("."))
 
 
 def _literal(text: str) -> str:

@@ -29,12 +29,12 @@ from typing import Any
 
 import status as bench
 
-from pijobs import instances, status
+from pijobs.execution.groups import Policy
 from pijobs.factory import build
-from pijobs.groups import Policy
 from pijobs.jobs import State
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
+from pijobs.observe import instances, status
+from pijobs.observe.readiness import readiness
+from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
 from pijobs.storage.contract import MAX_TOTALS, End, Lease, NewInstance, SessionInfo, Storage
 from pijobs.worker.slots import AHEAD_MOST

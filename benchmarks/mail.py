@@ -40,9 +40,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pijobs_mail.delivery import Endpoint, Mail
-from pijobs_mail.pool import Pool
-from pijobs_mail.sink import Received, Sink
+from pijobs_mail.engine.delivery import Endpoint, Mail
+from pijobs_mail.engine.pool import Pool
+from pijobs_mail.sink.server import Received, Sink
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "jobs"))
 

@@ -22,8 +22,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from integration.served import make_app, queue_of
 from integration.visits import Visit
 
-from pijobs import instances
 from pijobs.jobs import State
+from pijobs.observe import instances
 
 
 def paths(app: Any) -> dict[str, str]:

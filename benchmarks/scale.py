@@ -45,8 +45,8 @@ from services import wait_until
 from pijobs.jobs import State
 from pijobs.storage.contract import End, SessionInfo
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Received, Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Received, Sink
 
 JOBS = str(Path(__file__).resolve().parent / "jobs")
 ARGUMENTS = {

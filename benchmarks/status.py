@@ -28,12 +28,12 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from pijobs import instances, status
 from pijobs.factory import build
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
+from pijobs.observe import instances, status
+from pijobs.observe.readiness import readiness
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 
 LIMIT = 200.0  # ms

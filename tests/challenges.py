@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from services import wait_until
 
-from pijobs_mail.sink import Received, Sink
+from pijobs_mail.sink.server import Received, Sink
 
 if TYPE_CHECKING:
     from pijobs_privacyidea.instance import Instance

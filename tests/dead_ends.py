@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from services import free_port
 
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 
 @contextmanager

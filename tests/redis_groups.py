@@ -17,7 +17,7 @@ from integration.redis_server import program
 from services import free_port, wait_until
 from services import program as find
 
-from pijobs.storage.redis.place import key_prefix
+from pijobs.storage.redis.topology import key_prefix
 
 #: Seconds within which servers find each other, and another one takes over.
 PATIENCE = 60.0

@@ -22,7 +22,7 @@ from huey import RedisHuey
 from pijobs.factory import build
 from pijobs.settings import read_config
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
+from pijobs_mail.servers.definitions import open_store
 
 HERE = Path(__file__).resolve().parent
 LOGIN = ("user", "hunter2")

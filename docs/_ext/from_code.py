@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pijobs import errors, hookspecs
-from pijobs.checks import TABLE
-from pijobs.families import FAMILIES
-from pijobs.plugins import Plugins
+from pijobs import errors
+from pijobs.metrics.definitions import FAMILIES
+from pijobs.observe.checks import TABLE
+from pijobs.plugins import hookspecs
+from pijobs.plugins.loading import Plugins
 from pijobs.settings import CORE_SETTINGS, Setting
 
 if TYPE_CHECKING:

@@ -25,15 +25,15 @@ from integration.served import PASSWORD, make_app, queue_of, settings_of
 from playwright.sync_api import BrowserContext
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pijobs.groups import Policy
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
 from pijobs.server.accounts import Accounts
 from pijobs.storage.contract import End, Lease, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
-from pijobs_mail.servers import open_store
+from pijobs_mail.servers.definitions import open_store
 from pijobs_sms import gateways
 from pijobs_statistics.store import Store
 from pijobs_statistics.values import minute

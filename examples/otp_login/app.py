@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response
 
 from pijobs.flask import JobQueue, current_queue
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
+from pijobs_mail.servers.definitions import open_store
 
 HERE = Path(__file__).parent
 VALIDITY = 120  # seconds

@@ -12,23 +12,25 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pijobs.base.redact import mask_address, mask_number
     from pijobs.errors import DestinationDown, FailJob, RetryJob
     from pijobs.factory import HueyQueue
-    from pijobs.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
     from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
-    from pijobs.plugins import call_hook
-    from pijobs.queue import Handle
+    from pijobs.plugins.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
+    from pijobs.plugins.loading import call_hook
+    from pijobs.request.queue import Handle, Queue
     from pijobs.settings import Setting, Settings
 
 # Imported when they are asked for: a process that needs few of them starts sooner, and where one can't be imported
-# pijobs.requirements can still tell why.
+# pijobs.base.requirements can still tell why.
 _MODULES = {
     "errors": ("DestinationDown", "FailJob", "RetryJob"),
     "factory": ("HueyQueue",),
-    "hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec"),
+    "base.redact": ("mask_address", "mask_number"),
     "jobs": ("Job", "JobContext", "Limits", "RetryPolicy", "State"),
-    "plugins": ("call_hook",),
-    "queue": ("Handle",),
+    "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec"),
+    "plugins.loading": ("call_hook",),
+    "request.queue": ("Handle", "Queue"),
     "settings": ("Setting", "Settings"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -70,6 +72,7 @@ __all__ = [
     "JobContext",
     "Limits",
     "Page",
+    "Queue",
     "RetryJob",
     "RetryPolicy",
     "Setting",
@@ -79,4 +82,6 @@ __all__ = [
     "crontab",
     "hookimpl",
     "hookspec",
+    "mask_address",
+    "mask_number",
 ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 
 __all__ = ["PATIENCE", "Answered", "Demo", "DemoFailed"]
 

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pijobs import files, threads
-from pijobs.calls import checked
-from pijobs.clock import to_ms
+from pijobs.base import files, threads
+from pijobs.base.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
 from pijobs.logs import guard_loggers, redact_records
-from pijobs.plugins import Plugins
-from pijobs.queue import Handle, Queue
-from pijobs.registry import Registry
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.calls import checked
+from pijobs.request.queue import Handle, Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, storage_url, validate
 from pijobs.settings.table import cross_faults
 from pijobs.storage import open_file, open_storage
@@ -76,10 +76,10 @@ class HueyQueue(Queue):
 
     @property
     def huey(self) -> Any:
-        """The :class:`huey.Huey` whose registry holds the jobs, in server and worker; see :mod:`pijobs.tasks`."""
+        """The :class:`huey.Huey` whose registry holds the jobs, in server and worker (:mod:`pijobs.request.tasks`)."""
         if self._huey is None:
             # huey imports the drivers of every database that it knows, so it comes with its first use.
-            from pijobs.tasks import JobHuey
+            from pijobs.request.tasks import JobHuey
 
             self._huey = JobHuey(self)
         return self._huey

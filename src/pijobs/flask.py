@@ -16,7 +16,7 @@ import flask
 
 from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation, build
-from pijobs.queue import Handle, Queue
+from pijobs.request.queue import Handle, Queue
 from pijobs.settings import AppPlaces
 
 EXTENSION = "pijobs"
@@ -70,11 +70,11 @@ class JobQueue:
     def enqueue(
         self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Handle:
-        """:meth:`pijobs.queue.Queue.enqueue` of the current app."""
+        """:meth:`pijobs.request.queue.Queue.enqueue` of the current app."""
         return current_queue().enqueue(name, args, kwargs, **options)
 
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
-        """:meth:`pijobs.queue.Queue.run` of the current app."""
+        """:meth:`pijobs.request.queue.Queue.run` of the current app."""
         return current_queue().run(name, args, kwargs)
 
 

@@ -11,10 +11,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pijobs import clock
-from pijobs.errors import MAX_SECONDS, DeadlinePassed, DestinationDown, FailJob, LeaseLost
-from pijobs.functions import is_generator
-from pijobs.schedules import never_comes
+from pijobs.base import clock
+from pijobs.base.functions import is_generator
+from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY, is_int, is_number, is_priority
+from pijobs.base.schedules import never_comes
+from pijobs.errors import DeadlinePassed, DestinationDown, FailJob, LeaseLost
 
 if TYPE_CHECKING:
     from pijobs.settings import Settings
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 #: What fits with the due time of a periodic instance into 255 characters, which is what databases index.
 MAX_NAME_LENGTH = 200
 NAME_PATTERN = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
-MIN_PRIORITY, MAX_PRIORITY = -1000, 1000
 
 
 class State(str, Enum):
@@ -368,19 +368,6 @@ def _is_zone(name: object) -> bool:
         return isinstance(name, str) and (name == "UTC" or ZoneInfo(name) is not None)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
-
-
-def is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """Whether it can be a number of seconds: no NaN, nothing without end."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_SECONDS <= value <= MAX_SECONDS
-
-
-def is_priority(value: Any) -> bool:
-    return is_int(value) and MIN_PRIORITY <= value <= MAX_PRIORITY
 
 
 def job_options(job: Job) -> Mapping[str, Any]:

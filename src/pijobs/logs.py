@@ -23,9 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from pijobs import clock
+from pijobs.base import clock
+from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.errors import ConfigurationError
-from pijobs.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.settings import PREFIX, Settings
 
 CLASSIC = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"

@@ -17,7 +17,7 @@ from services import wait_until
 
 from pijobs.factory import build
 from pijobs.jobs import ENDED, State
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 from pijobs.settings import read_config
 from pijobs.storage.contract import Record
 

@@ -15,10 +15,10 @@ from services import free_port
 
 from pijobs import State
 from pijobs.storage.contract import Record
-from pijobs_mail.alerts import JOB
+from pijobs_mail.alerts.job import JOB
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Received, Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Received, Sink
 
 from .conftest import MakeSite
 from .site import Site

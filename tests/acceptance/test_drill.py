@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from services import wait_until
 
-from pijobs_mail.servers import open_store
+from pijobs_mail.servers.definitions import open_store
 from pijobs_sms.gateways import open_store as open_gateways
 
 from .conftest import MakeSite

@@ -13,8 +13,8 @@ from services import wait_until
 
 from pijobs.jobs import State
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Fault, Sink
 
 from .conftest import MakeSite
 from .site import Site

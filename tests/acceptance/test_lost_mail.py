@@ -13,10 +13,10 @@ import pytest
 from services import free_port, wait_until
 
 from pijobs.jobs import State
-from pijobs.readiness import readiness
+from pijobs.observe.readiness import readiness
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Sink
 
 from .conftest import MakeSite
 from .site import Site

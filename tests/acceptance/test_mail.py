@@ -14,7 +14,7 @@ import redis
 from services import wait_until
 
 from pijobs.jobs import State
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 from .conftest import MakeSite
 from .site import Site, children

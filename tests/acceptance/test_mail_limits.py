@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from services import free_port, wait_until
 
-from pijobs.groups import Policy
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Fault, Received, Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Fault, Received, Sink
 
 from .conftest import MakeSite
 from .site import Site

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from services import wait_until
 
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "otp_login"
 

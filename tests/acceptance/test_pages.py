@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sms_gateway import Gateway
 
 from pijobs.jobs import State
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 from .browser import launched
 from .conftest import MakeSite

@@ -45,7 +45,7 @@ def test_the_watchdog_is_fed_twice_in_its_time_and_not_more(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("pijobs.clock.monotonic", lambda: now)
+    monkeypatch.setattr("pijobs.base.clock.monotonic", lambda: now)
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
     notifier = Notifier()
     manager.setblocking(False)

@@ -12,7 +12,7 @@ import pytest
 from services import program, wait_until
 from sms_gateway import Gateway
 
-from pijobs_mail.sink import Sink
+from pijobs_mail.sink.server import Sink
 
 from .conftest import MakeSite
 from .site import JOBS_MODULE, Site

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pijobs.groups import Policy
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
-from pijobs.status import resume
+from pijobs.observe.status import resume
 from pijobs.storage.contract import End, GroupRecord, Pause, Storage
 
 from .conftest import Advance

@@ -17,7 +17,7 @@ from integration.served import add_instance, add_worker, make_app, queue_of, sto
 from prometheus_client.parser import text_string_to_metric_families
 from services import program
 
-from pijobs.families import FAMILIES
+from pijobs.metrics.definitions import FAMILIES
 from pijobs.storage.contract import NewInstance
 
 ROOT = Path(__file__).parents[2]

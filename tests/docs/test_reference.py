@@ -15,9 +15,10 @@ import pijobs
 import pijobs_mail.errors as mail_errors
 import pijobs_sms.errors as sms_errors
 import pijobs_sms.hookspecs as sms_hookspecs
-from pijobs import State, errors, hookspecs
+from pijobs import State, errors
 from pijobs.cli.main import cli
-from pijobs.families import FAMILIES
+from pijobs.metrics.definitions import FAMILIES
+from pijobs.plugins import hookspecs
 from pijobs.server import create_app
 
 

@@ -15,8 +15,8 @@ from services import wait_until
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.settings import read_config
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Sink
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/rotate-keys.md").read_text()
 COMMANDS = re.findall(r"^ *\$ pijobs (.*)$", PAGE, re.MULTILINE)

@@ -21,10 +21,11 @@ from uuid import uuid4
 
 import flask
 
-from pijobs import Job, Limits, hookimpl, spool
-from pijobs.calls import checked
+from pijobs import Job, Limits, hookimpl
 from pijobs.factory import Installation, build
 from pijobs.jobs import ENDED, State
+from pijobs.request import spool
+from pijobs.request.calls import checked
 from pijobs.storage.contract import Record, Storage
 from pijobs.worker.main import WorkerOptions, make_engine
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from services import wait_until
 
 from pijobs.errors import StorageUnavailable
-from pijobs.session import Session, describe_process
 from pijobs.storage.contract import Lease, Storage
+from pijobs.worker.session import Session, describe_process
 
 
 def live_session(storage: Storage) -> Session:

@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from pijobs.database import Database
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
 from pijobs.server import create_app
 from pijobs.server.accounts import Accounts
 from pijobs.settings import Settings

@@ -17,7 +17,7 @@ from pijobs.audit.log import ERASE, MOST_REFUSALS, PRUNE, PRUNE_EVERY
 from pijobs.audit.tables import entries, head
 from pijobs.audit.verify import Findings, verify
 from pijobs.database import Database
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 
 DAY = 24 * 3600.0
 

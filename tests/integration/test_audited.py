@@ -20,9 +20,9 @@ from pijobs.cli.invocation import who as operating_user
 from pijobs.cli.main import cli
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
 from pijobs.logs import CLASSIC, JsonFormatter, RedactingFormatter
-from pijobs_mail.servers import open_store
+from pijobs.payload.keys import KeyRing
+from pijobs_mail.servers.definitions import open_store
 
 ROOT = Path(__file__).parents[2]
 

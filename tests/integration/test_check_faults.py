@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from services import wait_until
 
-from pijobs import readiness as readiness_module
-from pijobs.checks import TABLE, severity_of
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
 from pijobs.errors import StorageUnavailable
-from pijobs.groups import Policy
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
-from pijobs.queue import Queue
-from pijobs.readiness import configuration, readiness
+from pijobs.observe import readiness as readiness_module
+from pijobs.observe.checks import TABLE, severity_of
+from pijobs.observe.readiness import configuration, readiness
+from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
 from pijobs.storage.contract import End, NewInstance, Storage
 

@@ -15,7 +15,7 @@ from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage import open_storage
 from pijobs.storage.contract import Durability, Retention, Storage
-from pijobs.storage.sql import saving
+from pijobs.storage.sql import inserts as saving
 
 
 def opened(url: str, durability: Durability) -> Any:

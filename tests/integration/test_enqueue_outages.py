@@ -22,8 +22,8 @@ from services import free_port, wait_until
 from sqlalchemy import make_url
 
 from pijobs.factory import HueyQueue, build
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
+from pijobs.observe.readiness import readiness
+from pijobs.request.queue import Queue
 
 TIMEOUT = 0.25
 #: Seconds that a busy machine may take on top of a time-out.

@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pijobs.cli.main import cli
-from pijobs.codec import open_envelope
 from pijobs.factory import build
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
+from pijobs.payload.codec import open_envelope
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
 from pijobs.settings import read_config
 from pijobs.storage.contract import End, NewInstance, SessionInfo
-from pijobs_mail.servers import open_store
+from pijobs_mail.servers.definitions import open_store
 
 SECRET = "the secret key of this test, long enough"
 DEFINITION = {"server": "mail.example.com", "password": "hunter2", "enqueue_job": True}
@@ -130,7 +130,7 @@ def test_a_rotation_by_the_book_loses_nothing_and_the_old_key_can_go(host: Host)
 
 
 def _call() -> Any:
-    from pijobs.codec import Call
+    from pijobs.payload.codec import Call
 
     return Call((), {"server": "main", "to": ["a@example.com"]})
 

@@ -17,10 +17,10 @@ import pytest
 from releases import LAST, last_release
 from services import own_database, wait_until
 
-from pijobs.codec import open_envelope
 from pijobs.factory import build
 from pijobs.jobs import ENDED, State
-from pijobs.queue import Queue
+from pijobs.payload.codec import open_envelope
+from pijobs.request.queue import Queue
 from pijobs.settings import read_config
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pijobs import files
+from pijobs.base import files
 from pijobs.cli.main import cli
 from pijobs.errors import PijobsError, StorageUnavailable
 

@@ -16,12 +16,12 @@ import pytest
 from certificates import Authority, self_signed
 from services import wait_until
 
-from pijobs_mail.delivery import Deadline, Endpoint, Mail
+from pijobs_mail.engine.delivery import Deadline, Endpoint, Mail
+from pijobs_mail.engine.pool import Pool
+from pijobs_mail.engine.replies import Verdict
+from pijobs_mail.engine.transport import deliver
 from pijobs_mail.errors import MailError, TlsRefused
-from pijobs_mail.pool import Pool
-from pijobs_mail.replies import Verdict
-from pijobs_mail.sink import Fault, Sink
-from pijobs_mail.transport import deliver
+from pijobs_mail.sink.server import Fault, Sink
 
 MAIL = Mail("from@example.com", ("a@example.com",), b"Subject: x\r\n\r\nhello\r\n")
 STEPS = ("GREETING", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "END", "QUIT")
@@ -50,8 +50,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pijobs_mail.delivery.FINAL_TIMEOUT", 0.2)
-    monkeypatch.setattr("pijobs_mail.connection.QUIT_TIMEOUT", 0.2)
+    monkeypatch.setattr("pijobs_mail.engine.delivery.FINAL_TIMEOUT", 0.2)
+    monkeypatch.setattr("pijobs_mail.engine.connection.QUIT_TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_certificate_that_is_refused_leaves_nothing_open(
 def test_servers_that_hang_at_the_good_bye_hold_up_a_shutdown_once_and_no_other_good_bye(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.connection.QUIT_TIMEOUT", 1.0)
+    monkeypatch.setattr("pijobs_mail.engine.connection.QUIT_TIMEOUT", 1.0)
     with Sink(faults={"QUIT": fault}, delay=0.05) as bad, Sink() as good:
         places = [Endpoint(host=sink.host, port=sink.port, timeout=5) for sink in (bad, good)]
         with ThreadPoolExecutor(6) as threads:
@@ -124,7 +124,7 @@ class Over(Exception):
 def test_a_deadline_that_passes_while_an_idle_connection_is_tried_leaves_nothing_open(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.pool.CHECK_AFTER", 0.0)
+    monkeypatch.setattr("pijobs_mail.engine.pool.CHECK_AFTER", 0.0)
 
     def check() -> None:
         raise Over

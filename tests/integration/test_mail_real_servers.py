@@ -14,17 +14,17 @@ from mail_servers import MailServer
 
 from pijobs import Settings
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs_mail import message as messages
-from pijobs_mail.attachment import Attachment
-from pijobs_mail.delivery import Deadline, Delivery, Endpoint, Mail
+from pijobs_mail.compose import message as messages
+from pijobs_mail.compose.attachment import Attachment
+from pijobs_mail.compose.message import Letter, compose
+from pijobs_mail.compose.smime import load_signer
+from pijobs_mail.engine.delivery import Deadline, Delivery, Endpoint, Mail
+from pijobs_mail.engine.pool import Pool
+from pijobs_mail.engine.replies import Verdict
+from pijobs_mail.engine.transport import Conversation, deliver
 from pijobs_mail.errors import LoginRefused, ServerTrouble, TlsRefused
-from pijobs_mail.message import Letter, compose
-from pijobs_mail.pool import Pool
-from pijobs_mail.probe import Probe
-from pijobs_mail.replies import Verdict
-from pijobs_mail.servers import PREFIX, SETTINGS, open_store
-from pijobs_mail.smime import load_signer
-from pijobs_mail.transport import Conversation, deliver
+from pijobs_mail.servers.definitions import PREFIX, SETTINGS, open_store
+from pijobs_mail.servers.probe import Probe
 
 SENDER = "otp@example.com"
 LETTER = Letter(

@@ -13,11 +13,11 @@ import pytest
 from mail_relays import OPEN, Milter, dovecot, greylisting_postfix, haraka, opensmtpd, sendmail
 from mail_servers import MailServer, running_postfix
 
-from pijobs_mail import delivery as deliveries
-from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.engine import delivery as deliveries
+from pijobs_mail.engine.delivery import Endpoint, Mail
+from pijobs_mail.engine.pool import Pool
+from pijobs_mail.engine.replies import Verdict
 from pijobs_mail.errors import MaybeSent, ServerTrouble
-from pijobs_mail.pool import Pool
-from pijobs_mail.replies import Verdict
 
 SENDER = "otp@example.com"
 

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from pijobs.server import create_app
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 PASSWORD = "correct horse battery"
 CONFIG = """\

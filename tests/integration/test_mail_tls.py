@@ -14,14 +14,14 @@ import pytest
 from certificates import DAY, NOW, Authority, self_signed
 
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.engine.delivery import Endpoint, Mail
+from pijobs_mail.engine.hints import ADVICE
+from pijobs_mail.engine.transport import deliver
 from pijobs_mail.errors import LoginRefused, ServerTrouble, TlsRefused
-from pijobs_mail.hints import ADVICE
-from pijobs_mail.probe import Probe
-from pijobs_mail.servers import SETTINGS, open_store
-from pijobs_mail.servers import endpoint as endpoint_of
-from pijobs_mail.sink import Fault, Sink
-from pijobs_mail.transport import deliver
+from pijobs_mail.servers.definitions import SETTINGS, open_store
+from pijobs_mail.servers.definitions import endpoint as endpoint_of
+from pijobs_mail.servers.probe import Probe
+from pijobs_mail.sink.server import Fault, Sink
 
 Security = Literal["starttls", "tls"]
 SECURE: tuple[Security, ...] = ("starttls", "tls")
@@ -62,7 +62,7 @@ def test_a_mail_goes_encrypted_and_logged_in(secure_sink: Sink, authority: Autho
 def test_a_login_may_leave_the_machine_when_it_is_encrypted(
     secure_sink: Sink, authority: Authority, security: Security, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.wire.Wire.loopback", False)
+    monkeypatch.setattr("pijobs_mail.engine.wire.Wire.loopback", False)
     deliver(endpoint(secure_sink, authority, security), MAIL)
     assert secure_sink.wait_for(1, 5)[0].login == "user"
 

@@ -22,8 +22,8 @@ from pijobs.flask import JobQueue
 from pijobs.jobs import State
 from pijobs.server.accounts import Accounts
 from pijobs.storage.contract import End, NewInstance
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Fault, Sink
 
 SERVER = {"identifier": "main", "new": "1", "server": "smtps://mail.example.com", "sender": "otp@example.com"}
 

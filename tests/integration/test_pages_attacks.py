@@ -16,19 +16,19 @@ from integration.visits import Visit
 from sms_gateway import Answer, Gateway
 
 from pijobs.database import Database
-from pijobs.groups import Policy
-from pijobs.hookspecs import Page
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
+from pijobs.plugins.hookspecs import Page
 from pijobs.server import create_app
 from pijobs.server.accounts import Account, Accounts, Role
 from pijobs.server.auth import RECENT
 from pijobs.server.host import HostSignIn
 from pijobs.server.pages.site import Site
-from pijobs.server.pages.visitor import PAGES
+from pijobs.server.pages.web_session import PAGES
 from pijobs.server.sessions import IDLE, LIFETIMES, Sessions
 from pijobs.storage.contract import End, NewInstance, SessionInfo
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Sink
 from pijobs_sms import gateways
 from pijobs_statistics.store import Store
 from pijobs_statistics.values import minute

@@ -14,7 +14,7 @@ from pijobs.audit import AuditLog, Entry
 from pijobs.audit.tables import metadata as audit_tables
 from pijobs.audit.verify import verify
 from pijobs.database import Database
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 from pijobs.server.factors import RECOVERY, TOTP, Factors
 from pijobs.server.factors import metadata as factor_tables
 from pijobs.server.sessions import Sessions

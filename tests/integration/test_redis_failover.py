@@ -17,7 +17,7 @@ from services import free_port, wait_until
 from pijobs.errors import StorageUnavailable
 from pijobs.factory import build
 from pijobs.jobs import State
-from pijobs.queue import Handle, Queue
+from pijobs.request.queue import Handle, Queue
 from pijobs.storage.contract import End, Lease, Storage
 
 TIMEOUT = 0.25

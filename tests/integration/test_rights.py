@@ -23,7 +23,7 @@ from redis_groups import Node
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.storage.redis import RedisStorage, trial
 from pijobs.storage.redis.connection import unavailable, was_refused
-from pijobs.storage.redis.place import key_prefix
+from pijobs.storage.redis.topology import key_prefix
 from pijobs.storage.sql import SqlStorage
 from pijobs.storage.sql.dialect import dialect_for
 from pijobs.storage.sql.tables import script

@@ -17,7 +17,7 @@ from integration.visits import Visit
 from pijobs.audit import AuditLog
 from pijobs.cli.main import cli
 from pijobs.database import Database
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 from pijobs.server.accounts import Accounts
 from pijobs.server.factors import PERIOD, RECOVERY, TOTP, Factors
 from pijobs.server.lockout import MOST_OF_BOTH

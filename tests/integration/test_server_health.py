@@ -15,15 +15,15 @@ from integration.served import add_instance, add_worker, make_app, queue_of, sto
 from prometheus_client.parser import text_string_to_metric_families
 from services import wait_until
 
-from pijobs.families import BOUNDS
-from pijobs.groups import Policy
-from pijobs.hookspecs import Check, CheckResult, hookimpl
+from pijobs.execution.groups import Policy
 from pijobs.jobs import Job, State
-from pijobs.metrics import MOST_SERIES, Metrics
-from pijobs.readiness import BACKLOG
-from pijobs.readiness import readiness as checks_of
+from pijobs.metrics.counting import MOST_SERIES, Metrics
+from pijobs.metrics.definitions import BOUNDS
+from pijobs.observe.readiness import BACKLOG
+from pijobs.observe.readiness import readiness as checks_of
+from pijobs.observe.status import LOSS_TOLD, overview, sentences
+from pijobs.plugins.hookspecs import Check, CheckResult, hookimpl
 from pijobs.server.health import serve_health
-from pijobs.status import LOSS_TOLD, overview, sentences
 from pijobs.storage.contract import MAX_TOTALS
 
 #: The name of a plugin that is this module.

@@ -12,7 +12,7 @@ from integration.served import Client, add_instance, add_worker, error_of, make_
 
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 
 MOMENT = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

@@ -15,8 +15,8 @@ from integration.visits import Visit
 from sms_gateway import Gateway
 from sms_providers import PASSWORD, PROVIDERS, SENDER, USERNAME
 
-from pijobs.instances import explained, life, listing
 from pijobs.jobs import State
+from pijobs.observe.instances import explained, life, listing
 from pijobs_sms.gateways import open_store
 from pijobs_sms.presets import PRESETS
 from pijobs_sms.receipts import Receipts
@@ -62,7 +62,7 @@ def test_a_delivery_is_told_of_the_instance_wherever_it_is_shown(app: flask.Flas
 def test_a_plugin_that_tells_nonsense_hides_no_list(app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     instance = add_instance(app, State.DONE, name="sms.send")
     answers = [("one", 5), ("two", {instance: 5}), ("three", None), ("four", {instance: "fine"}), ("five", [])]
-    monkeypatch.setattr("pijobs.instances.call_hook", lambda *_, **__: answers)
+    monkeypatch.setattr("pijobs.observe.instances.call_hook", lambda *_, **__: answers)
     assert [row["afterwards"] for row in listing(queue_of(app), limit=10)[0]] == ["fine"]
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from contract.workers import Worker, new_instance
 from services import wait_until
 
-from pijobs import forks
+from pijobs.base import forks
 from pijobs.database import Database
 from pijobs.errors import DatabaseUnavailable, StorageUnavailable
 from pijobs.jobs import State

@@ -11,11 +11,11 @@ import pytest
 from integration.redis_server import running
 from services import wait_until
 
-from pijobs.codec import Codec
 from pijobs.errors import InstanceRefused, StorageUnavailable
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.spool import HOLD, Mover
+from pijobs.payload.codec import Codec
+from pijobs.payload.keys import KeyRing
+from pijobs.request.spool import HOLD, Mover
 from pijobs.storage.contract import NewInstance, Retention, Storage
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.sql import SqlStorage

@@ -18,21 +18,22 @@ import pytest
 import yaml
 from services import missing, wait_until
 
-from pijobs import clock, traps
-from pijobs import readiness as readiness_module
-from pijobs.checks import TABLE, Row, judged, severity_of
+from pijobs.base import clock
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
 from pijobs.definitions.rotation import reencrypt
 from pijobs.factory import build
-from pijobs.hookspecs import CheckResult
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
-from pijobs.readiness import configuration, readiness, takes_requests
-from pijobs.status import overview
+from pijobs.observe import deployment_checks as traps
+from pijobs.observe import readiness as readiness_module
+from pijobs.observe.checks import TABLE, Row, judged, severity_of
+from pijobs.observe.readiness import configuration, readiness, takes_requests
+from pijobs.observe.status import overview
+from pijobs.payload.keys import KeyRing
+from pijobs.plugins.hookspecs import CheckResult
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, NewInstance, SessionInfo
-from pijobs.storage.redis.place import Place
+from pijobs.storage.redis.topology import Place
 
 from .redis_server import Server, running
 

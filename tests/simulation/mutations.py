@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 import msgspec
 
-from pijobs import groups, queue, spool
 from pijobs.errors import StorageUnavailable
+from pijobs.execution import groups
+from pijobs.execution.runner import Runner
 from pijobs.jobs import JobContext, State
-from pijobs.runner import Runner
-from pijobs.session import Session
+from pijobs.request import queue, spool
 from pijobs.storage.contract import End
 from pijobs.storage.memory.groups import Group
 from pijobs.storage.memory.items import Items
@@ -27,6 +27,7 @@ from pijobs.storage.memory.storage import MemoryStorage
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import play
 from pijobs.worker import attempts, engine
+from pijobs.worker.session import Session
 from pijobs.worker.solitude import Solitude
 
 #: Histories within which each must be found.

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from pijobs import activity
 from pijobs.jobs import State
+from pijobs.observe import activity
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock

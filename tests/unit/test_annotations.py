@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Protocol
 import pytest
 
 from pijobs import Job, JobContext
-from pijobs.annotations import check_of
 from pijobs.errors import EncodeError
-from pijobs.registry import Registry
+from pijobs.payload.annotations import check_of
+from pijobs.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from somewhere import Unknown  # type: ignore[import-not-found]

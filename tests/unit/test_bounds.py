@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from pijobs import Job, State
-from pijobs.bounds import RARELY, Bound, Bounds
 from pijobs.errors import QueueFull, SettingsError, StorageUnavailable
-from pijobs.plugins import Plugins
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
-from pijobs.registry import Registry
+from pijobs.observe.readiness import readiness
+from pijobs.observe.status import overview, sentences
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.bounds import RARELY, Bound, Bounds
+from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.status import overview, sentences
 from pijobs.storage.contract import SessionInfo, Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -32,8 +32,8 @@ def storage(clock: ManualClock) -> MemoryStorage:
 @pytest.fixture
 def new_queue(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewQueue:
     """A queue with a job ``news.send`` of priority 0; it looks at each call."""
-    monkeypatch.setattr("pijobs.bounds.OFTEN", 0.0)
-    monkeypatch.setattr("pijobs.bounds.RARELY", 0.0)
+    monkeypatch.setattr("pijobs.request.bounds.OFTEN", 0.0)
+    monkeypatch.setattr("pijobs.request.bounds.RARELY", 0.0)
 
     def new(spool: Storage | None = None, **bound: Any) -> Queue:
         values = {"SECRET_KEY": "s", PREFIX + "BOUNDS": {"news.send": bound}}
@@ -79,7 +79,7 @@ def test_what_is_less_urgent_than_usual_can_be_dropped(new_queue: NewQueue, stor
 def test_what_waits_and_is_less_urgent_makes_room(
     new_queue: NewQueue, storage: Storage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "pijobs.bounds")
+    caplog.set_level("INFO", "pijobs.request.bounds")
     queue = new_queue(waiting=3, full="drop")
     older, newer = (queue.enqueue("news.send", priority=-5).id for _ in range(2))
     queue.enqueue("news.send")
@@ -154,7 +154,7 @@ def test_an_enqueue_looks_seldom_as_long_as_there_is_much_room(
 
     monkeypatch.setattr(storage, "waiting", waiting)
     moment = [0.0]
-    monkeypatch.setattr("pijobs.clock.monotonic", lambda: moment[0])
+    monkeypatch.setattr("pijobs.base.clock.monotonic", lambda: moment[0])
     bounds = Bounds(storage, {"*": {"waiting": 100}}, 0.25)
     for moment[0] in (1.0, 1.5, 2.5, RARELY):
         bounds.stored("news.send")

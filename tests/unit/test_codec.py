@@ -28,9 +28,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pijobs.codec import VERSION, Call, Codec, check_arguments, open_envelope, pack_call
 from pijobs.errors import Damaged, DecodeError, EncodeError
-from pijobs.keys import KeyRing
+from pijobs.payload.codec import VERSION, Call, Codec, check_arguments, open_envelope, pack_call
+from pijobs.payload.keys import KeyRing
 from pijobs.storage.protocol import FIRST, NEWEST
 
 CODEC = Codec(KeyRing(["new", "old"]))

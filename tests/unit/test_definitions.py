@@ -201,7 +201,7 @@ def test_a_definition_that_is_saved_again_can_be_deleted_again(store: Definition
 def test_so_many_deletions_are_remembered_the_newest(store: DefinitionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_DELETED", 3)
     times = iter(range(100))
-    monkeypatch.setattr("pijobs.clock.time", lambda: next(times))
+    monkeypatch.setattr("pijobs.base.clock.time", lambda: next(times))
     for name in "abcde":
         store.save(name, {"server": "h"})
         store.delete(name)

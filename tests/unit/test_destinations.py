@@ -10,7 +10,7 @@ from services import wait_until
 
 from pijobs import Job, Limits
 from pijobs.errors import DestinationDown, HeldBack, StorageUnavailable
-from pijobs.groups import OPEN_FIRST, Policy
+from pijobs.execution.groups import OPEN_FIRST, Policy
 from pijobs.jobs import State
 from pijobs.storage.contract import End, GroupRecord, Lease, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage

@@ -13,14 +13,14 @@ import pytest
 
 from pijobs import JobContext, Limits, State
 from pijobs.factory import OWN_CLASS, build
-from pijobs.instances import instance
-from pijobs.queue import Queue
-from pijobs.session import Session
+from pijobs.observe.instances import instance
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, NewInstance, Record, Storage
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.replays import Done
+from pijobs.worker.session import Session
 from pijobs.worker.slots import Slot
 
 from .conftest import AddModule

@@ -9,12 +9,12 @@ import flask
 import pytest
 
 from pijobs import Job, State
-from pijobs.calls import checked
 from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.factory import Installation
-from pijobs.plugins import Plugins
-from pijobs.queue import Queue
-from pijobs.registry import Registry
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.calls import checked
+from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs.storage.contract import End, NewInstance, Step, Storage
 from pijobs.storage.memory import MemoryStorage

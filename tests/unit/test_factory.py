@@ -13,7 +13,7 @@ import pytest
 from pijobs import HueyQueue, State
 from pijobs.errors import ConfigurationError, PluginError, SettingsError
 from pijobs.factory import HISTORIC_CLASS, OWN_CLASS, ForeignQueue, Installation, build, configure, queue_class
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
 from pijobs.storage.memory import MemoryStorage
 
@@ -183,7 +183,7 @@ def test_jobs_of_the_settings_win_over_the_job(broken_plugins: None) -> None:
 
 
 def test_an_override_for_an_unknown_job_is_refused_with_a_close_match(broken_plugins: None, monkeypatch: Any) -> None:
-    monkeypatch.setattr("pijobs.plugins.metadata.entry_points", lambda group: [])
+    monkeypatch.setattr("pijobs.plugins.loading.metadata.entry_points", lambda group: [])
     with pytest.raises(SettingsError, match=r"found 'good\.shot'; did you mean 'good\.shout'\?"):
         built(plugins=["broken.good"], JOBS={"good.shot": {"priority": 1}})
 

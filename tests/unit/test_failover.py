@@ -10,7 +10,7 @@ import pytest
 
 from pijobs.definitions import FALLBACK, Definitions, DefinitionStore, Standby, chain_of
 from pijobs.errors import DefinitionNotFound, DestinationDown
-from pijobs.groups import OPEN_AFTER, OPEN_FIRST
+from pijobs.execution.groups import OPEN_AFTER, OPEN_FIRST
 from pijobs.settings import Settings
 from pijobs.testing.clock import ManualClock
 

@@ -12,7 +12,7 @@ import pytest
 from contract.workers import new_instance
 from services import wait_until
 
-from pijobs import threads
+from pijobs.base import threads
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Storage
 from pijobs.storage.redis import RedisStorage

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pijobs import Limits
-from pijobs.groups import (
+from pijobs.execution.groups import (
     DEFAULT_BOUND,
     OPEN_AFTER,
     OPEN_FIRST,

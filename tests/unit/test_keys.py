@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pijobs.errors import ConfigurationError, DecodeError
-from pijobs.keys import Key, KeyRing
+from pijobs.payload.keys import Key, KeyRing
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 

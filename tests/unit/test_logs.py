@@ -20,6 +20,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from pijobs.base.redact import Known
 from pijobs.errors import ConfigurationError
 from pijobs.logs import (
     CLASSIC,
@@ -32,7 +33,6 @@ from pijobs.logs import (
     log_warnings,
     redact_records,
 )
-from pijobs.redact import Known
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 BODY = "Dear Alice, your code is 739105"

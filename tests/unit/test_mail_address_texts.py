@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pijobs_mail.addresses import LONGEST_TEXT, Mailbox, mailbox, mailboxes, parse, sender_of
+from pijobs_mail.compose.addresses import LONGEST_TEXT, Mailbox, mailbox, mailboxes, parse, sender_of
 from pijobs_mail.errors import MessageError
 
 CORPUS = yaml.safe_load((Path(__file__).parents[1] / "corpus/addresses.yml").read_text(encoding="utf-8"))

@@ -11,11 +11,11 @@ import pytest
 from dead_ends import black_hole, refusing, silent
 from services import free_port
 
-from pijobs_mail.delivery import Deadline, Endpoint, Mail
+from pijobs_mail.engine.delivery import Deadline, Endpoint, Mail
+from pijobs_mail.engine.replies import Verdict
+from pijobs_mail.engine.transport import deliver
 from pijobs_mail.errors import ServerTrouble
-from pijobs_mail.replies import Verdict
-from pijobs_mail.sink import Sink
-from pijobs_mail.transport import deliver
+from pijobs_mail.sink.server import Sink
 
 MAIL = Mail("from@example.com", ("a@example.com",), b"Subject: x\r\n\r\nhello\r\n")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pijobs_mail import auth
-from pijobs_mail.connection import offers
-from pijobs_mail.replies import Reply
+from pijobs_mail.engine import auth
+from pijobs_mail.engine.connection import offers
+from pijobs_mail.engine.replies import Reply
 
 USER, PASSWORD = "user", "pencil"
 

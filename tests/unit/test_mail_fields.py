@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pijobs_mail.attachment import Attachment
-from pijobs_mail.content import seven_bit
+from pijobs_mail.compose.attachment import Attachment
+from pijobs_mail.compose.content import seven_bit
+from pijobs_mail.compose.fields import CarefulPolicy, verified
+from pijobs_mail.compose.message import Letter, compose
 from pijobs_mail.errors import MessageError
-from pijobs_mail.fields import CarefulPolicy, verified
-from pijobs_mail.message import Letter, compose
 
 #: Texts in one line that the standard library decodes when it folds them, and others that it takes for several lines.
 EVIL = [

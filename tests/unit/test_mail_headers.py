@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pijobs_mail import headers
-from pijobs_mail.addresses import Mailbox, parse
+from pijobs_mail.compose import headers
+from pijobs_mail.compose.addresses import Mailbox, parse
 
 LETTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"])
 TEXTS = st.text(LETTERS, max_size=300) | st.text(' ab=?"\\,ü<>@', max_size=200)

@@ -15,12 +15,12 @@ from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Setti
 from pijobs.errors import DeadlinePassed, HeldBack, UnknownHere
 from pijobs.jobs import Permit
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs_mail import connection
+from pijobs_mail.engine import connection
+from pijobs_mail.engine.replies import Reply
+from pijobs_mail.engine.transport import Conversation
 from pijobs_mail.job import IfMaybeSent, register, send, send_unsaved
-from pijobs_mail.replies import Reply
-from pijobs_mail.servers import SETTINGS, open_store
-from pijobs_mail.sink import Fault, Sink
-from pijobs_mail.transport import Conversation
+from pijobs_mail.servers.definitions import SETTINGS, open_store
+from pijobs_mail.sink.server import Fault, Sink
 
 OTP = "739105"
 TO = ["alice@example.com", "bob@example.com", "carol@example.com"]

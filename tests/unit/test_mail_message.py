@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pijobs_mail.attachment import Attachment
+from pijobs_mail.compose.attachment import Attachment
+from pijobs_mail.compose.message import Letter, compose, make_message_id, message_id_of
 from pijobs_mail.errors import MessageError
-from pijobs_mail.message import Letter, compose, make_message_id, message_id_of
 
 DATE = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 SENDER = "pijobs@example.com"

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from services import free_port
 
-from pijobs_mail import auth, oauth
-from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.engine import auth, oauth
+from pijobs_mail.engine.delivery import Endpoint, Mail
+from pijobs_mail.engine.oauth import Grant, access_token
+from pijobs_mail.engine.replies import Reply
+from pijobs_mail.engine.transport import deliver
 from pijobs_mail.errors import LoginRefused, ServerTrouble
-from pijobs_mail.oauth import Grant, access_token
-from pijobs_mail.replies import Reply
-from pijobs_mail.sink import Fault, Sink
-from pijobs_mail.transport import deliver
+from pijobs_mail.sink.server import Fault, Sink
 
 MAIL = Mail("from@example.com", ("alice@example.com",), b"Subject: x\r\n\r\nhello\r\n")
 SECRET = "client-secret-hunter2"

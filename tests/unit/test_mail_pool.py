@@ -15,12 +15,12 @@ import pytest
 from listening import Listening
 from services import wait_until
 
-from pijobs_mail import pool as pools
-from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.engine import pool as pools
+from pijobs_mail.engine.delivery import Endpoint, Mail
+from pijobs_mail.engine.pool import Pool
+from pijobs_mail.engine.replies import Verdict
 from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, ServerTrouble
-from pijobs_mail.pool import Pool
-from pijobs_mail.replies import Verdict
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 FAST = ("PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES")
 OFFERS: list[tuple[str, ...]] = [(), ("PIPELINING",), ("CHUNKING",), FAST]

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from pijobs import Settings
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.command import mail
-from pijobs_mail.presets import PRESETS
-from pijobs_mail.servers import DEFINITIONS, SETTINGS, endpoint, open_store
+from pijobs_mail.servers.definitions import DEFINITIONS, SETTINGS, endpoint, open_store
+from pijobs_mail.servers.presets import PRESETS
 
 
 @pytest.fixture

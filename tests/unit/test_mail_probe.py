@@ -14,10 +14,10 @@ from services import free_port
 from pijobs import Settings
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.command import mail
-from pijobs_mail.hints import ADVICE
-from pijobs_mail.probe import Probe
-from pijobs_mail.servers import SETTINGS, open_store
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.engine.hints import ADVICE
+from pijobs_mail.servers.definitions import SETTINGS, open_store
+from pijobs_mail.servers.probe import Probe
+from pijobs_mail.sink.server import Fault, Sink
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_fault_is_found_where_it_is(settings: Settings, step: str, fault: Faul
 def test_a_mail_that_is_not_taken_is_told_apart_by_what_to_do(
     settings: Settings, step: str, fault: str | Fault, advice: str, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.probe.PATIENCE", 0.5)
+    monkeypatch.setattr("pijobs_mail.servers.probe.PATIENCE", 0.5)
     with Sink(faults={step: fault}) as sink:
         last = examine(settings, "alice@example.com", server=sink.host, port=sink.port, timeout=5).steps[-1]
     assert (last.name, last.ok, last.advice) == ("mail", False, ADVICE[advice])

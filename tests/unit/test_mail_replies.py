@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pijobs_mail.replies import (
+from pijobs_mail.engine.replies import (
     MAX_REPLY,
     ProtocolError,
     Replies,
@@ -14,7 +14,7 @@ from pijobs_mail.replies import (
     Step,
     Verdict,
 )
-from pijobs_mail.verdicts import judge, mail_id, retry_after
+from pijobs_mail.engine.verdicts import judge, mail_id, retry_after
 
 
 def read(text: bytes) -> Reply:

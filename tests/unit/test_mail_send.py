@@ -15,8 +15,8 @@ from pijobs.errors import AttemptEnd, DefinitionNotFound
 from pijobs.flask import current_queue
 from pijobs_mail.errors import MessageError
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Fault, Sink
 
 MAIL: dict[str, Any] = {"to": "alice@example.com", "subject": "Your code", "text": "Your code is 739105\n"}
 

@@ -12,7 +12,7 @@ from pijobs.database import Database
 from pijobs.definitions.tables import table
 from pijobs.errors import DefinitionError
 from pijobs.settings import CORE_SETTINGS, Settings, validate
-from pijobs_mail.servers import (
+from pijobs_mail.servers.definitions import (
     PREFIX,
     SETTINGS,
     endpoint,

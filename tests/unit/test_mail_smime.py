@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from pijobs_mail.attachment import Attachment
+from pijobs_mail.compose.attachment import Attachment
+from pijobs_mail.compose.message import Letter, compose
+from pijobs_mail.compose.smime import load_signer
 from pijobs_mail.errors import SigningFailed
-from pijobs_mail.message import Letter, compose
-from pijobs_mail.smime import load_signer
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.timezone.utc)
 KEYS: Mapping[str, Any] = {

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from pijobs_mail.delivery import Endpoint, Mail
+from pijobs_mail.engine.delivery import Endpoint, Mail
+from pijobs_mail.engine.pool import Pool
+from pijobs_mail.engine.replies import Verdict
 from pijobs_mail.errors import ConnectionLost, MailError, MaybeSent, ServerTrouble
-from pijobs_mail.pool import Pool
-from pijobs_mail.replies import Verdict
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 
 FAST = ("PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES")
 OFFERS: list[tuple[str, ...]] = [(), ("PIPELINING",), FAST]
@@ -166,8 +166,8 @@ def test_a_reply_too_many_beside_a_refused_recipient_hides_no_mail_that_was_take
 def test_closed_or_silent_at_any_step_a_mail_is_sent_or_told_as_open(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, offers: tuple[str, ...], warm: bool, step: str, fault: Fault
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.delivery.FINAL_TIMEOUT", 0.8)
-    monkeypatch.setattr("pijobs_mail.connection.QUIT_TIMEOUT", 0.1)
+    monkeypatch.setattr("pijobs_mail.engine.delivery.FINAL_TIMEOUT", 0.8)
+    monkeypatch.setattr("pijobs_mail.engine.connection.QUIT_TIMEOUT", 0.1)
     with Sink(offers=offers, logins=dict([LOGIN])) as sink:
         place = Endpoint(host=sink.host, port=sink.port, username=LOGIN[0], password=LOGIN[1], timeout=0.8)
         if warm:

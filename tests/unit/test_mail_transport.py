@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from pijobs_mail import connection
-from pijobs_mail import delivery as deliveries
-from pijobs_mail.content import on_the_wire
-from pijobs_mail.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
+from pijobs_mail.compose.content import on_the_wire
+from pijobs_mail.engine import connection
+from pijobs_mail.engine import delivery as deliveries
+from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
+from pijobs_mail.engine.replies import Verdict
+from pijobs_mail.engine.transport import Conversation, deliver
 from pijobs_mail.errors import (
     ConnectionLost,
     LoginRefused,
@@ -24,9 +26,7 @@ from pijobs_mail.errors import (
     ServerTrouble,
     TlsRefused,
 )
-from pijobs_mail.replies import Verdict
-from pijobs_mail.sink import Fault, Sink
-from pijobs_mail.transport import Conversation, deliver
+from pijobs_mail.sink.server import Fault, Sink
 
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"
 MAIL = Mail("from@example.com", ("a@example.com", "b@example.com", "c@example.com"), CONTENT)
@@ -127,7 +127,7 @@ def test_a_password_that_the_server_repeats_is_in_no_error(mechanism: str, quest
 
 
 def test_a_login_goes_to_no_other_machine_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pijobs_mail.wire.Wire.loopback", False)
+    monkeypatch.setattr("pijobs_mail.engine.wire.Wire.loopback", False)
     with Sink(logins={"user": "hunter2"}) as sink:
         with pytest.raises(LoginRefused, match="in clear"):
             send(sink)

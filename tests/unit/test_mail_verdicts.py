@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pijobs_mail import auth
-from pijobs_mail.oauth import read_refusal
-from pijobs_mail.replies import ProtocolError, Replies, Reply, Step
-from pijobs_mail.verdicts import (
+from pijobs_mail.engine import auth
+from pijobs_mail.engine.oauth import read_refusal
+from pijobs_mail.engine.replies import ProtocolError, Replies, Reply, Step
+from pijobs_mail.engine.verdicts import (
     judge,
     mail_id,
     may_be_the_servers,

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pijobs_mail.webhook import WebhookFailed, is_webhook, post
+from pijobs_mail.alerts.webhook import WebhookFailed, is_webhook, post
 
 Serve = Callable[[bytes], str]
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from services import wait_until
 
-from pijobs import metrics as module
 from pijobs.errors import StorageUnavailable
-from pijobs.families import BOUNDS, series_of, total_name
-from pijobs.metrics import LONGEST_VALUE, MOST_LABELS, MOST_SERIES, Metrics
+from pijobs.metrics import counting as module
+from pijobs.metrics.counting import LONGEST_VALUE, MOST_LABELS, MOST_SERIES, Metrics
+from pijobs.metrics.definitions import BOUNDS, series_of, total_name
 from pijobs.storage.memory import MemoryStorage
 
 Totals = dict[tuple[str, ...], float]

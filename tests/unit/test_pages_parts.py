@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pijobs.server.pages.headline import Topic, headline
-from pijobs.server.pages.lives import life
+from pijobs.server.pages.formatting import after, count, duration, state, time_of_day
 from pijobs.server.pages.plots import HEIGHT, WIDTH, bars, dots, height_of
-from pijobs.server.pages.words import after, count, duration, state, time_of_day
+from pijobs.server.pages.summary import Topic, headline
+from pijobs.server.pages.timeline import life
 
 MAILS = Topic("mails", "mail.")
 

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pijobs import Job, State, crontab
-from pijobs.plugins import Plugins
-from pijobs.queue import Queue
-from pijobs.registry import Registry
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.queue import Queue
 from pijobs.settings import Settings
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock

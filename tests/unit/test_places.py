@@ -9,14 +9,14 @@ import pytest
 
 from pijobs import Job, State
 from pijobs.errors import InstanceNotFound, StorageUnavailable
-from pijobs.instances import explained, life, listing, retry
-from pijobs.places import Places
-from pijobs.plugins import Plugins
-from pijobs.queue import Handle, Queue
-from pijobs.registry import Registry
+from pijobs.observe.instances import explained, life, listing, retry
+from pijobs.observe.status import overview, sentences
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.places import Places
+from pijobs.request.queue import Handle, Queue
 from pijobs.server.exposition import exposition
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.status import overview, sentences
 from pijobs.storage.contract import Depths, Record, Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock

@@ -11,8 +11,8 @@ import pytest
 from pijobs import call_hook
 from pijobs.errors import PluginError
 from pijobs.factory import build
-from pijobs.hookspecs import InstanceEvent
-from pijobs.plugins import Plugin, Plugins
+from pijobs.plugins.hookspecs import InstanceEvent
+from pijobs.plugins.loading import Plugin, Plugins
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 from .conftest import PLUGINS, AddModule, Install

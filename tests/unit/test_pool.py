@@ -273,7 +273,7 @@ def test_no_thread_stays_when_it_has_connected(pool: ConnectionPool[int]) -> Non
 def test_where_no_thread_may_start_the_caller_connects(
     pool: ConnectionPool[int], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pijobs.threads.may_start", lambda: False)
+    monkeypatch.setattr("pijobs.base.threads.may_start", lambda: False)
     place.error = OSError("refused")
     fails_within(pool, 1, timeout=5)
     fails_within(pool, 1, timeout=5)

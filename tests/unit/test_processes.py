@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pijobs import processes
+from pijobs.base import processes
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_pool_that_a_job_left_keeps_the_process_for_a_moment_only(daemon: bool
     program = f"""
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from pijobs.processes import exit_in_spite_of_leftovers
+from pijobs.base.processes import exit_in_spite_of_leftovers
 job = threading.Thread(target=lambda: ThreadPoolExecutor(1).submit(time.sleep, 60), daemon={daemon})
 job.start()
 job.join()

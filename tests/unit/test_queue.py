@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, Limits, RetryJob, State
-from pijobs.calls import LABEL_LENGTH
-from pijobs.codec import Call, open_envelope
 from pijobs.errors import (
     DeadlinePassed,
     EncodeError,
@@ -23,10 +21,12 @@ from pijobs.errors import (
     StorageUnavailable,
     UnknownJob,
 )
-from pijobs.keys import KeyRing
-from pijobs.plugins import Plugins
-from pijobs.queue import Queue
-from pijobs.registry import Registry
+from pijobs.payload.codec import Call, open_envelope
+from pijobs.payload.keys import KeyRing
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.calls import LABEL_LENGTH
+from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
 from pijobs.storage.contract import NewInstance, SessionInfo, Storage, Stored
 from pijobs.storage.memory import MemoryStorage

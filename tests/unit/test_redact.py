@@ -9,7 +9,7 @@ from email.mime.text import MIMEText
 
 import pytest
 
-from pijobs.redact import MAX_LENGTH, describe, mask_address, mask_number, redact, texts_in
+from pijobs.base.redact import MAX_LENGTH, describe, mask_address, mask_number, redact, texts_in
 
 
 @pytest.mark.parametrize(

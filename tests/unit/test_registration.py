@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Protocol, Ty
 import pytest
 
 from pijobs import Job, JobContext, Limits, crontab
-from pijobs.codec import Call
-from pijobs.plugins import Plugins
-from pijobs.registration import faults, is_storable
-from pijobs.registry import Registry
+from pijobs.payload.codec import Call
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registration import faults, is_storable
+from pijobs.plugins.registry import Registry
 from pijobs.settings import Settings
 
 from .conftest import AddModule

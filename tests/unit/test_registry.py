@@ -10,8 +10,8 @@ import pytest
 import pijobs
 from pijobs import Job, JobContext, RetryPolicy
 from pijobs.errors import EncodeError, UnknownJob
-from pijobs.registration import takes_context
-from pijobs.registry import Registry, override
+from pijobs.plugins.registration import takes_context
+from pijobs.plugins.registry import Registry, override
 
 if TYPE_CHECKING:
     from pijobs import JobContext as Context

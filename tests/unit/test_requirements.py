@@ -7,8 +7,8 @@ from importlib import metadata
 
 import pytest
 
+from pijobs.base.requirements import unmet
 from pijobs.cli.main import worker_main
-from pijobs.requirements import unmet
 
 
 @pytest.fixture

@@ -17,16 +17,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State, functions
-from pijobs.codec import VERSION, Call, Codec
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
+from pijobs.base import functions
 from pijobs.errors import DeadlinePassed, LeaseLost, UnknownHere
-from pijobs.keys import KeyRing
-from pijobs.registry import Registry
-from pijobs.runner import HELD_LONGEST, HELD_WAIT, Runner
+from pijobs.execution.runner import HELD_LONGEST, HELD_WAIT, Runner
+from pijobs.execution.verdict import LEAST_WAIT, decide
+from pijobs.payload.codec import VERSION, Call, Codec
+from pijobs.payload.keys import KeyRing
+from pijobs.plugins.registry import Registry
 from pijobs.storage.contract import End, Lease, NewInstance, Record, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
-from pijobs.verdict import LEAST_WAIT, decide
 
 INF = float("inf")
 POLICY = RetryPolicy(max_attempts=3, delay=10, backoff=2, jitter=0, permanent=(LookupError,))

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from services import wait_until
 
-from pijobs import State, processes
+from pijobs import State
+from pijobs.base import processes
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import Permit
-from pijobs.session import Session, describe_process
 from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
+from pijobs.worker.session import Session, describe_process
 
 LEASE = 10.0
 

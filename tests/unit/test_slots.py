@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from pijobs.jobs import State
-from pijobs.session import Session, describe_process
 from pijobs.storage.contract import Lease, NewInstance
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing import ManualClock, SwitchedStorage
 from pijobs.worker import slots
+from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import AHEAD_MOST, AHEAD_WORK, Slot, relieve
 
 LEASE = Lease("1", "t1", "test.job", b"", b"", "test.job", 0, attempts=0, crashes=0, held_since=None, due=0, leased=0)

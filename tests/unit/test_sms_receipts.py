@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.database import Database
 from pijobs_sms.receipts import KEEP, Receipts, table
 

@@ -25,8 +25,8 @@ from socks_proxy import SocksProxy
 from pijobs import DestinationDown, FailJob, RetryJob, State
 from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound
 from pijobs.flask import current_queue
-from pijobs_mail.servers import open_store as open_servers
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.servers.definitions import open_store as open_servers
+from pijobs_mail.sink.server import Fault, Sink
 from pijobs_sms.answers import retry_after
 from pijobs_sms.errors import PhoneError
 from pijobs_sms.gateways import open_store

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from pijobs import Job, State
-from pijobs.codec import Call, open_envelope
 from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, StorageFull, StorageUnavailable
-from pijobs.plugins import Plugins
-from pijobs.queue import Handle, Queue
-from pijobs.registry import Registry
+from pijobs.payload.codec import Call, open_envelope
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.queue import Handle, Queue
+from pijobs.request.spool import HOLD, LEFT_ALONE, MOST_STRIKES, REQUEST_BATCH, Mover, known, on_clock
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.spool import HOLD, LEFT_ALONE, MOST_STRIKES, REQUEST_BATCH, Mover, known, on_clock
 from pijobs.storage.contract import NewInstance, Page, Record, SessionInfo, Storage, Stored
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -146,7 +146,7 @@ def test_where_no_worker_lives_each_enqueue_of_a_server_moves_for_a_moment(
     def slow(mover: Mover, new: NewInstance, timeout: float) -> None:
         real(mover, new, timeout)
         moment = time.monotonic() + next(late, 0)
-        patch.setattr("pijobs.clock.monotonic", lambda: moment)
+        patch.setattr("pijobs.base.clock.monotonic", lambda: moment)
 
     with monkeypatch.context() as patch:
         patch.setattr(Mover, "_move", slow)
@@ -246,7 +246,7 @@ def test_a_process_that_was_stopped_while_it_took_out_begins_no_move(
     def stopped(*args: Any, **options: Any) -> list[NewInstance]:
         taken = real(*args, **options)
         moment = time.monotonic() + HOLD
-        monkeypatch.setattr("pijobs.clock.monotonic", lambda: moment)
+        monkeypatch.setattr("pijobs.base.clock.monotonic", lambda: moment)
         return taken
 
     monkeypatch.setattr(spool, "take_out", stopped)

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from costs import NASTY, seconds_of
 
+from pijobs.base.foreign import cut
+from pijobs.base.redact import describe, message_of, redact
 from pijobs.definitions import DefinitionError, Definitions, Field, Url
 from pijobs.errors import RetryJob
-from pijobs.foreign import cut
-from pijobs.redact import describe, message_of, redact
+from pijobs.execution.verdict import shown_notes
 from pijobs.settings.model import told_url
 from pijobs.storage.contract import SessionInfo
 from pijobs.storage.texts import storable_text
-from pijobs.verdict import shown_notes
-from pijobs_mail import verdicts
-from pijobs_mail.replies import ProtocolError, Replies, Reply, Step
+from pijobs_mail.engine import verdicts
+from pijobs_mail.engine.replies import ProtocolError, Replies, Reply, Step
 from pijobs_sms.answers import Answer, retry_after
 from pijobs_sms.errors import SmsError
 

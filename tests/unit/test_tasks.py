@@ -16,8 +16,8 @@ from huey import signals
 from huey.exceptions import CancelExecution
 
 from pijobs import HueyQueue, State
-from pijobs.codec import open_envelope
-from pijobs.tasks import UNSUPPORTED, JobHuey
+from pijobs.payload.codec import open_envelope
+from pijobs.request.tasks import UNSUPPORTED, JobHuey
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 
 from .conftest import AddModule
@@ -251,5 +251,5 @@ def test_no_handler_of_the_log_reaches_huey_s_own_threads(queue: HueyQueue) -> N
     make_consumer(
         Installation(queue.settings, queue.plugins, queue.registry, queue), flask.Flask("x"), WorkerOptions(workers=1)
     )
-    for name in ("pijobs.job", "pijobs.session", "huey", "huey.consumer", "huey.consumer.Worker"):
+    for name in ("pijobs.job", "pijobs.worker.session", "huey", "huey.consumer", "huey.consumer.Worker"):
         assert "handle" in vars(logging.getLogger(name)), name

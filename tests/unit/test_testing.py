@@ -15,7 +15,7 @@ import pytest
 from pijobs import State
 from pijobs.errors import QueueUnavailable
 from pijobs.flask import JobQueue, current_queue
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 from pijobs.testing import Drained, Enqueued, ManualClock
 
 from .conftest import AddModule

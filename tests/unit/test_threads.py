@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pijobs import threads
+from pijobs.base import threads
 
 
 @pytest.mark.parametrize(("worker", "allowed"), [(0, False), (1, True), (4, True)])

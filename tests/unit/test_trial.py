@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 from contract.workers import new_instance
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.cli.schema import schema
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.factory import build
-from pijobs.readiness import readiness
-from pijobs.session import Session, describe_process
+from pijobs.observe.readiness import readiness
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.sql import SqlStorage
 from pijobs.storage.trial import BELIEVED, Fitness
+from pijobs.worker.session import Session, describe_process
 
 from .test_cli_main import QUEUE, Run, Write, _fresh_commands, pi_cfg, run
 

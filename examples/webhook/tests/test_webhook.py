@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from pijobs import State
+from pijobs import Queue, State
 from pijobs.errors import EncodeError
-from pijobs.queue import Queue
 from pijobs.testing import Drained, ManualClock
 
 EVENT = {"user": "alice", "action": "login"}

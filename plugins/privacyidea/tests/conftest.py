@@ -11,7 +11,7 @@ from preloaded import PRIVACYIDEA, Programs, importing
 from redis_on_disk import Redis
 
 if TYPE_CHECKING:
-    from pijobs_mail.sink import Sink
+    from pijobs_mail.sink.server import Sink
     from pijobs_privacyidea.instance import Instance
 
 if importlib.util.find_spec("privacyidea") is None:
@@ -34,7 +34,7 @@ def redis_server(redis_on_disk: Redis) -> Redis:
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    from pijobs_mail.sink import Sink
+    from pijobs_mail.sink.server import Sink
 
     with Sink() as sink:
         yield sink

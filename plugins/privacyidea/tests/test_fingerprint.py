@@ -18,7 +18,7 @@ from challenges import PATIENCE
 from services import wait_until
 
 from pijobs.definitions import Fingerprint
-from pijobs.readiness import readiness
+from pijobs.observe.readiness import readiness
 from pijobs.storage.contract import SessionInfo
 from pijobs_privacyidea import HueyQueue
 from pijobs_privacyidea.fingerprint import DefinitionsFingerprint

@@ -21,8 +21,8 @@ import yaml
 
 from pijobs import JobContext, Settings
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs_mail.servers import SETTINGS as MAIL_SETTINGS
-from pijobs_mail.sink import Received, Sink
+from pijobs_mail.servers.definitions import SETTINGS as MAIL_SETTINGS
+from pijobs_mail.sink.server import Received, Sink
 from pijobs_privacyidea import mail
 from pijobs_privacyidea.settings import SETTINGS
 

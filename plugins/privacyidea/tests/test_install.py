@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from challenges import arrives_and_signs_in, challenge
 
-from pijobs_mail.sink import Sink
+from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea.instance import APP, Instance
 
 # privacyIDEA's own warnings are not ours to mend.

@@ -14,7 +14,7 @@ from quick_instance import made
 from redis_on_disk import Redis
 from services import free_port, wait_until
 
-from pijobs_mail.sink import Sink
+from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea.instance import Instance
 
 # privacyIDEA's own warnings are not ours to mend.

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from challenges import PATIENCE, PIN, arrives_and_signs_in, challenge
 
-from pijobs_mail.sink import Sink
+from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea.administrators import Administrators
 from pijobs_privacyidea.host import make_app
 from pijobs_privacyidea.instance import ADMIN, Instance

@@ -9,7 +9,7 @@ import pytest
 from challenges import arrives_and_signs_in, challenge, otp_of, pijobs
 from redis_on_disk import Redis
 
-from pijobs_mail.sink import Sink
+from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea.instance import Instance, InstanceFailed
 
 # privacyIDEA's own warnings are not ours to mend.

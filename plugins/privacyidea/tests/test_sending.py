@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from services import free_port, wait_until
 
-from pijobs_mail.sink import Fault, Sink
+from pijobs_mail.sink.server import Fault, Sink
 from pijobs_privacyidea.demo import compare
 from pijobs_privacyidea.instance import REALM, Instance, InstanceFailed
 

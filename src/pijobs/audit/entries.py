@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pijobs.keys import Key
+from pijobs.payload.keys import Key
 
 #: What a chain begins with.
 NOTHING = "0" * 64

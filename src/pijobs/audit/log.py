@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import clock
 from pijobs.audit.entries import NOTHING, Entry, Link, link, person_hash
 from pijobs.audit.tables import entries, head, metadata
+from pijobs.base import clock
 from pijobs.database import Database
 from pijobs.errors import DatabaseError
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 from pijobs.settings import PREFIX, Settings
 
 log = logging.getLogger("pijobs.audit")

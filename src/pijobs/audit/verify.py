@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pijobs.audit.entries import NOTHING, Link, chained, hashes, sealed
 from pijobs.audit.log import ERASE, PRUNE, AuditLog
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 
 
 @dataclass

@@ -8,8 +8,8 @@ import sys
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
-from pijobs.files import looks
 
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, pass_invocation, who
-from pijobs.files import looks
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -58,7 +58,7 @@ def verify(invocation: Invocation, expect: str | None) -> int:
     """
     from pijobs.audit import AuditLog
     from pijobs.audit.verify import verify as look
-    from pijobs.keys import KeyRing
+    from pijobs.payload.keys import KeyRing
 
     settings, noted = invocation.settings(), None
     if expect is not None:

@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.cli.status import json_option
-from pijobs.files import looks
 from pijobs.storage.contract import Fault, Storage
 
 

@@ -6,14 +6,14 @@ import json
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.factory import Installation
-from pijobs.files import looks
-from pijobs.hookspecs import CheckResult
-from pijobs.readiness import configuration
+from pijobs.observe.readiness import configuration
+from pijobs.observe.status import fingerprint
+from pijobs.plugins.hookspecs import CheckResult
 from pijobs.settings import storage_url
 from pijobs.settings.model import masked_repr
-from pijobs.status import fingerprint
 from pijobs.storage.protocol import NEWEST
 
 

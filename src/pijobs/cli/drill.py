@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pijobs.cli.invocation import Invocation
-from pijobs.drill import Drill, Exercise, Plan, Verdict
+from pijobs.observe.drill import Drill, Exercise, Plan, Verdict
 
 
 @click.command()

@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
+from pijobs.base.files import name_of
+from pijobs.base.redact import redact
 from pijobs.errors import ConfigurationError, PijobsError
 from pijobs.factory import Installation, build
-from pijobs.files import name_of
-from pijobs.plugins import Plugins
-from pijobs.queue import Queue
-from pijobs.redact import redact
+from pijobs.plugins.loading import Plugins
+from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, Settings, config_warnings, find_config, read_config
 from pijobs.storage.contract import Storage
 

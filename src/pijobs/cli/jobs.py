@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from pijobs import instances
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.errors import JobError, StorageUnavailable
-from pijobs.files import looks
 from pijobs.jobs import ENDED, State
-from pijobs.queue import Queue
-from pijobs.status import STATE_ORDER
+from pijobs.observe import instances
+from pijobs.observe.status import STATE_ORDER
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record, Storage
 
 reason_option = click.option("--reason", default="", help="Why; for the audit log.")

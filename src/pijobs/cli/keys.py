@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
-from pijobs.files import looks
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
-from pijobs.sealing import counted, seal_anew
+from pijobs.observe.sealing import counted, seal_anew
+from pijobs.observe.status import workers
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
-from pijobs.status import workers
 from pijobs.storage.contract import Storage
 
 _BYTES = 32

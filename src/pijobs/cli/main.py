@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from pijobs.base.redact import redact
+from pijobs.base.requirements import unmet
 from pijobs.cli.invocation import Invocation, version_option
 from pijobs.errors import (
     ConfigurationError,
@@ -22,8 +24,6 @@ from pijobs.errors import (
     StorageUnfit,
 )
 from pijobs.logs import log_warnings
-from pijobs.redact import redact
-from pijobs.requirements import unmet
 
 _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
     (ConfigurationError, 2),

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError, PluginError
-from pijobs.files import looks
-from pijobs.plugins import Plugin
+from pijobs.plugins.loading import Plugin
 from pijobs.settings import CORE_SETTINGS, Settings
 
 

@@ -6,10 +6,10 @@ import click
 from click import Choice
 
 from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.codec import VERSION
 from pijobs.errors import ConfigurationError
-from pijobs.queue import Queue
-from pijobs.sealing import seal_anew
+from pijobs.observe.sealing import seal_anew
+from pijobs.payload.codec import VERSION
+from pijobs.request.queue import Queue
 from pijobs.settings import storage_url
 from pijobs.storage import protocol
 from pijobs.storage.contract import Storage

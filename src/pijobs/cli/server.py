@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from pijobs import threads
+from pijobs.base import threads
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.logs import configure_log
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 
 log = logging.getLogger(__name__)
 

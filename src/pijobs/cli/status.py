@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from pijobs import clock
-from pijobs import status as answers
+from pijobs.base import clock
+from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation, who
-from pijobs.files import looks
 from pijobs.jobs import State
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
+from pijobs.observe import status as answers
+from pijobs.observe.readiness import readiness
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 
 log = logging.getLogger(__name__)

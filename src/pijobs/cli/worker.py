@@ -13,15 +13,15 @@ from typing import Any
 import click
 import flask
 
+from pijobs.base.processes import exit_in_spite_of_leftovers
+from pijobs.base.redact import describe
+from pijobs.base.requirements import unmet
 from pijobs.cli.invocation import Invocation, pass_invocation, version_option
 from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
-from pijobs.processes import exit_in_spite_of_leftovers
-from pijobs.queue import Queue
-from pijobs.redact import describe
-from pijobs.requirements import unmet
+from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, Settings
 from pijobs.settings.worker import WORKER_TYPES, address_of, reserve_of
 from pijobs.worker.engine import Pause

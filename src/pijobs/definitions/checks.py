@@ -9,7 +9,7 @@ from typing import Any
 from pijobs.definitions.failover import FALLBACK
 from pijobs.definitions.store import DefinitionStore
 from pijobs.errors import DefinitionNotFound, PijobsError
-from pijobs.hookspecs import Check, CheckResult
+from pijobs.plugins.hookspecs import Check, CheckResult
 from pijobs.settings import Settings
 
 #: Tells what people should know of a definition; raises for one that can't be used.

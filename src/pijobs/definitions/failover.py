@@ -1,7 +1,8 @@
 """A second destination takes over while the first is in trouble.
 
-Each process remembers which destinations failed, by the policy of circuit breakers in :mod:`pijobs.groups`; one whose
-breaker is open is asked last. So a dead one costs its time-out now and then, and not at every attempt.
+Each process remembers which destinations failed, by the policy of circuit breakers in
+:mod:`pijobs.execution.groups`; one whose breaker is open is asked last. So a dead one costs its time-out now and then,
+and not at every attempt.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pijobs import clock
-from pijobs.clock import to_ms
+from pijobs.base import clock
+from pijobs.base.clock import to_ms
 from pijobs.definitions.fields import IDENTIFIER, Field
 from pijobs.errors import DefinitionNotFound, DefinitionUnreadable, DestinationDown
-from pijobs.groups import Policy, after_failure
+from pijobs.execution.groups import Policy, after_failure
 
 if TYPE_CHECKING:
     from pijobs.definitions.store import DefinitionStore

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pijobs.base.foreign import MOST, cut
 from pijobs.definitions.secrets import CENSORED as CENSORED
 from pijobs.definitions.secrets import Url, place_of, restored, texts
 from pijobs.errors import DefinitionError
-from pijobs.foreign import MOST, cut
 from pijobs.settings import Settings
 from pijobs.settings.model import masked_repr
 
@@ -186,7 +186,7 @@ class Definitions:
         return frozenset(name for name, field in self.fields_of(values).items() if field.secret)
 
     def credentials(self, values: Mapping[str, Any]) -> list[str]:
-        """The secret texts of a definition with these values, for :class:`pijobs.redact.Known`."""
+        """The secret texts of a definition with these values, for :class:`pijobs.base.redact.Known`."""
         fields = self.fields_of(values)
         return [text for name in self.secrets_of(values) for text in texts(fields[name].typed(values.get(name)))]
 

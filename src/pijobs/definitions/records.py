@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 from pijobs.database import Database
 from pijobs.definitions.tables import deleted, identity, remembered
 from pijobs.definitions.tables import metadata as definitions

@@ -14,7 +14,7 @@ from pijobs.database import Database
 from pijobs.definitions.store import bound_to
 from pijobs.definitions.tables import metadata, table
 from pijobs.errors import DecodeError
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 from pijobs.settings import Settings
 
 

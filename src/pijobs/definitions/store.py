@@ -17,7 +17,7 @@ from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNRE
 from pijobs.definitions.secrets import censored
 from pijobs.definitions.tables import metadata, remembered, table
 from pijobs.errors import DecodeError, DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 from pijobs.settings import Settings
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pijobs.definitions.fields import TOGGLE
 
 if TYPE_CHECKING:
-    from pijobs.queue import Handle, Queue
+    from pijobs.request.queue import Handle, Queue
 
 
 def submit(
@@ -16,7 +16,7 @@ def submit(
 ) -> Handle:
     """Have a job done by the toggle of a definition: by the worker, or in this call.
 
-    :param options: those of :meth:`pijobs.queue.Queue.enqueue`; in this call they mean nothing.
+    :param options: those of :meth:`pijobs.request.queue.Queue.enqueue`; in this call they mean nothing.
     :raises AttemptEnd: done in this call, and failed: why is its message.
     """
     if definition[TOGGLE]:

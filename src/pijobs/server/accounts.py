@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import sqlalchemy as sa
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 from pijobs.database import Database, exact_text
 from pijobs.errors import DatabaseConflict, PijobsError
 from pijobs.server.passwords import fault_of

@@ -15,6 +15,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
+from pijobs.base.foreign import cut
+from pijobs.base.redact import describe, redact
 from pijobs.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -28,17 +30,15 @@ from pijobs.errors import (
     StorageUnavailable,
 )
 from pijobs.flask import JobQueue
-from pijobs.foreign import cut
-from pijobs.keys import SHORTEST
 from pijobs.logs import configure_log
-from pijobs.redact import describe, redact
+from pijobs.payload.keys import SHORTEST
 from pijobs.server import auth, health, jobs_api
 from pijobs.server.api import ApiError, error_answer
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
 from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
 from pijobs.settings import PREFIX, config_warnings, find_config, read_config, storage_url
-from pijobs.storage.redis.place import Place
+from pijobs.storage.redis.topology import Place
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound, De
 from pijobs.errors import AttemptEnd
 from pijobs.flask import current_queue
 from pijobs.jobs import State
-from pijobs.queue import Handle
+from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.audited import delete_definition, given_reason, save_definition
 from pijobs.server.rights import requires

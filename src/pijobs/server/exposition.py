@@ -11,14 +11,24 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
-from pijobs import status
-from pijobs.checks import TABLE, severity_of
 from pijobs.errors import StorageUnavailable
-from pijobs.families import BOUNDS, BY_NAME, FAILED_STATES, FAMILIES, RESULTS, SECURITY_EVENTS, WAYS, Labels, series_of
-from pijobs.hookspecs import CheckResult
-from pijobs.metrics import MOST_SERIES, OTHER, shown_value
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
+from pijobs.metrics.counting import MOST_SERIES, OTHER, shown_value
+from pijobs.metrics.definitions import (
+    BOUNDS,
+    BY_NAME,
+    FAILED_STATES,
+    FAMILIES,
+    RESULTS,
+    SECURITY_EVENTS,
+    WAYS,
+    Labels,
+    series_of,
+)
+from pijobs.observe import status
+from pijobs.observe.checks import TABLE, severity_of
+from pijobs.observe.readiness import readiness
+from pijobs.plugins.hookspecs import CheckResult
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 
 MEASURED = "Counted by a job."

@@ -19,10 +19,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.database import Database, exact_text, long_text
 from pijobs.errors import ConfigurationError, DecodeError
-from pijobs.keys import KeyRing
+from pijobs.payload.keys import KeyRing
 from pijobs.settings import Settings
 
 TOTP, SECURITY_KEY, RECOVERY, REQUIRED = "totp", "webauthn", "recovery", "required"

@@ -10,11 +10,11 @@ from typing import Any
 
 import flask
 
-from pijobs import threads
-from pijobs.checks import severity_of
+from pijobs.base import threads
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION, current_queue
-from pijobs.readiness import has_storage, readiness, takes_requests
+from pijobs.observe.checks import severity_of
+from pijobs.observe.readiness import has_storage, readiness, takes_requests
 from pijobs.server.api import answer
 from pijobs.server.exposition import exposition
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import flask
 
-from pijobs import instances, status
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
+from pijobs.observe import instances, status
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.audited import audit, given_reason
 from pijobs.server.rights import requires

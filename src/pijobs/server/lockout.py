@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import flask
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 from pijobs.server.api import ApiError
 
 WINDOW = 300.0  # seconds in which failed tries count

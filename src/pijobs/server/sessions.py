@@ -22,7 +22,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.database import Database, exact_text
 from pijobs.errors import DatabaseConflict
 from pijobs.settings import Settings

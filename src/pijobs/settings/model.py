@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pijobs import threads
+from pijobs.base import threads
+from pijobs.base.foreign import cut
 from pijobs.errors import SettingsError
-from pijobs.foreign import cut
 
 T = TypeVar("T")
 

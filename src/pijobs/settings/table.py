@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pijobs.jobs import is_int, is_number, is_priority
+from pijobs.base.numbers import is_int, is_number, is_priority
 from pijobs.settings.model import PREFIX, Setting, Settings
 from pijobs.settings.worker import WORKER_SETTINGS
 

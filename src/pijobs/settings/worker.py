@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pijobs.jobs import MAX_PRIORITY, MIN_PRIORITY, is_int, is_number
+from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY, is_int, is_number
 from pijobs.settings.model import PREFIX, Setting
 
 WORKER_TYPES = ("thread", "process", "greenlet")

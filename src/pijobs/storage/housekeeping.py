@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.values import Audit, Ended
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Generic, TypeVar
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 from pijobs.errors import PijobsError, StorageUnavailable
 
 C = TypeVar("C")

@@ -36,9 +36,9 @@ class SessionInfo:
     definitions: str | None = None
     #: By key id, when the newest instance that it met was enqueued under another key than its newest (ms).
     other_keys: Mapping[str, int] = field(default_factory=dict)
-    #: Where its process id counts, see :func:`pijobs.processes.place`; "" when it is not known.
+    #: Where its process id counts, see :func:`pijobs.base.processes.place`; "" when it is not known.
     place: str = ""
-    #: When its process started, see :func:`pijobs.processes.start_time`.
+    #: When its process started, see :func:`pijobs.base.processes.start_time`.
     process_started: int = 0
     #: The newest protocol that it speaks; that of 0.1.0, which does not tell it.
     protocol: int = FIRST

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage.contract import End, NewInstance, SessionInfo, Storage

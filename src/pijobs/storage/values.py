@@ -278,7 +278,7 @@ class Pause(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """What the storage knows of a group. The policy lives in :mod:`pijobs.groups`."""
+    """What the storage knows of a group. The policy lives in :mod:`pijobs.execution.groups`."""
 
     name: str
     running: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pijobs import threads
+from pijobs.base import threads
 
 
 class ManualClock:

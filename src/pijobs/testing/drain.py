@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from pijobs.execution.runner import Runner
 from pijobs.factory import HueyQueue
 from pijobs.jobs import State
-from pijobs.keys import KeyRing
-from pijobs.queue import Queue
-from pijobs.runner import Runner
-from pijobs.session import Session, describe_process
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, Lease
 from pijobs.testing.clock import ManualClock
 from pijobs.worker.engine import Engine, Pause
+from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import Slot
 
 #: Seconds; longer than any test lets pass, so that no clock that it moves ends a lease.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pijobs.jobs import State
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pijobs import clock
+from pijobs.base import clock
 
 # What a test run of another project does not use must not be imported there: the rest comes with the fixtures.
 if TYPE_CHECKING:
     import flask
 
-    from pijobs.queue import Queue
+    from pijobs.request.queue import Queue
     from pijobs.testing import Drained, Enqueued, ManualClock
     from pijobs.testing.simulation.bad_worlds import BadWorlds
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pijobs.clock import Clock
+from pijobs.base.clock import Clock
 from pijobs.errors import StorageUnavailable
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
 

@@ -8,19 +8,19 @@ from functools import partial
 
 import msgspec
 
-from pijobs import clock
-from pijobs.clock import SystemClock, to_ms
-from pijobs.codec import Call
+from pijobs.base import clock
+from pijobs.base.clock import SystemClock, to_ms
+from pijobs.base.redact import describe
 from pijobs.errors import StorageUnavailable
+from pijobs.execution.runner import Outcome, Runner
+from pijobs.execution.verdict import LEAST_WAIT, history_line
 from pijobs.jobs import Permit, State
-from pijobs.queue import Queue
-from pijobs.redact import describe
-from pijobs.runner import Outcome, Runner
-from pijobs.session import Session
+from pijobs.payload.codec import Call
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, Lease, Storage
-from pijobs.verdict import LEAST_WAIT, history_line
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.replays import Done
+from pijobs.worker.session import Session
 
 log = logging.getLogger("pijobs.job")
 

@@ -18,9 +18,9 @@ from typing import Any
 from huey import consumer as huey_consumer
 from huey.constants import WORKER_PROCESS
 
-from pijobs import clock
+from pijobs.base import clock
+from pijobs.base.processes import exit_in_spite_of_leftovers
 from pijobs.errors import PijobsError, StorageUnavailable
-from pijobs.processes import exit_in_spite_of_leftovers
 from pijobs.worker.engine import Engine
 from pijobs.worker.periodic import Periodic
 from pijobs.worker.slots import Slot

@@ -9,11 +9,11 @@ from functools import partial
 
 import msgspec
 
-from pijobs.clock import Clock, to_ms
+from pijobs.base.clock import Clock, to_ms
+from pijobs.base.redact import describe
 from pijobs.errors import HeldBack, StorageUnavailable
-from pijobs.groups import Policy, after_failure, after_slowdown, after_success, round_of_others
+from pijobs.execution.groups import Policy, after_failure, after_slowdown, after_success, round_of_others
 from pijobs.jobs import Job, Limits, Permit, State
-from pijobs.redact import describe
 from pijobs.storage.contract import End, GroupRecord, Lease, Storage
 
 log = logging.getLogger(__name__)

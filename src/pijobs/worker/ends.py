@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from pijobs.base.redact import describe
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.redact import describe
-from pijobs.session import Session
 from pijobs.storage.contract import End
+from pijobs.worker.session import Session
 
 log = logging.getLogger("pijobs.job")
 

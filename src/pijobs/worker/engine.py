@@ -20,22 +20,22 @@ from huey import signals
 from huey.api import Task
 from huey.exceptions import CancelExecution
 
-from pijobs import clock, threads
-from pijobs.clock import to_ms
+from pijobs.base import clock, threads
+from pijobs.base.clock import to_ms
+from pijobs.base.functions import close_loop
+from pijobs.base.redact import describe
 from pijobs.errors import FailJob, RetryJob, StorageUnavailable
-from pijobs.functions import close_loop
+from pijobs.execution.runner import Outcome, Runner, hold
 from pijobs.jobs import State
-from pijobs.queue import Queue
-from pijobs.redact import describe
-from pijobs.runner import Outcome, Runner, hold
-from pijobs.session import Session
-from pijobs.spool import known
-from pijobs.status import fingerprint
+from pijobs.observe.status import fingerprint
+from pijobs.request.queue import Queue
+from pijobs.request.spool import known
+from pijobs.request.tasks import JobHuey
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
-from pijobs.tasks import JobHuey
 from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
 from pijobs.worker.ends import store_one_by_one
 from pijobs.worker.report import Report, undisturbed
+from pijobs.worker.session import Session
 from pijobs.worker.slots import Slot, StopFlag
 from pijobs.worker.solitude import LATER, Solitude
 from pijobs.worker.surroundings import Surroundings

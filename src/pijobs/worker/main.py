@@ -15,15 +15,15 @@ import flask
 from huey.constants import WORKER_GREENLET, WORKER_PROCESS
 
 from pijobs.errors import ConfigurationError
+from pijobs.execution.runner import Runner
 from pijobs.factory import HueyQueue, Installation
-from pijobs.keys import KeyRing
 from pijobs.logs import guard_loggers
-from pijobs.runner import Runner
-from pijobs.session import Session, describe_process
-from pijobs.status import fingerprint
+from pijobs.observe.status import fingerprint
+from pijobs.payload.keys import KeyRing
 from pijobs.storage.contract import Lease, Storage
 from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine, Pause
+from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import relieve
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 A due time is a minute that the job's ``crontab`` matches in the job's time zone. Every worker asks for the newest one
 that has come; the storage takes each only once. What passed while no worker ran is made good once
-(``missed="once"``) or forgotten (``"skip"``). How a schedule is read, :mod:`pijobs.schedules` tells.
+(``missed="once"``) or forgotten (``"skip"``). How a schedule is read, :mod:`pijobs.base.schedules` tells.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import datetime as dt
 import logging
 
-from pijobs import schedules
+from pijobs.base import schedules
+from pijobs.base.redact import describe
 from pijobs.jobs import Job
-from pijobs.queue import Queue
-from pijobs.redact import describe
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import TAKEN_AHEAD
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from pijobs import threads
+from pijobs.base import threads
 
 #: Ids that a process remembers; about 100 bytes each.
 MOST = 50_000

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pijobs.codec import Call
-from pijobs.hookspecs import InstanceEvent
+from pijobs.base.redact import class_name
+from pijobs.execution.runner import Outcome
 from pijobs.jobs import State
 from pijobs.logs import shown_error
-from pijobs.queue import Queue
-from pijobs.redact import class_name
-from pijobs.runner import Outcome
+from pijobs.payload.codec import Call
+from pijobs.plugins.hookspecs import InstanceEvent
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, Ended, Lease, Storage
 
 log = logging.getLogger("pijobs.job")

@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.jobs import State
-from pijobs.session import Session
 from pijobs.storage.contract import End, Lease
+from pijobs.worker.session import Session
 
 #: Seconds of work to lease at once, at most so many instances (whose script holds Redis for 4 ms where each has a group
 #: of its own), and seconds until what has not begun goes back.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 
 #: Seconds that a suspect waits for the others of its process to end, while none of them begins.
 PATIENCE = 5.0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from pijobs import threads
+from pijobs.base import threads
 
 _SIGNALS = tuple(
     getattr(signal, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from pijobs import clock
+from pijobs.base import clock
 
 
 class Notifier:

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from pijobs.base.files import looks
 from pijobs.definitions import preset_command
 from pijobs.demo import DemoFailed
-from pijobs.files import looks
 from pijobs_mail.demo import MailDemo
-from pijobs_mail.presets import PRESETS
-from pijobs_mail.probe import Probe, Step
-from pijobs_mail.servers import DEFINITIONS, open_store
+from pijobs_mail.servers.definitions import DEFINITIONS, open_store
+from pijobs_mail.servers.presets import PRESETS
+from pijobs_mail.servers.probe import Probe, Step
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pijobs.demo import PATIENCE, Answered, Demo, DemoFailed
-from pijobs_mail.sink import Received, Sink
+from pijobs_mail.sink.server import Received, Sink
 
 
 class MailDemo(Demo):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pijobs import Handle
-from pijobs.drill import Destination, Exercise
-from pijobs.queue import Queue
+from pijobs.observe.drill import Destination, Exercise
+from pijobs.request.queue import Queue
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers import open_store
-from pijobs_mail.sink import Sink
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.sink.server import Sink
 
 
 class _Server(Destination):

@@ -20,7 +20,7 @@ Messages may quote a reply of the server, which may quote an address: redact the
 from __future__ import annotations
 
 from pijobs.errors import PijobsError
-from pijobs_mail.replies import Reply
+from pijobs_mail.engine.replies import Reply
 
 
 class MailError(PijobsError):

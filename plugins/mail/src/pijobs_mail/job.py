@@ -13,7 +13,9 @@ from datetime import datetime
 from email.message import Message
 from typing import Any, Literal
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, clock
+from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
+from pijobs.base import clock
+from pijobs.base.redact import mask_address, redact, texts_in
 from pijobs.definitions import FALLBACK, Standby, unknown_here
 from pijobs.errors import (
     DatabaseError,
@@ -23,11 +25,16 @@ from pijobs.errors import (
     HeldBack,
     UnknownHere,
 )
-from pijobs.redact import mask_address, redact, texts_in
-from pijobs_mail import message as messages
-from pijobs_mail.addresses import mailboxes, sender_of
-from pijobs_mail.attachment import Attachment
-from pijobs_mail.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
+from pijobs_mail.compose import message as messages
+from pijobs_mail.compose.addresses import mailboxes, sender_of
+from pijobs_mail.compose.attachment import Attachment
+from pijobs_mail.compose.message import Letter
+from pijobs_mail.compose.smime import load_signer
+from pijobs_mail.engine.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
+from pijobs_mail.engine.pool import process_pool
+from pijobs_mail.engine.replies import Reply, Step, Verdict
+from pijobs_mail.engine.transport import deliver
+from pijobs_mail.engine.verdicts import retry_after, wants_fewer, wants_parts
 from pijobs_mail.errors import (
     AsciiOnly,
     Busy,
@@ -38,13 +45,7 @@ from pijobs_mail.errors import (
     ServerTrouble,
     SigningFailed,
 )
-from pijobs_mail.message import Letter
-from pijobs_mail.pool import process_pool
-from pijobs_mail.replies import Reply, Step, Verdict
-from pijobs_mail.servers import DEFINITIONS, PREFIX, endpoint, limits_of, open_store
-from pijobs_mail.smime import load_signer
-from pijobs_mail.transport import deliver
-from pijobs_mail.verdicts import retry_after, wants_fewer, wants_parts
+from pijobs_mail.servers.definitions import DEFINITIONS, PREFIX, endpoint, limits_of, open_store
 
 #: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
 OTP_VALIDITY = 120
@@ -99,7 +100,7 @@ def send(
 ) -> None:
     """Send one mail by the SMTP server's definition as it is now, or by its fallback.
 
-    ``to`` up to ``date`` are the fields of :class:`~pijobs_mail.message.Letter`.
+    ``to`` up to ``date`` are the fields of :class:`~pijobs_mail.compose.message.Letter`.
 
     :param server: identifier of the definition.
     :param if_maybe_sent: ``"again"`` (an OTP) or ``"not"`` (a notice): what becomes of a mail whose connection was lost

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pijobs import Job, Page, Setting, Settings, hookimpl
-from pijobs_mail import alerts, job, pool, servers
+from pijobs_mail import job
+from pijobs_mail.alerts import job as alerts
+from pijobs_mail.engine import pool
+from pijobs_mail.servers import definitions as servers
 
 if TYPE_CHECKING:
     import click
     from flask import Blueprint
 
-    from pijobs.drill import Exercise
-    from pijobs.hookspecs import Check
-    from pijobs.queue import Queue
+    from pijobs.observe.drill import Exercise
+    from pijobs.plugins.hookspecs import Check
+    from pijobs.request.queue import Queue
 
 
 @hookimpl

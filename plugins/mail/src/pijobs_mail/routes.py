@@ -12,11 +12,11 @@ from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.definitions import PARAMETER, DefinitionRoutes, submit_test
 from pijobs.server.rights import requires
-from pijobs_mail import message as messages
+from pijobs_mail.compose import message as messages
+from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
-from pijobs_mail.message import Letter
 from pijobs_mail.send import as_arguments
-from pijobs_mail.servers import open_store, with_port
+from pijobs_mail.servers.definitions import open_store, with_port
 
 SERVERS = DefinitionRoutes(open_store, with_port)
 

@@ -8,13 +8,13 @@ from typing import Any
 from pijobs import Handle
 from pijobs.definitions import submit
 from pijobs.flask import current_queue
-from pijobs.queue import Queue
-from pijobs_mail import message as messages
-from pijobs_mail.attachment import Attachment
+from pijobs.request.queue import Queue
+from pijobs_mail.compose import message as messages
+from pijobs_mail.compose.attachment import Attachment
+from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import IfMaybeSent
-from pijobs_mail.message import Letter
-from pijobs_mail.servers import open_store
+from pijobs_mail.servers.definitions import open_store
 
 
 def send_mail(

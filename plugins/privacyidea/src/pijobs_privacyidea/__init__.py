@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pijobs.requirements import unmet
+from pijobs.base.requirements import unmet
 
 if TYPE_CHECKING:
     from pijobs_privacyidea.queue import HueyQueue

@@ -14,9 +14,9 @@ from typing import Any
 
 import flask
 
-from pijobs import clock
 from pijobs.audit import Entry
-from pijobs.redact import describe
+from pijobs.base import clock
+from pijobs.base.redact import describe
 from pijobs.server.accounts import ROLES, Account, Role
 from pijobs.server.host import HostSignIn
 from pijobs_privacyidea.settings import ROLES as ROLES_SETTING

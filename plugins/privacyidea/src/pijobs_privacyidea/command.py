@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pijobs import threads
+from pijobs.base import threads
 
 
 @click.group()

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pijobs import clock
-from pijobs_mail.sink import Received, Sink
+from pijobs.base import clock
+from pijobs_mail.sink.server import Received, Sink
 from pijobs_privacyidea.instance import Instance
 
 #: Seconds that an OTP mail may take.

@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from pijobs import DestinationDown, Settings
+from pijobs.base.requirements import unmet
 from pijobs.errors import PijobsError, StorageUnavailable
-from pijobs.readiness import configuration
-from pijobs.requirements import unmet
+from pijobs.observe.readiness import configuration
 from pijobs.settings import PREFIX
-from pijobs_mail.servers import endpoint
+from pijobs_mail.servers.definitions import endpoint
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.host import Host
 from pijobs_privacyidea.old_queue import count_old

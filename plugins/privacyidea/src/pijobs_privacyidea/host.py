@@ -13,7 +13,7 @@ from pathlib import Path
 import flask
 
 from pijobs import Settings
-from pijobs.forks import gate
+from pijobs.base.forks import gate
 from pijobs.settings import CONFIG_VARIABLE
 
 _LOGGING = Path(__file__).with_name("logging.yaml")
@@ -28,7 +28,7 @@ PI_LOGCONFIG = {logging!r}
 @dataclass(frozen=True)
 class IdleFiles:
     """What SQLAlchemy keeps open of privacyIDEA's database, if that is an SQLite file: closed before a fork, since a
-    child that inherits it can't use the file (see :mod:`pijobs.forks`)."""
+    child that inherits it can't use the file (see :mod:`pijobs.base.forks`)."""
 
     app: flask.Flask
 

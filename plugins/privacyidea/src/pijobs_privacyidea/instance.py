@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.settings import CONFIG_VARIABLE
 
 #: Seconds for a command to end and for a process to come up.

@@ -14,10 +14,10 @@ from email.mime.text import MIMEText
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, Settings
-from pijobs_mail.addresses import parse, sender_of
+from pijobs_mail.compose.addresses import parse, sender_of
+from pijobs_mail.compose.message import Letter, now
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, UNSAVED, attempt, label, subject
-from pijobs_mail.message import Letter, now
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.origin import origin
 from pijobs_privacyidea.settings import OTP_SERVERS

@@ -11,7 +11,8 @@ from privacyidea.lib.error import ParameterError
 from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs
-from pijobs import Handle, Job, State, clock
+from pijobs import Handle, Job, State
+from pijobs.base import clock
 from pijobs.errors import ConfigurationError, EncodeError, InstanceNotFound, QueueUnavailable, StorageError, UnknownJob
 from pijobs.jobs import ENDED
 from pijobs_mail.errors import MessageError

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
+from pijobs.base.redact import mask_number
 from pijobs.definitions import Standby
 from pijobs.errors import DeadlinePassed, UnknownHere
-from pijobs.redact import mask_number
 from pijobs_mail.job import OTP_PRIORITY
 from pijobs_privacyidea.definitions import not_here
 

@@ -14,8 +14,8 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
 
-from pijobs import clock
-from pijobs.foreign import cut
+from pijobs.base import clock
+from pijobs.base.foreign import cut
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
 from pijobs_sms.patterns import found
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpcore
 
-from pijobs import clock
-from pijobs.network import addresses
+from pijobs.base import clock
+from pijobs.base.network import addresses
 
 _until: ContextVar[float] = ContextVar("pijobs_sms_until")
 _opened: ContextVar[list[httpcore.NetworkStream]] = ContextVar("pijobs_sms_opened")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 from pijobs.demo import PATIENCE, Demo, DemoFailed
 
 _PHONE = "+49 170 1234567"

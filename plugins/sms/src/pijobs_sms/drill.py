@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from pijobs import Handle, clock, threads
-from pijobs.drill import Destination, Exercise
-from pijobs.queue import Queue
+from pijobs import Handle
+from pijobs.base import clock, threads
+from pijobs.observe.drill import Destination, Exercise
+from pijobs.request.queue import Queue
 from pijobs_sms.gateways import open_store
 from pijobs_sms.send import send_sms
 

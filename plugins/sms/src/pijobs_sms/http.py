@@ -13,8 +13,8 @@ import httpcore
 import httpx
 
 from pijobs import JobContext, Settings
+from pijobs.base.network import tls_context
 from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
-from pijobs.network import tls_context
 from pijobs_sms import gateways, webhook
 from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
 from pijobs_sms.bounded import BoundedBackend, within

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
+from pijobs.base.redact import mask_number, redact, texts_in
 from pijobs.definitions import Standby, unknown_here
 from pijobs.errors import (
     DatabaseError,
@@ -16,8 +17,7 @@ from pijobs.errors import (
     HeldBack,
     UnknownHere,
 )
-from pijobs.keys import KeyRing
-from pijobs.redact import mask_number, redact, texts_in
+from pijobs.payload.keys import KeyRing
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent, PhoneError
 from pijobs_sms.gateways import Gateways, open_store
 from pijobs_sms.limits import Limits

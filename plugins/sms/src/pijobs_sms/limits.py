@@ -16,7 +16,8 @@ from contextlib import suppress
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import Settings, clock, threads
+from pijobs import Settings
+from pijobs.base import clock, threads
 from pijobs.database import Database
 from pijobs.errors import DatabaseConflict
 

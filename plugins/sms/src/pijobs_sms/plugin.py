@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from pijobs import Check
-    from pijobs.drill import Exercise
-    from pijobs.queue import Queue
+    from pijobs.observe.drill import Exercise
+    from pijobs.request.queue import Queue
 
 
 @hookimpl

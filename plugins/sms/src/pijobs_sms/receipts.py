@@ -16,7 +16,8 @@ from datetime import datetime, timezone
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import JobContext, Settings, clock
+from pijobs import JobContext, Settings
+from pijobs.base import clock
 from pijobs.database import Database
 from pijobs.errors import DatabaseConflict, DatabaseError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pijobs import Handle
 from pijobs.definitions import submit
 from pijobs.flask import current_queue
-from pijobs.queue import Queue
+from pijobs.request.queue import Queue
 from pijobs_sms.gateways import open_store
 from pijobs_sms.numbers import normalize
 

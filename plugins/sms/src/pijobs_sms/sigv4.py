@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote
 
 import httpx
 
-from pijobs import clock
+from pijobs.base import clock
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _HOST = re.compile(r"(?P<service>[a-z0-9]+)(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")

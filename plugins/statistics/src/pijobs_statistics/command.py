@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pijobs.files import looks
+from pijobs.base.files import looks
 from pijobs_statistics.output import as_csv, as_json, query
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pijobs import DestinationDown, Job, JobContext, RetryPolicy, Setting, crontab
+from pijobs.base.redact import redact
 from pijobs.errors import DatabaseConflict, DatabaseUnavailable
-from pijobs.redact import redact
 
 PREFIX = "PI_JOB_QUEUE_STATISTICS_"
 #: Seconds; within them a batch, or the end of a job, that comes again is known.

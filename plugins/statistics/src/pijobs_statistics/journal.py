@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pijobs import threads
-from pijobs.files import create
+from pijobs.base import threads
+from pijobs.base.files import create
 
 log = logging.getLogger(__name__)
 

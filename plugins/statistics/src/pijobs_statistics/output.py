@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs_statistics.values import number
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import flask
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.flask import current_queue
 from pijobs.server.pages import PageBlueprint, requires
 from pijobs_statistics.output import as_csv

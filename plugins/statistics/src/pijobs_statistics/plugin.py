@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from pijobs import InstanceEvent, Job, Page, Setting, hookimpl, threads
+from pijobs import InstanceEvent, Job, Page, Setting, hookimpl
+from pijobs.base import threads
 from pijobs_statistics import jobs
 from pijobs_statistics.record import Attempt, current_attempt
 from pijobs_statistics.watch import Watch

@@ -13,9 +13,9 @@ from typing import Any
 import flask
 
 from pijobs import State
+from pijobs.base.redact import describe
 from pijobs.flask import current_queue
-from pijobs.queue import Queue
-from pijobs.redact import describe
+from pijobs.request.queue import Queue
 from pijobs_statistics.values import Amount, Series, amount, minute, series
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.database import Database
 from pijobs.settings import Settings
 from pijobs_statistics.tables import AMOUNT, APPLIED, METADATA, SERIES, add, take_turn

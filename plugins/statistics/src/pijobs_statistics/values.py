@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pijobs import clock
-from pijobs.redact import redact
+from pijobs.base import clock
+from pijobs.base.redact import redact
 
 log = logging.getLogger(__name__)
 

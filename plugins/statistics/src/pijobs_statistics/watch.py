@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pijobs import InstanceEvent, State, threads
+from pijobs import InstanceEvent, State
+from pijobs.base import threads
+from pijobs.base.redact import describe
 from pijobs.errors import QueueUnavailable
-from pijobs.queue import Queue
-from pijobs.redact import describe
+from pijobs.request.queue import Queue
 from pijobs_statistics.jobs import PREFIX
 from pijobs_statistics.journal import Journal
 from pijobs_statistics.record import JOB

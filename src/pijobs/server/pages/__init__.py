@@ -7,6 +7,6 @@ templates call ``pijobs_…``.
 
 from pijobs.server.pages.definitions import definition_pages
 from pijobs.server.pages.site import PageBlueprint, add_pages
-from pijobs.server.pages.visitor import Problem, Visitor, requires, say
+from pijobs.server.pages.web_session import Problem, Visitor, requires, say
 
 __all__ = ["PageBlueprint", "Problem", "Visitor", "add_pages", "definition_pages", "requires", "say"]

@@ -10,7 +10,7 @@ from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
 from pijobs.server.auth import factors, verified
 from pijobs.server.host import host_sign_in
-from pijobs.server.pages.visitor import Visitor, end_session, own_path, requires, say
+from pijobs.server.pages.web_session import Visitor, end_session, own_path, requires, say
 from pijobs.server.sessions import Sessions
 
 

@@ -6,7 +6,7 @@ import flask
 
 from pijobs.audit import AuditLog
 from pijobs.flask import current_installation
-from pijobs.server.pages.visitor import requires
+from pijobs.server.pages.web_session import requires
 
 LIMIT = 50
 

@@ -10,17 +10,17 @@ from typing import Any, Protocol
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs import instances
 from pijobs.definitions import CENSORED, TOGGLE, Definitions, DefinitionStore, Field, Preset
 from pijobs.definitions.secrets import censored
 from pijobs.errors import DefinitionError
 from pijobs.flask import current_queue
-from pijobs.queue import Handle
+from pijobs.observe import instances
+from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit, delete_definition, given_reason, save_definition
-from pijobs.server.pages.lives import life
 from pijobs.server.pages.site import PageBlueprint
-from pijobs.server.pages.visitor import Problem, requires, say
+from pijobs.server.pages.timeline import life
+from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.settings import Settings
 
 Values = dict[str, Any]

@@ -9,14 +9,14 @@ from typing import Any
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs import instances, status
+from pijobs.base.redact import redact
 from pijobs.errors import InstanceNotFound, JobError, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.redact import redact
+from pijobs.observe import instances, status
 from pijobs.server.audited import audit, given_reason
-from pijobs.server.pages.lives import life
-from pijobs.server.pages.visitor import Problem, requires, say
+from pijobs.server.pages.timeline import life
+from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.storage.contract import Storage
 
 LIMIT = 50

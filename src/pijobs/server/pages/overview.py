@@ -7,14 +7,14 @@ from typing import Any
 
 import flask
 
-from pijobs import activity, status
 from pijobs.errors import StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING
-from pijobs.readiness import readiness
+from pijobs.observe import activity, status
+from pijobs.observe.readiness import readiness
 from pijobs.server.pages import plots
-from pijobs.server.pages.headline import headline
-from pijobs.server.pages.visitor import PAGES, requires
+from pijobs.server.pages.summary import headline
+from pijobs.server.pages.web_session import PAGES, requires
 from pijobs.storage.contract import Storage
 
 _NOTHING = {"span": 3600.0, "bins": [], "speed": None, "jobs": {}, "failures": [], "failed": 0, "failures_cut": False}

@@ -12,7 +12,16 @@ from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
 from pijobs.server.auth import check_code, counted_code, factors
 from pijobs.server.factors import SECURITY_KEY, extra, pyotp
-from pijobs.server.pages.visitor import Problem, half_signed_in, keep, own_path, present_visitor, requires, say, take
+from pijobs.server.pages.web_session import (
+    Problem,
+    half_signed_in,
+    keep,
+    own_path,
+    present_visitor,
+    requires,
+    say,
+    take,
+)
 from pijobs.server.sessions import Session, Sessions
 
 Answer = str | tuple[str, int] | Response

@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from pijobs.server.api import ApiError
 from pijobs.server.auth import verified
-from pijobs.server.pages.visitor import begin_session, end_session, half_signed_in, own_path, present_visitor
+from pijobs.server.pages.web_session import begin_session, end_session, half_signed_in, own_path, present_visitor
 
 
 def add_to(blueprint: flask.Blueprint) -> None:

@@ -14,6 +14,7 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException
 
 import pijobs.server.pages.jobs as job_pages
+from pijobs.base.redact import describe, redact
 from pijobs.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -26,14 +27,15 @@ from pijobs.errors import (
 )
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
-from pijobs.hookspecs import Page
-from pijobs.redact import describe, redact
+from pijobs.observe.status import told_pause
+from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
 from pijobs.server.lockout import HOST_PREFIX
-from pijobs.server.pages import account, audit, overview, plots, second_factor, sign_in, words, workers
-from pijobs.server.pages.headline import Topic
-from pijobs.server.pages.visitor import (
+from pijobs.server.pages import account, audit, overview, plots, second_factor, sign_in, workers
+from pijobs.server.pages import formatting as words
+from pijobs.server.pages.summary import Topic
+from pijobs.server.pages.web_session import (
     PAGES,
     Authorize,
     Problem,
@@ -43,7 +45,6 @@ from pijobs.server.pages.visitor import (
     renews_itself,
     take_said,
 )
-from pijobs.status import told_pause
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from typing import Any
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs import status
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING
+from pijobs.observe import status
 from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
-from pijobs.server.pages.visitor import Problem, requires, say
+from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.storage.contract import Storage
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from secrets import token_hex
 
 import msgspec
 
-from pijobs import threads
+from pijobs.base import threads
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage.contract import (

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
-from pijobs import threads
-from pijobs.clock import Clock, SystemClock, to_ms
+from pijobs.base import threads
+from pijobs.base.clock import Clock, SystemClock, to_ms
 from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage import protocol

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from hiredis import pack_command
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import InstanceRefused, StorageDamaged, StorageFull, StorageUnavailable
 from pijobs.storage.redis.scripts import Script
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pijobs.storage.redis.connection import Wire
-from pijobs.storage.redis.place import Place
+from pijobs.storage.redis.topology import Place
 
 _FACTS = (
     "redis_version", "valkey_version", "redis_mode", "role", "maxmemory", "used_memory", "evicted_keys", "aof_enabled",

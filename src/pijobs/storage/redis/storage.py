@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
@@ -43,8 +43,8 @@ from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.connection import Wire
 from pijobs.storage.redis.diagnosis import diagnose
 from pijobs.storage.redis.durability import require_durability, wait_until_durable
-from pijobs.storage.redis.place import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.scripts import RECOVERED, Script, Scripts
+from pijobs.storage.redis.topology import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
 from pijobs.storage.texts import storable_name, storable_text
 from pijobs.storage.trial import live_once
@@ -71,7 +71,7 @@ _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 class RedisStorage(Storage):
     """Job instances in Redis (6.0 and later) or Valkey.
 
-    :param url: see :class:`~pijobs.storage.redis.place.Place`.
+    :param url: see :class:`~pijobs.storage.redis.topology.Place`.
     :param name: queues of different names do not meet.
     :param password: instead of one in the URL.
     :param durability: what an enqueue waits for.

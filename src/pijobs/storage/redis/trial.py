@@ -10,8 +10,8 @@ from typing import TypeVar
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.storage.contract import Retention, Storage
 from pijobs.storage.redis.connection import Wire, lacks_something, was_refused
-from pijobs.storage.redis.place import Place
 from pijobs.storage.redis.scripts import Scripts
+from pijobs.storage.redis.topology import Place
 from pijobs.storage.trial import enqueue_once
 
 S = TypeVar("S", bound=Storage)

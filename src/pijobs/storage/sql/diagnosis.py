@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.storage.sql.dialect import Sqlite
 from pijobs.storage.sql.transactions import Tx
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 
-from pijobs.jobs import MAX_PRIORITY, MIN_PRIORITY
+from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import save, to_rows

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pijobs.storage.contract import LEFT_OUT, GroupRecord, Pause, whole
-from pijobs.storage.sql.link import Row
+from pijobs.storage.sql.connection import Row
 from pijobs.storage.sql.transactions import Tx
 
 

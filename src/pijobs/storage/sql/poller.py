@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 from pijobs.errors import PijobsError
 
 #: Seconds that the thread has to end, before and after it is hung up.

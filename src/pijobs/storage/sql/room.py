@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import StorageFull
 
 #: Bytes that are kept for workers; on a small disk an eighth of it.

@@ -27,8 +27,8 @@ from sqlalchemy import (
 )
 
 from pijobs.storage.sql.arrows import COLUMNS, MOVED, RESTORED
+from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialect import Dialect
-from pijobs.storage.sql.link import Statement
 from pijobs.storage.sql.schema import (
     FINISHED,
     WAITING,

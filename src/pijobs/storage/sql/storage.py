@@ -43,9 +43,12 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping
-from pijobs.storage.sql import auditing, diagnosis, housekeeping, inspection, leasing, limits, moving, saving, tables
+from pijobs.storage.sql import auditing, diagnosis, housekeeping, leasing, limits, tables
+from pijobs.storage.sql import inserts as saving
+from pijobs.storage.sql import queries as inspection
+from pijobs.storage.sql import transfer as moving
 from pijobs.storage.sql.dialect import Dialect, Sqlite, dialect_for
-from pijobs.storage.sql.live import Live
+from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying

@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from pijobs.storage import protocol
+from pijobs.storage.sql.connection import Link, Statement
 from pijobs.storage.sql.dialect import Dialect, Mariadb, Sqlite, Trouble, dialect_for
-from pijobs.storage.sql.link import Link, Statement
 from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, FIRST_VERSION, metadata
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.sql.transactions import Tx

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import InstanceRefused, PijobsError, StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.storage.contract import Ended, Retention
 from pijobs.storage.sql.arrows import Arrows
+from pijobs.storage.sql.connection import Link, Row, Statement
+from pijobs.storage.sql.connection_sources import Busy, Lane, dialect_errors
 from pijobs.storage.sql.dialect import Dialect, Trouble
-from pijobs.storage.sql.lanes import Busy, Lane, dialect_errors
-from pijobs.storage.sql.link import Link, Row, Statement
 from pijobs.storage.sql.statements import Statements
 
 T = TypeVar("T")

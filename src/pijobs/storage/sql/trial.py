@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 from pijobs.errors import PijobsError
 from pijobs.storage.contract import Storage
-from pijobs.storage.sql.lanes import Lane
-from pijobs.storage.sql.live import Live
+from pijobs.storage.sql.connection_sources import Lane
 from pijobs.storage.sql.poller import Poller
+from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.transactions import Transactions, Tx
 from pijobs.storage.trial import live_once
 

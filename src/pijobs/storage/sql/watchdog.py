@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from pijobs import clock, threads
+from pijobs.base import clock, threads
 
 #: Seconds without work after which the thread ends.
 LINGER = 10.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from pijobs import functions
+from pijobs.base import functions
 from pijobs.factory import OWN_CLASS, Parts, configure
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import Outcome, play

@@ -21,9 +21,9 @@ from pijobs.errors import (
     StorageError,
 )
 from pijobs.factory import OWN_CLASS, HueyQueue, Installation, Parts, configure
-from pijobs.queue import Queue
-from pijobs.readiness import readiness
-from pijobs.registry import Registry
+from pijobs.observe.readiness import readiness
+from pijobs.plugins.registry import Registry
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record
 from pijobs.testing.simulation import staging, stand_ins
 from pijobs.testing.simulation.books import Books

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from pijobs import session
 from pijobs.storage.contract import SessionInfo
 from pijobs.testing.simulation.world import World
 from pijobs.worker import engine as engine_module
 from pijobs.worker import main as worker_main
+from pijobs.worker import session
 
 #: Seconds of a worker's turn without work: a shorter one costs most of a history's time, and shows nothing more.
 IDLE = 2.5

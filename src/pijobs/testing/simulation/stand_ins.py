@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pijobs import clock, processes, threads
+from pijobs.base import clock, processes, threads
 from pijobs.testing.simulation.world import EPOCH, Task, World
 
 #: The world of the history that runs.

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pijobs import JobContext, Settings, clock, threads
+from pijobs import JobContext, Settings
+from pijobs.base import clock, threads
+from pijobs.base.network import tls_context
 from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
-from pijobs.network import tls_context
 from pijobs_sms import gateways
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import PREFIX

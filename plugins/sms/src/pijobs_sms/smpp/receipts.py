@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.errors import DatabaseError
 from pijobs_sms.receipts import Receipts
 from pijobs_sms.smpp.pdus import Delivery, Pdu, Status

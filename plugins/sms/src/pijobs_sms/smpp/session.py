@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from pijobs import clock, threads
-from pijobs.network import addresses
+from pijobs.base import clock, threads
+from pijobs.base.network import addresses
 from pijobs_sms.smpp.pdus import HEADER, Command, Pdu, Status, bind, decode, length_of
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Tells people what failed: digests by mail and by webhook."""

@@ -1,0 +1,108 @@
+"""What to do when a server can't be used: in the errors of the engine, and beside each step of the probe."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography import x509
+
+from pijobs_mail.engine.delivery import Endpoint, Outcome
+from pijobs_mail.engine.replies import Step
+from pijobs_mail.engine.verdicts import is_greylisting
+
+_USE_SMTPS = (
+    "a port that speaks TLS from the first byte, such as 465, needs smtps:// before the host, and the field tls off"
+)
+_USE_STARTTLS = (
+    "a port that begins in clear, such as 587, needs smtp:// in place of smtps://, and the field tls (STARTTLS) on"
+)
+ADVICE: Mapping[str, str] = {
+    "dns": "check the name in the field server, and the resolver of this machine",
+    "tcp": "check the port, and that no firewall is in between; providers often block 25: try 587 or smtps:// with 465",
+    "tls": "check the port: STARTTLS (the field tls) is for 587 and 25, smtps:// for 465; ask the server's operator "
+    "where it speaks TLS",
+    "certificate ended": "the server's operator must renew the certificate; if that was done, check this machine's "
+    "clock",
+    "certificate name": "put a name that the certificate is for into the field server; else its operator must get "
+    "one for this name",
+    "certificate authority": "put the file of its authority (of a self-signed one: itself) into the field ca_file, if "
+    "you trust it",
+    "ca file of a server": "the CA file has the certificate of a server, which vouches for nobody: put that of the "
+    "authority that issued it into the field ca_file",
+    "ca file": "check the field ca_file, or PI_JOB_QUEUE_MAIL_CA_FILE: a PEM file that this user may read",
+    "greeting": "this port may be no SMTP, or refuses this machine: ask the server's operator for the reason that it "
+    f"gives; {_USE_SMTPS}",
+    "no greeting": _USE_SMTPS,
+    "tls in clear": _USE_STARTTLS,
+    "features": "the server did not take our EHLO; set PI_JOB_QUEUE_MAIL_EHLO_NAME to this machine's name in DNS",
+    "token": "check the oauth_ fields, and that the secret or refresh token did not end",
+    "no login": "turn on the field tls, or use smtps://: many servers offer a login inside of TLS only; where none is "
+    "needed leave username empty",
+    "login": "check username and password; Microsoft 365 and Google take XOAUTH2, or a password for applications, only",
+    "smime": "check certificate, private_key and private_key_password, and that this user may read both files",
+    "helo": "the server does not take the name that we give ourselves; set PI_JOB_QUEUE_MAIL_EHLO_NAME to this "
+    "machine's name in DNS",
+    "sender": "read the reply: it is about the sender. Check the field sender, and that the login may send as it",
+    "recipient": "read the reply: it is about the recipient, or the server asks for a login before it relays",
+    "text": "read the reply: it is about the text; filters also judge by the sender and this machine",
+    "greylisting": "the server defers mails of senders that it does not know yet, and takes them some minutes later: "
+    "queued mails arrive. Ask its operator to leave this machine out of that",
+    "later": "the server takes the mail later, and says why in its reply; queued mails are tried again",
+    "no word": "the server was given the mail and says nothing: it may have been sent. A filter that is slow or hangs; "
+    "ask its operator. A worker waits ten minutes for the word",
+    "second": "the server took one mail over the connection and not the next; set the field mails_per_connection to 1",
+    "mail": "the server can't be given a mail; the reason is in its words",
+}
+#: OpenSSL's names for what comes in clear where TLS was expected.
+_CLEAR = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+#: OpenSSL's codes of a certificate whose authority is not known (X509_V_ERR_UNABLE_…).
+_NO_AUTHORITY = (2, 20, 21)
+
+
+def for_handshake(endpoint: Endpoint, error: Exception) -> str | None:
+    """Key of the advice where a server answered the first bytes of TLS in clear."""
+    clear = isinstance(error, ssl.SSLError) and error.reason in _CLEAR
+    return "tls in clear" if clear and endpoint.security == "tls" else None
+
+
+def for_certificate(endpoint: Endpoint, error: ssl.SSLCertVerificationError) -> str | None:
+    """Key of the advice where the CA file has the certificate of a server in place of an authority's."""
+    unknown = error.verify_code in _NO_AUTHORITY and endpoint.ca_file
+    return "ca file of a server" if unknown and _is_leaf(str(endpoint.ca_file)) else None
+
+
+def about_mail(outcome: Outcome) -> str:
+    """Key of the advice for a mail that was not taken."""
+    reply = outcome.reply
+    if is_greylisting(reply):
+        return "greylisting"
+    if re.search("helo|ehlo", reply.text, re.IGNORECASE):
+        return "helo"
+    if reply.temporary:
+        return "later"
+    return {Step.MAIL: "sender", Step.RCPT: "recipient"}.get(outcome.step, "text")
+
+
+def advised(message: str, key: str | None) -> str:
+    return f"{message}; {ADVICE[key]}" if key else message
+
+
+def _is_leaf(path: str) -> bool:
+    """Whether no certificate of the file can vouch for another one, or for itself."""
+    try:
+        found = x509.load_pem_x509_certificates(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(found) and not any(_vouches(certificate) for certificate in found)
+
+
+def _vouches(certificate: x509.Certificate) -> bool:
+    if certificate.issuer == certificate.subject:
+        return True
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False

@@ -1,0 +1,64 @@
+"""Whether a deferral is the mail's trouble or the server's: several different mails in a row got the same reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pijobs.base import clock, threads
+from pijobs_mail.engine.delivery import Delivery, Endpoint, Mail, Outcome
+from pijobs_mail.engine.replies import Reply, Step, Verdict
+from pijobs_mail.engine.verdicts import may_be_the_servers
+
+#: Different mails in a row.
+SEVERAL = 3
+#: Seconds after which such a row is forgotten.
+MEMORY = 3600.0
+
+_Kind = tuple[Step, int, "str | None"]
+
+
+@dataclass
+class _Row:
+    kind: _Kind
+    mails: set[int] = field(default_factory=set)
+    last: float = 0.0
+
+
+class Suspicions:
+    """What one process knows of its servers. A mail that is taken clears its server."""
+
+    def __init__(self) -> None:
+        self._lock = threads.Lock()
+        self._rows: dict[Endpoint, _Row] = {}
+
+    def weigh(self, endpoint: Endpoint, mail: Mail, delivery: Delivery) -> Reply | None:
+        """The reply that so many different mails in a row got that it is taken for the server's trouble."""
+        now = clock.monotonic()
+        with self._lock:
+            self._rows = {place: row for place, row in self._rows.items() if now - row.last < MEMORY}
+            if delivery.having(Verdict.ACCEPTED):
+                self._rows.pop(endpoint, None)
+                return None
+            outcome = next(filter(_is_suspect, delivery.outcomes.values()), None)
+            if outcome is None:  # refused, greylisted: that says nothing of the server
+                return None
+            kind = outcome.step, outcome.reply.code, outcome.reply.enhanced
+            row = self._rows.get(endpoint)
+            if row is None or row.kind != kind:
+                row = self._rows[endpoint] = _Row(kind)
+            row.last = now
+            if len(row.mails) < SEVERAL:
+                row.mails.add(_what_differs(mail, outcome))
+            return outcome.reply if len(row.mails) >= SEVERAL else None
+
+
+def _is_suspect(outcome: Outcome) -> bool:
+    return outcome.verdict is Verdict.DEFERRED and may_be_the_servers(outcome.reply, outcome.step)
+
+
+def _what_differs(mail: Mail, outcome: Outcome) -> int:
+    """Two mails to the same recipient tell no more than one, where the reply may be about the recipient."""
+    names_one, policy = "@" in outcome.reply.text, (outcome.reply.enhanced or "").startswith("4.7.")
+    if outcome.step is Step.RCPT and (names_one or not policy):
+        return hash(mail.recipients)
+    return hash(mail.sender if names_one and outcome.step is Step.MAIL else mail.content)

@@ -1,0 +1,315 @@
+"""The engine: mail transactions (RFC 5321), and what became of each recipient.
+
+It stands alone and knows nothing of jobs. Time comes in as a :class:`Deadline`. A :class:`Conversation` opens once and
+can send several mails, one after another, each in as few flights as the server allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from pijobs.base import clock
+from pijobs_mail.compose.content import could_be_commands, lines, on_the_wire, seven_bit
+from pijobs_mail.engine.connection import Connection, why
+from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
+from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
+from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD, mail_id
+from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
+
+#: Commands in one flight: as many replies surely fit into the buffers, so that nobody waits for the other to read.
+FLIGHT = 100
+#: Bytes of a content that leaves before the server agreed to its size.
+WHOLE = 256 * 1024
+# Nothing that begins another parameter or command: no control character, and blanks and brackets in quotes only.
+# Empty: a bounce.
+_ADDRESS = re.compile(r"""(?:[!#-;=?-\[\]-~\u00a1-\U0010ffff]|"(?:[^"\\\0-\x1f\x7f-\x9f]|\\[^\0-\x1f\x7f-\x9f])*")*""")
+
+
+def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
+    """Send one mail over a connection of its own.
+
+    :raises ServerTrouble: no mail can be sent at present. Nothing was sent.
+    :raises ConnectionLost: this mail broke the connection, or something else did. Nothing was sent.
+    :raises MaybeSent: the whole mail left, and the server's word on it did not come.
+    :raises MessageError: the server takes 7 bits only, and the mail can't be made so. Nothing was sent.
+    :raises AsciiOnly: it takes no address beyond ASCII, and the mail has one. Nothing was sent.
+    """
+    conversation = Conversation(endpoint)
+    try:
+        conversation.open(deadline)
+        return conversation.send(mail, deadline)
+    finally:
+        conversation.close()
+
+
+class Conversation(Connection):
+    """A connection that mails are sent over."""
+
+    def send(self, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
+        """One mail transaction (RFC 5321 3.3). Raises as :func:`deliver`."""
+        if not all(_ADDRESS.fullmatch(address) for address in (mail.sender, *mail.recipients)):
+            raise ValueError("expected checked addresses, found one that is more or less than an address")
+        try:
+            return self._transaction(mail, deadline)
+        except BaseException:
+            # Nobody knows where the server stands now; without the final dot it forgets the mail (RFC 5321 4.1.1.4).
+            self.abandon()
+            raise
+
+    def _transaction(self, mail: Mail, deadline: Deadline) -> Delivery:
+        if mail.utf8 and "SMTPUTF8" not in self.features:
+            raise AsciiOnly
+        if "8BITMIME" not in self.features and not mail.content.isascii():
+            try:
+                mail = replace(mail, content=seven_bit(mail.content))
+            except ValueError as error:
+                raise MessageError(f"{self.endpoint} takes 7 bits only: {error}") from None
+        if self._may_go_whole(mail):
+            return self._whole(mail, deadline)
+        content = on_the_wire(mail.content)
+        replies = self._replies([*self._commands(mail, len(content)), (Step.DATA, "DATA")], deadline)
+        if self._unfinished:
+            self._expect(Step.MAIL, next(replies))
+        self._unfinished = True
+        reply = next(replies)
+        self._doubt_parameters(mail, reply)
+        # A disk that is nearly full has no room for a big mail, and still some for the others.
+        verdict = Verdict.DEFERRED if reply.code == 452 and len(content) > WHOLE else self._judge(Step.MAIL, reply)
+        outcomes: dict[str, Outcome] = {}
+        if verdict is not Verdict.ACCEPTED:
+            outcomes = dict.fromkeys(mail.recipients, Outcome(verdict, reply, Step.MAIL))
+        said = [reply]
+        for recipient in mail.recipients if not outcomes else ():
+            said.append(reply := next(replies))
+            if reply.code == 421:
+                return self._cut_short(mail, outcomes, reply, Step.RCPT)
+            self._doubt("PIPELINING", reply)
+            outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply, Step.RCPT)
+        taken = [who for who, outcome in outcomes.items() if outcome.verdict is Verdict.ACCEPTED]
+        if not taken:
+            self._skip(replies, deadline)
+            return Delivery(outcomes, reply)
+        reply = next(replies)
+        if reply.code == 421:
+            return self._cut_short(mail, outcomes, reply, Step.DATA)
+        ending = self._content(content, taken, reply, deadline)
+        if ending.queue_id is not None and not any(map(mail_id, said)):
+            self._names_mails = True
+        return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
+
+    def _cut_short(self, mail: Mail, outcomes: Mapping[str, Outcome], reply: Reply, step: Step) -> Delivery:
+        """The server said 421 before the end of the mail, so it took nothing. After refusals in the same mail these are
+        why ("too many errors"): they stand, and the others may come again.
+
+        :raises ServerTrouble: without any refusal, or when it says that it closes.
+        """
+        decided = {who: outcome for who, outcome in outcomes.items() if outcome.verdict is not Verdict.ACCEPTED}
+        if not decided or reply.enhanced == "4.3.2":
+            self._judge(step, reply)
+        self.abandon()
+        rest = Outcome(Verdict.DEFERRED, reply, step)
+        return Delivery({who: decided.get(who, rest) for who in mail.recipients}, reply)
+
+    def _may_go_whole(self, mail: Mail) -> bool:
+        """Whether envelope and content may leave in one flight, see :meth:`_whole`."""
+        at_once = {"PIPELINING", "CHUNKING"} <= self.features.keys() and self._names_mails
+        return at_once and not mail.careful and len(mail.content) <= WHOLE and not could_be_commands(mail.content)
+
+    def _commands(self, mail: Mail, size: int) -> list[tuple[Step, str]]:
+        said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
+        if not mail.content.isascii():
+            said += " BODY=8BITMIME"  # RFC 6152 3
+        if mail.utf8:
+            said += " SMTPUTF8"  # RFC 6531 3.4
+        commands = [(Step.MAIL, f"MAIL FROM:<{mail.sender}>{said}")]
+        commands += [(Step.RCPT, f"RCPT TO:<{recipient}>") for recipient in mail.recipients]
+        if self._unfinished:
+            commands.insert(0, (Step.MAIL, "RSET"))
+        return commands
+
+    def _replies(self, commands: list[tuple[Step, str]], deadline: Deadline) -> Iterator[Reply]:
+        """The replies to commands that leave in one flight where the server allows it (RFC 2920), else in turn."""
+        flight = FLIGHT if "PIPELINING" in self.features else 1
+        for start in range(0, len(commands), flight):
+            flying = commands[start : start + flight]
+            if flying[-1][0] is Step.DATA:
+                deadline.check()
+            yield self._ask(flying[0][0], "\r\n".join(command for _, command in flying), deadline)
+            for step, _ in flying[1:]:
+                yield self._ask(step, None, deadline)
+
+    def _skip(self, replies: Iterator[Reply], deadline: Deadline) -> None:
+        """Nobody takes the mail. What left already is answered, and a server that waits for a text is given none."""
+        if "PIPELINING" not in self.features:
+            return
+        for reply in replies:
+            if reply.code == 421:
+                self.abandon()
+                return
+            if reply.code == 354:  # RFC 2920 3.1
+                self._ask(Step.DATA, ".", deadline)
+
+    def _content(self, content: bytes, recipients: list[str], reply: Reply, deadline: Deadline) -> Delivery:
+        if reply.code != 354:
+            self._doubt("PIPELINING", reply)
+            verdict = self._judge(Step.DATA, reply)
+            if verdict is Verdict.ACCEPTED:
+                raise ConnectionLost(f"expected 354 from {self.endpoint} at DATA, found {reply.code}")
+            return _all(recipients, verdict, reply, Step.DATA)
+        # The final dot is the last that is sent: if sending fails, it did not leave.
+        return self._end(content, recipients, deadline)
+
+    def _whole(self, mail: Mail, deadline: Deadline) -> Delivery:
+        """Envelope and content, as one chunk, in one flight (RFC 2920, RFC 3030 4.2), so any doubt is one about a mail
+        that left.
+
+        Replies carry no number, so one too many would be taken for the next. The one to the content tells the id of
+        the mail, and no other does: that keeps them apart. A server that is not known to tell it gets DATA, whose 354
+        does the same; so does the first mail of a connection.
+        """
+        content = lines(mail.content)
+        commands = self._commands(mail, len(content))
+        self._ready_for_effect(deadline)
+        envelope = "".join(f"{command}\r\n" for _, command in commands).encode()
+        self._send_mail(envelope + b"BDAT %d LAST\r\n" % len(content) + content)
+        until = clock.monotonic() + self._patience(deadline)
+        replies: list[Reply] = []
+        start = len(commands) - len(mail.recipients)
+        for _ in [*commands, Step.END]:
+            replies.append(self._last_word(until - clock.monotonic()))
+            if replies[-1].code == 421 and len(replies) <= len(commands):  # nothing behind it was read
+                return self._hung_up(mail, replies[start:-1], replies[-1])
+        self._unfinished = not replies[-1].accepted
+        if not _told_apart(replies[:start], replies[start:-1], replies[-1]):
+            replies = self._settle(replies)
+        begun, recipients, last = replies[:start], replies[start:-1], replies[-1]
+        self._doubt_parameters(mail, begun[-1])
+        if last.code == 421:
+            self.abandon()
+        return self._sum_up(mail, begun, recipients, last)
+
+    def _hung_up(self, mail: Mail, recipients: list[Reply], last: Reply) -> Delivery:
+        """The server said 421 after the replies to some recipients, or before."""
+        outcomes = {
+            who: Outcome(self._judge(Step.RCPT, reply), reply, Step.RCPT)
+            for who, reply in zip(mail.recipients, recipients, strict=False)
+        }
+        return self._cut_short(mail, outcomes, last, Step.RCPT)
+
+    def _settle(self, replies: list[Reply]) -> list[Reply]:
+        """After a reply too many, the word on another command looks like that on the mail. The answer to EHLO can't be
+        mistaken, and the reply right before it is the word on the mail.
+
+        :returns: the replies to envelope and content.
+        :raises FalseFeature: the text was answered like commands that are not understood; it was not taken.
+        :raises ConnectionLost: the mail was refused, and nobody can tell by which of the replies.
+        :raises MaybeSent: the server's word on the mail can't be found.
+        """
+        count, last = len(replies), replies[-1]
+        try:
+            self._link.send(f"EHLO {self._own_name()}\r\n".encode("ascii"), self.endpoint.timeout)
+            while not _is_hello(reply := self._link.reply(self.endpoint.timeout)):
+                if last.code in NOT_UNDERSTOOD and reply.code in NOT_UNDERSTOOD:
+                    raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {last}", keyword="CHUNKING")
+                replies.append(reply)
+        except (OSError, ProtocolError):  # who refuses a mail may hang up then
+            self.abandon()
+            if any(reply.accepted for reply in replies[count - 1 :]):
+                raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit: {last}") from None
+            return replies[:count]
+        self._unfinished = False
+        if (extra := len(replies) - count) == 0:
+            return replies
+        self.abandon()
+        if not replies[-1].accepted:
+            raise ConnectionLost(
+                f"{self.endpoint} said more than it was asked for, and refused the mail: {replies[-1]}"
+            )
+        if not all(reply.accepted for reply in replies):
+            raise MaybeSent(f"{self.endpoint} took the mail, and nobody knows for whom: {replies[-1]}")
+        return replies[extra:]
+
+    def _sum_up(self, mail: Mail, begun: list[Reply], recipients: list[Reply], last: Reply) -> Delivery:
+        for reply in begun:
+            verdict = self._judge(Step.MAIL, reply)
+            if verdict is not Verdict.ACCEPTED:
+                return _all(mail.recipients, verdict, reply, Step.MAIL)
+        outcomes = {}
+        for who, reply in zip(mail.recipients, recipients, strict=True):
+            decided, step = (last, Step.END) if reply.accepted else (reply, Step.RCPT)
+            outcomes[who] = Outcome(self._judge(step, decided), decided, step)
+        return Delivery(outcomes, last, mail_id(last) if last.accepted else None)
+
+    def _end(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
+        self._ready_for_effect(deadline)
+        self._send_mail(content)
+        reply = self._last_word(self._patience(deadline))
+        self._unfinished = not reply.accepted
+        if reply.code == 421:
+            self.abandon()
+        verdict = self._judge(Step.END, reply)
+        return _all(recipients, verdict, reply, Step.END, mail_id(reply) if verdict is Verdict.ACCEPTED else None)
+
+    def _ready_for_effect(self, deadline: Deadline) -> None:
+        deadline.check()
+        if not self._link.quiet():
+            raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
+
+    def _send_mail(self, content: bytes) -> None:
+        try:
+            self._link.send(content, self.endpoint.timeout)
+        except OSError as error:
+            raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {why(error)}") from None
+
+    def _doubt(self, keyword: str, reply: Reply) -> None:
+        """:raises FalseFeature: when a command is not understood in a flight, after those before it were."""
+        if keyword in self.features and reply.code in NOT_UNDERSTOOD:
+            raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
+
+    def _doubt_parameters(self, mail: Mail, reply: Reply) -> None:
+        """:raises FalseFeature: when MAIL is not understood with a parameter that the server offers."""
+        # RFC 5321 4.1.1.11 and RFC 3463 3.6; with another enhanced code it is about the address.
+        if reply.code not in (501, 504, 555) or not (reply.enhanced or "5.5.4").startswith("5.5."):
+            return
+        for keyword, said in (("8BITMIME", not mail.content.isascii()), ("SIZE", True)):
+            if said and keyword in self.features:
+                raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
+
+    def _patience(self, deadline: Deadline) -> float:
+        """Seconds for the server's word on the mail. From here on the time that is left until the deadline does not
+        count: the effect may have happened."""
+        return max(self.endpoint.timeout, deadline.last_word())
+
+    def _last_word(self, seconds: float) -> Reply:
+        try:
+            reply = self._link.reply(seconds)
+        except (OSError, ProtocolError) as error:
+            raise MaybeSent(f"no word from {self.endpoint} on the mail it was given: {why(error)}") from None
+        if 300 <= reply.code < 400:
+            raise MaybeSent(f"no word from {self.endpoint} on the mail it was given, but {reply.code}")
+        return reply
+
+
+def _told_apart(begun: list[Reply], recipients: list[Reply], last: Reply) -> bool:
+    """Whether these are surely the replies to one flight, none too many and none too few: that to an accepted content
+    alone tells the id of the mail.
+
+    :param begun: to RSET, if it was sent, and MAIL.
+    :param last: to the content.
+    """
+    if any(map(mail_id, [*begun, *recipients])):
+        return False
+    taken = any(reply.accepted for reply in recipients)
+    if last.accepted:
+        return taken and all(reply.accepted for reply in begun) and mail_id(last) is not None
+    return not taken
+
+
+def _is_hello(reply: Reply) -> bool:
+    return reply.code == 250 and any(line.strip().upper() == "CHUNKING" for line in reply.lines[1:])
+
+
+def _all(recipients: Iterable[str], verdict: Verdict, reply: Reply, step: Step, id: str | None = None) -> Delivery:
+    return Delivery(dict.fromkeys(recipients, Outcome(verdict, reply, step)), reply, id)

@@ -1,0 +1,268 @@
+"""SMTP server definitions: the fields of privacyIDEA's, the queue toggle among them, and the endpoint they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pijobs import Limits
+from pijobs.base.network import is_local, tls_context
+from pijobs.definitions import (
+    DESCRIPTION,
+    FALLBACK,
+    PASSWORD,
+    USERNAME,
+    Definitions,
+    DefinitionStore,
+    Field,
+    ca_file_setting,
+    definitions_check,
+    timeout_field,
+)
+from pijobs.plugins.hookspecs import Check
+from pijobs.settings import Setting, Settings
+from pijobs_mail.compose.addresses import sender_of
+from pijobs_mail.engine.delivery import Endpoint
+from pijobs_mail.engine.oauth import Grant
+from pijobs_mail.errors import MessageError
+
+PREFIX = "PI_JOB_QUEUE_MAIL_"
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
+_PORTS = {"smtp": 25, "smtps": 465}
+_LIMITS, _SMIME, _OAUTH = FALLBACK.section, "S/MIME", "Login by XOAUTH2"
+_RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+#: Events that the storage remembers of one rate.
+_MOST = 100_000
+
+
+def _check_server(value: str) -> str | None:
+    try:
+        parse_server(value)
+    except ValueError:
+        return "expected a host name, an address, or a URL smtp://host or smtps://host, found something else"
+    return None
+
+
+def _check_port(value: int) -> str | None:
+    return None if 0 < value < 65536 else f"expected a port from 1 to 65535, found {value}"
+
+
+def _check_connections(value: int) -> str | None:
+    return None if 0 < value <= 200 else f"expected 1 to 200, found {value}"
+
+
+def _check_mails(value: int) -> str | None:
+    return None if 0 < value <= 1000 else f"expected 1 to 1000, found {value}"
+
+
+def _check_rate(value: str) -> str | None:
+    match = _RATE.fullmatch(value.strip())
+    if not value or (match and 0 < int(match[1]) <= _MOST):
+        return None
+    return f"expected mails per s, min, h or d, such as 30/min, at most {_MOST}, found something else"
+
+
+def _check_path(value: str) -> str | None:
+    return None if not value or value.startswith("/") else "expected an absolute path of a PEM file, found another text"
+
+
+def _check_sender(value: str) -> str | None:
+    try:
+        sender_of(value)
+    except MessageError as error:
+        return str(error).partition(": ")[2]
+    return None
+
+
+def _check_token_url(value: str) -> str | None:
+    parts = urlsplit(value)
+    local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not value or (parts.hostname and (parts.scheme == "https" or local)):
+        return None
+    return "expected a URL https://…, found something else"
+
+
+#: Who is given a login.
+_PLACE = ("server", "port", "tls", "verify", "ca_file", "oauth_token_url")
+FIELDS = (
+    Field("server", str, required=True, check=_check_server, help="host, or smtp:// or smtps:// URL"),
+    Field("port", int, default=25, check=_check_port, help="25; 465 for smtps://; a port in the URL wins"),
+    USERNAME,
+    replace(PASSWORD, belongs_to=_PLACE),
+    Field("sender", str, default="", check=_check_sender, help="address that mails come from"),
+    Field("tls", bool, default=False, label="STARTTLS", help="a server that does not offer it gets no mail"),
+    Field("verify", bool, default=True, label="Verify the certificate", help="off: whoever is in between can read all"),
+    Field("ca_file", str, default="", check=_check_path, help="path of further authorities for its certificate, PEM"),
+    timeout_field(600, "seconds for connecting and for each reply"),
+    DESCRIPTION,
+    Field(
+        "max_connections", int, default=10, check=_check_connections, section=_LIMITS, help="at once, over all workers",
+    ),
+    Field(
+        "mails_per_connection", int, check=_check_mails, section=_LIMITS,
+        help="over one connection; empty: 100 to a Postfix, else 10: Exim delivers 10 at once and the others later",
+    ),
+    Field(
+        "rate", str, default="", check=_check_rate, section=_LIMITS,
+        help="mails over all workers, such as 30/min or 5000/d; empty: no limit",
+    ),
+    FALLBACK,
+    Field("smime", bool, default=False, section=_SMIME, label="Sign mails", help="by S/MIME"),
+    Field("certificate", default="", section=_SMIME, help="path of the certificate, and of authorities after it, PEM"),
+    Field("private_key", default="", section=_SMIME, help="path of its key, PEM"),
+    Field("private_key_password", default="", secret=True, section=_SMIME, help="password of the key"),
+    Field(
+        "dont_send_on_error", bool, default=False, label="Don't send on error", section=_SMIME,
+        help="send nothing rather than unsigned",
+    ),
+    Field("oauth_token_url", default="", check=_check_token_url, section=_OAUTH, help="where access tokens come from"),
+    Field("oauth_client_id", default="", section=_OAUTH, help="id of the application"),
+    Field(
+        "oauth_client_secret", default="", secret=True, section=_OAUTH, belongs_to=_PLACE,
+        help="secret of the application",
+    ),
+    Field(
+        "oauth_refresh_token", default="", secret=True, section=_OAUTH, belongs_to=_PLACE,
+        help="of a user; empty: client credentials",
+    ),
+    Field("oauth_scope", default="", section=_OAUTH, help="what the token is for"),
+)  # fmt: skip
+
+
+def in_clear(definition: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """What whoever is in between can read of a server's mails, in sentences."""
+    place = endpoint(definition, settings)
+    if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
+        yield (
+            f"SMTP server {definition['identifier']!r} is spoken to without TLS: whoever is in between can read its "
+            f"mails; use STARTTLS or smtps://, or name {place.host} in {PREFIX}LOGIN_WITHOUT_TLS"
+        )
+
+
+DEFINITIONS = Definitions("smtpserver", FIELDS, in_clear=in_clear)
+
+SETTINGS = (
+    ca_file_setting("MAIL", "SMTP servers'"),
+    Setting(
+        name=PREFIX + "EHLO_NAME",
+        default=None,
+        expected="a host name, or None",
+        accepts=lambda value: value is None or bool(_HOST.fullmatch(value)),
+        help="The name we give to SMTP servers. None: the host's full name, or else its address.",
+        example="jobs.example.com",
+    ),
+    Setting(
+        name=PREFIX + "AUTO_SUBMITTED",
+        default=True,
+        expected="True or False",
+        accepts=lambda value: isinstance(value, bool),
+        help="Whether mails carry 'Auto-Submitted: auto-generated', so that nothing answers them automatically.",
+        example=False,
+    ),
+    Setting(
+        name=PREFIX + "LOGIN_WITHOUT_TLS",
+        default=(),
+        expected="a list of host names as the SMTP servers have them",
+        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
+        help="Hosts that may be given mails, and login and password, in clear. This machine always may.",
+        example=["mail.internal"],
+    ),
+)
+
+
+def open_store(settings: Settings) -> DefinitionStore:
+    """The definitions of an installation."""
+    return DEFINITIONS.open(settings)
+
+
+def servers_check(settings: Settings) -> Check:
+    """Whether the SMTP servers can be read and used, and protect what is given to them."""
+
+    def look(definition: Mapping[str, Any]) -> Iterator[str]:
+        place, identifier = endpoint(definition, settings), definition["identifier"]
+        try:
+            tls_context(place.ca_file, verify=place.verify)
+        except OSError as error:
+            raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
+        if not place.verify:
+            yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
+        yield from in_clear(definition, settings)
+
+    return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=PREFIX + "CA_FILE", look=look)
+
+
+def limits_of(definition: Mapping[str, Any]) -> Limits:
+    """What a server may be given, over all workers."""
+    match = _RATE.fullmatch((definition["rate"] or "").strip())
+    if match is None:
+        return Limits(concurrency=definition["max_connections"])
+    return Limits(concurrency=definition["max_connections"], rate=int(match[1]), per=_SECONDS[match[2]])
+
+
+def parse_server(server: str) -> tuple[str, str, int | None]:
+    """Scheme (``smtp`` or ``smtps``), host, and the port if it is in the URL.
+
+    :raises ValueError: for anything else.
+    """
+    scheme, separator, _ = server.partition("://")
+    if not separator:
+        scheme, host, port = "smtp", server.strip("[]"), None
+    else:
+        parts = urlsplit(server)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        if parts.username or parts.password or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("more than a host and a port in the URL")
+    if scheme not in _PORTS or not _HOST.fullmatch(host):
+        raise ValueError("no host")
+    return scheme, host, port
+
+
+def with_port(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the port that belongs to the server, unless there is one."""
+    completed = dict(values)
+    if completed.get("port") in (None, ""):
+        completed.pop("port", None)
+        scheme, separator, _ = str(completed.get("server", "")).partition("://")
+        if separator and scheme in _PORTS:
+            completed["port"] = _PORTS[scheme]
+    return completed
+
+
+def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
+    """How to speak to the server of a definition. ``smtps://`` wins over STARTTLS, which has no place inside of TLS."""
+    definition = DEFINITIONS.complete(definition)  # privacyIDEA's have fewer fields
+    scheme, host, port = parse_server(definition["server"])
+    host = host.rstrip(".")  # the dot of DNS, which neither certificates nor /etc/hosts have
+    security: Literal["plain", "starttls", "tls"] = "starttls" if definition["tls"] else "plain"
+    return Endpoint(
+        host=host,
+        port=port or definition["port"],
+        security="tls" if scheme == "smtps" else security,
+        username=definition["username"] or "",
+        password=definition["password"] or "",
+        timeout=float(definition["timeout"]),
+        login_without_tls=host in settings[PREFIX + "LOGIN_WITHOUT_TLS"],
+        verify=definition["verify"],
+        ca_file=definition["ca_file"] or settings[PREFIX + "CA_FILE"],
+        ehlo=settings[PREFIX + "EHLO_NAME"],
+        mails=definition["mails_per_connection"],
+        oauth=grant(definition, settings),
+    )
+
+
+def grant(definition: Mapping[str, Any], settings: Settings) -> Grant | None:
+    """What gives access tokens for the server of a definition; None: it takes a password, or nothing."""
+    if not definition.get("oauth_token_url"):
+        return None
+    return Grant(
+        token_url=definition["oauth_token_url"],
+        client_id=definition["oauth_client_id"] or "",
+        client_secret=definition["oauth_client_secret"] or "",
+        refresh_token=definition["oauth_refresh_token"] or "",
+        scope=definition["oauth_scope"] or "",
+        ca_file=settings[PREFIX + "CA_FILE"],
+    )

@@ -1,0 +1,242 @@
+"""One connection of the SMTP sink: aiosmtpd's protocol, late and faulty on request."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import TYPE_CHECKING, Any
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+if TYPE_CHECKING:
+    from pijobs_mail.sink.server import Sink
+
+#: Where a fault can sit. END is the reply to the mail itself; with ``drop`` there the mail is kept nevertheless.
+STEPS = ("GREETING", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "END", "RSET", "QUIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens at a step instead of the right thing.
+
+    :param reply: this reply; one with 421 closes the connection, too.
+    :param times: the first so many times only; None: always.
+    :param drop: close the connection without a reply.
+    :param hang: never answer.
+    :param raw: exactly these bytes instead of a reply.
+    :param recipient: at RCPT: for addresses with this text in them.
+    """
+
+    reply: str = ""
+    times: int | None = None
+    drop: bool = False
+    hang: bool = False
+    raw: bytes = b""
+    recipient: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A mail that arrived.
+
+    :ivar login: the user who sent it, if there was a login.
+    :ivar at: seconds since the epoch.
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes = field(repr=False)
+    encrypted: bool
+    login: str | None
+    at: float
+
+    @property
+    def message(self) -> EmailMessage:
+        message = message_from_bytes(self.content, policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        return message
+
+
+class Protocol(SMTP):
+    """One connection."""
+
+    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            _Keep(sink),
+            hostname="sink.example",
+            ident="pijobs sink",
+            loop=loop,
+            tls_context=None if sink.implicit_tls else sink.tls,
+            authenticator=self._log_in,
+            # Whether a login may go in clear is for the client to decide, and for the tests to see.
+            auth_require_tls=False,
+            enable_SMTPUTF8="SMTPUTF8" in sink.offers,
+            auth_exclude_mechanism=[
+                *(("PLAIN", "LOGIN") if sink.logins is None else ()),
+                *(("XOAUTH2",) if sink.tokens is None else ()),
+            ],
+        )
+        self._sink = sink
+        self._step = "GREETING"
+        #: What happens instead of the reply to the mail that was just taken.
+        self.end_fault: Fault | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Called again for the same connection when STARTTLS wraps it.
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._sink.connected(transport, first=self._original_transport is None)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._sink.disconnected(self.transport)
+        super().connection_lost(error)
+
+    async def push(self, status: Any) -> None:
+        """A reply, or a line of one; late, or another one, if that was asked for."""
+        line = status if isinstance(status, bytes) else status.encode()
+        if line[3:4] != b"-":
+            await asyncio.sleep(self._sink.delay)
+        step, fault = self._step, None
+        if step == "GREETING":
+            self._sink.steps[step] += 1
+            fault = self._sink.fault_at(step)
+        elif step == "END":
+            fault, self.end_fault = self.end_fault, None
+        if step != "DATA":
+            self._step = ""
+        elif line.startswith(b"354"):
+            self._step = "END"
+        if fault is None:
+            await super().push(line)
+        else:
+            await self._fail(fault)
+
+    async def check_auth_needed(self, caller_method: str) -> bool:
+        assert self.session is not None
+        if (self._sink.logins is None and self._sink.tokens is None) or self.session.authenticated:
+            return False
+        await self.push("530 5.7.0 Authentication required")
+        return True
+
+    async def auth_XOAUTH2(self, _: SMTP, args: list[str]) -> AuthResult:
+        fields = dict(each.partition("=")[::2] for each in base64.b64decode(args[1]).decode().split("\1"))
+        user, token = fields.get("user", ""), (self._sink.tokens or {}).get(fields.get("user", ""))
+        if token is not None and fields.get("auth") == f"Bearer {token}":
+            return AuthResult(success=True, auth_data=LoginPassword(user.encode(), b""))
+        # Google's way: the reason in JSON as a challenge, which an empty answer takes note of.
+        await self.challenge_auth(b'{"status":"400","schemes":"Bearer"}')
+        return AuthResult(success=False, handled=False)
+
+    async def smtp_EHLO(self, hostname: str) -> None:
+        await self._at("EHLO", super().smtp_EHLO, hostname)
+
+    async def smtp_HELO(self, hostname: str) -> None:
+        await self._at("HELO", super().smtp_HELO, hostname)
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        await self._at("STARTTLS", super().smtp_STARTTLS, arg)
+
+    async def smtp_AUTH(self, arg: str) -> None:
+        await self._at("AUTH", super().smtp_AUTH, arg)
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        await self._at("MAIL", super().smtp_MAIL, arg)
+
+    async def smtp_RCPT(self, arg: str | None) -> None:
+        await self._at("RCPT", super().smtp_RCPT, arg)
+
+    async def smtp_DATA(self, arg: str) -> None:
+        await self._at("DATA", super().smtp_DATA, arg)
+
+    async def smtp_BDAT(self, arg: str) -> None:
+        await self._at("BDAT", self._chunk, arg)
+
+    async def _chunk(self, arg: str) -> None:
+        """The whole mail as one chunk (RFC 3030); more than one is beyond this server."""
+        size, _, last = arg.partition(" ")
+        content = await self._reader.readexactly(int(size))
+        assert self.envelope is not None and self.session is not None
+        if not self.envelope.rcpt_tos or last.upper() != "LAST":
+            await self.push("503 5.5.1 no recipients, or not one chunk")
+            return
+        self.envelope.content = self.envelope.original_content = content
+        self._step = "END"
+        keep = self.event_handler
+        status = await keep.handle_DATA(self, self.session, self.envelope)
+        self._set_post_data_state()  # type: ignore[no-untyped-call]
+        await self.push(status)
+
+    async def smtp_RSET(self, arg: str) -> None:
+        await self._at("RSET", super().smtp_RSET, arg)
+
+    async def smtp_QUIT(self, arg: str) -> None:
+        await self._at("QUIT", super().smtp_QUIT, arg)
+
+    async def _at(self, step: str, method: Callable[[Any], Awaitable[None]], argument: Any) -> None:
+        self._step = step
+        self._sink.steps[step] += 1
+        fault = self._sink.fault_at(step, argument)
+        if fault is None:
+            await method(argument)
+        else:
+            await asyncio.sleep(self._sink.delay)
+            await self._fail(fault)
+
+    async def _fail(self, fault: Fault) -> None:
+        if fault.hang:
+            await asyncio.Event().wait()
+        if fault.raw or fault.reply:
+            self._writer.write(fault.raw or fault.reply.encode() + b"\r\n")
+            await self._writer.drain()
+        if (fault.drop or fault.reply.startswith("421")) and self.transport is not None:
+            self.transport.close()
+
+    def _log_in(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, login: Any) -> AuthResult:
+        known = self._sink.logins or {}
+        assert isinstance(login, LoginPassword)
+        user = login.login.decode()
+        if user in known and known[user].encode() == login.password:
+            return AuthResult(success=True, auth_data=login)
+        return AuthResult(success=False, handled=False)
+
+
+class _Keep:
+    """What aiosmtpd calls with a whole mail."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def handle_EHLO(
+        self, server: Protocol, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        offers = [
+            *responses[:-1],
+            *(f"250-{keyword}" for keyword in self._sink.offers if keyword != "SMTPUTF8"),
+            responses[-1],
+        ]
+        return [line for line in offers if line[4:].partition(" ")[0] not in self._sink.without]
+
+    async def handle_DATA(self, server: Protocol, session: Session, envelope: Envelope) -> str:
+        self._sink.steps["END"] += 1
+        server.end_fault = self._sink.fault_at("END")
+        # A mail that is refused at its end never arrived; one whose reply gets lost did.
+        if server.end_fault is None or not server.end_fault.reply:
+            self._sink.keep(self._received(session, envelope))
+        return f"250 2.0.0 Ok: queued as S{len(self._sink.mails):06X}"
+
+    def _received(self, session: Session, envelope: Envelope) -> Received:
+        login = getattr(session.auth_data, "login", None)
+        return Received(
+            sender=envelope.mail_from or "",
+            recipients=tuple(str(recipient) for recipient in envelope.rcpt_tos),
+            content=bytes(envelope.original_content or b""),
+            encrypted=session.ssl is not None or self._sink.implicit_tls,
+            login=login.decode() if isinstance(login, bytes) else None,
+            at=time.time(),
+        )

@@ -1,0 +1,55 @@
+"""Time is handed in: the only module that asks this host for it, or sleeps.
+
+Call by the module, as in ``clock.monotonic()``: a simulation puts functions of its own here. (ruff forbids the rest.)
+Events, conditions and threads come from :mod:`pijobs.base.threads` for the same reason.
+"""
+
+from __future__ import annotations
+
+import time as _time
+from typing import Protocol
+
+#: Linux stops its plain monotonic clock while the host is suspended, but a lease runs out meanwhile.
+_BOOTTIME = getattr(_time, "CLOCK_BOOTTIME", _time.CLOCK_MONOTONIC)
+
+#: Seconds since the epoch; jumps when this host's clock is set.
+time = _time.time
+#: Nanoseconds since the epoch.
+time_ns = _time.time_ns
+#: Seconds since some moment; never jumps.
+monotonic = _time.monotonic
+
+
+def boottime() -> float:
+    """Seconds since some moment; never jumps, and goes on while the host is suspended."""
+    return _time.clock_gettime(_BOOTTIME)
+
+
+def sleep(seconds: float) -> None:
+    """Let the calling thread wait. Looked up when it is called: gevent may have put its own in place."""
+    _time.sleep(seconds)
+
+
+class Clock(Protocol):
+    """Where a part of pijobs reads the time."""
+
+    def time(self) -> float:
+        """Seconds since the epoch; may jump when the host's clock is set."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never jumps, and goes on while the host is suspended."""
+
+
+class SystemClock:
+    """The clock of this host."""
+
+    def time(self) -> float:
+        return time()
+
+    def monotonic(self) -> float:
+        return boottime()
+
+
+def to_ms(seconds: float) -> int:
+    """Seconds as whole milliseconds, the unit of the storages."""
+    return round(seconds * 1000)

@@ -1,0 +1,159 @@
+"""No SQLite connection is open at a fork.
+
+SQLite counts locks per process, as POSIX does, and keeps that count and the index of the write-ahead log in the memory
+of the process (https://sqlite.org/howtocorrupt.html, section 2.6). A child inherits the count, but not the locks. If it
+uses the file all the same, its parent takes itself for the last user, removes the log, and with it what the child
+stores there.
+
+So whoever keeps or uses a connection to a file says so here. Before a fork the gate lets nobody begin, waits until
+nobody is in the middle of something, and closes what lies idle; parent and child open new connections when they need
+them. If somebody is still in the middle of something after :data:`PATIENCE`, the child refuses that file: what it
+inherited can be neither used nor closed.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from contextlib import suppress
+from typing import Protocol
+
+from pijobs.base import threads
+from pijobs.errors import StorageUnavailable
+
+#: Seconds that a fork waits for threads that use a file; a transaction takes some milliseconds.
+PATIENCE = 5.0
+
+
+class Keeper(Protocol):
+    """Who keeps connections to files while nobody uses them."""
+
+    def close_idle(self) -> None:
+        """Close all connections that nobody uses."""
+
+
+class FileBusy(StorageUnavailable):
+    """the process is just being forked, and no SQLite file may be used meanwhile"""
+
+
+class FileLost(StorageUnavailable):
+    """a fork made the SQLite file unusable in this process"""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"this process was forked while its parent was using the SQLite file {path}, and can't use it safely; "
+            "start it again, or fork before the queue is used"
+        )
+
+
+class _Use:
+    """One use of one file."""
+
+    __slots__ = ("path", "thread")
+
+    def __init__(self, path: str) -> None:
+        self.path, self.thread = path, threads.get_ident()
+
+
+class _Using:
+    """One use, as a block. Not by a generator: it is begun for each mail, and costs a third of that this way."""
+
+    __slots__ = ("_gate", "_path", "_timeout", "_use")
+
+    def __init__(self, gate: Gate, path: str, timeout: float) -> None:
+        self._gate, self._path, self._timeout = gate, path, timeout
+
+    def __enter__(self) -> None:
+        self._use = self._gate.enter(self._path, self._timeout)
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.leave(self._use)
+
+
+class Gate:
+    """What stands between the forks of a process and its SQLite files."""
+
+    def __init__(self) -> None:
+        self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+        self._lost: frozenset[str] = frozenset()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._made: dict[str, threads.Condition] = {}
+        self._uses: set[_Use] = set()
+        #: Forks that are going on.
+        self._forks = 0
+
+    @property
+    def _changed(self) -> threads.Condition:
+        # Made at first use: gevent may replace what threading has after this module was imported.
+        return self._made.get("changed") or self._made.setdefault("changed", threads.Condition())
+
+    def keep(self, keeper: Keeper) -> None:
+        """Close its idle connections at each fork. Only a weak reference is held."""
+        with self._changed:
+            self._keepers.add(keeper)
+
+    def use(self, path: str, timeout: float) -> _Using:
+        """Use connections to a file, and open or close them, in this block only.
+
+        :param timeout: seconds to wait for a fork that is going on.
+        :raises FileBusy: when it takes longer.
+        :raises FileLost: in a child that can't use the file.
+        """
+        return _Using(self, path, timeout)
+
+    def leave(self, use: _Use) -> None:
+        with self._changed:
+            self._uses.discard(use)
+            if self._forks:
+                self._changed.notify_all()
+
+    def enter(self, path: str, timeout: float) -> _Use:
+        if self._pid != os.getpid():  # a fork in C, which told nobody
+            self._after_in_child()
+        if path in self._lost:
+            raise FileLost(path)
+        use = _Use(path)
+        with self._changed:
+            # Who is in the middle of something must be able to end it.
+            nested = self._forks and any(other.thread == use.thread for other in self._uses)
+            if not nested and not self._changed.wait_for(lambda: not self._forks, timeout):
+                raise FileBusy
+            self._uses.add(use)
+        return use
+
+    def _before(self) -> None:
+        me = threads.get_ident()
+        with self._changed:
+            self._forks += 1
+            # What this thread is in the middle of can't end before the fork.
+            self._changed.wait_for(lambda: all(use.thread == me for use in self._uses), PATIENCE)
+        self._close_idle()
+
+    def _after_in_parent(self) -> None:
+        with self._changed:
+            self._forks -= 1
+            self._changed.notify_all()
+
+    def _after_in_child(self) -> None:
+        self._lost |= {use.path for use in self._uses}
+        self._begin()
+        if not self._lost:
+            # Something is left only where the fork told nobody beforehand (uWSGI). The locks are the parent's: closing
+            # does not touch them. A thread that is not here may have been using SQLite: then nothing is touched.
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        with self._changed:
+            keepers = list(self._keepers)
+        for keeper in keepers:
+            with suppress(Exception):
+                keeper.close_idle()
+
+
+#: The one of this process.
+gate = Gate()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=gate._before, after_in_parent=gate._after_in_parent, after_in_child=gate._after_in_child)

@@ -1,0 +1,115 @@
+"""Which process this is, and whether another one on this host is surely dead.
+
+A process id alone says little: ids are used again, and each container counts its own. So a process is known by its
+place (this boot of this host, and the name spaces of its process ids and its time), its id and its start time.
+Where a hardened service hides any of these, nothing is known and nothing is concluded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from pijobs.base import clock, threads
+
+_PROC = Path("/proc")
+_BOOT_ID = _PROC / "sys/kernel/random/boot_id"
+
+
+def place() -> str:
+    """Names this boot and these name spaces; "" where they can't be seen."""
+    try:
+        parts = [socket.gethostname(), _BOOT_ID.read_text().strip(), os.readlink(_PROC / "self/ns/pid")]
+    except OSError:
+        return ""
+    with suppress(OSError):  # before Linux 5.6 there is one time for all
+        parts.append(os.readlink(_PROC / "self/ns/time"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def start_time(pid: int) -> int | None:
+    """In clock ticks since boot (proc(5), field 22 of ``stat``); None where it can't be seen."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_surely_dead(pid: int, started: int) -> bool:
+    """Whether the process of this place has ended; False as well when nobody can tell.
+
+    :param started: its :func:`start_time`.
+    """
+    try:
+        os.kill(pid, 0)  # sends nothing; sees processes that /proc hides, too
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    fields = _stat(pid)
+    if not fields:
+        return False
+    # A zombie runs nothing any more, unless some of its threads outlived the first.
+    return int(fields[19]) != started or (fields[0] in "ZX" and int(fields[17]) <= 1)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields from the third on; what stands before may hold blanks and parentheses."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+@contextmanager
+def no_copies() -> Iterator[None]:
+    """A child that the body forks, and that comes out of it, ends here. Else it would go on as a copy of this one."""
+    pid = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != pid:
+            _end_child(error)
+        raise
+    if os.getpid() != pid:
+        _end_child(None)
+
+
+def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
+    """Called before the interpreter ends. It waits for all threads and children that jobs left; this lets it wait for
+    ``grace`` seconds only, and then ends the process."""
+    own = (threads.main_thread(), threads.current_thread())
+    # A pool's threads are waited for though they are daemons, as all are that a worker's thread started.
+    pooled = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
+    waited_for = [one for one in threads.running() if (not one.daemon or one in pooled) and one not in own]
+    left = [*(one.name for one in waited_for), *(child.name for child in multiprocessing.active_children())]
+    if not left:
+        return
+
+    def end() -> None:
+        clock.sleep(grace)
+        text = "the process ends, but jobs left what does not end: %s"
+        logging.getLogger(__name__).warning(text, ", ".join(left[:10]))
+        logging.shutdown()
+        os._exit(code)
+
+    threads.Thread(target=end, name="pijobs-exit", daemon=True).start()
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    """As the interpreter would end it, but without what the parent registered for its own end."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        code = 1
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code & 0xFF)

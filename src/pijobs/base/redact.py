@@ -1,0 +1,256 @@
+"""Keeps addresses, one-time passwords and job arguments out of whatever people read.
+
+Nothing here knows what a secret looks like; it masks what an authentication server handles: mail addresses, runs of
+digits long enough to be an OTP or a phone number, passwords in URLs, and every text that is an argument of the job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from email.message import Message
+from functools import cached_property
+from itertools import zip_longest
+
+from pijobs.base.foreign import MOST, cut, decoded, runs
+
+MAX_LENGTH = 400  # characters; an error is a line, not a page
+_LOCAL = r"\w.!#$%&'*+/=?^`{|}~-"
+# RFC 5321, 4.1.2: the local part may be quoted, the domain an address literal. A match begins where a local part
+# begins, and no two repeats share a letter, so that a long text without an address costs one pass.
+_ADDRESS = re.compile(rf"""((?<![{_LOCAL}])[{_LOCAL}]+|"[^"@]*")@((?:[\w-]+\.)*[\w-]+|\[[^\]\s\[@]{{1,255}}\])""")
+# Not the digits of a date (2026-11-23), of a number with a point, or of a time.
+_DIGITS = re.compile(r"(?<!\w)(?<!\d[.:])(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[ -]?\d){5,}(?!\w|[.:]\d)")
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s:]*:[^/\s]*@")
+# The id of a periodic instance: the name of its job, and its due time (ms). No address: its "domain" is a number.
+_PERIODIC_ID = re.compile(r"(?<![\w.@-])[a-z0-9_]+(?:\.[a-z0-9_]+)+@\d{13}(?![\w.@-])")
+# In the line that a web server writes about a request.
+_PARAMETER = re.compile(r"(?<=password=)[^&\s\"']+")
+# What libraries quote: SQLAlchemy the statement and its parameters, redis-py the command of a pipeline.
+_STATEMENT = re.compile(r"\[(?:SQL|parameters): ")
+_COMMAND, _PIPELINE = re.compile(r"\bCommand # (\d{1,9}) \("), ") of pipeline"
+_WORD = re.compile(r"\w+")
+# Tried at the beginning of a word only, so that a long one costs one pass.
+_WITH_DIGIT = re.compile(r"\b\w*\d\w*")
+_LAYERS = 3  # of encodings, with a secret behind each
+_SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
+_FEW = 2000  # characters of all known texts of a call
+
+
+def mask_address(address: str) -> str:
+    """``a***@example.com``: enough to recognise, too little to use."""
+    local, at, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}" if at else f"{address[:1]}***"
+
+
+def mask_number(number: str) -> str:
+    """``+49***12`` for a phone number."""
+    return f"{number[:3]}***{number[-2:]}" if len(number) > 7 else "***"
+
+
+class Known:
+    """Texts that nobody may read, prepared for many calls of :func:`redact`.
+
+    Each text is filed under a few letters of it, so that a line is compared with the few texts that it may contain and
+    not with all of them: a job may have thousands.
+
+    :param texts: such as arguments of a job. One with a digit in it is masked wherever it stands, another one as whole
+        words: an argument "mail" must not mask half of "mailbox".
+    :param credentials: are masked wherever they stand.
+    """
+
+    def __init__(self, texts: Iterable[str], credentials: Iterable[str] = ()) -> None:
+        self._credentials = {text for text in credentials if text}
+        self._texts = {text for text in texts if text} | self._credentials
+        self._size = min([_SHORTEST, *map(len, self._texts)])
+        #: All spellings, if they are so few that it takes less to search them than to file them.
+        self._few = "\0".join(form for text in self._texts for form in _forms(text))
+        if len(self._few) > _FEW:
+            self._few = ""
+
+    @cached_property
+    def _by_letters(self) -> dict[str, list[tuple[str, bool, str]]]:
+        """By some letters of a spelling: spellings, whether they count everywhere, and their masks."""
+        filed: dict[str, list[tuple[str, bool, str]]] = {}
+        for text in self._texts:
+            everywhere, mask = text in self._credentials, _mask_of(text)
+            for form in _forms(text):
+                filed.setdefault(_letters(form, self._size), []).append((form, everywhere, mask))
+        return filed
+
+    def __bool__(self) -> bool:
+        return bool(self._texts)
+
+    def hide(self, text: str) -> str:
+        """The text with a mask in place of each known one."""
+        if not self._texts:
+            return text
+        size = self._size
+        pieces = {text[at : at + size] for at in range(len(text) - size + 1)}
+        if self._few and not any(piece in self._few for piece in pieces):
+            return text
+        letters = self._by_letters.keys() & pieces
+        found = [one for key in letters for one in self._by_letters[key] if one[0] in text]
+        for form, everywhere, mask in sorted(found, key=lambda one: len(one[0]), reverse=True):
+            text = mask.join(re.split(_pattern(form, everywhere), text))
+        return text
+
+
+_NOTHING_KNOWN = Known(())
+
+
+def _pattern(form: str, everywhere: bool) -> str:
+    """Where a spelling counts."""
+    if len(form) < _SHORTEST or not (everywhere or any(map(str.isdigit, form))):
+        return rf"(?<!\w){re.escape(form)}(?!\w)"
+    # Within a longer number it is another number.
+    return (r"(?<!\d)" if form[0].isdigit() else "") + re.escape(form) + (r"(?!\d)" if form[-1].isdigit() else "")
+
+
+def _mask_of(text: str) -> str:
+    return mask_address(text) if "@" in text and _ADDRESS.fullmatch(text) else "***"
+
+
+def _letters(form: str, size: int) -> str:
+    """Some letters of a spelling that few others have: the end of its first long word."""
+    word = next((word[0] for word in _WORD.finditer(form) if len(word[0]) >= size), form[:size])
+    return word[-size:]
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, or the name of its class if its own ``__str__`` fails."""
+    try:
+        # A subclass of str may have methods that fail, too.
+        return str.__str__(str(value))
+    except Exception:
+        return f"a {class_name(value)}"
+
+
+def class_name(value: object) -> str:
+    """The name of a value's class as people may see it: a name made at run time may hold anything."""
+    return redact(type(value).__name__)[:100]
+
+
+def redact(text: str, known: Iterable[str] | Known = ()) -> str:
+    """One line without addresses, long numbers, URL passwords, the ``known`` texts, and what terminals take for
+    commands. Of a long text only the beginning is looked at, and told.
+
+    What stands there in an encoded form (of URLs, HTML, JSON, MIME, Base64, hexadecimal) is masked likewise.
+    """
+    if not isinstance(known, Known):
+        known = Known(cut(one) for one in known) if known else _NOTHING_KNOWN
+    shortened = len(text) > MOST
+    text = _hidden(_without_quotes(cut(text)), known)
+    for _ in range(_LAYERS):
+        hidden = next((found for plain in decoded(text) if (found := _hidden(plain, known)) != plain), None)
+        if hidden is None:
+            break
+        text = hidden
+    return _one_line(text, shortened)
+
+
+def _one_line(text: str, shortened: bool) -> str:
+    text = " ".join(text.split())
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if shortened and len(text) <= MAX_LENGTH:
+        # All but a little was masked. At its end may stand a part of a secret, which nobody would recognise.
+        text = text[: -(MAX_LENGTH // 2)] + "…"
+    return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
+
+
+def _without_quotes(text: str) -> str:
+    if "[SQL: " in text or "[parameters: " in text:
+        text = _STATEMENT.split(text, maxsplit=1)[0]
+    if "Command # " in text and (begin := _COMMAND.search(text)):
+        end = text.rfind(_PIPELINE, begin.end())
+        if end >= 0:
+            text = f"{text[: begin.start()]}Command # {begin[1]} of a pipeline{text[end + len(_PIPELINE) :]}"
+    return text
+
+
+def _hidden(text: str, known: Known) -> str:
+    if known:
+        text = known.hide(text)
+        text = _without_runs(text, known)
+    if "password=" in text:
+        text = _PARAMETER.sub("***", text)
+    ids = _PERIODIC_ID.findall(text) if "@" in text else []
+    if not ids:
+        return _masked(text)
+    masked = map(_masked, _PERIODIC_ID.split(text))
+    return "".join(piece + shown for piece, shown in zip_longest(masked, ids, fillvalue=""))
+
+
+def _without_runs(text: str, known: Known) -> str:
+    """Without what holds a known text as Base64 or in hexadecimal."""
+    found = list(runs(text))
+    together = "\n".join(plain for _, plain in found)
+    if known.hide(together) == together:
+        return text
+    spans = {span for span, plain in found if known.hide(plain) != plain}
+    for start, end in sorted(spans, reverse=True):
+        text = f"{text[:start]}***{text[end:]}"
+    return text
+
+
+def _masked(text: str) -> str:
+    if "@" in text:  # most lines have none, and every line of a log comes by here
+        text = _ADDRESS.sub(_masked_address, text)
+        text = _URL_LOGIN.sub("***@", text)
+    return _DIGITS.sub("***", text)
+
+
+def _masked_address(match: re.Match[str]) -> str:
+    if match[1].startswith(('"', "*")):
+        return f"***@{match[2]}"
+    local = match[1].lstrip("/")  # of a URL: http://user@host
+    return f"{match[1].removesuffix(local)}{local[:1]}***@{match[2]}"
+
+
+def _forms(secret: str) -> set[str]:
+    """A text as it may stand in a message: as it is, as forms write its blanks, or as ``repr`` writes it and its UTF-8
+    bytes."""
+    if secret.isascii() and secret.isprintable() and not any(letter in secret for letter in "'\"\\"):
+        return {secret, secret.replace(" ", "+")}  # repr changes nothing
+    return {
+        secret, secret.replace(" ", "+"), repr(secret)[1:-1], ascii(secret)[1:-1],
+        repr(secret.encode("utf-8", "replace"))[2:-1],
+    }  # fmt: skip
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """Every text and number in a job's arguments, each line of it, and its words with a digit in them, such as an OTP
+    in a sentence."""
+    if isinstance(value, str):
+        pieces = {value, *(line.strip() for line in value.splitlines()), *_WITH_DIGIT.findall(value)}
+        yield from (piece for piece in pieces if len(piece) >= _SHORTEST)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        # Longer ones are no OTP, and Python refuses to write some of them.
+        yield from texts_in(str(value) if abs(value) < 10**20 else "")
+    elif isinstance(value, bytes):
+        yield from texts_in(value.decode("utf-8", "replace"))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_in(item)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from texts_in(item)
+    elif isinstance(value, Message):
+        with contextlib.suppress(Exception):  # one that can't be written can't be quoted either
+            yield from texts_in(value.as_string())
+
+
+def describe(error: BaseException, known: Iterable[str] | Known = ()) -> str:
+    """An error for people: its class, and its message as far as that may be shown."""
+    name, message = class_name(error), message_of(error, known)
+    return f"{name}: {message}" if message else name
+
+
+def message_of(error: BaseException, known: Iterable[str] | Known = ()) -> str:
+    """The message of an error as far as it may be shown; empty if its own ``__str__`` fails."""
+    try:
+        return redact(str.__str__(str(error)), known)
+    except Exception:
+        return ""

@@ -1,0 +1,286 @@
+"""Runs one attempt of one instance, and decides how it ends. Never raises but for an interruption of the process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pijobs.base import clock, functions
+from pijobs.base.clock import to_ms
+from pijobs.base.processes import no_copies
+from pijobs.base.redact import Known, class_name, describe, message_of, redact, texts_in
+from pijobs.errors import (
+    Damaged,
+    DecodeError,
+    DestinationDown,
+    EncodeError,
+    HeldBack,
+    LeaseLost,
+    PijobsError,
+    UnknownHere,
+    UnknownJob,
+)
+from pijobs.execution.verdict import Verdict, decide, fault, frames_of, history_line, shown_notes
+from pijobs.jobs import Job, JobContext, Permit, State
+from pijobs.logs import InstanceLogger
+from pijobs.metrics.counting import Metrics
+from pijobs.payload.codec import Call, Codec, open_envelope
+from pijobs.plugins.registry import Registry
+from pijobs.settings import Settings
+from pijobs.storage.contract import End, Lease, Storage
+
+#: What this worker can't run is looked at again after so many seconds: at first, and when it was held for long.
+HELD_WAIT, HELD_LONGEST = 2.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: what the storage is told, and what only this process knows."""
+
+    end: End
+    #: As the job raised it; it may hold anything.
+    error: BaseException | None = None
+    #: What the function returned.
+    value: Any = None
+    #: Whether it went back before its effect; no attempt was made.
+    held: bool = False
+    #: What the job noted, as people may see it.
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs attempts in the context of the host app.
+
+    :param app_context: makes the context that each attempt runs in.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        codec: Callable[[], Codec],
+        settings: Settings,
+        app_context: Callable[[], AbstractContextManager[Any]],
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._registry = registry
+        self._codec = codec
+        self._settings = settings
+        self._app_context = app_context
+        self._metrics = metrics or Metrics()
+        #: Whether a KeyboardInterrupt comes from outside, and not from the job itself; a worker knows better.
+        self.interrupted: Callable[[], bool] = lambda: True
+
+    def decode(self, lease: Lease, now: int) -> Call | End:
+        """The call; or how an instance ends that is damaged, or goes back because this process can't run it."""
+        try:
+            call = self._codec().decode(lease.envelope, lease.body)
+            if call.envelope is None or (call.envelope.id, call.envelope.name) != (lease.id, lease.name):
+                raise Damaged("damaged: envelope and record differ")
+            return self._registry.fitting(lease.name, call)
+        except Damaged as error:
+            self._metrics.security_event("damaged")
+            reason = redact(str(error))
+            entry = history_line({"at": now, "event": "damaged", "error": "Damaged", "reason": reason})
+            return End(lease.id, lease.token, State.DEAD, False, reason=reason, error="Damaged", entry=entry)
+        except (DecodeError, UnknownJob, EncodeError) as error:
+            return hold(lease, now, error)
+
+    def attempt(
+        self,
+        storage: Storage,
+        lease: Lease,
+        call: Call,
+        permit: Permit | None = None,
+        holds: Callable[[], bool] = lambda: True,
+        before: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """Run the job once and tell how its lease ends.
+
+        :param permit: learns what the job tells of its destination.
+        :param holds: whether this worker still holds the lease.
+        :param before: called right before the function; what it raises ends the attempt.
+        :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
+        """
+        job, secrets = self._registry[lease.name], Secrets(call, lease.group)
+        started = storage.now()
+        try:
+            permit = permit or Permit()
+            context = self._context(storage, lease, call, permit, holds, secrets)
+            return self._attempt(job, storage, lease, call, permit, context, secrets, started, before)
+        except BaseException as error:
+            # Nothing above should raise. What does all the same is a failed attempt that counts.
+            self._reraise_interruption(error)
+            verdict = fault(job, error, lease.attempts + 1)
+            return Outcome(_end(lease, verdict, started, storage.now(), frames=frames_of(error)), error)
+
+    def _attempt(
+        self,
+        job: Job,
+        storage: Storage,
+        lease: Lease,
+        call: Call,
+        permit: Permit,
+        context: JobContext,
+        secrets: Secrets,
+        started: int,
+        before: Callable[[], None],
+    ) -> Outcome:
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
+            with self._app_context():
+                context.check()
+                before()
+                value = self._call(job, context, call)
+        except BaseException as error:
+            self._reraise_interruption(error)
+            failure = error
+        now = storage.now()
+        if isinstance(failure, UnknownHere):
+            return Outcome(hold(lease, now, failure, secrets.known), failure, held=True)
+        if failure is None:
+            verdict = Verdict(State.DONE)
+        else:
+            if isinstance(failure, DestinationDown):
+                permit.down = failure
+            held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
+            verdict = decide(job, failure, lease.attempts + 1, context.time_left(), secrets.known, held=held)
+        sealed, verdict = self._sealed(lease, call, verdict)
+        notes = shown_notes(context.notes, secrets.known) if context.notes else {}
+        end = _end(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
+        return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
+
+    def direct(
+        self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None, group: str
+    ) -> None:
+        """Run the job in this process, in the context that there is; its exception reaches the caller."""
+        secrets = Secrets(call, group)
+        context = JobContext(
+            id=instance_id, name=job.name, attempt=1, deadline=None if deadline is None else deadline / 1000,
+            settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
+            log=InstanceLogger(job.name, instance_id, 1, secrets), hide=secrets.add,
+            measure=partial(self._metrics.measure, job.name),
+        )  # fmt: skip
+        context.check()
+        self._call(job, context, call)
+
+    def _reraise_interruption(self, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt) and self.interrupted():
+            raise error
+
+    def _call(self, job: Job, context: JobContext, call: Call) -> Any:
+        leading = (context,) if self._registry.wants_context(job.name) else ()
+        coroutine = self._registry.is_coroutine(job.name)
+        with no_copies():
+            return functions.run(job.function, (*leading, *call.args), call.kwargs, coroutine=coroutine)
+
+    def _context(
+        self,
+        storage: Storage,
+        lease: Lease,
+        call: Call,
+        permit: Permit,
+        holds: Callable[[], bool],
+        secrets: Secrets,
+    ) -> JobContext:
+        name, attempt = lease.name, lease.attempts + 1
+        # From the envelope, which is authenticated; the record's copy is for the storage.
+        envelope = call.envelope or open_envelope(lease.envelope)
+        deadline = envelope.deadline
+
+        def count(key: str, limit: int, per: float) -> float | None:
+            allowed_at = storage.count(f"{name}:{key}", limit=limit, per=to_ms(per))
+            return None if allowed_at is None else max(0.0, (allowed_at - storage.now()) / 1000)
+
+        return JobContext(
+            id=lease.id, name=name, attempt=attempt, deadline=None if deadline is None else deadline / 1000,
+            settings=self._settings, now=lambda: storage.now() / 1000, count=count,
+            log=InstanceLogger(name, lease.id, attempt, secrets), measure=partial(self._metrics.measure, name),
+            created=envelope.created / 1000, crashes=lease.crashes, permit=permit, holds=holds,
+            lease_until=clock.monotonic() + (self._registry[name].timeout or math.inf), hide=secrets.add,
+        )  # fmt: skip
+
+    def _sealed(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[tuple[bytes, bytes] | None, Verdict]:
+        """Envelope and body for a next attempt with other arguments."""
+        if verdict.kwargs is None or verdict.state is not State.SCHEDULED:
+            return None, verdict
+        try:
+            args, kwargs = self._registry.changed(lease.name, call.args, call.kwargs, verdict.kwargs)
+            return self._codec().reencode(lease.envelope, Call(args, kwargs, call.label)), verdict
+        except EncodeError as error:
+            return None, Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
+
+
+class Secrets:
+    """The texts of a call that nobody may read outside of its body. Worked out at most once, when they are needed.
+
+    The name of a group is stored in clear anyway.
+    """
+
+    def __init__(self, call: Call, group: str) -> None:
+        self._call, self._group = call, group
+        self._further: list[str] = []
+        self._known: Known | None = None
+
+    def add(self, *texts: str | None) -> None:
+        """Further ones, which the job has from elsewhere."""
+        self._further += filter(None, texts)
+        self._known = None
+
+    @property
+    def known(self) -> Known:
+        if self._known is None:
+            texts = texts_in([self._call.args, self._call.kwargs, self._further])
+            self._known = Known(text for text in texts if text not in self._group)
+        return self._known
+
+
+def hold(lease: Lease, now: int, error: Exception, known: Known | tuple[()] = ()) -> End:
+    """Give back what this process can't run, for any worker to try a little later. It ends at its deadline, or when it
+    is too old."""
+    name = class_name(error)
+    reason = message_of(error, known) if isinstance(error, PijobsError) else describe(error, known)
+    # The history tells the first time only; the record keeps the present reason.
+    first = lease.held_since is None
+    entry = history_line({"at": now, "event": "held", "error": name, "reason": reason}) if first else None
+    held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
+    # Slowly: where one of two workers can run it, most tries are over before the deadline of an OTP.
+    due = now + to_ms(max(HELD_WAIT, min(held / 8, HELD_LONGEST)))
+    return End(lease.id, lease.token, State.SCHEDULED, False, due=due, reason=reason, error=name, entry=entry)
+
+
+def _end(
+    lease: Lease,
+    verdict: Verdict,
+    started: int,
+    now: int,
+    *,
+    sealed: tuple[bytes, bytes] | None = None,
+    notes: Mapping[str, str] | None = None,
+    frames: list[str] | None = None,
+) -> End:
+    due = None if verdict.wait is None else now + to_ms(verdict.wait)
+    envelope, body = sealed or (None, None)
+    if verdict.state is State.QUEUED:  # held back: no attempt was made
+        return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason, due=due)
+    entry = {
+        "at": now,
+        "event": "attempt",
+        "attempt": lease.attempts + 1,
+        "started": started,
+        "outcome": verdict.state.value,
+        "counted": None if verdict.counted else False,
+        "error": verdict.error,
+        "reason": verdict.reason,
+        "notes": notes,
+        "frames": frames,
+    }
+    return End(
+        lease.id, lease.token, verdict.state, counted=verdict.counted, reason=verdict.reason, error=verdict.error,
+        due=due, envelope=envelope, body=body, entry=history_line(entry),
+    )  # fmt: skip

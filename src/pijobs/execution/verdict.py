@@ -1,0 +1,162 @@
+"""What the end of an attempt means for its instance. Pure: no storage, no clock, no log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of
+from pijobs.errors import MAX_SECONDS, AttemptEnd, DeadlinePassed, DestinationDown, HeldBack, LeaseLost, RetryJob
+from pijobs.jobs import Job, State
+
+#: Least seconds until an attempt that did not count is followed by another: nothing runs in a tight loop.
+LEAST_WAIT = 1.0
+#: Seconds up to which the wait of a destination grows that names a short one again and again.
+LONGEST_BRAKE = 30.0
+#: Seconds until the next attempt when the end of this one could not be worked out.
+FAULT_WAIT = 5.0
+#: Places of a traceback that are kept, the innermost ones; links of a chain of causes that are followed.
+MOST_FRAMES, MOST_CAUSES = 12, 3
+#: Notes of an attempt that are kept, and characters of their names.
+MOST_NOTES, LONGEST_NAME = 50, 80
+
+#: Files that only led to the job's function.
+_OURS = tuple(f"{Path(package).parent}{os.sep}" for package in (__file__, asyncio.__file__))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ends, before it is written down."""
+
+    state: State
+    counted: bool = True
+    #: Seconds until the next attempt.
+    wait: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    kwargs: Mapping[str, Any] | None = None
+
+
+def decide(
+    job: Job,
+    error: BaseException,
+    attempt: int,
+    time_left: float,
+    known: Iterable[str] | Known = (),
+    *,
+    held: float = 0.0,
+) -> Verdict:
+    """What a failed attempt leads to.
+
+    :param attempt: number of this attempt, from 1, counted ones only.
+    :param time_left: seconds to the deadline; no attempt is planned beyond it.
+    :param known: texts that must not appear in the reason.
+    :param held: seconds since the first of the uncounted ends that came one after the other; the waits grow with it.
+    """
+    # The class of how a job ends its attempt says nothing that the state does not.
+    said = message_of(error, known) if isinstance(error, AttemptEnd) else ""
+    reason, name = said or describe(error, known), class_name(error)
+    if isinstance(error, DeadlinePassed):
+        return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
+    if isinstance(error, (HeldBack, LeaseLost)):
+        return Verdict(State.QUEUED, counted=False, wait=LEAST_WAIT, reason=reason)
+    if isinstance(error, DestinationDown) and not (error.counted and attempt >= job.retry.max_attempts):
+        wait = _wait_for_destination(job, error, attempt, held)
+        verdict = Verdict(State.SCHEDULED, counted=error.counted, wait=wait, reason=reason, error=name)
+        return _within(verdict, time_left)
+    if job.retry.is_permanent(error) and not isinstance(error, RetryJob):
+        return Verdict(State.DEAD, reason=reason, error=name)
+    if attempt >= job.retry.max_attempts:
+        return Verdict(State.DEAD, reason=f"all {attempt} attempts used up; last: {reason}", error=name)
+    wait, kwargs = job.retry.wait_after(attempt), None
+    if isinstance(error, RetryJob):
+        wait, kwargs = (wait if error.delay is None else max(0.0, error.delay)), error.kwargs
+    return _within(
+        Verdict(State.SCHEDULED, wait=min(wait, MAX_SECONDS), reason=reason, error=name, kwargs=kwargs), time_left
+    )
+
+
+def _wait_for_destination(job: Job, error: DestinationDown, attempt: int, held: float) -> float:
+    # The breaker of a group paces its instances; without one nothing else would.
+    paced = min(held / 4, job.retry.max_delay) if job.group is None else 0.0
+    if error.retry_after is not None:
+        # A destination that names a time is taken at its word, but not for ever at a short one.
+        return max(0.0 if error.counted else LEAST_WAIT, error.retry_after, min(paced, LONGEST_BRAKE))
+    return max(LEAST_WAIT, job.retry.wait_after(attempt), paced)
+
+
+def _within(verdict: Verdict, time_left: float) -> Verdict:
+    if verdict.wait is not None and verdict.wait >= time_left:
+        reason = f"the next attempt would begin after the deadline; last: {verdict.reason}"
+        return Verdict(State.EXPIRED, verdict.counted, reason=reason, error=verdict.error)
+    return verdict
+
+
+def fault(job: Job, error: BaseException, attempt: int) -> Verdict:
+    """A failed attempt, for when its own end could not be worked out."""
+    reason = f"the end of the attempt failed ({type(error).__name__})"
+    if attempt >= job.retry.max_attempts:
+        reason = f"all {attempt} attempts used up; last: {reason}"
+        return Verdict(State.DEAD, reason=redact(reason), error=class_name(error))
+    return Verdict(State.SCHEDULED, wait=FAULT_WAIT, reason=redact(reason), error=class_name(error))
+
+
+# -- what is kept of an attempt --------------------------------------------------------------------------------------
+
+
+def history_line(entry: Mapping[str, Any]) -> str:
+    """An entry of an instance's history; what says nothing is left out."""
+    return msgspec.json.encode({key: value for key, value in entry.items() if value not in (None, {}, [])}).decode()
+
+
+def shown_notes(notes: Mapping[Any, Any], known: Iterable[str] | Known) -> dict[str, str]:
+    """Facts that a job noted, as people may see them."""
+    # A copy, made in one go: a thread that the job left behind may still write.
+    some = [(_shown_name(name), text_of(value)) for name, value in list(dict(notes).items())[:MOST_NOTES]]
+    shown: dict[str, str] = {}
+    for name, value in some:
+        # What stands in another one, such as the id of a mail in a server's reply, is told by that one anyway.
+        shown[name] = value if any(value in told for told in shown.values()) else redact(value, known)
+    return shown
+
+
+def _shown_name(name: object) -> str:
+    text = text_of(name)
+    # Most are keyword arguments, which can't hold what would be masked.
+    return (text if text.isascii() and text.isidentifier() else redact(text))[:LONGEST_NAME]
+
+
+def frames_of(error: BaseException | None) -> list[str]:
+    """Where an error was raised, from the outermost call to the innermost, then the same of what caused it: file, line
+    and function. No value, no source line, no message."""
+    places: list[str] = []
+    for _ in range(MOST_CAUSES):
+        if error is None:
+            break
+        if places:
+            places.append(f"caused by {class_name(error)}")
+        places += list(_places(error.__traceback__))[-MOST_FRAMES:]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return places
+
+
+def _places(trace: TracebackType | None) -> Iterator[str]:
+    """The frames behind those of pijobs that led to the job's function."""
+    led_here = True
+    for frame, number in walk_tb(trace):
+        file = frame.f_code.co_filename
+        led_here = led_here and file.startswith(_OURS)
+        if not led_here:
+            yield f"{_printable(file)}:{number} in {_printable(frame.f_code.co_name)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[-200:]

@@ -1,0 +1,1 @@
+"""Measuring: what is counted, and what each metric means."""

@@ -1,0 +1,98 @@
+"""Seals anew what is stored: under the newest key (``pijobs keys retire``), or in the format that the storage wants
+(``pijobs schema``). One operation of the storage for each instance; what a worker runs just then is left to the next
+look, since the worker knows it as it was leased."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pijobs.errors import DecodeError, InstanceNotFound
+from pijobs.jobs import State
+from pijobs.payload.codec import Codec, Envelope, open_envelope
+from pijobs.storage.contract import Record, Storage
+
+#: Where bodies are.
+STATES = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)
+_PAGE = 200
+#: Looks at all instances; one that moves while a look goes on may be missed by it.
+_LOOKS = 5
+
+Wanted = Callable[[Envelope], bool]
+
+
+@dataclass
+class Sealed:
+    """What became of those that were wanted."""
+
+    done: int = 0
+    #: A worker runs them, or changed them meanwhile.
+    left: int = 0
+    #: Why some can't be read here, with their number.
+    unreadable: Counter[str] = field(default_factory=Counter)
+
+
+def seal_anew(storage: Storage, codec: Codec, wanted: Wanted) -> Sealed:
+    """Seal anew whatever has a body and is wanted.
+
+    :raises StorageUnavailable: what is sealed by then stays so; do it again.
+    """
+    done = 0
+    for _ in range(_LOOKS):
+        found = _look(storage, codec, wanted)
+        done += found.done
+        if not found.done:
+            break
+    return Sealed(done, found.left, found.unreadable)
+
+
+def counted(storage: Storage) -> Counter[str]:
+    """How many stored bodies there are under each key; under "?" those whose envelope can't be read."""
+    found: Counter[str] = Counter()
+    for record in _with_body(storage):
+        opened = _opened(record)
+        found["?" if opened is None else opened.key_id] += 1
+    return found
+
+
+def _look(storage: Storage, codec: Codec, wanted: Wanted) -> Sealed:
+    found = Sealed()
+    for record in _with_body(storage):
+        opened = _opened(record)
+        if opened is None or not wanted(opened):
+            continue
+        if record.state is State.RUNNING:
+            found.left += 1
+            continue
+        try:
+            body = storage.body(record.id)
+            if body is None:
+                continue
+            new = codec.reseal(record.envelope, body)
+            if storage.reseal(record.id, old=(record.envelope, body), new=new):
+                found.done += 1
+            else:
+                found.left += 1
+        except InstanceNotFound:
+            continue
+        except DecodeError as error:
+            found.unreadable[str(error)] += 1
+    return found
+
+
+def _with_body(storage: Storage) -> Iterator[Record]:
+    for state in STATES:
+        cursor: str | None = None
+        while True:
+            page = storage.page(state, cursor=cursor, limit=_PAGE)
+            yield from (record for record in page.records if record.has_body)
+            if (cursor := page.cursor) is None:
+                break
+
+
+def _opened(record: Record) -> Envelope | None:
+    try:
+        return open_envelope(record.envelope)
+    except DecodeError:
+        return None

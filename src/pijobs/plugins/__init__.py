@@ -1,0 +1,1 @@
+"""Who brings jobs: plugins are found, loaded, called by hooks, and their jobs registered."""

@@ -1,0 +1,284 @@
+"""Finds plugins, loads them one by one, keeps each failure with its reason, and guards every call into them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import logging
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from pijobs.base.redact import describe
+from pijobs.errors import PluginError
+from pijobs.jobs import Job
+from pijobs.plugins import hookspecs
+from pijobs.plugins.registration import faults
+from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
+
+log = logging.getLogger(__name__)
+
+#: Files that say nothing about where a plugin went wrong.
+_OURS = re.compile(rf"^{re.escape(os.path.dirname(__file__))}[\\/]|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
+
+
+@dataclass
+class Plugin:
+    """One plugin that was found, for ``pijobs plugins``."""
+
+    name: str
+    #: What is imported.
+    module: str
+    #: Distribution and version; empty for a dotted module without packaging.
+    distribution: str = ""
+    version: str = ""
+    #: Installed, but ``PI_JOB_QUEUE_PLUGINS`` does not name it.
+    allowed: bool = True
+    #: Why it is not loaded.
+    error: str | None = None
+    settings: list[Setting] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def loaded(self) -> bool:
+        return self.allowed and self.error is None
+
+
+class Plugins:
+    """The plugins of one process.
+
+    :param allowed: ``PI_JOB_QUEUE_PLUGINS``: names of plugins, or dotted modules; None for all that are installed.
+    """
+
+    def __init__(self, allowed: Sequence[str] | None = None) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._modules: dict[str, Any] = {}
+        self._callers: dict[tuple[str, str], Any] = {}
+        self.found = list(_find(allowed))
+        # A plugin may give hooks of one that is loaded after it: all hooks are known before any is missed.
+        for step in (self._import, self._register, self._collect_settings):
+            for plugin in self.loaded:
+                self._guarded(plugin, step)
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> list[Plugin]:
+        return [plugin for plugin in self.found if plugin.loaded]
+
+    @property
+    def failed(self) -> list[Plugin]:
+        return [plugin for plugin in self.found if plugin.allowed and plugin.error is not None]
+
+    @property
+    def absent_prefixes(self) -> list[str]:
+        """How the settings of plugins begin that are there but not loaded."""
+        return [prefix for plugin in self.found if not plugin.loaded for prefix in _prefixes(plugin)]
+
+    def settings(self) -> list[Setting]:
+        """The settings of all loaded plugins."""
+        return [setting for plugin in self.loaded for setting in plugin.settings]
+
+    def refuse_failed(self) -> None:
+        """:raises PluginError: if any plugin failed; a process that runs jobs must know all of them."""
+        if self.failed:
+            raise PluginError("\n".join(f"plugin {plugin.name!r}: {plugin.error}" for plugin in self.failed))
+
+    # -- registration --------------------------------------------------------------------------------------------
+
+    def register_jobs(self, settings: Settings) -> list[Job]:
+        """The jobs of all loaded plugins; a plugin that breaks a rule fails as a whole."""
+        for plugin in self.loaded:
+            self._guarded(plugin, lambda plugin: self._collect_jobs(plugin, settings))
+        return [job for plugin in self.loaded for job in plugin.jobs]
+
+    def _collect_jobs(self, plugin: Plugin, settings: Settings) -> None:
+        owners = {job.name: other.name for other in self.loaded if other is not plugin for job in other.jobs}
+        jobs: list[Job] = []
+        for job in self._flat(plugin, "register_jobs", settings=settings):
+            if not isinstance(job, Job):
+                raise PluginError(f"register_jobs: expected Job objects, found {type(job).__name__}")
+            owner = owners.get(job.name)
+            if owner is not None:
+                raise PluginError(f"job {job.name!r} is registered by plugin {owner!r} and by plugin {plugin.name!r}")
+            owners[job.name] = plugin.name
+            jobs.append(job)
+        if found := [f"job {job.name!r}: {fault}" for job in jobs for fault in faults(job)]:
+            raise PluginError("\n".join(found))
+        plugin.jobs = jobs
+
+    def _import(self, plugin: Plugin) -> None:
+        """Import the plugin, and learn its own hooks."""
+        path, _, name = plugin.module.partition(":")
+        module = importlib.import_module(path)
+        if name:
+            module = operator.attrgetter(name)(module)
+        if inspect.isroutine(module):
+            raise PluginError(
+                f"expected an entry point that names a module with hooks, found the function {plugin.module!r}; "
+                f"name {path!r}"
+            )
+        # Asked alone: hooks must be known before anybody who gives them is registered, or their maker had the blame.
+        alone = pluggy.PluginManager(hookspecs.PROJECT)
+        alone.add_hookspecs(hookspecs)
+        alone.register(module, name=plugin.name)
+        for namespaces in alone.hook.register_hookspecs():
+            for namespace in namespaces or ():
+                self._manager.add_hookspecs(namespace)
+        self._modules[plugin.name] = module
+
+    def _register(self, plugin: Plugin) -> None:
+        self._manager.register(self._modules[plugin.name], name=plugin.name)
+        self._refuse_unknown_hooks(plugin)
+        self._refuse_unmarked_hooks(plugin)
+
+    def _refuse_unknown_hooks(self, plugin: Plugin) -> None:
+        module = self._modules[plugin.name]
+        callers = [caller for caller in self._manager.get_hookcallers(module) or () if not caller.has_spec()]
+        unknown = [caller.name for caller in callers if not _optional(caller, plugin)]
+        if unknown:
+            known = [name for name, caller in vars(self._manager.hook).items() if getattr(caller, "spec", None)]
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"pijobs knows {', '.join(known)}"
+            raise PluginError(f"hook {unknown[0]!r} is not known to pijobs; {advice}")
+
+    def _refuse_unmarked_hooks(self, plugin: Plugin) -> None:
+        """A function named like a hook that nobody would ever call."""
+        module = self._modules[plugin.name]
+        hooks = [name for name, caller in vars(self._manager.hook).items() if getattr(caller, "spec", None)]
+        for name in hooks:
+            function = getattr(module, name, None)
+            if inspect.isroutine(function) and not any(
+                hasattr(function, f"{hookspecs.PROJECT}_{marker}") for marker in ("impl", "spec")
+            ):
+                raise PluginError(f"{name} is not marked: expected '@hookimpl' above it (from pijobs import hookimpl)")
+
+    def _collect_settings(self, plugin: Plugin) -> None:
+        owners = dict.fromkeys((setting.name for setting in CORE_SETTINGS), "pijobs itself")
+        owners |= {setting.name: f"plugin {other.name!r}" for other in self.found for setting in other.settings}
+        settings: list[Setting] = []
+        for setting in self._flat(plugin, "register_settings"):
+            if not isinstance(setting, Setting):
+                raise PluginError(f"register_settings: expected Setting objects, found {type(setting).__name__}")
+            if setting.name in owners:
+                raise PluginError(f"setting {setting.name} of plugin {plugin.name!r} belongs to {owners[setting.name]}")
+            if not setting.name.startswith(_prefixes(plugin)):
+                raise PluginError(f"setting {setting.name}: expected a name that begins with {_prefixes(plugin)[0]}")
+            owners[setting.name] = f"plugin {plugin.name!r}"
+            settings.append(setting)
+        plugin.settings = settings
+
+    def _guarded(self, plugin: Plugin, step: Callable[[Plugin], None]) -> None:
+        """Do one step of a plugin's registration; if it fails, the plugin is out, with the reason."""
+        try:
+            step(plugin)
+        except (Exception, SystemExit) as error:
+            plugin.error = str(error) if isinstance(error, PluginError) else _reason(error)
+            plugin.settings, plugin.jobs = [], []
+            if self._manager.has_plugin(plugin.name):
+                self._manager.unregister(name=plugin.name)
+            log.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def call(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call a hook of every loaded plugin; one that raises is logged with its name and left out.
+
+        :returns: (plugin name, result), in the order of the plugins.
+        """
+        if not self.listen(hook):
+            return []
+        results = []
+        for plugin in self.loaded:
+            try:
+                results += [(plugin.name, result) for result in self._call_one(plugin, hook, arguments)]
+            except (Exception, SystemExit) as error:
+                log.error("plugin %s failed in %s: %s", plugin.name, hook, describe(error))
+        return results
+
+    def listen(self, hook: str) -> bool:
+        """Whether any plugin gives this hook; to be asked before an event is made for nobody."""
+        caller = getattr(self._manager.hook, hook, None)
+        return caller is not None and bool(caller.get_hookimpls())
+
+    def first(self, hook: str, **arguments: Any) -> Any:
+        """The first result that is not None, of a hook that gives one.
+
+        :raises PluginError: when a plugin raises; there is nothing to go on without.
+        """
+        for plugin in self.loaded:
+            try:
+                result = self._call_one(plugin, hook, arguments)
+            except (Exception, SystemExit) as error:
+                raise PluginError(f"plugin {plugin.name!r} failed in {hook}: {_reason(error)}") from error
+            if result is not None:
+                return result
+        return None
+
+    def _call_one(self, plugin: Plugin, hook: str, arguments: dict[str, Any]) -> Any:
+        key = (hook, plugin.name)
+        if key not in self._callers:
+            others = [module for name, module in self._manager.list_name_plugin() if name != plugin.name]
+            self._callers[key] = self._manager.subset_hook_caller(hook, others)
+        return self._callers[key](**arguments)
+
+    def _flat(self, plugin: Plugin, hook: str, **arguments: Any) -> Iterator[Any]:
+        for result in self._call_one(plugin, hook, arguments):
+            yield from result or ()
+        self._callers.clear()  # made before all plugins were registered
+
+
+def call_hook(settings: Settings, hook: str, /, **arguments: Any) -> list[tuple[str, Any]]:
+    """What the plugins of an installation answer to a hook, such as one that a plugin made by ``register_hookspecs``.
+
+    :returns: (plugin name, result) of each that gives the hook; one that raises is logged and left out.
+    """
+    plugins = settings.resource(Plugins, lambda: Plugins(()))
+    return plugins.call(hook, **arguments)
+
+
+def _optional(caller: pluggy.HookCaller, plugin: Plugin) -> bool:
+    """Whether the plugin gives the hook for when another plugin is there that knows it."""
+    return all(one.optionalhook for one in caller.get_hookimpls() if one.plugin_name == plugin.name)
+
+
+def _find(allowed: Sequence[str] | None) -> Iterable[Plugin]:
+    """Installed plugins by name, then the dotted modules of the allow-list."""
+    installed: dict[str, Plugin] = {}
+    for point in sorted(metadata.entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
+        distribution = point.dist.name if point.dist else ""
+        version = point.dist.version if point.dist else ""
+        plugin = Plugin(point.name, point.value, distribution, version, allowed is None or point.name in allowed)
+        first = installed.setdefault(point.name, plugin)
+        if first is not plugin and (first.module, first.distribution) != (plugin.module, distribution):
+            both = f"distributions {first.distribution!r} and {distribution!r}"
+            plugin.error = f"{both} bring a plugin {point.name!r}"
+            yield plugin
+    yield from installed.values()
+    yield from (Plugin(name, name) for name in dict.fromkeys(allowed or ()) if name not in installed)
+
+
+def _prefixes(plugin: Plugin) -> tuple[str, ...]:
+    """How the names of its settings may begin. A dotted module may use its first or last part."""
+    parts = plugin.name.split(".")
+    names = dict.fromkeys(("_".join(parts), parts[-1], parts[0]))
+    return tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in names if name)
+
+
+def _reason(error: BaseException) -> str:
+    """The error, and where in the plugin it was raised."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not _OURS.search(code.co_filename):
+            place = f" ({code.co_filename}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return describe(error) + place

@@ -1,0 +1,124 @@
+"""How much may wait: a bound for each job, so that one that floods the queue takes not all of the storage.
+
+The depth of a job is looked at now and then, each process for itself, and never before the storage has just answered:
+an enqueue costs a look at a clock more. So a bound is passed by what comes between two looks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pijobs.base import clock
+from pijobs.errors import StorageUnavailable
+from pijobs.storage.contract import NewInstance, Storage
+
+log = logging.getLogger(__name__)
+
+#: What to do with a call when too many wait: run it in the request, refuse it, or drop the least urgent, which is one
+#: that waits, or the call itself if it is less urgent than usual for its job; if neither is, it runs in the request.
+ANSWERS = ("direct", "refuse", "drop")
+#: Holds for all jobs that have no bound of their own.
+ALL = "*"
+#: Seconds between two looks at a job that is far from its bound, and at one that is not.
+RARELY, OFTEN = 10.0, 1.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Of one job.
+
+    :ivar waiting: instances that may wait; None: any number.
+    :ivar age: seconds for which the oldest due one may wait; None: any time.
+    :ivar full: one of :data:`ANSWERS`.
+    """
+
+    waiting: int | None = None
+    age: float | None = None
+    full: str = "direct"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Mapping[str, Any]], name: str) -> Bound | None:
+        """The bound of a job in ``PI_JOB_QUEUE_BOUNDS``."""
+        found = settings.get(name, settings.get(ALL))
+        return cls(**found) if found else None
+
+    def reached(self, waiting: int, age: float) -> str | None:
+        """What is too much, in words."""
+        if self.waiting is not None and waiting >= self.waiting:
+            return f"{self.waiting} instances wait, which is its bound"
+        if self.age is not None and age > self.age:
+            return f"the oldest due instance waits for {age:.0f} s, more than its bound of {self.age:g} s"
+        return None
+
+
+@dataclass
+class _Look:
+    again: float = 0.0
+    reached: str | None = None
+
+
+@dataclass
+class Bounds:
+    """What one process knows of the depth of each job in one storage."""
+
+    storage: Storage
+    settings: Mapping[str, Mapping[str, Any]]
+    #: Seconds that a look may take.
+    timeout: float
+    _looks: dict[str, _Look] = field(default_factory=dict)
+
+    def of(self, name: str) -> Bound:
+        """The bound of a job; none at all if there is none."""
+        return Bound.of(self.settings, name) or Bound()
+
+    def reached(self, name: str) -> str | None:
+        """Why no further instance of the job is to wait, as far as this process knows; looks only if it was so.
+
+        :raises StorageUnavailable: when it does not answer.
+        """
+        look = self._looks.get(name)
+        if look is None or look.reached is None:
+            return None
+        if clock.monotonic() >= look.again:
+            self._look(name, look)
+        return look.reached
+
+    def made_room(self, new: NewInstance, reached: str) -> bool:
+        """Whether one that waits and is less urgent was given up for this one.
+
+        :param reached: what is too much, in words.
+        :raises StorageUnavailable: when it does not answer.
+        """
+        reason = f"dropped for a more urgent one: {reached}"
+        given_up = self.storage.make_room(new.name, priority=new.priority, reason=reason, timeout=self.timeout)
+        if given_up is not None:
+            log.info("job %s %s: -> cancelled (%s)", new.name, given_up, reason)
+        return given_up is not None
+
+    def stored(self, name: str) -> None:
+        """The storage took an instance of the job: look, if it is time to."""
+        look = self._looks.get(name)
+        if look is None:
+            look = self._looks[name] = _Look()
+        if clock.monotonic() >= look.again:
+            try:
+                self._look(name, look)
+            except StorageUnavailable as error:
+                log.debug("job %s: how many wait could not be counted: %s", name, error)
+
+    def _look(self, name: str, look: _Look) -> None:
+        bound = Bound.of(self.settings, name)
+        if bound is None:
+            look.again = float("inf")
+            return
+        look.again = clock.monotonic() + OFTEN
+        most = bound.waiting or 1
+        waiting, oldest = self.storage.waiting(name, most=most, timeout=self.timeout)
+        age = 0.0 if oldest is None else max(0.0, (self.storage.now() - oldest) / 1000)
+        look.reached = bound.reached(waiting if bound.waiting else 0, age)
+        near = waiting * 2 >= most or (bound.age is not None and age * 2 > bound.age)
+        if look.reached is None and not near:
+            look.again += RARELY - OFTEN

@@ -1,0 +1,155 @@
+"""A job that runs in the calling process, because no storage took it: once, and in a context of its own.
+
+The caller's app context is not the job's: a database session hangs on it, and what the job commits there would be
+whatever the caller has begun.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import msgspec
+
+from pijobs.base import clock
+from pijobs.base.clock import to_ms
+from pijobs.base.redact import describe
+from pijobs.errors import InstanceRefused, StorageError
+from pijobs.execution.runner import Runner
+from pijobs.execution.verdict import history_line
+from pijobs.jobs import ENDED, State
+from pijobs.payload.codec import Call, Codec
+from pijobs.request.spool import on_clock
+from pijobs.storage.contract import End, Lease, NewInstance, Storage
+
+log = logging.getLogger(__name__)
+
+#: Ends that a process keeps for a storage that is away.
+MOST_UNTOLD = 100
+
+
+def host_now() -> int:
+    """This machine's time (ms)."""
+    return to_ms(clock.time())
+
+
+def fresh_context() -> AbstractContextManager[Any]:
+    """Another app context of the present app; nothing where there is none."""
+    flask = sys.modules.get("flask")
+    if flask is None or not flask.has_app_context():
+        return nullcontext()
+    return cast(AbstractContextManager[Any], flask.current_app._get_current_object().app_context())
+
+
+def run(runner: Runner, new: NewInstance, call: Call, began: float) -> tuple[End, BaseException | None]:
+    """How the one attempt ended, ``done``, ``dead`` or ``expired``, and what the job raised.
+
+    :param began: when the instance was made (monotonic seconds).
+    """
+    lease = Lease(
+        new.id, "", new.name, new.envelope, new.body, new.group, new.priority, attempts=0, crashes=0, held_since=None,
+        due=new.created, leased=new.created,
+    )  # fmt: skip
+    outcome = runner.attempt(cast(Storage, _Away(new.created, began)), lease, call)
+    return _ended(outcome.end), outcome.error
+
+
+def immediately(
+    runner: Runner, storage: Storage, codec: Codec, most: int, new: NewInstance
+) -> tuple[State, str | None]:
+    """All attempts at once, without the waits between them: nobody would make the next one later.
+
+    :param most: attempts.
+    """
+    body, reason = new.body, None
+    for attempts in range(most):
+        lease = Lease(
+            new.id, "", new.name, new.envelope, body, new.group, new.priority, attempts=attempts, crashes=0,
+            held_since=None, due=new.created, leased=new.created,
+        )  # fmt: skip
+        end = runner.attempt(storage, lease, codec.decode(new.envelope, body)).end
+        if end.state in ENDED:
+            return end.state, end.reason
+        body, reason = end.body or body, end.reason
+    return State.DEAD, f"immediate mode waits for nothing; last: {reason}"
+
+
+def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
+    """A dead letter for a call that was refused, so that people find it where they look. Without a body, and with a
+    deadline that has passed: another try would be refused as well."""
+    reason, name = describe(error), type(error).__name__
+    entry = history_line({"at": new.created, "event": "refused", "error": name, "reason": reason})
+    end = End(new.id, "", State.DEAD, counted=False, reason=f"refused at enqueue: {reason}", error=name, entry=entry)
+    return msgspec.structs.replace(new, body=b"", deadline=new.created), end
+
+
+def _ended(end: End) -> End:
+    """Nobody makes another attempt."""
+    if end.state in ENDED:
+        return end
+    reason = f"it ran in the request, where there is one attempt: {end.reason or 'it was held back'}"
+    entry = end.entry and history_line({**json.loads(end.entry), "outcome": State.DEAD.value})
+    return msgspec.structs.replace(
+        end, state=State.DEAD, counted=True, due=None, reason=reason, entry=entry, envelope=None, body=None
+    )
+
+
+class Ends:
+    """Records how jobs ended in this process: in the spool, or in the storage as soon as it answers.
+
+    :param timeout: seconds that one record may take.
+    """
+
+    def __init__(self, spool: Storage | None, storage: Storage, codec: Callable[[], Codec], timeout: float) -> None:
+        self._spool, self._storage, self._codec, self._timeout = spool, storage, codec, timeout
+        #: What no storage was told of, the newest.
+        self._untold: deque[tuple[NewInstance, End]] = deque(maxlen=MOST_UNTOLD)
+
+    def record(self, new: NewInstance, end: End, *, away: bool) -> None:
+        """:param away: whether the storage does not answer at present."""
+        if end.state is not State.DEAD:
+            new = msgspec.structs.replace(new, body=b"")  # it would go anyway
+        if away and self._spool is not None:
+            try:
+                mine = on_clock(new, self._codec(), self._spool.now() - self._storage.now())
+                self._spool.record_end(mine, end, timeout=self._timeout)
+                return
+            except StorageError as error:
+                log.error("the spool does not answer: %s", error)
+        self._untold.append((new, end))
+        if not away:
+            self.tell()
+
+    def tell(self) -> None:
+        """The storage answers: tell it what is left to tell."""
+        while self._untold:
+            try:
+                new, end = self._untold.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            try:
+                self._storage.record_end(new, end, timeout=self._timeout)
+            except InstanceRefused as error:
+                log.warning("job %s %s: its end is not recorded: %s", new.name, new.id, error)
+            except StorageError as error:
+                self._untold.appendleft((new, end))
+                log.debug("the ends of jobs are kept until the storage answers: %s", error)
+                return
+
+
+class _Away:
+    """What an attempt asks of a storage, for one that does not answer: its time goes on, and nothing is counted."""
+
+    def __init__(self, created: int, began: float) -> None:
+        self._created, self._began = created, began
+
+    def now(self, *, timeout: float = 0.0) -> int:
+        return self._created + to_ms(clock.monotonic() - self._began)
+
+    def count(self, key: str, *, limit: int, per: int) -> None:
+        """Always allowed."""

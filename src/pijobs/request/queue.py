@@ -1,0 +1,409 @@
+"""The queue as a caller sees it: a job leaves the request, or runs in it.
+
+* *off* (no ``PI_JOB_QUEUE_CLASS``): the arguments are checked as the codec would, the job runs in the caller's process
+  and context, once, and its exception reaches the caller.
+* *immediate*: the same, but through the whole codec; the outcome stands in the handle. For tests.
+* *queued*: the instance is stored, within ``PI_JOB_QUEUE_ENQUEUE_TIMEOUT``; if the storage does not answer, each
+  ``PI_JOB_QUEUE_FALLBACK`` is tried in its order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from pijobs.base import clock
+from pijobs.base.clock import to_ms
+from pijobs.errors import (
+    InstanceRefused,
+    NoLiveWorker,
+    QueueFull,
+    QueueUnavailable,
+    StorageError,
+    StorageUnavailable,
+)
+from pijobs.execution.runner import Runner
+from pijobs.jobs import Job, State
+from pijobs.metrics.counting import Metrics
+from pijobs.payload.codec import Call, Codec, check_arguments
+from pijobs.payload.keys import KeyRing
+from pijobs.plugins.hookspecs import InstanceEvent
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request import direct
+from pijobs.request.bounds import Bounds
+from pijobs.request.calls import Handle as Handle
+from pijobs.request.calls import checked, deadline_of, group_of, new_instance
+from pijobs.request.options import check_options, delay_of
+from pijobs.request.outage import Outage
+from pijobs.request.places import Places
+from pijobs.request.spool import Mover, on_clock
+from pijobs.settings import PREFIX, Settings
+from pijobs.storage import protocol
+from pijobs.storage.contract import End, NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.trial import Fitness
+
+log = logging.getLogger(__name__)
+
+#: A worker that gave no sign of life for so long is no worker (seconds; DESIGN section 4, WITHOUT_WORKER).
+WORKER_ABSENT = 30.0
+Mode = Literal["off", "immediate", "queued"]
+
+
+class Queue:
+    """Takes job calls. Made by :mod:`pijobs.factory`; neither connects nor starts a thread before first use.
+
+    :param storage: None when the queue is off.
+    :param spool: a second storage on this machine, for when the first one does not answer.
+    """
+
+    #: Whether the error of a job that ran in the request as a fallback reaches the caller, unless a setting says so.
+    direct_raises = False
+    #: Whether a class of somebody else takes the jobs.
+    foreign = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        plugins: Plugins,
+        *,
+        storage: Storage | None = None,
+        spool: Storage | None = None,
+    ) -> None:
+        self.settings = settings
+        self.plugins = plugins
+        self.storage = storage
+        self.spool = spool
+        self.outage = Outage()
+        self.fitness = Fitness(storage)
+        self.metrics = Metrics()
+        #: Fallbacks were counted that the storage was not told of.
+        self._owes_counts = False
+        self._mover: Mover | None = None
+        if storage is not None:
+            timeout = self.option("ENQUEUE_TIMEOUT")
+            self._ends = direct.Ends(spool, storage, self.codec, timeout)
+            self._bounds = Bounds(storage, self.option("BOUNDS"), timeout)
+            if spool is not None:
+                self._spool_bounds = Bounds(spool, self.option("BOUNDS"), timeout)
+                self._mover = Mover(spool, storage, self.codec, timeout, self._parked)
+        self._replace_registry(registry)
+
+    def _replace_registry(self, registry: Registry) -> None:
+        self.registry = registry
+        self.runner = Runner(registry, self.codec, self.settings, direct.fresh_context, self.metrics)
+
+    @property
+    def mode(self) -> Mode:
+        if self.storage is None:
+            return "off"
+        return "immediate" if self.option("IMMEDIATE") else "queued"
+
+    def option(self, name: str) -> Any:
+        """The value of ``PI_JOB_QUEUE_<name>``."""
+        return self.settings[PREFIX + name]
+
+    def codec(self) -> Codec:
+        """The codec with this installation's keys."""
+        return self.settings.resource(
+            Codec,
+            lambda: Codec(
+                KeyRing.of(self.settings), self.option("NAME"), self._protocol, max_size=self.option("MAX_SIZE")
+            ),
+        )
+
+    def _protocol(self) -> int:
+        return protocol.FIRST if self.storage is None else self.storage.protocol
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        delay: float | None = None,
+        eta: dt.datetime | float | None = None,
+        expires: float | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "replace",
+    ) -> Handle:
+        """Have a job done.
+
+        :param delay: seconds to wait before the first attempt.
+        :param eta: moment of the first attempt: an aware datetime, or seconds since the epoch.
+        :param expires: seconds from now after which the effect must not happen any more.
+        :param priority: -1000 to 1000, higher first.
+        :param key: of the instances with this key only the newest waits, whichever way it came to wait.
+        :param on_conflict: what to do when one waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
+        :raises UnknownJob: no plugin registers this name.
+        :raises EncodeError: the arguments can't be stored, are too large, or don't fit the function.
+        :raises ValueError: an option that can't be meant.
+        :raises KeyConflict: with ``on_conflict="error"``.
+        :raises InstanceRefused: the storage can't take this one, and ``"direct"`` is no fallback.
+        :raises QueueFull: so many instances of the job wait that it is refused.
+        :raises QueueUnavailable: neither the storage nor a fallback took it.
+        """
+        job, call = checked(self.registry, name, args, kwargs)
+        check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
+        instance_id = secrets.token_hex(16)
+        if self.storage is None:
+            return self._direct(job, instance_id, call, expires)
+        new = self._instance(job, instance_id, call, delay_of(delay, eta), expires, priority, key)
+        if self.mode == "immediate":
+            state, reason = direct.immediately(self.runner, self.storage, self.codec(), job.retry.max_attempts, new)
+            return Handle(new.id, state, via="direct", reason=reason)
+        return self._store(call, new, on_conflict)
+
+    def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
+        """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
+        job, call = checked(self.registry, name, args, kwargs)
+        return self._direct(job, secrets.token_hex(16), call, None)
+
+    def enqueue_periodic(self, job: Job, due: int) -> bool:
+        """Store the instance of a periodic job for one due time (ms); False if that was done already.
+
+        :raises StorageUnavailable: no fallback: the due time is asked for again.
+        """
+        new = self._instance(job, f"{job.name}@{due}", Call((), {}), ("at", due / 1000), None, None, None)
+        return self._present_storage().enqueue_periodic(new, due=due)
+
+    def record_refusal(self, name: str, kwargs: Mapping[str, Any], error: Exception) -> None:
+        """Leave a dead letter of a call that a host refused before it enqueued: its user sees no exception.
+
+        :param kwargs: what the job's group, label and subject are made of; it is not kept.
+        """
+        if self.mode != "queued":
+            return
+        job, call = self.registry[name], Call((), dict(kwargs))
+        new, end = direct.refusal(self._instance(job, secrets.token_hex(16), call, None, None, None, None), error)
+        log.error("job %s %s: -> dead: %s", new.name, new.id, end.reason)
+        self.metrics.failed(new.name, new.group, end.state.value)
+        self._ends.record(new, end, away=self.outage.since is not None)
+
+    def retry(self, instance_id: str) -> None:
+        """Queue a dead letter again; see :meth:`Storage.retry`."""
+        self.places.find(instance_id)[0].retry(instance_id)
+
+    def cancel(self, instance_id: str, reason: str = "cancelled by an operator") -> None:
+        """Cancel a waiting instance; see :meth:`Storage.cancel`."""
+        self.places.find(instance_id)[0].cancel(instance_id, reason=reason)
+
+    def remove(self, instance_id: str) -> None:
+        """Delete the record of an ended instance; see :meth:`Storage.remove`."""
+        self.places.find(instance_id)[0].remove(instance_id)
+
+    @property
+    def places(self) -> Places:
+        """Where the instances are.
+
+        :raises QueueUnavailable: when the queue is off.
+        """
+        return Places(self._present_storage(), self.spool, self.option("SPOOL"))
+
+    def _present_storage(self) -> Storage:
+        if self.storage is None:
+            raise QueueUnavailable(f"no queue is configured; set {PREFIX}CLASS")
+        return self.storage
+
+    # -- the ways ------------------------------------------------------------------------------------------------
+
+    def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:
+        check_arguments(call.args, call.kwargs)
+        lifetime = job.expires if expires is None else expires
+        deadline = None if lifetime is None else direct.host_now() + to_ms(lifetime)
+        self.runner.direct(job, instance_id, call, direct.host_now, deadline, group_of(self.registry, job, call))
+        return Handle(instance_id, State.DONE, via="direct")
+
+    def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
+        assert self.storage is not None
+        began = clock.monotonic()
+        if (handle := self._bounded(call, new, began)) is not None:
+            return handle
+        only_with_worker = self.option("WITHOUT_WORKER") == "direct" and deadline_of(new) is not None
+        try:
+            stored = self.storage.enqueue(
+                new, timeout=self.outage.patience(self.option("ENQUEUE_TIMEOUT")), on_conflict=on_conflict,
+                worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
+            )  # fmt: skip
+        except NoLiveWorker:
+            self._count_fallback(new.name, "without_worker")
+            self._storage_answered()
+            log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
+            return self._run_now(call, new, began)
+        except InstanceRefused as error:
+            return self._refused(call, new, error, began)
+        except StorageUnavailable as error:
+            return self._fall_back(call, new, on_conflict, error, began)
+        self._storage_answered()
+        self._bounds.stored(new.name)
+        return self._stored(new, stored)
+
+    def _bounded(self, call: Call, new: NewInstance, began: float) -> Handle | None:
+        """What becomes of the call if too many of its job wait; None: it may wait, too."""
+        full = self._bounds.of(new.name).full
+        try:
+            reached = self._bounds.reached(new.name)
+            makes_room = reached is not None and full == "drop" and self._bounds.made_room(new, reached)
+        except StorageUnavailable:  # the enqueue will tell
+            return None
+        if reached is None:
+            return None
+        log.info("job %s %s: %s", new.name, new.id, reached)
+        if full == "refuse":
+            self._count_fallback(new.name, "refused")
+            raise QueueFull(f"job {new.name!r} is refused: {reached}; see {PREFIX}BOUNDS")
+        if makes_room or (full == "drop" and new.priority < self.registry[new.name].priority):
+            self._count_fallback(new.name, "dropped")
+            return None if makes_room else self._dropped(new, reached)
+        self._count_fallback(new.name, "full")
+        self._storage_answered()
+        return self._run_now(call, new, began)
+
+    def _dropped(self, new: NewInstance, reached: str) -> Handle:
+        reason = f"dropped, since its priority is low: {reached}"
+        self._ends.record(new, End(new.id, "", State.CANCELLED, counted=False, reason=reason), away=False)
+        return Handle(new.id, State.CANCELLED, via="dropped", reason=reason)
+
+    def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
+        where = f" in {via}" if via == "spool" else ""
+        if log.isEnabledFor(logging.INFO):
+            fields = {"id": stored.id, "job": new.name, "state": stored.state.value}
+            log.info("job %s %s: new -> %s%s", new.name, stored.id, stored.state, where, extra={"instance": fields})
+        if stored.replaced is not None:
+            log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, stored.id)
+        if self.plugins.listen("job_enqueued"):
+            event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
+            self.plugins.call("job_enqueued", event=event)
+        return Handle(stored.id, stored.state, via=via)
+
+    def _fall_back(
+        self, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable, began: float
+    ) -> Handle:
+        self._storage_failed(error)
+        for way in self.option("FALLBACK"):
+            if way == "direct":
+                self._count_fallback(new.name, way)
+                return self._run_now(call, new, began)
+            if self.spool is not None and (handle := self._spooled(self.spool, new, on_conflict)):
+                self._count_fallback(new.name, way)
+                return handle
+        self._count_fallback(new.name, "refused")
+        raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
+
+    def _refused(self, call: Call, new: NewInstance, error: InstanceRefused, began: float) -> Handle:
+        """This is no outage. The spool would not help: it moves there."""
+        log.error("job %s %s: the storage does not take it: %s", new.name, new.id, error)
+        if "direct" not in self.option("FALLBACK"):
+            self._count_fallback(new.name, "refused")
+            raise error
+        self._count_fallback(new.name, "direct")
+        return self._run_now(call, new, began)
+
+    def _spooled(self, spool: Storage, new: NewInstance, on_conflict: OnConflict) -> Handle | None:
+        assert self.storage is not None and self._mover is not None
+        # A spool helps only if somebody on this machine empties it before the deadline; its workers give a sign of
+        # life several times in a lease.
+        alive = min(self.option("LEASE"), WORKER_ABSENT)
+        try:
+            if self._spool_bounds.reached(new.name) is not None:
+                return None
+            stored = spool.enqueue(
+                on_clock(new, self.codec(), spool.now() - self.storage.now()),
+                timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
+                worker_within=None if deadline_of(new) is None else to_ms(alive),
+            )  # fmt: skip
+        except NoLiveWorker:
+            return None
+        except StorageUnavailable as error:
+            log.error("the spool does not answer: %s", error)
+            return None
+        self._mover.look_soon()
+        self._spool_bounds.stored(new.name)
+        return self._stored(new, stored, via="spool")
+
+    def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:
+        """As a fallback: once, in a context of its own; its outcome is logged, recorded, and in the handle.
+
+        :param began: when the call was made (monotonic seconds).
+        """
+        end, error = direct.run(self.runner, new, call, began)
+        log.log(
+            logging.INFO if end.state is State.DONE else logging.ERROR, "job %s %s: -> %s in the request%s",
+            new.name, new.id, end.state, f": {end.reason}" if end.reason else "",
+        )  # fmt: skip
+        if end.state is not State.DONE:
+            self.metrics.failed(new.name, new.group, end.state.value)
+        self._ends.record(new, end, away=self.outage.since is not None)
+        if self.plugins.listen("job_finished"):
+            event = InstanceEvent(
+                id=new.id, name=new.name, group=new.group, state=end.state.value, attempt=1, error=end.error,
+                reason=end.reason,
+            )  # fmt: skip
+            self.plugins.call("job_finished", event=event)
+        wanted = self.option("DIRECT_RAISES")
+        if error is not None and (self.direct_raises if wanted is None else wanted):
+            raise error
+        return Handle(new.id, end.state, via="direct", reason=end.reason)
+
+    def _storage_failed(self, error: StorageUnavailable) -> None:
+        if self.outage.begins():
+            log.error("the queue's storage %s, jobs take %s: %s", error.what, self.option("FALLBACK"), error)
+
+    def _count_fallback(self, name: str, way: str) -> None:
+        self.metrics.fallback(name, way)
+        self._owes_counts = True
+
+    def _storage_answered(self) -> None:
+        seconds = self.outage.ends()
+        if seconds is not None:
+            log.warning("the queue's storage answers again after %.1f s", seconds)
+        if self._owes_counts:
+            self._tell_counts()
+        self._ends.tell()
+        if self._mover is not None:
+            self._mover.after_enqueue()
+
+    def _tell_counts(self) -> None:
+        """Of the fallbacks. In the calling thread: a server that runs no threads would stop another one, perhaps while
+        it holds a lock of the storage."""
+        self._owes_counts = False
+        add_totals = partial(self._present_storage().add_totals, timeout=self.option("ENQUEUE_TIMEOUT"))
+        try:
+            self.metrics.flush(add_totals)
+        except StorageError as error:
+            self._owes_counts = True
+            log.debug("what was counted is kept until the storage answers: %s", error)
+
+    def move_from_spool(self) -> None:
+        """For a worker of this machine, when the storage answers: move there what waits in the spool. Looks at most
+        once a second."""
+        if self._mover is not None:
+            self._mover.after_step()
+
+    def _parked(self, new: NewInstance) -> None:
+        self.metrics.failed(new.name, new.group, State.DEAD.value)
+
+    def _instance(
+        self,
+        job: Job,
+        instance_id: str,
+        call: Call,
+        delay: tuple[str, float] | None,
+        expires: float | None,
+        priority: int | None,
+        key: str | None,
+    ) -> NewInstance:
+        # A call that times out here does not wait a second time: the storage then knows that it is away.
+        created = self._present_storage().now(timeout=self.option("ENQUEUE_TIMEOUT"))
+        return new_instance(
+            job, instance_id, call, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),
+            created=created, max_age=self.option("MAX_AGE"), delay=delay, expires=expires, priority=priority, key=key,
+        )  # fmt: skip

@@ -1,0 +1,233 @@
+"""The spool: a storage on this machine that takes jobs while the queue's own does not answer, and gives them back.
+
+Workers on this machine lease from both, and move to the queue's storage what none of them has leased, once that answers
+again. Only where no worker lives, the server does: in the thread of an enqueue that succeeded, for a moment. It has no
+thread for that: a server that runs no threads (uWSGI by default) would stop it in the middle of a transaction.
+
+A move takes instances out of the spool (which holds them back from workers), stores them under the same id, and then
+removes them from the spool. After a crash in between, the hold runs out, and the next one to move them finds their ids
+in the storage. What the storage can't take, while it takes others, is parked in the spool as a dead letter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pijobs.base import clock, threads
+from pijobs.base.clock import to_ms
+from pijobs.errors import (
+    DecodeError,
+    EncodeError,
+    InstanceNotFound,
+    InstanceRefused,
+    PijobsError,
+    StorageFull,
+    StorageUnavailable,
+)
+from pijobs.jobs import State
+from pijobs.payload.codec import Codec
+from pijobs.storage.contract import End, NewInstance, Storage
+
+log = logging.getLogger(__name__)
+
+#: Instances that are taken out at once; for how long they are held, and how long their move may take (seconds). The
+#: hold is longer, and counts from a later moment: a process that was stopped in between begins no move after it.
+BATCH, HOLD, MOVE_TIME = 50, 2.0, 1.0
+#: The same of a request, which lends its own time.
+REQUEST_BATCH, REQUEST_TIME = 20, 0.1
+#: Seconds until a process looks into the spool again, while there is something, and if there was nothing.
+LOOK_AGAIN, LOOK_EVERY = 1.0, 30.0
+#: Seconds without a move after one that failed: longer than the hold, so that workers of this machine take what waits.
+LEFT_ALONE = 4.0
+#: An instance that failed in so many moves, each of which found a storage that answers, is at fault itself.
+MOST_STRIKES = 3
+
+
+def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
+    """The same instance with its times on another storage's clock.
+
+    The times are sealed in the envelope, so it is encoded anew, by what the envelope tells: columns are not
+    authenticated, and whoever can write to the spool must not have a name, an id or a deadline of his choice sealed.
+    What can't be decoded here, or differs from its record, stays as it is; a worker judges it.
+
+    :param shift: ms that the other clock is ahead.
+    """
+    if not shift:
+        return new
+    try:
+        call = codec.decode(new.envelope, new.body)
+    except DecodeError as error:
+        log.warning("job %s %s keeps the times of another clock: %s", new.name, new.id, error)
+        return new
+    sealed = call.envelope
+    assert sealed is not None
+    if (sealed.id, sealed.name) != (new.id, new.name):
+        log.error("job %s %s: its envelope is that of another instance; it is not sealed anew", new.name, new.id)
+        return new
+    # What is sealed is the caller's deadline, and not the bound of the instance's age.
+    created, deadline, bound, due = (
+        None if time is None else time + shift for time in (sealed.created, sealed.deadline, new.deadline, new.due)
+    )
+    assert created is not None
+    envelope, body = codec.encode(id=sealed.id, name=sealed.name, call=call, created=created, deadline=deadline)
+    bound = bound if deadline is None else deadline
+    return msgspec.structs.replace(new, envelope=envelope, body=body, created=created, deadline=bound, due=due)
+
+
+def known(ids: Sequence[str], storage: Storage) -> list[str]:
+    """Those that the storage has; none any more once it does not answer."""
+    found = []
+    for instance_id in ids:
+        try:
+            storage.get(instance_id)
+        except InstanceNotFound:
+            continue
+        except StorageUnavailable:
+            break
+        found.append(instance_id)
+    return found
+
+
+class Mover:
+    """Moves to the storage what no worker took from the spool.
+
+    :param timeout: seconds to wait for one enqueue.
+    :param parked: told of each instance that the storage can't take.
+    """
+
+    def __init__(
+        self,
+        spool: Storage,
+        storage: Storage,
+        codec: Callable[[], Codec],
+        timeout: float,
+        parked: Callable[[NewInstance], None] = lambda new: None,
+    ) -> None:
+        self._spool = spool
+        self._storage = storage
+        self._codec = codec
+        self._timeout = timeout
+        self._parked = parked
+        self._next_look = float("-inf")
+        #: By process: a child may be forked while a thread of its parent moves.
+        self._moving: dict[int, threads.Lock] = {}
+        #: How often the move of an instance failed.
+        self._strikes: dict[str, int] = {}
+
+    def look_soon(self) -> None:
+        """There is something in the spool: look into it when the storage answers again."""
+        self._next_look = float("-inf")
+
+    def after_enqueue(self) -> None:
+        """For a server: an enqueue succeeded. Costs nearly always a look at a clock, and never more than
+        :data:`REQUEST_TIME` and what is just being moved."""
+        self._look(REQUEST_BATCH, REQUEST_TIME, only_if_no_worker_lives=True)
+
+    def after_step(self) -> None:
+        """For a worker: the storage answered."""
+        self._look(BATCH, MOVE_TIME, only_if_no_worker_lives=False, every=LOOK_AGAIN)
+
+    def _look(self, most: int, seconds: float, *, only_if_no_worker_lives: bool, every: float = LOOK_EVERY) -> None:
+        now = clock.monotonic()
+        if now < self._next_look:
+            return
+        lock = self._moving.setdefault(os.getpid(), threads.Lock())
+        if not lock.acquire(blocking=False):
+            return
+        try:
+            self._next_look = now + every
+            if only_if_no_worker_lives and self._spool.sessions():
+                return
+            if not self._something_waits():
+                return
+            self._next_look = now + LOOK_AGAIN
+            while moved := self.move(most, seconds):
+                log.info("%d job instances moved from the spool to %s", moved, self._storage.display_url)
+                if clock.monotonic() - now >= seconds:
+                    self.look_soon()
+                    break
+        except StorageUnavailable as error:
+            self._next_look = now + LEFT_ALONE
+            log.warning("the spool could not be emptied, its workers go on, and it is tried again: %s", error)
+        except Exception:
+            log.exception("the spool could not be emptied")
+        finally:
+            lock.release()
+
+    def _something_waits(self) -> bool:
+        """Without a lock on the spool, which its workers need."""
+        return any(self._spool.page(state, limit=1).records for state in (State.QUEUED, State.SCHEDULED))
+
+    def move(self, most: int = BATCH, seconds: float = MOVE_TIME) -> int:
+        """Move up to so many instances, for so many seconds at most; returns how many were moved.
+
+        :raises StorageUnavailable: of one of the two; what was not moved can be leased from the spool after the hold.
+        """
+        # The hold begins later than this: what happens before the end of the time happens within it.
+        end = clock.monotonic() + min(seconds, MOVE_TIME)
+        batch = self._spool.take_out(most, hold=to_ms(HOLD), timeout=seconds)
+        moved: list[str] = []
+        failed = 0
+        try:
+            # What failed before comes last, so that it keeps nobody waiting.
+            for new in sorted(batch, key=lambda new: self._strikes.get(new.id, 0)):
+                if clock.monotonic() >= end:
+                    break
+                try:
+                    self._move(new, min(self._timeout, HOLD - MOVE_TIME))
+                except StorageUnavailable as error:
+                    failed += 1
+                    if isinstance(error, StorageFull) or (not self._strike(new, error) and failed > 1):
+                        raise
+                except (InstanceRefused, EncodeError) as error:
+                    self._park(new, error)
+                else:
+                    failed = 0
+                    self._strikes.pop(new.id, None)
+                    moved.append(new.id)
+        finally:
+            if moved:
+                self._spool.forget(moved, timeout=max(seconds, self._timeout))
+        return len(moved)
+
+    def _move(self, new: NewInstance, timeout: float) -> None:
+        new = on_clock(new, self._codec(), self._storage.now() - self._spool.now())
+        stored = self._storage.enqueue(new, timeout=timeout)
+        if stored.replaced is not None:
+            log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, new.id)
+        log.info("job %s %s: moved from the spool, %s", new.name, new.id, stored.state)
+
+    # -- what the storage can't take ---------------------------------------------------------------------------------
+
+    def _strike(self, new: NewInstance, error: StorageUnavailable) -> bool:
+        """Whether the instance is at fault, and not the storage, and was parked for it.
+
+        Not every storage says so: Redis hangs up on a value that is too large. But a storage that is full, or takes no
+        writes, fails in the same way, and answers all the same: so it is tried out first.
+        """
+        strikes = self._strikes[new.id] = self._strikes.get(new.id, 0) + 1
+        if strikes <= MOST_STRIKES or not self._takes_others():
+            return False
+        self._park(new, error)
+        return True
+
+    def _takes_others(self) -> bool:
+        try:
+            self._storage.try_out()
+        except StorageUnavailable:
+            return False
+        return True
+
+    def _park(self, new: NewInstance, error: PijobsError) -> None:
+        self._strikes.pop(new.id, None)
+        size = len(new.envelope) + len(new.body)
+        reason = f"the storage does not take this instance ({size} bytes), though it takes others: {error}"
+        log.error("job %s %s: %s -> dead in the spool: %s", new.name, new.id, State.QUEUED, reason)
+        entry = msgspec.json.encode({"at": self._spool.now(), "event": "parked", "reason": reason}).decode()
+        end = End(new.id, "", State.DEAD, counted=False, reason=reason, error=type(error).__name__, entry=entry)
+        if self._spool.record_end(new, end, timeout=self._timeout):
+            self._parked(new)

@@ -1,0 +1,89 @@
+"""Numbers and times as people read them; the filters of the templates, which call them ``pijobs_…``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pijobs.base import clock
+
+_STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_ABBREVIATIONS = {"ca": "CA", "id": "id", "oauth": "OAuth", "smime": "S/MIME", "tls": "TLS", "url": "URL"}
+STATES: Mapping[str, str] = {
+    "queued": "waits for a worker",
+    "running": "runs now",
+    "scheduled": "waits for its time",
+    "done": "done",
+    "dead": "failed for good",
+    "expired": "too late",
+    "cancelled": "cancelled",
+}
+
+
+def duration(seconds: float | None) -> str:
+    """``12 ms``, ``0.84 s``, ``12 s``, ``3 min``, ``2 h``, ``5 d``."""
+    if seconds is None:
+        return "–"
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    for size, unit in _STEPS:
+        if seconds >= 2 * size or (seconds >= size and size > 60):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def time_of_day(moment: str | None) -> str:
+    """The time of day of an ISO 8601 moment, with its date unless that is today (UTC)."""
+    if not moment:
+        return "–"
+    day, _, time = moment.partition("T")
+    today = dt.datetime.fromtimestamp(clock.time(), dt.timezone.utc).date().isoformat()
+    return time[:8] if day == today else f"{day} {time[:8]}"
+
+
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as an ISO 8601 moment."""
+    return dt.datetime.fromtimestamp(int(seconds), dt.timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def after(moment: str, begin: str) -> str:
+    """How long a moment comes after another one."""
+    return "+" + duration(max(0.0, (_parsed(moment) - _parsed(begin)).total_seconds()))
+
+
+def count(number: float) -> str:
+    """``12,345``; ``12,345.678``."""
+    return f"{number:,}"
+
+
+def state(name: str) -> str:
+    """A state in words."""
+    return STATES.get(name, name)
+
+
+def label(field: Any) -> str:
+    """What a form calls a field of a definition."""
+    words = str(field.name).split("_")
+    return field.label or " ".join(
+        _ABBREVIATIONS.get(word) or (word if place else word.capitalize()) for place, word in enumerate(words)
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON for people who edit it; the template escapes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _parsed(moment: Any) -> dt.datetime:
+    # Python 3.10 does not know the Z.
+    return dt.datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "state": state,
+    "label": label, "json": as_json,
+}  # fmt: skip

@@ -1,0 +1,75 @@
+"""The life of an instance as a time line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_TONES = {"done": "good", "scheduled": "warn", "dead": "bad", "expired": "bad", "cancelled": "idle"}
+_OUTCOMES = {
+    "done": "done",
+    "scheduled": "failed; it is tried again",
+    "queued": "given back",
+    "dead": "failed for good",
+    "expired": "too late",
+}
+_ENDS = {
+    "dead": "Failed for good",
+    "expired": "Too late: it must not happen any more",
+    "cancelled": "Cancelled",
+    "done": "Done",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of a life. :ivar at: ISO 8601; None: not yet."""
+
+    tone: str
+    title: str
+    at: str | None
+    reason: str | None = None
+    took: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    #: Where its error was raised.
+    frames: tuple[str, ...] = ()
+    #: What keeps it waiting.
+    why: tuple[str, ...] = ()
+
+
+def life(row: Mapping[str, Any]) -> list[Moment]:
+    """What happened to an instance (of :func:`pijobs.observe.instances.explained`), and what happens next."""
+    return [Moment("idle", "Enqueued", row["created"]), *map(_event, row["history"]), *_now(row)]
+
+
+def _event(event: Mapping[str, Any]) -> Moment:
+    at, reason = event["at"], event.get("reason")
+    if event.get("event") == "held":
+        return Moment("warn", "A worker could not run it and gave it back", at, reason)
+    if event.get("event") == "crashed":
+        return Moment("bad", "The worker that ran it died", at)
+    if event.get("event") != "attempt":
+        return Moment("idle", str(event.get("event")).capitalize(), at, reason)
+    outcome = str(event["outcome"])
+    told = _OUTCOMES.get(outcome, outcome)
+    uncounted = " (not counted)" if event.get("counted") is False else ""
+    return Moment(
+        _TONES.get(outcome, "idle"), f"Attempt {event['attempt']}{uncounted}: {told}", at, reason,
+        took=event.get("took"), facts=event.get("notes", {}), frames=tuple(event.get("frames", ())),
+    )  # fmt: skip
+
+
+def _now(row: Mapping[str, Any]) -> Iterator[Moment]:
+    state, why = row["state"], tuple(row["waits"])
+    last = row["history"][-1] if row["history"] else {}
+    if state == "queued":
+        yield Moment("live", "Waits for a worker", None, row["reason"], why=why)
+    elif state == "running":
+        yield Moment("live", "Runs", row["started"])
+    elif state == "scheduled":
+        repeated = last.get("reason") == row["reason"]
+        yield Moment("live", "Next attempt", row["due"], None if repeated else row["reason"], why=why)
+    elif last.get("outcome") != state:
+        # An attempt that ended it has told so already.
+        yield Moment(_TONES[state], _ENDS[state], row["ended"], row["reason"])

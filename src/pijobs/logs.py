@@ -13,7 +13,6 @@ import json
 import logging
 import logging.config
 import logging.handlers
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from pijobs.base import clock
+from pijobs.base import clock, files
 from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.errors import ConfigurationError
 from pijobs.settings import PREFIX, Settings
@@ -33,7 +32,6 @@ CLASSIC_PROCESS = "[%(asctime)s] %(levelname)s:%(name)s:%(process)d:%(message)s"
 SIMPLE = "%(asctime)s %(message)s"
 
 #: Files whose frames only lead to a job's function.
-_OURS = str(Path(__file__).parent) + os.sep
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -130,7 +128,7 @@ def shown_error(error: BaseException, message: str) -> ExceptionInfo:
     """
     shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(*filter(None, [message]))
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(files.OURS):
         trace = trace.tb_next
     return type(shown), shown, trace
 

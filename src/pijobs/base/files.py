@@ -17,6 +17,9 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: How the path of each module of this package begins: a frame of a traceback is pijobs's own, or somebody else's.
+OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
 _looking: ContextVar[bool] = ContextVar("pijobs_looking", default=False)
 
 

@@ -6,13 +6,13 @@ import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
+from pijobs.base import files
 from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.errors import MAX_SECONDS, AttemptEnd, DeadlinePassed, DestinationDown, HeldBack, LeaseLost, RetryJob
 from pijobs.jobs import Job, State
@@ -29,7 +29,7 @@ MOST_FRAMES, MOST_CAUSES = 12, 3
 MOST_NOTES, LONGEST_NAME = 50, 80
 
 #: Files that only led to the job's function.
-_OURS = tuple(f"{Path(package).parent}{os.sep}" for package in (__file__, asyncio.__file__))
+_LEADING = (files.OURS, os.path.dirname(asyncio.__file__) + os.sep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _places(trace: TracebackType | None) -> Iterator[str]:
     led_here = True
     for frame, number in walk_tb(trace):
         file = frame.f_code.co_filename
-        led_here = led_here and file.startswith(_OURS)
+        led_here = led_here and file.startswith(_LEADING)
         if not led_here:
             yield f"{_printable(file)}:{number} in {_printable(frame.f_code.co_name)}"
 

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import logging
 import operator
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import pluggy
 
+from pijobs.base import files
 from pijobs.base.redact import describe
 from pijobs.errors import PluginError
 from pijobs.jobs import Job
@@ -26,7 +26,7 @@ from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
 log = logging.getLogger(__name__)
 
 #: Files that say nothing about where a plugin went wrong.
-_OURS = re.compile(rf"^{re.escape(os.path.dirname(__file__))}[\\/]|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
+_LEADING = re.compile(rf"^{re.escape(files.OURS)}|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
 
 
 @dataclass
@@ -278,7 +278,7 @@ def _reason(error: BaseException) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not _OURS.search(code.co_filename):
+        if not _LEADING.search(code.co_filename):
             place = f" ({code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
     return describe(error) + place

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pijobs import Setting, Settings, call_hook
+from pijobs.base.network import is_local
 from pijobs.definitions import DESCRIPTION, FALLBACK, Definitions, DefinitionStore, Field, ca_file_setting
-from pijobs.network import is_local
 from pijobs_sms.numbers import FORMATS, is_region
 from pijobs_sms.provider import Provider
 

@@ -15,9 +15,11 @@ from processes import run_at_once
 
 from pijobs.database import Database
 from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field, records, tables
+from pijobs.definitions.done import Ledger
 from pijobs.definitions.tables import table
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.settings import CORE_SETTINGS, Settings, validate
+from pijobs.worker.replays import Done
 
 OLD, NEW = "an old key, long enough", "a new key, long enough"
 
@@ -595,6 +597,39 @@ def test_processes_that_save_at_once_lose_nothing_of_each_other(url: str, tmp_pa
     assert (saved["a"], saved["b"], saved["c"]) == (19, 19, 19)
     store.delete("main")
     Database.of(settings).close()
+
+
+def test_what_one_worker_did_all_workers_of_the_queue_know(url: str, tmp_path: Path) -> None:
+    database, queue = Database(url, tmp_path), f"test_{uuid.uuid4().hex}"
+    one, other = (Done(Ledger(database, queue)) for _ in range(2))
+    one.add("early")
+    one.tell()
+    if url.startswith("sqlite"):
+        assert not list(tmp_path.iterdir())  # the server makes the file, which is its own
+        (tmp_path / "pijobs.sqlite").touch()
+        one.tell(last=True)
+    one.add("second")
+    one.tell()  # within a second of the first time
+    assert other.has("early", 9) and not other.has("second", 9)
+    assert not Done(Ledger(database, f"{queue}_other")).has("early", 9)
+    one.tell(last=True)
+    late = Done(Ledger(database, queue), most=2)
+    assert not late.has("second", 0.5)  # what is so new is not asked for
+    assert late.has("second", 9) and late.has("early", 9)
+    for number in range(9000):
+        one.add(str(number))
+    one.tell(last=True)
+    assert Done(Ledger(database, queue)).has("8999", 9) and len(Done(Ledger(database, queue), most=5)) == 0
+    database.close()
+
+
+def test_a_database_that_is_away_keeps_no_worker_from_its_work(caplog: pytest.LogCaptureFixture) -> None:
+    done = Done(Ledger(Database("postgresql+psycopg://u:hunter2@127.0.0.1:1/x", Path()), "queue"))
+    for name in ("one", "two"):
+        done.add(name)
+        done.tell(last=True)
+    assert done.has("one", 9) and not done.has("other", 9)
+    assert caplog.text.count("is known to this process only") == 1 and "hunter2" not in caplog.text
 
 
 def test_every_database_keeps_a_definition_as_it_is(url: str, tmp_path: Path) -> None:

@@ -375,4 +375,27 @@ def test_what_a_process_did_is_remembered_within_a_bound() -> None:
     done = Done(most=3)
     for number in range(5):
         done.add(str(number))
-    assert len(done) == 3 and "4" in done and "1" not in done
+    assert len(done) == 3 and done.has("4", 0) and not done.has("1", 0)
+
+
+def test_an_instance_that_another_process_did_does_not_run_again(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pijobs.sqlite").touch()
+    kept: list[NewInstance] = []
+    enqueue = site.storage.enqueue
+
+    def keeping(new: NewInstance, **options: Any) -> Any:
+        kept.append(new)
+        return enqueue(new, **options)
+
+    monkeypatch.setattr(site.storage, "enqueue", keeping)
+    victim = site.queue.enqueue("unit.work", kwargs={"name": "victim"}).id
+    site.drain()
+    site.storage.remove(victim)
+    enqueue(kept[0], timeout=1)
+    site.clock.advance(10)
+    site.drain()  # by a worker of its own
+    assert site.module.ran.count("victim") == 1
+    record = site.storage.get(victim)
+    assert record.state is State.DONE and "it was done before, came again" in (record.reason or "")

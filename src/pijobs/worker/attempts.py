@@ -19,7 +19,7 @@ from pijobs.payload.codec import Call
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, Lease, Storage
 from pijobs.worker.destinations import Destinations
-from pijobs.worker.replays import Done
+from pijobs.worker.replays import Done, ledger_of
 from pijobs.worker.session import Session
 
 log = logging.getLogger("pijobs.job")
@@ -39,7 +39,7 @@ class Attempts:
         self._queue = queue
         self._runner = runner
         self._destinations = Destinations(SystemClock(), workers)
-        self._done = Done()
+        self.done = Done(ledger_of(queue.settings, queue.option("NAME")))
 
     def stored(self, ends: Sequence[End], lost: Sequence[str]) -> None:
         """The storage took these ends, but for those whose lease was lost."""
@@ -48,11 +48,12 @@ class Attempts:
             self._queue.metrics.lease_lost()
         for end in ends:
             if end.state is State.DONE and end.id not in lost:
-                self._done.add(end.id)
+                self.done.add(end.id)
 
-    def again(self, session: Session, lease: Lease) -> End | None:
-        """How an instance ends that this process did before; None: it did not."""
-        if lease.id not in self._done:
+    def again(self, session: Session, lease: Lease, call: Call) -> End | None:
+        """How an instance ends that was done before; None: it was not, as far as is known."""
+        created = call.envelope.created if call.envelope is not None else 0
+        if not self.done.has(lease.id, (session.storage.now() - created) / 1000):
             return None
         reason = (
             "it was done before, came again, and was not run: somebody wrote to the storage, or a backup was restored"

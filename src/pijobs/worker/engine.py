@@ -89,6 +89,7 @@ class Engine(JobHuey):
         """The next task for this slot, or None after at most :data:`TURN` seconds."""
         slot = self.slot
         self.look_at_definitions()
+        self._attempts.done.tell()
         if self._solitude.is_wanted():
             self._step_aside(slot)
             return None
@@ -250,6 +251,7 @@ class Engine(JobHuey):
                 self._step(session, self.slot, want=0)
             except StorageUnavailable as error:
                 log.error("the end of the last job could not be stored, it may run again: %s", error)
+        self._attempts.done.tell(last=True)
         with suppress(Exception):  # what a job left in its event loop must not keep the worker from its end
             close_loop()
 
@@ -315,7 +317,7 @@ class Engine(JobHuey):
         try:
             call = self.runner.decode(lease, session.storage.now())
             if not isinstance(call, End):
-                call = self._attempts.again(session, lease) or self._alone(session, slot, lease) or call
+                call = self._attempts.again(session, lease, call) or self._alone(session, slot, lease) or call
             if not isinstance(call, End) and (reason := self._attempts.held_back(session, lease)) is not None:
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
         except Exception as error:  # an instance that no line above expects must not get lost between two lines

@@ -1,0 +1,124 @@
+"""What workers did, in the database of definitions: a place that who writes to the queue's storage can't reach."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from pijobs import clock
+from pijobs.database import Database, exact_text
+from pijobs.errors import PijobsError
+from pijobs.settings import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Rows that are kept for a queue; the oldest go first.
+ROWS = 50_000
+_PRUNE_EVERY = 500
+#: Rows that are read once more: of two transactions the one with the smaller number may come later.
+_OVERLAP = 100
+#: Seconds for which a database that did not answer is left alone.
+_LEFT_ALONE = 60.0
+
+metadata = sa.MetaData()
+table = sa.Table(
+    "pijobs_done",
+    metadata,
+    # SQLite numbers rows by itself only where the type is its own.
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+    sa.Column("queue", exact_text(64), nullable=False, index=True),
+    sa.Column("marks", sa.LargeBinary(), nullable=False),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
+)
+
+
+class Ledger:
+    """Rows of marks that one queue's workers append.
+
+    What goes wrong is told in the log, once, and keeps nobody from his work.
+    """
+
+    #: Marks: MariaDB's BLOB ends at 64 kB.
+    most_in_row = 4000
+
+    def __init__(self, database: Database, queue: str) -> None:
+        self._database, self._queue = database, queue
+        self._last = 0
+        self._away_until = float("-inf")
+        self._told = False
+
+    @classmethod
+    def of(cls, settings: Settings, queue: str) -> Ledger | None:
+        """That of an installation; None where it has no database that can be used."""
+        try:
+            return cls(Database.of(settings), queue)
+        except PijobsError:
+            return None
+
+    def append(self, marks: Sequence[int]) -> bool:
+        """Whether the marks are stored."""
+
+        def work(connection: Connection) -> None:
+            added = connection.execute(table.insert().values(queue=self._queue, marks=_packed(marks)))
+            (number,) = added.inserted_primary_key or (0,)
+            if number % _PRUNE_EVERY == 0:
+                connection.execute(table.delete().where(table.c.queue == self._queue, table.c.seq <= number - ROWS))
+
+        def store() -> bool:
+            self._database.ensure(metadata)
+            self._database.run(work)
+            return True
+
+        return self._asked(store) or False
+
+    def new(self, most: int) -> list[int]:
+        """Marks that were appended since this was asked last, the newest at the end; of the first time ``most``."""
+        return self._asked(lambda: self._read(most)) or []
+
+    def _read(self, most: int) -> list[int]:
+        if not self._database.has(metadata):
+            return []
+        query = table.select().where(table.c.queue == self._queue, table.c.seq > self._last - _OVERLAP)
+        rows: list[Any] = []
+        number = 0
+        with self._database.read() as connection:
+            for row in connection.execute(query.order_by(table.c.seq.desc()).limit(most)):
+                rows.append(row)
+                number += len(row.marks) // 8
+                if number >= most:
+                    break
+        if rows:
+            self._last = rows[0].seq
+        return [mark for row in reversed(rows) for mark in _unpacked(row.marks)]
+
+    def _asked(self, ask: Callable[[], T]) -> T | None:
+        """None: it did not answer."""
+        if clock.monotonic() < self._away_until:
+            return None
+        try:
+            if (file := self._database.file) is not None and not file.exists():
+                return None  # whoever made it here would own it, and not the server
+            return ask()
+        except Exception as error:
+            self._away_until = clock.monotonic() + _LEFT_ALONE
+            if not self._told:
+                self._told = True
+                log.warning("what was done before is known to this process only: %s", error)
+            return None
+
+
+def _packed(marks: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(marks)}Q", *marks)
+
+
+def _unpacked(data: bytes) -> Sequence[int]:
+    whole = len(data) // 8
+    return struct.unpack(f">{whole}Q", data[: whole * 8])

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pijobs import clock
+from pijobs.base import clock
 from pijobs.database import Database, exact_text
 from pijobs.errors import PijobsError
 from pijobs.settings import Settings

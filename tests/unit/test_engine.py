@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -381,6 +382,7 @@ def test_what_a_process_did_is_remembered_within_a_bound() -> None:
 def test_an_instance_that_another_process_did_does_not_run_again(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    importlib.import_module("pijobs.definitions")  # as a plugin with definitions does
     (tmp_path / "pijobs.sqlite").touch()
     kept: list[NewInstance] = []
     enqueue = site.storage.enqueue

@@ -9,6 +9,7 @@ The settings are those of ``app.config``. State is kept per app, in ``app.extens
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,9 +63,7 @@ class JobQueue:
         for warning in installation.settings.warnings:
             app.logger.warning("%s", warning)
         if self._pages is not None:
-            from pijobs.server.pages import add_pages
-
-            add_pages(app, self._pages, authorize=self._authorize)
+            _add_pages()(app, self._pages, authorize=self._authorize)
         return installation
 
     def enqueue(
@@ -76,6 +75,12 @@ class JobQueue:
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """:meth:`pijobs.request.queue.Queue.run` of the current app."""
         return current_queue().run(name, args, kwargs)
+
+
+def _add_pages() -> Callable[..., None]:
+    """The pages announce themselves by an entry point: they stand on this module, so it does not know them."""
+    [announced] = metadata.entry_points(group="pijobs.pages")
+    return cast(Callable[..., None], announced.load())
 
 
 def _places(app: flask.Flask) -> AppPlaces:

@@ -14,11 +14,11 @@ fields, each is a variant of the declaration.
 from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
 from pijobs.definitions.failover import FALLBACK, Standby, chain_of
-from pijobs.definitions.fields import CENSORED, TOGGLE, Definitions, Field
+from pijobs.definitions.fields import CENSORED, TOGGLE, Field
 from pijobs.definitions.presets import Preset, preset_command
 from pijobs.definitions.records import Fingerprint
 from pijobs.definitions.secrets import Url
-from pijobs.definitions.store import DefinitionStore
+from pijobs.definitions.store import Definitions, DefinitionStore
 from pijobs.definitions.toggle import submit
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 

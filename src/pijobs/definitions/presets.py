@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import click
 
-    from pijobs.definitions.fields import Definitions
-    from pijobs.definitions.store import DefinitionStore
+    from pijobs.definitions.store import Definitions, DefinitionStore
     from pijobs.settings import Settings
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pijobs.database import Database
-from pijobs.definitions.store import bound_to
+from pijobs.definitions.secrets import bound_to
 from pijobs.definitions.tables import metadata, table
 from pijobs.errors import DecodeError
 from pijobs.payload.keys import KeyRing

@@ -6,6 +6,7 @@ query, and those parts of its path that look like a token. A placeholder such as
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -71,6 +72,11 @@ def restored(given: Any, stored: Any) -> tuple[Any, bool]:
 
 
 _NONE_STORED = f"expected the secret, found {CENSORED}, which keeps a stored one; none is stored"
+
+
+def bound_to(kind: str, identifier: str, name: str) -> bytes:
+    """Associated data: a secret that is copied to another place of the table can't be read there."""
+    return json.dumps([kind, identifier, name]).encode()
 
 
 def place_of(value: Any) -> Any:

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 
 from pijobs.database import Database
 from pijobs.definitions import records
-from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE, Definitions
-from pijobs.definitions.secrets import censored
+from pijobs.definitions.declaration import Declaration
+from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE
+from pijobs.definitions.secrets import bound_to, censored
 from pijobs.definitions.tables import metadata, remembered, table
 from pijobs.errors import DecodeError, DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.payload.keys import KeyRing
@@ -37,6 +38,23 @@ class _Kept:
     definitions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+class Definitions(Declaration):
+    """The declaration of a kind of definition, which a plugin makes once.
+
+    :param kind: such as ``"smtpserver"``; names of different kinds do not meet.
+    :param fields: without ``identifier`` and ``enqueue_job``, which all definitions have.
+    :param choice: name of the text field whose value tells which further fields a definition has.
+    :param variants: the further fields by that value.
+    :param in_clear: given a definition and the settings, tells in sentences what of it whoever is in between can read.
+        Our own server does not save such a definition.
+    :raises ValueError: for a name that can't be, or is there twice.
+    """
+
+    def open(self, settings: Settings) -> DefinitionStore:
+        """The definitions of an installation; connects to nothing yet."""
+        return settings.resource((DefinitionStore, self), lambda: DefinitionStore(self, settings))
+
+
 class DefinitionStore:
     """The definitions of one kind, see :class:`~pijobs.definitions.Definitions`.
 
@@ -45,7 +63,7 @@ class DefinitionStore:
     does not do its part.
     """
 
-    def __init__(self, declaration: Definitions, settings: Settings) -> None:
+    def __init__(self, declaration: Declaration, settings: Settings) -> None:
         #: Of their fields.
         self.declaration = declaration
         self._settings = settings
@@ -247,11 +265,6 @@ class DefinitionStore:
                 "add the old key to PI_JOB_QUEUE_KEYS, or save it anew"
             )
         return ring.get(key_id).decrypt(sealed, bound_to(self.kind, identifier, name))
-
-
-def bound_to(kind: str, identifier: str, name: str) -> bytes:
-    """Associated data: a secret that is copied to another place of the table can't be read there."""
-    return json.dumps([kind, identifier, name]).encode()
 
 
 def _object(text: str) -> dict[str, Any]:

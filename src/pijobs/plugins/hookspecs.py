@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import flask
 
     from pijobs.jobs import Job
-    from pijobs.observe.drill import Exercise
     from pijobs.settings import Setting, Settings
 
 #: Name of the pluggy project and of the entry point group.
@@ -119,8 +118,8 @@ def register_commands(cli: click.Group) -> None:
 
 
 @hookspec
-def register_drills() -> Iterable[Exercise]:  # type: ignore[empty-body]
-    """What ``pijobs drill`` can prove an installation by."""
+def register_drills() -> Iterable[Any]:  # type: ignore[empty-body]
+    """What ``pijobs drill`` can prove an installation by: :class:`pijobs.observe.drill.Exercise`."""
 
 
 @hookspec

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs.definitions import CENSORED, TOGGLE, Definitions, DefinitionStore, Field, Preset
+from pijobs.definitions import CENSORED, TOGGLE, DefinitionStore, Field, Preset
+from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.secrets import censored
 from pijobs.errors import DefinitionError
 from pijobs.flask import current_queue
@@ -227,7 +228,7 @@ def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
 
 
 def _sections(
-    declaration: Definitions, values: Mapping[str, Any], shown: Mapping[str, Any]
+    declaration: Declaration, values: Mapping[str, Any], shown: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[Field], bool]]:
     """Heading, fields, and whether one of them was set; the toggle comes first, the choice is made elsewhere."""
     fields = dict(declaration.fields_of(values))

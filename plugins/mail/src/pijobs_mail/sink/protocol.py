@@ -6,66 +6,17 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from email import message_from_bytes, policy
-from email.message import EmailMessage
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-if TYPE_CHECKING:
-    from pijobs_mail.sink.server import Sink
-
-#: Where a fault can sit. END is the reply to the mail itself; with ``drop`` there the mail is kept nevertheless.
-STEPS = ("GREETING", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "END", "RSET", "QUIT")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What happens at a step instead of the right thing.
-
-    :param reply: this reply; one with 421 closes the connection, too.
-    :param times: the first so many times only; None: always.
-    :param drop: close the connection without a reply.
-    :param hang: never answer.
-    :param raw: exactly these bytes instead of a reply.
-    :param recipient: at RCPT: for addresses with this text in them.
-    """
-
-    reply: str = ""
-    times: int | None = None
-    drop: bool = False
-    hang: bool = False
-    raw: bytes = b""
-    recipient: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A mail that arrived.
-
-    :ivar login: the user who sent it, if there was a login.
-    :ivar at: seconds since the epoch.
-    """
-
-    sender: str
-    recipients: tuple[str, ...]
-    content: bytes = field(repr=False)
-    encrypted: bool
-    login: str | None
-    at: float
-
-    @property
-    def message(self) -> EmailMessage:
-        message = message_from_bytes(self.content, policy=policy.default)
-        assert isinstance(message, EmailMessage)
-        return message
+from pijobs_mail.sink.behaviour import Behaviour, Fault, Received
 
 
 class Protocol(SMTP):
     """One connection."""
 
-    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sink: Behaviour, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             _Keep(sink),
             hostname="sink.example",
@@ -208,7 +159,7 @@ class Protocol(SMTP):
 class _Keep:
     """What aiosmtpd calls with a whole mail."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Behaviour) -> None:
         self._sink = sink
 
     async def handle_EHLO(

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from pijobs_mail.sink.server.behaviour import Behaviour, Fault, Received
+from pijobs_mail.sink.behaviour import Behaviour, Fault, Received
 
 
 class Protocol(SMTP):

@@ -15,8 +15,8 @@ import threading
 from types import TracebackType
 from typing import Any
 
+from pijobs_mail.sink.behaviour import STEPS, Behaviour, Fault, Received
 from pijobs_mail.sink.protocol import Protocol
-from pijobs_mail.sink.server.behaviour import STEPS, Behaviour, Fault, Received
 
 __all__ = ["STEPS", "Fault", "Received", "Sink"]
 

@@ -18,7 +18,7 @@ from .workers import LONG, Worker, enqueue, store
 WAYS: dict[str, Callable[[Storage, Worker, Lease], object]] = {
     "retried by the job": lambda storage, worker, lease: worker.end(lease, State.SCHEDULED, due=storage.now() + LONG),
     "given back": lambda storage, worker, lease: worker.end(lease, State.QUEUED, counted=False),
-    "held back": lambda storage, worker, lease: worker.end(lease, State.QUEUED, due=storage.now() + LONG),
+    "deferred": lambda storage, worker, lease: worker.end(lease, State.QUEUED, due=storage.now() + LONG),
     "recovered": lambda storage, worker, lease: worker.beat(abandoned=[lease]),
     "given back at the end": lambda storage, worker, lease: storage.close_session(worker.session),
     "recovered at the end": lambda storage, worker, lease: storage.close_session(worker.session, crashed=True),

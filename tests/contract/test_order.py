@@ -14,7 +14,7 @@ from .workers import LONG, Worker, enqueue
 MANY = 70
 
 
-@pytest.fixture(params=["scheduled", "held back", "retried"])
+@pytest.fixture(params=["scheduled", "deferred", "retried"])
 def low(request: pytest.FixtureRequest, storage: Storage, worker: Worker) -> int:
     """Many of low priority that become due; answers when."""
     due = storage.now() + 1500
@@ -24,7 +24,7 @@ def low(request: pytest.FixtureRequest, storage: Storage, worker: Worker) -> int
         return due
     for _ in range(MANY):
         enqueue(storage, name="news.letter")
-    state = State.QUEUED if request.param == "held back" else State.SCHEDULED
+    state = State.QUEUED if request.param == "deferred" else State.SCHEDULED
     for lease in worker.take(MANY):
         worker.end(lease, state, due=due)
     return due

@@ -1,4 +1,4 @@
-"""What waits for its time: scheduled instances, and those held back because this worker could not read them."""
+"""What waits for its time: scheduled instances, and those deferred because this worker could not read them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_nothing_is_promoted_past_a_paused_group(storage: Storage, worker: Worke
     assert worker.take() == []
 
 
-# -- held back -------------------------------------------------------------------------------------------------------
+# -- deferred -------------------------------------------------------------------------------------------------------
 
 
 def hold(worker: Worker, due: int, reason: str = "unknown key") -> None:

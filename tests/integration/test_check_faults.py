@@ -25,7 +25,7 @@ from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
 from pijobs.storage.contract import End, NewInstance, Storage
 
-from .test_traps import add, add_worker, close, make_queue
+from .test_deployment_checks import add, add_worker, close, make_queue
 
 #: Facts of a Redis with which nothing is wrong.
 REDIS = {

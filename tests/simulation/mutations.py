@@ -98,12 +98,12 @@ def _late(self: JobContext) -> None:
 
 def _ends_lost(real: Any) -> Any:
     def step(self: Any, session: Any, slot: Any, want: int, *, wait: float | None = None) -> Any:
-        ends = slot.ends.get(session, [])
+        ends = slot.unacknowledged.get(session, [])
         try:
             return real(self, session, slot, want, wait=wait)
         except StorageUnavailable:
             if ends:
-                slot.ends.pop(session, None)
+                slot.unacknowledged.pop(session, None)
             raise
 
     return step

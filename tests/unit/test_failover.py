@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pijobs.definitions import FALLBACK, Definitions, DefinitionStore, Standby, chain_of
+from pijobs.definitions import FALLBACK, Definitions, DefinitionStore, Failover, chain_of
 from pijobs.errors import DefinitionNotFound, DestinationDown
 from pijobs.execution.groups import OPEN_AFTER, OPEN_FIRST
 from pijobs.settings import Settings
@@ -49,33 +49,33 @@ def test_the_chain_has_each_once_and_ends_where_one_is_missing(store: Definition
 
 
 def test_the_next_is_asked_only_after_trouble(store: DefinitionStore, asked: list[str]) -> None:
-    assert Standby().in_turn(store, "first", failing(asked)) == "first"
-    assert Standby().in_turn(store, "first", failing(asked, "first")) == "second"
+    assert Failover().in_turn(store, "first", failing(asked)) == "first"
+    assert Failover().in_turn(store, "first", failing(asked, "first")) == "second"
     assert asked == ["first", "first", "second"]
 
 
 def test_what_is_no_trouble_ends_the_turn(store: DefinitionStore, asked: list[str]) -> None:
     with pytest.raises(ValueError, match="first"):
-        Standby().in_turn(store, "first", failing(asked, "first", error=ValueError))
+        Failover().in_turn(store, "first", failing(asked, "first", error=ValueError))
     assert asked == ["first"]
 
 
 def test_the_first_ones_trouble_is_told_when_none_succeeds(store: DefinitionStore, asked: list[str]) -> None:
     with pytest.raises(DestinationDown, match="first"):
-        Standby().in_turn(store, "first", failing(asked, "first", "second", "third"))
+        Failover().in_turn(store, "first", failing(asked, "first", "second", "third"))
     assert asked == ["first", "second", "third"]
 
 
 def test_an_open_breaker_is_asked_last_until_its_time_is_over(
     store: DefinitionStore, asked: list[str], clock: ManualClock
 ) -> None:
-    standby = Standby(now=clock.monotonic)
+    failover = Failover(now=clock.monotonic)
     for _ in range(OPEN_AFTER):
-        standby.in_turn(store, "first", failing(asked, "first"))
+        failover.in_turn(store, "first", failing(asked, "first"))
     asked.clear()
-    assert standby.in_turn(store, "first", failing(asked, "first")) == "second"
+    assert failover.in_turn(store, "first", failing(asked, "first")) == "second"
     clock.advance(OPEN_FIRST / 1000 + 1)
-    assert standby.in_turn(store, "first", failing(asked)) == "first"
+    assert failover.in_turn(store, "first", failing(asked)) == "first"
     assert asked == ["second", "first"]
 
 
@@ -85,7 +85,7 @@ def test_definitions_of_different_kinds_do_not_share_what_is_remembered(
     other = Definitions("other_place", [FALLBACK]).open(core_settings)
     other.save("first", {"fallback": "second"})
     other.save("second", {})
-    standby = Standby()
+    failover = Failover()
     for _ in range(OPEN_AFTER):
-        standby.in_turn(store, "first", failing(asked, "first"))
-    assert standby.in_turn(other, "first", failing(asked)) == "first"
+        failover.in_turn(store, "first", failing(asked, "first"))
+    assert failover.in_turn(other, "first", failing(asked)) == "first"

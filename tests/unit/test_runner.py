@@ -809,7 +809,7 @@ def raising_upgrade(args: Any, kwargs: Any) -> Any:
 
 
 def turn(site: Site, runner: Runner) -> Call | End:
-    """Lease and decode; what is held back is written down."""
+    """Lease and decode; what is deferred is written down."""
     answer = runner.decode(site.lease(), site.memory.now())
     if isinstance(answer, End):
         site.memory.step("s", [answer], want=0)

@@ -53,7 +53,7 @@ def test_what_went_down_with_a_worker_has_no_company(session: Session, crashed: 
     line = [msgspec.structs.replace(LEASE, id=str(n), crashes=int(n == crashed)) for n in range(3)]
     slot.take(session, line)
     assert [slot.next(), slot.next()] == [(session, line[0]), None]
-    assert [(end.id, end.state, end.counted) for end in slot.ends[session]] == [
+    assert [(end.id, end.state, end.counted) for end in slot.unacknowledged[session]] == [
         ("1", State.QUEUED, False),
         ("2", State.QUEUED, False),
     ]
@@ -66,7 +66,7 @@ def test_what_waits_too_long_behind_a_slow_job_goes_back_uncounted(
     monkeypatch.setattr(slots, "AHEAD_LIMIT", -1.0)
     slot.take(session, [LEASE])
     assert slot.next() is None
-    (end,) = slot.ends[session]
+    (end,) = slot.unacknowledged[session]
     assert (end.id, end.token, end.state, end.counted) == ("1", "t1", State.QUEUED, False)
 
 

@@ -6,14 +6,17 @@ A plugin declares its fields once, and opens the definitions of an installation 
 
     SERVERS.open(settings).get("main")["enqueue_job"]
 
-:func:`submit` has a job done as the toggle says; with :class:`Standby`, a second definition takes over for one that is
+:func:`submit` has a job done as the toggle says; with :class:`Failover`, a second definition takes over for one that is
 in trouble; :func:`definitions_check` makes readiness look at them. Where providers of a destination differ in their
 fields, each is a variant of the declaration.
 """
 
+import warnings
+from typing import Any
+
 from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
-from pijobs.definitions.failover import FALLBACK, Standby, chain_of
+from pijobs.definitions.failover import FALLBACK, Failover, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Field
 from pijobs.definitions.presets import Preset, preset_command
 from pijobs.definitions.records import Fingerprint
@@ -35,10 +38,10 @@ __all__ = [
     "DefinitionStore",
     "DefinitionUnreadable",
     "Definitions",
+    "Failover",
     "Field",
     "Fingerprint",
     "Preset",
-    "Standby",
     "Url",
     "ca_file_setting",
     "chain_of",
@@ -48,3 +51,10 @@ __all__ = [
     "timeout_field",
     "unknown_here",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Standby":
+        warnings.warn("pijobs.definitions.Standby is deprecated; write: Failover", DeprecationWarning, stacklevel=2)
+        return Failover
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

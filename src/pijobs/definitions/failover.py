@@ -29,7 +29,7 @@ FALLBACK = Field(
 )  # fmt: skip
 
 
-class Standby:
+class Failover:
     """Destinations that take over for each other, as one process knows them; kept as a resource of the settings.
 
     :param now: a clock in seconds.

@@ -266,7 +266,7 @@ def _end(
 ) -> End:
     due = None if verdict.wait is None else now + to_ms(verdict.wait)
     envelope, body = sealed or (None, None)
-    if verdict.state is State.QUEUED:  # held back: no attempt was made
+    if verdict.state is State.QUEUED:  # deferred: no attempt was made
         return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason, due=due)
     entry = {
         "at": now,

@@ -11,7 +11,7 @@ from pijobs.base.clock import to_ms
 from pijobs.base.redact import describe
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
-from pijobs.observe import deployment_checks as traps
+from pijobs.observe import deployment_checks
 from pijobs.observe.checks import judged
 from pijobs.observe.status import LOSS_TOLD, age, overview, told_bound, told_loss, told_pause
 from pijobs.plugins.hookspecs import CheckResult
@@ -103,7 +103,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
     if storage is None or queue.mode != "queued":
         yield "queue", _no_queue(queue)
         return
-    yield from traps.of_settings(queue)
+    yield from deployment_checks.of_settings(queue)
     answers = has_storage(queue)
     found: list[tuple[str, CheckResult]] = []
     # What can be read is told, too, while it takes nothing new.
@@ -112,7 +112,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
             answer = overview(queue) if answer is None else answer
             if not answer["reachable"]:
                 raise StorageUnavailable(answer["reason"])
-            found = [*traps.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
+            found = [*deployment_checks.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
         except StorageUnavailable as error:
             if answers.ok:
                 answers = CheckResult(False, f"the storage {error.what}: {error}", "look at its log and its load")

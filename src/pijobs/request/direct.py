@@ -92,7 +92,7 @@ def _ended(end: End) -> End:
     """Nobody makes another attempt."""
     if end.state in ENDED:
         return end
-    reason = f"it ran in the request, where there is one attempt: {end.reason or 'it was held back'}"
+    reason = f"it ran in the request, where there is one attempt: {end.reason or 'it was deferred'}"
     entry = end.entry and history_line({**json.loads(end.entry), "outcome": State.DEAD.value})
     return msgspec.structs.replace(
         end, state=State.DEAD, counted=True, due=None, reason=reason, entry=entry, envelope=None, body=None

@@ -134,7 +134,7 @@ class End(msgspec.Struct, frozen=True):
     id: str
     token: str
     #: DONE, DEAD, EXPIRED; SCHEDULED (another attempt at :attr:`due`; or this worker can't run it, not counted); QUEUED
-    #: (given back: at once, or held back until :attr:`due` for :attr:`reason`, still as ``queued``).
+    #: (given back: at once, or deferred until :attr:`due` for :attr:`reason`, still as ``queued``).
     state: State
     #: Whether the attempt counts.
     counted: bool = True

@@ -81,7 +81,7 @@ class _Engine(Engine):
         assert queue.storage is not None, "no queue is configured: the jobs have run already"
         info = describe_process(keys=KeyRing.of(queue.settings).ids, jobs=tuple(queue.registry))
         self.session = _Session(
-            queue.storage, info, lease=_LEASE, on_ended=self.tell_ended, metrics=queue.metrics, flushes=False
+            queue.storage, info, lease=_LEASE, on_ended=self.report_ended, metrics=queue.metrics, flushes=False
         )
         self.attempts: list[Drained] = []
         self._next_due: int | None = None
@@ -89,12 +89,12 @@ class _Engine(Engine):
     def turn(self, clock: ManualClock | None) -> bool:
         """Run the next instance; False when there is nothing more to do."""
         self._next_due = None
-        pending = bool(self.slot.ends)
+        pending = bool(self.slot.unacknowledged)
         task = self.dequeue()
         if task is not None:
             self.execute(task)
             return True
-        if pending or self.slot.ends:
+        if pending or self.slot.unacknowledged:
             return True
         if clock is None or (moment := self._next_moment()) is None:
             return False

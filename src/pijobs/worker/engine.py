@@ -2,7 +2,7 @@
 
 A worker's turn is ``dequeue`` (end what ran before and lease the next, in one call to the storage), then ``execute``.
 An end that the storage did not take is kept and tried again: the lease is renewed as long as the process lives, so
-nobody else runs the job meanwhile. Undecodable instances are held back inside ``dequeue``; huey never sees them.
+nobody else runs the job meanwhile. Undecodable instances are deferred inside ``dequeue``; huey never sees them.
 
 huey's results, revocation, pipelines, locks and retries are not used: a lease needs none of them.
 """
@@ -112,7 +112,7 @@ class Engine(JobHuey):
             answered[session] = step.next_due
         if not answered:
             self._wait_out(slot)
-        elif not any(slot.ends.get(session) for session in answered):
+        elif not any(slot.unacknowledged.get(session) for session in answered):
             first = next(session for session in self.sessions if session in answered)
             return self._wait(first, slot, answered[first])
         return None
@@ -121,7 +121,7 @@ class Engine(JobHuey):
         """Another slot has something that must run alone: hold nothing meanwhile."""
         slot.give_back()
         self._hand_in(slot)
-        if not any(slot.ends.values()):
+        if not any(slot.unacknowledged.values()):
             self._solitude.wait(TURN)
         else:
             self._wait_out(slot)
@@ -263,7 +263,7 @@ class Engine(JobHuey):
     # -- one turn ------------------------------------------------------------------------------------------------
 
     def _step(self, session: Session, slot: Slot, want: int, *, wait: float | None = None) -> Step:
-        ends = slot.ends.get(session, [])
+        ends = slot.unacknowledged.get(session, [])
         if not ends and not want:
             return Step([], [], None)
         try:
@@ -276,7 +276,7 @@ class Engine(JobHuey):
             log.error("the ends of %d jobs could not be stored together: %s", len(ends), describe(error))
             store_one_by_one(session, ends)
             step = Step([], [], None)
-        slot.ends.pop(session, None)
+        slot.unacknowledged.pop(session, None)
         self._attempts.stored(ends, step.lost)
         return step
 
@@ -287,7 +287,7 @@ class Engine(JobHuey):
             if lease.id in stored:
                 log.info("job %s %s: left to the storage, which has it, too", lease.name, lease.id)
                 slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
-        if slot.ends.get(session):
+        if slot.unacknowledged.get(session):
             # What goes back does so before the first one begins, which may take down this process.
             with suppress(StorageUnavailable):
                 self._step(session, slot, want=0)
@@ -362,7 +362,7 @@ class Engine(JobHuey):
         self._solitude.leave(lease.token)
         self._attempts.stuck(storage, lease)
 
-    def tell_ended(self, ended: Ended) -> None:
+    def report_ended(self, ended: Ended) -> None:
         """Log and announce a transition that the storage made on its own."""
         self._report.storage_ended(ended)
         self._tell_huey_of(ended)

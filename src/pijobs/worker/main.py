@@ -113,7 +113,7 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [
             Session(
-                storage, info, lease=queue.option("LEASE"), on_ended=engine.tell_ended,
+                storage, info, lease=queue.option("LEASE"), on_ended=engine.report_ended,
                 on_stuck=partial(stuck, engine, storage), on_beat=lambda: relieve([*engine.busy.values()]),
                 metrics=queue.metrics, facts=facts, flushes=storage is queue.storage,
             )

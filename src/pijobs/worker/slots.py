@@ -39,7 +39,7 @@ class Slot:
     #: Takes only instances of this priority and above.
     floor: int | None = None
     #: Ends that the storage has not taken yet, by session.
-    ends: dict[Session, list[End]] = field(default_factory=dict)
+    unacknowledged: dict[Session, list[End]] = field(default_factory=dict)
     #: Leases taken ahead, and until when (monotonic seconds) they may be started.
     ahead: deque[tuple[Session, Lease]] = field(default_factory=deque)
     ahead_until: float = 0.0
@@ -107,7 +107,7 @@ class Slot:
 
     def end(self, session: Session, end: End) -> None:
         """Keep an end for the next turn."""
-        self.ends.setdefault(session, []).append(end)
+        self.unacknowledged.setdefault(session, []).append(end)
 
 
 def relieve(slots: Iterable[Slot]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
 from pijobs.base import clock
 from pijobs.base.redact import mask_address, redact, texts_in
-from pijobs.definitions import FALLBACK, Standby, unknown_here
+from pijobs.definitions import FALLBACK, Failover, unknown_here
 from pijobs.errors import (
     DatabaseError,
     DefinitionDeleted,
@@ -114,7 +114,7 @@ def send(
         to, attachments, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
         message_id=message_id, date=date,
     )  # fmt: skip
-    standby, store = ctx.settings.resource(Standby, Standby), open_store(ctx.settings)
+    servers, store = ctx.settings.resource(Failover, Failover), open_store(ctx.settings)
 
     def attempt_by(definition: Mapping[str, Any]) -> None:
         by = definition["identifier"]
@@ -127,12 +127,12 @@ def send(
         )  # fmt: skip
         if by != server:
             ctx.note(server=by)
-            why = standby.trouble(store, server) or "it is in trouble"
+            why = servers.trouble(store, server) or "it is in trouble"
             ctx.warn(f"SMTP server {by!r} takes over for {server!r}: {why}")
             ctx.log.warning("SMTP server %r takes over: %s", by, why)
 
     try:
-        standby.in_turn(
+        servers.in_turn(
             store, server, attempt_by, trouble=(DestinationDown, NotSent),
             fits=lambda first, other: failover and _signs_as_well(first, other),
         )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
 from pijobs.base.redact import mask_number
-from pijobs.definitions import Standby
+from pijobs.definitions import Failover
 from pijobs.errors import DeadlinePassed, UnknownHere
 from pijobs_mail.job import OTP_PRIORITY
 from pijobs_privacyidea.definitions import not_here
@@ -50,7 +50,7 @@ def send_sms(ctx: JobContext, gateway: str, phone: str, message: Any, failover: 
         finally:
             ctx.measure("sms_results", gateway=name, result=result)
 
-    ctx.settings.resource(Standby, Standby).first_of(chain, attempt, trouble=_TROUBLE)
+    ctx.settings.resource(Failover, Failover).first_of(chain, attempt, trouble=_TROUBLE)
 
 
 def jobs() -> list[Job]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
 from pijobs.base.redact import mask_number, redact, texts_in
-from pijobs.definitions import Standby, unknown_here
+from pijobs.definitions import Failover, unknown_here
 from pijobs.errors import (
     DatabaseError,
     DeadlinePassed,
@@ -38,17 +38,17 @@ def send(ctx: JobContext, gateway: str, phone: str, text: str, in_doubt: bool = 
         Not for callers.
     """
     known = {phone, *texts_in([phone, text])}
-    standby = ctx.settings.resource(Standby, Standby)
+    failover = ctx.settings.resource(Failover, Failover)
 
     def attempt(definition: Mapping[str, Any]) -> None:
         _attempt(ctx, definition, phone, text, known)
         if (taken := definition["identifier"]) != gateway:
-            why = redact(standby.trouble(store, gateway) or "it is in trouble", known)
+            why = redact(failover.trouble(store, gateway) or "it is in trouble", known)
             ctx.warn(f"SMS gateway {taken!r} takes over for {gateway!r}: {why}")
 
     store = open_store(ctx.settings)
     try:
-        standby.in_turn(store, gateway, attempt, trouble=(GatewayDown, AccountRefused))
+        failover.in_turn(store, gateway, attempt, trouble=(GatewayDown, AccountRefused))
     except DefinitionDeleted:
         raise FailJob(f"SMS gateway {gateway!r} was deleted before the SMS could be sent") from None
     except GatewayDown as error:

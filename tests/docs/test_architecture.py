@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from importlinter.api import read_configuration
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
@@ -22,12 +17,9 @@ PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
 def test_the_drawing_shows_the_rooms_that_the_linter_keeps() -> None:
     drawing = PAGE.split("```text\n")[1].split("```")[0]
     drawn = [re.split(r" {5,}", line.strip())[0].split() for line in drawing.splitlines()]
-    [contract] = [
-        contract
-        for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-        if contract["type"] == "layers"
-    ]
-    assert drawn == [re.findall(r"\w+", layer) for layer in contract["layers"]]
+    contracts = read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert drawn == [re.findall(r"\w+", layer) for layer in layers]
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(pijobs(?:_mail)?\.[\w.]+)`", PAGE))))
@@ -37,7 +29,8 @@ def test_each_place_is_there(name: str) -> None:
 
 def found(name: str) -> Any:
     """The module, class, function or attribute of a dotted name."""
-    module, rest = name, []
+    module = name
+    rest: list[str] = []
     while True:
         try:
             value = importlib.import_module(module)

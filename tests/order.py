@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 from shared import RUN
 
@@ -79,8 +80,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def _processor() -> float:
-    """Processor seconds of this process and its children that ended."""
-    return sum(os.times()[:4])
+    """Processor seconds of this process, of its children that ended, and of programs that it had started elsewhere."""
+    return sum(os.times()[:4]) + preloaded.used
 
 
 @pytest.hookimpl(wrapper=True)

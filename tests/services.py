@@ -125,7 +125,8 @@ def _mariadb() -> Iterator[str]:
     """Start a private one. It is reached by its UNIX socket."""
     with _place() as place:
         path = place / "mariadb.sock"
-        common = ["--no-defaults", f"--datadir={place}/data", f"--user={getpass.getuser()}"]
+        # In a folder for all, a server that starts removes the temporary tables of another one.
+        common = ["--no-defaults", f"--datadir={place}/data", f"--tmpdir={place}", f"--user={getpass.getuser()}"]
         install = [program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal"]
         _run([*install, "--skip-test-db"], place)
         options = [f"--socket={path}", "--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin"]

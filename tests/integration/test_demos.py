@@ -17,26 +17,27 @@ def command(*options: str) -> list[str]:
 
 @pytest.mark.timeout(120)
 def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
-    done = subprocess.run(command("--once", "--delay", "0.1"), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command("--once", "--delay", "0.5"), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     answered = dict(re.findall(r"(queued|inline): request answered after +(\d+) ms", done.stdout))
-    assert int(answered["queued"]) < 600 <= int(answered["inline"])
+    # A busy machine takes its time, too, but not that of the mail server.
+    assert int(answered["queued"]) < 3000 <= int(answered["inline"])
     assert done.stdout.count("Subject: Test mail of SMTP server") == 2
 
 
 @pytest.mark.timeout(120)
 def test_the_demo_shows_an_sms_that_leaves_the_request() -> None:
-    options = [sys.executable, "-m", "pijobs", "sms", "demo", "--once", "--delay", "1"]
+    options = [sys.executable, "-m", "pijobs", "sms", "demo", "--once", "--delay", "4"]
     done = subprocess.run(options, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     shown = dict(
         re.findall(r"(queued|inline): request answered after +(\d+) ms, SMS arrived .* to \+49170", done.stdout)
     )
-    assert int(shown["queued"]) < 1000 <= int(shown["inline"])
+    assert int(shown["queued"]) < 4000 <= int(shown["inline"])
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.chaos)])
 def test_the_demo_takes_its_children_along(number: signal.Signals) -> None:
     demo = subprocess.Popen(
         command("--delay", "0"), stdout=subprocess.PIPE, text=True, start_new_session=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +13,10 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
+from preloaded import Programs, Started
 from releases import LAST, last_release
 from services import own_database, wait_until
+from shared import server
 
 from pijobs.factory import build
 from pijobs.jobs import ENDED, State
@@ -33,7 +34,7 @@ class Installation:
     """One ``pi.cfg``, and processes of both releases that use it."""
 
     folder: Path
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Started] = field(default_factory=list)
 
     @property
     def config(self) -> Path:
@@ -45,10 +46,7 @@ class Installation:
         return {**os.environ, **more}
 
     def run(self, release: Release, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *command], env=self.environment(release), cwd=self.folder, capture_output=True, text=True,
-            timeout=120,
-        )  # fmt: skip
+        return Programs(Path(server("programs"))).run(command, self.environment(release), self.folder, 120)
 
     def enqueue(self, release: Release, first: int, last: int) -> None:
         done = self.run(release, str(HERE / "enqueue_numbers.py"), str(self.config), str(first), str(last))
@@ -57,12 +55,10 @@ class Installation:
     def pijobs(self, release: Release, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(release, "-m", "pijobs", "--config", str(self.config), *arguments)
 
-    def start_worker(self, release: Release) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "pijobs", "--config", str(self.config), "worker", "-w", "2", "-l", "-"]
-        with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                command, env=self.environment(release), cwd=self.folder, stdout=output, stderr=output
-            )
+    def start_worker(self, release: Release) -> Started:
+        command = ["-m", "pijobs", "--config", str(self.config), "worker", "-w", "2", "-l", "-"]
+        programs = Programs(Path(server("programs")))
+        process = programs.start(command, self.environment(release), self.folder, self.folder / "output")
         self.processes.append(process)
 
         def is_there() -> bool:
@@ -72,7 +68,7 @@ class Installation:
         wait_until(is_there, 60, what=f"the worker of the {release} release")
         return process
 
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
+    def stop(self, process: Started) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
 
@@ -122,7 +118,8 @@ def installation(
         "SECRET_KEY": "the secret key of both releases", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue",
         "PI_JOB_QUEUE_URL": url, "PI_JOB_QUEUE_NAME": f"releases-{uuid4().hex}",
         "PI_JOB_QUEUE_PLUGINS": ("two_releases_jobs",), "PI_JOB_QUEUE_ENQUEUE_TIMEOUT": 10,
-        "PI_JOB_QUEUE_LEASE": 2,
+        # No lease ends while the machine is busy: each effect is there once.
+        "PI_JOB_QUEUE_LEASE": 60,
     }  # fmt: skip
     (tmp_path / "pi.cfg").write_text("".join(f"{name} = {value!r}\n" for name, value in values.items()))
     (tmp_path / "pi.cfg").chmod(0o600)
@@ -139,8 +136,9 @@ def numbers(first: int, last: int) -> Counter[int]:
 
 def test_the_last_release_is_the_last_one(installation: Installation) -> None:
     assert f"pijobs {LAST}" in installation.pijobs("last", "--version").stdout
-    program = "import pijobs; print(pijobs.__file__)"
-    places = [installation.run(release, "-c", program).stdout for release in ("last", "present")]
+    program = installation.folder / "where.py"
+    program.write_text("import pijobs; print(pijobs.__file__)")
+    places = [installation.run(release, str(program)).stdout for release in ("last", "present")]
     assert str(last_release()) in places[0] and str(last_release()) not in places[1]
 
 

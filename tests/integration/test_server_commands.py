@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shared
+from preloaded import Programs
 
 PASSWORD = "correct horse battery"
 
@@ -30,11 +32,13 @@ def config(tmp_path: Path) -> Path:
 
 
 def command(config: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pijobs", "--config", str(config), *arguments]
+    return ["-m", "pijobs", "--config", str(config), *arguments]
 
 
 def run(config: Path, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(config, *arguments), input=input, capture_output=True, text=True, timeout=60)
+    return Programs(Path(shared.server("programs"))).run(
+        command(config, *arguments), os.environ, config.parent, 60, input
+    )
 
 
 def add(config: Path, name: str, role: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
@@ -50,7 +54,7 @@ def listed(config: Path) -> dict[str, str]:
 def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A running server and its URL."""
     process = subprocess.Popen(
-        command(config, "server", "--port", "0", *options),
+        [sys.executable, *command(config, "server", "--port", "0", *options)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None
@@ -74,7 +78,7 @@ def ask(url: str, **values: str) -> tuple[int, Any]:
     body = json.dumps(values).encode() if values else None
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)["result"]
     except urllib.error.HTTPError as error:
         with error:
@@ -113,7 +117,7 @@ def test_the_server_says_where_it_listens_and_ends_when_told(config: Path) -> No
         assert (status, result["value"]["role"]) == (200, "operator")
         assert ask(f"{url}/auth", username="alice", password="a wrong password")[0] == 401
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_an_account_is_known_to_a_running_server_at_once(config: Path) -> None:

@@ -18,6 +18,7 @@ from services import wait_until
 from pijobs.factory import build
 from pijobs.jobs import ENDED, State
 from pijobs.request.queue import Queue
+from pijobs.server.accounts import Accounts
 from pijobs.settings import read_config
 from pijobs.storage.contract import Record
 
@@ -104,8 +105,7 @@ class Site:
 
     def start_server(self, name: str = "root", password: str = "correct horse battery") -> Web:
         """Start the server with an admin account, signed in."""
-        added = self.run("admin", "add", name, "--password-stdin", input=password + "\n")
-        assert added.returncode == 0, added.stderr
+        Accounts.of(self.queue.settings).add(name, password, "admin")
         self.start("server", "--port", "0")
         pattern = re.compile(r"listening on (http://\S+)")
         wait_until(lambda: pattern.search(self.output()) is not None, 30, what="the start of the server")

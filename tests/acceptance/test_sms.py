@@ -103,13 +103,13 @@ def call():
     try:
         answers.append(send_sms("main", phone, "x", queue=queue).state.value)
     except FailJob as error:
-        answers.append("limited" if "at most 50 SMS" in str(error) else str(error))
+        answers.append("limited" if "at most 15 SMS" in str(error) else str(error))
     except (DatabaseError, DestinationDown):
         answers.append("uncounted")  # a database that is too busy: not counted, not sent
 
 print("ready", flush=True)
 sys.stdin.read()
-threads = [threading.Thread(target=call) for _ in range(75)]
+threads = [threading.Thread(target=call) for _ in range(20)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -119,39 +119,35 @@ result.write_text(" ".join(answers))
 
 
 def call_at_once(site: Site) -> list[str]:
-    """300 calls in four processes, and what each got."""
+    """80 calls in four processes, and what each got."""
     results = [site.folder / f"result{number}" for number in range(4)]
     run_at_once(*([CALLER, str(site.config), PHONE, str(result)] for result in results))
     return " ".join(result.read_text() for result in results).split()
 
 
-@pytest.mark.timeout(300)
-def test_hundreds_of_calls_at_once_in_four_processes_send_exactly_the_limit(sms_site: Site) -> None:
+def test_many_calls_at_once_in_four_processes_send_exactly_the_limit(sms_site: Site) -> None:
     with Gateway() as gateway:
-        save(sms_site, url=gateway.url, per_number=50, per_hour=0, enqueue_job=False)
+        save(sms_site, url=gateway.url, per_number=15, per_hour=0, enqueue_job=False)
         answers = call_at_once(sms_site)
-        assert (answers.count("done"), len(gateway.requests)) == (50, 50)
-        assert answers.count("limited") + answers.count("uncounted") == 250
-        assert answers.count("uncounted") < 100
+        assert (answers.count("done"), len(gateway.requests)) == (15, 15)
+        assert answers.count("limited") + answers.count("uncounted") == 65
+        assert answers.count("limited")
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("limit", ["per_number", "per_hour"])
-def test_hundreds_queued_at_once_by_four_processes_send_exactly_the_limit(make_site: MakeSite, limit: str) -> None:
+def test_many_queued_at_once_by_four_processes_send_exactly_the_limit(make_site: MakeSite) -> None:
     # What a storage that is too busy does not take in time is sent in the request; the limit is the same one.
     site = make_site(PLUGINS=("sms",), JOBS={"sms.send": {"expires": 600}}, ENQUEUE_TIMEOUT=10)
     with Gateway() as gateway:
-        limits: dict[str, Any] = {"per_number": 0, "per_hour": 0, limit: 50}
-        save(site, url=gateway.url, **limits)
+        save(site, url=gateway.url, per_number=0, per_hour=15)
         answers = call_at_once(site)
-        assert len(answers) == 300 and "queued" in answers
+        assert len(answers) == 80 and "queued" in answers
         for _ in range(2):
-            site.start_worker("-w", "8")
-        ends = site.wait_all_ended("sms.send", 200)
-        assert len(gateway.requests) == 50
+            site.start_worker("-w", "4")
+        ends = site.wait_all_ended("sms.send", 100)
+        assert len(gateway.requests) == 15
         # What ended in the request is recorded, too, the newest of it.
-        assert 50 - answers.count("done") <= ends.get(State.DONE, 0) <= 50
-        assert answers.count("queued") <= sum(ends.values()) <= 300
+        assert 15 - answers.count("done") <= ends.get(State.DONE, 0) <= 15
+        assert answers.count("queued") <= sum(ends.values()) <= 80
 
 
 STRANGER = """

@@ -20,7 +20,12 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+def also_by_chaos(kind: str) -> Any:
+    """A simulation shows on each storage that it may end at any step, so "make test" does on one that a process may."""
+    return pytest.param(kind, marks=pytest.mark.chaos)
+
+
+@pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """``QUEUE`` stands for the name of the queue."""
     if request.param == "redis":
@@ -44,6 +49,7 @@ def shown(point: dict[str, Any]) -> str:
     return f"died {point['side']} call {point['point']} ({point['call']}): {point}"
 
 
+@pytest.mark.parametrize("url", ["redis", also_by_chaos("sqlite")], indirect=True)
 def test_a_worker_may_die_at_any_call_in_the_life_of_a_job(url: str, tmp_path: Path) -> None:
     points = points_of("life_of_a_job", url, tmp_path)
     calls = [point["call"] for point in points if point["side"] == "before"]
@@ -66,6 +72,7 @@ def test_a_worker_may_die_at_any_call_in_the_life_of_a_job(url: str, tmp_path: P
             assert point["left"] == "done", shown(point)
 
 
+@pytest.mark.parametrize("url", ["sqlite", also_by_chaos("redis")], indirect=True)
 def test_a_server_may_die_at_any_call_while_it_moves_the_spool(url: str, tmp_path: Path) -> None:
     points = points_of("life_in_the_spool", url, tmp_path)
     calls = [point["call"] for point in points if point["side"] == "before"]

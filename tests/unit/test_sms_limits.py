@@ -83,11 +83,11 @@ url, name, result = sys.argv[1:]
 limits, answers = Limits(Database(url, Path("/"))), []
 
 def take():
-    answers.append(limits.take({name: 100, name + "g": 1000}))
+    answers.append(limits.take({name: 40, name + "g": 1000}))
 
 print("ready", flush=True)
 sys.stdin.read()
-threads = [threading.Thread(target=take) for _ in range(250)]
+threads = [threading.Thread(target=take) for _ in range(75)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -96,9 +96,8 @@ Path(result).write_text(f"{answers.count(None)} {answers.count(name)}")
 """
 
 
-@pytest.mark.timeout(300)
-def test_a_thousand_at_once_from_four_processes_get_exactly_the_limit(url: str, tmp_path: Path) -> None:
+def test_hundreds_at_once_from_four_processes_get_exactly_the_limit(url: str, tmp_path: Path) -> None:
     name, results = uuid.uuid4().hex[:20], [tmp_path / f"result{number}" for number in range(4)]
     run_at_once(*([TAKE, url, name, str(result)] for result in results))
     taken, refused = zip(*(map(int, result.read_text().split()) for result in results), strict=True)
-    assert (sum(taken), sum(refused)) == (100, 900)
+    assert (sum(taken), sum(refused)) == (40, 260)

@@ -110,6 +110,22 @@ def test_enqueues_show_that_it_was_not_the_storage_that_was_away(
     assert {one.id for one in new.beat(lease=LEASE).ended} == set(ids)
 
 
+def test_enqueues_right_after_an_outage_take_nothing_from_the_lease_that_follows_it(
+    storage: Storage, crew: list[Worker], advance: Advance
+) -> None:
+    lease = 10 * LEASE
+    hold(storage, crew)
+    for worker in crew:
+        worker.beat(lease=lease)
+    advance(3 * lease)
+    for _ in range(3):
+        enqueue(storage)
+        advance(lease // 4)
+    for worker in crew:
+        beat = worker.beat(lease=lease)
+        assert (beat.alive, beat.ended) == (True, [])
+
+
 def test_what_becomes_due_in_an_outage_is_no_sign_that_the_storage_was_there(
     storage: Storage, crew: list[Worker], advance: Advance
 ) -> None:

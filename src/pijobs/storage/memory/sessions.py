@@ -70,7 +70,7 @@ class Sessions:
                     session.until = now + session.until - session.seen
             return
         silence = now - self.seen
-        if silence <= lease // 2 or self._was_reachable(max(self.seen, now - lease), now, lease // 2):
+        if silence <= lease // 2 or self._was_reachable(max(self.seen, now - lease - lease // 2), now, lease // 2):
             return
         for session in self._by_id.values():
             if silence > lease:
@@ -79,7 +79,8 @@ class Sessions:
                 session.until += silence - lease // 2
 
     def _was_reachable(self, since: int, now: int, gap: int) -> bool:
-        """Whether enqueues leave no gap."""
+        """Whether enqueues leave no gap. They have to reach back a gap further than the lease, or an outage that ended
+        within it would not be seen."""
         while now - since > gap:
             enqueued = self._last_enqueue(since, since + gap)
             if enqueued is None:

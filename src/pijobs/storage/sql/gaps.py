@@ -16,16 +16,18 @@ def keep_through_a_gap(tx: Tx, seen: int | None, lease: int) -> None:
         tx.change(tx.st.keep_rest, b_queue=tx.queue, b_now=tx.now)
         return
     silence = tx.now - seen
-    if silence <= lease // 2 or _was_reachable(tx, max(seen, tx.now - lease), lease // 2):
+    gap = lease // 2
+    if silence <= gap or _was_reachable(tx, max(seen, tx.now - lease - gap), gap):
         return
     if silence > lease:
         tx.change(tx.st.extend, b_queue=tx.queue, b_until=tx.now + lease, until=tx.now + lease)
     else:
-        tx.change(tx.st.credit, b_queue=tx.queue, b_credit=silence - lease // 2)
+        tx.change(tx.st.credit, b_queue=tx.queue, b_credit=silence - gap)
 
 
 def _was_reachable(tx: Tx, since: int, gap: int) -> bool:
-    """Whether enqueues leave no gap."""
+    """Whether enqueues leave no gap. They have to reach back a gap further than the lease, or an outage that ended
+    within it would not be seen."""
     while tx.now - since > gap:
         enqueued = tx.rows(tx.st.last_enqueue, after=since * 1000 + 999, until=(since + gap) * 1000 + 999)[0][0]
         if enqueued is None:

@@ -15,7 +15,8 @@ local function last_enqueue(after, til)
   return last
 end
 
--- Whether enqueues leave no gap.
+-- Whether enqueues leave no gap. They have to reach back a gap further than the lease, or an outage that ended within it
+-- would not be seen.
 local function was_reachable(since, gap)
   while now - since > gap do
     since = last_enqueue(since, since + gap)
@@ -28,7 +29,7 @@ local function keep_through_a_gap(lease)
   local seen = number(call('HGET', P .. 'meta', 'seen'))
   if not seen then return end
   local is_ahead, gap = seen > now + lease / 4, math.floor(lease / 2)
-  if not is_ahead and (now - seen <= gap or was_reachable(math.max(seen, now - lease), gap)) then return end
+  if not is_ahead and (now - seen <= gap or was_reachable(math.max(seen, now - lease - gap), gap)) then return end
   local live = call('ZRANGE', P .. 'live', 0, -1, 'WITHSCORES')
   for n = 1, #live, 2 do
     local til = tonumber(live[n + 1])

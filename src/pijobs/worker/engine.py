@@ -281,6 +281,8 @@ class Engine(JobHuey):
         return step
 
     def _take(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> None:
+        if not leases:
+            return
         stored = self._stored(session, slot, leases)
         slot.take(session, [lease for lease in leases if lease.id not in stored])
         for lease in leases:

@@ -169,8 +169,9 @@ class Session:
             self._count_sign("unanswered")
 
     def _tell_news(self) -> None:
-        told = replace(self.info, **self._facts())
-        if told != self.info:
+        facts = self._facts()
+        if any(getattr(self.info, name) != value for name, value in facts.items()):
+            told = replace(self.info, **facts)
             self.storage.retell(told)
             self.info = told
 

@@ -86,7 +86,9 @@ class Slot:
 
     def next(self) -> tuple[Session, Lease] | None:
         """The next lease in line that may still be started; those that waited too long go back."""
-        if self.ahead and clock.monotonic() > self.ahead_until:
+        if not self.ahead:
+            return None
+        if clock.monotonic() > self.ahead_until:
             self.give_back()
         return next(self._line(), None)
 

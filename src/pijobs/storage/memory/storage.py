@@ -74,6 +74,7 @@ class MemoryStorage(Storage):
         self._totals: dict[str, float] = {}
         self._pause: Pause | None = None
         self._loss: Loss | None = None
+        self._epoch = 1
         #: What is written, and who can read it.
         self._protocol = (protocol.FIRST, protocol.FIRST)
 
@@ -212,7 +213,7 @@ class MemoryStorage(Storage):
             held = [
                 (item.new.id, item.token or "") for item in self._items.of(State.RUNNING) if item.session == session
             ]
-            return Beat(session in self._sessions, ended, held, now, before, epoch=1)
+            return Beat(session in self._sessions, ended, held, now, before, epoch=self._epoch)
 
     def _recover(self, now: int) -> list[Ended]:
         self._sessions.bury(now)
@@ -272,10 +273,11 @@ class MemoryStorage(Storage):
 
     def _ready(self, floor: int | None, now: int) -> Iterator[Item]:
         """What may be leased, in order; the caller may start one before it asks for the next."""
-        if self._pause is not None:
+        queued = self._items.of(State.QUEUED)
+        if self._pause is not None or not queued:
             return
         running = self._items.running()
-        for item in sorted(self._items.of(State.QUEUED), key=lambda item: item.rank):
+        for item in sorted(queued, key=lambda item: item.rank):
             if floor is not None and item.new.priority < floor:
                 return
             if item.due <= now and self._groups[item.new.group].has_room(running[item.new.group], now):

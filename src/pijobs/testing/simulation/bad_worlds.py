@@ -14,7 +14,7 @@ from pijobs.factory import OWN_CLASS, Parts, configure
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import Outcome, play
 from pijobs.testing.simulation.plan import LEASE, RARE, Call
-from pijobs.testing.simulation.stand_ins import world as present
+from pijobs.testing.simulation.present import here as present
 from pijobs.testing.simulation.story import story
 
 
@@ -60,7 +60,7 @@ class BadWorld:
         """
         calls = tuple(sorted(self._calls, key=lambda call: call.at))
         faults = tuple(fault for fault in self._plan.faults if fault.what not in RARE)
-        self._plan = replace(self._plan, calls=calls, faults=faults, acts=(), old_worker=False)
+        self._plan = replace(self._plan, calls=calls, faults=faults, acts=(), old_release=False)
         with _interleaved():
             self.outcome = play(self._plan, telling=self._telling, parts=self._parts)
         if self.outcome.broken is not None:

@@ -16,6 +16,10 @@ from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import LEASE, Call
 from pijobs.testing.simulation.world import Process, Task, World
 
+#: Seconds that an enqueue may take of its request: the time-outs of the storage and of the spool, and what it lends to
+#: the telling of ends and counts, and to the mover. The job that it runs itself comes on top.
+ENQUEUE = 1.25
+
 
 class Books(LastJudgement):
     """The books of one history."""
@@ -42,7 +46,8 @@ class Books(LastJudgement):
     # -- what is entered -----------------------------------------------------------------------------------------
 
     def calls(self, call: Call) -> Entry:
-        entry = self.entries[call.number] = Entry(call, self.world.now)
+        process = None if self.world.current is None else self.world.current.process
+        entry = self.entries[call.number] = Entry(call, self.world.now, process)
         self.world.tell(str(call))
         return entry
 
@@ -50,8 +55,23 @@ class Books(LastJudgement):
         self.ids[handle.id] = entry
         entry.returned, entry.id, entry.state, entry.via = self.world.now, handle.id, handle.state.value, handle.via
         self.world.tell(f"call {entry.call.number} -> {entry.state} by {entry.via} ({handle.id[:8]})")
+        self._judge_patience(entry)
         if entry.via == "spool" and entry.lifetime is not None and not self._worker_lives(entry):
             self.breaks("spool", f"{entry} has a deadline, and went to a spool that no worker empties")
+
+    def refuses(self, entry: Entry) -> None:
+        entry.refused, entry.returned = True, self.world.now
+        self.world.tell(f"call {entry.call.number} is refused")
+        self._judge_patience(entry)
+
+    def _judge_patience(self, entry: Entry) -> None:
+        """How long a request stood still for the queue, but for the job that it ran itself."""
+        assert self.world.current is not None
+        if entry.via == "direct" and entry.call.kwargs is not None:
+            return  # a job of its own, that takes the time it takes
+        took = self.world.now - entry.began - sum(ended - began for began, ended in entry.in_request)
+        if took > ENQUEUE and self.world.current.process.frozen_until < entry.began:
+            self.breaks("patience", f"{entry} took {took:.2f} s of its request, {ENQUEUE:g} s are allowed")
 
     def _worker_lives(self, entry: Entry) -> bool:
         """Whether a worker of the caller's host lived within the last lease before the call."""
@@ -72,6 +92,7 @@ class Books(LastJudgement):
         self.world.tell(f"call {number} begins (attempt {ctx.attempt}, crashes {ctx.crashes})")
         entry.attempts.append(self.world.now)
         self.ids[ctx.id] = entry
+        self._note_who_is_beside(entry)
         self._judge_start(run, ctx)
         self.runs.append(run)
         try:
@@ -79,6 +100,16 @@ class Books(LastJudgement):
         finally:
             if not self.world.over:
                 self.runs.remove(run)
+            if self.in_request(task.process):
+                entry.in_request.append((run.began, self.world.now))
+
+    def _note_who_is_beside(self, entry: Entry) -> None:
+        if entry.call.key is None:
+            return
+        for other in self.entries.values():
+            same = (other.call.key, other.call.job) == (entry.call.key, entry.call.job) and other is not entry
+            if same and other.id is not None and any(self._leased(place, other.id) for place in self.places):
+                entry.beside.add(other.call.number)
 
     def took_down(self, task: Task | None) -> None:
         assert task is not None
@@ -134,7 +165,7 @@ class Books(LastJudgement):
                     self.breaks("limit", f"{entry} runs beside {other.entry}, though its group allows one")
         self._judge_company(run)
         spooled = self._place_of(run) not in (self.storage, None)
-        known = record_of(self.storage.truth, run.instance_id) if spooled and self._is_quiet(LEASE) else None
+        known = record_of(self.storage.truth, run.instance_id) if spooled and self.is_quiet(LEASE) else None
         ended = known.ended if known is not None and known.state is State.DONE else None
         if ended is not None and ended < (self.storage.time() - 1.0) * 1000:
             self.breaks("spool", f"{entry} begins from a spool, though the storage has it as done")
@@ -148,7 +179,7 @@ class Books(LastJudgement):
                     "rate", f"{entry} is the {len(window)}th start of its group within 1.3 s, 3 in 2 s are allowed"
                 )
 
-    def _is_quiet(self, seconds: float) -> bool:
+    def is_quiet(self, seconds: float) -> bool:
         """Whether nothing goes wrong, for so long."""
         return not self.troubles and self.world.now - self.last_trouble > seconds
 
@@ -201,13 +232,15 @@ class Books(LastJudgement):
             same = same and other.via == "storage"
             newer = same and other.began > (entry.returned or 0) + SAME_TIME / 1000
             came_after = newer and other.returned is not None and other.effects and began > other.returned
-            if came_after and not self.storage.losses:
+            if came_after and entry.call.number not in other.beside and not self.storage.losses:
                 self.breaks("key", f"{entry} began and had its effect after that of the newer {other}")
 
     def _on_step(self, place: Place) -> Any:
         def judge(process: Process, want: int, floor: int | None, step: Any) -> None:
-            if self.world.telling:
-                for lease in step.leases:
+            for lease in step.leases:
+                if lease.id in self.ids:
+                    self._note_who_is_beside(self.ids[lease.id])
+                if self.world.telling:
                     self.world.tell(f"leases {lease.id[:8]} from the {place.name}", process.name)
             truth = place.truth
             if isinstance(truth, MemoryStorage) and want and step.leases:
@@ -248,15 +281,15 @@ class Books(LastJudgement):
         return self._holds(other) and self._holds(run) and self._place_of(other) is self._place_of(run)
 
     def _place_of(self, run: Run) -> Place | None:
-        for place in self.places:
-            if (record := record_of(place.truth, run.instance_id)) and record.state is State.RUNNING:
-                return place
-        return None
+        """Which one leased it to the process that runs it; after a lost answer both may have it."""
+        process = run.task.process
+        return next((place for place in self.places if self._leased(place, run.instance_id) is process), None)
+
+    def _leased(self, place: Place, instance_id: str) -> Process | None:
+        """The process that a place has an instance leased to."""
+        record = record_of(place.truth, instance_id)
+        runs = record is not None and record.state is State.RUNNING
+        return place.sessions.get(record.session or "") if runs and record is not None else None
 
     def _held(self, instance_id: str, process: Process) -> bool:
-        for place in self.places:
-            record = record_of(place.truth, instance_id)
-            runs = record is not None and record.state is State.RUNNING
-            if runs and record is not None and place.sessions.get(record.session or "") is process:
-                return True
-        return False
+        return any(self._leased(place, instance_id) is process for place in self.places)

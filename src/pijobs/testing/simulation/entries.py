@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pijobs.errors import InstanceNotFound
 from pijobs.storage.contract import Record, Storage
 from pijobs.testing.simulation.plan import Call
-from pijobs.testing.simulation.world import Task
+from pijobs.testing.simulation.world import Process, Task
 
 #: What ends without an effect by its own fault.
 GUILTY = ("fail", "unprintable", "kill", "hang", "interrupt")
@@ -28,6 +28,8 @@ class Entry:
 
     call: Call
     began: float
+    #: Whose call it is.
+    process: Process | None = None
     returned: float | None = None
     id: str | None = None
     state: str | None = None
@@ -37,8 +39,12 @@ class Entry:
     #: When each attempt began; each effect: when, and when its attempt began.
     attempts: list[float] = field(default_factory=list)
     effects: list[tuple[float, float]] = field(default_factory=list)
+    #: When the job ran in the request itself: from, until.
+    in_request: list[tuple[float, float]] = field(default_factory=list)
     #: Each time that its process was killed, or frozen for longer than a lease, while it ran: whether it ran alone.
     cuts: list[bool] = field(default_factory=list)
+    #: Those of its key that were leased when it was: what runs is not touched, and may come back after it.
+    beside: set[int] = field(default_factory=set)
     retried: int = 0
     cancelled: bool = False
     removed: bool = False
@@ -46,6 +52,12 @@ class Entry:
     @property
     def cut_off(self) -> int:
         return len(self.cuts)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not returned, and still may."""
+        alive = self.process is not None and self.process.alive
+        return alive and self.returned is None and not self.refused
 
     @property
     def lifetime(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, crontab, hookimpl
-from pijobs.testing.simulation.stand_ins import world
+from pijobs.testing.simulation.present import here as world
 
 #: Seconds after which a job of a history is given up.
 TIMEOUT = 3.0

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.world import Host, World
@@ -29,13 +30,35 @@ class _Served(Place):
 
     waits_inside = False
 
+    def _read(self) -> Any:
+        """All that it holds."""
+        raise NotImplementedError
+
+    def _write(self, held: Any) -> None:
+        """In the place of all that it holds; None: nothing."""
+        raise NotImplementedError
+
+    def _spoil(self, instance_id: str) -> None:
+        raise NotImplementedError
+
     def remember(self) -> None:
-        """Not of these: what they acknowledged is on a disk."""
+        self._memory = self._read()
 
-    go_back = empty = remember
+    def go_back(self) -> None:
+        self._write(self._memory)
+        self.losses.append((self.world.now, "restored"))
 
-    def damage(self) -> None:
-        return None
+    def empty(self) -> None:
+        self._write(None)
+        self.losses.append((self.world.now, "emptied"))
+
+    def damage(self) -> str | None:
+        self.before_call()
+        waiting = self.truth.page(State.QUEUED, limit=1000).records
+        if not waiting:
+            return None
+        self._spoil(waiting[-1].id)
+        return waiting[-1].id
 
     def close(self) -> None:
         self.truth.close()
@@ -58,10 +81,38 @@ class _DatabaseTime:
 
 @contextmanager
 def _sql(url: str) -> Iterator[MakePlace]:
+    import sqlalchemy as sa
+
     from pijobs.storage.sql import SqlStorage
     from pijobs.storage.sql.dialect import Sqlite
+    from pijobs.storage.sql.schema import instance, meta, metadata, queue
+
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    tables = [(table, table.c.name if table is queue else table.c.queue) for table in metadata.tables.values()
+              if table is not meta]  # fmt: skip
 
     class SqlPlace(_Served):
+        truth: SqlStorage
+
+        def _read(self) -> Any:
+            with engine.connect() as link:
+                return [
+                    [dict(row._mapping) for row in link.execute(table.select().where(column == self.truth.name))]
+                    for table, column in tables
+                ]
+
+        def _write(self, held: Any) -> None:
+            with engine.begin() as link:
+                for (table, column), rows in zip(tables, held or [[]] * len(tables), strict=True):
+                    link.execute(table.delete().where(column == self.truth.name))
+                    if rows:
+                        link.execute(table.insert(), rows)
+
+        def _spoil(self, instance_id: str) -> None:
+            is_it = sa.and_(instance.c.queue == self.truth.name, instance.c.id == instance_id)
+            with engine.begin() as link:
+                link.execute(instance.update().where(is_it).values(body=b"spoilt"))
+
         def _make(self) -> Storage:
             storage = SqlStorage(url, f"{os.getpid()}-{next(_names)}")
             storage._dialect.clock = Sqlite.clock
@@ -112,10 +163,20 @@ def _redis(url: str) -> Iterator[MakePlace]:
             micros = int(self.time() * 1e6)
             client.hset("simulated-time", mapping={"seconds": micros // 10**6, "micros": micros % 10**6})
 
-        def empty(self) -> None:
-            for key in client.scan_iter(f"{self.truth._prefix}*"):  # type: ignore[attr-defined]
+        def _keys(self) -> list[bytes]:
+            return list(client.scan_iter(f"{self.truth._prefix}*"))  # type: ignore[attr-defined]
+
+        def _read(self) -> Any:
+            return {key: client.dump(key) for key in self._keys()}
+
+        def _write(self, held: Any) -> None:
+            for key in self._keys():
                 client.delete(key)
-            self.losses.append((self.world.now, "emptied"))
+            for key, value in (held or {}).items():
+                client.restore(key, 0, value)
+
+        def _spoil(self, instance_id: str) -> None:
+            client.hset(f"{self.truth._prefix}i:{instance_id}", "body", b"spoilt")  # type: ignore[attr-defined]
 
     yield RedisPlace
     client.close()

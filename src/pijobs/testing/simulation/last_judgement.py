@@ -40,9 +40,21 @@ class LastJudgement:
         return known[0] if known else None
 
     def unfinished(self) -> bool:
-        """Whether something waits or runs, acknowledged or not."""
+        """Whether something waits or runs, acknowledged or not, or somebody waits for the answer to a call."""
+        if any(entry.is_open for entry in self.entries.values()):
+            return True
         states = (State.RUNNING, State.QUEUED, State.SCHEDULED)
         return any(place.truth.page(state, limit=1).records for place in self.places for state in states)
+
+    def left_over(self) -> bool:
+        """Whether something of a process that is gone is left in a storage, or something runs."""
+        for place in self.places:
+            gone = (place.sessions.get(record.info.id) for record in place.truth.sessions())
+            if any(process is None or not process.alive for process in gone):
+                return True
+            if place.truth.page(State.RUNNING, limit=1).records:
+                return True
+        return False
 
     def judge_recovery(self, patience: float) -> None:
         """What ran in a process that is gone for so long goes on elsewhere."""
@@ -55,6 +67,8 @@ class LastJudgement:
     def judge_all(self) -> None:
         """When all has ended that can."""
         for entry in self.entries.values():
+            if entry.is_open:
+                self.breaks("patience", f"{entry} never returned, though its server lives")
             self._judge_end(entry)
         for instance_id, number in self.ticks.items():
             record = record_of(self.storage.truth, instance_id)
@@ -70,7 +84,7 @@ class LastJudgement:
         if entry.via == "direct" and entry.call.kwargs is not None:
             return
         if entry.via == "direct":
-            if (entry.state == "done") != bool(entry.effects) and not self._doubts(entry.id or ""):
+            if (entry.state == "done") != bool(entry.effects) and not self._explained_in_request(entry):
                 self.breaks(
                     "truth", f"{entry} ran in the request, ended {entry.state}, with {len(entry.effects)} effects"
                 )
@@ -97,6 +111,10 @@ class LastJudgement:
             self.breaks("truth", f"{entry} has no deadline, and expired")
         elif record.state is State.CANCELLED and not entry.cancelled and entry.call.key is None:
             self.breaks("truth", f"{entry} was cancelled by nobody: {record.reason}")
+
+    def _explained_in_request(self, entry: Entry) -> bool:
+        """Its dead letter may have been tried again."""
+        return bool(entry.retried or self._doubts(entry.id or ""))
 
     def _explained(self, entry: Entry, record: Record) -> bool:
         return bool(entry.cut_off or entry.retried or self._unjudgeable() or self._doubts(record.id))

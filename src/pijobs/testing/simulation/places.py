@@ -1,23 +1,27 @@
 """The storages of a history, and what happens on the way to them.
 
-Each call to a storage takes a moment, before and after it is done, in which other tasks go on. On the way it may be
-refused, get lost, or its answer may.
+Most calls to a storage take a moment, before they are done, or after, in which other tasks go on. On the way a call may
+be refused, get lost, or its answer may.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import PijobsError, StorageFull, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.pool import ConnectionPool
 from pijobs.testing.simulation.world import EPOCH, Host, Process, Task, World
 
 #: Seconds that a call takes on its way, each way, and that one without a time-out of its own waits for its answer.
 LATENCY, PATIENCE = 0.002, 1.0
+#: How often a call takes a moment before it is done, and after. Each such moment costs as much as the call itself.
+BEFORE, AFTER = 0.6, 0.3
 #: What asks and changes nothing.
 _READS = frozenset(
     (
@@ -80,6 +84,8 @@ class Place:
         self.sessions: dict[str, Process] = {}
         self._memory: dict[str, Any] = {}
         self._waiting: list[Task] = []
+        #: Whether each process reaches it by the connection pool that Redis and SQL have.
+        self.has_connections = False
         self.truth = self._make()
 
     def _make(self) -> Storage:
@@ -111,18 +117,32 @@ class Place:
         while self._waiting:
             self.world.unpark(self._waiting.pop())
 
+    def judge_arrival(self, process: Process, name: str, began: float, patience: float) -> None:
+        """Whether a call arrives. :raises StorageUnavailable: it does not, or is turned away."""
+        if "refused" in self.troubles:
+            raise StorageUnavailable("connection refused")
+        if "silent" in self.troubles or process in self.cut_off:
+            self.world.pause(max(0.0, patience - (self.world.now - began)))
+            raise StorageUnavailable("timed out")
+        if "read-only" in self.troubles and name not in _READS and name != "wait":
+            raise StorageUnavailable("READONLY You can't write against a read only replica.")
+        if "full" in self.troubles and name in ("enqueue", "enqueue_periodic", "try_out"):
+            raise StorageFull("the disk is full")
+
     # -- what befalls it -----------------------------------------------------------------------------------------
 
     def remember(self) -> None:
         """What it holds now is what it will hold after :meth:`go_back`."""
-        self._memory = copy.deepcopy(self._state())
+        lock = self.truth._lock  # type: ignore[attr-defined]
+        self._memory = copy.deepcopy(self._state(), {id(lock): lock})
 
     def go_back(self) -> None:
         vars(self.truth).update(self._memory)
         self.losses.append((self.world.now, "restored"))
 
     def empty(self) -> None:
-        vars(self.truth).update({name: value for name, value in vars(self._make()).items() if name in self._state()})
+        fresh = {name: value for name, value in vars(self._make()).items() if name in self._state()}
+        vars(self.truth).update(fresh, _epoch=len(self.losses) + 2)
         self.losses.append((self.world.now, "emptied"))
 
     def _state(self) -> dict[str, Any]:
@@ -143,10 +163,13 @@ class Remote(Storage):
     def __init__(self, place: Place, process: Process, inner: Storage) -> None:
         self._place, self._process, self._inner = place, process, inner
         self.display_url, self.file = inner.display_url, inner.file
+        self._pool = Connections(place, process).pool() if place.has_connections else None
 
-    @property
-    def protocol(self) -> int:  # type: ignore[override]
-        return self._inner.protocol
+    def __deepcopy__(self, memo: dict[int, Any]) -> Remote:
+        """As a forked child has it."""
+        copied = memo[id(self)] = self._place.open(memo[id(self._process)])
+        copied.protocol, copied._pool = self.protocol, copy.deepcopy(self._pool, memo)
+        return copied
 
     def now(self, *, timeout: float = 0.2) -> int:
         return self._inner.now()
@@ -163,34 +186,50 @@ class Remote(Storage):
         self._call("wait", (timeout,), {"floor": floor})
 
     def _call(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        place, world = self._place, self._place.world
         patience = kwargs.get("timeout")
         patience = PATIENCE if patience is None else patience
-        began = world.now
-        self._travel(began, patience)
-        self._arrive(name, began, patience)
+        if self._pool is None or name == "wait":
+            return self._ask(name, args, kwargs, patience)
+        began = self._place.world.now
+        with self._pool.take(patience) as connection, connection.used_by(self._process):
+            return self._ask(name, args, kwargs, max(0.0, patience - (self._place.world.now - began)))
+
+    def _ask(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], patience: float) -> Any:
+        place, world = self._place, self._place.world
+        began, chance = world.now, world.random.random
+        if chance() < BEFORE or place.troubles:
+            self._travel(began, patience)
+        if place.troubles or place.cut_off:
+            place.judge_arrival(self._process, name, began, patience)
         place.before_call()
         if name == "wait" and not place.waits_inside:
             place.wait(args[0])
             return None
         answer = getattr(self._inner, name)(*args, **kwargs)
-        if not place.waits_inside and name not in _READS:
-            place.changed()
-        if name == "open_session":
-            place.sessions[args[0].id] = self._process
-        if name == "step":
-            place.on_step(self._process, kwargs["want"], kwargs.get("floor"), answer)
-        if name == "enqueue":
-            place.doubts.append(args[0].id)
+        self._note(name, args, kwargs, answer)
         if "deaf" in place.troubles and name != "wait":
             world.tell(f"{name} at the {place.name}: done, but the answer is lost")
             world.pause(max(0.0, patience - (world.now - began)))
             raise StorageUnavailable("the answer is lost")
-        if world.random.random() < 0.5 or "slow" in place.troubles:
+        if chance() < AFTER or place.troubles:
             self._travel(began, patience if name != "wait" else patience + PATIENCE)
         if name == "enqueue":
             place.doubts.remove(args[0].id)
         return answer
+
+    def _note(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], answer: Any) -> None:
+        """What was done, whether or not the caller will hear of it."""
+        place = self._place
+        if not place.waits_inside and name not in _READS:
+            place.changed()
+        if name == "step":
+            place.on_step(self._process, kwargs["want"], kwargs.get("floor"), answer)
+        elif name == "enqueue":
+            place.doubts.append(args[0].id)
+            self.protocol = self._inner.protocol
+        elif name == "open_session":
+            place.sessions[args[0].id] = self._process
+            self.protocol = self._inner.protocol
 
     def _travel(self, began: float, patience: float) -> None:
         world = self._place.world
@@ -202,19 +241,48 @@ class Remote(Storage):
             raise StorageUnavailable("timed out")
         world.pause(seconds)
 
-    def _arrive(self, name: str, began: float, patience: float) -> None:
-        troubles = self._place.troubles
-        if not troubles and not self._place.cut_off:
-            return
-        if "refused" in troubles:
-            raise StorageUnavailable("connection refused")
-        if "silent" in troubles or self._process in self._place.cut_off:
-            self._place.world.pause(max(0.0, patience - (self._place.world.now - began)))
-            raise StorageUnavailable("timed out")
-        if "read-only" in troubles and name not in _READS and name != "wait":
-            raise StorageUnavailable("READONLY You can't write against a read only replica.")
-        if "full" in troubles and name in ("enqueue", "enqueue_periodic", "try_out"):
-            raise StorageUnavailable("the disk is full")
+
+class _Connection:
+    """One of a process, which one thread uses at a time."""
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._is_used = process, False
+
+    @contextmanager
+    def used_by(self, process: Process) -> Iterator[None]:
+        assert process is self._process, f"{process.name} uses a connection of {self._process.name}"
+        assert not self._is_used, f"two threads of {process.name} use one connection"
+        self._is_used = True
+        try:
+            yield
+        except StorageUnavailable:
+            raise  # nobody knows what would be read next: it must not be used again
+        except PijobsError:
+            self._is_used = False
+            raise
+        self._is_used = False
+
+    def __deepcopy__(self, memo: object) -> _Connection:
+        """A fork copies no server's end of it."""
+        return self
+
+
+class Connections:
+    """Makes the connections of a process to a place."""
+
+    def __init__(self, place: Place, process: Process) -> None:
+        self._place, self._process = place, process
+
+    def pool(self) -> ConnectionPool[_Connection]:
+        return ConnectionPool(self._connect, lambda connection: None, connect_within=self._connect)
+
+    def _connect(self, within: float = PATIENCE) -> _Connection:
+        world = self._place.world
+        began = world.now
+        world.pause(min(within, world.random.random() * LATENCY))
+        if self._place.troubles or self._place.cut_off:
+            self._place.judge_arrival(self._process, "ping", began, within)
+        return _Connection(self._process)
 
 
 def _forward(name: str) -> Any:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 #: Seconds of a lease, of the time in which things go wrong, and until all that can end must have ended afterwards.
-LEASE, TROUBLE, PEACE = 3.0, 12.0, 180.0
+LEASE, TROUBLE, PEACE = 3.0, 10.0, 300.0
+#: Seconds of an outage that somebody has to end, of a delay that ends within it, and of a loss of power of all hosts
+#: that lasts until it is told that no worker is there.
+LONG, LONG_DELAY, NOBODY = 25.0, 20.0, 40.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,11 @@ class Plan:
     hosts: int
     spool: bool
     fallback: tuple[str, ...]
-    #: Whether the first worker is of a release that does not know all jobs, until it is upgraded.
-    old_worker: bool = False
+    #: Whether the first worker and the first server are of a release before, which speaks the older protocol and does
+    #: not know all jobs, until they are upgraded.
+    old_release: bool = False
+    #: Whether processes reach the storages by connection pools, as those of Redis and SQL have them.
+    connections: bool = False
     #: How far each host's clock is ahead of the storage's (seconds).
     ahead: tuple[float, ...] = ()
     calls: tuple[Call, ...] = ()
@@ -107,7 +113,8 @@ HOW = (
 #: Kinds of trouble of a storage, with their weight.
 STORAGE = ("refused",) * 3 + ("silent",) * 3 + ("deaf",) * 3 + ("slow", "read-only", "full", "cut off", "cut off")
 WORKER = ("freeze",) * 3 + ("kill",) * 3 + ("stop", "kill all")
-RARE = ("emptied", "restored", "clock of the storage", "clock of a host", "damaged")
+HOST = ("power",) * 5 + ("fork",) * 4 + ("power of all",)
+RARE = ("emptied", "restored", "damaged", "clock of a host", "clock of the storage", "clock of the storage")
 
 
 def make(seed: int) -> Plan:
@@ -118,7 +125,7 @@ def make(seed: int) -> Plan:
     plan = Plan(
         seed, workers, servers=chance.choice((1, 1, 2)), hosts=hosts, spool=chance.random() < 0.7,
         fallback=chance.choice((("spool", "direct"),) * 3 + (("direct",), (), ("spool",))),
-        old_worker=len(workers) > 1 and chance.random() < 0.15,
+        old_release=len(workers) > 1 and chance.random() < 0.15, connections=chance.random() < 0.15,
         ahead=tuple(chance.choice((0.0, 0.0, 0.0, -20.0, 20.0)) for _ in range(hosts)),
     )  # fmt: skip
     number = chance.choice((4, 8, 12, 20))
@@ -135,7 +142,7 @@ def make(seed: int) -> Plan:
 
 
 def _when(chance: random.Random) -> float:
-    return chance.uniform(0.5, TROUBLE - 3)
+    return chance.uniform(0.5, TROUBLE - 2.5)
 
 
 def _call(chance: random.Random, number: int, servers: int) -> Call:
@@ -147,7 +154,7 @@ def _call(chance: random.Random, number: int, servers: int) -> Call:
     if chance.random() < 0.25:
         call = replace(call, key=chance.choice(("anna", "bert")))
     if chance.random() < 0.15:
-        call = replace(call, delay=chance.choice((0.5, 2.0, 5.0)))
+        call = replace(call, delay=chance.choice((0.5, 0.5, 2.0, 2.0, 5.0, LONG_DELAY)))
     if chance.random() < 0.1:
         call = replace(call, expires=chance.choice((1.0, 4.0)))
     if chance.random() < 0.2:
@@ -159,19 +166,29 @@ def _fault(chance: random.Random, plan: Plan) -> Fault:
     at, seconds = round(_when(chance), 3), chance.choice((0.3, 1.0, LEASE * 1.3, LEASE * 2.5))
     kind = chance.random()
     if kind < 0.5:
-        what = chance.choice(STORAGE)
-        if what == "cut off":
-            return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
-        whom = "spool 0" if plan.spool and chance.random() < 0.15 else "storage"
-        return Fault(at, what, whom, seconds)
-    if kind < 0.85:
+        return _fault_of_storage(chance, plan, at, seconds)
+    if kind < 0.78:
         what = chance.choice(WORKER)
         if chance.random() < 0.15:
             return Fault(at, chance.choice(("freeze", "kill")), f"server {chance.randrange(plan.servers)}", seconds)
         return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
+    if kind < 0.87:
+        what = chance.choice(HOST)
+        if what == "fork":
+            return Fault(at, what, f"server {chance.randrange(plan.servers)}")
+        return Fault(at, what, f"host {chance.randrange(plan.hosts)}", NOBODY if what == "power of all" else seconds)
     what = chance.choice(RARE)
-    amount = chance.choice((-60.0, -3.0, 3.0, 60.0)) if what.startswith("clock") else 0.0
-    return Fault(at, what, "storage", chance.choice((0.5, 1.0)), amount)
+    amount = chance.choice((-60.0, -60.0, -3.0, 3.0, 60.0)) if what.startswith("clock") else 0.0
+    return Fault(at, what, "storage", chance.choice((0.5, 1.0)) if what == "restored" else 0.0, amount)
+
+
+def _fault_of_storage(chance: random.Random, plan: Plan, at: float, seconds: float) -> Fault:
+    what = chance.choice(STORAGE)
+    if what == "cut off":
+        return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
+    if what in ("read-only", "full") and chance.random() < 0.2:
+        seconds = LONG
+    return Fault(at, what, "spool 0" if plan.spool and chance.random() < 0.15 else "storage", seconds)
 
 
 def _act(chance: random.Random, number: int) -> Act:

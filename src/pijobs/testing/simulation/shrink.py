@@ -43,8 +43,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
             yield plan.without("workers", index, 1)
     if plan.spool:
         yield replace(plan, spool=False)
-    if plan.old_worker:
-        yield replace(plan, old_worker=False)
+    if plan.old_release:
+        yield replace(plan, old_release=False)
     for index, slots in enumerate(plan.workers):
         if slots > 1:
             yield replace(plan, workers=(*plan.workers[:index], 1, *plan.workers[index + 1 :]))

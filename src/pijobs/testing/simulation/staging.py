@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +52,12 @@ class _Teller(logging.Handler):
         self._world.tell(f"log {record.levelname}: {record.getMessage()}"[:400])
 
 
+@functools.cache
+def _once(describe: Callable[..., SessionInfo]) -> SessionInfo:
+    """It looks at files."""
+    return describe(worker_type="thread", workers=0, keys=(), jobs=())
+
+
 @contextlib.contextmanager
 def described(world: World) -> Iterator[None]:
     """What a worker process tells of itself; and how long it waits for work."""
@@ -58,9 +66,9 @@ def described(world: World) -> Iterator[None]:
     def describe(**more: Any) -> SessionInfo:
         assert world.current is not None
         process = world.current.process
-        return replace(
-            real(**more), host=process.host.name, pid=process.pid, place=process.host.name, process_started=1
-        )
+        place = f"{process.host.name}, boot {process.host.boots}"
+        told = replace(_once(real), id=uuid.uuid4().hex[:12], host=process.host.name, pid=process.pid, place=place)
+        return replace(told, process_started=1, protocol=process.protocol, **more)
 
     setattr(worker_main, "describe_process", describe)  # noqa: B010 - of a module that does not export it
     engine_module.TURN = IDLE

@@ -25,6 +25,14 @@ class Host:
 
     name: str
     ahead: float = 0.0
+    #: Faults that keep it without power.
+    outages: int = 0
+    #: What it has started so often is, for the processes on it, another machine.
+    boots: int = 0
+
+    @property
+    def has_power(self) -> bool:
+        return not self.outages
 
 
 @dataclass(eq=False)
@@ -37,6 +45,8 @@ class Process:
     alive: bool = True
     died: float = 0.0
     frozen_until: float = 0.0
+    #: The newest protocol that its release speaks; 0: that of this release.
+    protocol: int = 0
     tasks: list[Task] = field(default_factory=list)
 
 
@@ -72,6 +82,8 @@ class World:
         self.story: list[tuple[float, str, str]] = []
         self.telling = telling
         self.over = False
+        #: Whether all processes have one process id: with a real storage they share its connections.
+        self.one_pid = False
         #: What no task should have let out: (task, error).
         self.errors: list[tuple[Task, BaseException]] = []
         self._hub = greenlet.getcurrent()

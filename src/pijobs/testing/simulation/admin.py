@@ -1,0 +1,56 @@
+"""What an admin does in a history."""
+
+from __future__ import annotations
+
+import contextlib
+
+from pijobs.errors import InstanceNotFound, PijobsError, StateConflict
+from pijobs.request.queue import Queue
+from pijobs.testing.simulation.books import Books
+from pijobs.testing.simulation.cast import Cast
+from pijobs.testing.simulation.plan import Act
+from pijobs.testing.simulation.world import World
+
+
+class Admin:
+    """Pauses, retries, cancels and removes, from a process of its own."""
+
+    def __init__(self, cast: Cast, books: Books, world: World) -> None:
+        self.cast, self.books, self.world = cast, books, world
+        self.left = len(cast.plan.acts)
+
+    def begin(self) -> None:
+        process = self.world.process("admin", self.cast.hosts[0])
+
+        def act() -> None:
+            queue = self.cast.queue(process)
+            for one in self.cast.plan.acts:
+                self.world.pause(one.at - self.world.now)
+                with contextlib.suppress(PijobsError):
+                    self._act(queue, one)
+                self.left -= 1
+
+        self.world.start(process, act, "admin")
+
+    def _act(self, queue: Queue, act: Act) -> None:
+        assert queue.storage is not None
+        if act.what.startswith("pause"):
+            group = f"at {act.place}" if act.place else None
+            self.world.tell(f"pauses {group or 'the queue'}")
+            queue.storage.pause(group)
+            self.world.pause(2.0)
+            queue.storage.resume(group)
+            return
+        entry = self.books.entries.get(act.number)
+        if entry is None or entry.id is None:
+            return
+        self.world.tell(f"{act.what} {entry}")
+        # Asked for may be done, also if no answer comes.
+        entry.cancelled |= act.what == "cancel"
+        entry.retried += act.what == "retry"
+        before, entry.removed = entry.removed, entry.removed or act.what == "remove"
+        try:
+            getattr(queue, act.what)(entry.id)
+        except (InstanceNotFound, StateConflict):
+            entry.removed = before
+            raise

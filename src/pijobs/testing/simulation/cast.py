@@ -1,0 +1,239 @@
+"""Who acts in a history: servers, workers, and the service manager that starts them again."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import itertools
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pijobs.errors import KeyConflict, QueueUnavailable, StorageError
+from pijobs.factory import OWN_CLASS, HueyQueue, Installation, Parts, configure
+from pijobs.payload.codec import Codec
+from pijobs.payload.keys import KeyRing
+from pijobs.plugins.registry import Registry
+from pijobs.request.queue import Queue
+from pijobs.storage import protocol
+from pijobs.testing.simulation.books import Books
+from pijobs.testing.simulation.places import Place
+from pijobs.testing.simulation.plan import LEASE, Call, Plan
+from pijobs.testing.simulation.tasks import Event
+from pijobs.testing.simulation.world import Host, Process, World
+from pijobs.worker import main as worker_main
+from pijobs.worker.engine import Engine
+from pijobs.worker.periodic import Periodic
+
+#: Seconds that a killed process takes to come back.
+RESTART = 0.4
+#: What a release before this one speaks, and does not know.
+OLD_PROTOCOL, NEW_JOB = protocol.NEWEST - 1, "sim.new"
+
+
+@functools.cache
+def own_parts() -> Parts:
+    """The installation that the simulation's own jobs belong to."""
+    settings = {
+        "SECRET_KEY": "only for simulations",
+        "PI_JOB_QUEUE_CLASS": OWN_CLASS,
+        "PI_JOB_QUEUE_URL": "memory://",
+        "PI_JOB_QUEUE_PLUGINS": ["pijobs.testing.simulation.jobs"],
+        "PI_JOB_QUEUE_LEASE": LEASE,
+    }
+    return configure(settings, directory=Path(tempfile.gettempdir()))
+
+
+def _queue(parts: Parts, storage: Any, spool: Any, fallback: tuple[str, ...], *, old: bool) -> HueyQueue:
+    registry = parts.registry
+    if old:
+        registry = Registry({name: job for name, job in registry.items() if name != NEW_JOB})
+    queue = HueyQueue.__new__(HueyQueue)
+    queue._huey = None
+    options = {"PI_JOB_QUEUE_FALLBACK": fallback}
+    queue.option = lambda name: options.get(f"PI_JOB_QUEUE_{name}", parts.settings[f"PI_JOB_QUEUE_{name}"])  # type: ignore[method-assign]
+    # One codec for each process, as there is one for each of its settings: what it writes depends on its release.
+    codec = Codec(KeyRing.of(parts.settings), queue.option("NAME"), lambda: int(storage.protocol))
+    queue.codec = lambda: codec  # type: ignore[method-assign]
+    Queue.__init__(queue, parts.settings, registry, parts.plugins, storage=storage, spool=spool)
+    return queue
+
+
+class Cast:
+    """The processes of a history.
+
+    :param places: the storage, and then the spool of each host.
+    """
+
+    def __init__(self, plan: Plan, world: World, hosts: list[Host], places: list[Place], books: Books, parts: Parts):
+        self.plan, self.world, self.hosts, self.places, self.books = plan, world, hosts, places, books
+        self.parts = parts
+        self.storage = places[0]
+        self.servers: dict[int, Process] = {}
+        self.workers: dict[int, Process] = {}
+        self.flags: dict[Process, Event] = {}
+        #: Of each server process that serves requests: its queue. One that forked shares them with its children.
+        self.queues: dict[Process, HueyQueue] = {}
+        self.children: dict[int, list[Process]] = {}
+        #: Whether the older release is gone.
+        self.upgraded = False
+        #: Numbers of the calls that happened.
+        self.made: set[int] = set()
+        self._more = itertools.count(1000)
+
+    def queue(self, process: Process, *, old: bool = False) -> HueyQueue:
+        """A queue as a process of its own makes it."""
+        process.protocol = OLD_PROTOCOL if old else protocol.NEWEST
+        spool = next((place for place in self.places[1:] if place.host is process.host), None)
+        storage = self.storage.open(process)
+        return _queue(self.parts, storage, spool and spool.open(process), self.plan.fallback, old=old)
+
+    @property
+    def calls_left(self) -> int:
+        """Calls that did not happen yet."""
+        return sum(call.number not in self.made for call in self.plan.calls)
+
+    def _is_old(self, index: int) -> bool:
+        return self.plan.old_release and index == 0 and not self.upgraded
+
+    # -- servers -------------------------------------------------------------------------------------------------
+
+    def start_server(self, index: int) -> None:
+        process = self.servers[index] = self.world.process(f"server {index}", self.hosts[index % len(self.hosts)])
+        self.children[index] = []
+        calls = [call for call in self.plan.calls if call.server == index and call.number not in self.made]
+        self.world.start(process, lambda: self._serve(process, index, calls), "requests")
+
+    def _serve(self, process: Process, index: int, calls: list[Call]) -> None:
+        self.queues[process] = self.queue(process, old=self._is_old(index))
+        for call in calls:
+            self.world.pause(call.at - self.world.now)
+            # After a fork parent and child serve in turn.
+            one = [process, *self.children[index]][call.number % (1 + len(self.children[index]))]
+            request = functools.partial(self.request, self.queues[one], call)
+            self.world.start(one, request, f"call {call.number}")
+
+    def request(self, queue: Queue, call: Call) -> None:
+        """One call of a server."""
+        self.made.add(call.number)
+        if call.job not in queue.registry:
+            return
+        entry = self.books.calls(call)
+        try:
+            handle = queue.enqueue(
+                call.job,
+                kwargs=call.arguments,
+                delay=call.delay,
+                expires=call.expires,
+                priority=call.priority,
+                key=call.key,
+            )
+        except QueueUnavailable:
+            self.books.refuses(entry)
+        except KeyConflict:
+            entry.refused = True
+        else:
+            self.books.returns(entry, handle)
+
+    def fork(self, index: int) -> None:
+        """A server forks: the child has a copy of all that its parent has in memory, and none of its threads."""
+        parent = self.servers[index]
+        if not parent.alive or parent not in self.queues or self.world.one_pid:
+            return
+        child = self.world.process(f"{parent.name} child", parent.host)
+        child.protocol = parent.protocol
+        shared = (self.parts.settings, self.parts.plugins, self.parts.registry, self.world)
+        memo: dict[int, Any] = {id(one): one for one in (*shared, *self.places)}
+        memo[id(parent)] = child
+        self.queues[child] = copy.deepcopy(self.queues[parent], memo)
+        self.children[index].append(child)
+
+    def go_on_serving(self) -> None:
+        """An enqueue of each server: without a worker on its host, it is what empties the spool."""
+        for index, process in self.servers.items():
+            queue = self.queue(process)
+            if "sim.job" in queue.registry:
+                call = Call(self.world.now, index, next(self._more), "sim.job")
+                self.world.start(process, functools.partial(self.request, queue, call), "one more")
+            elif (mover := queue._mover) is not None:
+                self.world.start(process, mover.after_enqueue, "after an enqueue")
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def start_worker(self, index: int) -> None:
+        process = self.workers[index] = self.world.process(f"worker {index}", self.hosts[index % len(self.hosts)])
+        self.flags[process] = Event()
+        self.world.start(process, lambda: self._work(process, index), "main")
+
+    def _engine(self, process: Process, index: int) -> tuple[Engine, HueyQueue]:
+        queue = self.queue(process, old=self._is_old(index))
+        app: Any = SimpleNamespace(app_context=contextlib.nullcontext)
+        installation = Installation(self.parts.settings, self.parts.plugins, queue.registry, queue)
+        options = worker_main.WorkerOptions(workers=self.plan.workers[index])
+        engine = worker_main.make_engine(installation, app, options)
+        engine.stop_flag = self.flags[process]
+        return engine, queue
+
+    def _work(self, process: Process, index: int) -> None:
+        """What huey's consumer does: slots, periodic jobs, another slot for one that is stuck; and its end."""
+        engine, queue = self._engine(process, index)
+        flag = self.flags[process]
+        start = functools.partial(self.world.start, process, functools.partial(self._slot, engine, flag), "slot")
+        tasks = [start() for _ in range(self.plan.workers[index])]
+        periodic, stuck = Periodic(queue), 0
+        while not flag.is_set():
+            with contextlib.suppress(StorageError):
+                periodic.enqueue_due()
+            for task in list(tasks):
+                slot = task.local.get(-1, {}).get("slot")
+                if slot is not None and (slot.is_stuck or task.ended) and stuck < 20:
+                    tasks.remove(task)
+                    stuck += 1
+                    tasks.append(start())
+            flag.wait(1.0)
+        end = self.world.now + 5.0
+        while any(not task.ended for task in tasks) and self.world.now < end:
+            self.world.pause(0.05)
+        self.books.cut(process)  # what it could not hand in, may run again
+        engine.close()
+        process.alive, process.died = False, self.world.now
+
+    def _slot(self, engine: Engine, flag: Event) -> None:
+        slot = engine.enter(None)
+        assert self.world.current is not None
+        self.world.current.local[-1] = {"slot": slot}
+        while not flag.is_set() and not slot.is_stuck:
+            task = engine.dequeue()
+            if task is not None:
+                engine.execute(task)
+        engine.leave()
+
+    # -- the service manager -------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """What was killed comes back, if its host has power."""
+        while True:
+            self.world.pause(RESTART)
+            for index, process in list(self.workers.items()):
+                if not process.alive and process.host.has_power:
+                    self.world.tell("starts again", process.name)
+                    self.start_worker(index)
+            for index, process in list(self.servers.items()):
+                if not process.alive and process.host.has_power:
+                    self.start_server(index)
+
+    def replace_worker(self, index: int, process: Process) -> None:
+        """One that was told to stop and did not, within its time."""
+        if self.workers[index] is process:
+            process.alive, process.died = False, self.world.now
+            if process.host.has_power:
+                self.start_worker(index)
+
+    def upgrade(self) -> None:
+        """The older release ends, and this one takes its place."""
+        self.upgraded = True
+        if self.plan.old_release:
+            self.flags[self.workers[0]].set()
+            self.world.kill(self.servers[0])

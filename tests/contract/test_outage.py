@@ -113,14 +113,14 @@ def test_enqueues_show_that_it_was_not_the_storage_that_was_away(
 def test_enqueues_right_after_an_outage_take_nothing_from_the_lease_that_follows_it(
     storage: Storage, crew: list[Worker], advance: Advance
 ) -> None:
-    lease = 10 * LEASE
     hold(storage, crew)
+    lease = 2 * LEASE
     for worker in crew:
         worker.beat(lease=lease)
-    advance(3 * lease)
-    for _ in range(3):
+    advance(lease)
+    for _ in range(2):
         enqueue(storage)
-        advance(lease // 4)
+        advance(lease * 3 // 10)
     for worker in crew:
         beat = worker.beat(lease=lease)
         assert (beat.alive, beat.ended) == (True, [])

@@ -185,8 +185,18 @@ def test_long_lines_of_a_signed_message_are_refused() -> None:
         written(subject="", text=None, message=message)
 
 
+@pytest.mark.parametrize("attachments", [(), (Attachment("a.bin", b"x"),)])
+def test_a_nul_goes_encoded(attachments: tuple[Attachment, ...]) -> None:
+    content = written(text="a\0b", html="<p>\0</p>", attachments=attachments)
+    assert b"\0" not in content
+    for kind, text in (("plain", "a\0b"), ("html", "<p>\0</p>")):
+        part = read(content).get_body((kind,))
+        assert part is not None
+        assert part.get_content().strip() == text
+
+
 @pytest.mark.parametrize(
-    "fields", [{"to": ()}, {"text": None}, {"text": "a\0b"}, {"text": "\ud800"}, {"subject": "\ud800"}, {"text": 5}]
+    "fields", [{"to": ()}, {"text": None}, {"text": "\ud800"}, {"subject": "\ud800"}, {"text": 5}]
 )
 def test_what_can_not_be_sent_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(MessageError):

@@ -47,6 +47,14 @@ def checked(settings: Settings, **values: Any) -> dict[str, Any]:
         ("192.0.2.1", ("smtp", "192.0.2.1", None)),
         ("::1", ("smtp", "::1", None)),
         ("smtp://[::1]:2525", ("smtp", "::1", 2525)),
+        # As privacyIDEA takes them
+        ("mail.example.com:587", ("smtp", "mail.example.com", 587)),
+        ("[2001:db8::1]:25", ("smtp", "2001:db8::1", 25)),
+        ("//mail.example.com:587", ("smtp", "mail.example.com", 587)),
+        (" Mail.Example.com/ ", ("smtp", "mail.example.com", None)),
+        ("smtp://user:password@mail.example.com/path", ("smtp", "mail.example.com", None)),
+        ("mail.bücher.example", ("smtp", "mail.xn--bcher-kva.example", None)),
+        ("my_host.", ("smtp", "my_host", None)),
     ],
 )
 def test_a_server_is_a_host_or_a_url(server: str, parsed: tuple[str, str, int | None]) -> None:
@@ -55,7 +63,20 @@ def test_a_server_is_a_host_or_a_url(server: str, parsed: tuple[str, str, int | 
 
 @pytest.mark.parametrize(
     "server",
-    ["", "http://x", "smtp://", "a b", "a\r\nb", "smtp://u:p@host", "smtp://host/path", "smtp://h:99999", "-x"],
+    [
+        "",
+        "http://x",
+        "smtp://",
+        "a b",
+        "a\r\nb",
+        "smtp://u:p@host",
+        "smtp://host/path",
+        "smtp://h:99999",
+        "-x",
+        "h:x",
+        "a..b",
+        "smtp:h",
+    ],
 )
 def test_what_is_no_server_is_refused(server: str, settings: Settings) -> None:
     with pytest.raises(DefinitionError, match="server"):

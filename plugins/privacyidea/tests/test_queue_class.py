@@ -132,6 +132,10 @@ def test_the_body_of_the_caller_is_not_written_into() -> None:
         ({"reply_to": ""}, {"reply_to": None}),
         ({"subject": "two\nlines"}, {"subject": "two\nlines"}),
         ({"subject": None}, {"subject": ""}),
+        ({"subject": "a\udc80b"}, {"subject": "a?b"}),
+        ({"body": None}, {"text": ""}),
+        ({"body": "a\0b"}, {"text": "a\0b"}),
+        ({"sender": "a@example.com, b@example.com"}, {"sender": "a@example.com"}),
         ({"recipient": ["a@example.com", " ", "b@my_host"]}, {"to": ["a@example.com", " ", "b@my_host"]}),
         ({"sender": "IT, Hotline <pi@example.com>"}, {"sender": "IT, Hotline <pi@example.com>"}),
     ],
@@ -150,6 +154,16 @@ def test_any_sender_that_a_server_could_be_given_is_taken(sender: str) -> None:
 def test_a_sender_that_none_could_be_given_is_refused_by_its_name() -> None:
     with pytest.raises(MessageError, match=r"^sender: "):
         call("alice@example.com", "s", "b", sender="p i@example.com")
+
+
+@pytest.mark.parametrize("server", ["mail.example.com:587", "//mail.example.com", "mail.example.com/", "SMTPS://my_host"])
+def test_any_server_that_sending_in_the_request_finds_is_taken(server: str) -> None:
+    mail.call(settings(), {**SERVER, "server": server}, "alice@example.com", "s", "b")
+
+
+def test_a_server_that_none_can_be_is_refused_by_its_name() -> None:
+    with pytest.raises(MessageError, match=r"^server: expected a host name, "):
+        mail.call(settings(), {**SERVER, "server": "mail server"}, "alice@example.com", "s", "b")
 
 
 @pytest.mark.parametrize(("mimetype", "part"), [("plain", "text"), ("html", "html")])

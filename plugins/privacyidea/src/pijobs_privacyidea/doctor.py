@@ -19,6 +19,7 @@ from pijobs.base.requirements import unmet
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.observe.readiness import configuration
 from pijobs.settings import PREFIX
+from pijobs_mail.compose.addresses import sender_of
 from pijobs_mail.servers.definitions import endpoint
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.host import Host
@@ -205,8 +206,9 @@ def _server(settings: Settings, identifier: str, config: dict[str, Any]) -> Iter
     except DestinationDown as error:
         yield Finding(Level.BAD, f"{name}: {error}", "run this as the user of the worker; save the server again")
         return
-    except ValueError:
-        yield Finding(Level.BAD, f"{name}: its host can't be used", "expected a host, smtp://host or smtps://host")
+        sender_of(definition["sender"])
+    except ValueError as error:
+        yield Finding(Level.BAD, f"{name}: {error}", "mend it in privacyIDEA")
         return
     if unreadable := [file for file in _smime_files(definition) if not os.access(file, os.R_OK)]:
         yield Finding(Level.BAD, f"{name}: {', '.join(unreadable)} can't be read", "let the worker's user read it")

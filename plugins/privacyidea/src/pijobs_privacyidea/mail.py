@@ -18,6 +18,7 @@ from pijobs_mail.compose.addresses import parse, sender_of
 from pijobs_mail.compose.message import Letter, now
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, UNSAVED, attempt, label, subject
+from pijobs_mail.servers.definitions import parse_server
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.origin import origin
 from pijobs_privacyidea.settings import OTP_SERVERS
@@ -31,7 +32,7 @@ def call(
     config: Mapping[str, Any],
     recipient: str | Sequence[str] | None,
     subject: str,
-    body: str | bytes | Message,
+    body: str | bytes | Message | None,
     sender: str | None = None,
     reply_to: str | None = None,
     mimetype: str = "plain",
@@ -48,16 +49,21 @@ def call(
     server = config["identifier"] if config.get("id") is not None else None
     letter = {
         "to": to,
-        "subject": subject or "",
-        "sender": sender or None,
+        "subject": (subject or "").encode(errors="replace").decode(),
+        "sender": _first(sender) if sender else None,
         # Sending in the request hands on whatever stands there; a bad entry is left out instead.
         "reply_to": ", ".join(box.written for box in parse(reply_to or "").mailboxes) or None,
         "date": now(),
         **_content(body, mimetype),
     }
     Letter(**{**letter, "to": tuple(to)}).check()
-    sender_of(sender or config.get("sender") or "")
-    unsaved = None if server else definitions.plain(config)
+    sender_of(_first(sender or config.get("sender") or ""))
+    definition = definitions.plain(config)
+    try:
+        parse_server(definition["server"])
+    except ValueError as error:
+        raise MessageError(f"server: {error}") from None
+    unsaved = None if server else definition
     return (), {"server": server, "definition": unsaved, **letter}, _options(settings, server)
 
 
@@ -102,14 +108,14 @@ def send_email(
     :param in_doubt: whether an earlier attempt may have sent it; set likewise.
     """
     current = definitions.unsaved(definition) if server is None else definitions.saved(server)
-    letter = Letter(
-        to=tuple(to), subject=subject, text=text, html=html, message=message, date=date,
-        # Without any sender privacyIDEA sends from nobody, the null reverse path.
-        sender=sender or current["sender"] or "<>",
-        # privacyIDEA's mails always have one.
-        reply_to=reply_to or sender or current["sender"] or None,
-    )  # fmt: skip
+    # Without any sender privacyIDEA sends from nobody, the null reverse path.
+    sender = _first(sender or current["sender"] or "<>")
     try:
+        letter = Letter(
+            to=tuple(to), subject=subject, text=text, html=html, message=message, date=date, sender=sender,
+            # privacyIDEA's mails always have one, but nobody can answer nobody.
+            reply_to=reply_to or (sender if sender_of(sender).spec else None),
+        )  # fmt: skip
         letter.check()
         attempt(ctx, server or UNSAVED, current, letter, recipients, refused or {}, in_doubt=in_doubt)
     except MessageError as error:
@@ -136,10 +142,16 @@ def jobs() -> list[Job]:
     ]
 
 
-def _content(body: str | bytes | Message, mimetype: str) -> dict[str, Any]:
+def _first(sender: str) -> str:
+    """Of several, as sending in the request has it."""
+    found = parse(sender).mailboxes
+    return found[0].written if len(found) > 1 else sender
+
+
+def _content(body: str | bytes | Message | None, mimetype: str) -> dict[str, Any]:
     if isinstance(body, Message):
         return {"message": copy.deepcopy(body)}  # the caller's may be sent again
-    text = body.decode() if isinstance(body, bytes) else body
+    text = body.decode() if isinstance(body, bytes) else body or ""
     if mimetype in ("plain", "html"):
         return {"text" if mimetype == "plain" else "html": text}
     return {"message": MIMEText(text, mimetype, "utf-8")}

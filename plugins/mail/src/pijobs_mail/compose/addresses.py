@@ -204,7 +204,7 @@ def _domain(tokens: list[Token]) -> str:
         return _literal(words[0].text)
     if any(token.kind != "atom" for token in words):
         raise _Fault("expected a host name behind the @, found something else")
-    return _host("".join(token.text for token in words).removesuffix("."))
+    return ascii_host("".join(token.text for token in words).removesuffix("."))
 
 
 def _literal(text: str) -> str:
@@ -217,7 +217,11 @@ def _literal(text: str) -> str:
     return text
 
 
-def _host(name: str) -> str:
+def ascii_host(name: str) -> str:
+    """A host name as DNS has it.
+
+    :raises ValueError: for what is none.
+    """
     if not name.isascii():
         import idna  # its tables take a tenth of a second
 

@@ -110,8 +110,6 @@ class Letter:
         for name, part in (("text", self.text), ("html", self.html)):
             if part is not None:
                 _encodable(part, name)
-                if "\0" in part:
-                    raise MessageError(f"{name}: expected text, found a NUL character in it")
         for index, attachment in enumerate(self.attachments):
             attachment.check(f"attachments[{index}]", self.html)
         return True
@@ -181,7 +179,7 @@ def _part(text: str, kind: str) -> bytes:
     lines = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
     content = "".join(f"{line}\r\n" for line in lines).encode()
     encoding = "7bit"
-    if not content.isascii() or max(map(len, lines)) > headers.LONGEST_LINE:
+    if not content.isascii() or b"\0" in content or max(map(len, lines)) > headers.LONGEST_LINE:
         quoted, packed = _quoted_printable(content), base64.encodebytes(content).replace(b"\n", b"\r\n")
         encoding, content = ("quoted-printable", quoted) if len(quoted) <= len(packed) else ("base64", packed)
     head = f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
@@ -222,15 +220,20 @@ def _shorten_lines(message: Message) -> None:
 def _written(letter: Letter) -> EmailMessage:
     message = EmailMessage(policy=_POLICY)
     if letter.text is not None:
-        message.set_content(letter.text)
+        message.set_content(letter.text, cte=_packed(letter.text))
         if letter.html is not None:
-            message.add_alternative(letter.html, subtype="html")
+            message.add_alternative(letter.html, subtype="html", cte=_packed(letter.html))
     else:
-        message.set_content(letter.html or "", subtype="html")
+        message.set_content(letter.html or "", subtype="html", cte=_packed(letter.html or ""))
     images = [each for each in letter.attachments if each.cid is not None]
     for attachment in letter.attachments:
         attachment.add_to(_html(message) if attachment in images else message)
     return message
+
+
+def _packed(text: str) -> str | None:
+    """The encoding of a text that must have one (RFC 2045 2.7); None: the library knows."""
+    return "quoted-printable" if "\0" in text else None
 
 
 def _html(message: EmailMessage) -> EmailMessage:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pijobs import Limits
 from pijobs.base.network import is_local, tls_context
@@ -24,13 +24,14 @@ from pijobs.definitions import (
 )
 from pijobs.plugins.hookspecs import Check
 from pijobs.settings import Setting, Settings
-from pijobs_mail.compose.addresses import sender_of
+from pijobs_mail.compose.addresses import ascii_host, sender_of
 from pijobs_mail.engine.delivery import Endpoint
 from pijobs_mail.engine.oauth import Grant
 from pijobs_mail.errors import MessageError
 
 PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
+_NO_SERVER = re.compile(r"[\s\0-\x1f\x7f]")
 _PORTS = {"smtp": 25, "smtps": 465}
 _LIMITS, _SMIME, _OAUTH = FALLBACK.section, "S/MIME", "Login by XOAUTH2"
 _RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
@@ -42,9 +43,11 @@ _MOST = 100_000
 def _check_server(value: str) -> str | None:
     try:
         parse_server(value)
-    except ValueError:
-        return "expected a host name, an address, or a URL smtp://host or smtps://host, found something else"
-    return None
+    except ValueError as error:
+        return str(error)
+    parts = _parts(value)
+    more = parts.username or parts.password or parts.path.strip("/") or parts.query or parts.fragment
+    return "expected no more than a scheme, a host and a port, found a login or a path, too" if more else None
 
 
 def _check_port(value: int) -> str | None:
@@ -89,7 +92,7 @@ def _check_token_url(value: str) -> str | None:
 #: Who is given a login.
 _PLACE = ("server", "port", "tls", "verify", "ca_file", "oauth_token_url")
 FIELDS = (
-    Field("server", str, required=True, check=_check_server, help="host, or smtp:// or smtps:// URL"),
+    Field("server", str, required=True, check=_check_server, help="host, host:port, or smtp:// or smtps:// URL"),
     Field("port", int, default=25, check=_check_port, help="25; 465 for smtps://; a port in the URL wins"),
     USERNAME,
     replace(PASSWORD, belongs_to=_PLACE),
@@ -204,21 +207,30 @@ def limits_of(definition: Mapping[str, Any]) -> Limits:
 
 
 def parse_server(server: str) -> tuple[str, str, int | None]:
-    """Scheme (``smtp`` or ``smtps``), host, and the port if it is in the URL.
+    """Scheme (``smtp`` or ``smtps``), host, and the port if it is there: ``host``, ``host:587``, ``smtps://host``.
 
-    :raises ValueError: for anything else.
+    A login or a path is passed over, as privacyIDEA does.
+
+    :raises ValueError: for anything else; why is its message.
     """
-    scheme, separator, _ = server.partition("://")
-    if not separator:
-        scheme, host, port = "smtp", server.strip("[]"), None
-    else:
-        parts = urlsplit(server)
-        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
-        if parts.username or parts.password or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("more than a host and a port in the URL")
-    if scheme not in _PORTS or not _HOST.fullmatch(host):
-        raise ValueError("no host")
-    return scheme, host, port
+    try:
+        parts = _parts(server)
+        scheme, host, port = parts.scheme or "smtp", (parts.hostname or "").rstrip("."), parts.port
+        if scheme not in _PORTS or not host:
+            raise ValueError
+        return scheme, host if ":" in host and _HOST.fullmatch(host) else ascii_host(host), port
+    except ValueError:
+        raise ValueError(
+            "expected a host name, an address, host:port, or a URL smtp://host or smtps://host, found something else"
+        ) from None
+
+
+def _parts(server: str) -> SplitResult:
+    if _NO_SERVER.search(server := server.strip()):
+        raise ValueError  # the library would leave them out
+    if "//" in server:
+        return urlsplit(server)
+    return urlsplit(f"//[{server}]" if _HOST.fullmatch(server) and server.count(":") > 1 else f"//{server}")
 
 
 def with_port(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +248,6 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
     """How to speak to the server of a definition. ``smtps://`` wins over STARTTLS, which has no place inside of TLS."""
     definition = DEFINITIONS.complete(definition)  # privacyIDEA's have fewer fields
     scheme, host, port = parse_server(definition["server"])
-    host = host.rstrip(".")  # the dot of DNS, which neither certificates nor /etc/hosts have
     security: Literal["plain", "starttls", "tls"] = "starttls" if definition["tls"] else "plain"
     return Endpoint(
         host=host,
@@ -245,7 +256,7 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
         username=definition["username"] or "",
         password=definition["password"] or "",
         timeout=float(definition["timeout"]),
-        login_without_tls=host in settings[PREFIX + "LOGIN_WITHOUT_TLS"],
+        login_without_tls=host in map(str.lower, settings[PREFIX + "LOGIN_WITHOUT_TLS"]),
         verify=definition["verify"],
         ca_file=definition["ca_file"] or settings[PREFIX + "CA_FILE"],
         ehlo=settings[PREFIX + "EHLO_NAME"],

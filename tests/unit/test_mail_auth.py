@@ -60,7 +60,7 @@ def test_a_server_that_asks_though_it_was_told_is_told_again() -> None:
     assert server.answers == [b"\0user\0pencil"] * 2
 
 
-@pytest.mark.parametrize("code", [504, 534])
+@pytest.mark.parametrize("code", [501, 504, 534, 538])
 def test_a_mechanism_that_is_refused_as_such_is_followed_by_the_next(code: int) -> None:
     server = Server(f"{code} no PLAIN", "334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "235 ok")
     assert log_in(server, "PLAIN", "LOGIN", "CRAM-MD5") == ("LOGIN", 235)

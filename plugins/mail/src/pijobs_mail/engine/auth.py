@@ -19,8 +19,8 @@ Answer = Callable[[bytes], bytes]
 #: Name, initial response if there is one, and the answers to what the server asks then.
 Mechanism = tuple[str, "bytes | None", list[Answer]]
 
-#: Replies to a mechanism that the server does not take, whatever the password (RFC 4954 6).
-OTHER_MECHANISM = (504, 534)
+#: Replies to a mechanism, or to how it begins, that the server does not take, whatever the password (RFC 4954 6).
+OTHER_MECHANISM = (500, 501, 502, 503, 504, 534, 538)
 #: Rounds of PBKDF2 that a server may ask for: RFC 7677 wants 4096, and more than this only costs time.
 MAX_ROUNDS = 100_000
 

@@ -23,12 +23,23 @@ _WAIT = re.compile(
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _GREY = re.compile(r"gr[ae]y[ -]?list|postgrey", re.IGNORECASE)
-_TOO_MANY = re.compile(r"\btoo (?:many|much)\b", re.IGNORECASE)
+_TOO_MANY = re.compile(
+    r"\btoo (?:many|much)\b|\bmax(?:imum)?\b(?! (?:message )?size)|\blimit (?:of|for|on|per)\b", re.IGNORECASE
+)
 _OF_WHAT = re.compile(r"\b(?:connections?|sessions?|messages?|e?-?mails?)\b", re.IGNORECASE)
 _HASTE = re.compile(r"\brate[ -]limit|\bthrottl|\b(?:connections|thread) limit exceeded|\bserver busy\b", re.IGNORECASE)
-#: What an account, a customer or an installation may send, all mails together: Google, Amazon SES, Microsoft 365.
+#: What an account, a customer or an installation may send, all mails together: Google, Amazon SES, Microsoft 365, GMX
+#: and IONOS, SendGrid, Zoho, cPanel, Plesk.
 _QUOTA = re.compile(
-    r"\b(?:sending|relay) limit|\bsending (?:rate|quota)\b|\bdaily message quota|\bSubmissionQuota", re.IGNORECASE
+    r"\b(?:sending|send|relay|messaging) limit|\bsending (?:rate|quota|suspended|activity)\b|\bdaily message quota"
+    r"|\byour daily limit|\blimit for sending|\bSubmissionQuota|\btenant has exceeded|\bmax emails per"
+    r"|\bmessages allowed per",
+    re.IGNORECASE,
+)
+#: Of servers that ask for a login by another code: MailEnable, qmail, Exim as hosters have it.
+_ASKS_FOR_LOGIN = re.compile(
+    r"\bauth(?:entication|orization)? (?:is )?required|\brequires auth|\bauth(?:enticate)? first|\bnot authenticated",
+    re.IGNORECASE,
 )
 #: Postfix, Haraka, Exim, KumoMTA, OpenSMTPD and Sendmail, Exchange, Google, Amazon SES.
 _NO_WORD = re.compile(r"\d|^[a-f]{8,}$|^[^aeiou]+$", re.IGNORECASE)
@@ -54,7 +65,7 @@ def judge(reply: Reply, step: Step) -> Verdict:
         return Verdict.LOGIN if step is Step.AUTH and not reply.temporary else Verdict.TROUBLE
     if _is_about_all_mails(reply, step):
         return Verdict.TROUBLE
-    if reply.code in _LOGIN:
+    if _asks_for_login(reply, step):
         # Some servers ask for a login where a mail leaves the house, so at one recipient.
         return Verdict.LOGIN if step is Step.MAIL else Verdict.DEFERRED
     return Verdict.DEFERRED if reply.temporary or wants_parts(reply, step) else Verdict.REFUSED
@@ -75,13 +86,18 @@ def _is_about_all_mails(reply: Reply, step: Step) -> bool:
     return system or reply.enhanced == "4.4.5"
 
 
+def _asks_for_login(reply: Reply, step: Step) -> bool:
+    by_words = step in (Step.MAIL, Step.RCPT) and _ASKS_FOR_LOGIN.search(reply.text) is not None
+    return reply.code in _LOGIN or (by_words and not reply.temporary)
+
+
 def may_be_the_servers(reply: Reply, step: Step) -> bool:
     """Whether a deferral is the server's trouble if several different mails in a row get it: a filter that is away, a
     full disk, a login that is missing. Greylisting and what is wrong with a recipient or his host is none."""
     parts = wants_parts(reply, step) and (reply.enhanced == "4.5.3" or "recipients" in reply.text.lower())
     if parts or is_greylisting(reply):
         return False
-    if reply.code in _LOGIN or reply.code == 421:
+    if _asks_for_login(reply, step) or reply.code == 421:
         return True
     if reply.enhanced is None:
         return reply.temporary and reply.code != 450

@@ -195,9 +195,7 @@ def test_a_nul_goes_encoded(attachments: tuple[Attachment, ...]) -> None:
         assert part.get_content().strip() == text
 
 
-@pytest.mark.parametrize(
-    "fields", [{"to": ()}, {"text": None}, {"text": "\ud800"}, {"subject": "\ud800"}, {"text": 5}]
-)
+@pytest.mark.parametrize("fields", [{"to": ()}, {"text": None}, {"text": "\ud800"}, {"subject": "\ud800"}, {"text": 5}])
 def test_what_can_not_be_sent_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(MessageError):
         letter(**fields).check()

@@ -18,7 +18,8 @@ import pijobs_privacyidea
 from pijobs.errors import SettingsError
 from pijobs.settings import CORE_SETTINGS, Settings
 from pijobs_mail.errors import MessageError
-from pijobs_privacyidea import HueyQueue, definitions, mail
+from pijobs_mail.servers.definitions import SETTINGS as MAIL_SETTINGS
+from pijobs_privacyidea import HueyQueue, definitions, doctor, mail
 from pijobs_privacyidea.settings import SETTINGS
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -156,7 +157,9 @@ def test_a_sender_that_none_could_be_given_is_refused_by_its_name() -> None:
         call("alice@example.com", "s", "b", sender="p i@example.com")
 
 
-@pytest.mark.parametrize("server", ["mail.example.com:587", "//mail.example.com", "mail.example.com/", "SMTPS://my_host"])
+@pytest.mark.parametrize(
+    "server", ["mail.example.com:587", "//mail.example.com", "mail.example.com/", "SMTPS://my_host"]
+)
 def test_any_server_that_sending_in_the_request_finds_is_taken(server: str) -> None:
     mail.call(settings(), {**SERVER, "server": server}, "alice@example.com", "s", "b")
 
@@ -164,6 +167,20 @@ def test_any_server_that_sending_in_the_request_finds_is_taken(server: str) -> N
 def test_a_server_that_none_can_be_is_refused_by_its_name() -> None:
     with pytest.raises(MessageError, match=r"^server: expected a host name, "):
         mail.call(settings(), {**SERVER, "server": "mail server"}, "alice@example.com", "s", "b")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"server": "mail server"}, "SMTP server 'main': expected a host name, "),
+        ({"sender": "p i@example.com"}, "SMTP server 'main': sender: expected a mail address, "),
+        ({"server": "mail.example.com:587", "username": "", "sender": "a@b, c@d"}, "queued, to mail.example.com:587"),
+    ],
+)
+def test_the_doctor_looks_at_the_same(wrong: dict[str, Any], found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions, "saved", lambda _: definitions.plain({**SERVER, **wrong}))
+    [finding] = doctor._server(Settings({}, [*CORE_SETTINGS, *MAIL_SETTINGS, *SETTINGS]), "main", SERVER)
+    assert found in finding.text
 
 
 @pytest.mark.parametrize(("mimetype", "part"), [("plain", "text"), ("html", "html")])

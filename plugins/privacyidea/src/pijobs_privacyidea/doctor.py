@@ -23,6 +23,7 @@ from pijobs_mail.compose.addresses import sender_of
 from pijobs_mail.servers.definitions import endpoint
 from pijobs_privacyidea import definitions
 from pijobs_privacyidea.host import Host
+from pijobs_privacyidea.mail import first_sender
 from pijobs_privacyidea.old_queue import count_old
 from pijobs_privacyidea.settings import OTP_SERVERS, OWN_CLASS
 
@@ -203,10 +204,10 @@ def _server(settings: Settings, identifier: str, config: dict[str, Any]) -> Iter
     try:
         definition = definitions.saved(identifier)
         place = endpoint(definition, settings)
+        sender_of(first_sender(definition["sender"]))
     except DestinationDown as error:
         yield Finding(Level.BAD, f"{name}: {error}", "run this as the user of the worker; save the server again")
         return
-        sender_of(definition["sender"])
     except ValueError as error:
         yield Finding(Level.BAD, f"{name}: {error}", "mend it in privacyIDEA")
         return

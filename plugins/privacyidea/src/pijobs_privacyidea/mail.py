@@ -50,14 +50,14 @@ def call(
     letter = {
         "to": to,
         "subject": (subject or "").encode(errors="replace").decode(),
-        "sender": _first(sender) if sender else None,
+        "sender": first_sender(sender) if sender else None,
         # Sending in the request hands on whatever stands there; a bad entry is left out instead.
         "reply_to": ", ".join(box.written for box in parse(reply_to or "").mailboxes) or None,
         "date": now(),
         **_content(body, mimetype),
     }
     Letter(**{**letter, "to": tuple(to)}).check()
-    sender_of(_first(sender or config.get("sender") or ""))
+    sender_of(first_sender(sender or config.get("sender") or ""))
     definition = definitions.plain(config)
     try:
         parse_server(definition["server"])
@@ -109,7 +109,7 @@ def send_email(
     """
     current = definitions.unsaved(definition) if server is None else definitions.saved(server)
     # Without any sender privacyIDEA sends from nobody, the null reverse path.
-    sender = _first(sender or current["sender"] or "<>")
+    sender = first_sender(sender or current["sender"] or "<>")
     try:
         letter = Letter(
             to=tuple(to), subject=subject, text=text, html=html, message=message, date=date, sender=sender,
@@ -142,7 +142,7 @@ def jobs() -> list[Job]:
     ]
 
 
-def _first(sender: str) -> str:
+def first_sender(sender: str) -> str:
     """Of several, as sending in the request has it."""
     found = parse(sender).mailboxes
     return found[0].written if len(found) > 1 else sender

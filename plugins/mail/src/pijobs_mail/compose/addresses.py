@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pijobs_mail.address_entries import Entry, Token, entries
+from pijobs_mail.compose.address_entries import Entry, Token, entries
 from pijobs_mail.errors import MessageError
 
 #: Octets of an address in an SMTP command (RFC 5321 4.5.3.1.3).

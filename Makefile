@@ -84,7 +84,7 @@ test: $(DEV)
 
 # Between two edits: without services, and without the tests that are marked as slow.
 quick: $(DEV)
-	@$(MAKE) --no-print-directory -j2 lint pytest TESTS='-q tests/unit tests/contract tests/simulation $(QUICK)'
+	@$(MAKE) --no-print-directory -j2 lint pytest TESTS='-q tests/promises tests/unit tests/contract tests/simulation $(QUICK)'
 
 lint: $(DEV)
 	$(BIN)/ruff check

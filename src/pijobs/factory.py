@@ -275,10 +275,15 @@ def _privacyidea_installed() -> bool:
     return importlib.util.find_spec("privacyidea") is not None
 
 
+def retention_of(settings: Settings) -> Retention:
+    """How much of what has ended is kept, and for how long."""
+    finished, finished_max = settings[PREFIX + "KEEP_FINISHED"]
+    return Retention(to_ms(finished), finished_max, to_ms(settings[PREFIX + "KEEP_DEAD"]))
+
+
 def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
     """The storage, and the spool if there is one."""
-    finished, finished_max = settings[PREFIX + "KEEP_FINISHED"]
-    retention = Retention(to_ms(finished), finished_max, to_ms(settings[PREFIX + "KEEP_DEAD"]))
+    retention = retention_of(settings)
     name = settings[PREFIX + "NAME"]
     if settings[PREFIX + "IMMEDIATE"]:
         return open_storage("memory://", name, retention), None

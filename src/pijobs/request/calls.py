@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pijobs.base.clock import to_ms
-from pijobs.base.redact import describe, mask_address, texts_in
+from pijobs.base.redact import describe, mask_address, redact, texts_in
 from pijobs.errors import EncodeError
 from pijobs.execution.groups import start_limit
 from pijobs.jobs import Job, State
@@ -108,7 +108,9 @@ def _named(registry: Registry, job: Job, what: str, call: Call) -> str | None:
 
 def _masked(label: str) -> str:
     """As the record keeps it, in clear."""
-    text = mask_address(label) if "@" in label and "***" not in label else label
+    text = redact(label) if "@" in label else label
+    if "@" in text and "***" not in text:  # an address that does not look like one
+        text = mask_address(label)
     return "".join(letter if letter.isprintable() else "?" for letter in text[:LABEL_LENGTH])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pijobs.base.clock import Clock
 from pijobs.errors import StorageUnavailable
+from pijobs.factory import retention_of
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
@@ -52,5 +53,5 @@ def in_memory(queue: Queue, clock: Clock | None = None) -> SwitchedStorage:
 
     :param clock: the time of the storage; a :class:`~pijobs.testing.ManualClock` lets a test move it.
     """
-    queue.storage = SwitchedStorage(queue.option("NAME"), clock=clock)
+    queue.storage = SwitchedStorage(queue.option("NAME"), clock=clock, retention=retention_of(queue.settings))
     return queue.storage

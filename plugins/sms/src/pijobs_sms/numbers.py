@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
@@ -11,6 +12,7 @@ from pijobs_sms.errors import PhoneError
 
 #: How a gateway wants numbers: field value → prefix before the country code.
 FORMATS = {"+": "+", "00": "00", "digits": ""}
+_PHONES = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
 #: Whoever triggers SMS to these earns by it.
 _EXPENSIVE = frozenset({PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.UAN})
 
@@ -27,11 +29,13 @@ def normalize(phone: str, region: str = "", countries: str = "") -> str:
     # The library dials them as the keys of a phone have them: "/ home" as 4663.
     if re.match(r"\D*\d.*[^\W\d_]", phone):
         raise PhoneError("phone: expected a number, found one with letters behind it")
-    try:
-        number = phonenumbers.parse(phone if region else _international(phone), region.upper() or None)
-    except NumberParseException:
+    readings = _readings(phone, region.upper())
+    if not readings:
         where = f"a number of {region.upper()}, or one" if region else "a number"
-        raise PhoneError(f"phone: expected {where} with its country code such as +49…, found something else") from None
+        raise PhoneError(f"phone: expected {where} with its country code such as +49…, found something else")
+    if len(readings) > 1:
+        raise PhoneError("phone: expected a number with a plus, found one that can be read in two ways")
+    [number] = readings
     if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise PhoneError("phone: expected a number of a possible length, found another one")
     if phonenumbers.number_type(number) in _EXPENSIVE:
@@ -43,8 +47,28 @@ def normalize(phone: str, region: str = "", countries: str = "") -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
+def _readings(phone: str, region: str) -> list[phonenumbers.PhoneNumber]:
+    """What the text may mean, phones that take SMS before others.
+
+    Two zeros are dialled as a plus (ITU-T E.123, 2.4), though not in every region; and directories leave out the plus.
+    """
+    texts = [_international(phone)]
+    if region:
+        code = str(phonenumbers.country_code_for_region(region))
+        texts += [phone, *([f"+{phone}"] if phone.startswith(code) else [])]
+    found = {}
+    for text in texts:
+        with suppress(NumberParseException):
+            number = phonenumbers.parse(text, region or None)
+            found[phonenumbers.format_number(number, PhoneNumberFormat.E164)] = number
+    valid = [number for number in found.values() if phonenumbers.is_valid_number(number)]
+    return (
+        [number for number in valid if phonenumbers.number_type(number) in _PHONES] or valid or [*found.values()][-1:]
+    )
+
+
 def _international(phone: str) -> str:
-    """With a plus for the 00 that most countries dial instead of it (ITU-T E.123, 2.4)."""
+    """With a plus for two zeros."""
     return re.sub(r"^\D*0[ -]?0", "+", phone) if "+" not in phone else phone
 
 
@@ -58,7 +82,10 @@ def _is_of(number: phonenumbers.PhoneNumber, country: str) -> bool:
     region = country.removesuffix("!")
     if region == country == phonenumbers.region_code_for_country_code(number.country_code or 0):
         return True
-    return bool(region == phonenumbers.region_code_for_number(number))
+    # Some numbers are of both: no list tells Italian phones from those of the Vatican.
+    return region == phonenumbers.region_code_for_number(number) or phonenumbers.is_valid_number_for_region(
+        number, region
+    )
 
 
 def as_gateway_wants(phone: str, form: str) -> str:

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import flask
+import msgspec
 import pytest
 
 from pijobs import JobContext, Limits, State
-from pijobs.factory import OWN_CLASS, build
+from pijobs.factory import OWN_CLASS, Installation, build
 from pijobs.observe.instances import instance
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, NewInstance, Record, Storage
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations
+from pijobs.worker.main import WorkerOptions, make_engine
 from pijobs.worker.replays import Done
 from pijobs.worker.session import Session
 from pijobs.worker.slots import Slot
@@ -401,3 +404,28 @@ def test_an_instance_that_another_process_did_does_not_run_again(
     assert site.module.ran.count("victim") == 1
     record = site.storage.get(victim)
     assert record.state is State.DONE and "it was done before, came again" in (record.reason or "")
+
+
+@pytest.mark.parametrize("why", ["it leaves", "it is stuck"])
+def test_what_a_slot_can_not_hand_in_any_more_is_handed_in_by_another(
+    site: Site, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TURN", 0.0)
+    queue = site.queue
+    installation = Installation(queue.settings, queue.plugins, queue.registry, queue)
+    made = make_engine(installation, flask.Flask("worker"), WorkerOptions(workers=1))
+    made.enter(None)
+    task = made.dequeue()
+    assert task is not None
+    made.execute(task)
+    with site.storage.is_down():
+        if why == "it leaves":
+            made.leave()
+        else:
+            made.busy["token"] = made.slot
+            made.stuck(site.storage, msgspec.structs.replace(task.leased[1], token="token"))
+    made.enter(None)
+    made.dequeue()
+    assert site.record.state is State.DONE
+    made.leave()
+    made.close()

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Ends that a process keeps for a storage that is away.
 MOST_UNTOLD = 100
+#: Seconds of a request in which it may tell the storage of ends of others: what is left, the next one tells.
+TELLING = 0.1
 
 
 def host_now() -> int:
@@ -126,8 +128,9 @@ class Ends:
             self.tell()
 
     def tell(self) -> None:
-        """The storage answers: tell it what is left to tell."""
-        while self._untold:
+        """The storage answers: tell it what is left to tell, as far as a request may take the time."""
+        enough = clock.monotonic() + TELLING
+        while self._untold and clock.monotonic() < enough:
             try:
                 new, end = self._untold.popleft()
             except IndexError:  # another thread was quicker

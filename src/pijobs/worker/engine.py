@@ -78,6 +78,8 @@ class Engine(JobHuey):
         self.surroundings: Surroundings | None = None
         #: The slots that run something, by the token of its lease.
         self.busy: dict[str, Slot] = {}
+        #: Slots whose threads may never come back to hand in what they have: another one does.
+        self._left_behind: list[Slot] = []
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self._local = threads.local()
@@ -88,6 +90,8 @@ class Engine(JobHuey):
     def dequeue(self) -> Task | None:
         """The next task for this slot, or None after at most :data:`TURN` seconds."""
         slot = self.slot
+        while self._left_behind:
+            slot.adopt(self._left_behind.pop())
         self.look_at_definitions()
         self._attempts.done.tell()
         if self._solitude.is_wanted():
@@ -244,8 +248,10 @@ class Engine(JobHuey):
         return slot
 
     def leave(self) -> None:
-        """Called by each thread or child process after its last turn: hands in the last ends."""
+        """Called by each thread or child process after its last turn: hands in the last ends, or leaves them to another
+        slot of this process. Its session would renew their leases for ever."""
         self.slot.give_back()
+        self._left_behind.append(self.slot)
         for session in self.sessions:
             try:
                 self._step(session, self.slot, want=0)
@@ -361,6 +367,7 @@ class Engine(JobHuey):
         """A job ran past its timeout: its slot is lost until it ends."""
         if (slot := self.busy.get(lease.token)) is not None:
             slot.is_stuck = True
+            self._left_behind.append(slot)
         self._solitude.leave(lease.token)
         self._attempts.stuck(storage, lease)
 

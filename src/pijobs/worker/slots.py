@@ -97,6 +97,12 @@ class Slot:
         for session, lease in self._line():
             self.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
 
+    def adopt(self, other: Slot) -> None:
+        """Hand in what another slot has to hand in, with the next turn."""
+        while other.unacknowledged:
+            session, ends = other.unacknowledged.popitem()
+            self.unacknowledged.setdefault(session, []).extend(ends)
+
     def late(self) -> list[tuple[Session, Lease]]:
         """Take what waits too long out of the line: for another thread, while a job of this one does not end."""
         return [*self._line()] if clock.monotonic() > self.ahead_until else []

@@ -7,6 +7,7 @@ import pytest
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import play
 from pijobs.testing.simulation.kinds import kind
+from pijobs.testing.simulation.plan import Call, Fault, Plan
 
 from .mutations import MUTATIONS, first_seed, mutated
 from .simulate import shortened
@@ -42,6 +43,15 @@ def test_every_promise_is_kept_in_redis(redis_url: str) -> None:
 @pytest.mark.slow
 def test_every_promise_is_kept_in_postgresql(postgresql_url: str) -> None:
     assert_kept(1, 3, "postgresql", postgresql_url)
+
+
+@pytest.mark.parametrize("seconds", [6.0, 10.5, 12.0])
+def test_an_outage_is_nobodys_death_where_each_worker_tries_to_connect_at_another_time(seconds: float) -> None:
+    calls = tuple(Call(1.0 + number / 10, 0, number, "sim.job", "slow", 1.0) for number in range(1, 4))
+    later = tuple(Call(1.7 + seconds + number, 0, 10 + number, "sim.job") for number in range(6))
+    outage = Fault(1.6, "silent", "storage", seconds)
+    plan = Plan(1, (1, 1, 1), 1, 1, False, (), connections=True, calls=calls + later, faults=(outage,))
+    assert play(plan).broken is None
 
 
 def test_a_seed_is_one_history() -> None:

@@ -33,7 +33,8 @@ class ConnectionPool(Generic[C]):
     :param close: closes one; what it raises is ignored.
     :param connect_within: makes a connection within so many seconds, in the calling thread; None: nothing bounds it.
     :param size: at most so many connections.
-    :param retry_after: seconds between the first two attempts to connect; doubles up to ``retry_max``.
+    :param retry_after: seconds between the first two attempts to connect; doubles up to ``retry_max``. After an outage
+        each worker must be back within a lease, or the first ones that are take it for dead; a lease may be 1 s.
     :param usable: looks, without a round trip, whether a connection that lay idle is still open.
     """
 
@@ -45,7 +46,7 @@ class ConnectionPool(Generic[C]):
         connect_within: Callable[[float], C] | None = None,
         size: int = 8,
         retry_after: float = 0.5,
-        retry_max: float = 5.0,
+        retry_max: float = 1.0,
         usable: Callable[[C], bool] = lambda connection: True,
     ) -> None:
         self._connect = connect

@@ -86,7 +86,7 @@ class Faults:
     def _judge_recovery_at_once(self, process: Process) -> None:
         """By its host, long before its lease is over; if nothing else went wrong meanwhile."""
         if self.books.is_quiet(AT_ONCE - 0.01) and process.name.startswith("worker"):
-            self.books.judge_recovery(AT_ONCE - 0.01)
+            self.books.judge_recovery(AT_ONCE - 0.01, process)
 
     def _take_power(self, fault: Fault, index: int) -> None:
         """Of a host, or of all: after it nobody can tell by their ids who died."""

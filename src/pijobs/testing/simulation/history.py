@@ -101,7 +101,7 @@ class History:
             world.run(world.now + 1.0, self._is_over)
             if world.now - peace > RECOVERY and books.is_quiet(RECOVERY):
                 books.judge_recovery(RECOVERY)
-            if round(world.now - limit) % 8 == 0:
+            if round(world.now - limit) % 8 == 0 and self._goes_on():
                 self.cast.go_on_serving()
 
     def _settle(self, end: float) -> None:
@@ -111,7 +111,7 @@ class History:
             if self.plan.old_release and all(one.info.protocol == protocol.NEWEST for one in place.truth.sessions()):
                 place.truth.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
         world.run(world.now + LEASE / 2, self._is_over)
-        while world.now < end and (self.books.left_over() or self.books.unfinished()) and not self._is_over():
+        while world.now < end and (self.books.left_over() or self._goes_on()) and not self._is_over():
             world.run(min(end, world.now + LEASE / 2), self._is_over)
 
     def _goes_on(self) -> bool:

@@ -7,7 +7,7 @@ from pijobs.storage.contract import Record
 from pijobs.storage.values import MAX_CRASHES
 from pijobs.testing.simulation.entries import GUILTY, Entry, crashes_of, record_of
 from pijobs.testing.simulation.places import Place
-from pijobs.testing.simulation.world import World
+from pijobs.testing.simulation.world import Process, World
 
 
 class LastJudgement:
@@ -56,12 +56,13 @@ class LastJudgement:
                 return True
         return False
 
-    def judge_recovery(self, patience: float) -> None:
-        """What ran in a process that is gone for so long goes on elsewhere."""
+    def judge_recovery(self, patience: float, of: Process | None = None) -> None:
+        """What ran in a process that is gone for so long, or in this one, goes on elsewhere."""
         for place in self.places:
             for record in place.truth.page(State.RUNNING, limit=1000).records:
                 process = place.sessions.get(record.session or "")
-                if process is not None and not process.alive and self.world.now - process.died > patience:
+                is_judged = process is not None and of in (None, process)
+                if process is not None and is_judged and not process.alive and self.world.now - process.died > patience:
                     self.breaks("recovery", f"{self._by_id(record.id)} is held by {process.name} still, which is gone")
 
     def judge_all(self) -> None:

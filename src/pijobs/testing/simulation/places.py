@@ -84,6 +84,8 @@ class Place:
         self.sessions: dict[str, Process] = {}
         self._memory: dict[str, Any] = {}
         self._waiting: list[Task] = []
+        #: Whether it is a file, as spools are.
+        self.is_file = name.startswith("spool")
         #: Whether each process reaches it by the connection pool that Redis and SQL have.
         self.has_connections = False
         self.truth = self._make()
@@ -121,7 +123,9 @@ class Place:
         """Whether a call arrives. :raises StorageUnavailable: it does not, or is turned away."""
         if "refused" in self.troubles:
             raise StorageUnavailable("connection refused")
-        if "silent" in self.troubles or process in self.cut_off:
+        # Who reads from a file does not wait for who has locked it.
+        is_silent = "silent" in self.troubles and not (self.is_file and name in _READS)
+        if is_silent or process in self.cut_off:
             self.world.pause(max(0.0, patience - (self.world.now - began)))
             raise StorageUnavailable("timed out")
         if "read-only" in self.troubles and name not in _READS and name != "wait":

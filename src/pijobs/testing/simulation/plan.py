@@ -188,7 +188,8 @@ def _fault_of_storage(chance: random.Random, plan: Plan, at: float, seconds: flo
         return Fault(at, what, f"worker {chance.randrange(len(plan.workers))}", seconds)
     if what in ("read-only", "full") and chance.random() < 0.2:
         seconds = LONG
-    return Fault(at, what, "spool 0" if plan.spool and chance.random() < 0.15 else "storage", seconds)
+    of_spool = plan.spool and what not in ("deaf", "slow") and chance.random() < 0.2
+    return Fault(at, what, "spool 0" if of_spool else "storage", seconds)
 
 
 def _act(chance: random.Random, number: int) -> Act:

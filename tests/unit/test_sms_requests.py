@@ -52,6 +52,15 @@ def test_an_xml_body() -> None:
     assert (tree.get("to"), tree.findtext("text")) == (PHONE, TEXT)
 
 
+def test_an_attribute_keeps_its_line_breaks_and_a_cdata_section_its_signs() -> None:
+    body = '<sms text="{otp}"><a><![CDATA[{otp}]]></a><b>{otp}</b></sms>'
+    text = f"{TEXT} ]]> &amp;\t"
+    tree = ElementTree.fromstring(request(text, body=body, content_type="text/xml; charset=utf-8").content)
+    assert (tree.get("text"), tree.findtext("a"), tree.findtext("b")) == (text, text, text)
+    with pytest.raises(GatewayRefused, match="iso-8859-1 lacks a letter"):
+        request("€", body=body, content_type="text/xml; charset=iso-8859-1")
+
+
 def test_a_form_body_and_a_raw_one() -> None:
     form = request(body="to={phone}&text={otp}&to={phone}", content_type="application/x-www-form-urlencoded")
     assert parse_qsl(form.content.decode()) == [("to", PHONE), ("text", TEXT), ("to", PHONE)]

@@ -71,6 +71,11 @@ def test_with_the_box_the_sms_is_queued(gateway: Gateway) -> None:
     assert gateway.requests == []
 
 
+def test_halves_of_a_letter_stop_no_sms(gateway: Gateway) -> None:
+    send_sms("main", PHONE, "1 \ud83d\ude00 \ud83d")
+    assert [request.form["text"] for request in gateway.requests] == ["1 😀 \ufffd"]
+
+
 @pytest.mark.parametrize(
     ("phone", "why"),
     [

@@ -31,8 +31,13 @@ _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
-# Python knows others, which are none that anybody writes texts in (punycode, idna).
-_CHARSETS = re.compile(r"(utf|iso|latin|windows|cp|us-ascii|ascii|koi8|gb|big5|shift|euc)[\w-]*", re.IGNORECASE)
+# What Python calls by other names, and what nobody writes texts in.
+_ALIASES = {"x-sjis": "cp932", "ks_c_5601-1987": "cp949", "macintosh": "mac-roman", "x-gbk": "gbk"}
+_NO_CHARSETS = frozenset({"punycode", "idna", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"})
+# An XML or HTML document tells its charset by itself, where nobody else does.
+_DECLARED = re.compile(rb"(?:<\?xml[^>]*\bencoding|<meta[^>]*\bcharset)\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+# Codings that we cannot undo. What else stands there ("utf-8", "none") is none.
+_CODINGS = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
 _STEP = re.compile(r"[^.\[\]\s]+")
 
 
@@ -61,7 +66,7 @@ class Answer:
         except (LookupError, zlib.error):
             return cls(status, readable=False, retry_after=wait)
         text, readable = _decoded(content, headers.get("Content-Type", ""))
-        return cls(status, text, readable, wait)
+        return cls(status, text, readable and len(content) < MAX_ANSWER, wait)
 
     def judged(self, gateway: Mapping[str, Any]) -> str:
         """What the gateway said, if it said that it took the SMS.
@@ -123,7 +128,7 @@ class Answer:
 
 
 def _unpacked(content: bytes, encodings: str) -> bytes:
-    """:raises LookupError: for a Content-Encoding (RFC 9110, 8.4) that is not known."""
+    """:raises LookupError: for a Content-Encoding (RFC 9110, 8.4) that we can't undo."""
     for encoding in reversed(encodings.lower().replace(" ", "").split(",")):
         if encoding in ("gzip", "x-gzip"):
             content = zlib.decompressobj(wbits=31).decompress(content, MAX_ANSWER)
@@ -131,7 +136,7 @@ def _unpacked(content: bytes, encodings: str) -> bytes:
             # Some send it without the wrapper that the RFC asks for.
             wrapped = content[:1] and content[0] & 0x0F == 8
             content = zlib.decompressobj(wbits=15 if wrapped else -15).decompress(content, MAX_ANSWER)
-        elif encoding not in ("", "identity"):
+        elif encoding in _CODINGS:
             raise LookupError(encoding)
     return content
 
@@ -144,18 +149,29 @@ def _decoded(content: bytes, content_type: str) -> tuple[str, bool]:
     header = Message()
     header["Content-Type"] = content_type
     charset = str(header.get_param("charset") or "")
-    if _CHARSETS.fullmatch(charset):
-        try:
-            return _as(charset, content)
-        except LookupError:
-            pass
+    if not charset and (declared := _DECLARED.search(content[:1024])):
+        charset = declared[1].decode("ascii")
+    if known := _charset(charset):
+        return _as(known, content)
     text, readable = _as("utf-8", content)
+    if readable:
+        return text, not charset or text.isascii()
     # Old gateways name none and send Latin-1, in which all bytes are letters.
-    return (text, True) if readable else _as("latin-1", content)
+    text, readable = _as("latin-1", content)
+    return text, readable and not charset
+
+
+def _charset(name: str) -> str:
+    """As Python knows it; empty if it does not."""
+    try:
+        found = codecs.lookup(_ALIASES.get(name.lower(), name)).name
+        b"".decode(found)
+    except (LookupError, ValueError):  # none of texts; a NUL in it
+        return ""
+    return "" if found in _NO_CHARSETS else found
 
 
 def _as(charset: str, content: bytes) -> tuple[str, bool]:
-    """:raises LookupError: for a charset that Python does not know."""
     decoder = codecs.getincrementaldecoder(charset)
     readable = True
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -25,9 +25,12 @@ LOGINS = ("basic", "bearer", "aws", "none")
 #: What a request may be filled with.
 NAMES = ("phone", "otp", "sender", "username", "password", "id", "receipts")
 
+_CDATA = re.compile(r"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
 # XML 1.0, 2.2: no document may have them.
 _NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # In quotes each of them is a text like others; outside of them none is JSON, and in a tag none is XML.
+# A parser makes a blank of a line break in an attribute.
+_XML = {'"': "&quot;", "'": "&apos;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 _TRICKY = {"json": '\\"', "xml": "&lt;"}
 
 
@@ -121,20 +124,30 @@ def _body(gateway: Mapping[str, Any], values: Mapping[str, str]) -> bytes:
     header["Content-Type"] = gateway["content_type"]
     kind = header.get_content_type()
     charset = str(header.get_param("charset") or "utf-8")
-    is_xml = kind.endswith(("/xml", "+xml"))
+    if kind.endswith(("/xml", "+xml")):
+        return _encoded(list(_filled_xml(gateway["body"], values)), charset)
     if kind.endswith(("/json", "+json")):
         body = fill(gateway["body"], values, lambda value: json.dumps(value)[1:-1])
         _check_json(body)
-    elif is_xml:
-        body = fill(
-            gateway["body"], values, lambda value: escape(_NO_XML.sub("?", value), {'"': "&quot;", "'": "&apos;"})
-        )
     elif kind == "application/x-www-form-urlencoded":
         body = fill(gateway["body"], values, quote_plus)
     else:
         body = fill(gateway["body"], values)
+    return _encoded([(body, "strict")], charset)
+
+
+def _filled_xml(template: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Texts, and what becomes of letters that the charset lacks."""
+    for n, part in enumerate(_CDATA.split(template)):
+        if n % 2:
+            yield fill(part, values, lambda value: _NO_XML.sub("?", value).replace("]]>", "]]]]><![CDATA[>")), "strict"
+        else:
+            yield fill(part, values, lambda value: escape(_NO_XML.sub("?", value), _XML)), "xmlcharrefreplace"
+
+
+def _encoded(texts: Iterable[tuple[str, str]], charset: str) -> bytes:
     try:
-        return body.encode(charset, "xmlcharrefreplace" if is_xml else "strict")
+        return b"".join(text.encode(charset, errors) for text, errors in texts)
     except (UnicodeEncodeError, LookupError):
         raise GatewayRefused(f"the request can't be: {charset[:30]} lacks a letter of it, or is no charset") from None
 
@@ -143,4 +156,7 @@ def _check_json(body: str) -> None:
     try:
         json.loads(body)
     except ValueError:
-        raise GatewayRefused("the request can't be: its body is no JSON once it is filled") from None
+        raise GatewayRefused(
+            "the request can't be: its body is no JSON once it is filled; {phone} without quotes wants "
+            "phone_format=digits"
+        ) from None

@@ -33,5 +33,7 @@ def send_sms(
     queue = queue or current_queue()
     definition = open_store(queue.settings).get(gateway)
     number = normalize(phone, definition["region"], definition["countries"])
+    # Halves of a surrogate pair, which nobody can send, become one letter or a mark.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     arguments = {"gateway": gateway, "phone": number, "text": text}
     return submit(queue, definition, "sms.send", arguments, expires=expires, key=key)

@@ -13,23 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pijobs.base.redact import mask_address, mask_number
+    from pijobs.decorator import JobFunction, job
     from pijobs.errors import DestinationDown, FailJob, RetryJob
     from pijobs.factory import HueyQueue
     from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
     from pijobs.plugins.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
     from pijobs.plugins.loading import call_hook
+    from pijobs.plugins.registration import jobs_in
     from pijobs.request.queue import Handle, Queue
     from pijobs.settings import Setting, Settings
 
 # Imported when they are asked for: a process that needs few of them starts sooner, and where one can't be imported
 # pijobs.base.requirements can still tell why.
 _MODULES = {
+    "decorator": ("JobFunction", "job"),
     "errors": ("DestinationDown", "FailJob", "RetryJob"),
     "factory": ("HueyQueue",),
     "base.redact": ("mask_address", "mask_number"),
     "jobs": ("Job", "JobContext", "Limits", "RetryPolicy", "State"),
     "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec"),
     "plugins.loading": ("call_hook",),
+    "plugins.registration": ("jobs_in",),
     "request.queue": ("Handle", "Queue"),
     "settings": ("Setting", "Settings"),
 }
@@ -70,6 +74,7 @@ __all__ = [
     "InstanceEvent",
     "Job",
     "JobContext",
+    "JobFunction",
     "Limits",
     "Page",
     "Queue",
@@ -82,6 +87,8 @@ __all__ = [
     "crontab",
     "hookimpl",
     "hookspec",
+    "job",
+    "jobs_in",
     "mask_address",
     "mask_number",
 ]

@@ -84,7 +84,7 @@ def test_draining_runs_what_is_due_and_tells_observers(
     job_queue.enqueue("kit.tell", kwargs={"what": ""})
     job_queue.enqueue("kit.tell", kwargs={"what": "later"}, delay=10)
     assert [one.state for one in drain()] == [State.DONE, State.DEAD]
-    assert told == [("one", None), "done", "dead"]
+    assert told == [("one", "pijobs.testing"), "done", "dead"]
     assert [one.arguments["what"] for one in enqueued()] == ["later"]
 
 

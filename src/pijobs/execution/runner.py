@@ -155,17 +155,12 @@ class Runner:
         end = _end(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
         return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
 
-    def direct(
-        self, job: Job, instance_id: str, call: Call, now: Callable[[], int], deadline: int | None, group: str
-    ) -> None:
-        """Run the job in this process, in the context that there is; its exception reaches the caller."""
-        secrets = Secrets(call, group)
-        context = JobContext(
-            id=instance_id, name=job.name, attempt=1, deadline=None if deadline is None else deadline / 1000,
-            settings=self._settings, now=lambda: now() / 1000, count=lambda *_: None,
-            log=InstanceLogger(job.name, instance_id, 1, secrets), hide=secrets.add,
-            measure=partial(self._metrics.measure, job.name),
-        )  # fmt: skip
+    def direct(self, job: Job, instance_id: str, call: Call, lifetime: float | None, group: str) -> None:
+        """Run the job in this process, in the context that there is; its exception reaches the caller.
+
+        :param lifetime: seconds from now to its deadline; None: it has none.
+        """
+        context = context_here(job, instance_id, call, self._settings, self._metrics, lifetime, group)
         context.check()
         self._call(job, context, call)
 
@@ -214,6 +209,22 @@ class Runner:
             return self._codec().reencode(lease.envelope, Call(args, kwargs, call.label)), verdict
         except EncodeError as error:
             return None, Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
+
+
+def context_here(
+    job: Job, instance_id: str, call: Call, settings: Settings, metrics: Metrics, lifetime: float | None, group: str
+) -> JobContext:
+    """The context of a call that runs in the caller's process, without a lease.
+
+    :param lifetime: seconds from now to its deadline; None: it has none.
+    """
+    secrets = Secrets(call, group)
+    return JobContext(
+        id=instance_id, name=job.name, attempt=1, deadline=None if lifetime is None else clock.time() + lifetime,
+        settings=settings, now=lambda: clock.time(), count=lambda *_: None,
+        log=InstanceLogger(job.name, instance_id, 1, secrets), hide=secrets.add,
+        measure=partial(metrics.measure, job.name),
+    )  # fmt: skip
 
 
 class Secrets:

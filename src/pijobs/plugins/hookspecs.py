@@ -99,7 +99,7 @@ def register_hookspecs() -> Iterable[Any]:  # type: ignore[empty-body]
 
 @hookspec
 def register_jobs(settings: Settings) -> Iterable[Job]:  # type: ignore[empty-body]
-    """The plugin's jobs."""
+    """The plugin's jobs. A module without this hook gives the functions with ``@job`` that it defines."""
 
 
 @hookspec

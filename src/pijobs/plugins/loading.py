@@ -20,7 +20,7 @@ from pijobs.base.redact import describe
 from pijobs.errors import PluginError
 from pijobs.jobs import Job
 from pijobs.plugins import hookspecs
-from pijobs.plugins.registration import faults
+from pijobs.plugins.registration import faults, jobs_in
 from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,12 @@ class Plugins:
     def _collect_jobs(self, plugin: Plugin, settings: Settings) -> None:
         owners = {job.name: other.name for other in self.loaded if other is not plugin for job in other.jobs}
         jobs: list[Job] = []
-        for job in self._flat(plugin, "register_jobs", settings=settings):
+        module = self._modules[plugin.name]
+        if inspect.ismodule(module) and not hasattr(module, "register_jobs"):
+            given: Iterable[Any] = jobs_in(module)
+        else:
+            given = self._flat(plugin, "register_jobs", settings=settings)
+        for job in given:
             if not isinstance(job, Job):
                 raise PluginError(f"register_jobs: expected Job objects, found {type(job).__name__}")
             owner = owners.get(job.name)

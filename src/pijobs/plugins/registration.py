@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import types
 import typing
@@ -109,6 +110,19 @@ def _fits_a_kind(kind: Any) -> bool:
         return any(issubclass(one, kind) for one in KINDS) or issubclass(kind, Message)
     except TypeError:  # a protocol that can't be asked
         return True
+
+
+def jobs_in(module: types.ModuleType | str) -> list[Job]:
+    """The functions with ``@job`` that a module or package defines and its name space holds, in their order; not those
+    that it imports from elsewhere.
+
+    :param module: or its name, such as ``__name__``.
+    """
+    namespace = vars(importlib.import_module(module) if isinstance(module, str) else module)
+    own = namespace["__name__"]
+    # A plain Job does not tell where it was made; its hook does.
+    found = {id(one): one for one in namespace.values() if isinstance(one, Job) and "__module__" in vars(one)}
+    return [one for one in found.values() if f"{one.__module__}.".startswith(f"{own}.")]
 
 
 # -- signatures ------------------------------------------------------------------------------------------------------

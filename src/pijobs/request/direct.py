@@ -35,11 +35,6 @@ MOST_UNTOLD = 100
 TELLING = 0.1
 
 
-def host_now() -> int:
-    """This machine's time (ms)."""
-    return to_ms(clock.time())
-
-
 def fresh_context() -> AbstractContextManager[Any]:
     """Another app context of the present app; nothing where there is none."""
     flask = sys.modules.get("flask")

@@ -218,8 +218,7 @@ class Queue:
     def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:
         check_arguments(call.args, call.kwargs)
         lifetime = job.expires if expires is None else expires
-        deadline = None if lifetime is None else direct.host_now() + to_ms(lifetime)
-        self.runner.direct(job, instance_id, call, direct.host_now, deadline, group_of(self.registry, job, call))
+        self.runner.direct(job, instance_id, call, lifetime, group_of(self.registry, job, call))
         return Handle(instance_id, State.DONE, via="direct")
 
     def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:

@@ -5,7 +5,7 @@ Override ``job_settings`` to set what a ``pi.cfg`` would, or ``job_app`` to test
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -47,21 +47,27 @@ def job_clock() -> ManualClock:
 @pytest.fixture
 def job_queue(
     job_settings: dict[str, Any], job_app: flask.Flask | None, job_clock: ManualClock, tmp_path: Path
-) -> Queue:
-    """A queue in memory, with the installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``), through the codec."""
+) -> Iterator[Queue]:
+    """A queue in memory, with the installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``), through the codec.
+
+    Without a ``job_app`` it is the queue of the current app, a bare one, as in a worker.
+    """
+    from flask import Flask
+
     from pijobs.factory import OWN_CLASS, build
     from pijobs.flask import EXTENSION
     from pijobs.testing import in_memory
 
-    if job_app is not None:
-        queue: Queue = job_app.extensions[EXTENSION].queue
-    else:
+    app = job_app or Flask("pijobs.testing")
+    if job_app is None:
         first = {"SECRET_KEY": "only for tests", "PI_JOB_QUEUE_CLASS": OWN_CLASS, "PI_JOB_QUEUE_URL": "memory://"}
-        queue = build({**first, **job_settings}, directory=tmp_path).queue
+        app.extensions[EXTENSION] = build({**first, **job_settings}, directory=tmp_path)
+    queue: Queue = app.extensions[EXTENSION].queue
     queue.plugins.refuse_failed()  # the plugin under test may be one of them
     if queue.mode == "queued":  # off and immediate need no storage of ours
         in_memory(queue, job_clock)
-    return queue
+    with app.app_context() if job_app is None else nullcontext():
+        yield queue
 
 
 @pytest.fixture

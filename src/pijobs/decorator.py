@@ -1,0 +1,157 @@
+"""A job is a function, and a type checker knows its arguments::
+
+    @job("report.build", expires=3600)
+    def build(ctx: JobContext, customer: str) -> None: ...
+
+    build.enqueue("acme")                      # a worker does it
+    build.options(delay=60).enqueue("acme")    # in a minute
+    build("acme")                              # here and now, as a function
+
+The decorated function is its :class:`~pijobs.jobs.Job`, so a hook returns it as it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from pijobs.errors import ConfigurationError
+from pijobs.jobs import Job, JobContext
+
+if TYPE_CHECKING:
+    from pijobs.request.queue import Handle, Queue
+    from pijobs.storage.contract import OnConflict
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class JobFunction(Job, Generic[P, R_co]):
+    """A function that is a job. Its attributes are those of :class:`~pijobs.jobs.Job`; :func:`job` makes it."""
+
+    __name__: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("__module__", "__name__", "__qualname__")
+        kept = {name: getattr(self.function, name, self.name) for name in names}
+        vars(self).update(kept, __doc__=inspect.getdoc(self.function), __wrapped__=self.function)
+
+    @overload
+    def __call__(self, ctx: JobContext, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R_co:
+        """Run the function here, as one: its result and its exceptions are the caller's.
+
+        A function that wants a :class:`~pijobs.jobs.JobContext` gets one of its own, with the settings of the current
+        app, or the defaults where there is none; or that of the caller, which may come first.
+        """
+        # Imported with its first use: a process that calls no job needs none of it.
+        from pijobs.plugins.registration import takes_context
+
+        if takes_context(self.function) and not (args and isinstance(args[0], JobContext)):
+            args = (self._context(args, kwargs), *args)
+        return cast(R_co, self.function(*args, **kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """Have it done by a worker; see :meth:`pijobs.request.queue.Queue.enqueue` of the queue of the current app.
+
+        :raises ConfigurationError: where there is no app, or it has no queue.
+        """
+        return self.options().enqueue(*args, **kwargs)
+
+    def options(
+        self,
+        *,
+        delay: float | None = None,
+        eta: dt.datetime | float | None = None,
+        expires: float | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "replace",
+        queue: Queue | None = None,
+    ) -> JobCall[P]:
+        """The options of one call; :meth:`pijobs.request.queue.Queue.enqueue` tells them.
+
+        :param queue: instead of that of the current app.
+        """
+        given = {"delay": delay, "eta": eta, "expires": expires, "priority": priority, "key": key}
+        told = {name: value for name, value in given.items() if value is not None}
+        return JobCall(self, told if on_conflict == "replace" else {**told, "on_conflict": on_conflict}, queue)
+
+    def _context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobContext:
+        from pijobs.execution.runner import context_here
+        from pijobs.metrics.counting import Metrics
+        from pijobs.payload.codec import Call
+        from pijobs.settings import CORE_SETTINGS, validate
+
+        queue = _present_queue()
+        settings = validate({}, CORE_SETTINGS) if queue is None else queue.settings
+        metrics = Metrics() if queue is None else queue.metrics
+        call = Call(args, kwargs)
+        return context_here(self, secrets.token_hex(16), call, settings, metrics, self.expires, group="")
+
+
+@dataclass(frozen=True)
+class JobCall(Generic[P]):
+    """A job with the options of one call."""
+
+    job: JobFunction[P, Any]
+    given: dict[str, Any]
+    queue: Queue | None
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """As :meth:`JobFunction.enqueue`."""
+        if (queue := self.queue or _present_queue()) is None:
+            name = self.job.__name__
+            raise ConfigurationError(
+                f"job {self.job.name!r}: expected an app whose queue takes it, found no app context; "
+                f"call it within 'with app.app_context():', or name the queue: {name}.options(queue=queue).enqueue(…)"
+            )
+        return queue.enqueue(self.job.name, args, kwargs, **self.given)
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, function: Callable[Concatenate[JobContext, P], R], /) -> JobFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+
+
+def _with_the_options_of(
+    made: Callable[Concatenate[str, Callable[..., Any], Q], Job],
+) -> Callable[[Callable[..., Any]], Callable[Concatenate[str, Q], _Decorator]]:
+    """For type checkers: the decorator takes what ``Job`` takes, but for the function."""
+    return lambda decorator: decorator
+
+
+@_with_the_options_of(Job)
+def job(name: str, **options: Any) -> Any:
+    """Make a function a job: ``@job("sms.send", expires=120)``.
+
+    :param name: the name of the job; the options are those of :class:`~pijobs.jobs.Job`.
+    :raises ValueError: for a function that is none, such as a generator, or an option that can't be meant.
+    """
+    if not isinstance(name, str):
+        shown = getattr(name, "__name__", repr(name))
+        raise TypeError(f'expected @job("sms.send") above {shown}, with the name of the job; found no name')
+    return lambda function: JobFunction(name, function, **options)
+
+
+def _present_queue() -> Queue | None:
+    """The queue of the current app; None where there is no app.
+
+    :raises ConfigurationError: for an app without a queue.
+    """
+    import flask
+
+    from pijobs.flask import current_queue
+
+    return current_queue() if flask.has_app_context() else None

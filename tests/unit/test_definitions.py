@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from processes import run_at_once
 
+from pijobs.base.files import looking
 from pijobs.database import Database
 from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field, records, tables
 from pijobs.definitions.done import Ledger
@@ -538,6 +539,26 @@ def test_a_secret_whose_key_is_gone_can_be_saved_anew(keyless: DefinitionStore) 
 def test_a_definition_whose_key_is_gone_can_be_deleted(keyless: DefinitionStore) -> None:
     keyless.delete("lost")
     assert list(keyless.list()) == ["fine"]
+
+
+@pytest.mark.parametrize("reads", ["list", "get"])
+def test_what_an_older_release_left_in_clear_is_encrypted_when_it_is_read(
+    reads: str, tmp_path: Path, store: DefinitionStore
+) -> None:
+    store.save("old", {"server": "h"})
+    overwrite(tmp_path, "old", content='{"server": "h", "password": "hunter2", "of_a_later_release": 1}')
+    with looking():
+        assert store.list()["old"]["password"] == "hunter2"
+    assert b"hunter2" in (tmp_path / "pijobs.sqlite").read_bytes()
+    read = store.get("old") if reads == "get" else store.list()["old"]
+    assert read["password"] == store.get("old")["password"] == "hunter2"
+    with Database.of(settings_in(tmp_path)).read() as connection:
+        row = connection.execute(table.select()).one()
+    assert (
+        "hunter2" not in row.content
+        and "of_a_later_release" in row.content
+        and list(json.loads(row.secrets)) == ["password"]
+    )
 
 
 @pytest.mark.parametrize(

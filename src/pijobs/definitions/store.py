@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,23 +12,38 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pijobs.base.files import is_looking
 from pijobs.database import Database
 from pijobs.definitions import records
 from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE
 from pijobs.definitions.secrets import bound_to, censored
 from pijobs.definitions.tables import metadata, remembered, table
-from pijobs.errors import DecodeError, DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
+from pijobs.errors import (
+    DecodeError,
+    DefinitionDeleted,
+    DefinitionError,
+    DefinitionNotFound,
+    DefinitionUnreadable,
+    PijobsError,
+)
 from pijobs.payload.keys import KeyRing
 from pijobs.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What is stored under an identifier. :ivar lost: secrets that can't be read, and why."""
+    """What is stored under an identifier.
+
+    :ivar lost: secrets that can't be read, and why.
+    :ivar bare: secrets in clear, since an older release did not take them for secrets.
+    """
 
     values: dict[str, Any]
     lost: dict[str, str]
+    bare: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,7 @@ class DefinitionStore:
         listed = {}
         for row in rows:
             stored = self._opened(row)
+            self._protect(row.identifier, stored)
             listed[row.identifier] = self._definition(row.identifier, stored)
             if stored.lost:
                 listed[row.identifier][UNREADABLE] = stored.lost
@@ -127,6 +144,7 @@ class DefinitionStore:
             known = not _identifier_fault(identifier, {})
             deleted = known and records.was_deleted(self._database, self.kind, identifier)
             raise (DefinitionDeleted if deleted else DefinitionNotFound)(self.kind, identifier)
+        self._protect(identifier, stored)
         if stored.lost:
             raise DefinitionUnreadable(self.declaration.kind, identifier, stored.lost)
         return self._definition(identifier, stored)
@@ -229,19 +247,46 @@ class DefinitionStore:
         """The columns of a definition. What is empty needs no key."""
         secrets, content = {}, dict(values)
         for name in self.declaration.secrets_of(values):
-            if values[name] in (None, "", {}):
-                continue
-            key = KeyRing.of(self._settings).newest
-            sealed = key.encrypt(json.dumps(content.pop(name)).encode(), bound_to(self.kind, identifier, name))
-            secrets[name] = [key.id, base64.b64encode(sealed).decode()]
+            if not _is_empty(values[name]):
+                secrets[name] = self._seal(identifier, name, content.pop(name))
         return {"content": json.dumps(content), "secrets": json.dumps(secrets)}
+
+    def _seal(self, identifier: str, name: str, value: Any) -> tuple[str, str]:
+        key = KeyRing.of(self._settings).newest
+        sealed = key.encrypt(json.dumps(value).encode(), bound_to(self.kind, identifier, name))
+        return key.id, base64.b64encode(sealed).decode()
+
+    def _protect(self, identifier: str, stored: _Stored) -> None:
+        """Encrypt what an older release left in clear. Who only looks, or may not write, leaves it to others."""
+        if not stored.bare or is_looking():
+            return
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(sa.select(table).where(*self._place(identifier)).with_for_update()).first()
+            if row is None or not (bare := self._opened(row).bare):
+                return
+            content, secrets = _object(row.content), _object(row.secrets)
+            sealed = {name: self._seal(identifier, name, content.pop(name)) for name in sorted(bare)}
+            secrets = {**sealed, **secrets}
+            columns = {"content": json.dumps(content), "secrets": json.dumps(secrets)}
+            if connection.dialect.name == "sqlite":  # what was there is overwritten
+                connection.exec_driver_sql("PRAGMA secure_delete = ON")
+            connection.execute(table.update().where(*self._place(identifier)).values(**columns))
+
+        try:
+            self._database.run(work)
+            log.warning("%s %r: %s was in clear, and is encrypted now", self.kind, identifier, ", ".join(stored.bare))
+        except PijobsError as error:
+            log.error("%s %r: %s is in clear: %s", self.kind, identifier, ", ".join(stored.bare), error)
 
     def _opened(self, row: sa.Row[Any]) -> _Stored:
         """What is damaged is told of this definition, and does not hide the others."""
         try:
-            stored, secrets = _Stored(_object(row.content), {}), _object(row.secrets)
+            values, secrets = _object(row.content), _object(row.secrets)
         except ValueError:
             return _Stored({}, {"definition": "damaged: expected JSON, found something else; save it anew"})
+        bare = frozenset(name for name in self.declaration.secrets_of(values) if not _is_empty(values.get(name)))
+        stored = _Stored(values, {}, bare)
         stored.lost.update(self.declaration.unknown_variant(stored.values))
         for name in (
             secrets.keys() & self.declaration.fields_of(stored.values).keys()
@@ -265,6 +310,10 @@ class DefinitionStore:
                 "add the old key to PI_JOB_QUEUE_KEYS, or save it anew"
             )
         return ring.get(key_id).decrypt(sealed, bound_to(self.kind, identifier, name))
+
+
+def _is_empty(value: Any) -> bool:
+    return value in (None, "", {})
 
 
 def _object(text: str) -> dict[str, Any]:

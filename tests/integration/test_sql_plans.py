@@ -110,3 +110,48 @@ def test_counting_reads_an_index_and_no_row(busy: SqlStorage, asked: list[str], 
     for statement in counting:
         assert all("COVERING INDEX" in line for line in plan(connection, statement)), statement
     connection.close()
+
+
+def work_of(path: Path, storage: SqlStorage, groups: int, limit: int | None) -> int:
+    """What a step costs that takes two where so many groups are in use, in thousands of instructions of SQLite."""
+    fill(path, storage, groups, limit)
+    worker, ticks = Worker(storage, lambda ms: None), 0
+    worker.end(worker.take_one(), State.DONE)
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    for link in storage._live.quick._idle:  # type: ignore[attr-defined]
+        link.connection.set_progress_handler(tick, 1000)
+    assert len(worker.take(2)) == 2
+    assert ticks
+    return ticks
+
+
+def fill(path: Path, storage: SqlStorage, groups: int, limit: int | None) -> None:
+    """One waits in each group; the first is paused, the second has an open circuit breaker."""
+    storage.enqueue(new_instance(group="group0", limit=limit, due=None), timeout=5)
+    with sqlite3.connect(path) as connection:
+        for table, changed in (("group", ("name",)), ("instance", ("id", "grp", "seq"))):
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info(pijobs_{table})")]
+            taken = ", ".join("?" if name in changed else name for name in columns)
+            order = [name for name in columns if name in changed]
+            rows = ({"name": f"group{n}", "id": f"id{n}", "grp": f"group{n}", "seq": n + 1} for n in range(1, groups))
+            connection.executemany(
+                f"INSERT INTO pijobs_{table} SELECT {taken} FROM pijobs_{table} LIMIT 1",
+                [tuple(row[name] for name in order) for row in rows],
+            )
+    connection.close()
+    storage.pause("group0")
+    storage.set_group("group1", version=0, limit=1, blocked_until=storage.now() + LONG, policy="")
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_step_costs_as_much_with_many_groups_as_with_more(tmp_path: Path, limit: int | None) -> None:
+    costs = []
+    for groups in (200, 4000):
+        storage = SqlStorage(f"sqlite:///{tmp_path}/{groups}.sqlite", "plans")
+        costs.append(work_of(tmp_path / f"{groups}.sqlite", storage, groups, limit))
+        storage.close()
+    assert costs[1] <= costs[0] * 1.2, costs

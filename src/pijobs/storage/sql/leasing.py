@@ -1,14 +1,17 @@
 """A step of a worker: ends leases, promotes what has become due, takes new leases.
 
 What may be taken is decided group by group: the outlook gives for each group the rank of its head, and whether it has
-room; the heads are merged. So a group that is blocked or full costs one look, however many instances wait in it.
+room; the heads are merged. So a group that is blocked or full costs one look, however many instances wait in it. Where
+there are more than :data:`FEW` groups, their number counts for more than what waits in those that are blocked or full:
+there the outlook looks along the ranks, past what may not run, until it has found enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
+from typing import Any
 
 from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
@@ -18,6 +21,11 @@ from pijobs.storage.sql.schema import RANK_STEP, Code
 from pijobs.storage.sql.transactions import Tx
 
 PROMOTE_BATCH = 20
+#: Groups up to which each is looked at.
+FEW = 100
+#: Instances that an outlook along the ranks finds beyond those that are wanted: others may take some of them, and some
+#: have no room in their group.
+MORE = 50
 #: Priorities that one step looks at for what has become due; the highest are first.
 MOST_LANES = 50
 
@@ -49,6 +57,8 @@ class Outlook:
     heads: list[Head]
     #: When the next blocked group in which something waits may run again.
     unblocked: int | None
+    #: Whether the heads are those of all groups.
+    whole: bool = True
 
     @property
     def promotable(self) -> bool:
@@ -61,22 +71,41 @@ def last_rank(floor: int | None) -> int:
     return (1 - (MIN_PRIORITY if floor is None else max(floor, MIN_PRIORITY))) * RANK_STEP - 1
 
 
-def look_out(tx: Tx, session: str, floor: int | None) -> Outlook:
-    found = tx.timed_rows(tx.st.outlook, session=session, last_rank=last_rank(floor))
+def look_out(tx: Tx, session: str, floor: int | None, want: int = 1) -> Outlook:
+    found = tx.timed_rows(tx.st.outlook, session=session, last_rank=last_rank(floor), n=FEW + 1)
     if not found:
         return Outlook(tx.now, False, None, [], None)
     _, paused, until, alarm, *_ = found[0]
+    alive = until is not None and until > tx.now
+    if paused:
+        return Outlook(tx.now, alive, alarm, [], None)
+    if len(found) > FEW:
+        return Outlook(tx.now, alive, alarm, *_along_the_ranks(tx, floor, want), whole=False)
     now, heads, blocks = tx.now, [], []
     for *_, group, limit, blocked_until, group_paused, running, rank in found:
-        if rank is None or paused or group_paused:
+        if rank is None or group_paused:
             continue
-        limit, blocked_until = whole(limit), whole(blocked_until)
+        blocked_until = whole(blocked_until)
         if blocked_until is not None and now < blocked_until:
             blocks.append(blocked_until)
-        elif limit is None or running < limit:
-            heads.append(Head(group, rank, None if limit is None else limit - running))
+        elif head := _head(group, limit, running, rank):
+            heads.append(head)
     heads.sort(key=lambda head: head.rank)
-    return Outlook(now, until is not None and until > now, alarm, heads, min(blocks, default=None))
+    return Outlook(now, alive, alarm, heads, min(blocks, default=None))
+
+
+def _along_the_ranks(tx: Tx, floor: int | None, want: int) -> tuple[list[Head], int | None]:
+    found = tx.rows(tx.st.front, now=tx.now, last_rank=last_rank(floor), n=want + MORE)
+    first = {row[0]: row for row in reversed(found)}
+    unblocked = tx.rows(tx.st.next_unblocked, now=tx.now)
+    heads = [head for row in found if first[row[0]] is row and (head := _head(*row))]
+    return heads, unblocked[0][0] if unblocked else None
+
+
+def _head(group: str, limit: Any, running: int, rank: int) -> Head | None:
+    limit = whole(limit)
+    room = None if limit is None else limit - running
+    return Head(group, rank, room) if room is None or room > 0 else None
 
 
 def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None) -> Step:
@@ -85,19 +114,20 @@ def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None
     if want <= 0:
         return Step([], lost, tx.rows(tx.st.next_alarm)[0][0], [*superseded, *tx.parked])
     want = tx.most(want)
-    outlook = look_out(tx, session, floor)
+    outlook = look_out(tx, session, floor, want)
     if outlook.promotable:
         _promote(tx, tx.most(PROMOTE_BATCH))
-        outlook = look_out(tx, session, floor)
+        outlook = look_out(tx, session, floor, want)
     leases: list[Lease] = []
     ended: list[Ended] = []
     while outlook.alive and outlook.heads and len(leases) < want:
         taken, expired = _take(tx, session, outlook, want - len(leases), floor)
         leases += taken
         ended += expired
-        if not expired or len(ended) >= HOUSEKEEPING_BATCH:
+        again = expired or (taken and not outlook.whole)
+        if not again or len(ended) >= HOUSEKEEPING_BATCH:
             break
-        outlook = look_out(tx, session, floor)
+        outlook = look_out(tx, session, floor, want - len(leases))
     return Step(leases, lost, outlook.alarm, [*superseded, *ended, *tx.parked])
 
 
@@ -153,9 +183,8 @@ def _lock_limits(tx: Tx, session: str, outlook: Outlook, want: int, floor: int |
     locked = {head.group for head in outlook.heads[:want] if head.room is not None}
     for group in sorted(locked):
         tx.rows(tx.st.lock_group, grp=group)
-    again = look_out(tx, session, floor)
-    heads = [head for head in again.heads if head.room is None or head.group in locked]
-    return Outlook(again.now, again.alive, again.alarm, heads, again.unblocked)
+    again = look_out(tx, session, floor, want)
+    return replace(again, heads=[head for head in again.heads if head.room is None or head.group in locked])
 
 
 def _choose(tx: Tx, heads: Sequence[Head], want: int, floor: int | None) -> list[Row]:

@@ -1,9 +1,8 @@
 """One thread per process that looks whether a step would find something, for all who wait.
 
 It asks exactly what a step asks (what is the best instance that may start, and when does that change by time alone), so
-nobody is woken for nothing. Before that it asks something cheaper: on SQLite whether the file has changed, which
-``PRAGMA data_version`` tells for a few microseconds; on a server whether anything could start at all. The thread starts
-with the first wait and ends when nobody has waited for a while.
+nobody is woken for nothing. On SQLite it first asks whether the file has changed, which ``PRAGMA data_version`` tells
+for a few microseconds. The thread starts with the first wait and ends when nobody has waited for a while.
 """
 
 from __future__ import annotations

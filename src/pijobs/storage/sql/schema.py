@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
@@ -41,8 +42,8 @@ from pijobs.storage import protocol
 FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
-#: ``keep_until``. 2: ``label``. 3: ``pause``.
-ADDITIONS = 3
+#: ``keep_until``. 2: ``label``. 3: ``pause``. 4: the indexes of :data:`NEW_INDEXES`.
+ADDITIONS = 4
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -236,10 +237,18 @@ instance = Table(
 _c = instance.c
 # What is leased next in a group, and how many of it run or wait.
 Index("pijobs_instance_lease", _c.queue, _c.state, _c.grp, _c.rank, _c.seq)
+# What is leased next in whatever group.
+_queued = _c.state == literal_column(str(int(Code.QUEUED)))
+Index(
+    "pijobs_instance_front", _c.queue, _c.state, _c.rank, _c.seq, _c.grp,
+    sqlite_where=_queued, postgresql_where=_queued,
+)  # fmt: skip
 # Pages of a state; of a state and a name, which is also counted; of a state and a group; of a state and a subject.
 Index("pijobs_instance_state", _c.queue, _c.state, _c.place, _c.seq)
 Index("pijobs_instance_name", _c.queue, _c.name, _c.state, _c.place, _c.seq, _c.due)
 Index("pijobs_instance_group", _c.queue, _c.grp, _c.state, _c.place, _c.seq)
+# Which blocked group may run again next.
+Index("pijobs_group_blocked", group.c.queue, group.c.blocked_until)
 
 
 def _partial(name: str, column: Column[Any], *columns: Column[Any], unique: bool = False) -> None:
@@ -256,6 +265,8 @@ _partial("pijobs_instance_key", _c.ukey, unique=True)
 
 #: What tables of an earlier release lack.
 ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause)
+#: Indexes that the tables of an earlier release lack, besides those of these columns.
+NEW_INDEXES = ("pijobs_instance_front", "pijobs_group_blocked")
 #: What fills them for the rows that were there before.
 FILLED = (
     "UPDATE pijobs_instance SET unique_key = ukey WHERE ukey IS NOT NULL AND unique_key IS NULL",

@@ -149,30 +149,33 @@ class Statements:
         alarm = _first(select(I.alarm).where(_here, I.alarm.is_not(None)).order_by(I.alarm))
         until = select(S.until).where(S.queue == bindparam("queue"), S.id == bindparam("session")).scalar_subquery()
         self.next_alarm = Statement(select(alarm))
-        #: One row per group (or one without): all that a step needs to know to decide what it takes.
+        limited = case((G.lim.is_(None), literal_column("0")), else_=count)
+        #: One row per group (or one without), up to ``n``: all that a step needs to know to decide what it takes.
         self.outlook = Statement(
             select(
                 dialect.clock, Q.paused, until, alarm, G.name, G.lim, G.blocked_until, G.paused.label("group_paused"),
-                case((G.lim.is_(None), literal_column("0")), else_=count), head,
+                limited, head,
             )
             .select_from(queue.outerjoin(group, G.queue == Q.name))
-            .where(Q.name == bindparam("queue"))
+            .where(Q.name == bindparam("queue")).limit(bindparam("n"))
         )  # fmt: skip
-        runnable = exists().where(
-            G.queue == Q.name,
-            G.paused == literal_column("0"),
-            or_(G.blocked_until.is_(None), G.blocked_until <= bindparam("now")),
-            or_(G.lim.is_(None), G.lim > count),
-            exists().where(*mine, queued),
-        )
-        due_now = exists().where(_here, I.alarm <= bindparam("now"))
-        ready = or_(due_now, and_(Q.paused == literal_column("0"), runnable))
-        #: Whether a step would find something: the outlook in one number, which is all that idle workers ask for.
-        self.pulse = Statement(
-            select(dialect.clock, case((ready, literal_column("1")), else_=literal_column("0"))).where(
-                Q.name == bindparam("queue")
-            )
-        )
+        ours, blocked = G.queue == bindparam("queue"), G.blocked_until > bindparam("now")
+        other, its = instance.alias(), group.alias()
+        full = (
+            select(other.c.grp).join(its, and_(its.c.queue == other.c.queue, its.c.name == other.c.grp))
+            .where(other.c.queue == bindparam("queue"), other.c.state == _code(Code.RUNNING))
+            .group_by(other.c.grp).having(func.count() >= func.max(its.c.lim))
+        )  # fmt: skip
+        shut = or_(G.paused == literal_column("1"), blocked, G.lim < literal_column("1"))
+        #: The first ``n`` that could start, in whatever groups, each with what runs in its group, and what may.
+        self.front = Statement(
+            select(I.grp, *(select(one).where(*mine).scalar_subquery() for one in (G.lim, limited)), I.rank)
+            .where(_here, queued, I.rank <= bindparam("last_rank"), I.grp.not_in(full), ~exists().where(*mine, shut))
+            .order_by(I.rank, I.seq).limit(bindparam("n"))
+        )  # fmt: skip
+        waits = exists().where(*mine, queued)
+        soonest = select(G.blocked_until).where(ours, blocked, G.paused == literal_column("0"), waits)
+        self.next_unblocked = Statement(soonest.order_by(G.blocked_until).limit(literal_column("1")))
         take = _row_and_body.where(_here, queued, I.grp == bindparam("grp"), I.rank <= bindparam("last_rank"))
         self.take = Statement(_skipping(take.order_by(I.rank, I.seq).limit(bindparam("n"))))
         due = _row.where(_here, I.alarm <= bindparam("now")).order_by(I.alarm).limit(bindparam("n"))

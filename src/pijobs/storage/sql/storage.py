@@ -290,7 +290,7 @@ class SqlStorage(Storage):
 
     def _nothing_to_do(self, session: str, want: int, floor: int | None) -> Step | None:
         """Looking takes no lock; so an idle worker is in nobody's way."""
-        outlook = self._read(lambda tx: leasing.look_out(tx, session, floor))
+        outlook = self._read(lambda tx: leasing.look_out(tx, session, floor, want))
         if want > 0 and (outlook.promotable or (outlook.alive and outlook.heads)):
             return None
         return Step([], [], outlook.alarm)

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from pijobs.storage import protocol
 from pijobs.storage.sql.connection import Link, Statement
 from pijobs.storage.sql.dialect import Dialect, Mariadb, Sqlite, Trouble, dialect_for
-from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, FIRST_VERSION, metadata
+from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, FIRST_VERSION, NEW_INDEXES, metadata
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.sql.transactions import Tx
 
@@ -43,7 +43,7 @@ def step_down(tx: Tx) -> None:
     names = {column.name for column in ADDED}
     for table in metadata.sorted_tables:
         for index in table.indexes:
-            if names & {column.name for column in index.columns}:
+            if index.name in NEW_INDEXES or names & {column.name for column in index.columns}:
                 on = f" ON {table.name}" if isinstance(tx.dialect, Mariadb) else ""
                 tx.link.run(f"DROP INDEX {index.name}{on}")
     for column in ADDED:

@@ -82,6 +82,37 @@ def test_a_child_does_not_go_on_as_a_copy(error: BaseException | None, code: int
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 
 
+@pytest.mark.parametrize(
+    "call", ["os.fork()", "multiprocessing.get_context('fork').Process(target=gevent.sleep, args=(0.3,)).start()"]
+)
+def test_a_child_takes_no_other_greenlet_with_it(call: str) -> None:
+    """The child of one job would go on with the jobs beside it."""
+    program = f"""
+from gevent import monkey; monkey.patch_all()
+import gevent, multiprocessing, os, time
+from pijobs.base.processes import no_copies
+
+def fork():
+    with no_copies():
+        pid = os.getpid()
+        {call}
+        if os.getpid() != pid:
+            time.sleep(0.3)
+            os.write(1, b"child ")
+
+def beside():
+    with no_copies():
+        time.sleep(0.1)
+        os.write(1, b"beside ")
+
+gevent.joinall([gevent.spawn(one) for one in (beside, fork)])
+os.write(1, b"parent ")
+time.sleep(0.4)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert sorted(done.stdout.split()) == ["beside", *(["child"] if "fork()" in call else []), "parent"], done
+
+
 @pytest.mark.parametrize("daemon", [False, True])
 def test_a_pool_that_a_job_left_keeps_the_process_for_a_moment_only(daemon: bool) -> None:
     """The threads of a worker are daemons, and so is what they start."""

@@ -67,18 +67,38 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+#: One for each body of :func:`no_copies` that runs.
+_bodies: list[int] = []
+
+
 @contextmanager
 def no_copies() -> Iterator[None]:
-    """A child that the body forks, and that comes out of it, ends here. Else it would go on as a copy of this one."""
+    """A child that the body forks, and that comes out of it, ends here. Else it would go on as a copy of this one. Nor
+    do other greenlets go on in it."""
     pid = os.getpid()
+    _bodies.append(pid)
     try:
         yield
     except BaseException as error:
         if os.getpid() != pid:
             _end_child(error)
         raise
+    finally:
+        _bodies.remove(pid)
     if os.getpid() != pid:
         _end_child(None)
+
+
+def _leave_greenlets_behind() -> None:
+    gevent_hub = sys.modules.get("gevent.hub")
+    if gevent_hub is not None and _bodies:
+        # Threads stay behind by themselves. The other greenlets wait for the hub of the parent, to which nobody
+        # switches any more; it is not destroyed, since that ends the main greenlet.
+        gevent_hub.set_hub(gevent_hub.Hub(default=False))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_greenlets_behind)
 
 
 def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:

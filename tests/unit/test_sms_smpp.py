@@ -144,14 +144,16 @@ def test_the_second_gateway_takes_over_where_nobody_listens(server: SmppServer) 
 
 
 def test_a_receipt_tells_that_an_sms_was_delivered(server: SmppServer) -> None:
-    ids = [send_sms("main", PHONE, TEXT).id for _ in range(3)]
+    ids = [send_sms("main", PHONE, TEXT).id for _ in range(4)]
     text = "id:id1 sub:001 dlvrd:001 submit date:2611291200 done date:2611291201 stat:DELIVRD err:000 text:Ihr"
     assert server.deliver(text) == Status.ESME_ROK
     server.deliver("", receipted_message_id=b"id2\0", message_state=b"\5")
-    server.deliver("id:id3 stat:ENROUTE err:000")
+    server.deliver("id:id3 stat:REJECTD err:010")
+    server.deliver("id:id4 stat:ENROUTE err:000")
     told = Receipts.of(current_queue().settings).told(ids)
-    assert set(told) == set(ids[:2])
+    assert set(told) == set(ids[:3])
     assert told[ids[0]].startswith("delivered") and told[ids[1]].endswith(": UNDELIV")
+    assert told[ids[2]].endswith(": REJECTD, error 10")
 
 
 @pytest.mark.parametrize(

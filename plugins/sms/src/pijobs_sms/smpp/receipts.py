@@ -36,7 +36,7 @@ def take_receipt(receipts: Receipts, gateway: str, pdu: Pdu) -> int:
     delivered = _STATES.get(delivery.state, _WORDS.get(word))
     if not delivery.is_receipt or not message_id or delivered is None:
         return Status.ESME_ROK
-    code = _field("err", text).strip("0")
+    code = _field("err", text).lstrip("0")
     reason = f"{word}, error {code}" if code else word
     try:
         instance = _told(receipts, gateway, message_id, delivered, reason)

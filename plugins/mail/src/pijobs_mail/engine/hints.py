@@ -46,6 +46,8 @@ ADVICE: Mapping[str, str] = {
     "helo": "the server does not take the name that we give ourselves; set PI_JOB_QUEUE_MAIL_EHLO_NAME to this "
     "machine's name in DNS",
     "sender": "read the reply: it is about the sender. Check the field sender, and that the login may send as it",
+    "machine": "the server has something against this machine's address, or its name in DNS: read the reply, and ask "
+    "the server's operator to take mails from it",
     "recipient": "read the reply: it is about the recipient, or the server asks for a login before it relays",
     "text": "read the reply: it is about the text; filters also judge by the sender and this machine",
     "greylisting": "the server defers mails of senders that it does not know yet, and takes them some minutes later: "
@@ -55,6 +57,14 @@ ADVICE: Mapping[str, str] = {
     "ask its operator. A worker waits ten minutes for the word",
     "second": "the server took one mail over the connection and not the next; set the field mails_per_connection to 1",
     "mail": "the server can't be given a mail; the reason is in its words",
+}
+#: What tells who a reply is about, at whatever step.
+_WORDS = {
+    "helo": re.compile("helo|ehlo", re.IGNORECASE),
+    "machine": re.compile(
+        r"\bclient host|\bblocked using|\bspamhaus|\bblack-?list|\bPTR\b|\breverse (?:dns|host)", re.IGNORECASE
+    ),
+    "sender": re.compile(r"\bsender (?:address|verify|domain|rejected)|\bsend as\b", re.IGNORECASE),
 }
 #: OpenSSL's names for what comes in clear where TLS was expected.
 _CLEAR = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
@@ -79,8 +89,9 @@ def about_mail(outcome: Outcome) -> str:
     reply = outcome.reply
     if is_greylisting(reply):
         return "greylisting"
-    if re.search("helo|ehlo", reply.text, re.IGNORECASE):
-        return "helo"
+    for key, words in _WORDS.items():  # Postfix says at RCPT what it has against those that were named before
+        if words.search(reply.text):
+            return key
     if reply.temporary:
         return "later"
     return {Step.MAIL: "sender", Step.RCPT: "recipient"}.get(outcome.step, "text")

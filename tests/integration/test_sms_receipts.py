@@ -12,7 +12,7 @@ import flask
 import pytest
 from integration.served import add_instance, make_app, queue_of, settings_of
 from integration.visits import Visit
-from sms_gateway import Gateway
+from sms_gateway import Answer, Gateway, always
 from sms_providers import PASSWORD, PROVIDERS, SENDER, USERNAME
 
 from pijobs.jobs import State
@@ -90,6 +90,29 @@ def test_the_password_may_be_a_basic_login(app: flask.Flask) -> None:
     instance = send(app)
     app.test_client().post(URL, auth=("us", "hunter2"), json={"id": instance, "status": "delivered"})
     assert (told(app, instance) or "").startswith("delivered")
+
+
+def test_guesses_at_the_password_are_counted_by_address(app: flask.Flask) -> None:
+    def ask(password: str, address: str) -> int:
+        query = {"password": password, "id": "1", "status": "delivered"}
+        return app.test_client().get(URL, query_string=query, environ_overrides={"REMOTE_ADDR": address}).status_code
+
+    assert [ask("hunter2", "192.0.2.1") for _ in range(15)] == [200] * 15
+    assert [ask(f"guess{number}", f"2001:db8::{number}") for number in range(12)] == [403] * 10 + [429] * 2
+    assert ask("hunter2", "2001:db8::ff") == 429  # who guesses does not learn it
+    assert ask("hunter2", "192.0.2.1") == 200  # and keeps nobody else out
+
+
+def test_an_id_that_no_database_takes_ends_nothing(app: flask.Flask) -> None:
+    body = '{"id": "\\ud800", "status": "delivered\\udfff"}'
+    answer = app.test_client().post(
+        URL, query_string={"password": "hunter2"}, data=body, content_type="application/json"
+    )
+    assert answer.status_code == 200
+    gateway: Gateway = app.extensions["gateway"]
+    gateway.answer = always(Answer(200, json.dumps({"ids": ["\ud800", *map(str, range(1000))]})))
+    save(app, json_path="ids.0", success=".", receipt_expects="ids.*")
+    assert send_sms("main", PHONE, TEXT, queue=queue_of(app)).state is State.DONE
 
 
 @pytest.mark.parametrize("body", ["[", "[1, 2]", '"x"', "{}", '{"id": {"a": 1}, "status": null}', "[" * 100_000])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from costs import NASTY, seconds_of
+from werkzeug.datastructures import MultiDict
 
 from pijobs.base.foreign import cut
 from pijobs.base.redact import describe, message_of, redact
@@ -18,10 +21,18 @@ from pijobs.execution.verdict import shown_notes
 from pijobs.settings.model import told_url
 from pijobs.storage.contract import SessionInfo
 from pijobs.storage.texts import storable_text
-from pijobs_mail.engine import verdicts
+from pijobs_mail.engine import auth, verdicts
+from pijobs_mail.engine.connection import offers
+from pijobs_mail.engine.oauth import _MAX_ANSWER as MAX_ANSWER
+from pijobs_mail.engine.oauth import _read as read_token
+from pijobs_mail.engine.oauth import read_refusal
 from pijobs_mail.engine.replies import ProtocolError, Replies, Reply, Step
+from pijobs_mail.errors import ServerTrouble
+from pijobs_sms import webhook
 from pijobs_sms.answers import Answer, retry_after
 from pijobs_sms.errors import SmsError
+from pijobs_sms.smpp.pdus import HEADER, MAX_PDU, Command, Pdu, length_of
+from pijobs_sms.smpp.receipts import take_receipt
 
 SECONDS = 0.05
 FIELDS = Definitions(
@@ -33,6 +44,9 @@ FIELDS = Definitions(
         Field("choice", choices=("a", "b")),
     ],
 )
+#: Receipts that know whatever is told.
+KNOWING: Any = SimpleNamespace(tell=lambda *_, **__: "an instance")
+SETTINGS: Any = SimpleNamespace(resource=lambda *_: KNOWING)
 GATEWAY = {"success": "^OK", "failure": "(no|bad)+ .*credit", "busy": "slow", "json_path": "a.*"}
 
 
@@ -67,6 +81,58 @@ def defined(text: str) -> None:
         FIELDS.validate({"url": text, "texts": text, "number": text, "choice": text, text: 1}, {}, {})
 
 
+def offered(text: str) -> None:
+    found = offers(Reply(250, "", ("mx.example.com", text, f"AUTH {text}", f"SIZE {text}")))
+    auth.unknown(found.get("AUTH", "").split())
+
+
+def answering(reply: Reply, line: str) -> Reply:
+    return reply
+
+
+def challenged(text: str) -> None:
+    for said in (text, text.encode("utf-8", "replace").hex()):
+        reply = Reply(334, "", (said,))
+        for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5"):
+            with suppress(auth.ServerUnknown):
+                auth.log_in([mechanism], "user", "hunter2", partial(answering, reply))
+
+
+@cache
+def as_json(text: str, *names: str) -> bytes:
+    """As large as a server takes it; made once, since that is not what is measured."""
+    return json.dumps(dict.fromkeys(names, text))[: 1024 * 1024].encode()
+
+
+def token_refused(text: str) -> None:
+    content = text.encode("utf-8", "replace")[:MAX_ANSWER]
+    for refusal in (content, as_json(text[:10_000], "error", "error_description")):
+        read_refusal(400, refusal, "login.example.com")
+    with suppress(ServerTrouble):
+        read_token({"access_token": text, "expires_in": text})
+
+
+def delivered(text: str) -> None:
+    """By SMPP, with the text in each place; a longer PDU ends the session."""
+    content = text.encode("utf-8", "replace")
+    with pytest.raises(ValueError, match="expected a PDU"):
+        length_of(len(content).to_bytes(4, "big") + bytes(12))
+    begin = b"\0" + b"\1\1 123\0" * 2 + bytes([4, 0, 0]) + b"\0\0" + bytes(4)
+    for body in (content, begin + b"\0" + content, begin + b"\xff" + content, begin + bytes(MAX_PDU)):
+        take_receipt(KNOWING, "main", Pdu(Command.DELIVER_SM, 1, 0, body[: MAX_PDU - HEADER]))
+    _ = Pdu(Command.SUBMIT_SM, 1, 0, content[: MAX_PDU - HEADER]).message_id
+
+
+def receipt(text: str) -> None:
+    gateway = {"identifier": "main", **{field.name: field.default for field in webhook.FIELDS}}
+    fields = {"id": text, "status": text}
+    for form, content in ((fields, b""), ({}, as_json(text[:400_000], "id", "status"))):
+        told = SimpleNamespace(
+            args=MultiDict(), form=MultiDict(form), is_json=bool(content), get_data=lambda content=content, **_: content
+        )
+        webhook.take(SETTINGS, gateway, told)  # type: ignore[arg-type]
+
+
 TAKERS: dict[str, Callable[[str], Any]] = {
     "cut": cut,
     "redact": redact,
@@ -82,6 +148,11 @@ TAKERS: dict[str, Callable[[str], Any]] = {
     "the verdict of a reply": judged,
     "a gateway's answer": answered,
     "a gateway's wait": retry_after,
+    "what a server offers": offered,
+    "a server's challenge": challenged,
+    "a server of tokens": token_refused,
+    "a receipt by SMPP": delivered,
+    "a receipt by HTTP": receipt,
 }
 
 

@@ -13,12 +13,29 @@ from pijobs.server.accounts import ROLES, Role
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
 from pijobs.server.auth import RECENT, signed_in
+from pijobs.server.lockout import Tries, network_of
 from pijobs.server.sessions import Sessions
 
 #: Attribute of a view that tells the role it requires.
 RIGHT = "pijobs_right"
 
+#: What a client's tries at a shared secret are counted by, beside what it is for.
+_GUESSES = "shared secret"
+
 View = TypeVar("View", bound=Callable[..., Any])
+
+
+def count_guess(what: str, *, right: bool) -> None:
+    """For a route that a shared secret opens: counts those that are wrong, by the client's address.
+
+    :param what: whose secret it is, such as ``"SMS gateway main"``.
+    :raises ApiError: (429) after too many wrong ones, though this one is right: else a guesser would learn it.
+    """
+    tries, address = current_installation().settings.resource(Tries, Tries), flask.request.remote_addr or ""
+    device = f"{_GUESSES} {network_of(address)}"
+    tries.begin(what, address, device)
+    if right:
+        tries.succeed(what, address, device)
 
 
 def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:

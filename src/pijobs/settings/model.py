@@ -20,7 +20,7 @@ MASK = "********"
 # Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
 _MISTYPED = re.compile(r":[^\s'\"]*@")
-_WORDS = re.compile(r"[\w .-]{0,40}")
+_WORDS = re.compile("[A-Za-z_. ]{0,20}|[0-9.]{1,6}")
 _QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
 
 

@@ -194,7 +194,11 @@ def texts_at(path: str, value: Any) -> Iterator[str]:
     found = [value]
     for step in _STEP.findall(path):
         found = [inner for outer in found for inner in _step(outer, step)]
-    yield from (one if isinstance(one, str) else json.dumps(one) for one in found if one is not None)
+    for one in found:
+        if one is not None:
+            text = one if isinstance(one, str) else json.dumps(one)
+            # JSON can write half of a surrogate pair, which neither RE2 nor a database takes.
+            yield text.encode("utf-8", "replace").decode()
 
 
 def _step(value: Any, step: str) -> list[Any]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import islice
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -28,6 +29,8 @@ KEEP = 8 * 86400
 #: Seconds between two looks for those that are too old.
 _TIDY = 3600
 _LONGEST = 100  # characters of an id, and of a reason
+#: Ids that a gateway may give to the parts of one SMS; a text has 255 parts at most.
+MOST_PARTS = 255
 #: Instances of one query.
 _MOST = 500
 
@@ -65,8 +68,8 @@ class Receipts:
 
         :raises DatabaseError: what it tells will be unknown.
         """
-        for message_id in filter(None, message_ids):
-            self._put(_name(gateway, message_id), instance, None, "")
+        for message_id in islice(filter(None, message_ids), MOST_PARTS):
+            self._put(_name(gateway, message_id[:_LONGEST]), instance, None, "")
 
     def tell(self, gateway: str, message_id: str, *, delivered: bool, reason: str = "") -> str | None:
         """A gateway tells of an SMS.

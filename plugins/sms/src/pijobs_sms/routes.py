@@ -9,7 +9,7 @@ from pijobs.errors import DefinitionNotFound, DefinitionUnreadable
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters, required
 from pijobs.server.definitions import NOT_FOUND, PARAMETER, DefinitionRoutes, submit_test
-from pijobs.server.rights import requires
+from pijobs.server.rights import count_guess, requires
 from pijobs_sms import webhook
 from pijobs_sms.errors import PhoneError
 from pijobs_sms.gateways import open_store
@@ -35,7 +35,9 @@ def take_receipt(identifier: str) -> Response:
         definition = open_store(current_queue().settings).get(identifier)
     except (DefinitionNotFound, DefinitionUnreadable):
         definition = {}
-    if not webhook.is_from_gateway(definition, request):
+    right = webhook.is_from_gateway(definition, request)
+    count_guess(f"SMS gateway {identifier}", right=right)
+    if not right:
         raise ApiError(
             403, RIGHT, "expected the receipt_password of a gateway as parameter 'password', found another one"
         )

@@ -113,7 +113,7 @@ def _found(path: str, places: list[Any]) -> list[str]:
     for place in places:
         # A parameter of a form may have a dot in its name.
         if isinstance(place, dict) and isinstance(place.get(path), str):
-            return [place[path]]
+            return [*texts_at("0", [place[path]])]
         if texts := list(texts_at(path, place)):
             return texts
     return []

@@ -161,10 +161,11 @@ class Delivery:
             esm_class = rest[0]
             rest = _after_string(_after_string(rest[3:]))
             length = rest[4]
-            options, text, rest = {}, rest[5 : 5 + length], rest[5 + length :]
-            while len(rest) >= 4:
-                tag, size = struct.unpack(">HH", rest[:4])
-                options[tag], rest = rest[4 : 4 + size], rest[4 + size :]
+            options, text, start = {}, rest[5 : 5 + length], 5 + length
+            while start + 4 <= len(rest):
+                tag, size = struct.unpack_from(">HH", rest, start)
+                options[tag] = rest[start + 4 : start + 4 + size]
+                start += 4 + size
         except IndexError:
             raise ValueError("expected a deliver_sm, found one that breaks off") from None
         return cls(esm_class & _KINDS == _RECEIPT, text or options.get(_PAYLOAD, b""), options)

@@ -24,6 +24,7 @@ def worker_type(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.each_storage
 def test_runs_what_is_enqueued_before_and_after_it_starts(site: Site, worker_type: str) -> None:
     before = site.queue.enqueue("test.count", (1,))
     site.start_worker("-w", "2", "-k", worker_type)
@@ -33,6 +34,7 @@ def test_runs_what_is_enqueued_before_and_after_it_starts(site: Site, worker_typ
     assert sorted(site.effects_of("count")) == ["1", "2"]
 
 
+@pytest.mark.each_storage
 @pytest.mark.parametrize("storage_url", ["sqlite", "redis", "postgresql", "mariadb"], indirect=True)
 def test_greenlets_run_jobs_too(site: Site) -> None:
     worker = site.start_worker("-w", "2", "-k", "greenlet")
@@ -63,6 +65,7 @@ def test_ends_dead_when_the_attempts_are_used_up(site: Site) -> None:
     assert "all 3 attempts used up" in (record.reason or "")
 
 
+@pytest.mark.each_storage
 def test_a_killed_worker_loses_nothing_and_another_begins_within_one_lease(site: Site, worker_type: str) -> None:
     workers = [site.start_worker("-k", worker_type) for _ in range(2)]
     handle = site.queue.enqueue("test.hold", ("job", 3))
@@ -201,6 +204,7 @@ def test_the_child_of_a_job_never_becomes_a_worker(site: Site, worker_type: str)
     assert worker.wait(15) == 0
 
 
+@pytest.mark.each_storage
 def test_what_a_killed_worker_ran_goes_on_at_once_when_the_next_one_starts_on_its_host(make_site: MakeSite) -> None:
     site = make_site(LEASE=60)
     worker = site.start_worker()
@@ -220,6 +224,7 @@ def test_a_job_that_interrupts_itself_fails_like_any_other(site: Site, worker_ty
     assert site.effects_of("interrupt") == ["1", "2"]
 
 
+@pytest.mark.each_storage
 def test_a_stopped_worker_notices_that_it_lost_its_lease(site: Site) -> None:
     first = site.start_worker()
     handle = site.queue.enqueue("test.hold", ("job", 0.5))

@@ -13,9 +13,9 @@ import pytest
 from .site import Site
 
 MakeSite = Callable[..., Site]
-#: These tests are about plugins and processes, to which all storages are alike; that they are is told by tests/contract,
-#: and by the other tests of this folder. Each runs on one storage here, and on the other one by ``make chaos``, unless
-#: it is marked with ``each_storage``.
+#: These tests are about plugins and processes, to which all storages are alike; that they are is told by
+#: tests/contract, and by the other tests of this folder. Each runs on one storage here, and on the other one by
+#: ``make chaos``, unless it is marked with ``each_storage``.
 ALIKE = {
     "test_alerts", "test_drill", "test_isolation", "test_mail", "test_mail_limits", "test_metrics",
     "test_plugin_distribution", "test_sms", "test_sms_alone", "test_statistics", "test_systemd", "test_typed_pages",

@@ -203,7 +203,7 @@ def test_wait_ends_after_its_timeout(storage: Storage, worker: Worker) -> None:
     worker.step(want=1)
     start = time.monotonic()
     storage.wait(0.1)
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 0.1 + SOON
 
 
 def test_an_idle_worker_does_not_spin(storage: Storage, worker: Worker) -> None:
@@ -220,7 +220,7 @@ def test_waiting_does_not_keep_others_from_working(storage: Storage, worker: Wor
         start = time.monotonic()
         for _ in range(10):
             enqueue(storage)
-        assert time.monotonic() - start < 2.0
+        assert time.monotonic() - start < SOON
 
 
 def test_how_many_of_a_job_wait_is_counted_up_to_a_number(storage: Storage, worker: Worker) -> None:

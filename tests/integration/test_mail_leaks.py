@@ -103,7 +103,7 @@ def test_a_certificate_that_is_refused_leaves_nothing_open(
 def test_servers_that_hang_at_the_good_bye_hold_up_a_shutdown_once_and_no_other_good_bye(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr("pijobs_mail.engine.connection.QUIT_TIMEOUT", 1.0)
+    monkeypatch.setattr("pijobs_mail.engine.connection.QUIT_TIMEOUT", 2.0)
     with Sink(faults={"QUIT": fault}, delay=0.05) as bad, Sink() as good:
         places = [Endpoint(host=sink.host, port=sink.port, timeout=5) for sink in (bad, good)]
         with ThreadPoolExecutor(6) as threads:
@@ -112,7 +112,7 @@ def test_servers_that_hang_at_the_good_bye_hold_up_a_shutdown_once_and_no_other_
         assert bad.connections > 2
         started = time.monotonic()
         pool.close()
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5.5
         wait_until(lambda: good.steps["QUIT"] == 1, 10, what="the good-bye")
         assert [connections_to(sink.port) for sink in (bad, good)] == [0, 0]
 

@@ -22,6 +22,7 @@ from pijobs.base import clock
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
 from pijobs.definitions.rotation import reencrypt
+from pijobs.errors import StorageUnavailable
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks as traps
@@ -34,6 +35,7 @@ from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis.topology import Place
+from pijobs.storage.sql import storage as sql_storage
 
 from .redis_server import Server, running
 
@@ -349,6 +351,28 @@ def test_a_storage_that_hangs_is_red_and_a_server_takes_requests_all_the_same(tm
             server.thaw()
         close(queue)
         close(bare)
+
+
+def test_a_database_that_hangs_is_told_before_a_probe_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_storage, "PING_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        queue = make_queue(f"postgresql+psycopg://q@127.0.0.1:{silent.getsockname()[1]}/q")
+        assert "within 0.1 s" in dict(readiness(queue))["storage"].message
+    close(queue)
+
+
+def test_a_storage_that_is_only_read_is_told_with_its_remedy_and_blames_no_worker(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise StorageUnavailable("this Redis is a read-only replica")
+
+    assert queue.storage is not None
+    monkeypatch.setattr(queue.storage, "try_out", refuse)
+    found = dict(readiness(queue))
+    assert "takes nothing new" in found["storage"].message
+    assert found["storage"].advice.startswith("let it be written to, or name the server that is")
+    assert found["worker"].advice.startswith("look at the check 'storage' first")
 
 
 # -- what stands in the queue ----------------------------------------------------------------------------------------

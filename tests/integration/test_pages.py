@@ -114,6 +114,8 @@ def test_while_the_storage_is_away_the_pages_show_the_spool(tmp_path: Path) -> N
     assert told in overview and '<b>1</b> <span class="state dead">' in overview
     assert told in listed and f"r-{id}" in listed
     assert "in the spool of this machine" in visit.text(f"/jobs/{id}")
+    workers = visit.text("/workers")
+    assert told in workers and "Pause" not in workers
     assert "1 instance queued again." in visit.follow(visit.post("/jobs/act", reason="a test", action="retry", id=[id]))
     assert spool.get(id).state is State.QUEUED
 

@@ -82,6 +82,29 @@ def test_a_destination_that_is_down_is_told_with_its_reason() -> None:
     assert "refused" in found.more and "3 waiting" in found.more
 
 
+@pytest.mark.parametrize("told", [(answer(), recent(last=3)), (answer(), recent())])
+def test_nothing_is_green_while_a_critical_check_fails(told: tuple[Any, Any]) -> None:
+    calm = headline(MAILS, *told, 60)
+    found = headline(MAILS, *told, 60, {"loss": "the storage was emptied"})
+    assert (calm.tone in ("good", "idle"), found.tone, found.text) == (True, "warn", calm.text)
+    assert found.more.startswith("But something is wrong, see below: loss.")
+
+
+@pytest.mark.parametrize(
+    ("fallback", "tone", "text"),
+    [
+        ("direct", "warn", "Mails go out in the request: the storage takes nothing new."),
+        (None, "bad", "No mails are going out: the storage takes nothing new."),
+    ],
+)
+def test_a_storage_that_takes_nothing_is_told_before_the_worker_that_it_hides(
+    fallback: str | None, tone: str, text: str
+) -> None:
+    told = answer(workers=[], fallback=fallback)
+    found = headline(MAILS, told, recent(last=3), 60, {"worker": "none", "storage": "a read-only replica"})
+    assert (found.tone, found.text, found.more) == (tone, text, "a read-only replica")
+
+
 def test_the_newest_failure_is_told_with_its_reason() -> None:
     failures = [failure("an old one", age=500), failure("a new one", age=2)]
     assert headline(MAILS, answer(), recent(last=3, failures=failures), 60).more == "The newest: a new one"

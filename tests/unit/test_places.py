@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 
 from pijobs import Job, State
+from pijobs.cli.invocation import Invocation
+from pijobs.cli.main import main
 from pijobs.errors import InstanceNotFound, StorageUnavailable
+from pijobs.execution.groups import Policy
 from pijobs.observe.instances import explained, life, listing, retry
+from pijobs.observe.readiness import readiness
 from pijobs.observe.status import overview, sentences
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.places import Places
 from pijobs.request.queue import Handle, Queue
 from pijobs.server.exposition import exposition
+from pijobs.server.pages.summary import Topic, headline
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import Depths, Record, Storage
+from pijobs.storage.contract import Depths, NewInstance, Record, SessionInfo, Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 
@@ -195,11 +200,59 @@ def test_while_the_storage_is_away_the_spool_is_counted(queue: Queue, dead: Hand
     assert not answer["reachable"] and answer["states"]["dead"] == 1
     text = "\n".join(sentences(answer))
     assert "calls run in the request meanwhile" in text
-    assert "only what lies in the spool of this machine is shown:\n  a.b: 1 dead" in text
+    assert (
+        "only what lies in the spool of this machine is shown:\nno live worker of this machine\n  a.b: 1 dead" in text
+    )
     assert dead.id in text
     shown = exposition(queue).decode()
     assert 'pijobs_spool_instances{job="a.b",state="dead"} 1.0' in shown
     assert "pijobs_instances{" not in shown and "pijobs_storage_up 0.0" in shown
+
+
+@pytest.fixture
+def down(spool: Storage) -> None:
+    """A destination of the spool is down, and somebody waits for it."""
+    spool.open_session(SessionInfo("s", "mx1", 7, spool.now(), "1", "thread", 3, (), ()), lease=60_000)
+    new = NewInstance("1", "a.b", b"e", b"b", "smtp:main", created=spool.now())
+    spool.enqueue(new, timeout=1)
+    policy = Policy(failures=5, opened=2, reason="refused").dumps()
+    assert spool.set_group("smtp:main", version=0, limit=1, blocked_until=None, policy=policy)
+
+
+def test_while_the_storage_is_away_a_destination_that_is_down_is_told(queue: Queue, down: None, away: None) -> None:
+    text = "\n".join(sentences(overview(queue)))
+    assert "group smtp:main: its destination failed 5 times in a row: refused" in text
+    assert "1 live worker processes, 3 workers" in text
+    checks = dict(readiness(queue))
+    assert not checks["storage"].ok and not checks["breakers"].ok and checks["spool"].ok
+    answer = overview(queue)
+    rows = [{**row, "jobs": ["a.b"]} for row in answer["groups"]]
+    page = headline(Topic("mails"), {**answer, "groups": rows}, {}, 60)
+    assert (page.tone, page.text) == ("bad", "Some mails wait: smtp:main is down.")
+    assert "They lie in the spool of this machine: the storage does not answer. connection refused" in page.more
+
+
+def test_what_a_breaker_holds_back_in_the_spool_lacks_no_worker(queue: Queue, down: None, clock: ManualClock) -> None:
+    clock.advance(61)
+    assert dict(readiness(queue))["spool"].ok
+
+
+@pytest.mark.parametrize(("command", "told"), [("workers", "mx1 pid 7  3 thread"), ("groups", "smtp:main: 0 running")])
+def test_while_the_storage_is_away_workers_and_groups_of_the_spool_are_listed(
+    queue: Queue,
+    down: None,
+    away: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(Invocation, "queue", lambda self: queue)
+    with pytest.raises(SystemExit) as ended:
+        main([command])
+    shown = capsys.readouterr()
+    assert ended.value.code == 3 and told in shown.out
+    assert "the storage does not answer: connection refused; only what lies in the spool" in shown.err
 
 
 def test_a_look_makes_no_spool(storage: Storage, spool: Storage, tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_a_trial_that_failed_is_made_again_at_once(storage: OnTrial) -> None:
     fitness.require()
 
 
+def test_who_can_not_wait_is_told_of_the_last_trial(storage: OnTrial) -> None:
+    fitness = Fitness(storage)
+    fitness.require(anew=False)
+    assert storage.trials == 0
+    storage.trouble = StorageUnfit("too old")
+    for anew in (True, False):
+        with pytest.raises(StorageUnfit, match="too old"):
+            fitness.require(anew=anew)
+    assert storage.trials == 1
+
+
 def test_a_worker_whose_storage_came_late_does_not_work_on_one_that_does_not_fit(
     storage: OnTrial, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -79,6 +79,21 @@ class Invocation:
         assert storage is not None
         return storage
 
+    def places(self) -> tuple[list[Storage], str | None]:
+        """Where to look now; see :meth:`pijobs.storage.places.Places.within_reach`."""
+        return self.queue().places.within_reach()
+
+
+def tell_if_away(away: str | None) -> int:
+    """The exit code: what was looked at is not all that there is.
+
+    :param away: the sentence that :meth:`Invocation.places` gave.
+    """
+    if away is None:
+        return 0
+    click.echo(away, err=True)
+    return 3
+
 
 def who() -> str:
     """Who runs the command, and where; with sudo the one behind it."""

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pijobs.base.files import looks
-from pijobs.cli.invocation import Invocation, audit, pass_invocation
+from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away
 from pijobs.errors import JobError, StorageUnavailable
 from pijobs.jobs import ENDED, State
 from pijobs.observe import instances
@@ -64,15 +64,7 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
             click.echo("no instances" if cursor is None else "none so far")
     if cursor is not None:
         click.echo(f"there may be more: --cursor {cursor}", err=True)
-    return _tell_if_away(away)
-
-
-def _tell_if_away(away: str | None) -> int:
-    """The exit code: what was looked at is not all that there is."""
-    if away is None:
-        return 0
-    click.echo(away, err=True)
-    return 3
+    return tell_if_away(away)
 
 
 @jobs.command()
@@ -135,7 +127,7 @@ def purge(
             place.remove(instance_id)
     audit(queue.settings, "job.delete", on=f"{len(found)} {state}", fields=[id for _, id in found], reason=reason)
     click.echo(f"{len(found)} records deleted")
-    return _tell_if_away(away)
+    return tell_if_away(away)
 
 
 def _records(storage: Storage, state: State, name: str | None) -> Iterator[Record]:

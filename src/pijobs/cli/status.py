@@ -11,7 +11,7 @@ import click
 
 from pijobs.base import clock
 from pijobs.base.files import looks
-from pijobs.cli.invocation import Invocation, audit, pass_invocation, who
+from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away, who
 from pijobs.jobs import State
 from pijobs.observe import status as answers
 from pijobs.observe.readiness import readiness
@@ -43,7 +43,7 @@ def status(invocation: Invocation, as_json: bool) -> int:
         click.echo(line)
     for name, check in checks:
         red = check.alarm or not check.ok
-        line = f"{'warning' if check.ok else 'NOT READY'}: {name}: {check.message}; {check.advice}"
+        line = f"{'warning' if check.ok else 'CRITICAL'}: {name}: {check.message}; {check.advice}"
         click.echo(click.style(line, fg="red") if red else line)
     return code
 
@@ -52,12 +52,16 @@ def status(invocation: Invocation, as_json: bool) -> int:
 @json_option
 @pass_invocation
 @looks
-def workers(invocation: Invocation, as_json: bool) -> None:
-    """The live workers, with their last sign of life."""
-    rows = answers.workers(invocation.storage())
+def workers(invocation: Invocation, as_json: bool) -> int:
+    """The live workers, with their last sign of life.
+
+    Exit code 3 if the storage does not answer: then only those that work from the spool of this machine are listed.
+    """
+    places, away = invocation.places()
+    rows = answers.workers(places[0])
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return
+        return tell_if_away(away)
     for row in rows:
         click.echo(
             f"{row['host']} pid {row['pid']}  {row['workers']} {row['worker_type']}  "
@@ -65,18 +69,23 @@ def workers(invocation: Invocation, as_json: bool) -> None:
         )
     if not rows:
         click.echo("no live worker; start one with 'pijobs worker'")
+    return tell_if_away(away)
 
 
 @click.command()
 @json_option
 @pass_invocation
 @looks
-def groups(invocation: Invocation, as_json: bool) -> None:
-    """The groups, with their limits and breakers."""
-    rows = [*answers.groups(invocation.storage())]
+def groups(invocation: Invocation, as_json: bool) -> int:
+    """The groups, with their limits and breakers.
+
+    Exit code 3 if the storage does not answer: then only those of the spool of this machine are listed.
+    """
+    places, away = invocation.places()
+    rows = [*answers.groups(places[0])]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return
+        return tell_if_away(away)
     for row in rows:
         limit = "no limit" if row["limit"] is None else f"limit {row['limit']}"
         blocked = f", blocked for {row['blocked_for']:.1f} s" if row["blocked_for"] else ""
@@ -87,6 +96,7 @@ def groups(invocation: Invocation, as_json: bool) -> None:
                    f"breaker {row['breaker']}{blocked}{paused}{why}")  # fmt: skip
     if not rows:
         click.echo("no groups")
+    return tell_if_away(away)
 
 
 @click.command()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pijobs.base.clock import to_ms
 from pijobs.base.redact import describe
-from pijobs.errors import StorageUnavailable, StorageUnfit
+from pijobs.errors import StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks
 from pijobs.observe.checks import judged
-from pijobs.observe.status import LOSS_TOLD, age, overview, told_bound, told_loss, told_pause
+from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, told_bound, told_loss, told_pause
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
@@ -41,7 +41,8 @@ def takes_requests(queue: Queue) -> CheckResult:
     that is missing, is no reason to take its pages out of a load balancer."""
     if queue.storage is None or queue.mode != "queued":
         return _no_queue(queue)
-    answers = has_storage(queue)
+    # Where a job can run in the request the outcome of a trial changes nothing, and a load balancer does not wait.
+    answers = has_storage(queue, anew="direct" not in queue.option("FALLBACK"))
     if answers.ok:
         return answers
     for way in queue.option("FALLBACK"):
@@ -52,20 +53,25 @@ def takes_requests(queue: Queue) -> CheckResult:
     return answers
 
 
-def has_storage(queue: Queue) -> CheckResult:
-    """Whether the storage answers, for the ``/readyz`` of a worker."""
+def has_storage(queue: Queue, *, anew: bool = True) -> CheckResult:
+    """Whether the storage answers, for the ``/readyz`` of a worker.
+
+    :param anew: see :meth:`pijobs.storage.trial.Fitness.require`.
+    """
     assert queue.storage is not None
     answers = False
     try:
         queue.storage.ping()
         answers = True
-        queue.fitness.require()
+        queue.fitness.require(anew=anew)
     except StorageUnfit as error:
         advice = "change what it names; docs/how-to/configure tells which servers and rights the queue needs"
         return CheckResult(False, f"the storage can't be used: {error}", advice)
     except StorageUnavailable as error:
         if answers:
-            advice = "look at the check 'storage_full', and at its log; what it has goes on meanwhile"
+            advice = "let it be written to, or name the server that is in PI_JOB_QUEUE_URL; look at its log"
+            if isinstance(error, StorageFull):
+                advice = "look at the check 'storage_full', and at its log; what it has goes on meanwhile"
             return CheckResult(False, f"{queue.storage.display_url} answers, but takes nothing new: {error}", advice)
         advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
         return CheckResult(False, f"the storage {error.what}: {error}", advice)
@@ -107,7 +113,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
     answers = has_storage(queue)
     found: list[tuple[str, CheckResult]] = []
     # What can be read is told, too, while it takes nothing new.
-    if answers.ok or _answers(storage):
+    if answers.ok or (_answers(storage) if answer is None else answer["reachable"]):
         try:
             answer = overview(queue) if answer is None else answer
             if not answer["reachable"]:
@@ -116,10 +122,25 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
         except StorageUnavailable as error:
             if answers.ok:
                 answers = CheckResult(False, f"the storage {error.what}: {error}", "look at its log and its load")
+        if not answers.ok:
+            # Without it no worker can give a sign of life, and nobody has to start one.
+            found = [(name, _after_storage(result) if name == "worker" else result) for name, result in found]
     yield "storage", answers
-    yield from found
+    yield from found or _here_checks(here(queue.places))
     if queue.spool is not None:
         yield "spool", _spool(queue, queue.spool)
+
+
+def _after_storage(result: CheckResult) -> CheckResult:
+    return result if result.ok else replace(result, advice=f"look at the check 'storage' first; {result.advice}")
+
+
+def _here_checks(answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]:
+    """What stands in the spool, while it is all that is known."""
+    if answer["spool"] is not None:
+        yield "breakers", _breakers(answer)
+        yield "destinations", _destinations(answer)
+        yield "failures", _failures(answer)
 
 
 def _state_checks(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]:
@@ -172,14 +193,23 @@ def _oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckR
     limit = queue.option("READY_MAX_AGE")
     waits = answer["oldest_age"]
     if waits > limit and not answer["paused"]:
-        # What a pause or a breaker holds back has checks of its own, which name the cause.
-        held = {row["name"] for row in answer["groups"] if row["paused"] or row["breaker"] != "closed"}
-        due = storage.oldest_due(without=held) if held else None
-        waits = waits if not held else 0.0 if due is None else age(due, storage.now())
+        waits = _held_by_nobody(storage, waits, answer["groups"])
     if waits <= limit or answer["paused"]:
         return CheckResult(True, f"the oldest due instance that nobody holds back waits for {waits:.1f} s")
     advice = "look at 'pijobs status': too few workers, or a job that hangs"
     return CheckResult(False, f"the oldest due instance waits for {waits:.0f} s, more than {limit:g} s", advice)
+
+
+def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds that the oldest instance waits without a pause or breaker: these have checks that name the cause.
+
+    :param waits: seconds that the oldest one waits, whatever holds it back.
+    """
+    held = {row["name"] for row in rows if row["paused"] or row["breaker"] != "closed"}
+    if not held:
+        return waits
+    due = storage.oldest_due(without=held)
+    return 0.0 if due is None else age(due, storage.now())
 
 
 def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
@@ -290,9 +320,11 @@ def _spool(queue: Queue, spool: Storage) -> CheckResult:
     limit = queue.option("READY_MAX_AGE")
     try:
         depths, now = spool.depths(), spool.now()
+        waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
+        if waits > limit:
+            waits = _held_by_nobody(spool, waits, groups(spool))
     except StorageUnavailable as error:
         return CheckResult(False, f"the spool does not answer: {error}", "correct PI_JOB_QUEUE_SPOOL, or its folder")
-    waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
     if waits <= limit:
         return CheckResult(True, f"{spool.display_url} answers")
     advice = "start a worker on this machine; it works from the spool, too"

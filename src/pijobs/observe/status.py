@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,12 @@ def overview(queue: Queue) -> dict[str, Any]:
         return rows
     rows["storage"] = storage.display_url
     try:
+        storage.ping()  # which gives up sooner than what follows
         held, sessions = queue.places.depths(), storage.sessions()
-        found = [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
+        found = _in_trouble(storage)
         failures = _failures(queue.places)
     except StorageUnavailable as error:
-        return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue), **_here(queue.places)}
+        return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue), **here(queue.places)}
     jobs, (depths, now) = numbers(held), held[0]
     return {
         **rows,
@@ -73,13 +74,23 @@ def overview(queue: Queue) -> dict[str, Any]:
     }
 
 
-def _here(places: Places) -> dict[str, Any]:
-    """What is known while the storage does not answer: ``spool``, and if that is not None, what lies there."""
-    held = places.depths_here()
+def here(places: Places) -> dict[str, Any]:
+    """What is known while the storage does not answer: ``spool``, and if that is not None, what lies there, which
+    destinations are in trouble there, and who works from it."""
+    held, found, live = places.depths_here(), list[dict[str, Any]](), list[dict[str, Any]]()
     if not held:
         return {"spool": None}
     rest = [place for place in places if place is not places.storage]
-    return {"spool": numbers(held), **_sums(numbers(held)), "failures": _failures(rest)}
+    for place in rest:
+        with suppress(StorageUnavailable):
+            found += _in_trouble(place)
+            live += workers(place)
+    jobs = numbers(held)
+    return {"spool": jobs, **_sums(jobs), "failures": _failures(rest), "groups": found, "workers": live}
+
+
+def _in_trouble(storage: Storage) -> list[dict[str, Any]]:
+    return [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
 
 
 def _sums(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -197,23 +208,31 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"calls {ways[answer['fallback']]} meanwhile; what waited before stays where it is"
         if answer["spool"] is not None:
             yield f"{ONLY_HERE}:"
-            yield from _of_jobs(answer)
-            yield from _of_failures(answer)
+            yield _of_workers(answer["workers"]) if answer["workers"] else "no live worker of this machine"
+            yield from _of_instances(answer)
         return
     if answer["loss"] and answer["loss"]["age"] < LOSS_TOLD:
         yield told_loss(answer["loss"])
     live = answer["workers"]
     if live:
-        yield f"{len(live)} live worker processes, {sum(row['workers'] for row in live)} workers"
+        yield _of_workers(live)
     else:
         seen = answer["worker_seen_age"]
         yield "no live worker" + (
             ", none was ever seen" if seen is None else f"; the last one was seen {seen:.0f} s ago"
         )
-    yield from _of_jobs(answer)
     for row in answer["bounds"]:
         if row["reached"]:
             yield told_bound(row)
+    yield from _of_instances(answer)
+
+
+def _of_workers(live: Sequence[Mapping[str, Any]]) -> str:
+    return f"{len(live)} live worker processes, {sum(row['workers'] for row in live)} workers"
+
+
+def _of_instances(answer: Mapping[str, Any]) -> Iterator[str]:
+    yield from _of_jobs(answer)
     for row in answer["groups"]:
         yield f"group {row['name']}: {trouble(row)}"
     yield from _of_failures(answer)

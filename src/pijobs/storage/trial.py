@@ -36,8 +36,14 @@ class Fitness:
         self._tried = float("-inf")
         self._trouble: StorageUnavailable | None = None
 
-    def require(self) -> None:
-        """:raises StorageUnavailable: when the last trial failed; see :meth:`Storage.try_out`."""
+    def require(self, *, anew: bool = True) -> None:
+        """:param anew: whether a trial is made when it is time; it may take seconds.
+        :raises StorageUnavailable: when the last trial failed; see :meth:`Storage.try_out`.
+        """
+        if not anew:
+            if self._trouble is not None:
+                raise self._trouble
+            return
         now = clock.monotonic()
         # What has failed may have been mended: tried anew at once.
         if self._storage is not None and (self._trouble is not None or now - self._tried >= BELIEVED):

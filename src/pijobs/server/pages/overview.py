@@ -36,19 +36,30 @@ def overview() -> str:
     if queue.storage is not None and answer["reachable"]:
         try:
             recent = activity.recent(queue.storage)
-            groups = [{**row, "jobs": _waiting_for(queue.storage, row)} for row in answer["groups"][:MOST_GROUPS]]
-            answer = {**answer, "groups": groups}
+            answer = _with_jobs(answer, queue.storage)
         except StorageUnavailable as error:
             answer = {**answer, "reachable": False, "reason": str(error), "fallback": status.fallback(queue)}
+    elif queue.spool is not None and answer.get("groups"):
+        answer = _with_jobs(answer, queue.spool)
+    checks = [(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok]
+    critical = {name: check.message for name, check in checks if not check.ok}
+    if "storage" in critical and answer["reachable"]:
+        answer = {**answer, "fallback": status.fallback(queue)}
     topics = flask.current_app.extensions[PAGES].topics
     return flask.render_template(
         "pijobs/overview.html",
-        headlines=[headline(topic, answer, recent, queue.option("READY_MAX_AGE")) for topic in topics],
+        headlines=[headline(topic, answer, recent, queue.option("READY_MAX_AGE"), critical) for topic in topics],
         answer=answer,
         recent=recent,
         plots=plots,
-        checks=[(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok],
+        checks=checks,
     )
+
+
+def _with_jobs(answer: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
+    """The answer, with the names of the jobs that wait for each group."""
+    rows = [{**row, "jobs": _waiting_for(storage, row)} for row in answer["groups"][:MOST_GROUPS]]
+    return {**answer, "groups": rows}
 
 
 def _waiting_for(storage: Storage, row: Mapping[str, Any]) -> list[str]:

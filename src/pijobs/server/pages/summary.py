@@ -41,25 +41,49 @@ class Topic:
         return name.startswith(self.prefix)
 
 
-def headline(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any], most_age: float) -> Headline:
-    """The sentence about a topic.
+def headline(
+    topic: Topic,
+    answer: Mapping[str, Any],
+    recent: Mapping[str, Any],
+    most_age: float,
+    critical: Mapping[str, str] | None = None,
+) -> Headline:
+    """The sentence about a topic; never a green one while a critical check fails.
 
     :param answer: of :func:`pijobs.observe.status.overview`; its groups with the names of the ``jobs`` that wait for
         them.
     :param most_age: seconds that the oldest due instance may wait (``PI_JOB_QUEUE_READY_MAX_AGE``).
+    :param critical: the critical checks that fail: name and message. With ``storage`` among them the answer has its
+        ``fallback``.
     """
-    stopped = _stopped(topic, answer)
-    if stopped is not None:
-        return stopped
-    things, begin = topic.things, _begin(topic.things)
+    critical = critical or {}
+    found = (
+        _stopped(topic, answer, most_age, critical.get("storage"))
+        or _held(topic, answer, most_age)
+        or _going(topic, answer, recent)
+    )
+    if critical and found.tone in ("good", "idle"):
+        more = f"But something is wrong, see below: {', '.join(critical)}. {found.more}"
+        return Headline("warn", found.text, more.strip())
+    return found
+
+
+def _held(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline | None:
+    """What waits for too long, or for a destination that is down."""
     oldest = max((row.get("oldest_age") or 0.0 for row in topic.of(answer["jobs"]).values()), default=0.0)
     down = [row for row in answer["groups"] if row["failures"] and any(map(topic.covers, row["jobs"]))]
+    if down:
+        return Headline("bad", f"Some {topic.things} wait: {down[0]['name']} is down.", f"{_begin(trouble(down[0]))}.")
+    if oldest > most_age:
+        text = f"{_begin(topic.things)} are late."
+        return Headline("bad", text, f"The oldest one is due since {duration(oldest)}.")
+    return None
+
+
+def _going(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any]) -> Headline:
+    things, begin = topic.things, _begin(topic.things)
     last = min((row["last_age"] for row in topic.of(recent["jobs"]).values()), default=None)
     failed = [row for row in recent["failures"] if topic.covers(row["name"]) and row["age"] < NOW]
-    if down:
-        return Headline("bad", f"Some {things} wait: {down[0]['name']} is down.", f"{_begin(trouble(down[0]))}.")
-    if oldest > most_age:
-        return Headline("bad", f"{begin} are late.", f"The oldest one is due since {duration(oldest)}.")
     went = "" if last is None else f"The last one went out {_ago(last)}."
     if failed:
         number = sum(row["number"] for row in failed)
@@ -72,12 +96,14 @@ def headline(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any],
     return Headline("idle", f"No {things} to send just now. Workers are ready.", went)
 
 
-def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
+def _stopped(topic: Topic, answer: Mapping[str, Any], most_age: float, refuses: str | None) -> Headline | None:
     things = topic.things
     if answer["storage"] is None:
         return Headline("idle", f"The queue is off; {things} go out in the request.", "PI_JOB_QUEUE_CLASS turns it on.")
     if not answer["reachable"]:
-        return _without_storage(topic, answer)
+        return _without_storage(topic, answer, most_age)
+    if refuses is not None:
+        return _by_another_way(topic, answer["fallback"], "the storage takes nothing new", refuses)
     if answer["paused"]:
         waiting = answer["states"]["queued"]
         why = told_pause(answer["pause"])
@@ -90,15 +116,21 @@ def _stopped(topic: Topic, answer: Mapping[str, Any]) -> Headline | None:
     return None
 
 
-def _without_storage(topic: Topic, answer: Mapping[str, Any]) -> Headline:
-    begin, reason = _begin(topic.things), str(answer["reason"])
-    ways = {
-        "spool": f"{begin} go out by the spool of this machine: the storage does not answer.",
-        "direct": f"{begin} go out in the request: the storage does not answer.",
-    }
-    if answer["fallback"] in ways:
-        return Headline("warn", ways[answer["fallback"]], f"What waited before stays where it is. {reason}")
-    return Headline("bad", f"No {topic.things} are going out: the storage does not answer.", reason)
+def _without_storage(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline:
+    reason, away = str(answer["reason"]), "the storage does not answer"
+    held = _held(topic, answer, most_age) if answer.get("spool") else None
+    if held is not None:
+        return Headline(held.tone, held.text, f"{held.more} They lie in the spool of this machine: {away}. {reason}")
+    stays = "What waited before stays where it is. " if answer["fallback"] else ""
+    return _by_another_way(topic, answer["fallback"], away, stays + reason)
+
+
+def _by_another_way(topic: Topic, way: str | None, because: str, more: str) -> Headline:
+    begin = _begin(topic.things)
+    ways = {"spool": f"{begin} go out by the spool of this machine", "direct": f"{begin} go out in the request"}
+    if way in ways:
+        return Headline("warn", f"{ways[way]}: {because}.", more)
+    return Headline("bad", f"No {topic.things} are going out: {because}.", more)
 
 
 def _begin(text: str) -> str:

@@ -31,8 +31,11 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("viewer")
 def workers() -> str:
-    """The live workers with what each one runs, and the groups with their limits and breakers."""
-    found = storage()
+    """The live workers with what each one runs, and the groups with their limits and breakers. While the storage does
+    not answer, those of the spool of this machine."""
+    storage()
+    places, away = current_queue().places.within_reach()
+    found = places[0]
     pause = found.depths().pause
     live = status.workers(found)
     groups = sorted(status.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
@@ -43,6 +46,7 @@ def workers() -> str:
         more_groups=len(groups) - MOST_GROUPS,
         pause=None if pause is None else status.pause_of(pause, found.now()),
         jobs=sorted(current_queue().registry),
+        away=away,
     )
 
 

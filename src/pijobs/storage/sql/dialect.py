@@ -164,7 +164,8 @@ class Dialect:
     def tell(self, error: BaseException) -> str:
         """What may be said of an error: its kind and code; a server's text may quote parameters."""
         code = getattr(error, "sqlstate", None)
-        return f"{type(error).__name__} {code}" if code else type(error).__name__
+        why = ", the server is read-only" if code == "25006" else ""
+        return f"{type(error).__name__} {code}{why}" if code else type(error).__name__
 
     def tell_right(self, error: BaseException) -> str:
         """Which right is missing: the server's own words, that name a table or a schema and quote no value."""

@@ -58,8 +58,10 @@ from pijobs.storage.texts import storable_name, storable_text
 
 T = TypeVar("T")
 
-#: Seconds after which any call but an enqueue fails.
+#: Seconds after which any call but an enqueue and a ping fails.
 TIMEOUT = 10.0
+#: Seconds for :meth:`SqlStorage.ping`: who asks is a probe, whose own time is short.
+PING_TIMEOUT = 2.0
 
 
 class SqlStorage(Storage):
@@ -159,7 +161,7 @@ class SqlStorage(Storage):
         return clock.now_us() // 1000
 
     def ping(self) -> None:
-        self._ask_time(TIMEOUT)
+        self._ask_time(PING_TIMEOUT)
 
     def try_out(self) -> None:
         self._live.require_room(0)

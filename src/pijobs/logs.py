@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from pijobs.base import clock, files
@@ -33,6 +33,8 @@ SIMPLE = "%(asctime)s %(message)s"
 
 #: Files whose frames only lead to a job's function.
 
+#: Frames of a traceback that are written: from its outer end, and from the inner one.
+MOST_OUTER, MOST_INNER = 15, 30
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -76,8 +78,18 @@ def _error_lines(record: logging.LogRecord) -> Iterator[str]:
 
 
 def _places(trace: TracebackType | None) -> Iterator[str]:
-    for frame in traceback.extract_tb(trace):
-        yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+    frames = [*traceback.walk_tb(trace)]
+    for frame, number in frames[:MOST_OUTER]:
+        yield _place(frame, number)
+    inner = frames[MOST_OUTER:]
+    if len(inner) > MOST_INNER:  # a recursion without end
+        yield f"  ... {len(inner) - MOST_INNER} more"
+    for frame, number in inner[-MOST_INNER:]:
+        yield _place(frame, number)
+
+
+def _place(frame: FrameType, number: int) -> str:
+    return f'  File "{frame.f_code.co_filename}", line {number}, in {frame.f_code.co_name}'
 
 
 _JOBS = logging.getLogger("pijobs.job")

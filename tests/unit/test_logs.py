@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import smtplib
 import sqlite3
@@ -24,6 +25,8 @@ from pijobs.base.redact import Known
 from pijobs.errors import ConfigurationError
 from pijobs.logs import (
     CLASSIC,
+    MOST_INNER,
+    MOST_OUTER,
     SIMPLE,
     InstanceLogger,
     JsonFormatter,
@@ -148,6 +151,15 @@ def test_a_traceback_shows_where_and_what_but_no_line_of_source() -> None:
     lines = logged(RedactingFormatter(SIMPLE), "failed", error=raised(nested)).splitlines()
     assert lines[0].endswith("failed") and lines[-1] == "RuntimeError: could not write to a***@example.com"
     assert lines[-2].startswith('  File "') and lines[-2].endswith("in nested") and "raise " not in "".join(lines)
+
+
+def test_of_a_recursion_without_end_both_ends_are_shown() -> None:
+    def deeper() -> None:
+        deeper()
+
+    lines = logged(RedactingFormatter(SIMPLE), "failed", error=raised(deeper)).splitlines()
+    assert len(lines) == 1 + MOST_OUTER + 1 + MOST_INNER + 1
+    assert re.fullmatch(r"  \.\.\. \d+ more", lines[1 + MOST_OUTER])
 
 
 # -- lines -----------------------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ def leave(signum: int, frame: object) -> None:
         (lambda: logging.disable(logging.CRITICAL), lambda: OURS.isEnabledFor(logging.ERROR), "the configuration of"),
         (lambda: logging.root.addHandler(logging.NullHandler()),
          lambda: not any(type(one) is logging.NullHandler for one in logging.root.handlers), "the configuration of"),
+        (lambda: logging.setLogRecordFactory(leave), lambda: logging.getLogRecordFactory() is not leave,
+         "the configuration of"),
     ],
 )  # fmt: skip
 def test_what_a_job_changes_is_put_back_and_told(

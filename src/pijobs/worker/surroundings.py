@@ -40,7 +40,7 @@ class Surroundings:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._signals = [(number, _handler_of(number)) for number in _SIGNALS]
-        self._least_level = logging.root.manager.disable
+        self._least_level, self._make_record = logging.root.manager.disable, logging.getLogRecordFactory()
         watched = (logging.root, logging.getLogger("pijobs.job"), *_ours())
         self._loggers: list[_Was] = [
             (one, list(one.handlers), one.level, one.propagate, one.disabled) for one in watched
@@ -81,9 +81,11 @@ class Surroundings:
             yield "signal handlers were"
 
     def _put_back_loggers(self) -> Iterator[str]:
-        # These two tell of each new configuration; to look at all would cost as much as a short job.
-        if not any(map(_is_changed, self._loggers[:2])) and logging.root.manager.disable == self._least_level:
+        present = (logging.root.manager.disable, logging.getLogRecordFactory())
+        # These two loggers tell of each new configuration; to look at all would cost as much as a short job.
+        if not any(map(_is_changed, self._loggers[:2])) and present == (self._least_level, self._make_record):
             return
+        logging.setLogRecordFactory(self._make_record)
         changed = [was for was in self._loggers if _is_changed(was)]
         logging.root.manager.disable = self._least_level
         for logger, handlers, level, propagate, disabled in changed:

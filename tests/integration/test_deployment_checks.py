@@ -35,6 +35,7 @@ from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis.topology import Place
+from pijobs.storage.sql import SqlStorage
 from pijobs.storage.sql import storage as sql_storage
 
 from .redis_server import Server, running
@@ -357,6 +358,8 @@ def test_a_database_that_hangs_is_told_before_a_probe_gives_up(monkeypatch: pyte
     monkeypatch.setattr(sql_storage, "PING_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         queue = make_queue(f"postgresql+psycopg://q@127.0.0.1:{silent.getsockname()[1]}/q")
+        assert isinstance(queue.storage, SqlStorage)
+        queue.storage._live.transactions.ensured = True
         assert "within 0.1 s" in dict(readiness(queue))["storage"].message
     close(queue)
 

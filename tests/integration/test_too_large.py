@@ -68,6 +68,17 @@ def test_sqlite_refuses_the_instance_and_takes_the_next(
     assert storage.enqueue(new(), timeout=5).state is State.QUEUED
 
 
+def test_mariadb_refuses_the_instance_for_which_the_server_would_hang_up(mariadb_url: str, stack: ExitStack) -> None:
+    storage = SqlStorage(mariadb_url, f"large-{uuid4().hex}")
+    stack.callback(storage.close)
+    storage.enqueue(new(), timeout=10)
+    assert storage._dialect.largest is not None and storage._dialect.largest > TOO_LARGE
+    storage._dialect.largest = TOO_LARGE
+    with pytest.raises(InstanceRefused, match="an instance of 2[.]0 MB; raise max_allowed_packet"):
+        storage.enqueue(new(bytes(TOO_LARGE)), timeout=5)
+    assert storage.enqueue(new(), timeout=5).state is State.QUEUED
+
+
 def test_one_that_is_too_large_leaves_the_spool_as_a_dead_letter_and_lets_the_others_by(
     redis: Storage, tmp_path: Path, stack: ExitStack
 ) -> None:

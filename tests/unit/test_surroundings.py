@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,10 @@ def leave(signum: int, frame: object) -> None:
     raise SystemExit(1)
 
 
+def another(*args: Any) -> logging.LogRecord:
+    return logging.LogRecord(*args)
+
+
 @pytest.mark.parametrize(
     ("change", "is_there", "told"),
     [
@@ -46,7 +51,7 @@ def leave(signum: int, frame: object) -> None:
         (lambda: logging.disable(logging.CRITICAL), lambda: OURS.isEnabledFor(logging.ERROR), "the configuration of"),
         (lambda: logging.root.addHandler(logging.NullHandler()),
          lambda: not any(type(one) is logging.NullHandler for one in logging.root.handlers), "the configuration of"),
-        (lambda: logging.setLogRecordFactory(leave), lambda: logging.getLogRecordFactory() is not leave,
+        (lambda: logging.setLogRecordFactory(another), lambda: logging.getLogRecordFactory() is not another,
          "the configuration of"),
     ],
 )  # fmt: skip

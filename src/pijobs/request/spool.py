@@ -225,7 +225,7 @@ class Mover:
     def _park(self, new: NewInstance, error: PijobsError) -> None:
         self._strikes.pop(new.id, None)
         size = len(new.envelope) + len(new.body)
-        reason = f"the storage does not take this instance ({size} bytes), though it takes others: {error}"
+        reason = f"the storage does not take this instance ({size / 1e6:.1f} MB), though it takes others: {error}"
         log.error("job %s %s: %s -> dead in the spool: %s", new.name, new.id, State.QUEUED, reason)
         entry = msgspec.json.encode({"at": self._spool.now(), "event": "parked", "reason": reason}).decode()
         end = End(new.id, "", State.DEAD, counted=False, reason=reason, error=type(error).__name__, entry=entry)

@@ -70,6 +70,8 @@ class Dialect:
     schema_unlock: ClassVar[str | None] = None
     version_query = "SELECT current_setting('server_version')"
     oldest: ClassVar[str] = "PostgreSQL 12"
+    #: Bytes of a statement, of a server that hangs up on a larger one, as if it were gone; learned with a connection.
+    largest: int | None = None
 
     def __init__(self, url: URL) -> None:
         self.url = url
@@ -198,6 +200,9 @@ class Mariadb(Dialect):
         oldest = (10, 6) if "mariadb" in told.lower() else (8, 0)
         if found and (int(found[1]), int(found[2])) < oldest:
             raise self._too_old(told)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            self.largest = int(cursor.fetchone()[0])
 
     def connect_args(self) -> dict[str, Any]:
         given = self.url.query

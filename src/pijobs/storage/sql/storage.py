@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from pijobs.errors import ConfigurationError, StateConflict, StorageUnavailable, StorageUnfit
+from pijobs.errors import ConfigurationError, InstanceRefused, StateConflict, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
@@ -60,8 +60,11 @@ T = TypeVar("T")
 
 #: Seconds after which any call but an enqueue and a ping fails.
 TIMEOUT = 10.0
-#: Seconds for :meth:`SqlStorage.ping`: who asks is a probe, whose own time is short.
+#: Seconds for :meth:`SqlStorage.ping`, but for the first, which may make the tables: who asks is a probe, whose own
+#: time is short.
 PING_TIMEOUT = 2.0
+#: How much longer encrypted bytes get when they are written into a statement.
+ESCAPED = 1.04
 
 
 class SqlStorage(Storage):
@@ -161,7 +164,7 @@ class SqlStorage(Storage):
         return clock.now_us() // 1000
 
     def ping(self) -> None:
-        self._ask_time(PING_TIMEOUT)
+        self._ask_time(PING_TIMEOUT if self._live.transactions.ensured else TIMEOUT)
 
     def try_out(self) -> None:
         self._live.require_room(0)
@@ -218,6 +221,7 @@ class SqlStorage(Storage):
         live.require_room(len(new.body), timeout)
 
         def work(tx: Tx) -> Stored:
+            self._require_size(len(new.envelope) + len(new.body))
             if self._durability != "server":
                 tx.link.run("SET LOCAL synchronous_commit TO on")  # of PostgreSQL, for this transaction
             return saving.enqueue(tx, new, on_conflict, worker_within)
@@ -225,6 +229,16 @@ class SqlStorage(Storage):
         stored = live.transactions.run(live.durable, work, timeout=timeout)
         live.poller.kick()
         return stored
+
+    def _require_size(self, size: int) -> None:
+        """:raises InstanceRefused: when the server would hang up, which looks like an outage."""
+        largest = self._dialect.largest
+        # Some bytes are written as two; of random ones few.
+        if largest is not None and size * ESCAPED > largest:
+            raise InstanceRefused(
+                f"{self._dialect.name} takes statements of {largest / 1e6:.1f} MB, found an instance of "
+                f"{size / 1e6:.1f} MB; raise max_allowed_packet"
+            )
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
         self._live.require_room(len(new.body))

@@ -146,7 +146,8 @@ class Transactions:
         self._ensure = ensure
         #: What a driver raises.
         self.errors: tuple[type[Exception], ...] = (dialect_errors(dialect), OSError, UnicodeError)
-        self._ensured = False
+        #: Whether the tables are there, as far as this process knows.
+        self.ensured = False
 
     def run(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
         """Run ``work`` in a transaction.
@@ -160,11 +161,11 @@ class Transactions:
         return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=False)
 
     def forget_tables(self) -> None:
-        self._ensured = False
+        self.ensured = False
 
     def look_again(self) -> None:
         """At the tables and their protocol, before anything else."""
-        self._ensured = False
+        self.ensured = False
 
     def _insist(self, lane: Lane, attempt: Callable[[Link], T], timeout: float, *, writing: bool) -> T:
         end = clock.monotonic() + timeout
@@ -195,9 +196,9 @@ class Transactions:
             pause = min(pause * 1.3, 0.004)
 
     def _prepared(self, link: Link, attempt: Callable[[Link], T]) -> T:
-        if not (self._ensured and link.looked):
+        if not (self.ensured and link.looked):
             self._ensure(link)
-            self._ensured = link.looked = True
+            self.ensured = link.looked = True
         return attempt(link)
 
     def _once(self, link: Link, work: Callable[[Tx], T]) -> T:
@@ -219,7 +220,7 @@ class Transactions:
         with suppress(*self.errors):
             link.rollback()
         if trouble is Trouble.SCHEMA:
-            self._ensured = False
+            self.ensured = False
             return Trouble.AGAIN
         return trouble
 

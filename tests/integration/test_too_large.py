@@ -74,7 +74,7 @@ def test_mariadb_refuses_the_instance_for_which_the_server_would_hang_up(mariadb
     storage.enqueue(new(), timeout=10)
     assert storage._dialect.largest is not None and storage._dialect.largest > TOO_LARGE
     storage._dialect.largest = TOO_LARGE
-    with pytest.raises(InstanceRefused, match="an instance of 2[.]0 MB; raise max_allowed_packet"):
+    with pytest.raises(InstanceRefused, match=r"an instance of 2\.0 MB; raise max_allowed_packet"):
         storage.enqueue(new(bytes(TOO_LARGE)), timeout=5)
     assert storage.enqueue(new(), timeout=5).state is State.QUEUED
 

@@ -17,9 +17,10 @@ import inspect
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
-from pijobs.errors import ConfigurationError
+from pijobs.base.functions import place_of
+from pijobs.errors import ConfigurationError, UnknownJob
 from pijobs.jobs import Job, JobContext
 
 if TYPE_CHECKING:
@@ -115,7 +116,17 @@ class JobCall(Generic[P]):
                 f"job {self.job.name!r}: expected an app whose queue takes it, found no app context; "
                 f"call it within 'with app.app_context():', or name the queue: {name}.options(queue=queue).enqueue(…)"
             )
+        if self.job.name not in queue.registry:
+            self._refuse(queue)
         return queue.enqueue(self.job.name, args, kwargs, **self.given)
+
+    def _refuse(self, queue: Queue) -> NoReturn:
+        module = self.job.__module__
+        told = f"return it from register_jobs of its plugin, or add {module!r} to PI_JOB_QUEUE_PLUGINS"
+        for plugin in queue.plugins.failed:
+            if f"{module}.".startswith(f"{plugin.module.partition(':')[0]}."):
+                told = f"its plugin failed: {plugin.error}"
+        raise UnknownJob(f"job {self.job.name!r} ({place_of(self.job.function)}) is not registered here; {told}")
 
 
 class _Decorator(Protocol):

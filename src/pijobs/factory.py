@@ -58,7 +58,10 @@ class HueyQueue(Queue):
     def __init__(self, options: Mapping[str, Any], *, host: Mapping[str, Any] | None = None) -> None:
         values = {PREFIX + name.upper(): value for name, value in options.items()}
         values.setdefault(PREFIX + "CLASS", OWN_CLASS)
-        self._adopt(configure({**(host or {}), **values}))
+        parts = configure({**(host or {}), **values})
+        for plugin in parts.plugins.failed:
+            log.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
+        self._adopt(parts)
 
     @classmethod
     def of(cls, parts: Parts) -> HueyQueue:

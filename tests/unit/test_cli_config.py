@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_a_warning_stands_beside_the_answer(run: Run, pi_cfg: Write) -> None:
     result = run("config", "show", "--config", file)
     assert result.code == 0 and "warning: PI_JOB_QUEUE_IMPORT_ERROR_X: belongs to a plugin" in result.err
     assert "warning: plugin broken.import_error is not loaded: ModuleNotFoundError" in result.err
+
+
+def test_a_plugin_that_failed_is_told_once(run: Run, pi_cfg: Write) -> None:
+    file = pi_cfg("PI_JOB_QUEUE_PLUGINS = ['broken.import_error']\n")
+    assert run("no-such-command", "--config", file).err.count("broken.import_error is not loaded") == 1
+    assert run("config", "show", "--config", file).err.count("broken.import_error is not loaded") == 1
 
 
 def test_check_without_a_queue_says_what_that_means(run: Run, pi_cfg: Write) -> None:
@@ -116,7 +123,8 @@ def test_plugins_tells_what_is_loaded_what_failed_and_why(run: Run, pi_cfg: Writ
     assert result.code == 4
     assert "broken.good: loaded (module broken.good)\n  job good.shout" in result.out
     assert "broken.import_error: failed (module broken.import_error)\n  reason: ModuleNotFoundError" in result.out
-    assert "reason: job 'good.shout' is registered by plugin 'broken.good' and by" in result.out
+    assert "reason: job 'good.shout' is registered by plugin 'broken.good' (" in result.out
+    assert "not loaded" not in result.err
 
 
 def test_plugins_as_json(run: Run, pi_cfg: Write) -> None:
@@ -141,6 +149,6 @@ def test_plugins_needs_no_pi_cfg_at_all(
     run: Run, args: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("pijobs.settings.pifile._DEFAULT_PLACES", (tmp_path / "a.cfg", tmp_path / "b.cfg"))
-    monkeypatch.setattr("pijobs.plugins.loading.metadata.entry_points", lambda group: [])
+    monkeypatch.setattr("pijobs.plugins.loading.metadata.entry_points", lambda: metadata.EntryPoints(()))
     result = run("plugins", *args)
     assert result.code == 0 and "no plugins are installed" in result.out

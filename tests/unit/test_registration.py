@@ -184,17 +184,3 @@ def test_all_faults_of_a_plugin_are_told_at_once_and_the_others_go_on(
     assert [job.name for job in plugins.register_jobs(core_settings)] == ["b.b"]
     (failed,) = plugins.failed
     assert "job 'a.b': parameter 'p'" in (failed.error or "") and "job 'a.c': the annotation" in (failed.error or "")
-
-
-def test_a_hook_without_its_mark_is_told(add_module: AddModule) -> None:
-    module = add_module("unmarked", "from pijobs import hookimpl\ndef register_jobs(settings): return []\n")
-    assert reasons(module) == [
-        "register_jobs is not marked: expected '@hookimpl' above it (from pijobs import hookimpl)"
-    ]
-
-
-def test_an_entry_point_that_names_a_function_is_told(add_module: AddModule, install: Callable[..., None]) -> None:
-    module = add_module("pointed", "from pijobs import hookimpl\n@hookimpl\ndef register_jobs(settings): return []\n")
-    install("some-distribution", pointed=f"{module}:register_jobs")
-    (reason,) = reasons("pointed")
-    assert "found the function 'pointed:register_jobs'; name 'pointed'" in reason

@@ -601,13 +601,17 @@ def test_the_history_tells_where_an_attempt_failed_and_nothing_else(site: Site) 
     assert_no_secret(written(site))
 
 
-def test_a_deep_recursion_leaves_a_short_traceback(site: Site) -> None:
+def test_a_deep_recursion_leaves_a_short_traceback_that_begins_with_the_job(site: Site) -> None:
     def function() -> None:
         function()
 
+    def the_job() -> None:
+        function()
+
     site.enqueue()
-    site.attempt(function)
+    site.attempt(the_job)
     assert site.record.error == "RecursionError" and len(site.entry["frames"]) <= 12
+    assert site.entry["frames"][0].endswith(" in the_job")
 
 
 # -- the app context -------------------------------------------------------------------------------------------------

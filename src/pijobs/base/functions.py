@@ -17,6 +17,7 @@ from types import GeneratorType
 from typing import Any
 
 from pijobs.base import threads
+from pijobs.base.files import OURS
 from pijobs.errors import FailJob
 
 #: The event loop of each thread that ran a coroutine.
@@ -34,6 +35,15 @@ def layers(function: Any) -> Iterator[Any]:
         if not inspect.isroutine(function) and not inspect.isclass(function):
             yield getattr(type(function), "__call__", None)  # noqa: B004 - looked at, not asked for
         function = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
+
+
+def place_of(function: Any) -> str:
+    """Where a function was written, as ``file:line``; its module or type where nobody can tell."""
+    for one in layers(function):
+        code = getattr(one, "__code__", None)
+        if code is not None and not code.co_filename.startswith(OURS):
+            return f"{code.co_filename}:{code.co_firstlineno}"
+    return str(getattr(function, "__module__", None) or type(function).__name__)
 
 
 def is_generator(function: Callable[..., Any]) -> bool:

@@ -29,6 +29,8 @@ class Invocation:
 
     def __init__(self, config: str | None = None) -> None:
         self._config = config
+        #: Plugins that failed and were told; a command that tells them all by itself puts None here.
+        self.told: set[str] | None = set()
 
     def config_path(self) -> Path:
         """:raises ConfigurationError: when there is no ``pi.cfg``."""
@@ -58,9 +60,15 @@ class Invocation:
         for warning in installation.settings.warnings:
             click.echo(f"warning: {warning}", err=True)
         if not strict:
-            for plugin in installation.plugins.failed:
-                click.echo(f"warning: plugin {plugin.name} is not loaded: {plugin.error}", err=True)
+            self.tell_failed(installation.plugins)
         return installation
+
+    def tell_failed(self, plugins: Plugins) -> None:
+        """Once, however often they are loaded."""
+        for plugin in plugins.failed:
+            if self.told is not None and plugin.name not in self.told:
+                self.told.add(plugin.name)
+                click.echo(f"warning: plugin {plugin.name} is not loaded: {plugin.error}", err=True)
 
     def settings(self) -> Settings:
         """The validated settings."""

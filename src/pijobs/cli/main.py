@@ -80,7 +80,9 @@ class RootGroup(click.Group):
     def _ask_plugins(self, ctx: click.Context) -> None:
         if not self._asked:
             self._asked = True
-            _invocation(ctx).plugins.call("register_commands", cli=self)
+            invocation = _invocation(ctx)
+            invocation.tell_failed(invocation.plugins)
+            invocation.plugins.call("register_commands", cli=self)
             for name in _MODULE_OF.keys() & self.commands.keys():
                 del self.commands[name]
                 click.echo(f"warning: a plugin gives a command named {name!r}; pijobs' own one stays", err=True)

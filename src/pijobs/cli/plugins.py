@@ -23,6 +23,7 @@ def plugins(invocation: Invocation, as_json: bool) -> int:
 
     The exit code is 4 when a plugin failed.
     """
+    invocation.told = None
     found = invocation.plugins
     try:
         settings = invocation.settings()

@@ -86,7 +86,10 @@ class Runner:
             reason = redact(str(error))
             entry = history_line({"at": now, "event": "damaged", "error": "Damaged", "reason": reason})
             return End(lease.id, lease.token, State.DEAD, False, reason=reason, error="Damaged", entry=entry)
-        except (DecodeError, UnknownJob, EncodeError) as error:
+        except UnknownJob:
+            told = "restart it, if its plugin was installed or changed since; 'pijobs plugins' lists what it would know"
+            return hold(lease, now, UnknownJob(f"this worker does not know job {lease.name!r}; {told}"))
+        except (DecodeError, EncodeError) as error:
             return hold(lease, now, error)
 
     def attempt(

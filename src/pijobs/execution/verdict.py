@@ -23,7 +23,7 @@ LEAST_WAIT = 1.0
 LONGEST_BRAKE = 30.0
 #: Seconds until the next attempt when the end of this one could not be worked out.
 FAULT_WAIT = 5.0
-#: Places of a traceback that are kept, the innermost ones; links of a chain of causes that are followed.
+#: Places of a traceback that are kept, the first and the innermost ones; links of a chain of causes that are followed.
 MOST_FRAMES, MOST_CAUSES = 12, 3
 #: Notes of an attempt that are kept, and characters of their names.
 MOST_NOTES, LONGEST_NAME = 50, 80
@@ -143,7 +143,9 @@ def frames_of(error: BaseException | None) -> list[str]:
             break
         if places:
             places.append(f"caused by {class_name(error)}")
-        places += list(_places(error.__traceback__))[-MOST_FRAMES:]
+        every = list(_places(error.__traceback__))
+        # However deep it failed, the first place is what the job's author wrote.
+        places += every if len(every) <= MOST_FRAMES else every[:1] + every[1 - MOST_FRAMES :]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return places
 

@@ -7,7 +7,9 @@ import importlib
 import inspect
 import logging
 import operator
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -16,6 +18,7 @@ from typing import Any
 import pluggy
 
 from pijobs.base import files
+from pijobs.base.functions import place_of
 from pijobs.base.redact import describe
 from pijobs.errors import PluginError
 from pijobs.jobs import Job
@@ -25,6 +28,8 @@ from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
 
 log = logging.getLogger(__name__)
 
+#: Groups of entry points that somebody wrote for ours.
+_MEANT = re.compile(r"(?!pijobs$)pi[-_. ]?jobs?([-_. ](plugins?|jobs?|entry[-_ ]?points?))?", re.IGNORECASE)
 #: Files that say nothing about where a plugin went wrong.
 _LEADING = re.compile(rf"^{re.escape(files.OURS)}|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
 
@@ -101,36 +106,52 @@ class Plugins:
         return [job for plugin in self.loaded for job in plugin.jobs]
 
     def _collect_jobs(self, plugin: Plugin, settings: Settings) -> None:
-        owners = {job.name: other.name for other in self.loaded if other is not plugin for job in other.jobs}
+        others = [other for other in self.loaded if other is not plugin]
+        owners = {job.name: (other.name, job) for other in others for job in other.jobs}
         jobs: list[Job] = []
-        module = self._modules[plugin.name]
-        if inspect.ismodule(module) and not hasattr(module, "register_jobs"):
-            given: Iterable[Any] = jobs_in(module)
-        else:
-            given = self._flat(plugin, "register_jobs", settings=settings)
-        for job in given:
+        for job in self._given_jobs(plugin, settings):
             if not isinstance(job, Job):
-                raise PluginError(f"register_jobs: expected Job objects, found {type(job).__name__}")
-            owner = owners.get(job.name)
-            if owner is not None:
-                raise PluginError(f"job {job.name!r} is registered by plugin {owner!r} and by plugin {plugin.name!r}")
-            owners[job.name] = plugin.name
+                told = f'write @job("…") above it ({place_of(job)})' if callable(job) else "make them with @job"
+                raise PluginError(f"register_jobs: expected jobs, found a {type(job).__name__}; {told}")
+            if (twin := owners.get(job.name)) is not None:
+                raise PluginError(
+                    f"job {job.name!r} is registered by plugin {twin[0]!r} ({place_of(twin[1].function)}) "
+                    f"and by plugin {plugin.name!r} ({place_of(job.function)}); give one of them another name"
+                )
+            owners[job.name] = (plugin.name, job)
             jobs.append(job)
-        if found := [f"job {job.name!r}: {fault}" for job in jobs for fault in faults(job)]:
+        if found := [f"job {job.name!r}: {fault} ({place_of(job.function)})" for job in jobs for fault in faults(job)]:
             raise PluginError("\n".join(found))
         plugin.jobs = jobs
+
+    def _given_jobs(self, plugin: Plugin, settings: Settings) -> Iterable[Any]:
+        module = self._modules[plugin.name]
+        if inspect.ismodule(module) and not hasattr(module, "register_jobs"):
+            return jobs_in(module)
+        return self._flat(plugin, "register_jobs", settings=settings)
 
     def _import(self, plugin: Plugin) -> None:
         """Import the plugin, and learn its own hooks."""
         path, _, name = plugin.module.partition(":")
-        module = importlib.import_module(path)
+        _refuse_to_hide(path)
+        try:
+            module = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+                raise
+            raise PluginError(
+                f"no module {error.name!r} on the path of this process, which works in {os.getcwd()}; "
+                f"install the package of {path!r} into this environment (pip install), or name its folder in PYTHONPATH"
+            ) from None
         if name:
             module = operator.attrgetter(name)(module)
         if inspect.isroutine(module):
             raise PluginError(
-                f"expected an entry point that names a module with hooks, found the function {plugin.module!r}; "
-                f"name {path!r}"
+                f"expected an entry point that names a module, found the function {plugin.module!r} "
+                f'({place_of(module)}); write {plugin.name} = "{path}" in pyproject.toml, and install it again'
             )
+        self._modules[plugin.name] = module
+        self._refuse_unknown_parameters(plugin)
         # Asked alone: hooks must be known before anybody who gives them is registered, or their maker had the blame.
         alone = pluggy.PluginManager(hookspecs.PROJECT)
         alone.add_hookspecs(hookspecs)
@@ -138,12 +159,30 @@ class Plugins:
         for namespaces in alone.hook.register_hookspecs():
             for namespace in namespaces or ():
                 self._manager.add_hookspecs(namespace)
-        self._modules[plugin.name] = module
 
     def _register(self, plugin: Plugin) -> None:
+        self._refuse_unknown_parameters(plugin)
         self._manager.register(self._modules[plugin.name], name=plugin.name)
         self._refuse_unknown_hooks(plugin)
         self._refuse_unmarked_hooks(plugin)
+
+    def _hooks(self, plugin: Plugin) -> Iterator[tuple[str, Sequence[str], Any]]:
+        """The functions of a plugin that are named like hooks: name, the hook's parameters, function."""
+        for name, caller in vars(self._manager.hook).items():
+            function = getattr(self._modules[plugin.name], name, None)
+            if (spec := getattr(caller, "spec", None)) is not None and inspect.isroutine(function):
+                yield name, spec.argnames, function
+
+    def _refuse_unknown_parameters(self, plugin: Plugin) -> None:
+        for name, known, function in self._hooks(plugin):
+            if hasattr(function, f"{hookspecs.PROJECT}_impl") and (
+                unknown := [each for each in inspect.signature(function).parameters if each not in known]
+            ):
+                takes = ", ".join(map(repr, known)) or "no parameter"
+                raise PluginError(
+                    f"{name}: expected {takes}, found {unknown[0]!r} ({place_of(function)}); "
+                    "a hook is given its parameters by their names"
+                )
 
     def _refuse_unknown_hooks(self, plugin: Plugin) -> None:
         module = self._modules[plugin.name]
@@ -153,18 +192,17 @@ class Plugins:
             known = [name for name, caller in vars(self._manager.hook).items() if getattr(caller, "spec", None)]
             close = difflib.get_close_matches(unknown[0], known, n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"pijobs knows {', '.join(known)}"
-            raise PluginError(f"hook {unknown[0]!r} is not known to pijobs; {advice}")
+            where = place_of(getattr(module, unknown[0], module))
+            raise PluginError(f"hook {unknown[0]!r} is not known to pijobs ({where}); {advice}")
 
     def _refuse_unmarked_hooks(self, plugin: Plugin) -> None:
         """A function named like a hook that nobody would ever call."""
-        module = self._modules[plugin.name]
-        hooks = [name for name, caller in vars(self._manager.hook).items() if getattr(caller, "spec", None)]
-        for name in hooks:
-            function = getattr(module, name, None)
-            if inspect.isroutine(function) and not any(
-                hasattr(function, f"{hookspecs.PROJECT}_{marker}") for marker in ("impl", "spec")
-            ):
-                raise PluginError(f"{name} is not marked: expected '@hookimpl' above it (from pijobs import hookimpl)")
+        for name, _, function in self._hooks(plugin):
+            if not any(hasattr(function, f"{hookspecs.PROJECT}_{marker}") for marker in ("impl", "spec")):
+                raise PluginError(
+                    f"{name} is not marked ({place_of(function)}): expected '@hookimpl' above it "
+                    "(from pijobs import hookimpl)"
+                )
 
     def _collect_settings(self, plugin: Plugin) -> None:
         owners = dict.fromkeys((setting.name for setting in CORE_SETTINGS), "pijobs itself")
@@ -190,7 +228,6 @@ class Plugins:
             plugin.settings, plugin.jobs = [], []
             if self._manager.has_plugin(plugin.name):
                 self._manager.unregister(name=plugin.name)
-            log.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -237,7 +274,13 @@ class Plugins:
 
     def _flat(self, plugin: Plugin, hook: str, **arguments: Any) -> Iterator[Any]:
         for result in self._call_one(plugin, hook, arguments):
-            yield from result or ()
+            if not isinstance(result, Iterable):
+                function = getattr(self._modules[plugin.name], hook)
+                raise PluginError(
+                    f"{hook}: expected a list, found a {type(result).__name__} ({place_of(function)}); "
+                    "put it into brackets: return […]"
+                )
+            yield from result
         self._callers.clear()  # made before all plugins were registered
 
 
@@ -255,20 +298,44 @@ def _optional(caller: pluggy.HookCaller, plugin: Plugin) -> bool:
     return all(one.optionalhook for one in caller.get_hookimpls() if one.plugin_name == plugin.name)
 
 
+def _refuse_to_hide(path: str) -> None:
+    """The import of a module would take the place of another thing in its package, such as its ``JobQueue``."""
+    package, _, name = path.rpartition(".")
+    there = getattr(sys.modules.get(package), name, None)
+    if path not in sys.modules and there is not None and not inspect.ismodule(there):
+        raise PluginError(
+            f"package {package!r} has the name {name!r} twice: a {type(there).__name__} in "
+            f"{sys.modules[package].__file__}, and its module {path!r}, which would take that place; rename one of them"
+        )
+
+
 def _find(allowed: Sequence[str] | None) -> Iterable[Plugin]:
     """Installed plugins by name, then the dotted modules of the allow-list."""
     installed: dict[str, Plugin] = {}
-    for point in sorted(metadata.entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
-        distribution = point.dist.name if point.dist else ""
-        version = point.dist.version if point.dist else ""
-        plugin = Plugin(point.name, point.value, distribution, version, allowed is None or point.name in allowed)
+    points = metadata.entry_points()
+    for point in sorted(points.select(group=hookspecs.PROJECT), key=lambda point: point.name):
+        plugin = _plugin(point, allowed)
+        distribution = plugin.distribution
         first = installed.setdefault(point.name, plugin)
         if first is not plugin and (first.module, first.distribution) != (plugin.module, distribution):
             both = f"distributions {first.distribution!r} and {distribution!r}"
             plugin.error = f"{both} bring a plugin {point.name!r}"
             yield plugin
+    for group in points.groups:
+        if _MEANT.fullmatch(group):
+            for point in points.select(group=group):
+                plugin = installed.setdefault(point.name, _plugin(point, allowed))
+                plugin.error = plugin.error or (
+                    f"its entry point is in the group {group!r}, expected {hookspecs.PROJECT!r}; write "
+                    f"[project.entry-points.{hookspecs.PROJECT}] in its pyproject.toml, and install it again"
+                )
     yield from installed.values()
     yield from (Plugin(name, name) for name in dict.fromkeys(allowed or ()) if name not in installed)
+
+
+def _plugin(point: metadata.EntryPoint, allowed: Sequence[str] | None) -> Plugin:
+    distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    return Plugin(point.name, point.value, distribution, version, allowed is None or point.name in allowed)
 
 
 def _prefixes(plugin: Plugin) -> tuple[str, ...]:

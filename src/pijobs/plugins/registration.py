@@ -50,6 +50,8 @@ def faults(job: Job) -> Iterator[str]:
     parameters = list(signature.parameters.values())
     annotations = Annotations(job.function)
     own = parameters[1:] if takes_context(job.function) else parameters
+    if own and own[0].name == "ctx" and own[0].annotation is inspect.Parameter.empty:
+        yield "expected the context to be annotated, found 'ctx' alone; write ctx: JobContext"
     yield from _parameter_faults(own, annotations)
     if job.schedule is not None and (required := [p.name for p in own if _is_required(p)]):
         yield f"a periodic job is called without arguments, found that it needs {', '.join(required)}"

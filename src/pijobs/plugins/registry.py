@@ -42,7 +42,13 @@ class Registry(Mapping[str, Job]):
     def __getitem__(self, name: str) -> Job:
         try:
             return self._jobs[name]
-        except KeyError:
+        except (KeyError, TypeError):
+            given: Any = name
+            if callable(given):
+                known = isinstance(given, Job)
+                advice = f"call {given.function.__name__}.enqueue(…)" if known else 'write @job("…") above it'
+                found = f"found a function ({functions.place_of(given)})"
+                raise UnknownJob(f"expected the name of a job, {found}; {advice}") from None
             close = difflib.get_close_matches(str(name), self._jobs, n=1)
             advice = f"did you mean {close[0]!r}?" if close else "'pijobs plugins' lists the jobs that are"
             raise UnknownJob(f"expected the name of a registered job, found {name!r}; {advice}") from None
@@ -127,8 +133,9 @@ class Registry(Mapping[str, Job]):
         try:
             bound = dict(signature.bind(*leading, *args, **kwargs).arguments)
         except TypeError as error:
-            told = f"job {name!r}: expected the arguments of its function, found another call: {error}"
-            raise EncodeError(told) from None
+            own = ", ".join(str(parameter) for parameter in self._own_parameters(name))
+            place = functions.place_of(self._jobs[name].function)
+            raise EncodeError(f"job {name!r}: expected a call that fits ({own}), {error} ({place})") from None
         for parameter in signature.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 bound.pop(parameter.name, None)

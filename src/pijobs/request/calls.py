@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,11 @@ def checked(registry: Registry, name: str, args: Sequence[Any], kwargs: Mapping[
     :raises EncodeError: for arguments that do not fit its function.
     """
     job = registry[name]
-    if isinstance(args, (str, bytes, Mapping)):  # it would be taken apart, letter by letter
-        raise EncodeError(f"job {name!r}: expected a list or tuple as args, found {type(args).__name__}")
+    if isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Iterable):  # a text would be taken apart
+        raise EncodeError(
+            f"job {name!r}: expected a list or tuple as args, found {type(args).__name__}; "
+            "write the arguments in brackets, or by their names: kwargs={…}"
+        )
     call = Call(tuple(args), dict(kwargs or {}))
     registry.check_call(name, call.args, call.kwargs)
     return job, call

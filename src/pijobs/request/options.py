@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 
 from pijobs.base.clock import to_ms
 from pijobs.base.numbers import is_number, is_priority
@@ -22,6 +23,14 @@ def due_of(delay: tuple[str, float] | None, now: int) -> int | None:
     if delay is None:
         return None
     return now + to_ms(delay[1]) if delay[0] == "in" else to_ms(delay[1])
+
+
+def refuse_others(name: object, others: Collection[str]) -> None:
+    """:raises TypeError: for keywords that are no options; the job's own arguments have a place of their own."""
+    for other in others:
+        raise TypeError(
+            f"job {name!r}: {other!r} is no option of enqueue; the job's own arguments go into kwargs={{{other!r}: …}}"
+        )
 
 
 def check_options(

@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pijobs.base import clock
 from pijobs.base.clock import to_ms
@@ -38,7 +38,7 @@ from pijobs.request import direct
 from pijobs.request.bounds import Bounds
 from pijobs.request.calls import Handle as Handle
 from pijobs.request.calls import checked, deadline_of, group_of, new_instance
-from pijobs.request.options import check_options, delay_of
+from pijobs.request.options import check_options, delay_of, refuse_others
 from pijobs.request.outage import Outage
 from pijobs.request.places import Places
 from pijobs.request.spool import Mover, on_clock
@@ -134,6 +134,7 @@ class Queue:
         priority: int | None = None,
         key: str | None = None,
         on_conflict: OnConflict = "replace",
+        **others: NoReturn,
     ) -> Handle:
         """Have a job done.
 
@@ -151,6 +152,7 @@ class Queue:
         :raises QueueFull: so many instances of the job wait that it is refused.
         :raises QueueUnavailable: neither the storage nor a fallback took it.
         """
+        refuse_others(name, others)
         job, call = checked(self.registry, name, args, kwargs)
         check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
         instance_id = secrets.token_hex(16)

@@ -145,7 +145,7 @@ audit: $(RUN)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit cyclonedx-bom
 	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)-audit/requirements.txt
 	$(VENV)-audit/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON --output-file sbom.json
-	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip --requirement $(VENV)-audit/requirements.txt
+	@$(VENV)-audit/bin/python contrib/audit.py $(VENV)-audit/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-audit sbom.json docs/_build .mypy_cache .ruff_cache .pytest_cache

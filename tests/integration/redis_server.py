@@ -42,6 +42,8 @@ class Server:
     def answers(self) -> bool:
         try:
             return bool(self.client.ping())
+        except redis.exceptions.NoPermissionError:
+            return True
         except redis.ConnectionError:
             return False
 
@@ -61,8 +63,13 @@ def sentinel_of(server: Server) -> Iterator[Server]:
 
 
 @contextmanager
-def running(*options: str, port: int | None = None, password: str | None = None) -> Iterator[Server]:
-    """Start a server, and end it whatever state it is in."""
+def running(
+    *options: str, port: int | None = None, password: str | None = None, login: tuple[str, str] | None = None
+) -> Iterator[Server]:
+    """Start a server, and end it whatever state it is in.
+
+    :param login: of a user whom the options name.
+    """
     place = Path(tempfile.mkdtemp(prefix="pijobs-redis-"))
     port = port or free_port()
     is_sentinel = "--sentinel" in options
@@ -72,6 +79,8 @@ def running(*options: str, port: int | None = None, password: str | None = None)
     command += ["--requirepass", password] if password else []
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
     server = Server(process, port, place, password)
+    if login is not None:
+        server.client = redis.Redis(port=port, username=login[0], password=login[1])
     try:
         wait_until(server.answers, 20, what="the start of redis-server")
         yield server

@@ -18,6 +18,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from contract.workers import new_instance
+from integration.redis_server import running
 from redis_groups import Node
 
 from pijobs.errors import StorageUnavailable, StorageUnfit
@@ -68,6 +69,21 @@ def test_the_documented_rights_are_enough_for_a_whole_life(as_user: SetUser) -> 
 def test_the_documentation_has_the_rule() -> None:
     text = Path(__file__).parents[2].joinpath("docs/how-to/configure.md").read_text()
     assert trial.acl_rules(key_prefix("privacyidea")) in " ".join(text.replace("\\\n", " ").split())
+
+
+def test_a_redis_with_the_acl_file_lets_the_queue_work_and_nobody_else_in() -> None:
+    file = Path(__file__).parents[2] / "contrib/redis/users.acl"
+    default, user = file.read_text().splitlines()
+    assert default == "user default off" and user.endswith(f" {trial.acl_rules(key_prefix('privacyidea'))}")
+    with running("--aclfile", str(file), login=("pijobs", "CHANGE-THIS-PASSWORD")) as server:
+        url = server.url.replace("//", "//pijobs:CHANGE-THIS-PASSWORD@")
+        with closing(RedisStorage(url, "privacyidea")) as ours:
+            ours.try_out()
+        with pytest.raises(redis.exceptions.AuthenticationError), closing(redis.Redis(port=server.port)) as stranger:
+            stranger.ping()
+        for command in ("FLUSHALL", "CONFIG GET *", "KEYS *", "GET other"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                server.command(*command.split())
 
 
 def test_the_table_has_all_commands_of_the_scripts_and_nothing_newer_than_redis_6_0() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release", ROOT / "contrib/release.py")
+    return loaded("release")
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"contrib/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -42,3 +47,22 @@ def test_a_tree_that_is_no_release_is_refused_with_each_reason(
     assert "[0.3.0.dev0] in CHANGELOG.md" in section
     assert "M README.md" in clean
     assert "the tag v0.3.0.dev0" in new
+
+
+VULNERABLE = {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
+SKIPPED = {"name": "b", "skip_reason": "Dependency not found on PyPI"}
+CLEAN = {"name": "c", "version": "3", "vulns": []}
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [
+        ({"dependencies": [CLEAN]}, 0, "1 packages were audited, 0 known"),
+        ({"dependencies": [CLEAN, VULNERABLE]}, 1, "a 1: CVE-1, mended in 2"),
+        ({"dependencies": [CLEAN, SKIPPED]}, 2, "not audited, since its source of vulnerabilities"),
+        (None, 2, "could not be reached, or knows other packages: no route to host"),
+    ],
+)
+def test_an_audit_tells_what_nobody_looked_at(output: object, code: int, told: str) -> None:
+    words, found = loaded("audit").judged("" if output is None else json.dumps(output), "Traceback\nno route to host\n")
+    assert found == code and told in words

@@ -46,18 +46,18 @@ def test_what_was_read_can_be_written_and_read_again(name: str, row: dict[str, A
 @pytest.mark.parametrize("letter", [*' a,;:<>@()"\\[].', '"",', "a@b.c,", "<a@b.c>", "()", "a:", '"\\"'])
 def test_a_long_text_costs_little(letter: str) -> None:
     text = letter * (2_000_000 // len(letter))
-    begun = time.process_time()
+    begun = time.thread_time()
     assert not parse(text).mailboxes and len(parse(text).faults) == (0 if letter == " " else 1)
     shorter = text[: LONGEST_TEXT - 1]
     parse(shorter)
-    assert time.process_time() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 @pytest.mark.parametrize("text", ["a " * 16000 + "@" + ":" * 31000, "<" + "]" * 30000 + "a" + "@" * 30000, "(" * 64000])
 def test_a_text_that_was_made_to_take_long_does_not(text: str) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     assert not parse(text).mailboxes
-    assert time.process_time() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_an_address_has_the_length_that_smtp_allows() -> None:

@@ -32,6 +32,7 @@ def test_it_writes_a_whole_package(tmp_path: Path) -> None:
     assert (folder / "pi.cfg").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_what_it_writes_is_clean(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="the linters are in an environment with pijobs[lint]")
     new_plugin(tmp_path, "weather")

@@ -20,7 +20,7 @@ LONGEST_LINE = 900
 
 _BREAK = re.compile("[\r\n\u2028\u2029]+[ \t]*")
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
-_PLAIN = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _START, _END = "=?utf-8?b?", "?="
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 5 (3)

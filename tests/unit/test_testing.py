@@ -14,9 +14,10 @@ import pytest
 
 from pijobs import State
 from pijobs.errors import QueueUnavailable
+from pijobs.factory import build
 from pijobs.flask import JobQueue, current_queue
 from pijobs.request.queue import Queue
-from pijobs.testing import Drained, Enqueued, ManualClock
+from pijobs.testing import Drained, Enqueued, ManualClock, drain, in_memory
 
 from .conftest import AddModule
 
@@ -146,6 +147,65 @@ class TestWithAnApp:
         assert job_app.test_client().post("/tell/hello").status_code == 200
         assert [one.state for one in drain()] == [State.DONE]
         assert ("hello", "the_app") in told
+
+
+def test_a_periodic_job_runs_when_its_time_has_come_since_the_test_began(add_module: AddModule) -> None:
+    source = "from pijobs import crontab, job\n@job('kit.minutely', schedule=crontab())\ndef minutely(): ...\n"
+    values = {"SECRET_KEY": "s", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": "memory://"}
+    queue = build({**values, "PI_JOB_QUEUE_PLUGINS": [add_module("periodic_plugin", source)]}).queue
+    clock = ManualClock()
+    in_memory(queue, clock)
+    attempts = [drain(queue)]
+    for seconds in (60, 3600, 0):
+        clock.advance(seconds)
+        attempts.append(drain(queue))
+    assert [len(ran) for ran in attempts] == [0, 1, 1, 0]
+
+
+REAL = """
+import flask, pytest
+from pijobs import job
+from pijobs.factory import build
+from pijobs.flask import JobQueue
+
+@job("real.send")
+def send(): ...
+
+@pytest.fixture
+def job_app():
+    app = flask.Flask("an_app")
+    app.config.update(SECRET_KEY="s", PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL="sqlite:///queue.sqlite")
+    app.config.update(PI_JOB_QUEUE_PLUGINS=[__name__])
+    JobQueue(app)
+    return app
+
+def enqueue(app):
+    with app.app_context():
+        try:
+            send.enqueue()
+        except Exception:  # an app that goes on
+            pass
+
+def test_without_the_fixture(job_app):
+    enqueue(job_app)
+
+def test_with_it(job_app, job_queue):
+    enqueue(job_app)
+
+@pytest.mark.pijobs_real_storage
+def test_with_a_storage_of_its_own(job_app):
+    enqueue(job_app)
+"""
+
+
+def test_a_test_that_would_reach_the_real_queue_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_real_queue=REAL)
+    pytester.syspathinsert()
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["the test would put a job into the real queue sqlite:///*; use the fixture job_queue*"]
+    )
 
 
 def test_pijobs_itself_needs_no_pytest() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NoReturn
 
-from pijobs.base import clock
+from pijobs.base import clock, guard
 from pijobs.base.clock import to_ms
 from pijobs.errors import (
     InstanceRefused,
@@ -158,6 +158,7 @@ class Queue:
         instance_id = secrets.token_hex(16)
         if self.storage is None:
             return self._direct(job, instance_id, call, expires)
+        guard.before_storing(self)
         new = self._instance(job, instance_id, call, delay_of(delay, eta), expires, priority, key)
         if self.mode == "immediate":
             state, reason = direct.immediately(self.runner, self.storage, self.codec(), job.retry.max_attempts, new)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from pijobs.errors import StorageUnavailable
 from pijobs.execution.runner import Runner
 from pijobs.factory import HueyQueue
 from pijobs.jobs import State
@@ -16,6 +17,7 @@ from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, Lease
 from pijobs.testing.clock import ManualClock
 from pijobs.worker.engine import Engine, Pause
+from pijobs.worker.periodic import Periodic
 from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import Slot
 
@@ -44,6 +46,9 @@ def drain(
     app_context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> list[Drained]:
     """Run all that is due, in the order in which a worker would, and what is enqueued by that.
+
+    A periodic job is due when its time has come since :func:`~pijobs.testing.in_memory`; the minute in which a test
+    begins does not count, or it would depend on the hour.
 
     :param clock: if given, let the time pass until what waits for its time or its next attempt is due, until nothing
         waits any more.
@@ -85,10 +90,15 @@ class _Engine(Engine):
         )
         self.attempts: list[Drained] = []
         self._next_due: int | None = None
+        since = getattr(queue.storage, "since", None)
+        self._periodic = None if since is None else Periodic(queue, since)
 
     def turn(self, clock: ManualClock | None) -> bool:
         """Run the next instance; False when there is nothing more to do."""
         self._next_due = None
+        if self._periodic is not None:
+            with contextlib.suppress(StorageUnavailable):
+                self._periodic.enqueue_due()
         pending = bool(self.slot.unacknowledged)
         task = self.dequeue()
         if task is not None:

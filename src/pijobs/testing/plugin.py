@@ -5,7 +5,7 @@ Override ``job_settings`` to set what a ``pi.cfg`` would, or ``job_app`` to test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pijobs.base import clock
+from pijobs.base import clock, guard
 
 # What a test run of another project does not use must not be imported there: the rest comes with the fixtures.
 if TYPE_CHECKING:
@@ -22,6 +22,41 @@ if TYPE_CHECKING:
     from pijobs.request.queue import Queue
     from pijobs.testing import Drained, Enqueued, ManualClock
     from pijobs.testing.simulation.bad_worlds import BadWorlds
+
+
+_REAL = "pijobs_real_storage"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(_REAL, "whether all tests may enqueue into a real storage", type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{_REAL}: the test may enqueue into a real storage, which is its own")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that would put its jobs into a real storage, where a worker may wait for them, fails."""
+    before = guard.before_storing
+    if not item.config.getini(_REAL) and item.get_closest_marker(_REAL) is None:
+        guard.before_storing = _refuse_real_storage
+    try:
+        return (yield)
+    finally:
+        guard.before_storing = before
+
+
+def _refuse_real_storage(queue: Queue) -> None:
+    from pijobs.storage.memory import MemoryStorage
+
+    if not isinstance(queue.storage, MemoryStorage):
+        assert queue.storage is not None
+        pytest.fail(
+            f"the test would put a job into the real queue {queue.storage.display_url}; use the fixture job_queue "
+            f"(with job_app for the queue of an app), or mark the test @pytest.mark.{_REAL} if that storage is its own",
+            pytrace=False,
+        )
 
 
 @pytest.fixture

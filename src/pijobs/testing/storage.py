@@ -18,6 +18,8 @@ class SwitchedStorage(MemoryStorage):
     """The storage in memory. While :meth:`is_down`, all that a real one would ask its server for fails."""
 
     _down = False
+    #: When the queue under test began (ms): periodic jobs that were due before are not made good.
+    since: int | None = None
 
     @contextmanager
     def is_down(self) -> Iterator[None]:
@@ -54,4 +56,5 @@ def in_memory(queue: Queue, clock: Clock | None = None) -> SwitchedStorage:
     :param clock: the time of the storage; a :class:`~pijobs.testing.ManualClock` lets a test move it.
     """
     queue.storage = SwitchedStorage(queue.option("NAME"), clock=clock, retention=retention_of(queue.settings))
+    queue.storage.since = queue.storage.now()
     return queue.storage

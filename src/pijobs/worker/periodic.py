@@ -26,12 +26,15 @@ _LATE = 2 * _MINUTE
 
 
 class Periodic:
-    """The periodic jobs of one queue."""
+    """The periodic jobs of one queue.
 
-    def __init__(self, queue: Queue) -> None:
+    :param since: ms since the epoch; what was due before is not looked at. None: as the storage knows it.
+    """
+
+    def __init__(self, queue: Queue, since: int | None = None) -> None:
         self._queue = queue
         self._jobs = [job for job in queue.registry.values() if job.schedule is not None]
-        self._asked: int | None = None
+        self._asked = None if since is None else since // _MINUTE
 
     def enqueue_due(self) -> None:
         """Enqueue what has become due. Cheap when the minute is still the same.

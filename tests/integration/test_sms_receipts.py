@@ -75,6 +75,14 @@ def test_what_is_not_final_says_nothing(app: flask.Flask) -> None:
     assert (told(app, instance) or "").endswith(": ?b?failed")
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=UTF-8", "application/x-www-form-urlencoded"])
+def test_json_is_understood_whatever_its_type_says(app: flask.Flask, kind: str) -> None:
+    instance = send(app)
+    body = json.dumps({"id": instance, "status": "delivered"})
+    app.test_client().post(URL, query_string={"password": "hunter2"}, data=body, content_type=kind)
+    assert (told(app, instance) or "").startswith("delivered")
+
+
 @pytest.mark.parametrize("password", ["", "wrong", "hunter"])
 def test_without_the_password_nothing_is_told(app: flask.Flask, password: str) -> None:
     instance = send(app)

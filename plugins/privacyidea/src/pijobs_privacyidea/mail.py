@@ -58,8 +58,8 @@ def call(
     }
     Letter(**{**letter, "to": tuple(to)}).check()
     sender_of(first_sender(sender or config.get("sender") or ""))
-    definition = definitions.plain(config)
     try:
+        definition = definitions.plain(config)
         parse_server(definition["server"])
     except ValueError as error:
         raise MessageError(f"server: {error}") from None

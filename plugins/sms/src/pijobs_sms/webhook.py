@@ -103,8 +103,10 @@ def take(settings: Settings, gateway: Mapping[str, Any], request: Request) -> in
 
 
 def _body(request: Request) -> Any:
+    """The JSON of a request, whatever its type says: many say text/plain, or a form."""
+    text = request.get_data(as_text=True)
     try:
-        return json.loads(request.get_data(as_text=True)) if request.is_json else {}
+        return json.loads(text) if text.lstrip()[:1] in ("{", "[") else {}
     except (ValueError, RecursionError):
         return {}
 

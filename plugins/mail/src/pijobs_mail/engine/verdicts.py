@@ -38,7 +38,8 @@ _QUOTA = re.compile(
 )
 #: Of servers that ask for a login by another code: MailEnable, qmail, Exim as hosters have it.
 _ASKS_FOR_LOGIN = re.compile(
-    r"\bauth(?:entication|orization)? (?:is )?required|\brequires auth|\bauth(?:enticate)? first|\bnot authenticated",
+    r"\bauth(?:entication|orization)? (?:is )?required|\brequires auth|\bauth(?:enticate)? first"
+    r"|\bclient (?:was |is )?not authenticated|\byou are not authenticated",
     re.IGNORECASE,
 )
 #: Postfix, Haraka, Exim, KumoMTA, OpenSMTPD and Sendmail, Exchange, Google, Amazon SES.

@@ -40,6 +40,15 @@ def test_one_slow_job_ends_the_batches_at_once() -> None:
     assert slot.want() == 1
 
 
+def test_a_moment_of_a_busy_machine_leaves_most_of_a_batch() -> None:
+    slot = Slot(mean=0.0001)
+    slot.took("test.job", AHEAD_WORK / 4)
+    assert slot.want() > AHEAD_MOST / 2
+    for _ in range(10):
+        slot.took("test.job", AHEAD_WORK / 4)
+    assert slot.want() < AHEAD_MOST / 4
+
+
 def test_leases_are_run_in_the_order_of_the_storage(session: Session) -> None:
     slot = Slot()
     slot.take(session, [LEASE, msgspec.structs.replace(LEASE, id="2")])

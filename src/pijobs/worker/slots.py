@@ -60,14 +60,15 @@ class Slot:
         return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
 
     def took(self, name: str, seconds: float, *, careful: bool = False) -> None:
-        """Note the duration of a job; a slow one counts at once, quick ones slowly.
+        """Note the duration of a job. One that takes as long as a batch counts at once; what is quicker counts slowly, since
+        a few milliseconds among many quick jobs are mostly those of a busy machine.
 
         :param careful: it must not happen twice. The next are taken one by one: what is in line when the process dies
             counts as begun, although it was not.
         """
-        for_sure = max(seconds, AHEAD_WORK if careful else 0.0)
-        self.mean = max(for_sure, self.mean * 0.8 + seconds * 0.2)
-        self.means[name] = max(for_sure, self.means.get(name, AHEAD_WORK) * 0.8 + seconds * 0.2)
+        least = max(seconds, AHEAD_WORK) if careful or seconds >= AHEAD_WORK else 0.0
+        self.mean = max(least, self.mean * 0.8 + seconds * 0.2)
+        self.means[name] = max(least, self.means.get(name, AHEAD_WORK) * 0.8 + seconds * 0.2)
 
     def is_short(self, name: str) -> bool:
         """Whether a job is known to take less than the work that is leased at once."""

@@ -6,7 +6,7 @@ writes a number as ``%2B4917…``, ``&#43;4917…``, ``\\u002b4917…``, or as B
 
 from __future__ import annotations
 
-import base64
+import binascii
 import functools
 import html
 import re
@@ -25,6 +25,8 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([/\"'\\]))")
 _QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
 #: Base64 (RFC 4648 4 and 5) or hexadecimal digits, long enough for four octets.
 _RUN = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,2}")
+#: The letters of RFC 4648 5 as those of 4.
+_STANDARD = str.maketrans("-_", "+/")
 _HEXADECIMAL = re.compile(r"(?:[0-9a-fA-F]{2}){4,}")
 
 
@@ -77,9 +79,8 @@ def _readings(run: str) -> tuple[str, ...]:
 
 
 def _base64(text: str) -> bytes:
-    text = text.replace("-", "+").replace("_", "/")
     text = text[: len(text) - (len(text) % 4 == 1)]
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    return binascii.a2b_base64(text.translate(_STANDARD) + "=" * (-len(text) % 4))
 
 
 def _hexadecimal(text: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from email.message import Message
 from functools import cached_property
 from itertools import zip_longest
@@ -58,16 +58,25 @@ class Known:
     :param texts: such as arguments of a job. One with a digit in it is masked wherever it stands, another one as whole
         words: an argument "mail" must not mask half of "mailbox".
     :param credentials: are masked wherever they stand.
+    :param parts_of: what all texts are parts of, as :func:`values_in` tells of :func:`texts_in`. Then they are not looked
+        at before something is masked that has a few letters of those.
     """
 
-    def __init__(self, texts: Iterable[str], credentials: Iterable[str] = ()) -> None:
+    def __init__(
+        self, texts: Iterable[str], credentials: Iterable[str] = (), *, parts_of: Collection[str] | None = None
+    ) -> None:
+        self._given = texts
         self._credentials = {text for text in credentials if text}
-        self._texts = {text for text in texts if text} | self._credentials
-        self._size = min([_SHORTEST, *map(len, self._texts)])
+        wholes = self._texts if parts_of is None else parts_of
+        self._size = _SHORTEST if wholes is parts_of else min([_SHORTEST, *map(len, wholes)])
         #: All spellings, if they are so few that it takes less to search them than to file them.
-        self._few = "\0".join(form for text in self._texts for form in _forms(text))
+        self._few = "\0".join(form for text in wholes for form in _forms(text))
         if len(self._few) > _FEW:
             self._few = ""
+
+    @cached_property
+    def _texts(self) -> set[str]:
+        return {text for text in self._given if text} | self._credentials
 
     @cached_property
     def _by_letters(self) -> dict[str, list[tuple[str, bool, str]]]:
@@ -80,11 +89,11 @@ class Known:
         return filed
 
     def __bool__(self) -> bool:
-        return bool(self._texts)
+        return bool(self._few or self._texts)
 
     def hide(self, text: str) -> str:
         """The text with a mask in place of each known one."""
-        if not self._texts:
+        if not self:
             return text
         size = self._size
         pieces = {text[at : at + size] for at in range(len(text) - size + 1)}
@@ -223,23 +232,30 @@ def _forms(secret: str) -> set[str]:
 def texts_in(value: object) -> Iterator[str]:
     """Every text and number in a job's arguments, each line of it, and its words with a digit in them, such as an OTP
     in a sentence."""
-    if isinstance(value, str):
-        pieces = {value, *(line.strip() for line in value.splitlines()), *_WITH_DIGIT.findall(value)}
+    for text in values_in(value):
+        pieces = {text, *(line.strip() for line in text.splitlines()), *_WITH_DIGIT.findall(text)}
         yield from (piece for piece in pieces if len(piece) >= _SHORTEST)
+
+
+def values_in(value: object) -> Iterator[str]:
+    """Every text and number in a job's arguments, as a whole."""
+    if isinstance(value, str):
+        yield value
     elif isinstance(value, int) and not isinstance(value, bool):
         # Longer ones are no OTP, and Python refuses to write some of them.
-        yield from texts_in(str(value) if abs(value) < 10**20 else "")
+        if abs(value) < 10**20:
+            yield str(value)
     elif isinstance(value, bytes):
-        yield from texts_in(value.decode("utf-8", "replace"))
+        yield value.decode("utf-8", "replace")
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from texts_in(item)
+            yield from values_in(item)
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
-            yield from texts_in(item)
+            yield from values_in(item)
     elif isinstance(value, Message):
         with contextlib.suppress(Exception):  # one that can't be written can't be quoted either
-            yield from texts_in(value.as_string())
+            yield value.as_string()
 
 
 def describe(error: BaseException, known: Iterable[str] | Known = ()) -> str:

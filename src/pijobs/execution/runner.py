@@ -12,7 +12,7 @@ from typing import Any
 from pijobs.base import clock, functions
 from pijobs.base.clock import to_ms
 from pijobs.base.processes import no_copies
-from pijobs.base.redact import Known, class_name, describe, message_of, redact, texts_in
+from pijobs.base.redact import Known, class_name, describe, message_of, redact, texts_in, values_in
 from pijobs.errors import (
     Damaged,
     DecodeError,
@@ -249,8 +249,9 @@ class Secrets:
     @property
     def known(self) -> Known:
         if self._known is None:
-            texts = texts_in([self._call.args, self._call.kwargs, self._further])
-            self._known = Known(text for text in texts if text not in self._group)
+            values = [*values_in([self._call.args, self._call.kwargs, self._further])]
+            texts = (text for text in texts_in(values) if text not in self._group)
+            self._known = Known(texts, parts_of=values)
         return self._known
 
 

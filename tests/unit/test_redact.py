@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email.message import EmailMessage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
@@ -9,7 +10,7 @@ from email.mime.text import MIMEText
 import pytest
 from costs import seconds_of
 
-from pijobs.base.redact import MAX_LENGTH, describe, mask_address, mask_number, redact, texts_in
+from pijobs.base.redact import MAX_LENGTH, Known, describe, mask_address, mask_number, redact, texts_in, values_in
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,30 @@ def test_an_error_that_can_not_be_written_is_told_by_its_class() -> None:
 def test_a_password_in_the_query_of_a_request_is_masked() -> None:
     line = redact('"POST /auth?username=root&password=hunter2&x=1 HTTP/1.1" 400')
     assert line == '"POST /auth?username=root&password=***&x=1 HTTP/1.1" 400'
+
+
+def test_texts_are_worked_out_for_a_line_only_that_has_letters_of_theirs() -> None:
+    def worked_out() -> Iterator[str]:
+        raise AssertionError("nobody asked")
+        yield
+
+    assert (
+        redact("250 2.0.0 Ok: queued", Known(worked_out(), parts_of=["Your code is 739105."])) == "250 2.0.0 Ok: queued"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "it's \"so\"\nand it's a\\b7\n",
+        "Gr\u00fc\u00dfe 12ab\r\n\u00e4-3x",
+        b"\xff\x00tok7\n",
+        ["a b c", 55512, {"x": "p q9"}],
+        "tab\tq7 e",
+    ],
+)
+def test_what_all_texts_are_parts_of_hides_the_same(value: object) -> None:
+    plain, parts = Known(texts_in(value)), Known(texts_in(value), parts_of=[*values_in(value)])
+    for text in texts_in(value):
+        for said in (text, repr(text), ascii(text), repr(text.encode()), text.replace(" ", "+"), text.encode().hex()):
+            assert redact(f"said {said} to", parts) == redact(f"said {said} to", plain) != f"said {said} to"

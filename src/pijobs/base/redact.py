@@ -58,8 +58,8 @@ class Known:
     :param texts: such as arguments of a job. One with a digit in it is masked wherever it stands, another one as whole
         words: an argument "mail" must not mask half of "mailbox".
     :param credentials: are masked wherever they stand.
-    :param parts_of: what all texts are parts of, as :func:`values_in` tells of :func:`texts_in`. Then they are not looked
-        at before something is masked that has a few letters of those.
+    :param parts_of: what all texts are parts of, as :func:`values_in` tells it of :func:`texts_in`. Then they are not
+        worked out before a line comes by that has a few letters of those.
     """
 
     def __init__(

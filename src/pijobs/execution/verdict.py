@@ -112,9 +112,14 @@ def fault(job: Job, error: BaseException, attempt: int) -> Verdict:
 # -- what is kept of an attempt --------------------------------------------------------------------------------------
 
 
+#: Of these an empty one says nothing; 0 and False do.
+_EMPTY = (type(None), dict, list)
+
+
 def history_line(entry: Mapping[str, Any]) -> str:
     """An entry of an instance's history; what says nothing is left out."""
-    return msgspec.json.encode({key: value for key, value in entry.items() if value not in (None, {}, [])}).decode()
+    told = {key: value for key, value in entry.items() if value or not isinstance(value, _EMPTY)}
+    return msgspec.json.encode(told).decode()
 
 
 def shown_notes(notes: Mapping[Any, Any], known: Iterable[str] | Known) -> dict[str, str]:

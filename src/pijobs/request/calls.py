@@ -114,7 +114,8 @@ def _masked(label: str) -> str:
     text = redact(label) if "@" in label else label
     if "@" in text and "***" not in text:  # an address that does not look like one
         text = mask_address(label)
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LABEL_LENGTH])
+    text = text[:LABEL_LENGTH]
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def deadline_of(new: NewInstance) -> int | None:

@@ -334,7 +334,8 @@ class Session:
     def finish(self, lease: Lease) -> None:
         """The attempt has ended in time: its lease is renewed, however long the storage can't take the end."""
         with self._lock:
-            if held := self._held.get(lease.token):
+            held = self._held.get(lease.token)
+            if held is not None and held.limit is not None:
                 self._held[lease.token] = replace(held, limit=None)
 
     def holds(self, lease: Lease) -> bool:

@@ -60,8 +60,8 @@ class Slot:
         return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
 
     def took(self, name: str, seconds: float, *, careful: bool = False) -> None:
-        """Note the duration of a job. One that takes as long as a batch counts at once; what is quicker counts slowly, since
-        a few milliseconds among many quick jobs are mostly those of a busy machine.
+        """Note the duration of a job. One that takes as long as a batch counts at once; what is quicker counts slowly,
+        since a few milliseconds among many quick jobs are mostly those of a busy machine.
 
         :param careful: it must not happen twice. The next are taken one by one: what is in line when the process dies
             counts as begun, although it was not.

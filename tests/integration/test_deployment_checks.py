@@ -22,7 +22,7 @@ from pijobs.base import clock
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
 from pijobs.definitions.rotation import reencrypt
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import StorageFull, StorageUnavailable
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks as traps
@@ -326,6 +326,29 @@ def test_a_full_disk_is_red(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> No
         found = check(queue, "storage_full")
         assert found.ok is ok
         assert ok or f"the disk of the queue is nearly full: {free // 2**20} MB are free" in found.message
+
+
+def test_a_full_disk_of_the_spool_is_red_and_calls_do_not_go_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue("redis://127.0.0.1:1/0", SPOOL=f"{tmp_path}/spool.sqlite")
+    assert queue.spool is not None and dict(readiness(queue))["spool"].ok
+    info = SessionInfo("s", "h", 1, queue.spool.now(), "1")
+    queue.spool.open_session(info, lease=LEASE)
+    assert overview(queue)["fallback"] == "spool"
+    assert takes_requests(queue).message.endswith("jobs go to the spool")
+    usage = shutil.disk_usage("/")._replace(total=2**40, free=2**10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+
+    def refuse() -> None:
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(queue.spool, "try_out", refuse)
+    found = dict(readiness(queue))["spool"]
+    assert not found.ok and "the disk of the spool is nearly full: 0 MB are free" in found.message
+    assert overview(queue)["fallback"] == "direct"
+    assert takes_requests(queue).message.endswith("jobs run in the request")
+    close(queue)
 
 
 def test_a_redis_that_keeps_nothing_is_warned_of() -> None:

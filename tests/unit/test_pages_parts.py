@@ -65,6 +65,14 @@ PAUSE = {"at": "2026-11-29T12:00:00.000Z", "age": 5.0, "by": "root on db1", "rea
             "bad", "Some mails wait: smtp:main is down.",
         ),
         ((answer(groups=[{**DOWN, "jobs": ["sms.send"]}]), recent(last=3)), "good", "Mails are going out."),
+        (
+            (answer(groups=[{**DOWN, "failures": 0, "paused": True, "pause": PAUSE}]), recent(last=3)),
+            "warn", "Some mails wait: smtp:main is paused.",
+        ),
+        (
+            (answer(jobs={"mail.send": {"scheduled": 2}}), recent()),
+            "idle", "No mails to send just now; 2 wait for their time or next attempt.",
+        ),
         ((answer(jobs={"mail.send": {"oldest_age": 61.0}}), recent(last=3)), "bad", "Mails are late."),
         ((answer(), recent(last=3, failures=[failure()])), "warn", "Mails are going out, but 2 failed lately."),
         ((answer(), recent(failures=[failure()])), "warn", "Mails are failing."),

@@ -63,7 +63,7 @@ TABLE: Mapping[str, Row] = {
     "totals": Row("warning", "the table of metrics is full, so that new series are not counted"),
     "threads": Row("warning", "uWSGI runs no threads between requests"),
     "bounds": Row("warning", "so many instances of a job wait that further calls take another way (BOUNDS)"),
-    "spool": Row("critical", "the spool does not answer, or nobody on this machine works from it"),
+    "spool": Row("critical", "the spool does not answer or is full, or nobody on this machine works from it"),
 }  # fmt: skip
 
 

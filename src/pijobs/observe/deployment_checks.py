@@ -58,7 +58,7 @@ def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
         yield "persistence", _persistence(facts)
         yield "login", _login(facts)
         yield "tls", _tls(facts)
-    yield "storage_full", _full(facts)
+    yield "storage_full", full(facts)
     yield "clock", _clock(queue.storage.now() / 1000 - clock.time())
     yield "worker", _worker(answer)
     yield "worker_keys", _keys(queue, answer)
@@ -145,7 +145,11 @@ def _persistence(facts: Mapping[str, str]) -> CheckResult:
     return CheckResult(True, "Redis keeps what waits on disk" if "aof_enabled" in facts else "Redis does not tell")
 
 
-def _full(facts: Mapping[str, str]) -> CheckResult:
+def full(facts: Mapping[str, str], named: str = "queue") -> CheckResult:
+    """Whether a storage has room, by what it tells of itself.
+
+    :param named: what it holds, for people.
+    """
     limit, used = int(facts.get("maxmemory") or "0"), int(facts.get("used_memory") or "0")
     if limit and used >= limit and facts.get("maxmemory-policy") == "noeviction":
         advice = "give it more memory ('maxmemory'), or remove what fills it; jobs take the fallback until then"
@@ -153,7 +157,7 @@ def _full(facts: Mapping[str, str]) -> CheckResult:
     free = facts.get("disk free")
     if free is not None and int(free) < min(LEAST_DISK, int(facts["disk size"]) * LEAST_PART):
         advice = f"free some of the disk that holds {facts['path']}; jobs take the fallback once it is full"
-        return CheckResult(False, f"the disk of the queue is nearly full: {int(free) // 1024**2} MB are free", advice)
+        return CheckResult(False, f"the disk of the {named} is nearly full: {int(free) // 1024**2} MB are free", advice)
     return CheckResult(True, "the storage has room")
 
 

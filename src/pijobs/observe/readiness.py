@@ -13,7 +13,7 @@ from pijobs.errors import StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks
 from pijobs.observe.checks import judged
-from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, told_bound, told_loss, told_pause
+from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, takes, told_bound, told_loss, told_pause
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
@@ -48,7 +48,7 @@ def takes_requests(queue: Queue) -> CheckResult:
     for way in queue.option("FALLBACK"):
         if way == "direct":
             return CheckResult(True, f"{answers.message}; jobs run in the request")
-        if queue.spool is not None and _answers(queue.spool):
+        if queue.spool is not None and takes(queue.spool):
             return CheckResult(True, f"{answers.message}; jobs go to the spool")
     return answers
 
@@ -323,8 +323,12 @@ def _spool(queue: Queue, spool: Storage) -> CheckResult:
         waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
         if waits > limit:
             waits = _held_by_nobody(spool, waits, groups(spool))
+        there = any(place is spool for place in queue.places)  # else nobody has made its file
+        room = deployment_checks.full(spool.diagnose() if there else {}, "spool")
     except StorageUnavailable as error:
         return CheckResult(False, f"the spool does not answer: {error}", "correct PI_JOB_QUEUE_SPOOL, or its folder")
+    if not room.ok:
+        return room
     if waits <= limit:
         return CheckResult(True, f"{spool.display_url} answers")
     advice = "start a worker on this machine; it works from the spool, too"

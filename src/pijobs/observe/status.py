@@ -163,17 +163,26 @@ def told_loss(loss: Mapping[str, Any]) -> str:
 
 
 def fallback(queue: Queue) -> str | None:
-    """The way that calls take while the storage is away: ``"spool"`` where one answers and a worker of this machine
+    """The way that calls take while the storage is away: ``"spool"`` where one takes them and a worker of this machine
     works from it, ``"direct"``, or None."""
     for way in queue.option("FALLBACK"):
-        if way == "direct" or _has_worker(queue.spool):
+        if way == "direct" or (queue.spool is not None and _has_worker(queue.spool) and takes(queue.spool)):
             return str(way)
     return None
 
 
-def _has_worker(spool: Storage | None) -> bool:
+def takes(storage: Storage) -> bool:
+    """Whether it takes something new, by a trial: one that is full answers, too."""
     try:
-        return spool is not None and bool(spool.sessions())
+        storage.try_out()
+    except StorageUnavailable:
+        return False
+    return True
+
+
+def _has_worker(spool: Storage) -> bool:
+    try:
+        return bool(spool.sessions())
     except StorageUnavailable:
         return False
 

@@ -69,11 +69,13 @@ def headline(
 
 
 def _held(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline | None:
-    """What waits for too long, or for a destination that is down."""
+    """What waits for too long, or for a destination that is down or paused."""
     oldest = max((row.get("oldest_age") or 0.0 for row in topic.of(answer["jobs"]).values()), default=0.0)
-    down = [row for row in answer["groups"] if row["failures"] and any(map(topic.covers, row["jobs"]))]
-    if down:
-        return Headline("bad", f"Some {topic.things} wait: {down[0]['name']} is down.", f"{_begin(trouble(down[0]))}.")
+    groups = [row for row in answer["groups"] if any(map(topic.covers, row["jobs"]))]
+    for row in (row for row in groups if row["failures"]):
+        return Headline("bad", f"Some {topic.things} wait: {row['name']} is down.", f"{_begin(trouble(row))}.")
+    for row in (row for row in groups if row["paused"]):
+        return Headline("warn", f"Some {topic.things} wait: {row['name']} is paused.", f"{_begin(trouble(row))}.")
     if oldest > most_age:
         text = f"{_begin(topic.things)} are late."
         return Headline("bad", text, f"The oldest one is due since {duration(oldest)}.")
@@ -93,6 +95,8 @@ def _going(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any]) -
         return Headline("good", f"{begin} are going out.", went)
     if sum(row.get("queued", 0) + row.get("running", 0) for row in topic.of(answer["jobs"]).values()):
         return Headline("good", f"{begin} are on their way.", went)
+    if later := sum(row.get("scheduled", 0) for row in topic.of(answer["jobs"]).values()):
+        return Headline("idle", f"No {things} to send just now; {later} wait for their time or next attempt.", went)
     return Headline("idle", f"No {things} to send just now. Workers are ready.", went)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,11 +13,15 @@ from unittest.mock import patch
 
 from pijobs.base import functions
 from pijobs.factory import OWN_CLASS, Parts, configure
+from pijobs.settings import Settings
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import Outcome, play
 from pijobs.testing.simulation.plan import LEASE, RARE, Call
 from pijobs.testing.simulation.present import here as present
 from pijobs.testing.simulation.story import story
+
+#: Of all worlds that were played in this process.
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,19 @@ class Instance:
     #: How often its effect may be there (promise 1): once, and once more for each time that its process was killed or
     #: frozen while it ran, or that the answer to its enqueue got lost. Further attempts of the job come on top.
     may_have_run: int
+    #: Whether the answer to its enqueue got lost, so that it may run by a fallback, and from the storage.
+    in_doubt: bool = False
 
 
 class BadWorld:
     """One history: servers, workers and storages, in which things go wrong."""
 
     def __init__(self, seed: int, parts: Parts, *, telling: bool = False) -> None:
-        self.seed, self._parts, self._telling = seed, parts, telling
+        # What an installation keeps in memory, or in its database under the queue's name, no world has from another.
+        settings = copy.copy(parts.settings)
+        settings._resources = {}
+        settings._values = {**settings._values, "PI_JOB_QUEUE_NAME": f"world-{next(_numbers)}"}
+        self.seed, self._parts, self._telling = seed, replace(parts, settings=settings), telling
         self._calls: list[Call] = []
         self._plan = plans.make(seed)
         self.outcome: Outcome | None = None
@@ -73,8 +85,8 @@ class BadWorld:
         state, reason = (entry.state or "unknown", None) if record is None else (record.state.value, record.reason)
         if entry.refused:
             state, reason = "refused", "nothing took it"
-        cuts = len(entry.cuts) + self.outcome.doubts.count(entry.id or "")
-        return Instance(entry.id, entry.call.job, state, reason, 1 + cuts)
+        doubts = self.outcome.doubts.count(entry.id or "")
+        return Instance(entry.id, entry.call.job, state, reason, 1 + len(entry.cuts) + doubts, doubts > 0)
 
     def story(self) -> str:
         """Who did what, and when."""
@@ -104,6 +116,11 @@ class BadWorlds:
         first = {"SECRET_KEY": "only for tests", "PI_JOB_QUEUE_CLASS": OWN_CLASS, "PI_JOB_QUEUE_URL": "memory://"}
         self._parts = configure({**first, **settings, "PI_JOB_QUEUE_LEASE": LEASE}, directory=directory)
         self._parts.plugins.refuse_failed()
+
+    @property
+    def settings(self) -> Settings:
+        """Of the installation, for what a test has to set up beforehand."""
+        return self._parts.settings
 
     def __call__(self, test: Callable[[BadWorld], object], *, worlds: int = 100, seed: int | None = None) -> None:
         """Call ``test`` for each of so many worlds.

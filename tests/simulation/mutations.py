@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -284,9 +286,11 @@ def row(name: str, found: tuple[int, str] | None) -> str:
 
 
 def main(names: list[str]) -> int:
-    unfound = 0
-    for name in names or MUTATIONS:
-        found = first_seed(name)
-        unfound += found is None
-        print(row(name, found), flush=True)
+    """Print the table, worked out by all processors."""
+    unfound, wanted = 0, names or list(MUTATIONS)
+    print("| part | the mend | name | first seed | promise |\n| --- | --- | --- | ---: | --- |")
+    with multiprocessing.get_context("spawn").Pool(min(len(wanted), os.cpu_count() or 1)) as pool:
+        for name, found in zip(wanted, pool.imap(first_seed, wanted), strict=True):
+            unfound += found is None
+            print(row(name, found), flush=True)
     return 1 if unfound else 0

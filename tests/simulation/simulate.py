@@ -52,7 +52,8 @@ def server(storage: str) -> Iterator[str]:
         with contextlib.contextmanager(services.redis_url.__wrapped__)() as url:  # type: ignore[attr-defined]
             yield url
     elif storage == "postgresql":
-        yield services.postgresql_url()
+        with services.STARTERS["postgresql"]() as host:
+            yield f"postgresql+psycopg://postgres@/postgres?host={host}"
     else:
         yield ""
 

@@ -202,7 +202,7 @@ def test_an_sms_gateway_is_created_and_tried(desk: Desk) -> None:
         assert "1234567" not in desk.page.content()
     desk.open("/")
     expect(desk.page.get_by_role("heading", name="SMS are going out.")).to_be_visible()
-    desk.page.get_by_role("link", name="Statistics").click()
+    desk.page.get_by_role("link", name="Statistics", exact=True).click()
     expect(desk.page.locator("h1")).to_have_text("Statistics")
     assert desk.complaints == []
 

@@ -79,13 +79,12 @@ def test_a_beat_expires_what_waits_in_a_paused_or_blocked_group(
     assert {storage.get(one).state for one in ids} == {State.EXPIRED}
 
 
-def test_a_beat_expires_all_that_is_overdue(storage: Storage, worker: Worker, advance: Advance) -> None:
+def test_beats_expire_all_that_is_overdue(storage: Storage, worker: Worker, advance: Advance) -> None:
     deadline = storage.now() + 5
     ids = {enqueue(storage, deadline=deadline) for _ in range(230)}
     advance(5)
     assert storage.depths().backlog == len(ids)
-    assert {one.id for one in worker.beat().ended} == ids
-    assert storage.depths().backlog == 0
+    assert {one.id for one in worker.keep_house()} == ids
 
 
 def test_a_dead_letter_loses_its_body_at_its_deadline(storage: Storage, worker: Worker, advance: Advance) -> None:
@@ -212,7 +211,7 @@ def test_the_latest_of_each_job_are_kept(keeping: Keeping, advance: Advance) -> 
 
 
 @pytest.mark.parametrize(("retention", "kept"), [({"finished": 50}, 0), ({"finished_max": 10}, 10)])
-def test_a_beat_removes_all_that_is_too_much(
+def test_beats_remove_all_that_is_too_much(
     keeping: Keeping, advance: Advance, retention: dict[str, int], kept: int
 ) -> None:
     storage, worker = keeping(**retention)
@@ -221,8 +220,7 @@ def test_a_beat_removes_all_that_is_too_much(
         worker.step(*[End(lease.id, lease.token, State.DONE) for lease in leases])
     advance(50)
     assert storage.depths().backlog == len(ids) - 2 * kept
-    worker.beat()
-    assert storage.depths().backlog == 0
+    worker.keep_house()
     assert [number for number in storage.depths().counts.values() if number] == [kept] * 2 * bool(kept)
     assert [is_kept(storage, one) for one in ids[-2 * kept :]] == [True] * len(ids[-2 * kept :]) or not kept
 

@@ -18,9 +18,9 @@ def test_a_scheduled_instance_is_not_leased_before_its_time(storage: Storage, wo
 def test_a_scheduled_instance_is_leased_when_its_time_has_come(
     storage: Storage, worker: Worker, advance: Advance
 ) -> None:
-    due = storage.now() + 60
+    due = storage.now() + 500
     instance = enqueue(storage, due=due)
-    advance(60)
+    advance(500)
     lease = worker.take_one()
     assert (lease.id, lease.due) == (instance, due)
 

@@ -12,7 +12,7 @@ from services import wait_until
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import Beat, End, Lease, NewInstance, SessionInfo, Step, Storage, Stored
+from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo, Step, Storage, Stored
 
 #: Milliseconds that no test lives to see the end of.
 LONG = 600_000
@@ -93,6 +93,17 @@ class Worker:
     ) -> Beat:
         pairs = [(one.id, one.token) for one in abandoned]
         return self.storage.beat(self.session, lease=lease, abandoned=pairs, unknown=unknown)
+
+    def keep_house(self) -> list[Ended]:
+        """Beat until there is nothing to do: a slow storage does it in several beats."""
+        ended: list[Ended] = []
+
+        def is_done() -> bool:
+            ended.extend(self.beat().ended)
+            return self.storage.depths().backlog == 0
+
+        wait_until(is_done, what="the end of housekeeping")
+        return ended
 
     def fall_silent(self) -> None:
         """Let the lease of the session run out."""

@@ -247,11 +247,11 @@ def test_a_device_can_not_be_made_up(app: Flask, accounts: Accounts, value: str)
 def test_a_definition_is_changed_by_a_young_token_only(tmp_path: Path) -> None:
     app = make_app(tmp_path, PLUGINS=("mail",))
     clock, admin = Clock(settings_of(app)), Client(app, "admin")
-    assert admin.ask("POST", "/smtpserver/main", server="mail.example.com").status_code == 200
+    assert value_of(admin.ask("POST", "/smtpserver/main", server="smtps://mail.example.com")) is True
     clock.set(RECENT + 60)
     assert error_of(admin.ask("POST", "/smtpserver/main", server="mx.evil.example")) == (401, 4033)
     assert error_of(admin.ask("DELETE", "/smtpserver/main")) == (401, 4033)
-    assert admin.get("/smtpserver/")["main"]["server"] == "mail.example.com"
+    assert admin.get("/smtpserver/")["main"]["server"] == "smtps://mail.example.com"
 
 
 def test_queue_and_accounts_may_share_a_database(tmp_path: Path) -> None:

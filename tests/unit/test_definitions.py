@@ -20,6 +20,8 @@ from pijobs.definitions.done import Ledger
 from pijobs.definitions.tables import table
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
 from pijobs.settings import CORE_SETTINGS, Settings, validate
+from pijobs.testing.clock import ManualClock
+from pijobs.worker import replays
 from pijobs.worker.replays import Done
 
 OLD, NEW = "an old key, long enough", "a new key, long enough"
@@ -620,7 +622,10 @@ def test_processes_that_save_at_once_lose_nothing_of_each_other(url: str, tmp_pa
     Database.of(settings).close()
 
 
-def test_what_one_worker_did_all_workers_of_the_queue_know(url: str, tmp_path: Path) -> None:
+def test_what_one_worker_did_all_workers_of_the_queue_know(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "clock", ManualClock())
     database, queue = Database(url, tmp_path), f"test_{uuid.uuid4().hex}"
     one, other = (Done(Ledger(database, queue)) for _ in range(2))
     one.add("early")
@@ -630,7 +635,7 @@ def test_what_one_worker_did_all_workers_of_the_queue_know(url: str, tmp_path: P
         (tmp_path / "pijobs.sqlite").touch()
         one.tell(last=True)
     one.add("second")
-    one.tell()  # within a second of the first time
+    one.tell()  # within a second of the first time; the clock stands still
     assert other.has("early", 9) and not other.has("second", 9)
     assert not Done(Ledger(database, f"{queue}_other")).has("early", 9)
     one.tell(last=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import http.cookiejar
+import json
 import re
 import urllib.error
 import urllib.parse
@@ -113,3 +115,16 @@ def test_nobody_else_is_let_in(instance: Instance, name: str, password: str) -> 
     visit = Visit(instance)
     assert visit.sign_in(name, password)[0] in (401, 429)
     assert "Sign in" in visit.ask("/jobqueue/pages/jobs")[1]
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "none", "HS512", "nonsense"])
+def test_a_token_of_another_algorithm_is_refused(instance: Instance, algorithm: str) -> None:
+    head, claims = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+        for part in ({"alg": algorithm, "typ": "JWT"}, {"username": ADMIN, "role": "admin"})
+    )
+    request = urllib.request.Request(f"{instance.url}/jobqueue/jobs", headers={"Authorization": f"{head}.{claims}.AA"})
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=PATIENCE):
+        pass
+    refused.value.close()
+    assert refused.value.code == 401

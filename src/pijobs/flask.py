@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import flask
+from flask.cli import ScriptInfo
 
 from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation, build
@@ -58,6 +60,8 @@ class JobQueue:
             raise ConfigurationError("this app has a JobQueue already; use current_queue() instead of a second one")
         installation = build(app.config, directory=directory, file=file, app=_places(app))
         app.extensions[EXTENSION] = installation
+        if "jobs" not in app.cli.commands:
+            app.cli.add_command(_commands)
         for plugin in installation.plugins.failed:
             app.logger.error("plugin %s is not loaded: %s", plugin.name, plugin.error)
         for warning in installation.settings.warnings:
@@ -75,6 +79,18 @@ class JobQueue:
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """:meth:`pijobs.request.queue.Queue.run` of the current app."""
         return current_queue().run(name, args, kwargs)
+
+
+@click.command(
+    "jobs", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def _commands(context: click.Context, args: tuple[str, ...]) -> None:
+    """The job queue: worker, status, jobs and more; see 'flask jobs --help'."""
+    # They stand above this module, and announce themselves as the pages do.
+    [announced] = metadata.entry_points(group="pijobs.commands")
+    announced.load()(context.ensure_object(ScriptInfo).load_app(), args)
 
 
 def _add_pages() -> Callable[..., None]:

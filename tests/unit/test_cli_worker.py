@@ -8,7 +8,8 @@ from typing import Any
 import flask
 import pytest
 
-from pijobs.cli.worker import _options, effective, load_app, worker
+from pijobs.cli.invocation import load_app
+from pijobs.cli.worker import _options, effective, worker
 from pijobs.errors import ConfigurationError
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs.settings.worker import WORKER_SETTINGS
@@ -36,10 +37,8 @@ __all__ = ["_fresh_commands", "pi_cfg", "run"]
         (["--http", "localhost:x"], "expected HOST:PORT"),
         (["--http", "localhost:99999"], "expected HOST:PORT"),
         (["-t", "-1"], "-t"),
-        (["--app", "no_such_module:app"], "--app: expected something to import"),
-        (["--app", "module_only"], "--app: expected module:factory, found 'module_only'"),
-        (["--app", "logging:raiseExceptions"], "--app: expected a Flask app, found bool"),
-        (["--app", "math:sqrt"], "--app: expected an app, but 'math:sqrt' raises TypeError"),
+        (["--app", "no_such_module:app"], "--app: expected an app, found 'no_such_module:app': Could not import"),
+        (["--app", "logging:raiseExceptions"], "A valid Flask application was not obtained"),
     ],
 )
 def test_an_impossible_option_is_refused(run: Run, pi_cfg: Write, args: list[str], told: str) -> None:
@@ -56,7 +55,7 @@ def test_an_impossible_option_is_refused(run: Run, pi_cfg: Write, args: list[str
         ("WORKER_TYPE = 'fibre'", "expected 'thread', 'process' or 'greenlet'"),
         ("MAX_TASKS = 5\nPI_JOB_QUEUE_DISABLE_HEALTH_CHECK = True", "needs the health check"),
         ("VERBOSE = PI_JOB_QUEUE_QUIET = True", "expected one of them"),
-        ("APP = 'no_such_module:app'", "--app: expected something to import"),
+        ("APP = 'no_such_module:app'", "--app: expected an app, found 'no_such_module:app': Could not import"),
     ],
 )
 def test_an_impossible_setting_is_refused(run: Run, pi_cfg: Write, written: str, told: str) -> None:

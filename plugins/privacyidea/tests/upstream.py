@@ -40,18 +40,8 @@ def main() -> int:
         print(f"{QUEUE}: {text.count(THEIRS)} times {THEIRS} becomes {OURS}")
         (source / QUEUE).write_text(text.replace(THEIRS, OURS), encoding="utf-8")
         # From there, privacyIDEA itself is that of the source: its tests find their files relative to it.
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-o",
-            "pijobs_real_storage=true",
-            *TESTS,
-            *sys.argv[1:],
-        ]
+        options = ["-q", "-p", "no:cacheprovider", "-o", "pijobs_real_storage=true"]
+        command = [sys.executable, "-m", "pytest", *options, *TESTS, *sys.argv[1:]]
         return subprocess.run(command, cwd=source).returncode
 
 

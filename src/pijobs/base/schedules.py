@@ -36,6 +36,17 @@ def newest(schedule: Schedule, timezone: str, oldest: int, latest: int) -> int |
     return None
 
 
+def first(schedule: Schedule, timezone: str, oldest: int, latest: int) -> int | None:
+    """The first minute of ``oldest`` to ``latest`` (ms since the epoch, whole minutes) that a schedule comes at."""
+    for day in range(oldest, latest + 1, _DAY):
+        moment, found = newest(schedule, timezone, day, min(day + _DAY - MINUTE, latest)), None
+        while moment is not None:
+            found, moment = moment, newest(schedule, timezone, day, moment - MINUTE)
+        if found is not None:
+            return found
+    return None
+
+
 def never_comes(schedule: Schedule) -> bool:
     """Whether a crontab names days that no calendar has, such as 30 February."""
     fields = _fields(schedule)

@@ -45,7 +45,7 @@ def show(invocation: Invocation, as_json: bool) -> None:
 @looks
 def check(invocation: Invocation) -> int:
     """Validate pi.cfg and try what it names. Exit codes: 0 ok, 2 faults, 3 storage unreachable, 4 a plugin failed."""
-    path = invocation.config_path()
+    path = invocation.source()
     installation = invocation.installation(strict=True)
     click.echo(f"{path}: {len(installation.settings)} settings, all valid")
     click.echo(f"plugins: {', '.join(plugin.name for plugin in installation.plugins.loaded) or 'none'}")

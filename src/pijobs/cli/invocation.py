@@ -1,4 +1,4 @@
-"""What the commands of one invocation share: which ``pi.cfg``, and what it leads to, each made when it is needed."""
+"""What the commands of one invocation share: which ``pi.cfg`` or app, and what it leads to, each made when needed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import socket
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pijobs.base.files import name_of
-from pijobs.base.redact import redact
+from pijobs.base.redact import describe, redact
 from pijobs.errors import ConfigurationError, PijobsError
 from pijobs.factory import Installation, build
 from pijobs.plugins.loading import Plugins
@@ -20,15 +20,22 @@ from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, Settings, config_warnings, find_config, read_config
 from pijobs.storage.contract import Storage
 
+if TYPE_CHECKING:
+    import flask
+
 
 class Invocation:
     """One call of ``pijobs``.
 
     :param config: the value of ``--config``.
+    :param app_path: the value of ``--app``.
+    :param app: the app itself, of ``flask jobs``.
     """
 
-    def __init__(self, config: str | None = None) -> None:
+    def __init__(self, config: str | None = None, app_path: str | None = None, app: flask.Flask | None = None) -> None:
         self._config = config
+        self.app_path = app_path
+        self._app = app
         #: Plugins that failed and were told; a command that tells them all by itself puts None here.
         self.told: set[str] | None = set()
 
@@ -36,8 +43,37 @@ class Invocation:
         """:raises ConfigurationError: when there is no ``pi.cfg``."""
         return find_config(self._config)
 
+    @property
+    def has_app(self) -> bool:
+        """Whether there is one; it is not imported yet."""
+        return self._app is not None or self.app_path is not None
+
     @cached_property
+    def app(self) -> flask.Flask | None:
+        """The app of ``--app``. :raises ConfigurationError: when that is none."""
+        return load_app(self.app_path) if self._app is None and self.app_path is not None else self._app
+
+    @property
+    def _of_app(self) -> Installation | None:
+        """What the settings of the app lead to, if it has a ``JobQueue``."""
+        if self.app is None:
+            return None
+        from pijobs.flask import EXTENSION
+
+        installation: Installation | None = self.app.extensions.get(EXTENSION)
+        return installation
+
+    def source(self) -> str:
+        """Where the settings come from, for people."""
+        return str(self.config_path()) if self.app is None or self._of_app is None else f"app {self.app.name}"
+
+    @property
     def values(self) -> dict[str, Any]:
+        """The settings as they are written, in the ``pi.cfg`` or by the app."""
+        return self.file_values if self.app is None or self._of_app is None else dict(self.app.config)
+
+    @cached_property
+    def file_values(self) -> dict[str, Any]:
         """What is written in the ``pi.cfg``."""
         path = self.config_path()
         for warning in config_warnings(path):
@@ -47,6 +83,8 @@ class Invocation:
     @cached_property
     def plugins(self) -> Plugins:
         """The plugins; those that the ``pi.cfg`` allows, or all when it can't be read."""
+        if (of_app := self._of_app) is not None:
+            return of_app.plugins
         try:
             allowed = read_config(self.config_path()).get(PREFIX + "PLUGINS")
         except ConfigurationError:
@@ -54,8 +92,17 @@ class Invocation:
         return Plugins(allowed if isinstance(allowed, (list, tuple)) else None)
 
     def installation(self, *, strict: bool = False) -> Installation:
-        """What the ``pi.cfg`` leads to; see :func:`pijobs.factory.build`."""
-        path = self.config_path()
+        """What the app or the ``pi.cfg`` leads to; see :func:`pijobs.factory.build`."""
+        if (of_app := self._of_app) is not None:
+            if strict:
+                of_app.plugins.refuse_failed()
+            return of_app  # its warnings stand in the log of the app
+        try:
+            path = self.config_path()
+        except ConfigurationError:
+            if self.app is None:
+                raise
+            raise ConfigurationError(f"app {self.app.name!r} has no job queue; call JobQueue(app) in it") from None
         installation = build(self.values, directory=path.parent, file=path, strict=strict)
         for warning in installation.settings.warnings:
             click.echo(f"warning: {warning}", err=True)
@@ -69,6 +116,22 @@ class Invocation:
             if self.told is not None and plugin.name not in self.told:
                 self.told.add(plugin.name)
                 click.echo(f"warning: plugin {plugin.name} is not loaded: {plugin.error}", err=True)
+
+    def host(self, *, strict: bool = False) -> tuple[flask.Flask, Installation]:
+        """The app in whose context jobs run: ``--app``, else the ``host_app`` of a plugin, else an empty one."""
+        import flask
+
+        from pijobs.flask import EXTENSION
+
+        installation = self.installation(strict=strict)
+        app = self.app
+        if app is None:
+            app = installation.plugins.first("host_app", settings=installation.settings)
+        if app is None:
+            app = flask.Flask("pijobs.worker")
+            app.config.update(self.values)
+        app.extensions.setdefault(EXTENSION, installation)
+        return app, installation
 
     def settings(self) -> Settings:
         """The validated settings."""
@@ -101,6 +164,22 @@ def tell_if_away(away: str | None) -> int:
         return 0
     click.echo(away, err=True)
     return 3
+
+
+def load_app(path: str) -> flask.Flask:
+    """The app, found as flask finds it; the working folder is on the path.
+
+    :param path: ``module``, ``module:app``, ``module:factory``, ``module:factory()`` or a file.
+    :raises ConfigurationError: when that is not an app.
+    """
+    from flask.cli import NoAppException, ScriptInfo
+
+    try:
+        return ScriptInfo(app_import_path=path, set_debug_flag=False).load_app()
+    except NoAppException as error:
+        raise ConfigurationError(f"--app: expected an app, found {path!r}: {error.message}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"--app: expected an app, but {path!r} raises {describe(error)}") from error
 
 
 def who() -> str:

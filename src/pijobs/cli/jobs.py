@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,11 +11,14 @@ from typing import Any
 import click
 
 from pijobs.base.files import looks
+from pijobs.base.redact import describe
 from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away
-from pijobs.errors import JobError, StorageUnavailable
+from pijobs.errors import EncodeError, JobError, PijobsError, StorageUnavailable
+from pijobs.execution.verdict import frames_of
 from pijobs.jobs import ENDED, State
 from pijobs.observe import instances
 from pijobs.observe.status import STATE_ORDER
+from pijobs.plugins.registry import Registry
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record, Storage
 
@@ -25,7 +29,7 @@ STATES = [state.value for state in STATE_ORDER]
 
 @click.group()
 def jobs() -> None:
-    """The job instances, in the storage and in the spool of this machine: list, show, retry, cancel, purge."""
+    """The job instances, in the storage and in the spool of this machine: list, show, run, retry, cancel, purge."""
 
 
 @jobs.command("list")
@@ -80,6 +84,46 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:
         return
     for line in instances.life(row):
         click.echo(line)
+
+
+@jobs.command()
+@click.argument("name")
+@click.argument("arguments", metavar="[KEY=VALUE]...", nargs=-1)
+@pass_invocation
+def run(invocation: Invocation, name: str, arguments: tuple[str, ...]) -> int:
+    """Run a job here and now, in this process, in the context of the app: once, and by no worker.
+
+    A value is what the parameter's annotation wants: a text as it is, else JSON or a date.
+    """
+    app, installation = invocation.host()
+    queue = installation.queue
+    kwargs = {}
+    for argument in arguments:
+        key, given, text = argument.partition("=")
+        if not given:
+            raise click.UsageError(f"expected KEY=VALUE, found {argument!r}")
+        kwargs[key] = value_of(queue.registry, name, key, text)
+    audit(queue.settings, "job.run", on=name)
+    try:
+        with app.app_context():
+            queue.run(name, kwargs=kwargs)
+    except PijobsError:
+        raise
+    except Exception as error:
+        click.echo("\n".join([f"{name} failed: {describe(error)}", *frames_of(error)]), err=True)
+        return 1
+    click.echo(f"{name}: done")
+    return 0
+
+
+def value_of(registry: Registry, name: str, key: str, text: str) -> Any:
+    """What a text on the command line means for a parameter: the first of these that its annotation takes."""
+    for read in (str, json.loads, dt.date.fromisoformat, dt.datetime.fromisoformat):
+        with suppress(ValueError, EncodeError):
+            value: Any = read(text)
+            registry.check_argument(name, key, value)
+            return value
+    return text  # the call says what is wrong with it
 
 
 @jobs.command()

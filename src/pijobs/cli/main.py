@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -24,6 +24,9 @@ from pijobs.errors import (
     StorageUnfit,
 )
 from pijobs.logs import log_warnings
+
+if TYPE_CHECKING:
+    import flask
 
 _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
     (ConfigurationError, 2),
@@ -49,6 +52,7 @@ _MODULES = {
     "keys": ("keys",),
     "new_plugin": ("new-plugin",),
     "plugins": ("plugins",),
+    "schedule": ("schedule",),
     "schema": ("schema",),
     "server": ("server",),
     "status": ("status", "workers", "groups", "pause", "resume", "drain"),
@@ -91,24 +95,24 @@ class RootGroup(click.Group):
 def _invocation(ctx: click.Context) -> Invocation:
     """The one of this call. Plugins are asked for commands before the group itself is called."""
     if ctx.obj is None:
-        ctx.obj = Invocation(ctx.params.get("config"))
+        ctx.obj = Invocation(ctx.params.get("config"), ctx.params.get("app"))
     invocation: Invocation = ctx.obj
     return invocation
 
 
 def config_first(args: Sequence[str]) -> list[str]:
-    """The arguments with ``--config FILE`` moved to the front, wherever it stood before ``--``."""
+    """The arguments with ``--config FILE`` and ``--app …`` moved to the front, wherever they stood before ``--``."""
     front: list[str] = []
     rest: list[str] = []
     waiting = iter(args)
     for arg in waiting:
         if arg == "--":
             rest += [arg, *waiting]
-        elif arg == "--config":
+        elif arg in ("--config", "--app"):
             if (value := next(waiting, None)) is None:
-                raise click.UsageError("Option '--config' requires an argument.")
+                raise click.UsageError(f"Option '{arg}' requires an argument.")
             front += [arg, value]
-        elif arg.startswith("--config="):
+        elif arg.startswith(("--config=", "--app=")):
             front.append(arg)
         else:
             rest.append(arg)
@@ -122,9 +126,15 @@ def config_first(args: Sequence[str]) -> list[str]:
     is_eager=True,  # before --help, which lists the commands of the plugins that this file allows
     help="The pi.cfg (before or after the command). Else PRIVACYIDEA_CONFIGFILE, /etc/privacyidea/pi.cfg, ./pi.cfg.",
 )
+@click.option(
+    "--app",
+    metavar="MODULE:FACTORY",
+    is_eager=True,
+    help="The Flask app whose settings count, found as flask does (before or after the command). It needs no pi.cfg.",
+)
 @version_option
 @click.pass_context
-def cli(ctx: click.Context, config: str | None) -> None:
+def cli(ctx: click.Context, config: str | None, app: str | None) -> None:
     """The job queue: slow work leaves the request, and nothing gets lost on the way.
 
     Exit codes: 0 ok, 1 failure at run time, 2 usage or configuration, 3 storage unreachable, 4 a plugin failed.
@@ -144,10 +154,22 @@ def worker_main(args: Sequence[str] | None = None) -> NoReturn:
     _run(worker, args, "privacyidea-queue-huey")
 
 
-def _run(command: click.Command, args: Sequence[str] | None, name: str) -> NoReturn:
+def flask_main(app: flask.Flask, args: Sequence[str]) -> NoReturn:
+    """The command ``flask jobs``: those of ``pijobs``, with the settings of the app; ``flask jobs list`` is short for
+    ``flask jobs jobs list``."""
+    from pijobs.cli.jobs import jobs
+
+    if args and args[0] in jobs.commands:
+        args = ["jobs", *args]
+    _run(cli, args, "flask jobs", Invocation(app=app))
+
+
+def _run(
+    command: click.Command, args: Sequence[str] | None, name: str, invocation: Invocation | None = None
+) -> NoReturn:
     log_warnings()
     try:
-        result: Any = command.main(args, prog_name=name, standalone_mode=False)
+        result: Any = command.main(args, prog_name=name, standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.Abort:

@@ -28,6 +28,8 @@ def server(invocation: Invocation, host: str, port: int) -> None:
     from pijobs.flask import EXTENSION
     from pijobs.server import create_app
 
+    if invocation.has_app:
+        raise ConfigurationError("pijobs server is a server of its own, of a pi.cfg; an app is run by 'flask run'")
     app = create_app(invocation.config_path())
     configure_log(app.extensions[EXTENSION].settings, None)
     _try_out(app.extensions[EXTENSION].queue)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -14,12 +13,10 @@ import click
 import flask
 
 from pijobs.base.processes import exit_in_spite_of_leftovers
-from pijobs.base.redact import describe
 from pijobs.base.requirements import unmet
 from pijobs.cli.invocation import Invocation, pass_invocation, version_option
 from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.factory import Installation
-from pijobs.flask import EXTENSION
 from pijobs.logs import configure_log
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, Settings
@@ -125,7 +122,7 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     "--app",
     "app_path",
     metavar="MODULE:FACTORY",
-    help="Run jobs in the context of this Flask app (an app, or a function that makes one).",
+    help="Run jobs in the context of this Flask app, found as flask does: module, module:app, module:factory.",
 )
 @click.option("--http", type=Address(), help="Answer /livez, /readyz, /healthz and /metrics here.")
 @click.option(
@@ -148,33 +145,48 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
     _check(options)
     if missing := unmet("pijobs"):
         raise ConfigurationError("\n".join(missing))
-    written = _written(invocation, options)
+    invocation.app_path = options["app_path"] or invocation.app_path
+    written = _written(invocation)
     greenlets = (options["worker_type"] or written.get(PREFIX + "WORKER_TYPE")) == "greenlet"
     if greenlets:
         _patch()
-    app, installation = _app(invocation, options["app_path"] or written.get(PREFIX + "APP"))
+    invocation.app_path = invocation.app_path or written.get(PREFIX + "APP")
+    app, installation = _app(invocation)
     options = effective(options, installation.settings)
     if options["worker_type"] == "greenlet" and not greenlets:
         raise ConfigurationError("-k greenlet must be known before the app is imported; give it on the command line")
     _check(options)
-    _log_to(installation, options)
+    file = _log_to(installation, options)
     _try_out(installation.queue)
     consumer = make_consumer(installation, app, _options(options))
     if options["http"] is not None:
         _serve_health(app, installation, options["http"])
     log.info("worker %d starts: %d workers (%s), jobs %s", os.getpid(), len(_options(options).floors()),
              options["worker_type"], ", ".join(installation.registry) or "none")  # fmt: skip
+    if file is not None and sys.stderr.isatty():
+        click.echo(told_at_start(installation, len(_options(options).floors()), file), err=True)
     consumer.run()
     log.info("worker %d has stopped", os.getpid())
     exit_in_spite_of_leftovers()
 
 
-def _written(invocation: Invocation, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What stands in the ``pi.cfg``, as it is; with ``--app`` there need not be one."""
+def told_at_start(installation: Installation, workers: int, file: Path) -> str:
+    """What a person at the terminal should know of a worker that tells all else to its log."""
+    queue = installation.queue
+    assert queue.storage is not None
+    jobs = ", ".join(installation.registry) or "none: no plugin brings any"
+    return (
+        f"{workers} workers run the jobs of queue {queue.option('NAME')} in {queue.storage.display_url}\n"
+        f"jobs: {jobs}\nlog: {file.absolute()} (-l - shows it here); Ctrl-C lets running jobs end, and stops"
+    )
+
+
+def _written(invocation: Invocation) -> Mapping[str, Any]:
+    """What stands in the ``pi.cfg``, as it is, before an app is imported; with one there need not be a ``pi.cfg``."""
     try:
-        return invocation.values
+        return invocation.file_values
     except ConfigurationError:
-        if options["app_path"] is None:
+        if not invocation.has_app:
             raise
         return {}
 
@@ -239,20 +251,8 @@ def _patch() -> None:
     monkey.patch_all()
 
 
-def _app(invocation: Invocation, path: str | None) -> tuple[flask.Flask, Installation]:
-    """The app in whose context jobs run: ``--app``, else the ``host_app`` of a plugin, else an empty one."""
-    app: flask.Flask | None
-    if path is not None:
-        app = load_app(path)
-        installation = app.extensions.get(EXTENSION) or invocation.installation(strict=True)
-        installation.plugins.refuse_failed()
-    else:
-        installation = invocation.installation(strict=True)
-        app = installation.plugins.first("host_app", settings=installation.settings)
-    if app is None:
-        app = flask.Flask("pijobs.worker")
-        app.config.update(invocation.values)
-    app.extensions.setdefault(EXTENSION, installation)
+def _app(invocation: Invocation) -> tuple[flask.Flask, Installation]:
+    app, installation = invocation.host(strict=True)
     if installation.queue.mode != "queued":
         raise ConfigurationError(
             f"expected a queue to work on, found it {installation.queue.mode}; "
@@ -261,29 +261,8 @@ def _app(invocation: Invocation, path: str | None) -> tuple[flask.Flask, Install
     return app, installation
 
 
-def load_app(path: str) -> flask.Flask:
-    """The app, or what the factory returns.
-
-    :param path: ``module:name``.
-    :raises ConfigurationError: when that is not an app.
-    """
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise ConfigurationError(f"--app: expected module:factory, found {path!r}")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), name)
-        app = found() if callable(found) and not isinstance(found, flask.Flask) else found
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"--app: expected something to import, found {path!r} ({error})") from error
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"--app: expected an app, but {path!r} raises {describe(error)}") from error
-    if not isinstance(app, flask.Flask):
-        raise ConfigurationError(f"--app: expected a Flask app, found {type(app).__name__} at {path!r}")
-    return app
-
-
-def _log_to(installation: Installation, options: Mapping[str, Any]) -> None:
+def _log_to(installation: Installation, options: Mapping[str, Any]) -> Path | None:
+    """The file, if it is not the terminal or what ``PI_LOGCONFIG`` says."""
     file = None if options["logfile"] is None else Path(options["logfile"])
     config = installation.settings["PI_LOGCONFIG"]
     if file is not None and config and Path(config).exists():
@@ -294,6 +273,7 @@ def _log_to(installation: Installation, options: Mapping[str, Any]) -> None:
         installation.settings, target, level=level, simple=bool(options["simple"]),
         processes=options["worker_type"] == "process",
     )  # fmt: skip
+    return None if config and Path(config).exists() else target
 
 
 def _serve_health(app: flask.Flask, installation: Installation, address: tuple[str, int]) -> None:

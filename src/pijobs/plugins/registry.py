@@ -96,6 +96,12 @@ class Registry(Mapping[str, Job]):
             arguments = self.bound(name, args, kwargs)
         self._annotations[name].check(arguments, f"job {name!r}")
 
+    def check_argument(self, name: str, key: str, value: Any) -> None:
+        """:raises EncodeError: when a parameter is of another type.
+        :raises UnknownJob:
+        """
+        self._annotations[self[name].name].check({key: value}, f"job {name!r}")
+
     def fitting(self, name: str, call: Call) -> Call:
         """A stored call as the job's function takes it today: it may come from a release with another signature.
 

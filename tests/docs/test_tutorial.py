@@ -86,6 +86,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
             process.wait()
 
 
+@pytest.mark.timeout(600)  # an installation, and some dozens of commands
 def test_the_tutorial_works_as_it_stands(reader: Reader) -> None:
     before, after = COMMANDS[: COMMANDS.index(WORKER)], COMMANDS[COMMANDS.index(WORKER) + 1 :]
     for command in before:

@@ -124,7 +124,7 @@ class History:
 def play(plan: Plan, *, telling: bool = False, make_place: MakePlace = Place, parts: Parts | None = None) -> Outcome:
     """Let a plan happen, and judge it."""
     world = World(plan.seed, telling=telling)
-    with stand_ins.in_world(world), staging.logs(world, telling), staging.described(world):
+    with staging.described(world), stand_ins.in_world(world), staging.logs(world, telling):
         history = History(plan, world, make_place, parts or own_parts())
         try:
             history.happen()

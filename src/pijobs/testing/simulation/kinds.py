@@ -84,6 +84,7 @@ def _sql(url: str) -> Iterator[MakePlace]:
     import sqlalchemy as sa
 
     from pijobs.storage.sql import SqlStorage
+    from pijobs.storage.sql.connection_sources import ServerLane
     from pijobs.storage.sql.dialect import Sqlite
     from pijobs.storage.sql.schema import instance, meta, metadata, queue
 
@@ -117,6 +118,9 @@ def _sql(url: str) -> Iterator[MakePlace]:
             storage = SqlStorage(url, f"{os.getpid()}-{next(_names)}")
             storage._dialect.clock = Sqlite.clock
             storage._live.clock = _DatabaseTime(self)  # type: ignore[assignment]
+            if isinstance(lane := storage._live.durable, ServerLane):
+                # The first call comes before a history begins, when no thread of it can connect.
+                lane._pool._connect_within = lambda _: lane.connect()
             return storage
 
     yield SqlPlace

@@ -60,14 +60,19 @@ def _once(describe: Callable[..., SessionInfo]) -> SessionInfo:
 
 @contextlib.contextmanager
 def described(world: World) -> Iterator[None]:
-    """What a worker process tells of itself; and how long it waits for work."""
+    """What a worker process tells of itself; and how long it waits for work.
+
+    Entered before the world, whose chance must not hear of what is looked up once in a process.
+    """
     real, turn = session.describe_process, engine_module.TURN
+
+    found = _once(real)
 
     def describe(**more: Any) -> SessionInfo:
         assert world.current is not None
         process = world.current.process
         place = f"{process.host.name}, boot {process.host.boots}"
-        told = replace(_once(real), id=uuid.uuid4().hex[:12], host=process.host.name, pid=process.pid, place=place)
+        told = replace(found, id=uuid.uuid4().hex[:12], host=process.host.name, pid=process.pid, place=place)
         return replace(told, process_started=1, protocol=process.protocol, **more)
 
     setattr(worker_main, "describe_process", describe)  # noqa: B010 - of a module that does not export it

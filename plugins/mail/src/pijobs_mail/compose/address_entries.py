@@ -45,7 +45,7 @@ class Entry:
     is_closed: bool = False
 
     def add(self, token: Token) -> None:
-        if token.is_("<", ">") and (self.inside is None) is token.is_(">"):
+        if token.is_("<" if self.inside is not None else ">") or (self.inside is None and token.is_(":")):
             token = Token("stray", token.text)
         if self.inside is None and token.is_("<"):
             self.inside = []
@@ -88,7 +88,7 @@ def _tokens(text: str) -> Iterator[Token]:
 
 
 def _end_of_comment(text: str, start: int) -> int:
-    """The place behind it; 0 if it does not end."""
+    """The place behind it; 0 if it does not end, though an address follows."""
     depth, place = 0, start
     while place < len(text):
         if text[place] == "\\":
@@ -100,7 +100,7 @@ def _end_of_comment(text: str, start: int) -> int:
             if not depth:
                 return place + 1
         place += 1
-    return 0
+    return 0 if "@" in text[start:] else len(text) + 1
 
 
 def _entries(tokens: Iterator[Token]) -> Iterator[Entry]:

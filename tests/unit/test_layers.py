@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: What takes long to import.
-SLOW = {"flask", "huey", "sqlalchemy"}
+SLOW = {"flask", "huey", "sqlalchemy", "pijobs_mail"}
+#: What only who sends by HTTP needs.
+HTTP = {"httpx", "httpcore"}
 BUILD = (
     "import pijobs; from pijobs.factory import build;"
     "build({'SECRET_KEY': 's', 'PI_JOB_QUEUE_CLASS': 'pijobs.HueyQueue', 'PI_JOB_QUEUE_PLUGINS': ()})"
@@ -18,11 +20,15 @@ BUILD = (
 COMMAND = "import pijobs.cli.main, pijobs.cli.status, pijobs.cli.jobs"
 
 
-@pytest.mark.parametrize("program", [BUILD, COMMAND], ids=["a queue on Redis", "a command"])
-def test_what_is_slow_and_not_needed_is_not_imported(program: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "slow"),
+    [(BUILD, SLOW), (COMMAND, SLOW), ("import pijobs_sms.plugin", HTTP)],
+    ids=["a queue on Redis", "a command", "a plugin that is not used yet"],
+)
+def test_what_is_slow_and_not_needed_is_not_imported(program: str, slow: set[str]) -> None:
     command = [sys.executable, "-c", f"{program}\nimport sys; print(*sys.modules)"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not (SLOW | {"pijobs_mail"}) & set(done.stdout.split())
+    assert not slow & set(done.stdout.split())
 
 
 def test_the_core_names_no_plugin() -> None:

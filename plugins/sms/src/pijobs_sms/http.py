@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-import httpcore
-import httpx
-
 from pijobs import JobContext, Settings
-from pijobs.base.network import tls_context
 from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
 from pijobs_sms import gateways, webhook
-from pijobs_sms.answers import MAX_ANSWER, Answer, path_fault
-from pijobs_sms.bounded import BoundedBackend, within
-from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
-from pijobs_sms.gateways import PREFIX
+from pijobs_sms.answers import path_fault
+from pijobs_sms.errors import AccountRefused
 from pijobs_sms.patterns import pattern_fault
 from pijobs_sms.placeholders import fill
 from pijobs_sms.provider import Provider
-from pijobs_sms.receipts import expect
-from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, NAMES, body_fault, build, headers_fault, url_fault
+from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, NAMES, body_fault, headers_fault, url_fault
 
-#: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
-KEEP = 30
-
-#: What httpcore says when nothing of an answer came, or half of its headers.
-_NO_ANSWER = "Server disconnected"
 _ANSWER, _PROXY = "What the answer means", "Proxy"
 
 
@@ -104,32 +90,16 @@ FIELDS = (
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
     """Send one SMS by one request; redirects are not followed."""
+    from pijobs_sms import exchange
+
     _check_patterns(gateway)
-    request = build(gateway, phone, text, ctx.id)
-    pool = _pool(ctx.settings, gateway["proxy"], (gateway["proxy_username"] or "", gateway["proxy_password"] or ""))
-    ctx.check()
-    seconds = min(gateway["timeout"], ctx.time_left())
-    try:
-        with within(seconds):
-            answer = _exchange(pool, request)
-    except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError) as error:
-        raise GatewayDown(f"no connection to {request.url.host}: {_why(error)}") from None
-    except httpcore.TimeoutException:
-        raise GatewayDown(f"no answer from {request.url.host} within {seconds:.1f} s", maybe_sent=True) from None
-    except httpcore.LocalProtocolError as error:
-        raise GatewayRefused(f"the request can't be: {error}") from None
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        if isinstance(error, httpcore.RemoteProtocolError) and not str(error).startswith(_NO_ANSWER):
-            raise MaybeSent(f"{request.url.host} broke off: {_why(error)}") from None
-        raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
-    said = answer.judged(gateway)
-    if path := gateway["receipt_expects"]:
-        expect(ctx, gateway["identifier"], answer.texts_at(path))
-    return said
+    return exchange.send(ctx, gateway, phone, text)
 
 
 def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     """What whoever is in between can read: secrets, numbers and texts."""
+    import httpx
+
     url = httpx.URL(fill(gateway.get("url") or "", dict.fromkeys(NAMES, "1")))
     if url.scheme == "http":
         yield from gateways.in_clear(url.host, gateway, settings)
@@ -140,55 +110,6 @@ def _check_patterns(gateway: Mapping[str, Any]) -> None:
     for field in FIELDS:
         if field.check is pattern_fault and (fault := pattern_fault(gateway[field.name] or "")):
             raise AccountRefused(f"{field.name}: {fault}; save the gateway with another one")
-
-
-def _pool(settings: Settings, proxy: str, login: tuple[str, str]) -> httpcore.ConnectionPool:
-    """Kept connections, shared by the threads of a process.
-
-    Not a client of httpx: that writes each URL into the log, and with it the number and the OTP.
-
-    :raises GatewayDown: for a file of authorities that can't be read.
-    """
-    try:
-        context = tls_context(settings[PREFIX + "CA_FILE"])
-    except OSError as error:
-        raise GatewayDown(f"the file of {PREFIX}CA_FILE can't be read: {error.strerror or error}") from None
-    limits: dict[str, Any] = {
-        "ssl_context": context, "max_connections": None, "max_keepalive_connections": 20, "keepalive_expiry": KEEP,
-        "network_backend": BoundedBackend(),
-    }  # fmt: skip
-
-    def make() -> httpcore.ConnectionPool:
-        pool = _proxied(proxy, login, limits) if proxy else httpcore.ConnectionPool(**limits)
-        # The connections end with the installation; those of a process that ends, with it.
-        weakref.finalize(settings, pool.close).atexit = False
-        return pool
-
-    # Another context, when the file changed: other connections.
-    return settings.resource((httpcore.ConnectionPool, os.getpid(), proxy, login, context), make)
-
-
-def _proxied(proxy: str, login: tuple[str, str], limits: dict[str, Any]) -> httpcore.ConnectionPool:
-    auth = login if login[0] else None
-    if proxy.startswith("socks5"):
-        # The proxy looks up the names.
-        return httpcore.SOCKSProxy(proxy_url=proxy, proxy_auth=auth, **limits)
-    return httpcore.HTTPProxy(proxy_url=proxy, proxy_auth=auth, **limits)
-
-
-def _exchange(pool: httpcore.ConnectionPool, request: httpx.Request) -> Answer:
-    raw, received = request.url, b""
-    url = httpcore.URL(scheme=raw.raw_scheme, host=raw.raw_host, port=raw.port, target=raw.raw_path)
-    with pool.stream(request.method, url, headers=request.headers.raw, content=request.read()) as response:
-        for chunk in response.iter_stream():
-            received += chunk
-            if len(received) >= MAX_ANSWER:
-                break
-    return Answer.of(response.status, httpx.Headers(response.headers), received)
-
-
-def _why(error: Exception) -> str:
-    return "timed out" if isinstance(error, httpcore.TimeoutException) else str(error) or type(error).__name__
 
 
 PROVIDER = Provider("http", FIELDS, send, in_clear)

@@ -7,17 +7,18 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 from xml.parsers import expat
 from xml.sax.saxutils import escape
-
-import httpx
 
 from pijobs_sms.errors import GatewayRefused
 from pijobs_sms.placeholders import fill
 from pijobs_sms.sigv4 import region_of, sign
 from pijobs_sms.webhook import receipts_url
+
+if TYPE_CHECKING:
+    import httpx
 
 METHODS = ("GET", "POST", "PUT", "PATCH")
 ENCODINGS = ("form", "json", "query")
@@ -36,6 +37,8 @@ _TRICKY = {"json": '\\"', "xml": "&lt;"}
 
 def url_fault(value: str, schemes: tuple[str, ...] = ("http", "https")) -> str | None:
     """None, or why it is no URL to send to."""
+    import httpx
+
     if (host := re.match("[a-z0-9]+://([^/?#]*)", value, re.IGNORECASE)) and "{" in host[1]:
         return "expected a host as it is, found a placeholder in it"
     try:
@@ -80,6 +83,8 @@ def build(gateway: Mapping[str, Any], phone: str, text: str, instance: str) -> h
     :param instance: id of the job instance, the same over all attempts.
     :raises GatewayRefused: for one that can't be; nothing was sent.
     """
+    import httpx
+
     if fault := url_fault(gateway["url"]):
         raise GatewayRefused(f"the request can't be: url: {fault}")
     values = {"phone": phone, "otp": text, "id": instance, "receipts": receipts_url(gateway, instance)}

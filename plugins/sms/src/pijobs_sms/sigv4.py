@@ -9,11 +9,13 @@ import hashlib
 import hmac
 import re
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
-import httpx
-
 from pijobs.base import clock
+
+if TYPE_CHECKING:
+    import httpx
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _HOST = re.compile(r"(?P<service>[a-z0-9]+)(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")

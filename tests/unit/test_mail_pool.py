@@ -254,8 +254,17 @@ def mail(number: int, to: str | None = None) -> Mail:
     return Mail("from@example.com", (to or f"user{number}@example.com",), b"Subject: %d\r\n\r\nhello\r\n" % number)
 
 
-def test_a_used_connection_that_takes_no_more_mails_costs_no_attempt(pool: Pool) -> None:
-    with OnlySoMany(3) as sink:
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ("MAIL", "452 4.5.3 Too many recipients: Too many messages sent"),
+        ("MAIL", "450 come back"),
+        ("RCPT", "450 4.7.0 limit of messages for this connection"),
+        ("END", "452 Maximum message count per session reached"),
+    ],
+)
+def test_a_used_connection_that_takes_no_more_mails_costs_no_attempt(pool: Pool, step: str, says: str) -> None:
+    with OnlySoMany(3, step, says) as sink:
         for number in range(8):
             assert pool.deliver(endpoint(sink), mail(number)).having(Verdict.ACCEPTED)
         assert (len(sink.mails), sink.connections) == (8, 3)
@@ -264,17 +273,17 @@ def test_a_used_connection_that_takes_no_more_mails_costs_no_attempt(pool: Pool)
 class OnlySoMany(Sink):
     """Takes so many mails over a connection, as OpenSMTPD's ``max-mails`` does."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, step: str, says: str) -> None:
         super().__init__()
-        self._most, self._at = most, 0
+        self._most, self._step, self._says, self._at = most, step, says, 0
 
     def fault_at(self, step: str, argument: str | None = None) -> Fault | None:
         if step == "GREETING":
             self._at = 0
-        if step != "MAIL":
+        if step != self._step:
             return None
         self._at += 1
-        return Fault("452 4.5.3 Too many recipients: Too many messages sent") if self._at > self._most else None
+        return Fault(self._says) if self._at > self._most else None
 
 
 @pytest.mark.parametrize("offers", OFFERS)

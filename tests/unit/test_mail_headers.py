@@ -88,6 +88,12 @@ def test_what_looks_like_an_encoded_word_is_text() -> None:
     assert shown(field[len("Subject: ") : -2]) == "=?utf-8?q?Bcc:_x?="
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "Dr. " + "x" * 5000, "é" * 5000])
+def test_a_name_of_one_long_word_stands_on_lines_that_servers_take(name: str) -> None:
+    (box,) = parse(f'"{name}" <bob@example.com>').mailboxes
+    check(headers.addresses("To", [box]))
+
+
 def test_a_long_quoted_name_keeps_its_quotes_on_all_lines() -> None:
     name = "Department, of " * 12 + "Research"
     field = headers.addresses("To", [Mailbox(name, "a", "b.example")])

@@ -242,3 +242,13 @@ def test_a_gateway_without_tls_is_told_and_with_a_login_refused(
     save("main", **values)
     (check,) = register_checks(current_queue())
     assert check.run().alarm == told
+
+
+@pytest.mark.parametrize("headers", [{"X-Key": "a\r\nX-Evil: 1"}, {"X-Key\r\nX-Evil": "1"}, {"X Key": "1"}, {"": "1"}])
+def test_a_header_that_would_be_two_is_refused_before_it_is_saved(app: flask.Flask, headers: dict[str, str]) -> None:
+    with pytest.raises(DefinitionError, match="headers: expected"):
+        save("main", url="https://sms.example.com/", headers=headers)
+
+
+def test_a_pattern_that_takes_much_memory_is_refused() -> None:
+    assert "too large" in (pattern_fault(r"\pL{100}") or "")

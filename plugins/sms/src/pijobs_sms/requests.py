@@ -71,9 +71,12 @@ def body_fault(template: str) -> str | None:
 
 
 def headers_fault(headers: Mapping[str, str]) -> str | None:
-    """None, or why some names can be none of a header (RFC 9110, 5.6.2)."""
+    """None, or why some names (RFC 9110, 5.6.2) or texts can be none of a header."""
     wrong = [name for name in headers if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)]
-    return f"expected names of headers, found {wrong[0][:60]!r}" if wrong else None
+    if wrong:
+        return f"expected names of headers, found {wrong[0][:60]!r}"
+    broken = [name for name, text in headers.items() if re.search("[\0-\x08\n-\x1f\x7f]", text)]
+    return f"expected texts of one line, found another one in {broken[0][:60]!r}" if broken else None
 
 
 def build(gateway: Mapping[str, Any], phone: str, text: str, instance: str) -> httpx.Request:

@@ -57,7 +57,7 @@ def _mailbox(box: Mailbox) -> list[str]:
     if not shown:
         return [box.spec]
     address = f"<{box.spec}>"
-    if _ATOMS.fullmatch(shown) and "=?" not in shown:
+    if _ATOMS.fullmatch(shown) and _is_plain(shown):
         return [*shown.split(" "), address]
     if _is_plain(shown):
         return [*_quoted(shown), address]

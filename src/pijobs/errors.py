@@ -153,9 +153,13 @@ class StorageUnfit(StorageUnavailable):
     It will not get better by waiting: somebody has to change the server, or the rights of the user.
     """
 
+    what = "can't be used"
+
 
 class StorageVersion(StorageUnavailable):
     """the storage belongs to another release of pijobs; an enqueue takes its fallback"""
+
+    what = "belongs to another release"
 
 
 class NoLiveWorker(StorageError):

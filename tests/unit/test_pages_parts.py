@@ -47,15 +47,15 @@ PAUSE = {"at": "2026-11-29T12:00:00.000Z", "age": 5.0, "by": "root on db1", "rea
         ((answer(jobs={"mail.send": {"queued": 1}}), recent()), "good", "Mails are on their way."),
         ((answer(storage=None), recent()), "idle", "The queue is off; mails go out in the request."),
         (
-            (answer(reachable=False, reason="refused", fallback=None), recent()),
+            (answer(reachable=False, what="does not answer", reason="refused", fallback=None), recent()),
             "bad", "No mails are going out: the storage does not answer.",
         ),
         (
-            (answer(reachable=False, reason="refused", fallback="spool"), recent()),
+            (answer(reachable=False, what="does not answer", reason="refused", fallback="spool"), recent()),
             "warn", "Mails go out by the spool of this machine: the storage does not answer.",
         ),
         (
-            (answer(reachable=False, reason="refused", fallback="direct"), recent()),
+            (answer(reachable=False, what="does not answer", reason="refused", fallback="direct"), recent()),
             "warn", "Mails go out in the request: the storage does not answer.",
         ),
         ((answer(paused=True, pause=PAUSE), recent(last=3)), "warn", "No mails are going out: the queue is paused."),

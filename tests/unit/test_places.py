@@ -10,7 +10,7 @@ import pytest
 from pijobs import Job, State
 from pijobs.cli.invocation import Invocation
 from pijobs.cli.main import main
-from pijobs.errors import InstanceNotFound, StorageUnavailable
+from pijobs.errors import InstanceNotFound, StorageUnavailable, StorageUnfit
 from pijobs.execution.groups import Policy
 from pijobs.observe.instances import explained, life, listing, retry
 from pijobs.observe.readiness import readiness
@@ -253,6 +253,18 @@ def test_while_the_storage_is_away_workers_and_groups_of_the_spool_are_listed(
     shown = capsys.readouterr()
     assert ended.value.code == 3 and told in shown.out
     assert "the storage does not answer: connection refused; only what lies in the spool" in shown.err
+
+
+def test_a_storage_that_can_not_be_used_is_told_as_such(
+    queue: Queue, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise StorageUnfit("expected the encoding UTF8, found LATIN1")
+
+    monkeypatch.setattr(storage, "ping", refuse)
+    answer = overview(queue)
+    assert "the storage can't be used: expected the encoding UTF8, found LATIN1" in [*sentences(answer)]
+    assert headline(Topic("mails"), answer, {}, 60).text == "Mails go out in the request: the storage can't be used."
 
 
 def test_a_look_makes_no_spool(storage: Storage, spool: Storage, tmp_path: Path) -> None:

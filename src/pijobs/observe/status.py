@@ -54,7 +54,8 @@ def overview(queue: Queue) -> dict[str, Any]:
         found = _in_trouble(storage)
         failures = _failures(queue.places)
     except StorageUnavailable as error:
-        return {**rows, "reachable": False, "reason": str(error), "fallback": fallback(queue), **here(queue.places)}
+        away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": fallback(queue)}
+        return {**rows, **away, **here(queue.places)}
     jobs, (depths, now) = numbers(held), held[0]
     return {
         **rows,
@@ -213,7 +214,7 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"queue {answer['queue']} in {answer['storage']}{paused}"
     if not answer["reachable"]:
         ways = {"spool": "go to the spool of this machine", "direct": "run in the request", None: "are refused"}
-        yield f"the storage does not answer: {answer['reason']}"
+        yield f"the storage {answer['what']}: {answer['reason']}"
         yield f"calls {ways[answer['fallback']]} meanwhile; what waited before stays where it is"
         if answer["spool"] is not None:
             yield f"{ONLY_HERE}:"

@@ -38,7 +38,8 @@ def overview() -> str:
             recent = activity.recent(queue.storage)
             answer = _with_jobs(answer, queue.storage)
         except StorageUnavailable as error:
-            answer = {**answer, "reachable": False, "reason": str(error), "fallback": status.fallback(queue)}
+            away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": status.fallback(queue)}
+            answer = {**answer, **away}
     elif queue.spool is not None and answer.get("groups"):
         answer = _with_jobs(answer, queue.spool)
     checks = [(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok]

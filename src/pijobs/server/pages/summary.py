@@ -121,7 +121,7 @@ def _stopped(topic: Topic, answer: Mapping[str, Any], most_age: float, refuses: 
 
 
 def _without_storage(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline:
-    reason, away = str(answer["reason"]), "the storage does not answer"
+    reason, away = str(answer["reason"]), f"the storage {answer['what']}"
     held = _held(topic, answer, most_age) if answer.get("spool") else None
     if held is not None:
         return Headline(held.tone, held.text, f"{held.more} They lie in the spool of this machine: {away}. {reason}")

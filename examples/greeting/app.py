@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from flask import Flask
+from pijobs_greeting import greet
 
 from pijobs.flask import JobQueue
 
 app = Flask(__name__)
 app.config.from_pyfile(Path("pi.cfg").absolute())
-jobs = JobQueue(app)
+JobQueue(app)
 
 
 @app.post("/greet/<name>")
-def greet(name: str) -> str:
-    handle = jobs.enqueue("greeting.write", kwargs={"name": name}, expires=60)
+def greet_by_the_queue(name: str) -> str:
+    handle = greet.options(expires=60).enqueue(name)
     return f"{handle.id} is {handle.state}\n"

@@ -30,6 +30,7 @@ BLOCKS = list(blocks())
 @pytest.mark.parametrize("source", BLOCKS)
 def test_it_runs(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples/greeting/src")
     (tmp_path / "pi.cfg").write_text("SECRET_KEY = 'for the docs'\n")
     exec(
         compile(source, "block", "exec", dont_inherit=True), {"__name__": "block", "__file__": str(tmp_path / "block")}

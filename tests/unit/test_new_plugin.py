@@ -36,11 +36,11 @@ def test_it_writes_a_whole_package(tmp_path: Path) -> None:
 def test_what_it_writes_is_clean(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="the linters are in an environment with pijobs[lint]")
     new_plugin(tmp_path, "weather")
-    package = str(tmp_path / "pijobs-weather/src")
+    parts = [str(tmp_path / "pijobs-weather" / part) for part in ("src", "tests")]
     for command in (["ruff", "check", "--isolated"], ["ruff", "format", "--isolated", "--check", "--line-length=120"]):
-        done = subprocess.run([sys.executable, "-m", *command, package], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", *command, *parts], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}/cache", package]
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}/cache", *parts]
     done = subprocess.run(mypy, capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stdout
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from pijobs import FailJob, Job, JobContext, RetryPolicy, Setting, hookimpl
+from pijobs import FailJob, JobContext, RetryPolicy, Setting, hookimpl, job
 
 
+@job("greeting.write", retry=RetryPolicy(max_attempts=3, delay=1), expires=3600)
 def greet(ctx: JobContext, name: str) -> None:
     """The job: write a greeting to the file of the setting."""
     if not name.strip():
@@ -34,16 +35,11 @@ def register_settings() -> Iterable[Setting]:
 
 
 @hookimpl
-def register_jobs() -> Iterable[Job]:
-    return [Job("greeting.write", greet, retry=RetryPolicy(max_attempts=3, delay=1), expires=3600)]
-
-
-@hookimpl
 def register_commands(cli: click.Group) -> None:
     @cli.command("greet")
     @click.argument("name")
     @click.pass_obj
     def command(invocation: Any, name: str) -> None:
         """Have somebody greeted by the worker."""
-        handle = invocation.installation().queue.enqueue("greeting.write", kwargs={"name": name})
+        handle = greet.options(queue=invocation.installation().queue).enqueue(name)
         click.echo(f"{handle.id} is {handle.state}")

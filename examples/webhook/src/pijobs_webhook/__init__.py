@@ -1,6 +1,6 @@
 """Tells other services what happened: a signed POST with a JSON body, to the endpoints that the settings name.
 
-``enqueue("webhook.post", kwargs={"endpoint": "audit", "event": {"user": "…", "action": "login"}})``
+``post.enqueue("audit", {"user": "…", "action": "login"})``
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from pijobs import DestinationDown, FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, Setting, hookimpl
+from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, RetryPolicy, Setting, hookimpl, job
 
 ENDPOINTS = "PI_JOB_QUEUE_WEBHOOK_ENDPOINTS"
 SIGNING = "PI_JOB_QUEUE_WEBHOOK_SECRET"
@@ -34,6 +34,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _opener = urllib.request.build_opener(_NoRedirect)
 
 
+@job(
+    "webhook.post", retry=RetryPolicy(max_attempts=8, delay=5, max_delay=600), expires=24 * 3600, timeout=60,
+    group=lambda endpoint, **_: f"webhook.{endpoint}", limits=Limits(concurrency=4),
+    label=lambda endpoint, **_: f"event to {endpoint}",
+)  # fmt: skip
 def post(ctx: JobContext, endpoint: str, event: dict[str, Any]) -> None:
     """The job: post the event. A receiver tells repetitions by the header ``X-Event-Id``."""
     url = ctx.settings[ENDPOINTS].get(endpoint)
@@ -104,16 +109,4 @@ def register_settings() -> list[Setting]:
             name=SIGNING, default="", expected="a text", accepts=lambda value: isinstance(value, str), secret=True,
             help="Signs each body (HMAC-SHA256, header X-Signature-256); empty: no signature.",
         ),
-    ]  # fmt: skip
-
-
-@hookimpl
-def register_jobs() -> list[Job]:
-    policy = RetryPolicy(max_attempts=8, delay=5, max_delay=600)
-    return [
-        Job(
-            "webhook.post", post, retry=policy, expires=24 * 3600, timeout=60,
-            group=lambda endpoint, event: f"webhook.{endpoint}", limits=Limits(concurrency=4),
-            label=lambda endpoint, event: f"event to {endpoint}",
-        )
     ]  # fmt: skip

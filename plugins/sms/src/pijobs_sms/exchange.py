@@ -43,7 +43,8 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     except httpcore.TimeoutException:
         raise GatewayDown(f"no answer from {request.url.host} within {seconds:.1f} s", maybe_sent=True) from None
     except httpcore.LocalProtocolError as error:
-        raise GatewayRefused(f"the request can't be: {error}") from None
+        # It quotes the header, which may hold the text.
+        raise GatewayRefused(f"the request can't be: {str(error).partition(' b')[0]}") from None
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         if isinstance(error, httpcore.RemoteProtocolError) and not str(error).startswith(_NO_ANSWER):
             raise MaybeSent(f"{request.url.host} broke off: {_why(error)}") from None

@@ -253,7 +253,7 @@ def test_a_header_that_would_be_two_is_refused_before_it_is_saved(app: flask.Fla
 @pytest.mark.parametrize("text", ["AB12CD\r\nX-Evil: 1", "AB12CD\0"])
 def test_a_text_begins_no_header_and_is_not_quoted(gateway: Gateway, text: str) -> None:
     save("main", url=gateway.url, method="POST", headers={"X-Text": "{otp}"}, parameters={"to": "{phone}"})
-    with pytest.raises(FailJob, match="^the request can't be: Illegal header value$"):
+    with pytest.raises(FailJob, match=r"^the request can't be: Illegal header value$"):
         send_sms("main", PHONE, text)
     assert gateway.requests == []
 

@@ -30,7 +30,7 @@ START_TIMEOUT = 120.0
 DATABASE = f"pijobs_{os.getpid()}"
 
 
-def wait_until(predicate: Callable[[], bool], timeout: float = 30.0, *, what: str = "the condition") -> None:
+def wait_until(predicate: Callable[[], bool], timeout: float = 120.0, *, what: str = "the condition") -> None:
     """Ask ``predicate`` until it says yes; fail after ``timeout`` seconds."""
     began = time.monotonic()
     while not predicate():

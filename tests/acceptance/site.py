@@ -100,7 +100,7 @@ class Site:
     def start_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until the storage knows it."""
         process = self.start("worker", "-l", str(self.log), *arguments)
-        wait_until(lambda: self.has_worker(process), 30, what="the sign of life of a worker")
+        wait_until(lambda: self.has_worker(process), what="the sign of life of a worker")
         return process
 
     def start_server(self, name: str = "root", password: str = "correct horse battery") -> Web:
@@ -108,7 +108,7 @@ class Site:
         Accounts.of(self.queue.settings).add(name, password, "admin")
         self.start("server", "--port", "0")
         pattern = re.compile(r"listening on (http://\S+)")
-        wait_until(lambda: pattern.search(self.output()) is not None, 30, what="the start of the server")
+        wait_until(lambda: pattern.search(self.output()) is not None, what="the start of the server")
         match = pattern.search(self.output())
         assert match is not None
         web = Web(match[1])

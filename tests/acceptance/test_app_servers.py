@@ -186,12 +186,10 @@ def test_uwsgi_replaces_its_processes_after_an_outage_at_its_start(tmp_path: Pat
     site = site_at(tmp_path, f"redis://127.0.0.1:{port}/0", FALLBACK=("direct",))
     server = start(site, uwsgi())
     with running(port=port):
-        wait_until(
-            lambda: {via for _, via in server.ask_all(range(16))} == {"storage"}, 60, what="the end of the outage"
-        )
+        wait_until(lambda: {via for _, via in server.ask_all(range(16))} == {"storage"}, what="the end of the outage")
         before = {pid for pid, _ in server.ask_all(range(80))}
         os.kill(int(min(before)), signal.SIGKILL)
-        wait_until(lambda: server.ask(1)[0] not in before, 60, what="an answer of the process that took its place")
+        wait_until(lambda: server.ask(1)[0] not in before, what="an answer of the process that took its place")
         site.close()
 
 
@@ -205,15 +203,15 @@ def test_what_was_spooled_under_uwsgi_is_done_once(
     site = site_at(tmp_path, redis.url, **spool)
     worker = site.start_worker("-w", "2")
     assert site.queue.spool is not None
-    wait_until(lambda: bool(site.queue.spool and site.queue.spool.sessions()), 30, what="the spool's worker")
+    wait_until(lambda: bool(site.queue.spool and site.queue.spool.sessions()), what="the spool's worker")
     server = start(site, uwsgi())
     redis.process.terminate()
     redis.process.wait()
     spooled = server.ask_all(range(1000, 1020))
     assert {via for _, via in spooled} == {"spool"}
     with running(port=redis.port):
-        wait_until(lambda: server.ask(1)[1] == "storage", 30, what="the end of the outage")
-        wait_until(lambda: counted(site) >= set(range(1000, 1020)), 30, what="all effects")
+        wait_until(lambda: server.ask(1)[1] == "storage", what="the end of the outage")
+        wait_until(lambda: counted(site) >= set(range(1000, 1020)), what="all effects")
         effects = [number for number in site.effects_of("count") if int(number) >= 1000]
         assert len(effects) == len(set(effects)) == 20
         assert worker.poll() is None

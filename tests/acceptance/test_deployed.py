@@ -120,7 +120,7 @@ def deployed(make_site: MakeSite) -> tuple[Site, int]:
         except OSError:
             return False
 
-    wait_until(answers, 60, what="gunicorn behind nginx")
+    wait_until(answers, what="gunicorn behind nginx")
     return site, port
 
 
@@ -159,6 +159,6 @@ def test_the_log_of_a_worker_goes_on_after_it_was_rotated(make_site: MakeSite, t
     assert rotated.returncode == 0, rotated.stderr
     id = site.queue.enqueue("test.count", (2,)).id
     site.wait_for(id)
-    wait_until(lambda: id in site.log.read_text(), 30, what="the line of the second job")
+    wait_until(lambda: id in site.log.read_text(), what="the line of the second job")
     assert "\0" not in site.log.read_text()
     assert site.log.with_name(site.log.name + ".1").exists()

@@ -56,7 +56,7 @@ def test_a_job_that_lost_its_lease_has_no_effect(site: Site) -> None:
     site.wait_for(handle.id, State.RUNNING)
     frozen.send_signal(signal.SIGSTOP)
     site.start_worker()
-    wait_until(lambda: site.effects_of("late") == ["happened"], 30, what="the effect in another worker")
+    wait_until(lambda: site.effects_of("late") == ["happened"], what="the effect in another worker")
     frozen.send_signal(signal.SIGCONT)
     wait_until(lambda: "taken for dead" in site.output(), what="the word that it was taken for dead")
     time.sleep(1)

@@ -49,13 +49,13 @@ def test_mails_of_a_healthy_server_arrive_while_those_of_a_hanging_one_wait(make
     with Sink() as healthy, Sink(faults={"GREETING": Fault(hang=True)}) as hanging:
         define(site, "healthy", healthy, 10)
         # Longer than the test takes: whoever talks to it is gone.
-        define(site, "hanging", hanging, 120)
+        define(site, "hanging", hanging, 600)
         for _ in range(6):
             send(site, "hanging", 10)
             send(site, "healthy", 10)
         site.start_worker("-w", str(WORKERS))
         healthy.wait_for(60, timeout=60)
-        wait_until(lambda: in_group(site, "healthy", State.DONE) == 60, 10, what="the end of the healthy ones")
+        wait_until(lambda: in_group(site, "healthy", State.DONE) == 60, what="the end of the healthy ones")
         assert not hanging.mails
         assert in_group(site, "hanging", State.RUNNING) + in_group(site, "hanging", State.QUEUED) == 60
         # An unproven destination holds no more than it began with.
@@ -65,14 +65,14 @@ def test_mails_of_a_healthy_server_arrive_while_those_of_a_hanging_one_wait(make
 def test_a_destination_that_begins_to_hang_leaves_workers_to_the_others(make_site: MakeSite) -> None:
     site = make_site(PLUGINS=("mail", "jobs_under_test"))
     with Sink() as sink:
-        define(site, "main", sink, 120)
+        define(site, "main", sink, 600)
         site.start_worker("-w", "10")
         send(site, "main", 60)
         sink.wait_for(60, timeout=60)
         sink.fail_at("MAIL", Fault(hang=True))  # a greeting would be asked for by new connections only
         send(site, "main", 60)
-        wait_until(lambda: in_group(site, "main", State.RUNNING) > 2, 30, what="several that hang")
-        assert site.wait_for(site.queue.enqueue("test.count", (1,)).id, timeout=10).state is State.DONE
+        wait_until(lambda: in_group(site, "main", State.RUNNING) > 2, what="several that hang")
+        assert site.wait_for(site.queue.enqueue("test.count", (1,)).id).state is State.DONE
         assert in_group(site, "main", State.RUNNING) <= 8
 
 
@@ -125,7 +125,7 @@ def test_a_hundred_thousand_that_wait_do_not_delay_what_is_urgent(site: Site) ->
     for n in range(waiting):
         site.queue.enqueue("test.hold", (str(n), 0.05), priority=-10)
     site.start_worker("-w", "2", "-r", "1:10")
-    wait_until(lambda: site.counts("test.hold").get(State.DONE, 0) > 20, 60, what="work on those that wait")
+    wait_until(lambda: site.counts("test.hold").get(State.DONE, 0) > 20, what="work on those that wait")
     ids = []
     for n in range(urgent):
         ids.append(site.queue.enqueue("test.count", (n,), priority=10, expires=120).id)

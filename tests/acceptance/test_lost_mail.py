@@ -117,7 +117,7 @@ def test_a_worker_with_the_wrong_key(site: Site, sink: Sink) -> None:
     other.write_text(site.config.read_text().replace("acceptance test", "other installation"))
     site.start_worker("--config", str(other))
     instance = send(site)
-    wait_until(lambda: len(site.record(instance).history) == 1, 30, what="the worker that could not read it")
+    wait_until(lambda: len(site.record(instance).history) == 1, what="the worker that could not read it")
     state, story = find(site)
     assert state == "scheduled"
     says(story, "a worker could not run it and gave it back: unknown key", "waits for a worker that can run it")
@@ -139,7 +139,7 @@ def test_a_worker_that_ended(site: Site, sink: Sink) -> None:
     worker = site.start_worker()
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-    wait_until(lambda: not site.storage.sessions(), 30, what="the end of the lease")
+    wait_until(lambda: not site.storage.sessions(), what="the end of the lease")
     send(site)
     assert "there is no live worker, the last one was seen" in find(site)[1]
 

@@ -67,7 +67,7 @@ def send(site: Site, number: int = 1, **options: Any) -> list[str]:
 def two_workers(site: Site) -> None:
     for _ in range(2):
         site.start_worker("-w", "6")
-    wait_until(lambda: len(site.storage.sessions()) == 2, 30, what="two workers")
+    wait_until(lambda: len(site.storage.sessions()) == 2, what="two workers")
 
 
 @pytest.mark.parametrize("connections", [1, 3])
@@ -89,14 +89,14 @@ def test_two_workers_together_start_no_more_mails_than_the_rate(mail_site: Site)
         two_workers(mail_site)
         ids = send(mail_site, 12)
         sink.wait_for(5, timeout=30)
-        wait_until(lambda: mail_site.counts("mail.send").get(State.DONE) == 5, 10, what="the end of those that went")
+        wait_until(lambda: mail_site.counts("mail.send").get(State.DONE) == 5, what="the end of those that went")
         waiting = [one for one in ids if mail_site.record(one).state is not State.DONE]
         assert len(waiting) == 7
 
         def told() -> bool:
             return any("smtp:main is at its rate limit" in (mail_site.record(one).reason or "") for one in waiting)
 
-        wait_until(told, 10, what="the reason why the others wait")
+        wait_until(told, what="the reason why the others wait")
         assert len(sink.mails) == 5
         assert all(mail_site.record(one).attempts == 0 for one in waiting)
 
@@ -164,7 +164,7 @@ def end_by_kill(site: Site, worker: Any) -> None:
 
 def end_by_two_signals(site: Site, worker: Any) -> None:
     worker.send_signal(signal.SIGTERM)
-    wait_until(lambda: "the worker stops" in site.output(), 10, what="what the first signal does")
+    wait_until(lambda: "the worker stops" in site.output(), what="what the first signal does")
     worker.send_signal(signal.SIGTERM)
 
 
@@ -180,7 +180,7 @@ def test_a_worker_that_is_lost_with_a_mail_doubles_no_notice(
         (sent,) = send(mail_site, if_maybe_sent=policy)
         sink.wait_for(1, timeout=30)
         end(mail_site, worker)
-        worker.wait(30)
+        worker.wait(25)
         mail_site.start_worker("-w", "1")
         record = mail_site.wait_for(sent)
         assert (record.state, len(sink.mails)) == (state, mails), record
@@ -199,7 +199,7 @@ def test_a_second_server_takes_over_and_people_see_why(mail_site: Site) -> None:
         ids = send(mail_site, 10)
         backup.wait_for(10, timeout=30)
         assert {mail_site.wait_for(one).state for one in ids} == {State.DONE}
-        wait_until(lambda: mail_site.storage.group("smtp:main").policy, 10, what="a policy")
+        wait_until(lambda: mail_site.storage.group("smtp:main").policy, what="a policy")
         told = mail_site.run("status").stdout
         assert "SMTP server 'backup' takes over for 'main': no connection to" in told
         assert "Connection refused" in told
@@ -243,7 +243,7 @@ def test_a_filter_that_is_away_opens_the_breaker_where_there_is_no_second_server
         def is_open() -> bool:
             return Policy.loads(mail_site.storage.group("smtp:main").policy).breaker == "open"
 
-        wait_until(is_open, 30, what="the breaker")
+        wait_until(is_open, what="the breaker")
         sink.fail_at("RCPT", [])
         assert mail_site.wait_all_ended("mail.send") == {State.DONE: len(sent)}
         assert len(sink.mails) == len(sent)
@@ -255,7 +255,7 @@ def test_trouble_with_one_recipient_stops_no_mail_to_others(mail_site: Site) -> 
         define(mail_site, sink)
         mail_site.start_worker("-w", "2")
         bad = [send(mail_site, 1, expires=60)[0] for _ in range(4)]
-        wait_until(lambda: sink.steps["RCPT"] >= 8, 30, what="attempts at the bad one")
+        wait_until(lambda: sink.steps["RCPT"] >= 8, what="attempts at the bad one")
         good = send(mail_site, 5, expires=60)[1:]
         sink.wait_for(len(good), timeout=20)
         assert all(mail_site.wait_for(one).state is State.DONE for one in good)

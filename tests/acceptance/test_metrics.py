@@ -48,7 +48,7 @@ def test_each_worker_tells_the_numbers_of_all(site: Site, worker_type: str) -> N
             for found in map(asked, ports)
         )
 
-    wait_until(told, 20, what="the counts of all workers")
+    wait_until(told, what="the counts of all workers")
     found = asked(ports[0])
     for name in ("time_to_start", "run", "enqueue_to_done"):
         assert found[f"pijobs_{name}_seconds_count", "test.count", "test.count"] == JOBS
@@ -67,7 +67,7 @@ def test_a_failed_attempt_is_told_long_before_the_next_sign_of_life(make_site: M
         return any(name.startswith("pijobs_attempts_total") and "scheduled" in name for name in totals)
 
     # A sign of life comes every 40 s.
-    wait_until(told, 20, what="the failed attempt in the totals")
+    wait_until(told, what="the failed attempt in the totals")
 
 
 def test_a_worker_tells_what_it_counted_before_it_ends(site: Site) -> None:
@@ -75,7 +75,7 @@ def test_a_worker_tells_what_it_counted_before_it_ends(site: Site) -> None:
     handle = site.queue.enqueue("test.count", (1,))
     site.wait_for(handle.id)
     worker.terminate()
-    worker.wait(30)
+    worker.wait(25)
     counted = [value for name, value in site.storage.totals().items() if name.startswith("pijobs_attempts_total")]
     assert counted == [1]
 
@@ -90,5 +90,5 @@ def test_a_worker_that_was_killed_is_counted_as_a_crash(site: Site) -> None:
         return sum(value for name, value in totals.items() if name.startswith("pijobs_crashes_total"))
 
     # Who finds a crash may take the same job and die of it before it flushes: that count is lost (see the reference).
-    wait_until(lambda: crashes() >= 1, 20, what="a crash")
+    wait_until(lambda: crashes() >= 1, what="a crash")
     assert crashes() <= 3

@@ -71,7 +71,6 @@ def test_only_the_plugin_is_there(alone: Site) -> None:
     assert alone.run("config", "check").returncode in (0, 3)  # 3 is for a storage that is away
 
 
-@pytest.mark.timeout(300)
 def test_an_sms_goes_direct_and_queued_whatever_the_gateway_does(alone: Site) -> None:
     with ExitStack() as stack:
         gateways = {name: stack.enter_context(Gateway(first(*case.answers))) for name, case in CASES.items()}

@@ -63,7 +63,7 @@ def spool_of(site: Site) -> Storage:
 def start_worker(site: Site) -> None:
     """A worker that storage and spool know."""
     worker = site.start_worker("-w", "2")
-    wait_until(lambda: worker.pid in {one.info.pid for one in spool_of(site).sessions()}, 30, what="the spool's worker")
+    wait_until(lambda: worker.pid in {one.info.pid for one in spool_of(site).sessions()}, what="the spool's worker")
 
 
 def stop(redis: Server) -> None:
@@ -85,32 +85,32 @@ def counted(site: Site) -> list[int]:
 
 def enqueue_until_stored(site: Site, number: int) -> None:
     """Enqueue the same thing under new ids until the storage takes it."""
-    wait_until(lambda: bounded_enqueue(site, number) == "storage", 15, what="an enqueue after the outage")
+    wait_until(lambda: bounded_enqueue(site, number) == "storage", what="an enqueue after the outage")
 
 
 def test_with_a_worker_on_this_machine_jobs_go_on_while_redis_is_stopped(site: Site, redis: Server) -> None:
     start_worker(site)
     assert bounded_enqueue(site, 0, expires=60) == "storage"
-    wait_until(lambda: counted(site) == [0], 15, what="the first effect")
+    wait_until(lambda: counted(site) == [0], what="the first effect")
     stop(redis)
     assert [bounded_enqueue(site, number, expires=60) for number in range(1, 6)] == ["spool"] * 5
-    wait_until(lambda: counted(site) == list(range(6)), 15, what="all effects, without Redis")
+    wait_until(lambda: counted(site) == list(range(6)), what="all effects, without Redis")
     with running(port=redis.port):
         enqueue_until_stored(site, 99)
-        wait_until(lambda: 99 in counted(site), 15, what="work from Redis after its return")
+        wait_until(lambda: 99 in counted(site), what="work from Redis after its return")
 
 
 def test_with_a_worker_on_this_machine_jobs_go_on_while_redis_is_frozen(site: Site, redis: Server) -> None:
     start_worker(site)
     assert bounded_enqueue(site, 0, expires=60) == "storage"
-    wait_until(lambda: counted(site) == [0], 15, what="the first effect")
+    wait_until(lambda: counted(site) == [0], what="the first effect")
     redis.freeze()
     assert [bounded_enqueue(site, number, expires=60) for number in range(1, 6)] == ["spool"] * 5
     # A worker waits for the answer of the frozen Redis once, for some seconds.
-    wait_until(lambda: set(counted(site)) == set(range(6)), 30, what="all effects, without Redis")
+    wait_until(lambda: set(counted(site)) == set(range(6)), what="all effects, without Redis")
     redis.thaw()
     enqueue_until_stored(site, 99)
-    wait_until(lambda: 99 in counted(site), 15, what="work from Redis after the thaw")
+    wait_until(lambda: 99 in counted(site), what="work from Redis after the thaw")
     site.wait_all_ended("test.count")
     # Only the enqueue that was sent and got no answer may have been stored as well.
     twice = [number for number, times in collections.Counter(counted(site)).items() if times > 1 and number != 99]
@@ -134,7 +134,7 @@ def test_without_a_worker_a_job_without_deadline_waits_and_moves_when_redis_is_b
             bounded_enqueue(site, 99)  # each one lends a moment
             return not spool_of(site).depths().counts
 
-        wait_until(empty, 15, what="an empty spool")
+        wait_until(empty, what="an empty spool")
         assert {site.record(handle.id).state for handle in handles} == {State.QUEUED}
         site.start_worker()
         assert set(site.wait_all_ended("test.count", 30)) == {State.DONE}
@@ -145,16 +145,16 @@ def test_a_worker_that_comes_later_takes_from_the_spool_even_without_redis(site:
     stop(redis)
     assert bounded_enqueue(site, 1) == "spool"
     site.start("worker", "-l", str(site.log))
-    wait_until(lambda: counted(site) == [1], 30, what="the effect")
+    wait_until(lambda: counted(site) == [1], what="the effect")
     done = {("test.count", State.DONE): 1}
-    wait_until(lambda: spool_of(site).depths().counts == done, 15, what="the end in the spool")
+    wait_until(lambda: spool_of(site).depths().counts == done, what="the end in the spool")
 
 
 def test_a_job_that_ended_in_the_spool_can_be_looked_up(site: Site, redis: Server) -> None:
     start_worker(site)
     stop(redis)
     handle = site.queue.enqueue("test.count", (1,))
-    wait_until(lambda: spool_of(site).get(handle.id).state is State.DONE, 15, what="the end in the spool")
+    wait_until(lambda: spool_of(site).get(handle.id).state is State.DONE, what="the end in the spool")
     outage: AbstractContextManager[object] = nullcontext()
     for present in (outage, running(port=redis.port)):
         with present:
@@ -174,7 +174,7 @@ def test_a_dead_letter_in_the_spool_is_seen_and_retried(open_site: OpenSite, red
         retried = site.run("jobs", "retry", handle.id)
         assert retried.returncode == 0, retried.stderr
         # It was never leased, so it moves; attempts count anew.
-        wait_until(lambda: bounded_enqueue(site, 1) == "storage" and has(site, handle.id), 15, what="the move")
+        wait_until(lambda: bounded_enqueue(site, 1) == "storage" and has(site, handle.id), what="the move")
 
 
 def has(site: Site, instance_id: str) -> bool:
@@ -186,10 +186,10 @@ def test_a_worker_does_not_spin_while_redis_is_away(site: Site, redis: Server) -
     worker = site.start_worker("-w", "2")
     spool = site.queue.spool
     assert spool is not None
-    wait_until(lambda: bool(spool.sessions()), 15, what="the worker's sign of life in the spool")
+    wait_until(lambda: bool(spool.sessions()), what="the worker's sign of life in the spool")
     stop(redis)
     assert bounded_enqueue(site, 1) == "spool"
-    wait_until(lambda: counted(site) == [1], 15, what="the effect, and so the notice of the outage")
+    wait_until(lambda: counted(site) == [1], what="the effect, and so the notice of the outage")
 
     def cpu() -> float:
         fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
@@ -214,7 +214,7 @@ def test_a_worker_that_is_busy_with_redis_does_not_forget_the_spool(site: Site, 
             site.config.read_text() + f"PI_JOB_QUEUE_SPOOL = {str(site.folder / 'spool.sqlite')!r}\n"
         )
         site.start_worker()
-        wait_until(lambda: not spool_of(site).depths().counts, 15, what="the move to Redis")
+        wait_until(lambda: not spool_of(site).depths().counts, what="the move to Redis")
         assert len(site.effects_of("end")) < 40
         busy.close()
 

@@ -28,10 +28,10 @@ def test_what_a_new_worker_finds_dead_at_its_start_is_counted(make_site: MakeSit
         assert worker.wait(60) == 9
     # Its lease is over before the next worker gives its first sign of life, which finds it.
     session = site.storage.sessions()
-    wait_until(lambda: session != site.storage.sessions(), 30, what="the end of the lease")
+    wait_until(lambda: session != site.storage.sessions(), what="the end of the lease")
     last = site.start_worker()
     assert site.wait_for(instance).state is State.DEAD
     last.send_signal(signal.SIGTERM)
     assert last.wait(60) == 0
     site.start_worker()
-    wait_until(lambda: results(site) == {"dead": 1}, 60, what="the dead one among the statistics")
+    wait_until(lambda: results(site) == {"dead": 1}, what="the dead one among the statistics")

@@ -87,7 +87,7 @@ def test_count_usage(make_site: MakeSite) -> None:
     site.wait_for(site.queue.enqueue("test.count", (1,)).id)
     web = site.start_server()
     commands = commands_of("count-usage.md", block_with="pijobs statistics jobs")
-    wait_until(lambda: "test.count" in typed(site, web, commands), 60, what="the count of the job")
+    wait_until(lambda: "test.count" in typed(site, web, commands), what="the count of the job")
     assert (site.folder / "logins.csv").exists()
 
 

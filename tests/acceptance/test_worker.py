@@ -41,7 +41,7 @@ def test_greenlets_run_jobs_too(site: Site) -> None:
     handle = site.queue.enqueue("test.count", (1,))
     assert site.wait_for(handle.id).state is State.DONE
     worker.terminate()
-    assert worker.wait(30) == 0
+    assert worker.wait(25) == 0
 
 
 def test_runs_each_job_in_an_app_context(site: Site, worker_type: str) -> None:
@@ -75,7 +75,7 @@ def test_a_killed_worker_loses_nothing_and_another_begins_within_one_lease(site:
     first = next(worker for worker in workers if runs in {worker.pid, *children(worker.pid)})
     killed = time.monotonic()
     os.killpg(first.pid, signal.SIGKILL)
-    wait_until(lambda: len(site.effects_of("begin")) == 2, 30, what="the second run")
+    wait_until(lambda: len(site.effects_of("begin")) == 2, what="the second run")
     # One lease (1 s), and the beat of the other worker that finds it out (a third of a lease); far from the default.
     assert time.monotonic() - killed < 8
     record = site.wait_for(handle.id)
@@ -90,7 +90,7 @@ def test_a_signal_lets_the_running_job_end(site: Site, worker_type: str, signum:
     wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the start")
     waiting = site.queue.enqueue("test.count", (1,))
     os.killpg(worker.pid, signum)  # as systemd and terminals do: the whole group
-    assert worker.wait(15) == 0
+    assert worker.wait(25) == 0
     assert site.record(running.id).state is State.DONE
     assert site.record(waiting.id).state is State.QUEUED
     assert not site.storage.sessions()
@@ -101,7 +101,7 @@ def test_after_the_shutdown_time_what_runs_goes_back_uncounted(site: Site, worke
     handle = site.queue.enqueue("test.hold", ("job", 30))
     wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the start")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(25) == 0
     record = site.record(handle.id)
     assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
 
@@ -113,7 +113,7 @@ def test_a_second_signal_gives_back_at_once(site: Site, worker_type: str) -> Non
     worker.send_signal(signal.SIGTERM)
     wait_until(lambda: "the worker stops" in site.output(), what="the first signal")
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(15) == 0
+    assert worker.wait(25) == 0
     record = site.record(handle.id)
     assert (record.state, record.attempts, record.crashes) == (State.QUEUED, 0, 0)
 
@@ -131,16 +131,16 @@ def test_sighup_gives_back_what_runs_uncounted_and_starts_again(site: Site, work
 def test_a_job_past_its_timeout_goes_back_as_a_crash(site: Site, worker_type: str) -> None:
     worker = site.start_worker("-w", "1", "-k", worker_type)
     handle = site.queue.enqueue("test.stuck", ("job", 3600))
-    wait_until(lambda: site.record(handle.id).crashes >= 1, 15, what="the end of the lease")
+    wait_until(lambda: site.record(handle.id).crashes >= 1, what="the end of the lease")
     # It starves nobody, although there is one worker, and a thread can't be ended.
     assert site.wait_for(site.queue.enqueue("test.count", (1,)).id).state is State.DONE
     assert site.wait_for(handle.id, timeout=60).state is State.DEAD
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(25) == 0
 
 
 def test_a_worker_that_did_its_number_of_jobs_is_replaced_at_once(make_site: MakeSite, worker_type: str) -> None:
-    site = make_site(LEASE=60)  # else health is looked at each half a second
+    site = make_site(LEASE=600)  # else health is looked at each half a second
     site.start_worker("-M", "1", "-k", worker_type)
     ids = [site.queue.enqueue("test.count", (number,)).id for number in range(5)]
     began = time.monotonic()
@@ -161,7 +161,7 @@ def test_what_a_job_leaves_behind_reaches_neither_the_next_job_nor_the_worker(si
     assert site.wait_for(again).state is State.DONE
     assert site.wait_for(site.queue.enqueue("test.litter").id).state is State.DONE
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(25) == 0
     for pid in site.effects_of("litter"):
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
@@ -201,19 +201,19 @@ def test_the_child_of_a_job_never_becomes_a_worker(site: Site, worker_type: str)
     assert site.effects_of("fork") == ["returns", "exits"] and len(site.effects_of("count")) == 20
     assert worker.poll() is None and len(site.storage.sessions()) == 1
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(25) == 0
 
 
 @pytest.mark.each_storage
 def test_what_a_killed_worker_ran_goes_on_at_once_when_the_next_one_starts_on_its_host(make_site: MakeSite) -> None:
-    site = make_site(LEASE=60)
+    site = make_site(LEASE=600)
     worker = site.start_worker()
     handle = site.queue.enqueue("test.hold", ("job", 1))
     wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the first run")
     worker.kill()
     worker.wait()
     site.start_worker()
-    wait_until(lambda: len(site.effects_of("begin")) == 2, 10, what="the second run, far within the lease")
+    wait_until(lambda: len(site.effects_of("begin")) == 2, what="the second run, far within the lease")
     assert site.wait_for(handle.id).crashes == 1
 
 
@@ -233,7 +233,7 @@ def test_a_stopped_worker_notices_that_it_lost_its_lease(site: Site) -> None:
     site.start_worker()
     assert site.wait_for(handle.id).state is State.DONE
     first.send_signal(signal.SIGCONT)
-    wait_until(lambda: "the lease was lost" in site.output(), 10, what="the notice")
+    wait_until(lambda: "the lease was lost" in site.output(), what="the notice")
     record = site.record(handle.id)
     assert (record.state, record.attempts, record.crashes) == (State.DONE, 1, 1)
     assert site.wait_for(site.queue.enqueue("test.count", (1,)).id).state is State.DONE
@@ -245,7 +245,7 @@ def test_children_end_when_their_parent_is_killed(site: Site) -> None:
     assert orphans
     worker.kill()
     worker.wait()
-    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans), 10, what="the end of the children")
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans), what="the end of the children")
 
 
 def test_a_late_job_has_no_effect(site: Site) -> None:

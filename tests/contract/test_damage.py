@@ -255,7 +255,7 @@ def test_entries_that_lead_to_nothing_go(storage: Storage, worker: Worker, lists
         lists.client.zadd(lists.prefix + kind, {"ghost": 1})
     lists.client.sadd(f"{lists.prefix}runs:{worker.session}", "ghost")
     assert worker.take_ids() == []  # a ghost takes the room of the group
-    wait_until(lambda: worker.beat().alive and not lists.of("ghost"), 30, what="the end of the audit")
+    wait_until(lambda: worker.beat().alive and not lists.of("ghost"), what="the end of the audit")
     assert len(worker.take_ids()) == 1
 
 

@@ -32,10 +32,10 @@ class Waiter(threading.Thread):
     def run(self) -> None:
         while not self.stop.is_set():
             step = self.worker.step(want=1, floor=self.floor)
+            self.waiting.set()
             if step.leases:
                 self.lease = step.leases[0]
                 break
-            self.waiting.set()
             now = self.worker.storage.now()
             until_due = PATIENCE if step.next_due is None else max(0.0, (step.next_due - now) / 1000)
             self.worker.storage.wait(min(PATIENCE, until_due), floor=self.floor)

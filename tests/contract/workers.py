@@ -47,7 +47,7 @@ def connected(storage: Storage) -> Storage:
             return False
         return True
 
-    wait_until(answers, 60, what="the storage's answer")
+    wait_until(answers, what="the storage's answer")
     return storage
 
 

@@ -122,13 +122,12 @@ def test_ten_commands_at_most() -> None:
     assert 5 < len(COMMANDS) <= 10
 
 
-@pytest.mark.timeout(600)  # two installations and a test run
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the outputs of processes; they end with them
 def test_from_nothing_to_a_job_in_server_and_worker(newcomer: Newcomer) -> None:
     plugin = newcomer.home / "pijobs-weather"
     for command in COMMANDS:
         if "curl" in command:
-            wait_until(lambda: _listens(newcomer.port), 60, what="the server")
+            wait_until(lambda: _listens(newcomer.port), what="the server")
         answer = newcomer.type(command)
         if command.startswith("cd "):
             change(plugin)
@@ -136,9 +135,9 @@ def test_from_nothing_to_a_job_in_server_and_worker(newcomer: Newcomer) -> None:
             assert "4 passed" in answer, answer
     assert '"state":"queued"' in answer.replace(" ", "")
     written = plugin / "weather.txt"
-    wait_until(lambda: written.exists() and written.read_text() == "BRING AN UMBRELLA!\n", 60, what="the job")
+    wait_until(lambda: written.exists() and written.read_text() == "BRING AN UMBRELLA!\n", what="the job")
     log = plugin / "privacyidea-queue.log"
-    wait_until(lambda: "weather.write" in log.read_text() and "running -> done" in log.read_text(), 30, what="its end")
+    wait_until(lambda: "weather.write" in log.read_text() and "running -> done" in log.read_text(), what="its end")
 
 
 def _listens(port: int) -> bool:

@@ -52,7 +52,7 @@ class Reader:
                 [sys.executable, "-m", "flask", *arguments], cwd=self.folder, env=self.environment(),
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            wait_until(self.listens, 30, what="the application")
+            wait_until(self.listens, what="the application")
         elif program == "pijobs":
             self.output[command] = self.run([sys.executable, "-m", "pijobs", *arguments])
         else:
@@ -86,7 +86,6 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
             process.wait()
 
 
-@pytest.mark.timeout(600)  # an installation, and some dozens of commands
 def test_the_tutorial_works_as_it_stands(reader: Reader) -> None:
     before, after = COMMANDS[: COMMANDS.index(WORKER)], COMMANDS[COMMANDS.index(WORKER) + 1 :]
     for command in before:
@@ -99,21 +98,19 @@ def test_the_tutorial_works_as_it_stands(reader: Reader) -> None:
     reader.type(WORKER)
     assert reader.worker is not None
     greetings = reader.folder / "greetings.txt"
-    wait_until(lambda: greetings.exists() and greetings.read_text() == "Hello Ada!\n", 30, what="the greeting")
+    wait_until(lambda: greetings.exists() and greetings.read_text() == "Hello Ada!\n", what="the greeting")
     (dead,) = (command for command in after if command.startswith("pijobs"))
 
     def told() -> bool:
         reader.type(dead)
         return "expected somebody to greet" in reader.output[dead]
 
-    wait_until(told, 30, what="the dead letter")
+    wait_until(told, what="the dead letter")
     for command in after[after.index(dead) + 1 :]:
         reader.type(command)
-    wait_until(
-        lambda: greetings.read_text() == "Hello Ada!\nHello Grace!\n", 30, what="the greeting by the application"
-    )
+    wait_until(lambda: greetings.read_text() == "Hello Ada!\nHello Grace!\n", what="the greeting by the application")
     reader.worker.send_signal(signal.SIGINT)
-    assert reader.worker.wait(20) == 0
+    assert reader.worker.wait(25) == 0
 
 
 def test_the_tests_of_the_page_on_testing_pass_as_they_are_printed(reader: Reader) -> None:

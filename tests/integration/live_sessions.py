@@ -29,5 +29,5 @@ def leased_after_beats(session: Session) -> Lease:
             return False
         return bool(got)
 
-    wait_until(gets, 10, what="a lease after the lost one")
+    wait_until(gets, what="a lease after the lost one")
     return got[0]

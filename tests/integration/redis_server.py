@@ -82,7 +82,7 @@ def running(
     if login is not None:
         server.client = redis.Redis(port=port, username=login[0], password=login[1])
     try:
-        wait_until(server.answers, 20, what="the start of redis-server")
+        wait_until(server.answers, what="the start of redis-server")
         yield server
     finally:
         server.client.close()

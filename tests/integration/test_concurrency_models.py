@@ -113,11 +113,11 @@ def test_a_server_enqueues_into_a_database(database: str, server: str, tmp_path:
             return False
 
     try:
-        wait_until(answers, 60, what="the first answer")
+        wait_until(answers, what="the first answer")
         assert [post(url) for _ in range(5)] == ["queued"] * 5
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def post(url: str) -> str:

@@ -175,7 +175,7 @@ def suffer(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def recover(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
-    wait_until(lambda: recovers(queue) and recovers(queue), 20, what="enqueues after the outage")
+    wait_until(lambda: recovers(queue) and recovers(queue), what="enqueues after the outage")
     # On a busy machine an answer can be late once more: that is another outage, and each is told once.
     assert lines(caplog, "jobs take") == lines(caplog, "answers again") >= 1
     assert queue.outage.since is None
@@ -212,7 +212,7 @@ def test_a_database_whose_network_falls_silent_holds_up_no_request(
     with proxy(str(target)) as network:
         url = direct.set(host="127.0.0.1", port=network.port, query={}).render_as_string(hide_password=False)
         with queue_at(url) as queue:
-            wait_until(lambda: recovers(queue), 20, what="the first enqueue")
+            wait_until(lambda: recovers(queue), what="the first enqueue")
             network.freeze()
             suffer(queue, caplog)
             network.thaw()
@@ -222,7 +222,7 @@ def test_a_database_whose_network_falls_silent_holds_up_no_request(
 def test_a_locked_sqlite_file_holds_up_no_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "queue.sqlite"
     with queue_at(f"sqlite:///{path}") as queue:
-        wait_until(lambda: recovers(queue), 20, what="the first enqueue")
+        wait_until(lambda: recovers(queue), what="the first enqueue")
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
         suffer(queue, caplog)

@@ -65,7 +65,7 @@ class Installation:
             assert process.poll() is None, (self.folder / "output").read_text()
             return any(record.info.pid == process.pid for record in self.storage.sessions())
 
-        wait_until(is_there, 60, what=f"the worker of the {release} release")
+        wait_until(is_there, what=f"the worker of the {release} release")
         return process
 
     def stop(self, process: Started) -> None:
@@ -148,7 +148,7 @@ def test_what_one_release_enqueues_the_other_one_runs(
 ) -> None:
     installation.enqueue(enqueues, 0, 16)
     installation.start_worker(runs)
-    wait_until(installation.ended, 60, what="the end of all")
+    wait_until(installation.ended, what="the end of all")
     assert installation.effects() == numbers(0, 16) and installation.releases() == {runs}
     states = Counter({state: number for (_, state), number in installation.storage.depths().counts.items()})
     assert states == {State.DONE: len(numbers(0, 16)), State.CANCELLED: 4}
@@ -159,7 +159,7 @@ def test_both_work_side_by_side_and_one_goes_on_with_what_the_other_left(install
     workers = [installation.start_worker(release) for release in ("last", "present")]
     installation.enqueue("present", 8, 40)
     installation.enqueue("last", 40, 72)
-    wait_until(installation.ended, 60, what="the end of all")
+    wait_until(installation.ended, what="the end of all")
     assert installation.effects() == numbers(0, 72)
     for release in ("last", "present"):  # each takes over from the other one
         other = workers[0] if release == "present" else workers[1]
@@ -168,7 +168,7 @@ def test_both_work_side_by_side_and_one_goes_on_with_what_the_other_left(install
             assert status.returncode == 0 and str(other.pid) in status.stdout, status.stderr
     workers[0].kill()
     installation.enqueue("last", 72, 80)
-    wait_until(installation.ended, 60, what="the end of all")
+    wait_until(installation.ended, what="the end of all")
     assert installation.effects() == numbers(0, 80)
 
 
@@ -187,5 +187,5 @@ def test_the_new_format_is_taken_into_use_by_a_command_and_given_up_by_another(i
         back.stdout + back.stderr
     )
     installation.start_worker("last")
-    wait_until(installation.ended, 60, what="the end of all")
+    wait_until(installation.ended, what="the end of all")
     assert installation.effects() == numbers(0, 8) and installation.releases() == {"last"}

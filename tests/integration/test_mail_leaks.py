@@ -113,7 +113,7 @@ def test_servers_that_hang_at_the_good_bye_hold_up_a_shutdown_once_and_no_other_
         started = time.monotonic()
         pool.close()
         assert time.monotonic() - started < 5.5
-        wait_until(lambda: good.steps["QUIT"] == 1, 10, what="the good-bye")
+        wait_until(lambda: good.steps["QUIT"] == 1, what="the good-bye")
         assert [connections_to(sink.port) for sink in (bad, good)] == [0, 0]
 
 
@@ -149,7 +149,7 @@ def test_a_fork_in_the_middle_of_a_mail_leaves_the_child_nothing_of_it(
         taken: list[str] = []
         sending = threading.Thread(target=lambda: taken.extend(pool.deliver(place, MAIL).having(Verdict.ACCEPTED)))
         sending.start()
-        wait_until(lambda: sink.steps["MAIL"] > 0, 30, what="the begin of a mail")
+        wait_until(lambda: sink.steps["MAIL"] > 0, what="the begin of a mail")
         child = os.fork()
         if child == 0:
             os._exit(connections_to(sink.port) + busy(pool))

@@ -53,7 +53,7 @@ def enqueue_when_up(storage: RedisStorage) -> None:
         except StorageUnavailable:
             return False
 
-    wait_until(stored, 10, what="an enqueue after the outage")
+    wait_until(stored, what="an enqueue after the outage")
 
 
 def test_scripts_are_taught_again_after_they_were_flushed(server: Server, storage: RedisStorage) -> None:

@@ -72,7 +72,7 @@ def test_sentinel_tells_the_master_and_its_successor() -> None:
             sentinel.command("SENTINEL", "REMOVE", "main")
             sentinel.command("SENTINEL", "MONITOR", "main", "127.0.0.1", second.port, 1)
             new = new_instance()
-            wait_until(lambda: took(storage, new), 10, what="an enqueue on the new master")
+            wait_until(lambda: took(storage, new), what="an enqueue on the new master")
         assert second.client.info("keyspace")["db2"]["keys"] > 0
 
 
@@ -92,7 +92,7 @@ def test_any_node_of_a_cluster_leads_to_the_one_that_has_the_keys() -> None:
         def agree() -> bool:
             return all(b"cluster_state:ok" in node.command("CLUSTER", "INFO") for node in (one, other))
 
-        wait_until(agree, 20, what="a cluster")
+        wait_until(agree, what="a cluster")
         for node in (one, other):
             with opened(node.url) as storage:
                 assert works(storage)

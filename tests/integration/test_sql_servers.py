@@ -84,7 +84,7 @@ def test_an_enqueue_works_again_when_the_network_is_back(storage: SqlStorage, ne
         except StorageUnavailable:
             return False
 
-    wait_until(works, 10, what="an enqueue")
+    wait_until(works, what="an enqueue")
 
 
 def test_connections_that_were_ended_while_idle_cost_nothing(storage: SqlStorage, network: Proxy) -> None:
@@ -114,7 +114,7 @@ def test_an_enqueue_whose_answer_was_lost_is_stored_once(storage: SqlStorage, ne
         except StorageUnavailable:
             return False
 
-    wait_until(stored, 10, what="the second enqueue")
+    wait_until(stored, what="the second enqueue")
 
 
 def test_an_end_whose_answer_was_lost_happened_once(storage: SqlStorage, network: Proxy) -> None:
@@ -131,7 +131,7 @@ def test_an_end_whose_answer_was_lost_happened_once(storage: SqlStorage, network
         except StorageUnavailable:
             return False
 
-    wait_until(ended, 10, what="the second step")
+    wait_until(ended, what="the second step")
     assert storage.get(lease.id).attempts == 1
 
 
@@ -159,5 +159,5 @@ def test_a_connection_whose_server_became_read_only_is_dropped(direct: str) -> N
         except StorageUnavailable:
             return False
 
-    wait_until(stores, 10, what="the next connection")
+    wait_until(stores, what="the next connection")
     storage.close()

@@ -55,7 +55,7 @@ def connects() -> bool:
 def test_a_child_connects_that_was_forked_while_its_parent_did(storage: Storage, silent: socket.socket) -> None:
     tries(storage)
     of_parent, _ = silent.accept()
-    wait_until(connects, 20, what="a thread that connects")
+    wait_until(connects, what="a thread that connects")
     child = os.fork()
     if child == 0:
         tries(storage)

@@ -95,7 +95,7 @@ def test_a_session_that_the_server_ended_is_bound_again(server: SmppServer) -> N
     send_sms("main", PHONE, TEXT)
     ours = {thread for thread in threading.enumerate() if thread.name == "pijobs-smpp"} - others
     server.unbind()
-    wait_until(lambda: not any(thread.is_alive() for thread in ours), 30, what="the end of the session")
+    wait_until(lambda: not any(thread.is_alive() for thread in ours), what="the end of the session")
     send_sms("main", PHONE, TEXT)
     assert len({sms.session for sms in server.sms}) == 2
 
@@ -275,7 +275,7 @@ def test_a_silent_session_is_asked_whether_it_lives(app: flask.Flask, monkeypatc
     with Scripted(BOUND, answer(4, 2, body=b"id1\0"), b"") as server:
         save(host="127.0.0.1", port=server.port)
         assert send_sms("main", PHONE, TEXT).state is State.DONE
-        wait_until(lambda: len(server.received) == 3, 30, what="enquire_link")
+        wait_until(lambda: len(server.received) == 3, what="enquire_link")
     assert server.received[2] == Pdu(Command.ENQUIRE_LINK, 3).encode()
 
 

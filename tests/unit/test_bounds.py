@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +18,7 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.bounds import RARELY, Bound, Bounds
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import SessionInfo, Storage
+from pijobs.storage.contract import NewInstance, SessionInfo, Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 
@@ -162,6 +163,25 @@ def test_an_enqueue_looks_seldom_as_long_as_there_is_much_room(
     for moment[0] in (RARELY + 1, RARELY + 1.5, RARELY + 2.1):
         bounds.stored("news.send")
     assert len(looks) == 3 and bounds.reached("news.send")
+
+
+def test_a_process_that_stores_many_in_a_moment_does_not_pass_the_bound(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pijobs.base.clock.monotonic", lambda: 1.0)
+    bounds, looks = Bounds(storage, {"*": {"waiting": 100}}, 0.25), list[str]()
+    count = storage.waiting
+
+    def waiting(name: str, **how: Any) -> tuple[int, int | None]:
+        looks.append(name)
+        return count(name, **how)
+
+    monkeypatch.setattr(storage, "waiting", waiting)
+    while bounds.reached("news.send") is None:
+        storage.enqueue(NewInstance(uuid4().hex, "news.send", b"e", b"b", "news.send"), timeout=1)
+        bounds.stored("news.send")
+    assert storage.depths().counts == {("news.send", State.QUEUED): 100}
+    assert len(looks) == 2
 
 
 def test_a_job_without_a_bound_is_never_looked_at(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

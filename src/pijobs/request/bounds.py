@@ -1,12 +1,14 @@
 """How much may wait: a bound for each job, so that one that floods the queue takes not all of the storage.
 
 The depth of a job is looked at now and then, each process for itself, and never before the storage has just answered:
-an enqueue costs a look at a clock more. So a bound is passed by what comes between two looks.
+an enqueue costs a look at a clock more. A process that stored as many as there was room for looks at once, so a bound
+is passed by what other processes store between two looks.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +60,8 @@ class Bound:
 class _Look:
     again: float = 0.0
     reached: str | None = None
+    #: Instances for which there was room, less those that this process has stored since.
+    left: float = 0
 
 
 @dataclass
@@ -103,7 +107,8 @@ class Bounds:
         look = self._looks.get(name)
         if look is None:
             look = self._looks[name] = _Look()
-        if clock.monotonic() >= look.again:
+        look.left -= 1
+        if look.left <= 0 or clock.monotonic() >= look.again:
             try:
                 self._look(name, look)
             except StorageUnavailable as error:
@@ -112,13 +117,15 @@ class Bounds:
     def _look(self, name: str, look: _Look) -> None:
         bound = Bound.of(self.settings, name)
         if bound is None:
-            look.again = float("inf")
+            look.again = look.left = math.inf
             return
-        look.again = clock.monotonic() + OFTEN
+        look.again, look.left = clock.monotonic() + OFTEN, math.inf
         most = bound.waiting or 1
         waiting, oldest = self.storage.waiting(name, most=most, timeout=self.timeout)
         age = 0.0 if oldest is None else max(0.0, (self.storage.now() - oldest) / 1000)
         look.reached = bound.reached(waiting if bound.waiting else 0, age)
+        if bound.waiting is not None and look.reached is None:
+            look.left = bound.waiting - waiting
         near = waiting * 2 >= most or (bound.age is not None and age * 2 > bound.age)
         if look.reached is None and not near:
             look.again += RARELY - OFTEN

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pijobs.base import clock
 from pijobs.base.clock import to_ms
 from pijobs.base.redact import describe, mask_address, redact, texts_in
-from pijobs.errors import EncodeError
+from pijobs.errors import EncodeError, InstanceNotFound, StorageUnavailable
 from pijobs.execution.groups import start_limit
-from pijobs.jobs import Job, State
+from pijobs.jobs import ENDED, Job, State
 from pijobs.payload.codec import Call, Codec, open_envelope
 from pijobs.payload.keys import KeyRing
 from pijobs.plugins.registry import Registry
 from pijobs.request.options import due_of
+from pijobs.request.places import Places
 from pijobs.storage.contract import NewInstance
 
 log = logging.getLogger(__name__)
@@ -32,8 +35,37 @@ class Handle:
     state: State
     #: Where the instance went: "storage", "spool", "direct" (it ran in this process), or "dropped" (too many wait).
     via: str = "storage"
-    #: Why it ended in this state, if it ran in this process.
+    #: Why it is in this state, as far as that was told.
     reason: str | None = None
+    #: Where it is looked up; None: there is no more to tell.
+    places: Callable[[], Places] | None = field(default=None, repr=False, compare=False)
+
+    def refresh(self) -> Handle:
+        """The same instance as it stands now, with state and reason. This handle does not change.
+
+        :raises InstanceNotFound: its record is not kept any more.
+        :raises StorageUnavailable:
+        """
+        if self.places is None:
+            return self
+        _, record = self.places().find(self.id)
+        return replace(self, state=record.state, reason=record.reason)
+
+    def wait(self, timeout: float) -> Handle:
+        """The instance when it has ended, or as it stands after ``timeout`` seconds. The storage is asked again and
+        again, at first after 20 ms, later each half second; one that does not answer is waited for.
+
+        This is for commands and tests: a view that waits makes its user wait, too, and holds its thread.
+        """
+        end, pause, handle = clock.monotonic() + timeout, 0.02, self
+        while True:
+            with suppress(StorageUnavailable, InstanceNotFound):
+                handle = handle.refresh()
+            left = end - clock.monotonic()
+            if handle.state in ENDED or left <= 0:
+                return handle
+            clock.sleep(min(pause, left))
+            pause = min(pause * 1.5, 0.5)
 
 
 def checked(registry: Registry, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:

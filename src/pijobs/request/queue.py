@@ -284,7 +284,7 @@ class Queue:
         if self.plugins.listen("job_enqueued"):
             event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
             self.plugins.call("job_enqueued", event=event)
-        return Handle(stored.id, stored.state, via=via)
+        return Handle(stored.id, stored.state, via=via, places=lambda: self.places)
 
     def _fall_back(
         self, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable, began: float

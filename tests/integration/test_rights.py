@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -271,7 +272,7 @@ def test_a_database_server_that_does_not_fit_is_refused_with_the_reason(
     info = SimpleNamespace(
         server_version=told.get("version"), parameter_status={"server_encoding": told.get("encoding")}.get
     )
-    connection = SimpleNamespace(info=info, server_version=told.get("server"))
+    connection = MagicMock(info=info, server_version=told.get("server"))
     dialect = dialect_for(sa.make_url(url))
     if not found:
         dialect.require_fit(connection)

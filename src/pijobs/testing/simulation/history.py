@@ -51,8 +51,8 @@ class History:
         world.one_pid = not self.places[0].waits_inside
         for place in self.places:
             place.has_connections = plan.connections
-            if not plan.old_release and plan.seed % 2:
-                place.before_call()
+            # One with connections can't be asked before there is a task that waits for them.
+            if place.waits_inside and not plan.old_release and plan.seed % 2:
                 place.truth.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
         self.books = Books(world, self.places)
         world.books = self.books  # type: ignore[attr-defined]

@@ -130,8 +130,9 @@ class Place:
             raise StorageUnavailable("timed out")
         if "read-only" in self.troubles and name not in _READS and name != "wait":
             raise StorageUnavailable("READONLY You can't write against a read only replica.")
+        # Not every server is understood when it says so.
         if "full" in self.troubles and name in ("enqueue", "enqueue_periodic", "try_out"):
-            raise StorageFull("the disk is full")
+            raise (StorageFull if self.world.seed % 2 else StorageUnavailable)("the disk is full")
 
     # -- what befalls it -----------------------------------------------------------------------------------------
 

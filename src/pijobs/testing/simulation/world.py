@@ -72,7 +72,7 @@ class World:
     """The time and the tasks of one history."""
 
     def __init__(self, seed: int, *, telling: bool = False) -> None:
-        self.random = random.Random(seed)
+        self.seed, self.random = seed, random.Random(seed)
         #: True time: seconds since the history began.
         self.now = 0.0
         self.steps = 0

@@ -19,6 +19,9 @@ class Proxy:
         self._flows.set()
         #: When a client says this, the server hears it, and the client hears nothing but the end of the connection.
         self.swallow_answer_to: bytes | None = None
+        #: When a client says this, the server hears it, and this client hears nothing any more; the connection stays.
+        self.fall_silent_at: bytes | None = None
+        self._silent: set[socket.socket] = set()
         self.port: int = self._server.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -70,6 +73,9 @@ class Proxy:
                     client.shutdown(socket.SHUT_RDWR)
                     self._flows.set()
                     return
+                if self.fall_silent_at and self.fall_silent_at in said:
+                    self.fall_silent_at = None
+                    self._silent.add(client)
                 server.sendall(said)
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
@@ -82,7 +88,9 @@ class Proxy:
                 self._flows.wait()
                 if not said:
                     break
-                client.sendall(server.recv(len(said)))
+                said = server.recv(len(said))
+                if client not in self._silent:
+                    client.sendall(said)
         with suppress(OSError):
             client.shutdown(socket.SHUT_WR)
 

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import End, SessionInfo
-from pijobs.storage.sql import SqlStorage
+from pijobs.storage.sql import SqlStorage, connection_sources
 
 #: Seconds that a slow machine may take on top of a time-out.
 GRACE = 1.5
@@ -85,6 +85,30 @@ def test_an_enqueue_works_again_when_the_network_is_back(storage: SqlStorage, ne
             return False
 
     wait_until(works, what="an enqueue")
+
+
+@pytest.mark.parametrize("at", ["first", "prepared", "looked at"])
+def test_a_connection_that_falls_silent_when_it_is_new_is_given_up(
+    storage: SqlStorage, network: Proxy, direct: str, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_sources, "READY_WITHIN", 0.5)
+    words = {"first": b"version", "prepared": b"pg_backend_pid", "looked at": b"pijobs_meta"}
+    if direct.startswith("mysql"):
+        words = {"first": b"max_allowed_packet", "prepared": b"lock_wait_timeout", "looked at": b"pijobs_meta"}
+    if at == "first":  # what SQLAlchemy asks once
+        storage.close()
+    else:
+        network.cut()
+    network.fall_silent_at = words[at]
+
+    def works() -> bool:
+        try:
+            storage.enqueue(new_instance(), timeout=0.5)
+        except StorageUnavailable:
+            return False
+        return network.fall_silent_at is None
+
+    wait_until(works, 30, what="an enqueue that is stored after the silence")
 
 
 def test_connections_that_were_ended_while_idle_cost_nothing(storage: SqlStorage, network: Proxy) -> None:

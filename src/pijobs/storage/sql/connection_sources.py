@@ -7,11 +7,12 @@ the block says that the connection is of no more use.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pijobs.base import clock, files, threads
@@ -25,6 +26,9 @@ from pijobs.storage.sql.watchdog import Watchdog
 
 #: Connections of one process to a server, at most.
 POOL_SIZE = 16
+#: Seconds until a new connection to a server must be ready. Drivers bound only the connecting itself, and not what
+#: SQLAlchemy and we ask of a new one.
+READY_WITHIN = 10.0
 #: Seconds to wait, when closing, for a connection that is just being made.
 CLOSE_PATIENCE = 1.0
 
@@ -52,11 +56,31 @@ class ServerLane:
         self._pool = ConnectionPool(self.connect, Link.close, size=POOL_SIZE, usable=Link.is_open)
         self._watchdog = Watchdog()
         self._connecting = threads.Lock()
+        #: The connection that is being made.
+        self._young: Any = None
+        event.listen(engine, "connect", self._see_young, insert=True)
 
     def connect(self) -> Link:
         threads.let_greenlets_run()
-        with self._connecting, _told(self._dialect):
-            return Link(self._engine, self._dialect, durable=True)
+        end = clock.monotonic() + READY_WITHIN
+        with self._connecting, _told(self._dialect), self._watchdog.guard(end, self._hang_up_young):
+            try:
+                return Link(self._engine, self._dialect, durable=True)
+            finally:
+                self._young = None
+
+    def _see_young(self, connection: Any, _: object) -> None:
+        self._young = connection
+
+    def _hang_up_young(self) -> None:
+        with suppress(Exception):  # it may be closed in this moment
+            if handle := self._dialect.socket_of(self._young):
+                with handle:
+                    handle.shutdown(socket.SHUT_RDWR)
+
+    def guard(self, link: Link, seconds: float) -> AbstractContextManager[None]:
+        """Hang up a connection of :meth:`connect` if the block takes longer."""
+        return self._watchdog.guard(clock.monotonic() + seconds, link.hang_up)
 
     @contextmanager
     def take(self, end: float, *, writing: bool) -> Iterator[Link]:

@@ -78,7 +78,10 @@ class Live:
         return self.transactions.read(self.quick, work, timeout=LOOK_TIMEOUT)
 
     def _open_eye(self) -> Eye:
-        return _FileEye(self, self.quick) if isinstance(self.quick, LocalLane) else _ServerEye(self)
+        if isinstance(self.quick, LocalLane):
+            return _FileEye(self, self.quick)
+        assert isinstance(self.quick, ServerLane)
+        return _ServerEye(self, self.quick)
 
     def close(self) -> None:
         self.poller.close()
@@ -181,10 +184,15 @@ class _ServerEye(_Eye):
 
     interval = SERVER_INTERVAL
 
+    def __init__(self, live: Live, lane: ServerLane) -> None:
+        super().__init__(live)
+        self._lane = lane
+
     def _changed(self) -> bool:
         return True
 
     def _look_out(self) -> leasing.Outlook:
         if self._link is None:
-            self._link = self._live.quick.connect()
-        return leasing.look_out(self._live.make_tx(self._link), "", None)
+            self._link = self._lane.connect()
+        with self._lane.guard(self._link, LOOK_TIMEOUT):
+            return leasing.look_out(self._live.make_tx(self._link), "", None)

@@ -61,6 +61,15 @@ def test_what_is_packed_small_is_not_unpacked_whole() -> None:
     assert answer.text.startswith("OK") and len(answer.text) == MAX_ANSWER
 
 
+@pytest.mark.parametrize("charset", ["hex", "zip", "rot13", "base64", "unicode_escape", "raw_unicode_escape", "utf-7"])
+def test_a_charset_that_is_none_of_texts_ends_nothing(charset: str) -> None:
+    """The SMS has been sent by then: an error of another kind would send it again."""
+    content = b"x\x9c\\ud800 +2AA- OK"
+    answer = Answer.of(200, {"Content-Type": f"text/plain; charset={charset}"}, content)
+    with suppress(SmsError):
+        answer.judged({"success": "OK", "failure": "", "busy": "", "json_path": ""})
+
+
 @pytest.mark.parametrize(("letter", "charset"), [("ü", "utf-8"), ("ü", "utf-16-le"), ("发", "gb18030")])
 def test_what_is_cut_within_a_letter_ends_before_it(letter: str, charset: str) -> None:
     content = ("O" + letter * MAX_ANSWER).encode(charset)

@@ -165,10 +165,10 @@ def _charset(name: str) -> str:
     """As Python knows it; empty if it does not."""
     try:
         found = codecs.lookup(_ALIASES.get(name.lower(), name)).name
-        b"".decode(found)
+        b"text".decode(found, "replace")  # Python asks of an empty one nothing
     except (LookupError, ValueError):  # none of texts; a NUL in it
         return ""
-    return "" if found in _NO_CHARSETS else found
+    return "" if found.replace("-", "_") in _NO_CHARSETS else found
 
 
 def _as(charset: str, content: bytes) -> tuple[str, bool]:
@@ -179,7 +179,8 @@ def _as(charset: str, content: bytes) -> tuple[str, bool]:
         text = decoder().decode(content)
     except UnicodeError:
         text, readable = content.decode(charset, "replace"), False
-    return text, readable and "\0" not in text
+    # Half of a surrogate pair, which UTF-7 can write, is in the way of RE2.
+    return text.encode("utf-8", "replace").decode(), readable and "\0" not in text
 
 
 def path_fault(path: str) -> str | None:

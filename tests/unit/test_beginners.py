@@ -100,7 +100,7 @@ def test_an_entry_point_to_a_function_is_told(add_module: AddModule, install: In
     )
 
 
-@pytest.mark.parametrize("group", ["pijobs_plugins", "pijob", "pi_jobs"])
+@pytest.mark.parametrize("group", ["pijobs.plugins", "pijob", "pi_jobs"])
 def test_a_wrong_entry_point_group_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, install: Install
 ) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pijobs import moved
+
 if TYPE_CHECKING:
     from pijobs.base.redact import mask_address, mask_number
     from pijobs.decorator import JobFunction, job
@@ -38,6 +40,9 @@ _MODULES = {
     "settings": ("Setting", "Settings"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,25 +1,61 @@
-"""Names that the documentation of the last release has: they go on for one release, and warn."""
+"""Names of the last release go on for one release, and warn."""
 
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 
 import pytest
 
 import pijobs.definitions
 
+MOVED = [
+    ("pijobs.queue", "Queue", "pijobs.request.queue"),
+    ("pijobs.network", "tls_context", "pijobs.base.network"),
+    ("pijobs.redact", "mask_number", "pijobs.base.redact"),
+    ("pijobs.status", "overview", "pijobs.observe.status"),
+    ("pijobs.families", "FAMILIES", "pijobs.metrics.definitions"),
+    ("pijobs_mail.message", "Letter", "pijobs_mail.compose.message"),
+]
+
+
+@pytest.mark.parametrize(("old", "name", "new"), MOVED)
+def test_a_module_that_moved_is_the_same_module_and_tells_where_it_is(old: str, name: str, new: str) -> None:
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=f"{old} is deprecated and goes with 0.3.0; write {new}") as warned:
+        module = importlib.import_module(old)
+    assert module is importlib.import_module(new) and hasattr(module, name)
+    assert module.__name__ == new and len(warned) == 1
+
 
 @pytest.mark.parametrize(
-    ("module", "name"), [("pijobs.queue", "Queue"), ("pijobs.network", "tls_context"), ("pijobs.redact", "mask_number")]
+    ("package", "name"),
+    [
+        ("pijobs.metrics", "Metrics"),
+        ("pijobs.plugins", "call_hook"),
+        ("pijobs_mail.servers", "open_store"),
+        ("pijobs_mail.sink", "Sink"),
+    ],
 )
-def test_a_module_that_moved_tells_where_to(module: str, name: str) -> None:
-    sys.modules.pop(module, None)
-    with pytest.warns(DeprecationWarning, match="is deprecated; write: from pijobs"):
-        old = importlib.import_module(module)
-    assert getattr(old, name)
+def test_a_package_that_bears_the_name_of_a_module_has_what_that_had(package: str, name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"{package}.{name} is deprecated .* write {package}\.\w+\.{name}"):
+        assert getattr(importlib.import_module(package), name)
+
+
+def test_what_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"pijobs\.never"):
+        importlib.import_module("pijobs.never")
+    with pytest.raises(ImportError, match="never"):
+        exec("from pijobs.plugins import never")
+
+
+def test_a_warning_is_told_where_the_old_name_stands() -> None:
+    program = "import pijobs\nfrom pijobs import clock\n"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", program], capture_output=True, text=True)
+    assert "<string>:2: DeprecationWarning: pijobs.clock is deprecated" in done.stderr and done.returncode == 0
 
 
 def test_a_class_that_has_another_name_tells_it() -> None:
-    with pytest.warns(DeprecationWarning, match="write: Failover"):
+    with pytest.warns(DeprecationWarning, match=r"write pijobs\.definitions\.Failover"):
         assert pijobs.definitions.Standby is pijobs.definitions.Failover

@@ -11,9 +11,9 @@ in trouble; :func:`definitions_check` makes readiness look at them. Where provid
 fields, each is a variant of the declaration.
 """
 
-import warnings
 from typing import Any
 
+from pijobs import moved
 from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
 from pijobs.definitions.failover import FALLBACK, Failover, chain_of
@@ -55,6 +55,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Standby":
-        warnings.warn("pijobs.definitions.Standby is deprecated; write: Failover", DeprecationWarning, stacklevel=2)
+        moved.warn("pijobs.definitions.Standby", "pijobs.definitions.Failover")
         return Failover
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -84,6 +84,16 @@ def test_what_does_not_wait_can_not_be_cancelled(storage: Storage, worker: Worke
     assert storage.get(instance) == before
 
 
+def test_a_dead_letter_whose_group_was_forgotten_has_it_again(storage: Storage, worker: Worker) -> None:
+    instance = bring_to(storage, worker, State.DEAD)
+    worker.keep_house()
+    assert storage.groups() == []
+    storage.retry(instance)
+    assert [(group.waiting, group.running) for group in storage.groups()] == [(1, 0)]
+    worker.take_one()
+    assert [(group.waiting, group.running) for group in storage.groups()] == [(0, 1)]
+
+
 def test_a_dead_letter_can_be_retried(storage: Storage, worker: Worker) -> None:
     instance = enqueue(storage, body=b"kept")
     worker.beat(abandoned=[worker.take_one()])

@@ -23,6 +23,8 @@ else
   call('ZREM', P .. 'keep', id)
   drop(P .. 'deadline', id)
   i.attempts, i.crashes = 0, 0
+  -- It may have been forgotten since.
+  call('ZADD', P .. 'groups', 0, i.group)
   requeue(i, now, '')
   if i.state == 'queued' then
     call('HSET', P .. 'i:' .. id, 'attempts', 0, 'crashes', 0)

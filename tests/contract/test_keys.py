@@ -67,6 +67,57 @@ def test_what_comes_back_gives_way_to_a_newer_instance(storage: Storage, worker:
     assert (waits.waiting, waits.running) == (1, 0)
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "retried by an admin"])
+@pytest.mark.parametrize("became", [State.RUNNING, State.DONE, State.DEAD, State.EXPIRED])
+def test_what_comes_back_gives_way_to_a_newer_one_that_ran_meanwhile(
+    storage: Storage, worker: Worker, start_worker: StartWorker, way: str, became: State
+) -> None:
+    old = enqueue(storage, key="user-7", created=1000)
+    lease = worker.take_one()
+    new = enqueue(storage, key="user-7", created=3000)
+    other = start_worker()
+    newer = other.take_one()
+    if became is not State.RUNNING:
+        other.end(newer, became)
+    WAYS[way](storage, worker, lease)
+    record = storage.get(old)
+    assert (record.state, record.reason) == (State.CANCELLED, f"superseded by {new}")
+    assert storage.get(new).state is became
+
+
+def test_what_comes_back_outlives_a_newer_one_that_was_cancelled(storage: Storage, worker: Worker) -> None:
+    old = enqueue(storage, key="user-7", created=1000)
+    lease = worker.take_one()
+    storage.cancel(enqueue(storage, key="user-7", created=3000), reason="by admin")
+    worker.end(lease, State.QUEUED, counted=False)
+    assert storage.get(old).state is State.QUEUED
+
+
+def test_an_admin_retries_whatever_a_newer_one_became(storage: Storage, worker: Worker) -> None:
+    old = enqueue(storage, key="user-7", created=1000)
+    worker.end(worker.take_one(), State.DEAD)
+    worker.run(enqueue(storage, key="user-7", created=3000), State.DONE)
+    storage.retry(old)
+    assert storage.get(old).state is State.QUEUED
+
+
+def test_a_server_whose_clock_is_slow_loses_no_retry(storage: Storage, worker: Worker) -> None:
+    worker.run(enqueue(storage, key="user-7", created=9000), State.DONE)
+    later = enqueue(storage, key="user-7", created=1000)
+    worker.end(worker.take_one(), State.QUEUED, counted=False)
+    assert storage.get(later).state is State.QUEUED
+
+
+def test_of_a_key_nothing_is_remembered_longer_than_its_record(storage: Storage, worker: Worker) -> None:
+    old = enqueue(storage, key="user-7", created=1000)
+    lease = worker.take_one()
+    new = enqueue(storage, key="user-7", created=3000)
+    worker.run(new, State.DONE)
+    storage.remove(new)
+    worker.end(lease, State.QUEUED, counted=False)
+    assert storage.get(old).state is State.QUEUED
+
+
 def test_what_comes_back_supersedes_an_older_instance(storage: Storage, worker: Worker, comes_back: ComesBack) -> None:
     new = enqueue(storage, key="user-7", created=2000)
     lease = worker.take_one()

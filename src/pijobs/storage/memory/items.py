@@ -101,6 +101,8 @@ class Items:
         self._by_id: dict[str, Item] = {}
         self._by_state: dict[State, dict[str, Item]] = {state: {} for state in State}
         self._by_key: dict[str, Item] = {}
+        #: The last that was stored with a key, whatever became of it.
+        self._newest: dict[str, Item] = {}
 
     def of(self, *states: State) -> list[Item]:
         """All in these states."""
@@ -155,7 +157,7 @@ class Items:
         item = Item(new, state, due, place=next(self._places), enqueued=now, key=key, body=new.body)
         self._by_id[new.id] = self._by_state[state][new.id] = item
         if item.key is not None:
-            self._by_key[item.key] = item
+            self._by_key[item.key] = self._newest[item.key] = item
         self._changed.notify_all()
         return item
 
@@ -183,9 +185,17 @@ class Items:
             item.attempts, item.crashes, item.held_since, item.due, now,
         )  # fmt: skip
 
-    def back(self, item: Item, state: State, due: int, now: int) -> list[Ended]:
+    def back(self, item: Item, state: State, due: int, now: int, *, by_hand: bool = False) -> list[Ended]:
         """running, dead -> queued, scheduled; with the old rank. Of the instances with one key only the newest waits:
-        an older one is cancelled, which is told."""
+        an older one is cancelled, which is told.
+
+        :param by_hand: somebody wants it to run again, whatever became of a newer one.
+        """
+        newest = self._newest.get(item.new.key or "", item)
+        # The later one by the clocks of both servers, and the later one here.
+        is_later = newest.is_newer_than(item, now) and newest.place > item.place
+        if is_later and not by_hand and newest.state is not State.CANCELLED:
+            return [self.finish(item, State.CANCELLED, now, f"superseded by {newest.new.id}")]
         holder, ended = self.holder_of(item.new.key, now)
         if holder is not None and holder.is_newer_than(item, now):
             return [*ended, self.finish(item, State.CANCELLED, now, f"superseded by {holder.new.id}")]
@@ -252,4 +262,6 @@ class Items:
 
     def drop(self, item: Item) -> None:
         """Forget the record."""
+        if item.new.key is not None and self._newest.get(item.new.key) is item:
+            del self._newest[item.new.key]
         del self._by_state[item.state][item.new.id], self._by_id[item.new.id]

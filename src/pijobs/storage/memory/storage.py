@@ -407,7 +407,7 @@ class MemoryStorage(Storage):
             item.attempts = item.crashes = 0
             item.reason = item.error = item.held_since = item.ended = None
             self._know_group(item.new)
-            self._items.back(item, State.QUEUED, now, now)
+            self._items.back(item, State.QUEUED, now, now, by_hand=True)
 
     def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
         with self._lock:

@@ -84,7 +84,7 @@ def retry(tx: Tx, instance_id: str) -> None:
         raise StateConflict(f"instance {instance_id} is past its deadline; it can't be retried any more")
     _hold_group(tx, row.grp, row.lim)
     tx.arrows.retry(row)
-    save(tx, [row])
+    save(tx, [row], by_hand=True)
 
 
 def cancel(tx: Tx, instance_id: str, reason: str) -> None:

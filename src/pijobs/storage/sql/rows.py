@@ -73,14 +73,17 @@ def holder_of(tx: Tx, key: str | None) -> tuple[Row | None, list[Ended]]:
     return None, [expired]
 
 
-def save(tx: Tx, rows: Sequence[Row]) -> list[Ended]:
+def save(tx: Tx, rows: Sequence[Row], *, by_hand: bool = False) -> list[Ended]:
     """Write back what an arrow changed. Of the instances with one key only the newest waits: an older one is cancelled,
-    which is told."""
+    which is told.
+
+    :param by_hand: somebody wants it to run again, whatever became of a newer one.
+    """
     ended: list[Ended] = []
     keyed = [row for row in rows if row.wants_its_key]
     for row in keyed:
         # One after the other: two of them may have the same key.
-        ended += _take_key(tx, row)
+        ended += _take_key(tx, row, by_hand=by_hand)
         _write(tx, [row])
     _write(tx, [row for row in rows if row not in keyed])
     return ended
@@ -92,7 +95,12 @@ def told(ended: list[Ended], superseded: list[Ended]) -> list[Ended]:
     return [*(one for one in ended if one.id not in again), *superseded]
 
 
-def _take_key(tx: Tx, row: Row) -> list[Ended]:
+def _take_key(tx: Tx, row: Row, *, by_hand: bool) -> list[Ended]:
+    if not by_hand:
+        newest = next(iter(to_rows(tx, tx.rows(tx.st.newest_call, unique_key=row.unique_key))), row)
+        # The later one by the clocks of both servers, and the later one here.
+        if newest.is_newer_than(row, tx.now) and newest.seq > row.seq:
+            return [tx.arrows.finish(row, Code.CANCELLED, f"superseded by {newest.id}")]
     holder, ended = holder_of(tx, row.unique_key)
     if holder is not None and holder.is_newer_than(row, tx.now):
         return [*ended, tx.arrows.finish(row, Code.CANCELLED, f"superseded by {holder.id}")]

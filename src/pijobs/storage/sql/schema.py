@@ -42,8 +42,8 @@ from pijobs.storage import protocol
 FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
-#: ``keep_until``. 2: ``label``. 3: ``pause``. 4: the indexes of :data:`NEW_INDEXES`.
-ADDITIONS = 4
+#: ``keep_until``. 2: ``label``. 3: ``pause``. 4: the indexes of :data:`NEW_INDEXES`. 5: that of ``unique_key``.
+ADDITIONS = 5
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -262,6 +262,8 @@ _partial("pijobs_instance_lane", _c.lane, _c.alarm)
 _partial("pijobs_instance_attend", _c.attend)
 # Only what waits has a key.
 _partial("pijobs_instance_key", _c.ukey, unique=True)
+# The last that was stored with a key, whatever became of it.
+_partial("pijobs_instance_newest", _c.unique_key, _c.seq)
 
 #: What tables of an earlier release lack.
 ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause)

@@ -223,10 +223,23 @@ local function yield(i, ended)
   call('HSET', P .. 'key', i.key, i.id)
 end
 
--- Back to waiting, from whatever state it has left already; cancelled if a newer one with its key waits. Answers the
+-- Whether a newer call with its key came while it ran, whatever became of that, unless that was cancelled: the later one by
+-- the clocks of both servers, and the later one here. Answers the reason.
+local function is_outdated(i)
+  if i.key == '' then return nil end
+  flush()
+  local other = load(call('HGET', P .. 'newest', i.key) or '')
+  if other and other.id ~= i.id and other.key == i.key and other.state ~= 'cancelled' and is_newer(other, i)
+    and other.seq > i.seq then
+    return 'superseded by ' .. other.id
+  end
+end
+
+-- Back to waiting, from whatever state it has left already; cancelled if there is a newer one with its key. Answers the
 -- reason that was noted.
 local function wait_again(i, state, due, reason, ended)
-  local superseded = yield(i, ended)
+  -- Without a list to tell it in, somebody wants it to run again, whatever became of a newer one.
+  local superseded = (ended and is_outdated(i)) or yield(i, ended)
   if superseded then
     finish(i, 'cancelled', superseded)
     return superseded
@@ -302,6 +315,7 @@ end
 
 local function delete(i)
   leave(i)
+  if i.key ~= '' and call('HGET', P .. 'newest', i.key) == i.id then call('HDEL', P .. 'newest', i.key) end
   drop(P .. 'keep', i.id)
   drop(P .. 'deadline', i.id)
   call('DEL', P .. 'i:' .. i.id)

@@ -15,7 +15,11 @@ if failure then return failure end
 if key ~= '' then
   call('HSET', P .. 'i:' .. id, 'key', key)
   local superseded = yield(i)
-  if superseded then end_waiting(i, 'cancelled', superseded) end
+  if superseded then
+    end_waiting(i, 'cancelled', superseded)
+  else
+    call('HSET', P .. 'newest', key, id)
+  end
 end
 settle()
 if i.state == 'cancelled' then return {now, 'new', i.state, id, ''} end

@@ -13,7 +13,8 @@
 --   lanes                zset   priority -> due of the first in later:<priority>, or earlier
 --   deadline             zset   id -> deadline, waiting ones and dead letters with a body
 --   keep                 zset   id -> when an ended record goes
---   key, cron, meta      hash   key -> id; job -> last due time; counters and switches of the queue
+--   key, cron, meta      hash   key -> id that waits; job -> last due time; counters and switches of the queue
+--   newest               hash   key -> id of the last that was stored with it, as long as its record is kept
 --   g:<group>, groups, names    groups, and the names of all groups and jobs
 --   live, session:<id>, runs:<id>   sessions: end of the lease, what they told, the ids they run
 --   wake, wake:<floor>   list   what idle workers block on

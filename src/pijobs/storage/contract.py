@@ -152,9 +152,8 @@ class Storage(ABC):
         Of the instances with one key at most one waits, whichever way it came to wait (new, retried by the job or by an
         admin, held or given back, recovered): the one that was created last, or of two created at about the same time
         (:data:`~pijobs.storage.values.SAME_TIME`) the one that was stored last. The other is ``cancelled``, with the
-        reason ``"superseded by <id>"``. A running one is not touched, and cancelled if it would
-        wait again. What is past its deadline holds no key; it ends
-        ``expired`` where it is met.
+        reason ``"superseded by <id>"``. A running one is not touched; if it would wait again, and a newer one came
+        meanwhile, it is cancelled. What is past its deadline holds no key; it ends ``expired`` where it is met.
 
         :param timeout: seconds after which :class:`StorageUnavailable` must have been raised, connecting included.
         :param on_conflict: what happens when an instance with ``new.key`` waits: the older of the two is cancelled

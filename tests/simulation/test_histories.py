@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pijobs.base import forks
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import play
 from pijobs.testing.simulation.kinds import kind
@@ -28,6 +29,12 @@ def assert_kept(first: int, number: int, storage: str = "memory", url: str = "")
 )
 def test_every_promise_is_kept_in_memory(batch: int) -> None:
     assert_kept(1 + batch * BATCH, BATCH)
+
+
+def test_nothing_of_a_history_is_left_where_this_process_forks() -> None:
+    before = dict(vars(forks.gate))
+    assert_kept(1, 3, "sqlite")
+    assert vars(forks.gate) == before
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pijobs.base import clock, processes, threads
+from pijobs.base import clock, forks, processes, threads
 from pijobs.errors import StorageVersion
 from pijobs.storage import protocol
 from pijobs.testing.simulation import present
@@ -69,6 +69,8 @@ def _replacements(here: World) -> list[tuple[Any, str, Any]]:
         (threads, "current_thread", _current_thread),
         (threads, "get_ident", _get_ident),
         (os, "getpid", _getpid),
+        # One of its own: the gate of this process must hold no lock of a history when it forks.
+        *((forks.gate, name, value) for name, value in vars(forks.Gate()).items()),
         (protocol, "judge", _judge_protocol),
         (processes, "is_surely_dead", _is_surely_dead),
         (secrets, "token_hex", lambda nbytes=16: f"{chance.getrandbits(8 * nbytes):0{2 * nbytes}x}"),

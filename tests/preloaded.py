@@ -54,6 +54,10 @@ class Started:
         self.pid = int(self._line(START_TIMEOUT))
         self.returncode: int | None = None
 
+    def __del__(self) -> None:
+        # A test that kills its process need not wait for it.
+        self._keeper.close()
+
     def wait(self, timeout: float | None = None) -> int:
         """:raises subprocess.TimeoutExpired: when it runs yet."""
         global used

@@ -83,11 +83,12 @@ def in_world(here: World) -> Iterator[None]:
     """Let the code of pijobs live in a world."""
     assert present.world is None, "a history runs already"
     before, state = [], random.getstate()
+    # A real thread of this process may meet a stand-in as long as one is there.
+    present.world = here
     for module, name, value in _replacements(here):
         before.append((module, name, module.__dict__.get(name, _NOTHING)))
         setattr(module, name, value)
     random.seed(here.random.random())
-    present.world = here
     # It would look for what is left of a history again and again while all of that is in use.
     collects = gc.isenabled()
     gc.disable()
@@ -95,12 +96,12 @@ def in_world(here: World) -> Iterator[None]:
         yield
     finally:
         here.end()
-        present.world = None
         if collects:
             gc.enable()
         random.setstate(state)
         for module, name, value in before:
             delattr(module, name) if value is _NOTHING else setattr(module, name, value)
+        present.world = None
 
 
 _NOTHING = object()

@@ -25,6 +25,7 @@ from pijobs.errors import (
     HeldBack,
     UnknownHere,
 )
+from pijobs_mail import conclusions
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.addresses import mailboxes, sender_of
 from pijobs_mail.compose.attachment import Attachment
@@ -32,9 +33,9 @@ from pijobs_mail.compose.message import Letter
 from pijobs_mail.compose.smime import load_signer
 from pijobs_mail.engine.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
 from pijobs_mail.engine.pool import process_pool
-from pijobs_mail.engine.replies import Reply, Step, Verdict
+from pijobs_mail.engine.replies import Reply, Step
 from pijobs_mail.engine.transport import deliver
-from pijobs_mail.engine.verdicts import retry_after, wants_fewer, wants_parts
+from pijobs_mail.engine.verdicts import wants_fewer
 from pijobs_mail.errors import (
     AsciiOnly,
     Busy,
@@ -246,16 +247,16 @@ def attempt(
     except Busy as error:
         raise HeldBack(str(error)) from None
     except ServerTrouble as error:
-        _count(ctx, server, error.reply)
+        conclusions.count(ctx, server, error.reply)
         _look_for_haste(ctx, [error.reply] if error.reply else [], known)
         raise DestinationDown(
             redact(str(error), known), retry_after=error.retry_after, counted=error.supposed
         ) from None
     except ConnectionLost as error:
-        _count(ctx, server, None)
+        conclusions.count(ctx, server, None)
         raise NotSent(redact(str(error), known)) from None
     except MaybeSent as error:
-        _count(ctx, server, None)
+        conclusions.count(ctx, server, None)
         reason = f"may have been sent: {redact(str(error), known)}"
         if once or in_doubt:
             raise FailJob(f"{reason}; {_NOT_AGAIN if once else _NOT_A_THIRD_TIME}") from None
@@ -263,12 +264,12 @@ def attempt(
     except MailError as error:
         raise FailJob(redact(str(error), known)) from None
     for outcome in delivery.outcomes.values():
-        _count(ctx, server, outcome.reply)
+        conclusions.count(ctx, server, outcome.reply)
     # A 421 before the end of a mail comes with its refusals here ("too many errors"), and is about that mail.
     told = [one.reply for one in delivery.outcomes.values() if one.reply.code != 421 or one.step is Step.END]
     _look_for_haste(ctx, told, known)
-    _note(ctx, str(place), delivery)
-    _conclude(delivery, letter, faults, refused, known)
+    conclusions.note(ctx, str(place), delivery)
+    conclusions.conclude(delivery, letter, faults, refused, known)
 
 
 def label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
@@ -353,58 +354,3 @@ def _signed(ctx: JobContext, definition: Mapping[str, Any], content: bytes) -> b
         ctx.note(smime=f"not signed: {error}")
         ctx.log.warning("the mail goes unsigned: %s", error)
         return content
-
-
-def _count(ctx: JobContext, server: str, reply: Reply | None) -> None:
-    """What decided about a recipient, or ended the conversation for all of them; None: no reply came."""
-    ctx.measure("smtp_replies", server=server, code="none" if reply is None else f"{reply.code // 100}xx")
-
-
-def _note(ctx: JobContext, place: str, delivery: Delivery) -> None:
-    """What the server said, for the history and for the log."""
-    ctx.note(reply=str(delivery.reply), **({} if delivery.queue_id is None else {"queue_id": delivery.queue_id}))
-    accepted, all_of_them = len(delivery.having(Verdict.ACCEPTED)), len(delivery.outcomes)
-    ctx.log.debug("mail for %d of %d recipients taken by %s: %s", accepted, all_of_them, place, delivery.reply)
-
-
-def _conclude(
-    delivery: Delivery, letter: Letter, faults: Sequence[str], refused: Mapping[str, int], known: Iterable[str]
-) -> None:
-    """:raises RetryJob: for those to come back for. :raises FailJob: when all that is left are refusals.
-
-    :param faults: the recipients that the mail could not be sent to at all.
-    """
-    total = len(letter.recipients) + len(letter.faults)
-    newly = delivery.having(Verdict.REFUSED)
-    deferred = delivery.having(Verdict.DEFERRED)
-    if deferred:
-        raise RetryJob(
-            _counted(len(deferred), total, "deferred", _lines(deferred, known)),
-            delay=_wait(delivery),
-            kwargs={
-                "recipients": list(deferred),
-                "refused": {**refused, **{who: reply.code for who, reply in newly.items()}},
-            },
-        )
-    if newly or refused or faults:
-        earlier = [f"{mask_address(who)}: {code}" for who, code in refused.items()]
-        lines = [*faults, *earlier, *_lines(newly, known)]
-        raise FailJob(_counted(len(lines), total, "refused", lines))
-
-
-def _wait(delivery: Delivery) -> float | None:
-    """Seconds until the next attempt, if that is not for the policy of the job to say. A mail that is taken in parts
-    goes on with the next part at once."""
-    deferred = [outcome for outcome in delivery.outcomes.values() if outcome.verdict is Verdict.DEFERRED]
-    parts = all(outcome.reply.code == 421 or wants_parts(outcome.reply, outcome.step) for outcome in deferred)
-    if parts and len(deferred) < len(delivery.outcomes):
-        return 0.0
-    return max(filter(None, (retry_after(outcome.reply) for outcome in deferred)), default=None)
-
-
-def _lines(replies: Mapping[str, Reply], known: Iterable[str]) -> list[str]:
-    return [f"{mask_address(who)}: {redact(str(reply), known)}" for who, reply in replies.items()]
-
-
-def _counted(number: int, total: int, what: str, lines: Sequence[str]) -> str:
-    return f"{number} of {total} recipients {what}: {'; '.join(lines)}"

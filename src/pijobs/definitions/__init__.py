@@ -15,7 +15,14 @@ from typing import Any
 
 from pijobs import moved
 from pijobs.definitions.checks import definitions_check, unknown_here
-from pijobs.definitions.common import DESCRIPTION, PASSWORD, USERNAME, ca_file_setting, timeout_field
+from pijobs.definitions.common import (
+    DESCRIPTION,
+    PASSWORD,
+    USERNAME,
+    ca_file_setting,
+    login_without_tls_setting,
+    timeout_field,
+)
 from pijobs.definitions.failover import FALLBACK, Failover, chain_of
 from pijobs.definitions.fields import CENSORED, TOGGLE, Field
 from pijobs.definitions.presets import Preset, preset_command
@@ -46,6 +53,7 @@ __all__ = [
     "ca_file_setting",
     "chain_of",
     "definitions_check",
+    "login_without_tls_setting",
     "preset_command",
     "submit",
     "timeout_field",

@@ -36,3 +36,21 @@ def ca_file_setting(plugin: str, whose: str) -> Setting:
         help=f"Authorities that {whose} certificates may come from, besides the system's.",
         example="/etc/ssl/private-ca.pem",
     )
+
+
+def login_without_tls_setting(plugin: str, whose: str, given: str, example: str) -> Setting:
+    """The setting ``PI_JOB_QUEUE_<PLUGIN>_LOGIN_WITHOUT_TLS``.
+
+    :param plugin: its name, as in its other settings.
+    :param whose: such as "SMTP servers".
+    :param given: what goes there in clear.
+    :param example: a host.
+    """
+    return Setting(
+        name=f"{PREFIX}{plugin.upper()}_LOGIN_WITHOUT_TLS",
+        default=(),
+        expected=f"a list of host names as the {whose} have them",
+        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
+        help=f"Hosts that may be given {given}, in clear. This machine always may.",
+        example=[example],
+    )

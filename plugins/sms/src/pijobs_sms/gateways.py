@@ -7,9 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pijobs import Setting, Settings, call_hook
+from pijobs import Settings, call_hook
 from pijobs.base.network import is_local
-from pijobs.definitions import DESCRIPTION, FALLBACK, Definitions, DefinitionStore, Field, ca_file_setting
+from pijobs.definitions import (
+    DESCRIPTION,
+    FALLBACK,
+    Definitions,
+    DefinitionStore,
+    Field,
+    ca_file_setting,
+    login_without_tls_setting,
+)
 from pijobs_sms.numbers import FORMATS, is_region
 from pijobs_sms.provider import Provider
 
@@ -55,14 +63,7 @@ FIELDS = (
 
 SETTINGS = (
     ca_file_setting("SMS", "HTTP gateways'"),
-    Setting(
-        name=PREFIX + "LOGIN_WITHOUT_TLS",
-        default=(),
-        expected="a list of host names as the SMS gateways have them",
-        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
-        help="Hosts that may be given SMS, and their gateway's login, in clear. This machine always may.",
-        example=["kannel.internal"],
-    ),
+    login_without_tls_setting("sms", "SMS gateways", "SMS, and their gateway's login", "kannel.internal"),
 )
 
 

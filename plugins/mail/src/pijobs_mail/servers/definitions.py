@@ -20,6 +20,7 @@ from pijobs.definitions import (
     Field,
     ca_file_setting,
     definitions_check,
+    login_without_tls_setting,
     timeout_field,
 )
 from pijobs.plugins.hookspecs import Check
@@ -166,14 +167,7 @@ SETTINGS = (
         help="Whether mails carry 'Auto-Submitted: auto-generated', so that nothing answers them automatically.",
         example=False,
     ),
-    Setting(
-        name=PREFIX + "LOGIN_WITHOUT_TLS",
-        default=(),
-        expected="a list of host names as the SMTP servers have them",
-        accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(host, str) for host in value),
-        help="Hosts that may be given mails, and login and password, in clear. This machine always may.",
-        example=["mail.internal"],
-    ),
+    login_without_tls_setting("mail", "SMTP servers", "mails, and login and password", "mail.internal"),
 )
 
 

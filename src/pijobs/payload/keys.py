@@ -6,7 +6,6 @@ an ``info`` of its own, at first use. A key is known by its id, a hash of it tha
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ class Key:
 
     def lookup(self, purpose: str, value: str) -> str:
         """HMAC-SHA256 by which a value can be found without being stored (32 hex digits)."""
-        return hmac.new(self._mac, f"{purpose}\0{value}".encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._mac, f"{purpose}\0{value}".encode(), "sha256").hex()[:32]
 
     def __repr__(self) -> str:
         return f"<Key {self.id}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from pijobs.storage.contract import NewInstance
 
 log = logging.getLogger(__name__)
 
+#: A label without an address, or with one that its job has masked already, as the mail job does.
+_MASKED = re.compile(r"[^@]*|(?:[^@\d]*\s)?[^@\s]?\*{3}@[\w.-]+(?: and \d{1,5} more)?")
 #: Characters of a label that the record keeps.
 LABEL_LENGTH = 200
 
@@ -143,7 +146,7 @@ def _named(registry: Registry, job: Job, what: str, call: Call) -> str | None:
 
 def _masked(label: str) -> str:
     """As the record keeps it, in clear."""
-    text = redact(label) if "@" in label else label
+    text = label if _MASKED.fullmatch(label) else redact(label) if "@" in label else label
     if "@" in text and "***" not in text:  # an address that does not look like one
         text = mask_address(label)
     text = text[:LABEL_LENGTH]

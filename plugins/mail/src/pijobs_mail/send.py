@@ -66,7 +66,8 @@ def send_mail(
 
 
 def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
-    """The letter as arguments of a job, with the id and the date that it keeps over all attempts."""
+    """The letter as arguments of a job, with the id that it keeps over all attempts, also where another sender is used;
+    its date is that of the call."""
     fields: dict[str, Any] = {
         "to": list(letter.to),
         "subject": letter.subject,
@@ -76,6 +77,6 @@ def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
         "reply_to": letter.reply_to,
         "sender": letter.sender,
         "message_id": letter.message_id or messages.make_message_id(sender),
-        "date": letter.date or messages.now(),
+        "date": letter.date,
     }
     return {name: value for name, value in fields.items() if value is not None}

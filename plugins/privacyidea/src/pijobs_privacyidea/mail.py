@@ -15,7 +15,7 @@ from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, Settings
 from pijobs_mail.compose.addresses import parse, sender_of
-from pijobs_mail.compose.message import Letter, now
+from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, UNSAVED, attempt, label, subject
 from pijobs_mail.servers.definitions import parse_server
@@ -53,7 +53,6 @@ def call(
         "sender": first_sender(sender) if sender else None,
         # Sending in the request hands on whatever stands there; a bad entry is left out instead.
         "reply_to": ", ".join(box.written for box in parse(reply_to or "").mailboxes) or None,
-        "date": now(),
         **_content(body, mimetype),
     }
     Letter(**{**letter, "to": tuple(to)}).check()

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from pijobs_mail.compose.address_entries import Entry, Token, entries
 from pijobs_mail.errors import MessageError
@@ -75,6 +76,10 @@ def parse(text: str) -> Addresses:
     """
     if not isinstance(text, str):
         return Addresses((), (f"expected text, found {type(text).__name__}",))
+    return (_parsed if len(text) > LONGEST else _remembered)(text)
+
+
+def _parsed(text: str) -> Addresses:
     if (match := _SIMPLE.fullmatch(text)) and len(text) <= LONGEST:
         return Addresses((Mailbox("", match[1], match[2]),))
     try:
@@ -89,6 +94,10 @@ def parse(text: str) -> Addresses:
         except _Fault as fault:
             faults.append(str(fault))
     return Addresses(tuple(found), tuple(faults))
+
+
+#: Checking, label, subject and header of a mail each ask for the same addresses, and most mails have one sender.
+_remembered = lru_cache(maxsize=128)(_parsed)
 
 
 def mailbox(text: str, name: str) -> Mailbox:

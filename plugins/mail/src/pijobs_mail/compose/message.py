@@ -8,7 +8,7 @@ import copy
 import email.policy
 import hashlib
 import re
-import uuid
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -264,7 +264,7 @@ def _boundary(seed: str, index: int) -> str:
 
 def make_message_id(sender: str) -> str:
     """A new Message-ID in the domain of the sender."""
-    return message_id_of(uuid.uuid4().hex, sender)
+    return message_id_of(secrets.token_hex(16), sender)
 
 
 def message_id_of(instance_id: str, sender: str) -> str:

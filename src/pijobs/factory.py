@@ -25,7 +25,7 @@ from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.calls import checked
 from pijobs.request.queue import Handle, Queue
-from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, storage_url, validate
+from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, validate
 from pijobs.settings.table import cross_faults
 from pijobs.storage import open_file, open_storage
 from pijobs.storage.contract import NewInstance, Retention, Storage, Stored
@@ -132,7 +132,7 @@ class ForeignQueue(Queue):
     ) -> Handle:
         given = [option for option, value in options.items() if value is not None]
         if given:
-            raise ValueError(f"the queue class {self.option('CLASS')} takes no options, found {', '.join(given)}")
+            raise ValueError(f"the queue class {self.settings.queue_class} takes no options, found {', '.join(given)}")
         checked(self.registry, name, args, kwargs)
         answer = self._foreign.enqueue(name, tuple(args), dict(kwargs or {}))
         return Handle(str(getattr(answer, "id", "")), State.QUEUED, via="foreign")
@@ -191,7 +191,7 @@ def configure(
         plugins.refuse_failed()
     guard_loggers()
     redact_records()
-    overrides = settings[PREFIX + "JOBS"]
+    overrides = settings.jobs
     _check_overrides(overrides, {job.name for job in jobs}, certain=len(plugins.loaded) == len(plugins.found))
     return Parts(settings, plugins, Registry.of(jobs, overrides))
 
@@ -219,7 +219,7 @@ def _check_overrides(overrides: Mapping[str, Any], names: set[str], *, certain: 
 
 
 def _queue(parts: Parts, values: Mapping[str, Any], *, strict: bool) -> Queue:
-    path = parts.settings[PREFIX + "CLASS"]
+    path = parts.settings.queue_class
     if not path:
         return Queue(parts.settings, parts.registry, parts.plugins)
     try:
@@ -230,7 +230,7 @@ def _queue(parts: Parts, values: Mapping[str, Any], *, strict: bool) -> Queue:
         log.error("%s; the server runs without a queue", error)
         return Queue(parts.settings, parts.registry, parts.plugins)
     if issubclass(chosen, HueyQueue):
-        if strict and storage_url(parts.settings).startswith("memory:"):
+        if strict and parts.settings.storage_url.startswith("memory:"):
             raise ConfigurationError(
                 f"{PREFIX}URL: expected a storage that server and worker share, found memory://, which is for tests"
             )
@@ -280,19 +280,19 @@ def _privacyidea_installed() -> bool:
 
 def retention_of(settings: Settings) -> Retention:
     """How much of what has ended is kept, and for how long."""
-    finished, finished_max = settings[PREFIX + "KEEP_FINISHED"]
-    return Retention(to_ms(finished), finished_max, to_ms(settings[PREFIX + "KEEP_DEAD"]))
+    finished, finished_max = settings.keep_finished
+    return Retention(to_ms(finished), finished_max, to_ms(settings.keep_dead))
 
 
 def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
     """The storage, and the spool if there is one."""
     retention = retention_of(settings)
-    name = settings[PREFIX + "NAME"]
-    if settings[PREFIX + "IMMEDIATE"]:
+    name = settings.name
+    if settings.immediate:
         return open_storage("memory://", name, retention), None
-    spool = settings[PREFIX + "SPOOL"]
-    storage = open_storage(storage_url(settings), name, retention, settings[PREFIX + "ENQUEUE_DURABILITY"])
-    kept = open_file(spool, name, replace(retention)) if spool else None
+    spool = settings.spool
+    storage = open_storage(settings.storage_url, name, retention, settings.enqueue_durability)
+    kept = open_file(str(spool), name, replace(retention)) if spool else None
     return _if_there(storage), None if kept is None else _if_there(kept)
 
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from pijobs.base import clock, files
 from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of
 from pijobs.errors import ConfigurationError
-from pijobs.settings import PREFIX, Settings
+from pijobs.settings import Settings
 
 CLASSIC = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
 CLASSIC_PROCESS = "[%(asctime)s] %(levelname)s:%(name)s:%(process)d:%(message)s"
@@ -236,12 +236,12 @@ def configure_log(
     :raises ConfigurationError: when a file can't be used.
     """
     redact_records(all_of_them=True)
-    config = settings["PI_LOGCONFIG"]
+    config = settings.log_config
     if config and Path(config).exists():
         _from_file(Path(config))
         return
     handler = _handler(file)
-    if settings[PREFIX + "LOG_FORMAT"] == "json":
+    if settings.log_format == "json":
         handler.setFormatter(JsonFormatter())
     elif simple:
         handler.setFormatter(RedactingFormatter(SIMPLE, "%H:%M:%S"))
@@ -249,7 +249,7 @@ def configure_log(
         handler.setFormatter(RedactingFormatter(CLASSIC_PROCESS if processes else CLASSIC))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    configured = settings["PI_LOGLEVEL"]
+    configured = settings.log_level
     root.setLevel(level or (configured.upper() if isinstance(configured, str) else configured))
     # huey's own lines say again what ours say, for each job.
     logging.getLogger("huey").setLevel(logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING)

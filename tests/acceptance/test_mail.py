@@ -176,7 +176,7 @@ def stored_bytes(site: Site, storage_url: str) -> bytes:
     if storage_url.startswith("sqlite"):
         return b"".join(file.read_bytes() for file in Path(site.folder).glob("queue.sqlite*"))
     client = redis.Redis.from_url(storage_url)
-    name = site.queue.option("NAME")
+    name = site.queue.settings.name
     # Not DUMP: that may be compressed.
     dump = []
     for key in client.scan_iter(f"*{name}*"):

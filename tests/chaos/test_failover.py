@@ -51,7 +51,7 @@ def test_a_failover_loses_only_what_no_replica_had(
     with GROUPS[kind]() as group:
         site = make_site(group.url)
         crowd = Crowd(site, random.Random(f"{kind} {jobs}"))
-        failovers = Failovers(group, crowd, site.queue.option("NAME"))
+        failovers = Failovers(group, crowd, site.queue.settings.name)
         crowd.go_through(jobs, kills, failovers.strike)
         books = crowd.finish(timeout=jobs / 10 + 60)
         tell(row(kind, "SIGKILL of the master", books, crowd.toll, stopwatch()))

@@ -86,7 +86,7 @@ def fail_over(group: Group, queue: Queue, storage: Storage) -> Failover:
     for _ in range(20):
         assert enqueue() == "storage"
     (lease,) = storage.step(session, [], want=1).leases
-    master, before = group.wait_whole(queue.option("NAME")), len(handles)
+    master, before = group.wait_whole(queue.settings.name), len(handles)
     master.kill()
     killed = time.monotonic()
     wait_until(lambda: enqueue() == "storage", what="an enqueue on the new master")

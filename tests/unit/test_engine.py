@@ -297,8 +297,7 @@ def test_jobs_that_make_their_destination_look_down_do_not_hold_back_the_others(
 
 def test_an_instance_without_a_deadline_that_never_counts_ends_by_its_age(site: Site) -> None:
     site.storage.cancel(site.id, reason="not this time")
-    settings = {**site.queue.settings, "PI_JOB_QUEUE_MAX_AGE": 3600}
-    site.queue.settings._values.update(settings)
+    site.queue.settings = site.queue.settings.replaced({"PI_JOB_QUEUE_MAX_AGE": 3600})
     site.id, began = site.queue.enqueue("unit.work").id, site.clock.time()
     site.module.act = down()
     site.drain(turns=True)

@@ -251,7 +251,7 @@ def test_retention_comes_from_the_settings() -> None:
 def test_the_class_is_made_from_options_without_prefix(broken_plugins: None) -> None:
     options = {"url": "memory://", "name": "x", "plugins": ["broken.good"]}
     queue = HueyQueue(options, host={"SECRET_KEY": "s"})
-    assert queue.mode == "queued" and queue.option("NAME") == "x" and list(queue.jobs) == ["good.shout"]
+    assert queue.mode == "queued" and queue.settings.name == "x" and list(queue.jobs) == ["good.shout"]
     assert queue.enqueue("good.shout", ["x"]).state is State.QUEUED
 
 

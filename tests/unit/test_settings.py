@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pijobs.errors import SettingsError
-from pijobs.settings import CORE_SETTINGS, MASK, PREFIX, Setting, Settings, storage_url, validate
-from pijobs.settings.model import masked_repr
+from pijobs.settings import CORE_SETTINGS, MASK, PREFIX, Setting, Settings, validate
+from pijobs.settings.setting import masked_repr
 from pijobs.settings.table import cross_faults
 
 MAIL_HELO = Setting(
@@ -32,8 +32,8 @@ def accepted(**values: Any) -> Settings:
 
 def test_nothing_written_gives_the_defaults() -> None:
     settings = validate({}, CORE_SETTINGS)
-    assert settings[PREFIX + "CLASS"] == "" and settings[PREFIX + "LEASE"] == 10
-    assert settings[PREFIX + "FALLBACK"] == ("spool", "direct")
+    assert settings.queue_class == "" and settings.lease == 10
+    assert settings.fallback == ("spool", "direct")
     assert set(settings) == {setting.name for setting in CORE_SETTINGS}
 
 
@@ -146,7 +146,7 @@ def test_an_impossible_value_is_refused(name: str, wrong: Any) -> None:
     ],
 )
 def test_urls_of_every_storage_are_accepted(url: str) -> None:
-    assert storage_url(accepted(URL=url)) == url
+    assert accepted(URL=url).storage_url == url
 
 
 def test_a_name_far_from_all_others_gets_no_wrong_advice() -> None:
@@ -231,9 +231,9 @@ def test_a_password_in_a_refused_class_or_spool_is_hidden() -> None:
 
 def test_the_url_can_be_given_in_parts() -> None:
     parts = accepted(HOST="redis.example.com", PORT=6380, DB=2, PASSWORD="a/b@c:d")
-    assert storage_url(parts) == "redis://:a%2Fb%40c%3Ad@redis.example.com:6380/2"
-    assert storage_url(accepted(HOST="h")) == "redis://h:6379/0"
-    assert storage_url(accepted(HOST="::1", DB=1)) == "redis://[::1]:6379/1"
+    assert parts.storage_url == "redis://:a%2Fb%40c%3Ad@redis.example.com:6380/2"
+    assert accepted(HOST="h").storage_url == "redis://h:6379/0"
+    assert accepted(HOST="::1", DB=1).storage_url == "redis://[::1]:6379/1"
 
 
 def test_host_and_url_together_are_refused() -> None:

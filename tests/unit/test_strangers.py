@@ -18,7 +18,7 @@ from pijobs.base.redact import describe, message_of, redact
 from pijobs.definitions import DefinitionError, Definitions, Field, Url
 from pijobs.errors import RetryJob
 from pijobs.execution.verdict import shown_notes
-from pijobs.settings.model import told_url
+from pijobs.settings.setting import told_url
 from pijobs.storage.contract import SessionInfo
 from pijobs.storage.texts import storable_text
 from pijobs_mail.engine import auth, verdicts

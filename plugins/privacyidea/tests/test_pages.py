@@ -77,7 +77,7 @@ def test_a_session_ends_with_the_administrator_and_with_the_password(instance: I
 def test_the_realm_belongs_to_the_name(instance: Instance) -> None:
     app = make_app(instance.config)
     app.config["SUPERUSER_REALM"] = ["Demo"]
-    app.config[ROLES] = {"operator": ["@demo"], "admin": ["alice"]}
+    app.config[ROLES.name] = {"operator": ["@demo"], "admin": ["alice"]}
     people = Administrators(app)
     alice = people.present("alice@demo")
     assert alice is not None and (alice.name, alice.role) == ("alice@demo", "operator")

@@ -45,6 +45,6 @@ def test_the_full_name_tells_the_realm() -> None:
 
 @pytest.mark.parametrize("value", [{"admins": ["root"]}, {"admin": "root"}, {"admin": [""]}, {"admin": ["@"]}, ["x"]])
 def test_a_setting_that_can_not_be_is_refused(value: object) -> None:
-    (setting,) = [one for one in SETTINGS if one.name == ROLES]
+    (setting,) = [one for one in SETTINGS if one is ROLES]
     assert setting.fault(value) is not None
     assert setting.fault(NAMED) is None

@@ -16,7 +16,7 @@ from pijobs.base import clock
 from pijobs.database import Database
 from pijobs.errors import DatabaseError
 from pijobs.payload.keys import KeyRing
-from pijobs.settings import PREFIX, Settings
+from pijobs.settings import Settings
 
 log = logging.getLogger("pijobs.audit")
 
@@ -52,7 +52,7 @@ class AuditLog:
 
     @classmethod
     def _of(cls, settings: Settings) -> AuditLog:
-        return cls(Database.of(settings), KeyRing.of(settings), settings[PREFIX + "AUDIT_KEEP"])
+        return cls(Database.of(settings), KeyRing.of(settings), settings.audit_keep)
 
     def record(self, entry: Entry) -> None:
         """Tell the log of the process, and append. What was done stays done when the database is away: that is an

@@ -12,8 +12,7 @@ from pijobs.factory import Installation
 from pijobs.observe.readiness import configuration
 from pijobs.observe.status import fingerprint
 from pijobs.plugins.hookspecs import CheckResult
-from pijobs.settings import storage_url
-from pijobs.settings.model import masked_repr
+from pijobs.settings.setting import masked_repr
 from pijobs.storage.protocol import NEWEST
 
 
@@ -57,7 +56,7 @@ def check(invocation: Invocation) -> int:
 def _tell_storage(installation: Installation) -> None:
     queue = installation.queue
     assert queue.storage is not None
-    click.echo(f"queue: {queue.option('NAME')} in {masked_repr(storage_url(installation.settings))}")
+    click.echo(f"queue: {queue.settings.name} in {masked_repr(installation.settings.storage_url)}")
     queue.storage.ping()  # raises StorageUnavailable: exit code 3
     queue.storage.try_out()  # raises StorageUnfit: exit code 2
     click.echo("storage: answers, and does all that the queue asks of it")

@@ -55,8 +55,8 @@ def new(invocation: Invocation) -> None:
     """Make a key, and tell where to write it, in which order. Changes nothing by itself."""
     settings = invocation.settings()
     key = secrets.token_urlsafe(_BYTES)
-    old = "the keys that stand there now" if settings[PREFIX + "KEYS"] else "SECRET_KEY"
-    rest = f"…{old}…" if settings[PREFIX + "KEYS"] else old
+    old = "the keys that stand there now" if settings.encryption_keys else "SECRET_KEY"
+    rest = f"…{old}…" if settings.encryption_keys else old
     click.echo(f'{PREFIX}KEYS = ["{key}", {rest}]')
     click.echo(f"\nthe new key is {KeyRing([key]).newest.id}. Its line goes into pi.cfg, below SECRET_KEY:", err=True)
     for line in (
@@ -131,7 +131,7 @@ def _used(queue: Queue) -> dict[str, Counter[str]]:
 def _storages(queue: Queue) -> Iterator[tuple[str, Storage]]:
     assert queue.storage is not None
     yield "storage", queue.storage
-    if queue.spool is not None and Path(queue.option("SPOOL")).exists():  # a look does not make it
+    if queue.spool is not None and Path(queue.settings.spool or "").exists():  # a look does not make it
         yield "spool of this host", queue.spool
 
 

@@ -10,7 +10,6 @@ from pijobs.errors import ConfigurationError
 from pijobs.observe.sealing import seal_anew
 from pijobs.payload.codec import VERSION
 from pijobs.request.queue import Queue
-from pijobs.settings import storage_url
 from pijobs.storage import protocol
 from pijobs.storage.contract import Storage
 
@@ -36,7 +35,7 @@ def schema(context: click.Context, kind: str | None, user: str | None) -> None:
     if context.invoked_subcommand is not None:
         return
     invocation = context.ensure_object(Invocation)
-    url = _URLS[kind] if kind else storage_url(invocation.settings())
+    url = _URLS[kind] if kind else invocation.settings().storage_url
     if not url.startswith(("sqlite", "postgresql", "mysql", "mariadb")):
         raise ConfigurationError(
             "expected PI_JOB_QUEUE_URL to name a SQL database, found another storage; choose a database by --dialect"

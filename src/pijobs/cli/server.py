@@ -49,7 +49,7 @@ def _try_out(queue: Queue) -> None:
         try:
             queue.storage.try_out()
         except StorageUnavailable as error:
-            log.error("jobs take %s as long as the storage can't be used: %s", queue.option("FALLBACK"), error)
+            log.error("jobs take %s as long as the storage can't be used: %s", queue.settings.fallback, error)
 
 
 def _stop_on_signal(listening: Any) -> None:

@@ -176,7 +176,7 @@ def told_at_start(installation: Installation, workers: int, file: Path) -> str:
     assert queue.storage is not None
     jobs = ", ".join(installation.registry) or "none: no plugin brings any"
     return (
-        f"{workers} workers run the jobs of queue {queue.option('NAME')} in {queue.storage.display_url}\n"
+        f"{workers} workers run the jobs of queue {queue.settings.name} in {queue.storage.display_url}\n"
         f"jobs: {jobs}\nlog: {file.absolute()} (-l - shows it here); Ctrl-C lets running jobs end, and stops"
     )
 
@@ -197,7 +197,7 @@ def effective(options: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         name: settings.get(PREFIX + name.upper()) if value in (None, ()) else value for name, value in options.items()
     }
     if options["reserve"] == ():
-        found["reserve"] = tuple(map(reserve_of, settings[PREFIX + "RESERVE"]))
+        found["reserve"] = tuple(map(reserve_of, settings.reserve))
     if options["http"] is None and found["http"] is not None:
         found["http"] = address_of(found["http"])
     if options["verbose"] or options["quiet"]:  # one of them overrides both settings
@@ -264,7 +264,7 @@ def _app(invocation: Invocation) -> tuple[flask.Flask, Installation]:
 def _log_to(installation: Installation, options: Mapping[str, Any]) -> Path | None:
     """The file, if it is not the terminal or what ``PI_LOGCONFIG`` says."""
     file = None if options["logfile"] is None else Path(options["logfile"])
-    config = installation.settings["PI_LOGCONFIG"]
+    config = installation.settings.log_config
     if file is not None and config and Path(config).exists():
         raise click.UsageError(f"-l {file}: PI_LOGCONFIG names {config}, which decides where the log goes")
     level = logging.DEBUG if options["verbose"] else logging.WARNING if options["quiet"] else None

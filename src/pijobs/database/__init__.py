@@ -1,7 +1,6 @@
 """The database of definitions, accounts, sessions and the audit log, for the core and for plugins."""
 
 from pijobs.database.access import FILE as FILE
-from pijobs.database.access import OWN as OWN
 from pijobs.database.access import Database as Database
 from pijobs.database.columns import exact_text as exact_text
 from pijobs.database.columns import long_text as long_text

@@ -20,16 +20,14 @@ from sqlalchemy.engine import URL, Connection, Engine
 from pijobs.base import files, threads
 from pijobs.base.forks import gate
 from pijobs.database.changes import FileWatch
-from pijobs.database.engine import ANSWER, PATIENCE, READ, SETTING, engine_of, in_file, parsed_url
+from pijobs.database.engine import ANSWER, PATIENCE, READ, engine_of, in_file, parsed_url
 from pijobs.database.failures import translated
 from pijobs.errors import DatabaseConflict, DatabaseUnavailable, StorageUnavailable
-from pijobs.settings import PREFIX, Settings
+from pijobs.settings import Settings
 
 T = TypeVar("T")
 
 FILE = "pijobs.sqlite"
-#: Of a database that is ours alone.
-OWN = PREFIX + "DATABASE"
 _TRIES = 5  # of a transaction that met another one
 _PG_LOCK = "SELECT pg_advisory_xact_lock(7067382)"
 _MY_LOCK, _MY_UNLOCK = f"SELECT GET_LOCK('pijobs_tables', {ANSWER - 1})", "SELECT RELEASE_LOCK('pijobs_tables')"
@@ -76,13 +74,13 @@ class Database:
 
     @classmethod
     def _of(cls, settings: Settings) -> Database:
-        if settings[OWN]:
-            return cls(settings[OWN], settings.directory)
+        if settings.database:
+            return cls(settings.database, settings.directory)
         engine = settings.engine()
         if engine is not None:
             return cls(engine.url, settings.directory, engine=engine)
-        if settings[SETTING]:
-            return cls(settings[SETTING], settings.instance, older=settings.older_directory)
+        if settings.sqlalchemy_database_uri:
+            return cls(settings.sqlalchemy_database_uri, settings.instance, older=settings.older_directory)
         return cls(URL.create("sqlite", database=FILE), settings.directory, older=settings.older_directory)
 
     @property

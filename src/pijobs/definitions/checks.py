@@ -10,7 +10,7 @@ from pijobs.definitions.failover import FALLBACK
 from pijobs.definitions.store import DefinitionStore
 from pijobs.errors import DefinitionNotFound, PijobsError
 from pijobs.plugins.hookspecs import Check, CheckResult
-from pijobs.settings import Settings
+from pijobs.settings import Setting, Settings
 
 #: Tells what people should know of a definition; raises for one that can't be used.
 Look = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -22,14 +22,14 @@ def definitions_check(
     settings: Settings,
     open_store: Callable[[Settings], DefinitionStore],
     *,
-    ca_file: str,
+    ca_file: Setting[str | None],
     look: Look = lambda definition: (),
 ) -> Check:
     """Whether all definitions can be read (the key fits) and used. Connects to none.
 
     :param name: of the check.
     :param thing: one of them: "SMTP server".
-    :param ca_file: name of the setting that names authorities for all of them.
+    :param ca_file: the setting that names authorities for all of them.
     :param look: gives sentences about a definition that are shown as a warning, in red; raises
         :class:`~pijobs.errors.PijobsError`, ``ValueError`` or ``OSError`` for one that can't be used.
     """
@@ -50,9 +50,14 @@ def unknown_here(what: str, error: PijobsError, store: DefinitionStore) -> str:
 
 
 def _check(
-    thing: str, settings: Settings, open_store: Callable[[Settings], DefinitionStore], ca_file: str, look: Look
+    thing: str,
+    settings: Settings,
+    open_store: Callable[[Settings], DefinitionStore],
+    ca_file: Setting[str | None],
+    look: Look,
 ) -> CheckResult:
-    if settings[ca_file] and not os.access(settings[ca_file], os.R_OK):
+    file = settings[ca_file]
+    if file and not os.access(file, os.R_OK):
         return CheckResult(False, f"the file of {ca_file} can't be read", "make it readable for this user")
     try:
         store = open_store(settings)

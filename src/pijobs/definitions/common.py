@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pijobs.definitions.fields import Field
 from pijobs.settings import PREFIX, Setting
 
@@ -22,7 +24,7 @@ def timeout_field(most: float, help: str) -> Field:
     return Field("timeout", float, default=10.0, check=check, help=help)
 
 
-def ca_file_setting(plugin: str, whose: str) -> Setting:
+def ca_file_setting(plugin: str, whose: str) -> Setting[str | None]:
     """The setting ``PI_JOB_QUEUE_<PLUGIN>_CA_FILE``.
 
     :param plugin: its name, as in its other settings.
@@ -38,7 +40,7 @@ def ca_file_setting(plugin: str, whose: str) -> Setting:
     )
 
 
-def login_without_tls_setting(plugin: str, whose: str, given: str, example: str) -> Setting:
+def login_without_tls_setting(plugin: str, whose: str, given: str, example: str) -> Setting[Sequence[str]]:
     """The setting ``PI_JOB_QUEUE_<PLUGIN>_LOGIN_WITHOUT_TLS``.
 
     :param plugin: its name, as in its other settings.

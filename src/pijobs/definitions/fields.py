@@ -12,7 +12,7 @@ from typing import Any
 from pijobs.base.foreign import MOST, cut
 from pijobs.definitions.secrets import CENSORED as CENSORED
 from pijobs.definitions.secrets import Url
-from pijobs.settings.model import masked_repr
+from pijobs.settings.setting import masked_repr
 
 #: The field that every definition has: whether its jobs go through the queue.
 TOGGLE = "enqueue_job"

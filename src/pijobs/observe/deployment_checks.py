@@ -37,7 +37,7 @@ def of_settings(queue: Queue) -> Found:
         yield "config_file", _config_file(queue)
     if threads.are_stopped_between_requests():
         yield "threads", _warning(threads.STOPPED, threads.ADVICE)
-    if queue.spool is None and "spool" in queue.option("FALLBACK"):
+    if queue.spool is None and "spool" in queue.settings.fallback:
         yield "fallback", _no_spool()
 
 

@@ -42,10 +42,10 @@ def takes_requests(queue: Queue) -> CheckResult:
     if queue.storage is None or queue.mode != "queued":
         return _no_queue(queue)
     # Where a job can run in the request the outcome of a trial changes nothing, and a load balancer does not wait.
-    answers = has_storage(queue, anew="direct" not in queue.option("FALLBACK"))
+    answers = has_storage(queue, anew="direct" not in queue.settings.fallback)
     if answers.ok:
         return answers
-    for way in queue.option("FALLBACK"):
+    for way in queue.settings.fallback:
         if way == "direct":
             return CheckResult(True, f"{answers.message}; jobs run in the request")
         if queue.spool is not None and takes(queue.spool):
@@ -166,7 +166,7 @@ def _plugin_checks(queue: Queue, *, public: bool) -> Iterator[tuple[str, CheckRe
 def _no_queue(queue: Queue) -> CheckResult:
     if queue.mode == "immediate":
         return CheckResult(True, "immediate mode; jobs run in the request")
-    chosen = queue.option("CLASS")
+    chosen = queue.settings.queue_class
     if not chosen:
         return CheckResult(True, f"the queue is off ({PREFIX}CLASS is empty); every job runs in the request")
     if queue.foreign:
@@ -190,7 +190,7 @@ def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
 
 
 def _oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
-    limit = queue.option("READY_MAX_AGE")
+    limit = queue.settings.ready_max_age
     waits = answer["oldest_age"]
     if waits > limit and not answer["paused"]:
         waits = _held_by_nobody(storage, waits, answer["groups"])
@@ -317,7 +317,7 @@ def _totals(answer: Mapping[str, Any]) -> CheckResult:
 
 
 def _spool(queue: Queue, spool: Storage) -> CheckResult:
-    limit = queue.option("READY_MAX_AGE")
+    limit = queue.settings.ready_max_age
     try:
         depths, now = spool.depths(), spool.now()
         waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)

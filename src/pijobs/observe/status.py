@@ -43,7 +43,7 @@ LONGEST_REASON = 200
 
 def overview(queue: Queue) -> dict[str, Any]:
     """Depth and age per job and state, workers, destinations in trouble, and the outage if there is one."""
-    rows: dict[str, Any] = {"queue": queue.option("NAME"), "mode": queue.mode, "storage": None, "reachable": True}
+    rows: dict[str, Any] = {"queue": queue.settings.name, "mode": queue.mode, "storage": None, "reachable": True}
     storage = queue.storage
     if storage is None:
         return rows
@@ -122,7 +122,7 @@ def numbers(held: Iterable[tuple[Depths, int]]) -> dict[str, dict[str, Any]]:
 def _bounds(queue: Queue, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Each job that may not wait in any number, and whether its bound is reached."""
     for name in sorted({*queue.registry, *jobs}):
-        bound = Bound.of(queue.option("BOUNDS"), name)
+        bound = Bound.of(queue.settings.bounds, name)
         if bound is not None:
             row = jobs.get(name, {})
             waiting = sum(row.get(state.value, 0) for state in WAITING)
@@ -166,7 +166,7 @@ def told_loss(loss: Mapping[str, Any]) -> str:
 def fallback(queue: Queue) -> str | None:
     """The way that calls take while the storage is away: ``"spool"`` where one takes them and a worker of this machine
     works from it, ``"direct"``, or None."""
-    for way in queue.option("FALLBACK"):
+    for way in queue.settings.fallback:
         if way == "direct" or (queue.spool is not None and _has_worker(queue.spool) and takes(queue.spool)):
             return str(way)
     return None

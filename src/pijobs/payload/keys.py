@@ -92,9 +92,9 @@ class KeyRing:
 
 
 def _secrets(settings: Settings) -> Sequence[str | bytes]:
-    keys: Sequence[str | bytes] = settings[PREFIX + "KEYS"]
+    keys: Sequence[str | bytes] = settings.encryption_keys
     if keys:
         return keys
-    secret = settings["SECRET_KEY"]
+    secret = settings.secret_key
     secret = secret() if callable(secret) else secret
     return [secret] if secret else []

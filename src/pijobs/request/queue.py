@@ -86,11 +86,11 @@ class Queue:
         self._owes_counts = False
         self._mover: Mover | None = None
         if storage is not None:
-            timeout = self.option("ENQUEUE_TIMEOUT")
+            timeout = self.settings.enqueue_timeout
             self._ends = direct.Ends(spool, storage, self.codec, timeout)
-            self._bounds = Bounds(storage, self.option("BOUNDS"), timeout)
+            self._bounds = Bounds(storage, self.settings.bounds, timeout)
             if spool is not None:
-                self._spool_bounds = Bounds(spool, self.option("BOUNDS"), timeout)
+                self._spool_bounds = Bounds(spool, self.settings.bounds, timeout)
                 self._mover = Mover(spool, storage, self.codec, timeout, self._parked)
         self._replace_registry(registry)
 
@@ -102,18 +102,14 @@ class Queue:
     def mode(self) -> Mode:
         if self.storage is None:
             return "off"
-        return "immediate" if self.option("IMMEDIATE") else "queued"
-
-    def option(self, name: str) -> Any:
-        """The value of ``PI_JOB_QUEUE_<name>``."""
-        return self.settings[PREFIX + name]
+        return "immediate" if self.settings.immediate else "queued"
 
     def codec(self) -> Codec:
         """The codec with this installation's keys."""
         return self.settings.resource(
             Codec,
             lambda: Codec(
-                KeyRing.of(self.settings), self.option("NAME"), self._protocol, max_size=self.option("MAX_SIZE")
+                KeyRing.of(self.settings), self.settings.name, self._protocol, max_size=self.settings.max_size
             ),
         )
 
@@ -209,7 +205,7 @@ class Queue:
 
         :raises QueueUnavailable: when the queue is off.
         """
-        return Places(self._present_storage(), self.spool, self.option("SPOOL"))
+        return Places(self._present_storage(), self.spool, self.settings.spool)
 
     def _present_storage(self) -> Storage:
         if self.storage is None:
@@ -229,10 +225,10 @@ class Queue:
         began = clock.monotonic()
         if (handle := self._bounded(call, new, began)) is not None:
             return handle
-        only_with_worker = self.option("WITHOUT_WORKER") == "direct" and deadline_of(new) is not None
+        only_with_worker = self.settings.without_worker == "direct" and deadline_of(new) is not None
         try:
             stored = self.storage.enqueue(
-                new, timeout=self.outage.patience(self.option("ENQUEUE_TIMEOUT")), on_conflict=on_conflict,
+                new, timeout=self.outage.patience(self.settings.enqueue_timeout), on_conflict=on_conflict,
                 worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
             )  # fmt: skip
         except NoLiveWorker:
@@ -290,7 +286,7 @@ class Queue:
         self, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable, began: float
     ) -> Handle:
         self._storage_failed(error)
-        for way in self.option("FALLBACK"):
+        for way in self.settings.fallback:
             if way == "direct":
                 self._count_fallback(new.name, way)
                 return self._run_now(call, new, began)
@@ -303,7 +299,7 @@ class Queue:
     def _refused(self, call: Call, new: NewInstance, error: InstanceRefused, began: float) -> Handle:
         """This is no outage. The spool would not help: it moves there."""
         log.error("job %s %s: the storage does not take it: %s", new.name, new.id, error)
-        if "direct" not in self.option("FALLBACK"):
+        if "direct" not in self.settings.fallback:
             self._count_fallback(new.name, "refused")
             raise error
         self._count_fallback(new.name, "direct")
@@ -313,13 +309,13 @@ class Queue:
         assert self.storage is not None and self._mover is not None
         # A spool helps only if somebody on this machine empties it before the deadline; its workers give a sign of
         # life several times in a lease.
-        alive = min(self.option("LEASE"), WORKER_ABSENT)
+        alive = min(self.settings.lease, WORKER_ABSENT)
         try:
             if self._spool_bounds.reached(new.name) is not None:
                 return None
             stored = spool.enqueue(
                 on_clock(new, self.codec(), spool.now() - self.storage.now()),
-                timeout=self.option("ENQUEUE_TIMEOUT"), on_conflict=on_conflict,
+                timeout=self.settings.enqueue_timeout, on_conflict=on_conflict,
                 worker_within=None if deadline_of(new) is None else to_ms(alive),
             )  # fmt: skip
         except NoLiveWorker:
@@ -350,14 +346,14 @@ class Queue:
                 reason=end.reason,
             )  # fmt: skip
             self.plugins.call("job_finished", event=event)
-        wanted = self.option("DIRECT_RAISES")
+        wanted = self.settings.direct_raises
         if error is not None and (self.direct_raises if wanted is None else wanted):
             raise error
         return Handle(new.id, end.state, via="direct", reason=end.reason)
 
     def _storage_failed(self, error: StorageUnavailable) -> None:
         if self.outage.begins():
-            log.error("the queue's storage %s, jobs take %s: %s", error.what, self.option("FALLBACK"), error)
+            log.error("the queue's storage %s, jobs take %s: %s", error.what, self.settings.fallback, error)
 
     def _count_fallback(self, name: str, way: str) -> None:
         self.metrics.fallback(name, way)
@@ -377,7 +373,7 @@ class Queue:
         """Of the fallbacks. In the calling thread: a server that runs no threads would stop another one, perhaps while
         it holds a lock of the storage."""
         self._owes_counts = False
-        add_totals = partial(self._present_storage().add_totals, timeout=self.option("ENQUEUE_TIMEOUT"))
+        add_totals = partial(self._present_storage().add_totals, timeout=self.settings.enqueue_timeout)
         try:
             self.metrics.flush(add_totals)
         except StorageError as error:
@@ -404,8 +400,8 @@ class Queue:
         key: str | None,
     ) -> NewInstance:
         # A call that times out here does not wait a second time: the storage then knows that it is away.
-        created = self._present_storage().now(timeout=self.option("ENQUEUE_TIMEOUT"))
+        created = self._present_storage().now(timeout=self.settings.enqueue_timeout)
         return new_instance(
             job, instance_id, call, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),
-            created=created, max_age=self.option("MAX_AGE"), delay=delay, expires=expires, priority=priority, key=key,
+            created=created, max_age=self.settings.max_age, delay=delay, expires=expires, priority=priority, key=key,
         )  # fmt: skip

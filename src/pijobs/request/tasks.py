@@ -70,7 +70,7 @@ class JobHuey(huey.RedisHuey):  # type: ignore[misc]
 
     def __init__(self, queue: Queue) -> None:
         immediate = queue.mode == "immediate"
-        super().__init__(queue.option("NAME"), results=False, store_none=False, immediate=immediate)
+        super().__init__(queue.settings.name, results=False, store_none=False, immediate=immediate)
         self.queue = queue
         self._classes: dict[str, type[Task]] = {}
         for job in queue.registry.values():

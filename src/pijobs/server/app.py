@@ -37,7 +37,7 @@ from pijobs.server.api import ApiError, error_answer
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
 from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
-from pijobs.settings import PREFIX, config_warnings, find_config, read_config, storage_url
+from pijobs.settings import PREFIX, config_warnings, find_config, read_config
 from pijobs.storage.redis.topology import Place
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
     installation = JobQueue().init_app(app, directory=directory, file=path)
     if host_sign_in is None and installation.queue.storage is not None:
-        _check_way(storage_url(installation.settings))
+        _check_way(installation.settings.storage_url)
     if host_sign_in is None and not logging.getLogger().handlers:
         # gunicorn configures its own loggers only.
         configure_log(installation.settings, None)

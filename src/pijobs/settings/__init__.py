@@ -1,8 +1,9 @@
 """Settings: one table, one validation, one place that reads ``pi.cfg``."""
 
-from pijobs.settings.model import MASK, PREFIX, AppPlaces, Setting, Settings, validate
+from pijobs.settings.model import AppPlaces, Settings, validate
 from pijobs.settings.pifile import CONFIG_VARIABLE, config_warnings, find_config, read_config
-from pijobs.settings.table import CORE_SETTINGS, storage_url
+from pijobs.settings.setting import MASK, PREFIX, Setting
+from pijobs.settings.table import CORE_SETTINGS
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -15,6 +16,5 @@ __all__ = [
     "config_warnings",
     "find_config",
     "read_config",
-    "storage_url",
     "validate",
 ]

@@ -1,73 +1,20 @@
-"""A setting, the validated settings of one installation, and the validation between them."""
+"""The validated settings of one installation, and their validation."""
 
 from __future__ import annotations
 
+import copy
 import difflib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, overload
+from urllib.parse import quote
 
 from pijobs.base import threads
-from pijobs.base.foreign import cut
 from pijobs.errors import SettingsError
-
-T = TypeVar("T")
-
-PREFIX = "PI_JOB_QUEUE_"
-MASK = "********"
-# Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
-_MISTYPED = re.compile(r":[^\s'\"]*@")
-_WORDS = re.compile("[A-Za-z_. ]{0,20}|[0-9.]{1,6}")
-_QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One row of the table of settings.
-
-    :param name: as written in ``pi.cfg``.
-    :param default: the value when it is not written there; not checked.
-    :param expected: ends the sentence "expected …".
-    :param accepts: tells whether a value can be used.
-    :param help: for the reference and ``pi.cfg.example``.
-    :param secret: never shown; of a URL only the password is hidden.
-    :param example: the value shown in ``pi.cfg.example``, if it is not the default.
-    """
-
-    name: str
-    default: Any
-    expected: str
-    accepts: Callable[[Any], bool]
-    help: str
-    secret: bool = False
-    example: Any = None
-
-    def fault(self, value: object) -> str | None:
-        """None if the value can be used, else one line that says what was expected and found."""
-        if value is None and self.default is None:
-            return None  # as good as not written; Flask's own defaults are written so
-        try:
-            if self.accepts(value):
-                return None
-        except Exception:  # a check that trips over the value has refused it
-            pass
-        return f"{self.name}: expected {self.expected}, found {self._found(value)}"
-
-    def _found(self, value: object) -> str:
-        """What may be told of a value that can't be: a secret may stand in the wrong place."""
-        if self.secret:
-            return f"a value of type {type(value).__name__}"
-        if self.name.endswith(("URL", "URI")):
-            return told_url(value)
-        plain = isinstance(value, str) and isinstance(self.default, (str, int, float)) and _WORDS.fullmatch(value)
-        return repr(value) if plain else cut(_shape(value), 200)
-
-    def shown(self, value: object) -> str:
-        """The value as people may see it."""
-        return MASK if self.secret and value else masked_repr(value)
+from pijobs.settings.setting import PREFIX, Setting, T
+from pijobs.settings.table import HostSettings, QueueSettings
+from pijobs.settings.worker import WorkerSettings
 
 
 @dataclass(frozen=True)
@@ -90,8 +37,8 @@ class AppPlaces:
         return self.instance.parent if beside else self.root
 
 
-class Settings(Mapping[str, Any]):
-    """Validated settings by their full names, defaults filled in; read-only.
+class Settings(QueueSettings, WorkerSettings, HostSettings, Mapping[str, Any]):
+    """Validated settings, defaults filled in; read-only: ``settings.lease``, by the full name, or by a plugin's row.
 
     One object stands for one installation: what is derived from its settings on first use (keys, the database) is
     kept here, see :meth:`resource`.
@@ -124,8 +71,12 @@ class Settings(Mapping[str, Any]):
         self._resources: dict[object, Any] = {}
         self._lock = threads.RLock()
 
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+    @overload
+    def __getitem__(self, row: Setting[T]) -> T: ...
+    @overload
+    def __getitem__(self, row: str) -> Any: ...
+    def __getitem__(self, row: Setting[Any] | str) -> Any:
+        return self._values[row if isinstance(row, str) else row.name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -143,6 +94,21 @@ class Settings(Mapping[str, Any]):
                 self._resources[key] = make()
             resource: T = self._resources[key]
             return resource
+
+    def replaced(self, values: Mapping[str, Any]) -> Settings:
+        """The same installation with other values; what was derived from the former ones stays."""
+        changed = copy.copy(self)
+        changed._values = {**self._values, **values}
+        return changed
+
+    @property
+    def storage_url(self) -> str:
+        """The URL of the storage, also when it is given as HOST, PORT, DB and PASSWORD."""
+        if not self.host:
+            return self.url
+        login = f":{quote(self.password, safe='')}@" if self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host  # IPv6
+        return f"redis://{login}{host}:{self.port or 6379}/{self.db or 0}"
 
     def shown(self) -> dict[str, str]:
         """All values as people may see them."""
@@ -191,42 +157,3 @@ def _unknown(name: str, rows: Mapping[str, Setting]) -> str:
     close = difflib.get_close_matches(name[len(PREFIX) :], known, n=1)
     advice = f"did you mean {PREFIX}{close[0]}?" if close else "see 'pijobs config show' for the names that exist"
     return f"{name}: expected the name of a setting, found one that no loaded plugin declares; {advice}"
-
-
-def masked_repr(value: object) -> str:
-    """``repr`` without the passwords of URLs, also of mistyped ones."""
-    text = repr(value)
-    if "://" not in text and "@" in text:  # "redis//:password@host"
-        text = _MISTYPED.sub(f":{MASK}@", cut(text))
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
-
-
-def told_url(value: object) -> str:
-    """What is known of a value that should be a URL, and is none: no more of it than how it begins."""
-    if not isinstance(value, str):
-        return "None" if value is None else f"a value of type {type(value).__name__}"
-    scheme, separator, _ = value.partition("://")
-    return (
-        f"one that begins with {scheme}://"
-        if separator and re.fullmatch(r"[a-z0-9+.-]{1,40}", scheme)
-        else "another text"
-    )
-
-
-def _shape(value: object, depth: int = 0) -> str:
-    """A value without its texts, which may be secret; names in a dictionary are told."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)
-    if depth == 4:
-        return "…"
-    if isinstance(value, Mapping):
-        pairs = (f"{_name(name)}: {_shape(one, depth + 1)}" for name, one in value.items())
-        return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, (list, tuple)):
-        left, right = "[]" if isinstance(value, list) else "()"
-        return left + ", ".join(_shape(one, depth + 1) for one in value) + right
-    return "a text" if isinstance(value, str) else f"a value of type {type(value).__name__}"
-
-
-def _name(name: object) -> str:
-    return repr(name) if isinstance(name, str) and re.fullmatch(r"[\w.*-]{1,60}", name) else _shape(name)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pijobs.base.numbers import is_int, is_number, is_priority
-from pijobs.settings.model import PREFIX, Setting, Settings
-from pijobs.settings.worker import WORKER_SETTINGS
+from pijobs.settings.setting import PREFIX, Setting, T, rows
+from pijobs.settings.worker import WorkerSettings
 
 SCHEMES = (
     "redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "sqlite", "postgresql+psycopg", "mysql+pymysql",
@@ -20,7 +20,8 @@ SCHEMES = (
 #: Taken, but not recommended: another name, and the storage of one process for tests.
 _MORE_SCHEMES = ("sqlite+pysqlite", "memory")
 FALLBACKS = ("spool", "direct")
-DURABILITIES = ("server", "disk", "replica")
+Durability = Literal["server", "disk", "replica"]
+DURABILITIES: tuple[Durability, ...] = get_args(Durability)
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _JOB_OPTIONS = ("max_attempts", "delay", "backoff", "max_delay", "jitter", "expires", "priority", "timeout", "keep")
 
@@ -90,122 +91,137 @@ def _finished(value: Any) -> bool:
     return pair and is_number(value[0]) and value[0] > 0 and is_int(value[1]) and value[1] >= 0
 
 
-def _core(name: str, default: Any, expected: str, accepts: Any, help: str, **more: Any) -> Setting:
+def _core(name: str, default: T, expected: str, accepts: Any, help: str, **more: Any) -> Setting[T]:
     return Setting(name=PREFIX + name, default=default, expected=expected, accepts=accepts, help=help, **more)
 
 
-CORE_SETTINGS: tuple[Setting, ...] = (
-    _core(
+# fmt: off
+class QueueSettings:
+    """The queue's: where it is kept, and how it treats instances."""
+
+    queue_class = _core(
         "CLASS", "", "'' or a dotted path such as 'pijobs.HueyQueue'",
         lambda v: v == "" or (isinstance(v, str) and _DOTTED.fullmatch(v) is not None),
         "Empty: no queue, every job runs in the request. 'pijobs.HueyQueue' turns the queue on; the historic "
         "'privacyidea.lib.queues.huey_queue.HueyQueue' does so, too, where privacyIDEA is not installed.",
         example="pijobs.HueyQueue",
-    ),
-    _core(
+    )
+    url = _core(
         "URL", "redis://localhost:6379/0", f"a URL that begins with one of {', '.join(s + '://' for s in SCHEMES)}",
         _is_url,
         "Where the queue is kept: redis://, rediss://, unix:// (as redis-py reads them), "
         "redis+sentinel://[user:password@]host:port,host:port/SERVICE/DB, "
         "redis+cluster://[user:password@]host:port,host:port, or "
         "sqlite:///file, postgresql+psycopg://…, mysql+pymysql://… (as SQLAlchemy reads them).",
-    ),
-    _core("HOST", None, "a host name", _text, "Host of Redis, instead of URL."),
-    _core("PORT", None, "a port from 1 to 65535", lambda v: is_int(v) and 1 <= v <= 65535,
-          "Port of Redis, instead of URL."),
-    _core("DB", None, "a database number of Redis, 0 or more", lambda v: is_int(v) and v >= 0,
-          "Database of Redis, instead of URL."),
-    _core("PASSWORD", None, "a text", _text, "Password of Redis, with HOST.", secret=True),
-    _core(
+    )
+    host: Setting[str | None] = _core("HOST", None, "a host name", _text, "Host of Redis, instead of URL.")
+    port: Setting[int | None] = _core("PORT", None, "a port from 1 to 65535", lambda v: is_int(v) and 1 <= v <= 65535,
+        "Port of Redis, instead of URL.")
+    db: Setting[int | None] = _core("DB", None, "a database number of Redis, 0 or more", lambda v: is_int(v) and v >= 0,
+        "Database of Redis, instead of URL.")
+    password: Setting[str | None] = _core(
+        "PASSWORD", None, "a text", _text, "Password of Redis, with HOST.", secret=True)
+    name = _core(
         "NAME", "privacyidea", "a text of letters, digits, dots, dashes and underscores, at most 64",
         lambda v: isinstance(v, str) and re.fullmatch(r"[\w.-]{1,64}", v, re.ASCII) is not None,
         "Name of the queue; queues of different names do not meet.",
-    ),
-    _core("IMMEDIATE", False, "True or False", lambda v: isinstance(v, bool),
-          "Run jobs in the calling process, through the codec; for tests."),
-    _core("LEASE", 10, "a number of seconds from 1 to 3600", lambda v: is_number(v) and 1 <= v <= 3600,
-          "Seconds without a sign of life until the instances of a worker go back to the queue."),
-    _core("ENQUEUE_TIMEOUT", 0.25, "a number of seconds from 0.01 to 30",
-          lambda v: is_number(v) and 0.01 <= v <= 30, "Seconds that a request may wait for the storage."),
-    _core("ENQUEUE_DURABILITY", "server", "'server', 'disk' or 'replica'", lambda v: v in DURABILITIES,
-          "What an enqueue waits for: 'server', what the server is set to; 'disk', until the storage has it on disk; "
-          "'replica', until a replica has it, too. Redis and PostgreSQL; a SQLite file is always 'disk'."),
-    _core("FALLBACK", FALLBACKS, "a list of 'spool' and 'direct', or ()", _fallback,
-          "What enqueue does, in this order, when the storage does not answer; () raises QueueUnavailable."),
-    _core("DIRECT_RAISES", None, "True, False or None", lambda v: v is None or isinstance(v, bool),
-          "Whether the error of a job that ran in the request as a fallback reaches the caller. None: only under "
-          "privacyIDEA, whose callers tell the user. The handle, the log and the record tell it in any case."),
-    _core("SPOOL", None, "the absolute path of a local file",
-          lambda v: isinstance(v, (str, Path)) and Path(v).is_absolute(),
-          "A local SQLite file that takes jobs while the storage is away. Not set: no spool.",
-          example="/var/lib/privacyidea/spool.sqlite"),
-    _core("WITHOUT_WORKER", "queue", "'queue' or 'direct'", lambda v: v in ("queue", "direct"),
-          "'direct': an instance with a deadline runs in the request when no worker gave a sign of life for 30 s."),
-    _core("KEYS", (), "a list of texts, newest first",
-          lambda v: isinstance(v, (tuple, list)) and all(_key(key) for key in v),
-          "Keys that encrypt what is stored, newest first. Empty: one is derived from SECRET_KEY.", secret=True),
-    _core("PLUGINS", None, "a list of plugin names or dotted modules, or None", _plugins,
-          "Which plugins are loaded; None: all that are installed. A dotted module is a plugin without packaging.",
-          example=("mail", "my_company.jobs")),
-    _core("JOBS", {}, "a dictionary of job names, each with some of the options " + ", ".join(_JOB_OPTIONS), _jobs,
-          "Options per job, stronger than the job's own.",
-          example={"mail.send": {"max_attempts": 8, "expires": 300, "priority": 10}}),
-    _core("KEEP_FINISHED", (24 * 3600, 10_000), "a pair (seconds > 0, number of records per job)", _finished,
-          "How long, and how many per job, records of finished instances stay."),
-    _core("KEEP_DEAD", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
-          "Seconds that dead letters stay."),
-    _core("AUDIT_KEEP", 365 * 24 * 3600, "a number of seconds > 0, or None",
-          lambda v: v is None or (is_number(v) and v > 0),
-          "Seconds that entries of the audit log stay; None: for ever."),
-    _core("MAX_SIZE", 10 * 1024 * 1024, "a number of bytes from 1024 to 512 MiB",
-          lambda v: is_int(v) and 1024 <= v <= 512 * 1024 * 1024,
-          "Bytes of the largest body: the arguments of one call. A larger one is refused before anything is sent."),
-    _core("MAX_AGE", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
-          "Seconds after which an instance without a deadline is given up, counted from when it is due first."),
-    _core("BOUNDS", {"*": {"waiting": 100_000}}, "a dictionary of job names (or '*': all others), each with some of "
-          "waiting (a number of instances), age (seconds) and full ('direct', 'refuse' or 'drop')", _bounds,
-          "How much of a job may wait, and what becomes of a call when that is reached: it runs in the request "
-          "(direct, the default), is refused (QueueFull), or takes the place of one that waits and is less urgent "
-          "(drop); where there is none, it is dropped itself if its priority is lower than the job's own.",
-          example={"*": {"waiting": 100_000}, "news.send": {"waiting": 5000, "age": 3600, "full": "refuse"}}),
-    _core("READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
-          "Age of the oldest due instance, in seconds, at which readiness turns red."),
-    _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),
-          "Lines of the worker's log."),
-    *WORKER_SETTINGS,
-    Setting(name="SECRET_KEY", default=None, expected="a text", secret=True,
-            # A function of the host's is asked at first use.
-            accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),
-            help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32"),
-    Setting(name=PREFIX + "DATABASE", default=None, expected="a URL as SQLAlchemy reads it",
-            accepts=lambda value: value is None or (isinstance(value, str) and "://" in value),
-            help="Database of definitions and accounts, apart from SQLALCHEMY_DATABASE_URI of the application.",
-            example="sqlite:////var/lib/pijobs/pijobs.sqlite"),
-    Setting(name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
-            accepts=lambda v: isinstance(v, str) and "://" in v,
-            help="Database of definitions and accounts, one for all servers and workers. Not set: the file "
-            "pijobs.sqlite beside pi.cfg. A relative SQLite file lies in the instance folder ('instance' beside "
-            "pi.cfg), as with Flask-SQLAlchemy; in an app that has it, its database is taken. 'pijobs config check' "
-            "prints the full path."),
-    Setting(name="PI_LOGCONFIG", default=None, expected="the path of a logging configuration (YAML, JSON or INI)",
-            accepts=_text, help="Configures logging wholly by this file, if it exists."),
-    Setting(name="PI_LOGLEVEL", default=logging.INFO, expected="a level of the logging module",
-            accepts=lambda v: is_int(v) or (isinstance(v, str) and v.upper() in logging.getLevelNamesMapping())
-            if hasattr(logging, "getLevelNamesMapping")
-            else is_int(v) or isinstance(logging.getLevelName(str(v).upper()), int),
-            help="Level of the log, as a number or a name."),
-)  # fmt: skip
+    )
+    immediate = _core("IMMEDIATE", False, "True or False", lambda v: isinstance(v, bool),
+        "Run jobs in the calling process, through the codec; for tests.")
+    lease: Setting[float] = _core(
+        "LEASE", 10, "a number of seconds from 1 to 3600", lambda v: is_number(v) and 1 <= v <= 3600,
+        "Seconds without a sign of life until the instances of a worker go back to the queue.")
+    enqueue_timeout = _core("ENQUEUE_TIMEOUT", 0.25, "a number of seconds from 0.01 to 30",
+        lambda v: is_number(v) and 0.01 <= v <= 30, "Seconds that a request may wait for the storage.")
+    enqueue_durability: Setting[Durability] = _core(
+        "ENQUEUE_DURABILITY", "server", "'server', 'disk' or 'replica'", lambda v: v in DURABILITIES,
+        "What an enqueue waits for: 'server', what the server is set to; 'disk', until the storage has it on disk; "
+        "'replica', until a replica has it, too. Redis and PostgreSQL; a SQLite file is always 'disk'.")
+    fallback: Setting[Sequence[str]] = _core("FALLBACK", FALLBACKS, "a list of 'spool' and 'direct', or ()", _fallback,
+        "What enqueue does, in this order, when the storage does not answer; () raises QueueUnavailable.")
+    direct_raises: Setting[bool | None] = _core(
+        "DIRECT_RAISES", None, "True, False or None", lambda v: v is None or isinstance(v, bool),
+        "Whether the error of a job that ran in the request as a fallback reaches the caller. None: only under "
+        "privacyIDEA, whose callers tell the user. The handle, the log and the record tell it in any case.")
+    spool: Setting[str | Path | None] = _core("SPOOL", None, "the absolute path of a local file",
+        lambda v: isinstance(v, (str, Path)) and Path(v).is_absolute(),
+        "A local SQLite file that takes jobs while the storage is away. Not set: no spool.",
+        example="/var/lib/privacyidea/spool.sqlite")
+    without_worker = _core("WITHOUT_WORKER", "queue", "'queue' or 'direct'", lambda v: v in ("queue", "direct"),
+        "'direct': an instance with a deadline runs in the request when no worker gave a sign of life for 30 s.")
+    encryption_keys: Setting[Sequence[str | bytes]] = _core("KEYS", (), "a list of texts, newest first",
+        lambda v: isinstance(v, (tuple, list)) and all(_key(key) for key in v),
+        "Keys that encrypt what is stored, newest first. Empty: one is derived from SECRET_KEY.", secret=True)
+    plugins: Setting[Sequence[str] | None] = _core(
+        "PLUGINS", None, "a list of plugin names or dotted modules, or None", _plugins,
+        "Which plugins are loaded; None: all that are installed. A dotted module is a plugin without packaging.",
+        example=("mail", "my_company.jobs"))
+    jobs: Setting[Mapping[str, Mapping[str, Any]]] = _core(
+        "JOBS", {}, "a dictionary of job names, each with some of the options " + ", ".join(_JOB_OPTIONS), _jobs,
+        "Options per job, stronger than the job's own.",
+        example={"mail.send": {"max_attempts": 8, "expires": 300, "priority": 10}})
+    keep_finished: Setting[tuple[float, int]] = _core(
+        "KEEP_FINISHED", (24 * 3600, 10_000), "a pair (seconds > 0, number of records per job)", _finished,
+        "How long, and how many per job, records of finished instances stay.")
+    keep_dead: Setting[float] = _core(
+        "KEEP_DEAD", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
+        "Seconds that dead letters stay.")
+    audit_keep: Setting[float | None] = _core("AUDIT_KEEP", 365 * 24 * 3600, "a number of seconds > 0, or None",
+        lambda v: v is None or (is_number(v) and v > 0),
+        "Seconds that entries of the audit log stay; None: for ever.")
+    max_size = _core("MAX_SIZE", 10 * 1024 * 1024, "a number of bytes from 1024 to 512 MiB",
+        lambda v: is_int(v) and 1024 <= v <= 512 * 1024 * 1024,
+        "Bytes of the largest body: the arguments of one call. A larger one is refused before anything is sent.")
+    max_age: Setting[float] = _core(
+        "MAX_AGE", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
+        "Seconds after which an instance without a deadline is given up, counted from when it is due first.")
+    bounds: Setting[Mapping[str, Mapping[str, Any]]] = _core(
+        "BOUNDS", {"*": {"waiting": 100_000}}, "a dictionary of job names (or '*': all others), each with some of "
+        "waiting (a number of instances), age (seconds) and full ('direct', 'refuse' or 'drop')", _bounds,
+        "How much of a job may wait, and what becomes of a call when that is reached: it runs in the request "
+        "(direct, the default), is refused (QueueFull), or takes the place of one that waits and is less urgent "
+        "(drop); where there is none, it is dropped itself if its priority is lower than the job's own.",
+        example={"*": {"waiting": 100_000}, "news.send": {"waiting": 5000, "age": 3600, "full": "refuse"}})
+    ready_max_age: Setting[float] = _core(
+        "READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
+        "Age of the oldest due instance, in seconds, at which readiness turns red.")
+    log_format = _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),
+        "Lines of the worker's log.")
 
 
-def storage_url(settings: Settings) -> str:
-    """The URL of the storage, also when it is given as HOST, PORT, DB and PASSWORD."""
-    host = settings[PREFIX + "HOST"]
-    if not host:
-        return str(settings[PREFIX + "URL"])
-    password = settings[PREFIX + "PASSWORD"]
-    login = f":{quote(password, safe='')}@" if password else ""
-    host = f"[{host}]" if ":" in host else host  # IPv6
-    return f"redis://{login}{host}:{settings[PREFIX + 'PORT'] or 6379}/{settings[PREFIX + 'DB'] or 0}"
+class HostSettings:
+    """Those that Flask and privacyIDEA have, too, and the database."""
+
+    secret_key: Setting[Any] = Setting(name="SECRET_KEY", default=None, expected="a text", secret=True,
+        # A function of the host's is asked at first use.
+        accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),
+        help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32")
+    database: Setting[str | None] = Setting(
+        name=PREFIX + "DATABASE", default=None, expected="a URL as SQLAlchemy reads it",
+        accepts=lambda value: value is None or (isinstance(value, str) and "://" in value),
+        help="Database of definitions and accounts, apart from SQLALCHEMY_DATABASE_URI of the application.",
+        example="sqlite:////var/lib/pijobs/pijobs.sqlite")
+    sqlalchemy_database_uri: Setting[str | None] = Setting(
+        name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
+        accepts=lambda v: isinstance(v, str) and "://" in v,
+        help="Database of definitions and accounts, one for all servers and workers. Not set: the file "
+        "pijobs.sqlite beside pi.cfg. A relative SQLite file lies in the instance folder ('instance' beside "
+        "pi.cfg), as with Flask-SQLAlchemy; in an app that has it, its database is taken. 'pijobs config check' "
+        "prints the full path.")
+    log_config: Setting[str | None] = Setting(
+        name="PI_LOGCONFIG", default=None, expected="the path of a logging configuration (YAML, JSON or INI)",
+        accepts=_text, help="Configures logging wholly by this file, if it exists.")
+    log_level: Setting[int | str] = Setting(
+        name="PI_LOGLEVEL", default=logging.INFO, expected="a level of the logging module",
+        accepts=lambda v: is_int(v) or (isinstance(v, str) and v.upper() in logging.getLevelNamesMapping())
+        if hasattr(logging, "getLevelNamesMapping")
+        else is_int(v) or isinstance(logging.getLevelName(str(v).upper()), int),
+        help="Level of the log, as a number or a name.")
+# fmt: on
+
+
+#: In the order of the reference.
+CORE_SETTINGS: tuple[Setting, ...] = (*rows(QueueSettings), *rows(WorkerSettings), *rows(HostSettings))
 
 
 def cross_faults(values: Mapping[str, Any]) -> list[str]:

@@ -55,6 +55,6 @@ def in_memory(queue: Queue, clock: Clock | None = None) -> SwitchedStorage:
 
     :param clock: the time of the storage; a :class:`~pijobs.testing.ManualClock` lets a test move it.
     """
-    queue.storage = SwitchedStorage(queue.option("NAME"), clock=clock, retention=retention_of(queue.settings))
+    queue.storage = SwitchedStorage(queue.settings.name, clock=clock, retention=retention_of(queue.settings))
     queue.storage.since = queue.storage.now()
     return queue.storage

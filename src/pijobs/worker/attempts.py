@@ -39,7 +39,7 @@ class Attempts:
         self._queue = queue
         self._runner = runner
         self._destinations = Destinations(SystemClock(), workers)
-        self.done = Done(ledger_of(queue.settings, queue.option("NAME")))
+        self.done = Done(ledger_of(queue.settings, queue.settings.name))
 
     def stored(self, ends: Sequence[End], lost: Sequence[str]) -> None:
         """The storage took these ends, but for those whose lease was lost."""

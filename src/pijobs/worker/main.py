@@ -62,7 +62,7 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
             f"expected -k thread or process for jobs that are 'async def' ({names}), found greenlet"
         )
     engine = make_engine(installation, app, options)
-    lease = installation.queue.option("LEASE")
+    lease = installation.queue.settings.lease
     # A child that was killed is replaced within half a lease, or its work waits for nobody.
     interval = min(options.health_check_interval, lease / 2)
     consumer = Consumer(
@@ -113,7 +113,7 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [
             Session(
-                storage, info, lease=queue.option("LEASE"), on_ended=engine.report_ended,
+                storage, info, lease=queue.settings.lease, on_ended=engine.report_ended,
                 on_stuck=partial(stuck, engine, storage), on_beat=lambda: relieve([*engine.busy.values()]),
                 metrics=queue.metrics, facts=facts, flushes=storage is queue.storage,
             )

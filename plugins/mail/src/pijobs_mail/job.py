@@ -46,7 +46,7 @@ from pijobs_mail.errors import (
     ServerTrouble,
     SigningFailed,
 )
-from pijobs_mail.servers.definitions import DEFINITIONS, PREFIX, endpoint, limits_of, open_store
+from pijobs_mail.servers.definitions import AUTO_SUBMITTED, DEFINITIONS, endpoint, limits_of, open_store
 
 #: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
 OTP_VALIDITY = 120
@@ -334,7 +334,7 @@ def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipi
     message_id = messages.message_id_of(ctx.id, sender)
     content = messages.compose(
         letter, sender=sender, message_id=message_id, date=messages.at(ctx.created),
-        auto_submitted=ctx.settings[PREFIX + "AUTO_SUBMITTED"],
+        auto_submitted=ctx.settings[AUTO_SUBMITTED],
     )  # fmt: skip
     if definition["smime"]:
         content = _signed(ctx, definition, content)

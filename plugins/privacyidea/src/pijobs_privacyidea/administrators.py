@@ -141,7 +141,7 @@ class Administrators:
         return [str(realm).lower() for realm in self._app.config.get("SUPERUSER_REALM", [])]
 
     def _role(self, login: str, realm: str) -> Role:
-        return role_of(login, realm, self._app.config.get(ROLES_SETTING) or {})
+        return role_of(login, realm, self._app.config.get(ROLES_SETTING.name) or {})
 
 
 def full_name(login: str, realm: str) -> str:

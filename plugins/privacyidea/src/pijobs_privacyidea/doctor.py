@@ -89,7 +89,7 @@ def _release() -> Iterator[Finding]:
 
 
 def _class(settings: Settings) -> Iterator[Finding]:
-    found = settings[PREFIX + "CLASS"]
+    found = settings.queue_class
     if found == OWN_CLASS:
         yield Finding(Level.OK, f"{PREFIX}CLASS is {found}")
     else:
@@ -121,7 +121,7 @@ def _command() -> Iterator[Finding]:
 
 
 def _logging(settings: Settings) -> Iterator[Finding]:
-    file = settings["PI_LOGCONFIG"]
+    file = settings.log_config
     if file and Path(file).exists() and "RotatingFileHandler" in Path(file).read_text(errors="replace"):
         yield Finding(
             Level.WARNING,
@@ -181,7 +181,7 @@ def _queue(settings: Settings) -> Iterator[Finding]:
     from privacyidea.lib.queue import get_job_queue, has_job_queue
 
     with Host.of(settings).app.app_context():
-        if settings[PREFIX + "CLASS"] != OWN_CLASS or not has_job_queue():
+        if settings.queue_class != OWN_CLASS or not has_job_queue():
             return
         try:
             checks = configuration(get_job_queue())

@@ -9,7 +9,7 @@ import redis
 from huey import RedisHuey
 
 from pijobs.errors import StorageUnavailable
-from pijobs.settings import PREFIX, Settings, storage_url
+from pijobs.settings import PREFIX, Settings
 
 T = TypeVar("T")
 #: Seconds to wait for Redis.
@@ -23,9 +23,9 @@ def old_queue(settings: Settings, name: str | None = None) -> Any:
     where = {}
     if in_redis(settings):
         patience = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
-        where["connection_pool"] = redis.ConnectionPool.from_url(storage_url(settings), **patience)
+        where["connection_pool"] = redis.ConnectionPool.from_url(settings.storage_url, **patience)
     return RedisHuey(
-        name or settings[PREFIX + "NAME"], results=False, store_none=False, immediate=settings[PREFIX + "IMMEDIATE"],
+        name or settings.name, results=False, store_none=False, immediate=settings.immediate,
         **where,
     )  # fmt: skip
 
@@ -53,11 +53,11 @@ def delete_old(settings: Settings) -> int:
 
 
 def in_redis(settings: Settings) -> bool:
-    return storage_url(settings).startswith(("redis://", "rediss://", "unix://"))
+    return settings.storage_url.startswith(("redis://", "rediss://", "unix://"))
 
 
 def _names(settings: Settings) -> list[str]:
-    name = settings[PREFIX + "NAME"]
+    name = settings.name
     unnamed = name == settings.table[PREFIX + "NAME"].default
     return [name, _UNNAMED] if unnamed else [name]
 

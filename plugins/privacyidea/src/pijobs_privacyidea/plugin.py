@@ -25,7 +25,7 @@ def register_jobs(settings: Settings) -> list[Job]:
         raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
     from pijobs_privacyidea import mail, sms_job
 
-    if settings["PI_JOB_QUEUE_CLASS"] == OWN_CLASS:
+    if settings.queue_class == OWN_CLASS:
         from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
 
         DefinitionsFingerprint.install(settings)
@@ -48,7 +48,7 @@ def register_commands(cli: click.Group) -> None:
 @hookimpl
 def host_app(settings: Settings) -> flask.Flask | None:
     """privacyIDEA's app, where the queue is privacyIDEA's."""
-    if settings["PI_JOB_QUEUE_CLASS"] != OWN_CLASS:
+    if settings.queue_class != OWN_CLASS:
         return None
     from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
     from pijobs_privacyidea.host import Host
@@ -61,5 +61,5 @@ def host_app(settings: Settings) -> flask.Flask | None:
 def worker_started(worker: Any) -> None:
     from pijobs_privacyidea.host import Host
 
-    if worker.queue.settings["PI_JOB_QUEUE_CLASS"] == OWN_CLASS:
+    if worker.queue.settings.queue_class == OWN_CLASS:
         Host.of(worker.queue.settings).after_fork()

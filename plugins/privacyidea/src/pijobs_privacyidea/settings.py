@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pijobs import Setting
 
 OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 PREFIX = "PI_JOB_QUEUE_PRIVACYIDEA_"
-OTP_SERVERS = PREFIX + "OTP_SERVERS"
-ROLES = PREFIX + "ROLES"
 ROLE_NAMES = ("viewer", "operator", "admin")
 
 
@@ -22,30 +21,27 @@ def _roles(value: Any) -> bool:
     )
 
 
-SETTINGS = (
-    Setting(
-        name=OTP_SERVERS,
-        default=(),
-        expected="a list of identifiers of SMTP servers",
-        accepts=lambda value: (
-            isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value)
-        ),
-        help=(
-            "SMTP servers all of whose mails expire after email.validtime, notices, too. The OTPs of tokens do so by"
-            " themselves, whatever server they go by."
-        ),
-        example=["otp"],
+OTP_SERVERS: Setting[Sequence[str]] = Setting(
+    name=PREFIX + "OTP_SERVERS",
+    default=(),
+    expected="a list of identifiers of SMTP servers",
+    accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value),
+    help=(
+        "SMTP servers all of whose mails expire after email.validtime, notices, too. The OTPs of tokens do so by"
+        " themselves, whatever server they go by."
     ),
-    Setting(
-        name=ROLES,
-        default={},
-        expected="a dictionary of roles (viewer, operator, admin), each with a list of 'name' (an administrator of"
-        " pi-manage), 'name@realm' and '@realm'",
-        accepts=_roles,
-        help=(
-            "What privacyIDEA's administrators may do in the pages of the queue: the highest role that names them."
-            " Whom nothing names is a viewer."
-        ),
-        example={"admin": ["root"], "operator": ["alice@admins", "@operators"]},
-    ),
+    example=["otp"],
 )
+ROLES: Setting[Mapping[str, Sequence[str]]] = Setting(
+    name=PREFIX + "ROLES",
+    default={},
+    expected="a dictionary of roles (viewer, operator, admin), each with a list of 'name' (an administrator of"
+    " pi-manage), 'name@realm' and '@realm'",
+    accepts=_roles,
+    help=(
+        "What privacyIDEA's administrators may do in the pages of the queue: the highest role that names them."
+        " Whom nothing names is a viewer."
+    ),
+    example={"admin": ["root"], "operator": ["alice@admins", "@operators"]},
+)
+SETTINGS = (OTP_SERVERS, ROLES)

@@ -18,7 +18,7 @@ from pijobs.base.network import tls_context
 from pijobs_sms.answers import MAX_ANSWER, Answer
 from pijobs_sms.bounded import BoundedBackend, within
 from pijobs_sms.errors import GatewayDown, GatewayRefused, MaybeSent
-from pijobs_sms.gateways import PREFIX
+from pijobs_sms.gateways import CA_FILE
 from pijobs_sms.receipts import expect
 from pijobs_sms.requests import build
 
@@ -63,9 +63,9 @@ def _pool(settings: Settings, proxy: str, login: tuple[str, str]) -> httpcore.Co
     :raises GatewayDown: for a file of authorities that can't be read.
     """
     try:
-        context = tls_context(settings[PREFIX + "CA_FILE"])
+        context = tls_context(settings[CA_FILE])
     except OSError as error:
-        raise GatewayDown(f"the file of {PREFIX}CA_FILE can't be read: {error.strerror or error}") from None
+        raise GatewayDown(f"the file of {CA_FILE} can't be read: {error.strerror or error}") from None
     limits: dict[str, Any] = {
         "ssl_context": context, "max_connections": None, "max_keepalive_connections": 20, "keepalive_expiry": KEEP,
         "network_backend": BoundedBackend(),

@@ -61,10 +61,11 @@ FIELDS = (
     FALLBACK,
 )  # fmt: skip
 
-SETTINGS = (
-    ca_file_setting("SMS", "HTTP gateways'"),
-    login_without_tls_setting("sms", "SMS gateways", "SMS, and their gateway's login", "kannel.internal"),
+CA_FILE = ca_file_setting("SMS", "HTTP gateways'")
+LOGIN_WITHOUT_TLS = login_without_tls_setting(
+    "sms", "SMS gateways", "SMS, and their gateway's login", "kannel.internal"
 )
+SETTINGS = (CA_FILE, LOGIN_WITHOUT_TLS)
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ def declare(providers: Iterable[Provider]) -> Definitions:
 
 def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     """What whoever is in between can read of a gateway that is spoken to without TLS, unless it is on this machine."""
-    if not is_local(host) and host not in settings[PREFIX + "LOGIN_WITHOUT_TLS"]:
+    if not is_local(host) and host not in settings[LOGIN_WITHOUT_TLS]:
         yield (
             f"SMS gateway {gateway['identifier']!r} is spoken to without TLS: whoever is in between can read it; "
-            f"use TLS, or name {host} in {PREFIX}LOGIN_WITHOUT_TLS"
+            f"use TLS, or name {host} in {LOGIN_WITHOUT_TLS}"
         )
 
 

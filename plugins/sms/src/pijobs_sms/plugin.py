@@ -86,9 +86,9 @@ def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping
 
 @hookimpl
 def register_checks(queue: Queue) -> list[Check]:
-    ca_file, settings = gateways.PREFIX + "CA_FILE", queue.settings
+    settings = queue.settings
     check = definitions_check(
-        "sms_gateways", "SMS gateway", settings, gateways.open_store, ca_file=ca_file,
+        "sms_gateways", "SMS gateway", settings, gateways.open_store, ca_file=gateways.CA_FILE,
         look=lambda gateway: gateways.Gateways.of(settings).providers[gateway["provider"]].in_clear(gateway, settings),
     )  # fmt: skip
     return [check]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pijobs import DestinationDown, Job, JobContext, RetryPolicy, Setting, crontab
 from pijobs.base.redact import redact
@@ -15,7 +15,7 @@ KEEP_APPLIED = 2 * 86400
 _PATIENT = RetryPolicy(max_attempts=20, delay=5, max_delay=600)
 
 
-def _keep(period: str, default: int, name: str) -> Setting:
+def _keep(period: str, default: float, name: str) -> Setting[float]:
     return Setting(
         name=PREFIX + name,
         default=default,
@@ -25,20 +25,22 @@ def _keep(period: str, default: int, name: str) -> Setting:
     )
 
 
-SETTINGS = (
-    _keep("minute", 2 * 86400, "KEEP_MINUTES"),
-    _keep("hour", 90 * 86400, "KEEP_HOURS"),
-    _keep("day", 5 * 365 * 86400, "KEEP_DAYS"),
-    Setting(
-        name=PREFIX + "JOURNAL",
-        default=None,
-        expected="the absolute path of a folder, or None",
-        accepts=lambda value: value is None or (isinstance(value, str) and value.startswith("/")),
-        help="Folder where workers note the ends of jobs until they are counted, so that a killed one loses none. "
-        "None: the folder 'pijobs-statistics' beside pi.cfg.",
-        example="/var/lib/pijobs/statistics",
-    ),
+#: How long to keep statistics of each period.
+KEEP: dict[Literal["minute", "hour", "day"], Setting[float]] = {
+    "minute": _keep("minute", 2 * 86400, "KEEP_MINUTES"),
+    "hour": _keep("hour", 90 * 86400, "KEEP_HOURS"),
+    "day": _keep("day", 5 * 365 * 86400, "KEEP_DAYS"),
+}
+JOURNAL: Setting[str | None] = Setting(
+    name=PREFIX + "JOURNAL",
+    default=None,
+    expected="the absolute path of a folder, or None",
+    accepts=lambda value: value is None or (isinstance(value, str) and value.startswith("/")),
+    help="Folder where workers note the ends of jobs until they are counted, so that a killed one loses none. "
+    "None: the folder 'pijobs-statistics' beside pi.cfg.",
+    example="/var/lib/pijobs/statistics",
 )
+SETTINGS: tuple[Setting, ...] = (*KEEP.values(), JOURNAL)
 
 
 def apply(ctx: JobContext, batch: str, rows: Sequence[Any] = (), once: Sequence[Any] = ()) -> None:
@@ -66,8 +68,7 @@ def daily(ctx: JobContext) -> None:
     store, settings = Store.of(ctx.settings), ctx.settings
     store.roll_up("minute", "hour")
     store.roll_up("hour", "day")
-    keep = {"minute": "KEEP_MINUTES", "hour": "KEEP_HOURS", "day": "KEEP_DAYS"}
-    store.trim({per: settings[PREFIX + name] for per, name in keep.items()}, KEEP_APPLIED)  # type: ignore[misc]
+    store.trim({period: settings[keep] for period, keep in KEEP.items()}, KEEP_APPLIED)
 
 
 def register() -> list[Job]:

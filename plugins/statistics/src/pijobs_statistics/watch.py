@@ -17,7 +17,7 @@ from pijobs.base import threads
 from pijobs.base.redact import describe
 from pijobs.errors import QueueUnavailable
 from pijobs.request.queue import Queue
-from pijobs_statistics.jobs import PREFIX
+from pijobs_statistics.jobs import JOURNAL
 from pijobs_statistics.journal import Journal
 from pijobs_statistics.record import JOB
 from pijobs_statistics.values import minute, series
@@ -83,4 +83,4 @@ class Watch:
 
 def journal_folder(queue: Queue) -> Path:
     """Where workers note the ends of jobs."""
-    return Path(queue.settings[PREFIX + "JOURNAL"] or queue.settings.directory / "pijobs-statistics")
+    return Path(queue.settings[JOURNAL] or queue.settings.directory / "pijobs-statistics")

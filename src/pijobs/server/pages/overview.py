@@ -49,7 +49,7 @@ def overview() -> str:
     topics = flask.current_app.extensions[PAGES].topics
     return flask.render_template(
         "pijobs/overview.html",
-        headlines=[headline(topic, answer, recent, queue.option("READY_MAX_AGE"), critical) for topic in topics],
+        headlines=[headline(topic, answer, recent, queue.settings.ready_max_age, critical) for topic in topics],
         answer=answer,
         recent=recent,
         plots=plots,

@@ -152,7 +152,7 @@ def _ask(name: str, target: str, fault: str = "") -> str:
 
 def _offer(name: str, target: str, fault: str = "") -> str:
     _needs_extra()
-    secret, title = pyotp().random_base32(), str(current_installation().queue.option("NAME"))
+    secret, title = pyotp().random_base32(), str(current_installation().queue.settings.name)
     options, challenge = security_keys.options_to_add(factors(), name, flask.request.host_url, title)
     keep(totp=secret, challenge=challenge)
     address = pyotp().TOTP(secret).provisioning_uri(name=name, issuer_name=f"pijobs {title}")

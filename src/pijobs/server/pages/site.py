@@ -224,7 +224,7 @@ def _context() -> dict[str, Any]:
         "pijobs_own_accounts": site.authorize is None,
         "pijobs_token": form_token,
         "pijobs_said": take_said,
-        "pijobs_queue": site.installation.queue.option("NAME"),
+        "pijobs_queue": site.installation.queue.settings.name,
     }
 
 

@@ -52,12 +52,11 @@ def _queue(parts: Parts, storage: Any, spool: Any, fallback: tuple[str, ...], *,
         registry = Registry({name: job for name, job in registry.items() if name != NEW_JOB})
     queue = HueyQueue.__new__(HueyQueue)
     queue._huey = None
-    options = {"PI_JOB_QUEUE_FALLBACK": fallback}
-    queue.option = lambda name: options.get(f"PI_JOB_QUEUE_{name}", parts.settings[f"PI_JOB_QUEUE_{name}"])  # type: ignore[method-assign]
+    settings = parts.settings.replaced({"PI_JOB_QUEUE_FALLBACK": fallback})
     # One codec for each process, as there is one for each of its settings: what it writes depends on its release.
-    codec = Codec(KeyRing.of(parts.settings), queue.option("NAME"), lambda: int(storage.protocol))
+    codec = Codec(KeyRing.of(parts.settings), settings.name, lambda: int(storage.protocol))
     queue.codec = lambda: codec  # type: ignore[method-assign]
-    Queue.__init__(queue, parts.settings, registry, parts.plugins, storage=storage, spool=spool)
+    Queue.__init__(queue, settings, registry, parts.plugins, storage=storage, spool=spool)
     return queue
 
 
@@ -144,7 +143,13 @@ class Cast:
             return
         child = self.world.process(f"{parent.name} child", parent.host)
         child.protocol = parent.protocol
-        shared = (self.parts.settings, self.parts.plugins, self.parts.registry, self.world)
+        shared = (
+            self.parts.settings,
+            self.queues[parent].settings,
+            self.parts.plugins,
+            self.parts.registry,
+            self.world,
+        )
         memo: dict[int, Any] = {id(one): one for one in (*shared, *self.places)}
         memo[id(parent)] = child
         self.queues[child] = copy.deepcopy(self.queues[parent], memo)

@@ -101,7 +101,7 @@ def collect(queue: Queue, since: dt.datetime, until: dt.datetime, *, leave_out: 
                 count += 1
                 found.setdefault((row["name"], row["group"], row["state"], row["error"]), []).append(row)
     kinds = sorted((_kind(queue, rows) for rows in found.values()), key=lambda kind: -kind.count)
-    return Digest(queue.option("NAME"), since, until, count, complete, tuple(kinds))
+    return Digest(queue.settings.name, since, until, count, complete, tuple(kinds))
 
 
 def parse(moment: str) -> dt.datetime:

@@ -8,7 +8,7 @@ too. It makes no other instance and tells nothing of itself, so that no digest c
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pijobs import CheckResult, FailJob, Job, JobContext, RetryPolicy, State, crontab
@@ -28,7 +28,6 @@ from pijobs_mail.send import as_arguments
 from pijobs_mail.servers.definitions import PREFIX, open_store
 
 JOB = "mail.digest"
-SERVER, TO, WEBHOOK, EVERY = (f"{PREFIX}ALERT_{name}" for name in ("SERVER", "TO", "WEBHOOK", "EVERY"))
 _DIVISORS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
 #: Above what nobody waits for, below mails with one-time passwords.
 _PRIORITY = 5
@@ -42,40 +41,39 @@ def _is_address(value: object) -> bool:
     return isinstance(value, str) and bool(mailbox(value, "to"))
 
 
-SETTINGS = (
-    Setting(
-        name=SERVER,
-        default=None,
-        expected="the identifier of an SMTP server definition, or None",
-        accepts=lambda value: isinstance(value, str) and value != "",
-        help="SMTP server that digests of failed jobs are mailed by; best one that no other mail goes by.",
-        example="alerts",
-    ),
-    Setting(
-        name=TO,
-        default=(),
-        expected="a list of mail addresses",
-        accepts=lambda value: isinstance(value, (list, tuple)) and all(_is_address(one) for one in value),
-        help="Who gets the digests.",
-        example=["oncall@example.com"],
-    ),
-    Setting(
-        name=WEBHOOK,
-        default=None,
-        expected="a URL http://… or https://… without a login, or None",
-        accepts=is_webhook,
-        help="Where digests of failed jobs are posted as JSON, besides the mail or instead of it.",
-        secret=True,
-        example="https://chat.example.com/hooks/T012ABC",
-    ),
-    Setting(
-        name=EVERY,
-        default=5,
-        expected=f"a number of minutes, one of {', '.join(map(str, _DIVISORS))}",
-        accepts=lambda value: type(value) is int and value in _DIVISORS,
-        help="Minutes that failed jobs are collected for one digest. Without a failure there is none.",
-    ),
+SERVER: Setting[str | None] = Setting(
+    name=PREFIX + "ALERT_SERVER",
+    default=None,
+    expected="the identifier of an SMTP server definition, or None",
+    accepts=lambda value: isinstance(value, str) and value != "",
+    help="SMTP server that digests of failed jobs are mailed by; best one that no other mail goes by.",
+    example="alerts",
 )
+TO: Setting[Sequence[str]] = Setting(
+    name=PREFIX + "ALERT_TO",
+    default=(),
+    expected="a list of mail addresses",
+    accepts=lambda value: isinstance(value, (list, tuple)) and all(_is_address(one) for one in value),
+    help="Who gets the digests.",
+    example=["oncall@example.com"],
+)
+WEBHOOK: Setting[str | None] = Setting(
+    name=PREFIX + "ALERT_WEBHOOK",
+    default=None,
+    expected="a URL http://… or https://… without a login, or None",
+    accepts=is_webhook,
+    help="Where digests of failed jobs are posted as JSON, besides the mail or instead of it.",
+    secret=True,
+    example="https://chat.example.com/hooks/T012ABC",
+)
+EVERY = Setting(
+    name=PREFIX + "ALERT_EVERY",
+    default=5,
+    expected=f"a number of minutes, one of {', '.join(map(str, _DIVISORS))}",
+    accepts=lambda value: type(value) is int and value in _DIVISORS,
+    help="Minutes that failed jobs are collected for one digest. Without a failure there is none.",
+)
+SETTINGS = (SERVER, TO, WEBHOOK, EVERY)
 
 
 def register(settings: Settings) -> Job:
@@ -138,19 +136,18 @@ Way = tuple[str, Callable[[Queue, Digest], None]]
 
 def _ways(settings: Settings) -> Iterator[Way]:
     """The webhook first: it takes ten seconds at most. A mail for each, so that one refused address is alone."""
-    if settings[WEBHOOK]:
-        yield "the webhook", lambda _, found: post(settings[WEBHOOK], found.as_json())
-    if settings[SERVER]:
+    if url := settings[WEBHOOK]:
+        yield "the webhook", lambda _, found: post(url, found.as_json())
+    if server := settings[SERVER]:
         for to in settings[TO]:
-            yield mask_address(mailbox(to, "to").spec), partial(_mail, to=to)
+            yield mask_address(mailbox(to, "to").spec), partial(_mail, server=server, to=to)
 
 
-def _mail(queue: Queue, found: Digest, *, to: str) -> None:
+def _mail(queue: Queue, found: Digest, *, server: str, to: str) -> None:
     """In this attempt, whatever the toggle of the SMTP server: an instance of its own could fail unseen.
 
     :raises PijobsError: when it was not taken.
     """
-    server = queue.settings[SERVER]
     definition = open_store(queue.settings).get(server)
     if not definition["sender"]:
         raise MessageError(f"sender: expected one in SMTP server {server!r}, found none")

@@ -143,32 +143,31 @@ def in_clear(definition: Mapping[str, Any], settings: Settings) -> Iterator[str]
     if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
         yield (
             f"SMTP server {definition['identifier']!r} is spoken to without TLS: whoever is in between can read its "
-            f"mails; use STARTTLS or smtps://, or name {place.host} in {PREFIX}LOGIN_WITHOUT_TLS"
+            f"mails; use STARTTLS or smtps://, or name {place.host} in {LOGIN_WITHOUT_TLS}"
         )
 
 
 DEFINITIONS = Definitions("smtpserver", FIELDS, in_clear=in_clear)
 
-SETTINGS = (
-    ca_file_setting("MAIL", "SMTP servers'"),
-    Setting(
-        name=PREFIX + "EHLO_NAME",
-        default=None,
-        expected="a host name, or None",
-        accepts=lambda value: value is None or bool(_HOST.fullmatch(value)),
-        help="The name we give to SMTP servers. None: the host's full name, or else its address.",
-        example="jobs.example.com",
-    ),
-    Setting(
-        name=PREFIX + "AUTO_SUBMITTED",
-        default=True,
-        expected="True or False",
-        accepts=lambda value: isinstance(value, bool),
-        help="Whether mails carry 'Auto-Submitted: auto-generated', so that nothing answers them automatically.",
-        example=False,
-    ),
-    login_without_tls_setting("mail", "SMTP servers", "mails, and login and password", "mail.internal"),
+CA_FILE = ca_file_setting("MAIL", "SMTP servers'")
+EHLO_NAME: Setting[str | None] = Setting(
+    name=PREFIX + "EHLO_NAME",
+    default=None,
+    expected="a host name, or None",
+    accepts=lambda value: value is None or bool(_HOST.fullmatch(value)),
+    help="The name we give to SMTP servers. None: the host's full name, or else its address.",
+    example="jobs.example.com",
 )
+AUTO_SUBMITTED = Setting(
+    name=PREFIX + "AUTO_SUBMITTED",
+    default=True,
+    expected="True or False",
+    accepts=lambda value: isinstance(value, bool),
+    help="Whether mails carry 'Auto-Submitted: auto-generated', so that nothing answers them automatically.",
+    example=False,
+)
+LOGIN_WITHOUT_TLS = login_without_tls_setting("mail", "SMTP servers", "mails, and login and password", "mail.internal")
+SETTINGS = (CA_FILE, EHLO_NAME, AUTO_SUBMITTED, LOGIN_WITHOUT_TLS)
 
 
 def open_store(settings: Settings) -> DefinitionStore:
@@ -189,7 +188,7 @@ def servers_check(settings: Settings) -> Check:
             yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
         yield from in_clear(definition, settings)
 
-    return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=PREFIX + "CA_FILE", look=look)
+    return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=CA_FILE, look=look)
 
 
 def limits_of(definition: Mapping[str, Any]) -> Limits:
@@ -250,10 +249,10 @@ def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
         username=definition["username"] or "",
         password=definition["password"] or "",
         timeout=float(definition["timeout"]),
-        login_without_tls=host in map(str.lower, settings[PREFIX + "LOGIN_WITHOUT_TLS"]),
+        login_without_tls=host in [name.lower() for name in settings[LOGIN_WITHOUT_TLS]],
         verify=definition["verify"],
-        ca_file=definition["ca_file"] or settings[PREFIX + "CA_FILE"],
-        ehlo=settings[PREFIX + "EHLO_NAME"],
+        ca_file=definition["ca_file"] or settings[CA_FILE],
+        ehlo=settings[EHLO_NAME],
         mails=definition["mails_per_connection"],
         oauth=grant(definition, settings),
     )
@@ -269,5 +268,5 @@ def grant(definition: Mapping[str, Any], settings: Settings) -> Grant | None:
         client_secret=definition["oauth_client_secret"] or "",
         refresh_token=definition["oauth_refresh_token"] or "",
         scope=definition["oauth_scope"] or "",
-        ca_file=settings[PREFIX + "CA_FILE"],
+        ca_file=settings[CA_FILE],
     )

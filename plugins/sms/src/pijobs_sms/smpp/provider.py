@@ -17,7 +17,7 @@ from pijobs.base.network import tls_context
 from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
 from pijobs_sms import gateways
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
-from pijobs_sms.gateways import PREFIX
+from pijobs_sms.gateways import CA_FILE
 from pijobs_sms.provider import Provider
 from pijobs_sms.receipts import Receipts, expect
 from pijobs_sms.smpp.pdus import Address, Command, Pdu, Status, name_of, relative_time, submit
@@ -225,9 +225,9 @@ def unbind_all() -> None:
 
 def _account(settings: Settings, gateway: Mapping[str, Any]) -> Account:
     try:
-        tls = tls_context(settings[PREFIX + "CA_FILE"]) if gateway["tls"] else None
+        tls = tls_context(settings[CA_FILE]) if gateway["tls"] else None
     except OSError as error:
-        raise GatewayDown(f"the file of {PREFIX}CA_FILE can't be read: {error.strerror or error}") from None
+        raise GatewayDown(f"the file of {CA_FILE} can't be read: {error.strerror or error}") from None
     username, password, system_type = (gateway[name] or "" for name in ("username", "password", "system_type"))
     return Account(gateway["host"], gateway["port"], username, password, system_type, tls)
 

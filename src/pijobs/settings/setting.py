@@ -1,0 +1,130 @@
+"""A setting: one row of the table, what it accepts, and what may be told of a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, overload
+
+from pijobs.base.foreign import cut
+
+if TYPE_CHECKING:  # a plugin's "list[Setting]" needs no type argument
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+PREFIX = "PI_JOB_QUEUE_"
+MASK = "********"
+# Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
+_MISTYPED = re.compile(r":[^\s'\"]*@")
+_WORDS = re.compile("[A-Za-z_. ]{0,20}|[0-9.]{1,6}")
+_QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(Generic[T]):
+    """One row of the table of settings.
+
+    In the body of a class of settings it is an attribute: ``settings.lease`` is the value. A plugin's value is
+    ``settings[ROW]``. Both have the type of the default.
+
+    :param name: as written in ``pi.cfg``.
+    :param default: the value when it is not written there; not checked.
+    :param expected: ends the sentence "expected …".
+    :param accepts: tells whether a value can be used.
+    :param help: for the reference and ``pi.cfg.example``.
+    :param secret: never shown; of a URL only the password is hidden.
+    :param example: the value shown in ``pi.cfg.example``, if it is not the default.
+    """
+
+    name: str
+    default: T
+    expected: str
+    accepts: Callable[[Any], bool]
+    help: str
+    secret: bool = False
+    example: Any = None
+
+    def fault(self, value: object) -> str | None:
+        """None if the value can be used, else one line that says what was expected and found."""
+        if value is None and self.default is None:
+            return None  # as good as not written; Flask's own defaults are written so
+        try:
+            if self.accepts(value):
+                return None
+        except Exception:  # a check that trips over the value has refused it
+            pass
+        return f"{self.name}: expected {self.expected}, found {self._found(value)}"
+
+    def _found(self, value: object) -> str:
+        """What may be told of a value that can't be: a secret may stand in the wrong place."""
+        if self.secret:
+            return f"a value of type {type(value).__name__}"
+        if self.name.endswith(("URL", "URI")):
+            return told_url(value)
+        plain = isinstance(value, str) and isinstance(self.default, (str, int, float)) and _WORDS.fullmatch(value)
+        return repr(value) if plain else cut(_shape(value), 200)
+
+    def shown(self, value: object) -> str:
+        """The value as people may see it."""
+        return MASK if self.secret and value else masked_repr(value)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @overload
+    def __get__(self, settings: None, owner: object) -> Setting[T]: ...
+    @overload
+    def __get__(self, settings: Mapping[str, Any], owner: object) -> T: ...
+    def __get__(self, settings: Mapping[str, Any] | None, owner: object) -> Setting[T] | T:
+        return self if settings is None else settings[self.name]
+
+
+def rows(table: type) -> tuple[Setting, ...]:
+    """The settings in the body of a class, in their order."""
+    return tuple(one for one in vars(table).values() if isinstance(one, Setting))
+
+
+def masked_repr(value: object) -> str:
+    """``repr`` without the passwords of URLs, also of mistyped ones."""
+    text = repr(value)
+    if "://" not in text and "@" in text:  # "redis//:password@host"
+        text = _MISTYPED.sub(f":{MASK}@", cut(text))
+    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
+
+
+def told_url(value: object) -> str:
+    """What is known of a value that should be a URL, and is none: no more of it than how it begins."""
+    if not isinstance(value, str):
+        return "None" if value is None else f"a value of type {type(value).__name__}"
+    scheme, separator, _ = value.partition("://")
+    return (
+        f"one that begins with {scheme}://"
+        if separator and re.fullmatch(r"[a-z0-9+.-]{1,40}", scheme)
+        else "another text"
+    )
+
+
+def _shape(value: object, depth: int = 0) -> str:
+    """A value without its texts, which may be secret; names in a dictionary are told."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if depth == 4:
+        return "…"
+    if isinstance(value, Mapping):
+        pairs = (f"{_name(name)}: {_shape(one, depth + 1)}" for name, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        left, right = "[]" if isinstance(value, list) else "()"
+        return left + ", ".join(_shape(one, depth + 1) for one in value) + right
+    return "a text" if isinstance(value, str) else f"a value of type {type(value).__name__}"
+
+
+def _name(name: object) -> str:
+    return repr(name) if isinstance(name, str) and re.fullmatch(r"[\w.*-]{1,60}", name) else _shape(name)

@@ -118,9 +118,9 @@ class Gate:
         use = _Use(path)
         with self._changed:
             # Who is in the middle of something must be able to end it.
-            if self._forks and not any(other.thread == use.thread for other in self._uses):
-                if not self._changed.wait_for(lambda: not self._forks, timeout):
-                    raise FileBusy
+            waits = self._forks and not any(other.thread == use.thread for other in self._uses)
+            if waits and not self._changed.wait_for(lambda: not self._forks, timeout):
+                raise FileBusy
             self._uses.add(use)
         return use
 

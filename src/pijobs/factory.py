@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 #: The class that privacyIDEA's documentation names. Without privacyIDEA it means ours.
 HISTORIC_CLASS = "privacyidea.lib.queues.huey_queue.HueyQueue"
 OWN_CLASS = "pijobs.HueyQueue"
+_PRIVACYIDEA_LINE = f"change the line to {PREFIX}CLASS = 'pijobs_privacyidea.HueyQueue'"
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,14 @@ class HueyQueue(Queue):
     :param options: the settings without their prefix, in lower case: ``{"url": "redis://…", "name": …}``.
     :param host: settings outside the prefix, such as ``SECRET_KEY``, which may be a function here: it is asked at
         first use, for hosts whose settings are not known before.
+    :raises ConfigurationError: for privacyIDEA, whose mails this class does not know.
     """
 
     def __init__(self, options: Mapping[str, Any], *, host: Mapping[str, Any] | None = None) -> None:
+        if type(self) is HueyQueue and _made_by_privacyidea() and not options.get("immediate"):
+            raise ConfigurationError(
+                f"{PREFIX}CLASS: {OWN_CLASS!r} does not know the mails of privacyIDEA; {_PRIVACYIDEA_LINE}"
+            )
         values = {PREFIX + name.upper(): value for name, value in options.items()}
         values.setdefault(PREFIX + "CLASS", OWN_CLASS)
         parts = configure({**(host or {}), **values})
@@ -256,7 +263,7 @@ def queue_class(path: str, *, strict: bool) -> type[Any]:
     if path == HISTORIC_CLASS and strict:
         raise ConfigurationError(
             f"{PREFIX}CLASS: {path!r} is privacyIDEA's own class here, since privacyIDEA is installed; "
-            f"change the line to {PREFIX}CLASS = 'pijobs_privacyidea.HueyQueue'"
+            f"{_PRIVACYIDEA_LINE}"
         )
     module, _, name = path.rpartition(".")
     try:
@@ -276,6 +283,11 @@ def queue_class(path: str, *, strict: bool) -> type[Any]:
 
 def _privacyidea_installed() -> bool:
     return importlib.util.find_spec("privacyidea") is not None
+
+
+def _made_by_privacyidea() -> bool:
+    """Whether the one who makes a queue is privacyIDEA's ``create_app``."""
+    return str(sys._getframe(2).f_globals.get("__name__")) == "privacyidea.lib.queue"
 
 
 def retention_of(settings: Settings) -> Retention:

@@ -210,6 +210,20 @@ def guard_loggers() -> None:
             logger.handle = partial(_handle, logger)  # type: ignore[method-assign]
 
 
+def write_where(host: logging.Logger) -> None:
+    """Send the lines of our loggers where those of a host's logger go, at its level, unless they are sent somewhere.
+
+    A host that configures its log when our modules are imported already has disabled them
+    (:func:`logging.config.dictConfig`), and may have no handler at the root. May be called again.
+    """
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if _is_ours(name) and isinstance(logger, logging.Logger):
+            logger.disabled = False
+            top = logging.getLogger(name.partition(".")[0])
+            if host.handlers and not top.handlers and top.parent is logging.getLogger():
+                top.parent = host
+
+
 def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
     try:
         type(logger).handle(logger, record)

@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.payload.codec import VERSION, Call, Codec, check_arguments, open_envelope, pack_call
 from pijobs.payload.keys import KeyRing
+from pijobs.payload.packing import pack_arguments, unpack
 from pijobs.storage.protocol import FIRST, NEWEST
 
 CODEC = Codec(KeyRing(["new", "old"]))
@@ -216,6 +217,15 @@ def raw(policy: Any) -> Message:
     ]
     message: Message = email.message_from_bytes(b"\r\n".join(lines), policy=policy)
     return message
+
+
+def test_a_message_comes_back_as_the_class_that_made_it() -> None:
+    """Code of others asks for it: ``isinstance(body, MIMEBase)``."""
+    made = legacy()
+    back = unpack(pack_arguments([made], {}))[0][0]
+    assert [type(part) for part in back.walk()] == [type(part) for part in made.walk()]
+    back.attach(MIMEText("one more"))
+    assert type(unpack(pack_arguments([Message()], {}))[0][0]) is Message
 
 
 def calendar() -> EmailMessage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ from pijobs.logs import (
     guard_loggers,
     log_warnings,
     redact_records,
+    write_where,
 )
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
@@ -463,3 +465,33 @@ def test_a_line_whose_arguments_do_not_fit_does_not_show_them() -> None:
     finally:
         logger.removeHandler(handler)
     assert out.getvalue() == "%d of %d\n"
+
+
+def test_lines_go_where_those_of_the_host_go_though_it_configured_its_log_afterwards(tmp_path: Path) -> None:
+    """As privacyIDEA does it: a handler at its own logger alone, and all other loggers disabled."""
+    ours = logging.getLogger("pijobs.some.module")
+    host, top = logging.getLogger("some_host"), logging.getLogger("pijobs")
+    handler = {"class": "logging.FileHandler", "filename": str(tmp_path / "host.log")}
+    known = {name: one.disabled for name, one in logging.root.manager.loggerDict.items() if hasattr(one, "disabled")}
+    try:
+        logging.config.dictConfig(
+            {"version": 1, "handlers": {"file": handler}, "loggers": {"some_host": {"handlers": ["file"], "level": 20}}}
+        )
+        ours.error("lost")
+        write_where(host)
+        write_where(host)
+        ours.error("once")
+        ours.debug("too quiet")
+        assert (tmp_path / "host.log").read_text() == "once\n"
+    finally:
+        top.parent = logging.root
+        for name, disabled in known.items():
+            logging.getLogger(name).disabled = disabled
+        for one in host.handlers[:]:
+            host.removeHandler(one)
+            one.close()
+
+
+def test_a_host_without_handlers_of_its_own_leaves_our_lines_to_the_root() -> None:
+    write_where(logging.getLogger("some_host_without_handlers"))
+    assert logging.getLogger("pijobs").parent is logging.root

@@ -27,6 +27,19 @@ def test_upper_case_names_are_the_settings(pi_cfg: Path) -> None:
     assert read_config(pi_cfg) == {"PI_JOB_QUEUE_LEASE": 10, "PI_PLACE": str(pi_cfg.parent)}
 
 
+def test_below_the_file_stands_what_privacyidea_takes_from_the_environment(pi_cfg: Path) -> None:
+    pi_cfg.write_text("PI_JOB_QUEUE_NAME = 'written'\n")
+    environ = {
+        "SECRET_KEY": "one", "PRIVACYIDEA_SECRET_KEY": "another", "PRIVACYIDEA_PI_JOB_QUEUE_NAME": "given",
+        "PRIVACYIDEA_PI_JOB_QUEUE_LEASE": "5", "PRIVACYIDEA_PI_JOB_QUEUE_URL": "sqlite://", CONFIG_VARIABLE: "x",
+    }  # fmt: skip
+    assert read_config(pi_cfg, environ) == {
+        "SECRET_KEY": "another", "PI_JOB_QUEUE_NAME": "written", "PI_JOB_QUEUE_LEASE": 5,
+        "PI_JOB_QUEUE_URL": "sqlite://",
+    }  # fmt: skip
+    assert read_config(pi_cfg, {"SECRET_KEY": "one"})["SECRET_KEY"] == "one"
+
+
 def test_a_missing_file_is_told(pi_cfg: Path) -> None:
     assert refusal(pi_cfg) == f"{pi_cfg}: expected a readable file, found: No such file or directory"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from challenges import arrives_and_signs_in, challenge
+from redis_on_disk import Redis
 
 from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea.instance import APP, Instance
@@ -38,14 +39,29 @@ def test_under_gunicorn_the_mail_arrives_whichever_process_takes_the_request(
             arrives_and_signs_in(instance, sink, challenge(instance))
 
 
+def test_under_gunicorn_an_outage_of_redis_stands_in_privacyideas_log(
+    served_by_gunicorn: Instance, sink: Sink, redis_server: Redis
+) -> None:
+    instance = served_by_gunicorn
+    log = instance.here / "privacyidea.log"
+    before = log.stat().st_size
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    with redis_server.away():
+        arrives_and_signs_in(instance, sink, challenge(instance))
+    told = log.read_bytes()[before:].decode()
+    assert "the queue's storage" in told and "smtpserver.send_email" in told, told[-3000:]
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         ("PI_JOB_QUEUE_LEESE = 3\nPI_JOB_QUEUE_URL = 'http://x'", ["PI_JOB_QUEUE_LEESE", "PI_JOB_QUEUE_URL"]),
         ("PI_JOB_QUEUE_CLASS = 'pijobs_privacyidea.HueyQue'", ["expected 'pijobs_privacyidea.HueyQueue', found"]),
         ("PI_JOB_QUEUE_CLASS = 'pijobs_privacyide.HueyQueue'", ["expected a class that can be imported, found"]),
+        ("PI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'", ["change the line to PI_JOB_QUEUE_CLASS = 'pijobs_privacyidea."]),
+        ("del SECRET_KEY", ["SECRET_KEY: expected one in pi.cfg or the environment"]),
     ],
-    ids=["all faults", "class", "module"],
+    ids=["all faults", "class", "module", "class for Flask", "no key"],
 )
 def test_a_wrong_setting_stops_the_start_and_all_faults_are_told(
     instance: Instance, tmp_path: Path, wrong: str, told: list[str]

@@ -62,4 +62,4 @@ def test_an_otp_expires_by_itself_and_a_notice_by_its_server_alone(
     monkeypatch.setattr(definitions, "otp_server", lambda: "otp")
     monkeypatch.setattr(definitions, "configured_seconds", lambda name, default: 60.0)
     settings: Any = {OTP_SERVERS: ["named"]}
-    assert called_from(module, lambda: mail._options(settings, server)) == options
+    assert called_from(module, lambda: mail._options(settings, server, origin())) == options

@@ -10,16 +10,18 @@ from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Any
 
+import flask
 import huey
 import pytest
 from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs_privacyidea
-from pijobs.errors import SettingsError
+from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.settings import CORE_SETTINGS, Settings
 from pijobs_mail.errors import MessageError
 from pijobs_mail.servers.definitions import SETTINGS as MAIL_SETTINGS
 from pijobs_privacyidea import HueyQueue, definitions, doctor, mail
+from pijobs_privacyidea.queue import has_random_key
 from pijobs_privacyidea.settings import SETTINGS
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -74,8 +76,6 @@ def test_an_import_that_fails_is_no_import_error_which_privacyidea_would_pass_ov
 
 
 def test_without_the_mail_plugin_the_start_is_refused() -> None:
-    from pijobs.errors import ConfigurationError
-
     with pytest.raises(ConfigurationError, match="'privacyidea' and 'mail'"):
         HueyQueue({"url": NOBODY, "plugins": ["privacyidea"]})
 
@@ -206,3 +206,65 @@ def test_what_an_upgrade_of_privacyidea_took_away_stops_no_login(monkeypatch: py
     monkeypatch.setattr(pijobs_privacyidea, "unmet", lambda *names: ["huey 3.4.0 is installed: pip install another"])
     with pytest.raises(ImportError, match=r"huey 3\.4\.0 .* mails are sent in the request"):
         pijobs_privacyidea.__getattr__("HueyQueue")
+
+
+def test_the_class_for_flask_apps_is_refused_under_privacyidea_with_the_line_to_change() -> None:
+    from privacyidea.lib.queue import JobCollector
+
+    app = flask.Flask("privacyidea")
+    app.config.update(PI_JOB_QUEUE_CLASS="pijobs.HueyQueue", PI_JOB_QUEUE_URL=NOBODY)
+    app.config["_app_local_store"] = {}
+    with pytest.raises(ConfigurationError, match=r"change the line to .*'pijobs_privacyidea\.HueyQueue'"):
+        JobCollector().register_app(app)
+
+
+def test_with_a_key_of_this_process_alone_a_job_runs_in_the_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """privacyIDEA makes a SECRET_KEY where none is given: another one in each process."""
+    from privacyidea.config import ProductionConfig
+
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    ran: list[int] = []
+    queue, app = HueyQueue({"url": NOBODY}), flask.Flask("privacyidea")
+    queue.register_job("test.append", ran.append)
+    app.config.from_object(ProductionConfig)
+    with app.app_context():
+        queue.enqueue("test.append", (3,), {})
+    assert ran == [3]
+    assert "SECRET_KEY: expected one in pi.cfg or the environment" in caplog.text
+    app.config["SECRET_KEY"] = "of pi.cfg"
+    assert not has_random_key(app)
+
+
+def finding(level: str, text: str = "", advice: str = "", *, queued: bool = False) -> doctor.Finding:
+    return doctor.Finding(doctor.Level(level), text, advice, queued)
+
+
+@pytest.mark.parametrize(
+    ("findings", "line"),
+    [
+        ([finding("ok", queued=True)], "ready"),
+        ([finding("ok", queued=True), finding("warning")], "ready, with 1 warning above"),
+        ([finding("ok")], "not in use; next: tick the box of an SMTP server (send through the job queue)"),
+        ([finding("ok", queued=True), finding("bad", "x", "do y")], "not ready; next: do y"),
+        ([finding("bad", "x"), finding("bad", "z", "do y")], "not ready; next: x (1 more after it)"),
+    ],
+)
+def test_the_doctor_ends_with_the_next_thing_to_do(findings: list[doctor.Finding], line: str) -> None:
+    assert doctor.verdict(findings) == line
+
+
+@pytest.mark.parametrize(("series", "level"), [((3, 12), "warning"), ((3, 11), "bad")])
+def test_the_doctor_tells_settings_of_the_environment(
+    series: tuple[int, int], level: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "_series", lambda: series)
+    monkeypatch.setenv("PRIVACYIDEA_PI_JOB_QUEUE_URL", "redis://:s3cret@redis.example.com")
+    (tmp_path / "pi.cfg").write_text("PI_JOB_QUEUE_NAME = 'x'\n")
+    found = Settings({}, [*CORE_SETTINGS], file=tmp_path / "pi.cfg")
+    [told] = doctor._environment(found)
+    assert told.level == level and "PI_JOB_QUEUE_URL: set in the environment" in told.text
+    assert "s3cret" not in repr(told)
+    (tmp_path / "pi.cfg").write_text("PI_JOB_QUEUE_URL = 'redis://localhost'\n")
+    assert list(doctor._environment(found)) == []

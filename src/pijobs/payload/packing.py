@@ -2,8 +2,9 @@
 
 Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
 extension types: tuple, set, frozenset, datetime (with zone and fold), date, Decimal, UUID, integers beyond 64 bits, and
-messages of :mod:`email.message`. A message comes back as :class:`~email.message.EmailMessage` or
-:class:`~email.message.Message` with the same bytes on the wire.
+messages of :mod:`email.message`. A message comes back with the same bytes on the wire, as
+:class:`~email.message.EmailMessage` or :class:`~email.message.Message`, or as the class of :mod:`email.mime` that makes
+parts of its type (``MIMEMultipart``, ``MIMEText``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import datetime as dt
 import email.message
 import email.parser
 import email.policy
+import importlib
 import re
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -215,8 +217,24 @@ _LOADERS: dict[int, Callable[[bytes], Any]] = {
     _UUID: lambda b: uuid.UUID(bytes=b),
     _EMAIL: lambda b: email.parser.BytesParser(policy=_POLICY).parsebytes(b),
     _UTF8_EMAIL: lambda b: email.parser.BytesParser(policy=_UTF8_POLICY).parsebytes(b),
-    _LEGACY_EMAIL: lambda b: email.parser.BytesParser(policy=_COMPAT).parsebytes(b),
+    _LEGACY_EMAIL: lambda b: _legacy(b),
 }
+
+
+def _legacy(wire: bytes) -> email.message.Message:
+    message = email.parser.BytesParser(policy=_COMPAT).parsebytes(wire)
+    for part in message.walk():
+        if "MIME-Version" in part:
+            part.__class__ = _mime_class(part.get_content_maintype())
+    return message
+
+
+def _mime_class(kind: str) -> type[email.message.Message]:
+    """What made a part: code asks for it, since :mod:`email.mime` was the only way once."""
+    name = kind if kind in ("application", "audio", "image", "message", "multipart", "text") else "base"
+    module = importlib.import_module(f"email.mime.{name}")
+    made: type[email.message.Message] = getattr(module, f"MIME{name.capitalize()}")
+    return made
 
 
 def _load_ext(code: int, data: memoryview) -> Any:

@@ -1,7 +1,7 @@
 """Settings: one table, one validation, one place that reads ``pi.cfg``."""
 
 from pijobs.settings.model import AppPlaces, Settings, validate
-from pijobs.settings.pifile import CONFIG_VARIABLE, config_warnings, find_config, read_config
+from pijobs.settings.pifile import CONFIG_VARIABLE, config_warnings, environment_settings, find_config, read_config
 from pijobs.settings.setting import MASK, PREFIX, Setting
 from pijobs.settings.table import CORE_SETTINGS
 
@@ -14,6 +14,7 @@ __all__ = [
     "Setting",
     "Settings",
     "config_warnings",
+    "environment_settings",
     "find_config",
     "read_config",
     "validate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import traceback
@@ -12,7 +13,8 @@ from typing import Any
 
 from pijobs.errors import ConfigurationError
 
-CONFIG_VARIABLE = "PRIVACYIDEA_CONFIGFILE"
+_ENVIRONMENT = "PRIVACYIDEA_"
+CONFIG_VARIABLE = _ENVIRONMENT + "CONFIGFILE"
 _DEFAULT_PLACES = (Path("/etc/privacyidea/pi.cfg"), Path("pi.cfg"))
 
 
@@ -34,8 +36,9 @@ def find_config(option: str | os.PathLike[str] | None = None, environ: Mapping[s
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The upper-case names of the file (:meth:`flask.Config.from_pyfile` takes the same ones).
+def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The upper-case names of the file (:meth:`flask.Config.from_pyfile` takes the same ones), and below them what the
+    environment gives (:func:`environment_settings`).
 
     :raises ConfigurationError: with file and line, when it is missing, unreadable, not Python, or raises.
     """
@@ -59,7 +62,21 @@ def read_config(path: Path) -> dict[str, Any]:
         # Only the type: the message of an error in pi.cfg may quote a secret.
         found = f"code that raises {type(error).__name__}"
         raise ConfigurationError(f"{path}:{line}: expected settings, found {found}") from error
-    return {name: value for name, value in vars(module).items() if name.isupper()}
+    written = {name: value for name, value in vars(module).items() if name.isupper()}
+    return {**environment_settings(environ), **written}
+
+
+def environment_settings(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What privacyIDEA (3.12 and later) takes from the environment, where ``pi.cfg`` does not have it: ``SECRET_KEY``,
+    and ``PRIVACYIDEA_X`` as ``X``, a value of JSON or else a text (:meth:`flask.Config.from_prefixed_env`)."""
+    found: dict[str, Any] = {"SECRET_KEY": environ["SECRET_KEY"]} if environ.get("SECRET_KEY") else {}
+    for name, value in environ.items():
+        if name.startswith(_ENVIRONMENT) and name != CONFIG_VARIABLE:
+            try:
+                found[name[len(_ENVIRONMENT) :]] = json.loads(value)
+            except ValueError:
+                found[name[len(_ENVIRONMENT) :]] = value
+    return found
 
 
 def config_warnings(path: Path) -> list[str]:

@@ -15,14 +15,16 @@ def privacyidea() -> None:
 @privacyidea.command()
 @click.pass_obj
 def doctor(invocation: object) -> None:
-    """Look for what keeps mails from being sent. Exit code 1 if something does."""
-    from pijobs_privacyidea.doctor import Level, examine
+    """Look for what keeps mails from being sent. Exit code 1 if something does. The last line is the next thing to do,
+    or "ready"."""
+    from pijobs_privacyidea.doctor import Level, examine, verdict
 
     findings = list(examine(invocation.settings()))  # type: ignore[attr-defined]
     for finding in findings:
         click.echo(f"{finding.level:7}  {finding.text}")
         if finding.advice:
             click.echo(f"{'':7}  {finding.advice}")
+    click.echo(verdict(findings))
     if any(finding.level is Level.BAD for finding in findings):
         raise SystemExit(1)
 

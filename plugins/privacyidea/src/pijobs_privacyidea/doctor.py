@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from pijobs import DestinationDown, Settings
+from pijobs import DestinationDown, Settings, State
 from pijobs.base.requirements import unmet
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.observe.readiness import configuration
-from pijobs.settings import PREFIX
+from pijobs.settings import PREFIX, environment_settings, read_config
 from pijobs_mail.compose.addresses import sender_of
 from pijobs_mail.servers.definitions import endpoint
 from pijobs_privacyidea import definitions
@@ -30,6 +31,9 @@ from pijobs_privacyidea.settings import OTP_SERVERS, OWN_CLASS
 COMMAND = "privacyidea-queue-huey"
 #: Releases that this plugin is tried with.
 TRIED = ("3.11", "3.12", "3.13", "3.14")
+#: What needs a worker.
+_WAITING = (State.QUEUED, State.SCHEDULED)
+_OWN_SERVERS = "mail.smtp_servers"
 
 
 class Level(str, Enum):
@@ -43,11 +47,28 @@ class Level(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. :ivar advice: what to do."""
+    """One line of the report.
+
+    :ivar advice: what to do.
+    :ivar queued: whether it is a destination that the queue sends to.
+    """
 
     level: Level
     text: str
     advice: str = ""
+    queued: bool = False
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """The last line: ``ready``, or the next thing to do."""
+    bad = [finding for finding in findings if finding.level is Level.BAD]
+    if bad:
+        more = f" ({len(bad) - 1} more after it)" if bad[1:] else ""
+        return f"not ready; next: {bad[0].advice or bad[0].text}{more}"
+    if not any(finding.queued for finding in findings):
+        return "not in use; next: tick the box of an SMTP server (send through the job queue)"
+    warnings = sum(finding.level is Level.WARNING for finding in findings)
+    return f"ready, with {warnings} warning{'s' if warnings > 1 else ''} above" if warnings else "ready"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -55,12 +76,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _requirements()
     yield from _release()
     yield from _class(settings)
-    yield from _environment()
+    yield from _environment(settings)
     yield from _command()
     yield from _guarded("the logging configuration", lambda: _logging(settings))
     yield from _guarded("the old queue", lambda: _old_queue(settings))
-    yield from _guarded("privacyIDEA", lambda: _inside(settings))
-    yield from _guarded("the queue", lambda: _queue(settings))
+    inside = list(_guarded("privacyIDEA", lambda: _inside(settings)))
+    yield from inside
+    in_use = any(finding.queued for finding in inside)
+    yield from _guarded("the queue", lambda: _queue(settings, in_use=in_use))
 
 
 def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -96,14 +119,25 @@ def _class(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.BAD, f"{PREFIX}CLASS is {found!r}", f"set {PREFIX}CLASS = {OWN_CLASS!r} in pi.cfg")
 
 
-def _environment() -> Iterator[Finding]:
-    """privacyIDEA takes settings from there, too, since 3.12."""
-    if found := sorted(name for name in os.environ if name.startswith("PRIVACYIDEA_" + PREFIX)):
-        yield Finding(
-            Level.BAD,
-            f"the environment has {', '.join(found)}: the server takes settings from it, the worker does not",
-            "set them in pi.cfg",
-        )
+def _environment(settings: Settings) -> Iterator[Finding]:
+    """privacyIDEA takes settings from there, too, since 3.12; a service has an environment of its own."""
+    written = {} if settings.file is None else read_config(settings.file, {})
+    known = sorted(name for name in environment_settings() if name in settings.table and name not in written)
+    if not known:
+        return
+    takes = _series() >= (3, 12)
+    yield Finding(
+        Level.WARNING if takes else Level.BAD,
+        f"{', '.join(known)}: set in the environment, not in pi.cfg"
+        + ("; server, worker and commands need the same one" if takes else ", where this privacyIDEA does not look"),
+        "set them in pi.cfg",
+    )
+
+
+def _series() -> tuple[int, int]:
+    """The release of privacyIDEA, without its patch level."""
+    first, second = metadata.version("privacyidea").split(".")[:2]
+    return int(first), int("".join(takewhile(str.isdigit, second)))
 
 
 def _command() -> Iterator[Finding]:
@@ -116,7 +150,8 @@ def _command() -> Iterator[Finding]:
             yield Finding(
                 Level.BAD,
                 f"{path} is privacyIDEA's own script, which can't run with the huey of today",
-                "pip install --force-reinstall --no-deps pijobs-privacyidea; or start 'pijobs worker' instead",
+                "start 'pijobs worker' instead; or pip install --force-reinstall --no-deps"
+                " ./pijobs/plugins/privacyidea",
             )
 
 
@@ -151,8 +186,14 @@ def _inside(settings: Settings) -> Iterator[Finding]:
                 "OTPs are sent by the settings email.mailserver …, which never use the queue",
                 "make an SMTP server, and name it as email.identifier",
             )
+        if not sender and not get_from_config("email.mailserver"):
+            yield Finding(
+                Level.WARNING,
+                "no SMTP server is named for the OTPs of e-mail tokens",
+                "choose one in privacyIDEA (email.identifier), or remove the e-mail tokens",
+            )
         yield from _otp(settings, servers, sender)
-        yield from _gateways()
+        yield from _gateways(get_from_config("sms.identifier"))
 
 
 def _smtp_servers() -> dict[str, dict[str, Any]]:
@@ -161,38 +202,54 @@ def _smtp_servers() -> dict[str, dict[str, Any]]:
     return {server.config.identifier: server.config.get() for server in get_smtpservers()}
 
 
-def _gateways() -> Iterator[Finding]:
+def _gateways(chosen: str | None) -> Iterator[Finding]:
+    """:param chosen: the one that SMS tokens use (``sms.identifier``)."""
     from privacyidea.lib.smsprovider.SMSProvider import SMSError, create_sms_instance, get_smsgateway
 
     from pijobs_privacyidea.sms import CLASS
 
-    for gateway in get_smsgateway(gwtype=CLASS):
-        name = f"SMS gateway {gateway.identifier!r}"
+    gateways = {gateway.identifier: gateway for gateway in get_smsgateway()}
+    if chosen and chosen not in gateways:
+        yield Finding(
+            Level.BAD,
+            f"OTPs are sent by the SMS gateway {chosen!r} (sms.identifier), which does not exist",
+            f"make it, or choose another one; there are: {', '.join(map(repr, gateways)) or 'none'}",
+        )
+    for identifier, gateway in gateways.items():
+        if gateway.providermodule != CLASS:
+            continue
+        name = f"SMS gateway {identifier!r}"
         try:
-            create_sms_instance(gateway.identifier).check_configuration()
+            create_sms_instance(identifier).check_configuration()
         except SMSError as error:
-            yield Finding(Level.BAD, f"{name}: {error}", "make it anew by 'pijobs privacyidea sms-gateway'")
+            yield Finding(Level.BAD, f"{name}: {error}", "make it anew by 'pijobs privacyidea sms-gateway'", True)
         else:
-            yield Finding(Level.OK, f"{name}: queued, sent by {gateway.option_dict['WRAPS']!r}")
+            yield Finding(Level.OK, f"{name}: queued, sent by {gateway.option_dict['WRAPS']!r}", queued=True)
 
 
-def _queue(settings: Settings) -> Iterator[Finding]:
-    """What ``pijobs config check`` looks at: storage, workers, keys."""
+def _queue(settings: Settings, *, in_use: bool) -> Iterator[Finding]:
+    """What ``pijobs config check`` looks at: storage, workers, keys.
+
+    :param in_use: whether something is sent by the queue, so that it needs a worker.
+    """
     from privacyidea.lib.queue import get_job_queue, has_job_queue
 
     with Host.of(settings).app.app_context():
         if settings.queue_class != OWN_CLASS or not has_job_queue():
             return
         try:
-            checks = configuration(get_job_queue())
+            queue = get_job_queue()
+            checks = dict(configuration(queue))
+            waits = any(n for (_, state), n in queue.storage.depths().counts.items() if state in _WAITING)
         except StorageUnavailable as error:
             yield Finding(Level.BAD, f"the storage of the queue does not answer: {error}", f"look at {PREFIX}URL")
             return
-        in_use = any(config.get("enqueue_job") for config in _smtp_servers().values())
-    for name, result in checks:
+    if (own := checks.get(_OWN_SERVERS)) and own.ok:  # of pijobs' own server; privacyIDEA's are told above
+        del checks[_OWN_SERVERS]
+    for name, result in checks.items():
         level = Level.WARNING if result.warning else Level.OK if result.ok else Level.BAD
-        if name == "worker" and level is Level.WARNING and in_use:
-            level = Level.BAD  # mails wait for it already
+        if name == "worker" and level is Level.WARNING and (in_use or waits):
+            level = Level.BAD
         yield Finding(level, f"{name}: {result.message}", result.advice if level is not Level.OK else "")
 
 
@@ -206,22 +263,25 @@ def _server(settings: Settings, identifier: str, config: dict[str, Any]) -> Iter
         place = endpoint(definition, settings)
         sender_of(first_sender(definition["sender"]))
     except DestinationDown as error:
-        yield Finding(Level.BAD, f"{name}: {error}", "run this as the user of the worker; save the server again")
+        yield Finding(Level.BAD, f"{name}: {error}", "run this as the user of the worker; save the server again", True)
         return
     except ValueError as error:
-        yield Finding(Level.BAD, f"{name}: {error}", "mend it in privacyIDEA")
+        yield Finding(Level.BAD, f"{name}: {error}", "mend it in privacyIDEA", True)
         return
     if unreadable := [file for file in _smime_files(definition) if not os.access(file, os.R_OK)]:
-        yield Finding(Level.BAD, f"{name}: {', '.join(unreadable)} can't be read", "let the worker's user read it")
+        yield Finding(
+            Level.BAD, f"{name}: {', '.join(unreadable)} can't be read", "let the worker's user read it", True
+        )
     clear = place.username and place.security == "plain" and not place.login_without_tls
     if clear and place.host not in ("localhost", "127.0.0.1", "::1"):
         yield Finding(
             Level.BAD,
             f"{name}: wants its login sent in clear to {place.host}, which pijobs does not do unasked",
             f"use TLS, or name the host in {PREFIX}MAIL_LOGIN_WITHOUT_TLS",
+            True,
         )
         return
-    yield Finding(Level.OK, f"{name}: queued, to {place}")
+    yield Finding(Level.OK, f"{name}: queued, to {place}", queued=True)
 
 
 def _smime_files(definition: dict[str, Any]) -> list[str]:

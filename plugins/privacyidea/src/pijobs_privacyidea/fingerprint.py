@@ -30,6 +30,10 @@ class DefinitionsFingerprint(Fingerprint):
         #: privacyIDEA's app, for who asks outside of its context.
         self.host: Host | None = None
 
+    @property
+    def place(self) -> str:
+        return "the database of privacyIDEA"
+
     @classmethod
     def install(cls, settings: Settings) -> DefinitionsFingerprint:
         """For an installation whose definitions are privacyIDEA's; before anybody asks for another one."""

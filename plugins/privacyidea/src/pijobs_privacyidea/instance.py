@@ -24,6 +24,8 @@ from pijobs.settings import CONFIG_VARIABLE
 PATIENCE = 120.0
 APP = "pijobs_privacyidea.wsgi:create_app"
 ADMIN, REALM, RESOLVER = "admin", "demo", "people"
+#: The mobile number of the first user begins so, and ends with 0.
+MOBILE = "+4917055500"
 _CONFIG = """\
 # Written by pijobs-privacyidea.
 import os
@@ -81,9 +83,12 @@ class Instance:
         self.manage("admin", "add", ADMIN, "--password", self.password)
 
     def add_people(self, *names: str) -> None:
-        """A realm of users with a mail address; over HTTP."""
+        """A realm of users with a mail address and a mobile number; over HTTP."""
         people = self.here / "people"
-        lines = [f"{name}:x:{1000 + n}:1000:{name},,,,{name}@example.com:/:/bin/sh" for n, name in enumerate(names)]
+        lines = [
+            f"{name}:x:{1000 + n}:1000:{name},,{MOBILE}{n},,{name}@example.com:/:/bin/sh"
+            for n, name in enumerate(names)
+        ]
         people.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.ask(f"/resolver/{RESOLVER}", type="passwdresolver", fileName=str(people))
         self.ask(f"/realm/{REALM}", resolvers=RESOLVER)

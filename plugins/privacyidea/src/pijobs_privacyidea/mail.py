@@ -19,9 +19,10 @@ from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, UNSAVED, attempt, label, subject
 from pijobs_mail.servers.definitions import parse_server
-from pijobs_privacyidea import definitions
-from pijobs_privacyidea.origin import origin
+from pijobs_privacyidea import definitions, second_channel
+from pijobs_privacyidea.origin import Origin, origin
 from pijobs_privacyidea.settings import OTP_SERVERS
+from pijobs_privacyidea.tokens import labelled
 
 #: The name that privacyIDEA gives to its job.
 NAME = "smtpserver.send_email"
@@ -63,7 +64,10 @@ def call(
     except ValueError as error:
         raise MessageError(f"server: {error}") from None
     unsaved = None if server else definition
-    return (), {"server": server, "definition": unsaved, **letter}, _options(settings, server)
+    sent_by = origin()
+    if sent_by.kind == "otp" and sent_by.serial is not None:
+        letter["token"] = sent_by.serial
+    return (), {"server": server, "definition": unsaved, **letter}, _options(settings, server, sent_by)
 
 
 def refused(config: Mapping[str, Any], recipient: str | Sequence[str] | None, *_: Any, **__: Any) -> dict[str, Any]:
@@ -72,10 +76,9 @@ def refused(config: Mapping[str, Any], recipient: str | Sequence[str] | None, *_
     return {"server": config["identifier"] if config.get("id") is not None else None, "definition": None, "to": to}
 
 
-def _options(settings: Settings, server: str | None) -> dict[str, Any]:
+def _options(settings: Settings, server: str | None, sent_by: Origin) -> dict[str, Any]:
     if server is None:
         return {}
-    sent_by = origin()
     if sent_by.kind == "otp":
         options: dict[str, Any] = {"expires": definitions.configured_seconds(sent_by.validity, OTP_VALIDITY)}
         return options if sent_by.serial is None else {**options, "key": f"otp of {sent_by.serial}"}
@@ -98,6 +101,7 @@ def send_email(
     recipients: Sequence[str] | None = None,
     refused: Mapping[str, int] | None = None,
     in_doubt: bool = False,
+    token: str | None = None,
 ) -> None:
     """One attempt at one mail. Runs in privacyIDEA's app context.
 
@@ -105,6 +109,7 @@ def send_email(
     :param recipients: those that do not have it yet; set by the job itself for its next attempt.
     :param refused: those that were refused for good, with the code of the reply; set likewise.
     :param in_doubt: whether an earlier attempt may have sent it; set likewise.
+    :param token: serial of the token whose OTP it is.
     """
     current = definitions.unsaved(definition) if server is None else definitions.saved(server)
     # Without any sender privacyIDEA sends from nobody, the null reverse path.
@@ -116,7 +121,8 @@ def send_email(
             reply_to=reply_to or (sender if sender_of(sender).spec else None),
         )  # fmt: skip
         letter.check()
-        attempt(ctx, server or UNSAVED, current, letter, recipients, refused or {}, in_doubt=in_doubt)
+        with second_channel.when_refused(ctx, token, second_channel.text_of(text, html)):
+            attempt(ctx, server or UNSAVED, current, letter, recipients, refused or {}, in_doubt=in_doubt)
     except MessageError as error:
         raise FailJob(str(error)) from None
     except DestinationDown as error:
@@ -135,7 +141,7 @@ def jobs() -> list[Job]:
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, **_: f"smtp:{server or UNSAVED}",
-            label=label,
+            label=lambda token=None, **call: labelled(label(**call), token),
             subject=subject,
         )
     ]

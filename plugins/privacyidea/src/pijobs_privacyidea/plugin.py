@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pijobs import Job, Page, Setting, Settings, hookimpl
+from pijobs import InstanceEvent, Job, Page, Setting, Settings, hookimpl
 from pijobs.errors import PluginError
 from pijobs_privacyidea.settings import OWN_CLASS, SETTINGS
 
 if TYPE_CHECKING:
     import click
     import flask
+
+    from pijobs.request.queue import Queue
+
+#: What this process works for, if it is a worker of privacyIDEA: its app, and the queue.
+_works_for: tuple[flask.Flask, Queue] | None = None
 
 
 @hookimpl
@@ -23,13 +28,13 @@ def register_settings() -> Iterable[Setting]:
 def register_jobs(settings: Settings) -> list[Job]:
     if "PI_JOB_QUEUE_MAIL_CA_FILE" not in settings:
         raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
-    from pijobs_privacyidea import mail, sms_job
+    from pijobs_privacyidea import mail, second_channel, sms_job
 
     if settings.queue_class == OWN_CLASS:
         from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
 
         DefinitionsFingerprint.install(settings)
-    return [*mail.jobs(), *sms_job.jobs()]
+    return [*mail.jobs(), *sms_job.jobs(), second_channel.job()]
 
 
 @hookimpl
@@ -59,7 +64,19 @@ def host_app(settings: Settings) -> flask.Flask | None:
 
 @hookimpl
 def worker_started(worker: Any) -> None:
+    global _works_for
     from pijobs_privacyidea.host import Host
 
     if worker.queue.settings.queue_class == OWN_CLASS:
-        Host.of(worker.queue.settings).after_fork()
+        host = Host.of(worker.queue.settings)
+        host.after_fork()
+        _works_for = host.app, worker.queue
+
+
+@hookimpl
+def job_finished(event: InstanceEvent) -> None:
+    """In a worker. What fails in the request privacyIDEA tells itself."""
+    from pijobs_privacyidea import audit
+
+    if _works_for is not None and audit.is_failure(event):
+        audit.tell(*_works_for, event)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flask
 from flask import current_app
 from privacyidea.lib.error import ParameterError
 from privacyidea.lib.queues.base import BaseQueue, QueueError
@@ -15,12 +17,20 @@ from pijobs import Handle, Job, State
 from pijobs.base import clock
 from pijobs.errors import ConfigurationError, EncodeError, InstanceNotFound, QueueUnavailable, StorageError, UnknownJob
 from pijobs.jobs import ENDED
+from pijobs.logs import write_where
 from pijobs_mail.errors import MessageError
-from pijobs_privacyidea import mail
+from pijobs_mail.job import OTP_VALIDITY
+from pijobs_privacyidea import mail, second_channel
+from pijobs_privacyidea.definitions import configured_seconds
 from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
+from pijobs_privacyidea.origin import origin
 
 log = logging.getLogger(__name__)
 
+NO_KEY = (
+    "SECRET_KEY: expected one in pi.cfg or the environment, found that privacyIDEA has made one for this process alone;"
+    " no worker could read what is encrypted by it"
+)
 #: Seconds that the test of an SMTP server waits for its outcome.
 TEST_PATIENCE = 5.0
 
@@ -47,6 +57,8 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
         self.options = options
         self._offered: set[str] = set()
         super().__init__(options, host={"SECRET_KEY": _secret_key})
+        # privacyIDEA has configured its log by now; in a worker it has not.
+        write_where(logging.getLogger("privacyidea"))
         DefinitionsFingerprint.install(self.settings)
         if mail.NAME not in self.registry:
             failed = "; ".join(f"{plugin.name}: {plugin.error}" for plugin in self.plugins.failed)
@@ -81,18 +93,49 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
         """
         try:
             if name == mail.NAME:
-                taken, given, wanted = mail.call(self.settings, *args, **(kwargs or {}))
-                handle = super().enqueue(name, taken, given, **{**wanted, **options})
-            else:
-                handle = super().enqueue(name, args, kwargs, **options)
+                args, kwargs, wanted = mail.call(self.settings, *args, **(kwargs or {}))
+                options = {**wanted, **options}
+            handle = self._taken(name, args, kwargs, options)
         except MessageError as error:
             self.record_refusal(mail.NAME, mail.refused(*args, **(kwargs or {})), error)
+            if self._instead(*_body(*args, **(kwargs or {}))):
+                return Handle("", State.QUEUED)
             raise Refused(str(error)) from error
         except (UnknownJob, EncodeError, QueueUnavailable) as error:
             raise QueueError(str(error)) from error
-        if name == mail.NAME and given["server"] is None:
+        if name == mail.NAME and kwargs and kwargs["server"] is None:
             self._wait_for_test(handle)
         return handle
+
+    def _taken(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Handle:
+        if self.mode == "queued" and not self.settings.encryption_keys and has_random_key(current_app):
+            log.error("job %s: %s; it runs in the request", name, NO_KEY)
+            return self.run(name, args, kwargs)
+        handle = super().enqueue(name, args, kwargs, **options)
+        call, expires = kwargs or {}, options.get("expires")
+        if call.get("token") and expires and handle.state not in ENDED:
+            text = second_channel.text_of(call.get("text", call.get("message")), call.get("html"))
+            self._plan_second(name, call["token"], text, first=handle.id, expires=expires)
+        return handle
+
+    def _plan_second(self, name: str, token: str, text: str | None, **options: Any) -> bool:
+        """Whether an OTP has a second way."""
+        try:
+            return second_channel.plan(self, name, token, text, **options)
+        except QueueError as error:
+            log.error("an OTP of token %s has no second channel: %s", token, error)
+            return False
+
+    def _instead(self, body: Any, mimetype: str) -> bool:
+        """Send an OTP by the second channel, since no mail can bring it; False for what has none."""
+        sent_by = origin()
+        if sent_by.kind != "otp" or sent_by.serial is None or not isinstance(body, str):
+            return False
+        expires = configured_seconds(sent_by.validity, OTP_VALIDITY)
+        text = second_channel.text_of(*((None, body) if mimetype == "html" else (body,)))
+        return self._plan_second(mail.NAME, sent_by.serial, text, first="", expires=expires, at_once=True)
 
     def _wait_for_test(self, handle: Handle) -> None:
         """:raises Refused: unless it was sent within :data:`TEST_PATIENCE`."""
@@ -116,6 +159,21 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
     def jobs(self) -> Mapping[str, Job]:
         """All jobs by name."""
         return self.registry
+
+
+def _body(
+    config: Any, recipient: Any, subject: Any, body: Any, sender: Any = None, reply_to: Any = None,
+    mimetype: str = "plain",
+) -> tuple[Any, str]:  # fmt: skip
+    """Of a call of privacyIDEA's mail job."""
+    return body, mimetype
+
+
+def has_random_key(app: flask.Flask) -> bool:
+    """Whether privacyIDEA found no ``SECRET_KEY`` and made one, another one in each process."""
+    from privacyidea.config import ProductionConfig
+
+    return not os.environ.get("SECRET_KEY") and app.config["SECRET_KEY"] is ProductionConfig.SECRET_KEY
 
 
 def _secret_key() -> str | bytes:

@@ -21,6 +21,12 @@ def _roles(value: Any) -> bool:
     )
 
 
+def _channels(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        channel in ("mail", "sms") and isinstance(name, str) and name for channel, name in value.items()
+    )
+
+
 OTP_SERVERS: Setting[Sequence[str]] = Setting(
     name=PREFIX + "OTP_SERVERS",
     default=(),
@@ -44,4 +50,15 @@ ROLES: Setting[Mapping[str, Sequence[str]]] = Setting(
     ),
     example={"admin": ["root"], "operator": ["alice@admins", "@operators"]},
 )
-SETTINGS = (OTP_SERVERS, ROLES)
+SECOND_CHANNEL: Setting[Mapping[str, str]] = Setting(
+    name=PREFIX + "SECOND_CHANNEL",
+    default={},
+    expected="a dictionary with the SMS gateway that follows 'mail' and the SMTP server that follows 'sms', or one",
+    accepts=_channels,
+    help=(
+        "By what the OTP of a token goes that did not arrive within half of its validity, or was refused: an SMS to"
+        " the mobile number of the token's owner, or a mail to his address."
+    ),
+    example={"mail": "gateway", "sms": "otp"},
+)
+SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL)

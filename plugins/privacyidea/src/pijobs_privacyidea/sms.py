@@ -9,6 +9,7 @@ from privacyidea.lib.smsprovider.SMSProvider import ISMSProvider, SMSError, crea
 
 from pijobs_privacyidea import sms_job
 from pijobs_privacyidea.definitions import configured_seconds
+from pijobs_privacyidea.origin import origin
 
 CLASS = "pijobs_privacyidea.sms.QueuedSMSProvider"
 
@@ -29,6 +30,8 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
             raise SMSError(-1, "privacyIDEA has no job queue; set PI_JOB_QUEUE_CLASS")
         options = self.smsgateway.option_dict
         call = {"gateway": options["WRAPS"], "phone": phone, "message": message, "failover": options.get("FAILOVER")}
+        if (serial := origin().serial) is not None:
+            call["token"] = serial
         expires = float(options.get("EXPIRES") or _validity(push=not isinstance(message, str)))
         try:
             get_job_queue().enqueue(sms_job.NAME, (), call, expires=expires)

@@ -15,7 +15,9 @@ from pijobs.base.redact import mask_number
 from pijobs.definitions import Failover
 from pijobs.errors import DeadlinePassed, UnknownHere
 from pijobs_mail.job import OTP_PRIORITY
+from pijobs_privacyidea import second_channel
 from pijobs_privacyidea.definitions import not_here
+from pijobs_privacyidea.tokens import labelled
 
 NAME = "privacyidea.sms"
 #: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` looks for what is configured.
@@ -26,13 +28,16 @@ _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _TROUBLE = (DestinationDown, FailJob, UnknownHere)
 
 
-def send_sms(ctx: JobContext, gateway: str, phone: str, message: Any, failover: str | None = None) -> None:
+def send_sms(
+    ctx: JobContext, gateway: str, phone: str, message: Any, failover: str | None = None, token: str | None = None
+) -> None:
     """One attempt. Runs in privacyIDEA's app context.
 
     :param gateway: name of the gateway; its definition is read anew at each attempt.
     :param phone: number, or the push token of a smartphone.
     :param message: text, or the dictionary of a push message.
     :param failover: a second gateway, asked when the first one does not take the message.
+    :param token: serial of the token whose OTP it is.
     """
     chain = {(NAME, name): name for name in (gateway, failover) if name}
 
@@ -50,7 +55,8 @@ def send_sms(ctx: JobContext, gateway: str, phone: str, message: Any, failover: 
         finally:
             ctx.measure("sms_results", gateway=name, result=result)
 
-    ctx.settings.resource(Failover, Failover).first_of(chain, attempt, trouble=_TROUBLE)
+    with second_channel.when_refused(ctx, token, second_channel.text_of(message)):
+        ctx.settings.resource(Failover, Failover).first_of(chain, attempt, trouble=_TROUBLE)
 
 
 def jobs() -> list[Job]:
@@ -71,8 +77,8 @@ def jobs() -> list[Job]:
     ]
 
 
-def _label(phone: str, message: Any, **_: Any) -> str:
-    return f"SMS to {mask_number(phone)}" if isinstance(message, str) else "push message"
+def _label(phone: str, message: Any, token: str | None = None, **_: Any) -> str:
+    return labelled(f"SMS to {mask_number(phone)}" if isinstance(message, str) else "push message", token)
 
 
 def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:

@@ -23,7 +23,7 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
     """privacyIDEA's ``create_app``, and routes and pages beside it; with no queue configured they say so.
 
     :param options: as privacyIDEA takes them: ``config_file``, ``silent``, ``initialize_hsm``.
-    :raises ConfigurationError: when the class of the queue can't be imported.
+    :raises ConfigurationError: when the class of the queue can't be imported, or there is no ``SECRET_KEY``.
     :raises SettingsError: with all faults.
     """
     from privacyidea.app import create_app as create_privacyidea
@@ -42,7 +42,11 @@ def _check_class(app: flask.Flask) -> None:
     """privacyIDEA passes over a class that can't be imported: it would send every mail in the request, in silence."""
     from privacyidea.lib.queue import has_job_queue
 
+    from pijobs_privacyidea.queue import NO_KEY, has_random_key
+
     name = app.config.get("PI_JOB_QUEUE_CLASS")
+    if name and not app.config.get("PI_JOB_QUEUE_KEYS") and has_random_key(app):
+        raise ConfigurationError(NO_KEY)
     with app.app_context():
         if name and not has_job_queue():
             raise ConfigurationError(f"PI_JOB_QUEUE_CLASS: expected a class that can be imported, found {name!r}")

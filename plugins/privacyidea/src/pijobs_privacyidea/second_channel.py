@@ -1,0 +1,163 @@
+"""An OTP that one channel does not bring goes by another one while it is valid: SMS after mail, or mail after SMS.
+
+Beside the message a second instance is enqueued, which waits for half of the validity and then looks what became of
+the first one. It does not depend on the first one's destination, which may be so far down that nothing is sent to it.
+A message that is refused for good has the second one sent at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+from pijobs import FailJob, Job, JobContext, RetryJob, Settings, State
+from pijobs.errors import InstanceNotFound, PijobsError
+from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY
+from pijobs_privacyidea.settings import SECOND_CHANNEL
+from pijobs_privacyidea.tokens import labelled, owner_of
+
+if TYPE_CHECKING:
+    from pijobs_privacyidea.queue import HueyQueue
+
+NAME = "privacyidea.second_channel"
+SUBJECT = "Your one-time password"
+#: The part of the validity after which a message that has not arrived goes by the other channel.
+PART = 0.5
+#: The first channels, by their jobs.
+_CHANNELS = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms"}
+
+
+def is_set_up(settings: Settings, name: str) -> bool:
+    """Whether messages of this job have a second channel."""
+    return _CHANNELS.get(name) in settings[SECOND_CHANNEL]
+
+
+def plan(
+    queue: HueyQueue,
+    name: str,
+    token: str | None,
+    text: str | None,
+    *,
+    first: str,
+    expires: float,
+    at_once: bool = False,
+) -> bool:
+    """Enqueue the second message of an OTP. Nothing happens for what is no OTP of a token, or has no second channel.
+
+    :param name: of the first message's job.
+    :param token: serial of the token whose OTP it is.
+    :param first: id of its instance; empty when there is none.
+    :param expires: seconds for which the OTP is valid.
+    :param at_once: whether the first one is known not to arrive.
+    :returns: whether it was enqueued.
+    """
+    if token is None or not text or not is_set_up(queue.settings, name):
+        return False
+    channel = _CHANNELS[name]
+    through = queue.settings[SECOND_CHANNEL][channel]
+    call = {"first": first, "channel": channel, "through": through, "token": token, "text": text}
+    queue.enqueue(
+        NAME, (), call, delay=None if at_once else expires * PART, expires=expires, key=f"second channel of {token}"
+    )
+    return True
+
+
+@contextmanager
+def when_refused(ctx: JobContext, token: str | None, text: str | None) -> Iterator[None]:
+    """Around an attempt: where it ends for good, the second message goes at once."""
+    from privacyidea.lib.queue import get_job_queue, has_job_queue
+
+    try:
+        yield
+    except FailJob:
+        if token is None or not has_job_queue() or not 0 < ctx.time_left() < float("inf"):
+            raise
+        try:
+            plan(get_job_queue(), ctx.name, token, text, first=ctx.id, expires=ctx.time_left(), at_once=True)
+        except Exception as error:  # the one that waits already is there for this
+            ctx.log.warning("the second channel has to wait for its time (%s)", type(error).__name__)
+        raise
+
+
+def send_second(ctx: JobContext, first: str, channel: str, through: str, token: str, text: str) -> None:
+    """Send an OTP by the other channel, unless the first message arrived. Runs in privacyIDEA's app context.
+
+    :param first: id of the first message; empty when there is none.
+    :param channel: that of the first message, ``"mail"`` or ``"sms"``.
+    :param through: the SMS gateway, or SMTP server, of the second one.
+    :param token: serial of the token whose OTP it is; its owner gets it.
+    """
+    if first and _arrived(first):
+        ctx.note(first="arrived")
+        return
+    from pijobs_privacyidea import mail, sms_job
+
+    owner = owner_of(token)
+    if channel == "mail":
+        phone = owner.get_user_phone("mobile", index=0) if owner else None
+        if not phone:
+            raise FailJob("the owner of the token has no mobile number")
+        ctx.hide(phone)
+        sms_job.send_sms(ctx, through, phone, text)
+    else:
+        address = owner.info.get("email") if owner else None
+        if not address:
+            raise FailJob("the owner of the token has no mail address")
+        to = [address] if isinstance(address, str) else list(address)[:1]
+        ctx.hide(*to)
+        mail.send_email(ctx, through, None, to, SUBJECT, text)
+    ctx.note(first="did not arrive")
+
+
+def job() -> Job:
+    """The job."""
+    return Job(
+        NAME,
+        send_second,
+        retry=RETRY,
+        expires=OTP_VALIDITY,
+        priority=OTP_PRIORITY,
+        timeout=900,
+        group=lambda channel, through, **_: f"{'sms' if channel == 'mail' else 'smtp'}:{through}",
+        label=lambda channel, token, **_: labelled(
+            f"{'SMS' if channel == 'mail' else 'mail'} as second channel", token
+        ),
+    )
+
+
+def _arrived(first: str) -> bool:
+    """:raises RetryJob: while nobody can tell."""
+    from privacyidea.lib.queue import get_job_queue
+
+    try:
+        _, record = get_job_queue().places.find(first)
+    except InstanceNotFound:  # it ended, and its record is gone; an OTP that is dead is kept for days
+        return True
+    except PijobsError as error:
+        raise RetryJob(f"what became of the first message is not known ({type(error).__name__})") from None
+    return bool(record.state is State.DONE)
+
+
+def text_of(text: Any = None, html: str | None = None) -> str | None:
+    """What the second message says; None for a push message, and for a mail with parts."""
+    return text if isinstance(text, str) else None if html is None else _Words.of(html)
+
+
+class _Words(HTMLParser):
+    """The text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.words: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+    @classmethod
+    def of(cls, html: str) -> str:
+        parser = cls()
+        parser.feed(html)
+        parser.close()
+        return " ".join(parser.words)

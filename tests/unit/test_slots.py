@@ -13,7 +13,7 @@ from pijobs.storage.memory import MemoryStorage
 from pijobs.testing import ManualClock, SwitchedStorage
 from pijobs.worker import slots
 from pijobs.worker.session import Session, describe_process
-from pijobs.worker.slots import AHEAD_MOST, AHEAD_WORK, Slot, relieve
+from pijobs.worker.slots import AHEAD_LIMIT, AHEAD_MOST, AHEAD_WORK, Slot, relieve
 
 LEASE = Lease("1", "t1", "test.job", b"", b"", "test.job", 0, attempts=0, crashes=0, held_since=None, due=0, leased=0)
 
@@ -40,13 +40,31 @@ def test_one_slow_job_ends_the_batches_at_once() -> None:
     assert slot.want() == 1
 
 
-def test_a_moment_of_a_busy_machine_leaves_most_of_a_batch() -> None:
-    slot = Slot(mean=0.0001)
-    slot.took("test.job", AHEAD_WORK / 4)
-    assert slot.want() > AHEAD_MOST / 2
-    for _ in range(10):
-        slot.took("test.job", AHEAD_WORK / 4)
-    assert slot.want() < AHEAD_MOST / 4
+def test_moments_of_a_busy_machine_leave_a_batch_as_it_is() -> None:
+    slot = Slot()
+    for _ in range(100):
+        slot.took("test.job", 0.0001)
+    for _ in range(2):
+        slot.took("test.job", AHEAD_WORK * 3)
+    assert slot.want() == AHEAD_MOST and slot.is_short("test.job")
+    slot.took("test.job", AHEAD_WORK * 3)
+    assert slot.want() == 1 and not slot.is_short("test.job")
+
+
+def test_a_job_that_takes_as_long_as_others_may_wait_for_it_ends_the_batches_at_once() -> None:
+    slot = Slot()
+    for _ in range(100):
+        slot.took("test.job", 0.0001)
+    slot.took("test.job", AHEAD_LIMIT)
+    assert slot.want() == 1 and not slot.is_short("test.job")
+
+
+def test_quick_jobs_of_one_name_do_not_hide_slow_ones_of_another() -> None:
+    slot = Slot()
+    for _ in range(20):
+        slot.took("test.job", 0.0001)
+        slot.took("test.other", AHEAD_WORK * 3)
+    assert slot.want() == 1
 
 
 def test_leases_are_run_in_the_order_of_the_storage(session: Session) -> None:

@@ -20,8 +20,11 @@ from pijobs.storage.contract import End, Lease
 from pijobs.worker.session import Session
 
 #: Seconds of work to lease at once, at most so many instances (whose script holds Redis for 4 ms where each has a group
-#: of its own), and seconds until what has not begun goes back.
-AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 24, 0.05
+#: of its own), and seconds until what has not begun goes back: ten batches, since on a busy machine a thread waits for
+#: its turn as long as for several of them, and half of what it leased would go back.
+AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 24, 0.2
+#: A job takes as long as it did at the median of so many times.
+_RECENT = 5
 
 
 class StopFlag(Protocol):
@@ -43,10 +46,10 @@ class Slot:
     #: Leases taken ahead, and until when (monotonic seconds) they may be started.
     ahead: deque[tuple[Session, Lease]] = field(default_factory=deque)
     ahead_until: float = 0.0
-    #: How long a job took of late (seconds, moving mean); unknown work is taken one by one.
+    #: How long a job takes (seconds, moving mean); unknown work is taken one by one.
     mean: float = AHEAD_WORK
-    #: The same of each job.
-    means: dict[str, float] = field(default_factory=dict)
+    #: How long each job took of late (seconds).
+    recent: dict[str, deque[float]] = field(default_factory=dict)
     outage_wait: float = 0.0
     #: Whether its job ran past its timeout, so that another slot takes its place.
     is_stuck: bool = False
@@ -60,19 +63,22 @@ class Slot:
         return max(1, min(AHEAD_MOST, int(AHEAD_WORK / max(self.mean, 1e-6))))
 
     def took(self, name: str, seconds: float, *, careful: bool = False) -> None:
-        """Note the duration of a job. One that takes as long as a batch counts at once; what is quicker counts slowly,
-        since a few milliseconds among many quick jobs are mostly those of a busy machine.
+        """Note the duration of a job. A slow one among quick ones of its name is mostly that of a busy machine; one as
+        long as :data:`AHEAD_LIMIT` counts at once.
 
         :param careful: it must not happen twice. The next are taken one by one: what is in line when the process dies
             counts as begun, although it was not.
         """
-        least = max(seconds, AHEAD_WORK) if careful or seconds >= AHEAD_WORK else 0.0
-        self.mean = max(least, self.mean * 0.8 + seconds * 0.2)
-        self.means[name] = max(least, self.means.get(name, AHEAD_WORK) * 0.8 + seconds * 0.2)
+        recent = self.recent.setdefault(name, deque(maxlen=_RECENT))
+        if careful or seconds >= AHEAD_LIMIT:
+            recent.extend([max(seconds, AHEAD_WORK)] * _RECENT)
+        recent.append(seconds)
+        usual = _median(recent)
+        self.mean = usual if usual >= AHEAD_WORK else self.mean * 0.8 + usual * 0.2
 
     def is_short(self, name: str) -> bool:
         """Whether a job is known to take less than the work that is leased at once."""
-        return self.means.get(name, AHEAD_WORK) < AHEAD_WORK
+        return name in self.recent and _median(self.recent[name]) < AHEAD_WORK
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
         """Put leases in line. If a worker crashed with one of them, only the first stays, and the next are
@@ -117,6 +123,11 @@ class Slot:
     def end(self, session: Session, end: End) -> None:
         """Keep an end for the next turn."""
         self.unacknowledged.setdefault(session, []).append(end)
+
+
+def _median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
 
 
 def relieve(slots: Iterable[Slot]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import multiprocessing
 import os
 import sys
@@ -26,6 +27,8 @@ from simulation import mutations
 
 #: Histories that one process plays before it tells how they went.
 BATCH = 50
+#: Histories after which it looks for what is left of them.
+COLLECT = 10
 
 
 def main() -> int:
@@ -115,8 +118,13 @@ def _played(batches: list[tuple[int, int, str, str]]) -> Iterable[tuple[int, lis
 def _play_batch(batch: tuple[int, int, str, str]) -> tuple[int, list[tuple[int, str]]]:
     first, number, storage, url = batch
     broken = []
+    # To look through all that lives after each history takes a tenth of the time.
+    gc.freeze()
+    gc.disable()
     with kind(storage, url) as make_place:
         for seed in range(first, first + number):
+            if seed % COLLECT == 0:
+                gc.collect()
             if (found := play(plans.make(seed), make_place=make_place).broken) is not None:
                 broken.append((seed, str(found)))
     return number, broken

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import flask
 import pytest
@@ -130,3 +131,23 @@ def test_once_a_second_the_worker_moves_what_waits_in_the_spool(
     turn(engine)
     assert effects == ["moved"] and storage.get(new.id).state is State.DONE
     assert spool.depths().counts == {}
+
+
+def test_a_turn_that_follows_a_wait_without_work_waits_at_once(
+    engine: Engine, storage: MemoryStorage, queue: Queue, effects: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    step = storage.step
+
+    def counted(session: str, ends: Sequence[End], **more: Any) -> Step:
+        asked.append(session)
+        return step(session, ends, **more)
+
+    monkeypatch.setattr(storage, "step", counted)
+    engine.dequeue()
+    assert len(asked) == 2
+    engine.dequeue()
+    assert len(asked) == 3
+    queue.enqueue("a.b", ["found all the same"])
+    turn(engine)
+    assert effects == ["found all the same"]

@@ -5,6 +5,7 @@ One list, for ``pijobs config check`` and readiness. What really stops jobs now 
 
 from __future__ import annotations
 
+import functools
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -257,8 +258,14 @@ def _jobs(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     return CheckResult(False, f"no live worker knows the jobs {', '.join(missing)}", advice)
 
 
+@functools.cache
+def _version() -> str:
+    """Of this process; it reads files."""
+    return metadata.version("pijobs")
+
+
 def _versions(answer: Mapping[str, Any]) -> CheckResult:
-    mine = metadata.version("pijobs")
+    mine = _version()
     others = [row for row in answer["workers"] if row["version"] != mine]
     if not others:
         return CheckResult(

@@ -101,7 +101,12 @@ class Engine(JobHuey):
         if task is not None:
             return task
         answered: dict[Session, int | None] = {}
+        nothing_at, slot.found_nothing = slot.found_nothing, None
         for session, want in self._in_turn(slot):
+            if nothing_at is not None and session is nothing_at[0] and not slot.unacknowledged.get(session):
+                # It said so a moment ago, and a wait misses nothing that came since.
+                answered[session] = nothing_at[1]
+                continue
             try:
                 step = self._step(session, slot, want=want)
             except StorageUnavailable:
@@ -395,10 +400,13 @@ class Engine(JobHuey):
         if self._is_stopping():
             return None
         try:
-            self._take(session, slot, self._step(session, slot, want=slot.want(), wait=timeout).leases)
+            step = self._step(session, slot, want=slot.want(), wait=timeout)
         except StorageUnavailable:
             self._wait_out(slot)
             return None
+        if not step.leases:
+            slot.found_nothing = session, step.next_due
+        self._take(session, slot, step.leases)
         return self._from_ahead(slot)
 
     def _wait_out(self, slot: Slot) -> None:

@@ -57,6 +57,8 @@ class Slot:
     looked_round: float = field(default_factory=lambda: clock.monotonic())
     #: Whether the storage, rather than the spool, answered last time.
     storage_answers: bool = False
+    #: Where the last turn ended with a wait for work that found none, and when something there is due next.
+    found_nothing: tuple[Session, int | None] | None = None
 
     def want(self) -> int:
         """How many instances to lease: about :data:`AHEAD_WORK` seconds of work, at least one."""

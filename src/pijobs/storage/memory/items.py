@@ -106,6 +106,8 @@ class Items:
 
     def of(self, *states: State) -> list[Item]:
         """All in these states."""
+        if len(states) == 1:
+            return list(self._by_state[states[0]].values())
         return [item for state in states for item in self._by_state[state].values()]
 
     def some(self, *states: State, rule: Callable[[Item], bool]) -> list[Item]:
@@ -217,8 +219,8 @@ class Items:
         item.reason, item.error = reason, error
         if state is not State.DEAD:
             item.body = None
-        # The end of one instance may make room in its group.
-        self._changed.notify_all()
+        if self._by_state[State.QUEUED]:  # for which there may be room in the group now
+            self._changed.notify_all()
         return item.ended_as(state, reason or "")
 
     def expire(self, item: Item, now: int) -> Ended:

@@ -6,6 +6,7 @@ speaks of.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -75,6 +76,8 @@ class MemoryStorage(Storage):
         self._pause: Pause | None = None
         self._loss: Loss | None = None
         self._epoch = 1
+        #: Times that everybody who waits was sent home.
+        self._wakes = 0
         #: What is written, and who can read it.
         self._protocol = (protocol.FIRST, protocol.FIRST)
 
@@ -218,6 +221,8 @@ class MemoryStorage(Storage):
     def _recover(self, now: int) -> list[Ended]:
         self._sessions.bury(now)
         lost = [item for item in self._items.of(State.RUNNING) if item.session not in self._sessions]
+        if not lost:
+            return []
         together = Counter(item.session for item in lost)
         # Who is left behind alone would seem to have run alone.
         left = Counter(item.session for item in lost[HOUSEKEEPING_BATCH:])
@@ -237,10 +242,13 @@ class MemoryStorage(Storage):
 
     def _outlived(self, now: int) -> Iterator[Item]:
         kept: Counter[str] = Counter()
-        for item in sorted(self._items.of(*FINISHED), key=lambda item: -item.end_place):
+        finished, most = self._items.of(*FINISHED), self._retention.finished_max
+        if len(finished) > most:
+            finished.sort(key=lambda item: -item.end_place)
+        for item in finished:
             kept[item.new.name] += 1
             keep = self._retention.finished if item.new.keep is None else item.new.keep
-            if kept[item.new.name] > self._retention.finished_max or (item.ended or 0) + keep <= now:
+            if kept[item.new.name] > most or (item.ended or 0) + keep <= now:
                 yield item
         for item in self._items.of(State.DEAD):
             if (item.ended or 0) + self._retention.dead <= now:
@@ -289,16 +297,26 @@ class MemoryStorage(Storage):
         return min((*held, *(item.due for item in self._items.of(State.SCHEDULED))), default=None)
 
     def wait(self, timeout: float, *, floor: int | None = None) -> None:
+        end = self._clock.monotonic() + timeout
         with self._lock:
-            now = self.now()
-            if next(self._ready(floor, now), None) is None:
-                blocked = [group.blocked_until or 0 for group in self._groups.values()]
-                moments = (moment - now for moment in (*blocked, self._next_due(now) or 0) if moment > now)
-                overdue = any(item.due <= now for item in self._items.of(State.SCHEDULED))
-                self._lock.wait(0 if overdue else min((timeout, *(moment / 1000 for moment in moments))))
+            wakes = self._wakes
+            while self._wakes == wakes and (left := end - self._clock.monotonic()) > 0:
+                pause = self._nothing_for(floor)
+                if not pause or not self._lock.wait(min(left, pause)):
+                    return
+
+    def _nothing_for(self, floor: int | None) -> float:
+        """Seconds for which a step finds nothing, if nobody changes anything meanwhile."""
+        now = self.now()
+        if next(self._ready(floor, now), None) or any(item.due <= now for item in self._items.of(State.SCHEDULED)):
+            return 0.0
+        blocked = [group.blocked_until or 0 for group in self._groups.values()]
+        moments = (moment for moment in (*blocked, self._next_due(now) or 0) if moment > now)
+        return (min(moments, default=math.inf) - now) / 1000
 
     def wake(self) -> None:
         with self._lock:
+            self._wakes += 1
             self._lock.notify_all()
 
     def close_session(self, session: str, *, crashed: bool = False) -> list[Ended]:

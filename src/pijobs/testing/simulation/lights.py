@@ -76,7 +76,7 @@ class Lights:
     def _red(self) -> list[tuple[str, str]]:
         answers: list[dict[str, Any]] = []
         self._ask(self.cast.hosts[0], answers.append)
-        self.world.run(self.world.now + LONGEST)
+        self.world.run(self.world.now + LONGEST, lambda: bool(answers or self.world.errors))
         for error in self.world.errors:
             self.books.breaks("raised", f"readiness: {error[1]!r}")
         if not answers:

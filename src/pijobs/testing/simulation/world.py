@@ -89,6 +89,7 @@ class World:
         self._hub = greenlet.getcurrent()
         self._queue: list[tuple[float, float, int, Task]] = []
         self._until = 0.0
+        self._enough: Callable[[], bool] = lambda: False
         #: The first process stands for whoever looks at a history from outside.
         self.outside = self.process("the world", Host("nowhere"))
 
@@ -124,7 +125,7 @@ class World:
         """As SIGKILL. Does not return if the calling task is one of its own."""
         process.alive, process.died = False, self.now
         if self.current is not None and self.current.process is process:
-            self._switch_to_hub()
+            self._let_others_go_on(self.current)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -143,20 +144,8 @@ class World:
         task.parked, task.woken = True, False
         if seconds is not None:
             self._push(self.now + seconds, task)
-            if self._is_next(task):
-                return False
-        self._switch_to_hub()
+        self._let_others_go_on(task)
         return task.woken
-
-    def _is_next(self, task: Task) -> bool:
-        """Whether it is the calling task that goes on; then it does, without a way round by the scheduler."""
-        when, _, ticket, first = self._queue[0]
-        if first is not task or ticket != task.ticket or when > self._until or task.process.frozen_until > when:
-            return False
-        heapq.heappop(self._queue)
-        self.now, task.parked = max(self.now, when), False
-        self.steps += 1
-        return True
 
     def unpark(self, task: Task) -> None:
         if task.parked and not task.ended:
@@ -164,8 +153,12 @@ class World:
             task.ticket += 1
             self._push(self.now, task)
 
-    def _switch_to_hub(self) -> None:
-        self._hub.switch()
+    def _let_others_go_on(self, task: Task) -> None:
+        """From one task to the next, without a way round by the scheduler where that has nothing to decide."""
+        following = None if self._enough() else self._next()
+        if following is task:
+            return
+        (self._hub if following is None else following.greenlet).switch()
         if self.over:
             raise Killed
 
@@ -176,23 +169,31 @@ class World:
 
     def run(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
         """Let tasks go on until a time, or until there is enough (asked after each step)."""
-        queue, self._until = self._queue, until
-        while queue and queue[0][0] <= until:
+        self._until, self._enough = until, enough
+        while (task := self._next()) is not None:
+            task.greenlet.switch()
+            self.current = None
+            if enough():
+                return
+        self.now = max(self.now, until)
+
+    def _next(self) -> Task | None:
+        """Who goes on now; None: nobody, until the time that :meth:`run` was given."""
+        queue = self._queue
+        while queue and queue[0][0] <= self._until:
             when, _, ticket, task = heapq.heappop(queue)
             if task.ticket != ticket or task.ended or not task.process.alive:
                 continue
-            self.now = max(self.now, when)
+            if when > self.now:
+                self.now = when
             if task.process.frozen_until > self.now:
                 self._push(task.process.frozen_until, task)
                 continue
             task.parked = False
             self.steps += 1
             self.current = task
-            task.greenlet.switch()
-            self.current = None
-            if enough():
-                return
-        self.now = max(self.now, until) if not queue or queue[0][0] > until else self.now
+            return task
+        return None
 
     def end(self) -> None:
         """Take down all tasks; what they do meanwhile does not count."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,18 +11,16 @@ import click
 
 from pijobs.base.files import looks
 from pijobs.base.redact import describe
+from pijobs.cli.bulk import cancel, purge, retry
 from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away
-from pijobs.errors import EncodeError, JobError, PijobsError, StorageUnavailable
+from pijobs.cli.selection import filter_options, selection
+from pijobs.errors import EncodeError, PijobsError
 from pijobs.execution.verdict import frames_of
-from pijobs.jobs import ENDED, State
+from pijobs.jobs import State
 from pijobs.observe import instances
 from pijobs.observe.status import STATE_ORDER
 from pijobs.plugins.registry import Registry
-from pijobs.request.queue import Queue
-from pijobs.storage.contract import Record, Storage
 
-reason_option = click.option("--reason", default="", help="Why; for the audit log.")
-_DONE = {"retry": "queued again", "cancel": "cancelled", "delete": "deleted"}
 STATES = [state.value for state in STATE_ORDER]
 
 
@@ -34,9 +31,7 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
-@click.option("--name", help="Only this job.")
-@click.option("--group", help="Only this group: what the job sends to, such as smtp:main.")
-@click.option("--subject", help="Only what concerns this subject, where the job names one; mail: the recipient.")
+@filter_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many (default 50).")
 @click.option("--cursor", help="Go on where an earlier list ended; it told the cursor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -53,7 +48,12 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
     places, away = queue.places.within_reach()
     try:
         rows, cursor = instances.listing(
-            queue, state=State(state) if state else None, limit=limit, places=places, **filters
+            queue,
+            state=State(state) if state else None,
+            limit=limit,
+            places=places,
+            only=selection((), dict(filters)),
+            **{name: filters[name] for name in ("name", "group", "subject", "cursor")},
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -126,78 +126,5 @@ def value_of(registry: Registry, name: str, key: str, text: str) -> Any:
     return text  # the call says what is wrong with it
 
 
-@jobs.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@reason_option
-@pass_invocation
-def retry(invocation: Invocation, ids: tuple[str, ...], reason: str) -> int:
-    """Queue dead letters again."""
-    queue = invocation.queue()
-    return _each(queue, "retry", ids, reason, lambda id: instances.retry(queue, id))
-
-
-@jobs.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@reason_option
-@pass_invocation
-def cancel(invocation: Invocation, ids: tuple[str, ...], reason: str) -> int:
-    """Cancel waiting instances. One that runs is not touched."""
-    queue = invocation.queue()
-    return _each(queue, "cancel", ids, reason, queue.cancel)
-
-
-@jobs.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--state", type=click.Choice([state.value for state in ENDED]), help="All of this state.")
-@click.option("--name", help="With --state: only this job.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@reason_option
-@pass_invocation
-def purge(
-    invocation: Invocation, ids: tuple[str, ...], state: str | None, name: str | None, yes: bool, reason: str
-) -> int:
-    """Delete the records of ended instances: these, or all of a state."""
-    if bool(ids) == bool(state):
-        raise click.UsageError("expected either ids or --state")
-    queue = invocation.queue()
-    if state is None:
-        return _each(queue, "delete", ids, reason, queue.remove)
-    places, away = queue.places.within_reach()
-    found = [(place, record.id) for place in places for record in _records(place, State(state), name)]
-    if not yes:
-        click.confirm(f"delete {len(found)} records of {state} instances?", abort=True)
-    for place, instance_id in found:
-        with suppress(JobError):  # trimmed or retried meanwhile
-            place.remove(instance_id)
-    audit(queue.settings, "job.delete", on=f"{len(found)} {state}", fields=[id for _, id in found], reason=reason)
-    click.echo(f"{len(found)} records deleted")
-    return tell_if_away(away)
-
-
-def _records(storage: Storage, state: State, name: str | None) -> Iterator[Record]:
-    cursor = None
-    while True:
-        page = storage.page(state, name=name, cursor=cursor, limit=200)
-        yield from page.records
-        cursor = page.cursor
-        if cursor is None:
-            break
-
-
-def _each(queue: Queue, name: str, ids: tuple[str, ...], reason: str, act: Any) -> int:
-    """Do it for each id; what fails is said, the others go on. What was done stands in the audit log."""
-    code, done = 0, []
-    for instance_id in ids:
-        try:
-            act(instance_id)
-            done.append(instance_id)
-            click.echo(f"{instance_id}: {_DONE[name]}")
-        except JobError as error:
-            code = code or 1
-            click.echo(f"{instance_id}: {error}", err=True)
-        except StorageUnavailable as error:
-            code = 3
-            click.echo(f"{instance_id}: the storage {error.what}: {error}", err=True)
-    if done:
-        audit(queue.settings, f"job.{name}", on=f"{len(done)} of {len(ids)}", fields=done, reason=reason)
-    return code
+for command in (retry, cancel, purge):
+    jobs.add_command(command)

@@ -48,6 +48,7 @@ _MODULES = {
     "check": ("check",),
     "config": ("config",),
     "drill": ("drill",),
+    "failures": ("failures",),
     "jobs": ("jobs",),
     "keys": ("keys",),
     "new_plugin": ("new-plugin",),

@@ -43,7 +43,7 @@ def recent(storage: Storage) -> dict[str, Any]:
         "bins": _bins(now, span, done, failed),
         "speed": _speed(now, done) if done else None,
         "jobs": {name: _speed(now, records) for name, records in _by_name(done).items()},
-        "failures": _by_reason(now, failed),
+        "failures": by_reason(now, failed),
         "failed": len(failed),
         "failures_cut": dead_cut or expired_cut,
     }
@@ -116,8 +116,11 @@ def _quantile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def _by_reason(now: int, failed: Iterable[Record]) -> list[dict[str, Any]]:
-    """The most frequent first. Recipients do not make a reason another one."""
+def by_reason(now: int, failed: Iterable[Record]) -> list[dict[str, Any]]:
+    """Failures by job, state and reason, the most frequent first. Recipients do not make a reason another one.
+
+    :param now: ms on the storage's clock.
+    """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for record in sorted(failed, key=_ended, reverse=True):
         reason = _MASKED.sub("…", record.reason or "no reason is known")

@@ -10,9 +10,9 @@ from typing import Any
 from pijobs.base.redact import redact
 from pijobs.errors import PijobsError, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
+from pijobs.observe.selection import Selection, lookups, place_in_time
 from pijobs.observe.status import STATE_ORDER, age, group, moment, pause_of, session, told_pause, trouble
 from pijobs.payload.codec import open_envelope
-from pijobs.payload.keys import KeyRing
 from pijobs.plugins.loading import call_hook
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record, Storage
@@ -33,6 +33,7 @@ def listing(
     cursor: str | None = None,
     limit: int,
     since: int | None = None,
+    only: Selection | None = None,
     places: Collection[Storage] | None = None,
     **filters: str | None,
 ) -> tuple[list[dict[str, Any]], str | None]:
@@ -43,6 +44,7 @@ def listing(
 
     :param subject: in clear; found under each key of this installation.
     :param since: ms on the storage's clock; only what ended since then, or was enqueued then if it has not ended.
+    :param only: of these those whose age and reason it takes.
     :param places: where to look (:meth:`pijobs.request.places.Places.within_reach`); None: everywhere, or not at all.
     :param filters: ``name`` and ``group``.
     :raises ValueError: for a cursor that is none of ours.
@@ -50,7 +52,7 @@ def listing(
     chain = [
         (one, lookup, place)
         for one in (STATE_ORDER if state is None else (state,))
-        for lookup in _lookups(queue, subject)
+        for lookup in lookups(queue, subject)
         for place in queue.places
     ]
     index, inner = _place(cursor, len(chain))
@@ -63,8 +65,17 @@ def listing(
             index, inner = index + 1, None
             continue
         page = place.page(one, subject=lookup, cursor=inner, limit=limit - len(rows), **filters)
-        fresh = [record for record in page.records if since is None or _place_in_time(record) >= since]
-        rows += [instance(record, place.now(), spooled=place is queue.spool) for record in fresh]
+        now = place.now()
+        fresh = [
+            record
+            for record in page.records
+            if (since is None or place_in_time(record) >= since) and not (only and only.is_too_old(record, now))
+        ]
+        rows += [
+            instance(record, now, spooled=place is queue.spool)
+            for record in fresh
+            if only is None or only.takes(record, now)
+        ]
         # The newest come first: behind one that is too old, all are.
         inner = page.cursor if len(fresh) == len(page.records) else None
         if inner is None:
@@ -86,18 +97,6 @@ def _add_afterwards(queue: Queue, rows: list[dict[str, Any]]) -> None:
     }
     for row in rows:
         row["afterwards"] = told.get(row["id"])
-
-
-def _place_in_time(record: Record) -> int:
-    return (record.ended or 0) if record.state in ENDED else record.created
-
-
-def _lookups(queue: Queue, subject: str | None) -> list[str | None]:
-    """By what the subject may have been stored; addresses are stored in lower case."""
-    if subject is None:
-        return [None]
-    keys = KeyRing.of(queue.settings)
-    return [lookup for text in dict.fromkeys((subject, subject.lower())) for lookup in keys.lookups("subject", text)]
 
 
 def _place(cursor: str | None, most: int) -> tuple[int, str | None]:

@@ -1,0 +1,128 @@
+"""``pijobs jobs retry``, ``cancel`` and ``purge``: on instances by their ids, or on all that fit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away
+from pijobs.cli.selection import FILTERS, filter_options, selection
+from pijobs.errors import JobError, StorageUnavailable
+from pijobs.jobs import ENDED, WAITING, State
+from pijobs.observe import instances
+from pijobs.request.queue import Queue
+
+Act = Callable[[str], None]
+_DONE = {"retry": "queued again", "cancel": "cancelled", "delete": "deleted"}
+#: Ids that one entry of the audit log names.
+_NAMED = 200
+
+ids_argument = click.argument("ids", metavar="[ID]...", nargs=-1)
+reason_option = click.option("--reason", default="", help="Why; for the audit log.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+all_option = click.option("--all", "everything", is_flag=True, help="All of them, whatever else they are.")
+
+
+@click.command()
+@ids_argument
+@filter_options
+@all_option
+@yes_option
+@reason_option
+@pass_invocation
+def retry(invocation: Invocation, /, **given: Any) -> int:
+    """Queue dead letters again: these, or all that fit the options."""
+    queue = invocation.queue()
+    return _carry_out(queue, "retry", (State.DEAD,), lambda id: instances.retry(queue, id), given)
+
+
+@click.command()
+@ids_argument
+@filter_options
+@all_option
+@yes_option
+@reason_option
+@pass_invocation
+def cancel(invocation: Invocation, /, **given: Any) -> int:
+    """Cancel waiting instances: these, or all that fit the options. One that runs is not touched."""
+    queue = invocation.queue()
+    return _carry_out(queue, "cancel", tuple(WAITING), queue.cancel, given)
+
+
+@click.command()
+@ids_argument
+@click.option("--state", type=click.Choice([state.value for state in ENDED]), help="All of this state that fit.")
+@filter_options
+@yes_option
+@reason_option
+@pass_invocation
+def purge(invocation: Invocation, /, state: str | None, **given: Any) -> int:
+    """Delete the records of ended instances: these, or all of a state that fit the options."""
+    if bool(given["ids"]) == bool(state):
+        raise click.UsageError("expected either ids or --state")
+    queue = invocation.queue()
+    states = (State(state),) if state else ()
+    return _carry_out(queue, "delete", states, queue.remove, {**given, "everything": bool(state)})
+
+
+def _carry_out(queue: Queue, name: str, states: Sequence[State], act: Act, given: dict[str, Any]) -> int:
+    filtered = given.pop("everything") or any(given[one] is not None for one in FILTERS)
+    if bool(given["ids"]) == filtered:
+        found = "both" if filtered else "neither"
+        raise click.UsageError(f"expected either ids or which ones (--all, --name, --because, …), found {found}")
+    if not filtered:
+        return _each(queue, name, given["ids"], given["reason"], act)
+    places, away = queue.places.within_reach()
+    ids = [record.id for _, record in selection(tuple(states), given).find(queue, places)]
+    if ids and not given["yes"]:
+        click.confirm(f"{len(ids)} instances to be {_DONE[name]}; go on?", abort=True)
+    return _many(queue, name, ids, given["reason"], act) or tell_if_away(away)
+
+
+def _each(queue: Queue, name: str, ids: Sequence[str], reason: str, act: Act) -> int:
+    """Do it for each id; what fails is said, the others go on. What was done stands in the audit log."""
+    code, done = 0, []
+    for instance_id in ids:
+        try:
+            act(instance_id)
+            done.append(instance_id)
+            click.echo(f"{instance_id}: {_DONE[name]}")
+        except JobError as error:
+            code = code or 1
+            click.echo(f"{instance_id}: {error}", err=True)
+        except StorageUnavailable as error:
+            code = 3
+            click.echo(f"{instance_id}: the storage {error.what}: {error}", err=True)
+    _note(queue, name, done, len(ids), reason)
+    return code
+
+
+def _many(queue: Queue, name: str, ids: Sequence[str], reason: str, act: Act) -> int:
+    """The same with one line for all, and a bar. Ctrl-C stops it; what was done stays done, and is told."""
+    code, done, passed_over = 0, list[str](), 0
+    try:
+        with click.progressbar(ids, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+            for instance_id in bar:
+                try:
+                    act(instance_id)
+                    done.append(instance_id)
+                except JobError:  # it has moved on, or gone, meanwhile
+                    passed_over += 1
+    except KeyboardInterrupt:
+        code = 1
+        click.echo("stopped", err=True)
+    except StorageUnavailable as error:
+        code = 3
+        click.echo(f"the storage {error.what}: {error}", err=True)
+    more = f"; {passed_over} had changed meanwhile" if passed_over else ""
+    click.echo(f"{len(done)} of {len(ids)} {_DONE[name]}{more}")
+    _note(queue, name, done, len(ids), reason)
+    return code
+
+
+def _note(queue: Queue, name: str, done: Sequence[str], number: int, reason: str) -> None:
+    if done:
+        audit(queue.settings, f"job.{name}", on=f"{len(done)} of {number}", fields=done[:_NAMED], reason=reason)

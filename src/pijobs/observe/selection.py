@@ -1,0 +1,78 @@
+"""Which instances a person means: by state, job, group, subject, reason and age."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from pijobs.jobs import ENDED, State
+from pijobs.payload.keys import KeyRing
+from pijobs.request.queue import Queue
+from pijobs.storage.contract import Record, Storage
+
+_PAGE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Instances that fit all that is given; None fits any.
+
+    :param subject: in clear; found under each key of this installation.
+    :param because: a part of the reason, in whatever case.
+    :param since: seconds; ended no longer ago, or was enqueued no longer ago if it has not ended.
+    :param older_than: seconds; the other way round.
+    """
+
+    states: tuple[State, ...]
+    name: str | None = None
+    group: str | None = None
+    subject: str | None = None
+    because: str | None = None
+    since: float | None = None
+    older_than: float | None = None
+
+    def find(self, queue: Queue, places: Collection[Storage]) -> Iterator[tuple[Storage, Record]]:
+        """Each of them, with the place where it lies; of one state and place the newest first.
+
+        :raises StorageUnavailable: when a place does not answer.
+        """
+        for place in places:
+            for state in self.states:
+                for lookup in lookups(queue, self.subject):
+                    for record in self._in(place, state, lookup):
+                        yield place, record
+
+    def _in(self, place: Storage, state: State, lookup: str | None) -> Iterator[Record]:
+        now, cursor = place.now(), None
+        while True:
+            page = place.page(state, name=self.name, group=self.group, subject=lookup, cursor=cursor, limit=_PAGE)
+            for record in page.records:
+                if self.is_too_old(record, now):
+                    return  # the newest come first
+                if self.takes(record, now):
+                    yield record
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def is_too_old(self, record: Record, now: int) -> bool:
+        """Whether it, and all that come after it, lie before the time that is asked for. ``now`` is in ms."""
+        return self.since is not None and now - place_in_time(record) > self.since * 1000
+
+    def takes(self, record: Record, now: int) -> bool:
+        """Whether age and reason fit; the storage sees to the rest."""
+        young = self.older_than is not None and now - place_in_time(record) < self.older_than * 1000
+        return not young and (self.because is None or self.because.lower() in (record.reason or "").lower())
+
+
+def place_in_time(record: Record) -> int:
+    """When it ended, or was created if it has not; ms."""
+    return (record.ended or 0) if record.state in ENDED else record.created
+
+
+def lookups(queue: Queue, subject: str | None) -> list[str | None]:
+    """By what the subject may have been stored; addresses are stored in lower case."""
+    if subject is None:
+        return [None]
+    keys = KeyRing.of(queue.settings)
+    return [lookup for text in dict.fromkeys((subject, subject.lower())) for lookup in keys.lookups("subject", text)]

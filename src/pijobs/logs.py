@@ -115,7 +115,7 @@ class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
             kwargs["exc_info"] = shown_error(error, message_of(error, known))
         text = redact(_message_of(logging.LogRecord("", level, "", 0, msg, args or None, None)), known)
         kwargs["extra"] = {**(kwargs.get("extra") or {}), "instance": self._instance}
-        self.logger.log(level, "%s: %s", self._prefix, text, **kwargs)
+        self.logger.log(level, Shown(f"{self._prefix}: {text}"), **kwargs)
 
 
 class HasSecrets(Protocol):
@@ -156,6 +156,12 @@ def _error_of(exc_info: Any) -> BaseException | None:
 _REDACTED = "pijobs_redacted"
 
 
+class Shown(str):
+    """A line of the log whose parts were redacted where they came from."""
+
+    __slots__ = ()
+
+
 class _Records:
     """Makes the records of this process, those of ours redacted.
 
@@ -170,7 +176,8 @@ class _Records:
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._make(*args, **kwargs)
         if (self.all or _is_ours(record.name)) and not hasattr(record, _REDACTED):
-            record.msg, record.args = redact(_message_of(record)), ()
+            if not isinstance(record.msg, Shown):
+                record.msg, record.args = redact(_message_of(record)), ()
             if record.exc_info and record.exc_info[1] is not None:
                 kind, error, _ = shown_error(record.exc_info[1], message_of(record.exc_info[1]))
                 record.exc_info = kind, error, record.exc_info[2]

@@ -47,27 +47,19 @@ class FileLost(StorageUnavailable):
 
 
 class _Use:
-    """One use of one file."""
+    """One use of one file, as a block. Not by a generator: it is begun for each mail, and costs a third of that this
+    way."""
 
-    __slots__ = ("path", "thread")
-
-    def __init__(self, path: str) -> None:
-        self.path, self.thread = path, threads.get_ident()
-
-
-class _Using:
-    """One use, as a block. Not by a generator: it is begun for each mail, and costs a third of that this way."""
-
-    __slots__ = ("_gate", "_path", "_timeout", "_use")
+    __slots__ = ("_gate", "_timeout", "path", "thread")
 
     def __init__(self, gate: Gate, path: str, timeout: float) -> None:
-        self._gate, self._path, self._timeout = gate, path, timeout
+        self._gate, self.path, self._timeout, self.thread = gate, path, timeout, threads.get_ident()
 
     def __enter__(self) -> None:
-        self._use = self._gate.enter(self._path, self._timeout)
+        self._gate.enter(self, self._timeout)
 
     def __exit__(self, *_: object) -> None:
-        self._gate.leave(self._use)
+        self._gate.leave(self)
 
 
 class Gate:
@@ -95,14 +87,14 @@ class Gate:
         with self._changed:
             self._keepers.add(keeper)
 
-    def use(self, path: str, timeout: float) -> _Using:
+    def use(self, path: str, timeout: float) -> _Use:
         """Use connections to a file, and open or close them, in this block only.
 
         :param timeout: seconds to wait for a fork that is going on.
         :raises FileBusy: when it takes longer.
         :raises FileLost: in a child that can't use the file.
         """
-        return _Using(self, path, timeout)
+        return _Use(self, path, timeout)
 
     def leave(self, use: _Use) -> None:
         with self._changed:
@@ -110,19 +102,17 @@ class Gate:
             if self._forks:
                 self._changed.notify_all()
 
-    def enter(self, path: str, timeout: float) -> _Use:
+    def enter(self, use: _Use, timeout: float) -> None:
         if self._pid != os.getpid():  # a fork in C, which told nobody
             self._after_in_child()
-        if path in self._lost:
-            raise FileLost(path)
-        use = _Use(path)
+        if use.path in self._lost:
+            raise FileLost(use.path)
         with self._changed:
             # Who is in the middle of something must be able to end it.
             waits = self._forks and not any(other.thread == use.thread for other in self._uses)
             if waits and not self._changed.wait_for(lambda: not self._forks, timeout):
                 raise FileBusy
             self._uses.add(use)
-        return use
 
     def _before(self) -> None:
         me = threads.get_ident()

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pijobs.base.redact import class_name
+from pijobs.base.redact import MAX_LENGTH, class_name
 from pijobs.execution.runner import Outcome
 from pijobs.jobs import State
-from pijobs.logs import shown_error
+from pijobs.logs import Shown, shown_error
 from pijobs.payload.codec import Call
 from pijobs.plugins.hookspecs import InstanceEvent
 from pijobs.request.queue import Queue
@@ -70,11 +70,12 @@ class Report:
         told = f"{why} [{notes}]" if notes else why
         # The reason is told once, in the line itself.
         shown = shown_error(outcome.error, "") if failed and outcome.error is not None else None
-        line = "job %s %s: running -> %s, attempt %d (took %.3f s)%s"
-        log.log(
-            logging.WARNING if failed else logging.INFO, line, lease.name, lease.id, end.state, lease.attempts + 1,
-            took, told, exc_info=shown, extra=_fields(lease, end.state),
-        )  # fmt: skip
+        level = logging.WARNING if failed else logging.INFO
+        if log.isEnabledFor(level):
+            line = f"job {lease.name} {lease.id}: running -> {end.state.value}, attempt {lease.attempts + 1}"
+            line = f"{line} (took {took:.3f} s){told}"
+            line = Shown(line) if len(line) <= MAX_LENGTH else line
+            log.log(level, line, exc_info=shown, extra=_fields(lease, end.state))
 
     def _count(self, storage: Storage, lease: Lease, call: Call, end: End, took: float) -> None:
         since_enqueue = None

@@ -9,14 +9,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import re2
-
 #: Bytes that a compiled pattern may take; searching needs as much.
 _MEMORY = 1024 * 1024
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Any:
+    import re2  # 3 MB, which only a gateway with patterns needs
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MEMORY
@@ -25,6 +25,8 @@ def _compiled(pattern: str) -> Any:
 
 def pattern_fault(pattern: str) -> str | None:
     """None, or why it can't be used."""
+    import re2
+
     try:
         _compiled(pattern)
     except (re2.error, UnicodeError) as error:

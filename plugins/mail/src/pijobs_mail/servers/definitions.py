@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -199,6 +200,7 @@ def limits_of(definition: Mapping[str, Any]) -> Limits:
     return Limits(concurrency=definition["max_connections"], rate=int(match[1]), per=_SECONDS[match[2]])
 
 
+@lru_cache(maxsize=64)
 def parse_server(server: str) -> tuple[str, str, int | None]:
     """Scheme (``smtp`` or ``smtps``), host, and the port if it is there: ``host``, ``host:587``, ``smtps://host``.
 

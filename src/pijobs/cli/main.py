@@ -51,6 +51,7 @@ _MODULES = {
     "failures": ("failures",),
     "jobs": ("jobs",),
     "keys": ("keys",),
+    "move": ("move",),
     "new_plugin": ("new-plugin",),
     "plugins": ("plugins",),
     "schedule": ("schedule",),

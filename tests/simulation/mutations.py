@@ -74,6 +74,11 @@ def _key_free() -> list[Any]:
     return [_set(Items, "holder_of", lambda self, key, now: (None, []))]
 
 
+def _back_by_hand(real: Any) -> Any:
+    """As if a person had asked for it, who gets what he asks for."""
+    return lambda self, *args, **options: real(self, *args, **{**options, "by_hand": True})
+
+
 def _crash_counts(real: Any) -> Any:
     def crash(self: Any, item: Any, now: int, alone: bool = True) -> Any:
         return real(self, item, now, alone=True)
@@ -145,6 +150,11 @@ MUTATIONS: dict[str, Mutation] = {
         "storage", "a clock that is set back keeps each session the rest of its lease", _clock_back
     ),
     "key-of-what-waits": Mutation("storage", "of the instances with one key only the newest waits", _key_free),
+    "newer-one-that-ran": Mutation(
+        "storage",
+        "what comes back gives way to a newer call with its key that ran meanwhile",
+        lambda: [_wrap(Items, "back", _back_by_hand)],
+    ),
     "order-of-due": Mutation(
         "storage",
         "what is due is promoted by priority, 20 at once",
@@ -186,6 +196,11 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "stuck-for-ever": Mutation(
         "session", "a job past its timeout is given up", lambda: [_set(Session, "_give_up_stuck", lambda self: None)]
+    ),
+    "loss-not-told": Mutation(
+        "session",
+        "a worker tells that its storage was emptied or restored",
+        lambda: [_set(Session, "_loss", lambda self, beat: None)],
     ),
     "neighbours": Mutation(
         "session",

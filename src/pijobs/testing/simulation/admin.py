@@ -8,15 +8,16 @@ from pijobs.errors import InstanceNotFound, PijobsError, StateConflict
 from pijobs.request.queue import Queue
 from pijobs.testing.simulation.books import Books
 from pijobs.testing.simulation.cast import Cast
-from pijobs.testing.simulation.plan import Act
+from pijobs.testing.simulation.lights import Lights
+from pijobs.testing.simulation.plan import PAUSE, Act
 from pijobs.testing.simulation.world import World
 
 
 class Admin:
     """Pauses, retries, cancels and removes, from a process of its own."""
 
-    def __init__(self, cast: Cast, books: Books, world: World) -> None:
-        self.cast, self.books, self.world = cast, books, world
+    def __init__(self, cast: Cast, books: Books, world: World, lights: Lights) -> None:
+        self.cast, self.books, self.world, self.lights = cast, books, world, lights
         self.left = len(cast.plan.acts)
 
     def begin(self) -> None:
@@ -38,7 +39,8 @@ class Admin:
             group = f"at {act.place}" if act.place else None
             self.world.tell(f"pauses {group or 'the queue'}")
             queue.storage.pause(group)
-            self.world.pause(2.0)
+            self.lights.look_at_pause()
+            self.world.pause(PAUSE)
             queue.storage.resume(group)
             return
         entry = self.books.entries.get(act.number)

@@ -33,6 +33,8 @@ class Books(LastJudgement):
         #: By the ids of their instances, as soon as these are known.
         self.ids: dict[str, Entry] = {}
         self.starts: dict[str, list[float]] = {}
+        #: By instance: when the storage leased it last.
+        self.leased: dict[str, float] = {}
         #: Whether a clock was set in this history, or a storage lost something: some promises can't be judged then.
         self.clocks_were_set = False
         #: Instances whose record was spoilt.
@@ -92,7 +94,6 @@ class Books(LastJudgement):
         self.world.tell(f"call {number} begins (attempt {ctx.attempt}, crashes {ctx.crashes})")
         entry.attempts.append(self.world.now)
         self.ids[ctx.id] = entry
-        self._note_who_is_beside(entry)
         self._judge_start(run, ctx)
         self.runs.append(run)
         try:
@@ -102,14 +103,6 @@ class Books(LastJudgement):
                 self.runs.remove(run)
             if self.in_request(task.process):
                 entry.in_request.append((run.began, self.world.now))
-
-    def _note_who_is_beside(self, entry: Entry) -> None:
-        if entry.call.key is None:
-            return
-        for other in self.entries.values():
-            same = (other.call.key, other.call.job) == (entry.call.key, entry.call.job) and other is not entry
-            if same and other.id is not None and any(self._leased(place, other.id) for place in self.places):
-                entry.beside.add(other.call.number)
 
     def took_down(self, task: Task | None) -> None:
         assert task is not None
@@ -209,7 +202,7 @@ class Books(LastJudgement):
             held = self._held(ctx.id, process)
             if not held and not self._unjudgeable():
                 self.breaks("lease", f"{entry} had its effect in {process.name}, which held no lease of it any more")
-        self._judge_key(entry, began)
+        self._judge_key(entry, ctx.id)
         self._judge_twice(entry, ctx)
 
     def _judge_twice(self, entry: Entry, ctx: Any) -> None:
@@ -223,23 +216,24 @@ class Books(LastJudgement):
     def _doubts(self, instance_id: str) -> int:
         return sum(place.doubts.count(instance_id) for place in self.places)
 
-    def _judge_key(self, entry: Entry, began: float) -> None:
-        key = entry.call.key
-        if key is None or self.clocks_were_set or entry.via != "storage":
+    def _judge_key(self, entry: Entry, instance_id: str) -> None:
+        """What was leased before the newer one came is not touched; what was leased later has come back."""
+        leased = self.leased.get(instance_id)
+        if entry.call.key is None or leased is None or entry.via != "storage" or entry.retried or self._unjudgeable():
             return
         for other in self.entries.values():
-            same = (other.call.key, other.call.job) == (key, entry.call.job) and other is not entry
-            same = same and other.via == "storage"
-            newer = same and other.began > (entry.returned or 0) + SAME_TIME / 1000
-            came_after = newer and other.returned is not None and other.effects and began > other.returned
-            if came_after and entry.call.number not in other.beside and not self.storage.losses:
-                self.breaks("key", f"{entry} began and had its effect after that of the newer {other}")
+            same = (other.call.key, other.call.job) == (entry.call.key, entry.call.job) and other is not entry
+            is_newer = other.returned is not None and other.began > (entry.returned or 0) + SAME_TIME / 1000
+            if not (same and is_newer and other.effects and other.via == "storage"):
+                continue
+            if leased > (other.returned or 0) and not (other.cancelled or other.removed):
+                self.breaks("key", f"{entry} was leased and had its effect after that of the newer {other}")
 
     def _on_step(self, place: Place) -> Any:
         def judge(process: Process, want: int, floor: int | None, step: Any) -> None:
             for lease in step.leases:
-                if lease.id in self.ids:
-                    self._note_who_is_beside(self.ids[lease.id])
+                if place is self.storage:
+                    self.leased[lease.id] = self.world.now
                 if self.world.telling:
                     self.world.tell(f"leases {lease.id[:8]} from the {place.name}", process.name)
             truth = place.truth

@@ -43,8 +43,6 @@ class Entry:
     in_request: list[tuple[float, float]] = field(default_factory=list)
     #: Each time that its process was killed, or frozen for longer than a lease, while it ran: whether it ran alone.
     cuts: list[bool] = field(default_factory=list)
-    #: Those of its key that were leased when it was: what runs is not touched, and may come back after it.
-    beside: set[int] = field(default_factory=set)
     retried: int = 0
     cancelled: bool = False
     removed: bool = False

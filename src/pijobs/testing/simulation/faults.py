@@ -107,13 +107,8 @@ class Faults:
             host = place.host if fault.what.endswith("storage") else self.cast.hosts[0]
             self.books.clocks_were_set = True
             host.ahead += fault.amount
-        elif fault.what == "emptied":
-            place.empty()
-        elif fault.what == "restored":
-            place.remember()
-            self.world.pause(fault.seconds)
-            self.world.tell("the storage goes back to what it was then")
-            place.go_back()
+        elif fault.what in ("emptied", "restored"):
+            self._lose(fault, place)
         elif fault.what == "damaged":
             spoilt = place.damage()
             self.books.damaged |= {spoilt} if spoilt is not None else set()
@@ -121,3 +116,15 @@ class Faults:
             place.troubles.append(fault.what)
             self.world.pause(fault.seconds)
             place.troubles.remove(fault.what)
+
+    def _lose(self, fault: Fault, place: Place) -> None:
+        """All, or what came within so many seconds."""
+        if fault.what == "restored":
+            place.remember()
+            self.world.pause(fault.seconds)
+            self.world.tell("the storage goes back to what it was then")
+        seen = {record.info.id: record.seen for record in place.truth.sessions()}
+        (place.go_back if fault.what == "restored" else place.empty)()
+        left = {record.info.id: record.seen for record in place.truth.sessions()}
+        witnesses = [session for session, last in seen.items() if left.get(session, 0) < last]
+        self.lights.look_after_loss(fault, [place.sessions[one] for one in witnesses if one in place.sessions])

@@ -59,7 +59,7 @@ class History:
         self.cast = Cast(plan, world, hosts, self.places, self.books, parts)
         self.lights = Lights(self.cast, world, self.books)
         self.faults = Faults(self.cast, self.books, world, self.lights)
-        self.admin = Admin(self.cast, self.books, world)
+        self.admin = Admin(self.cast, self.books, world, self.lights)
 
     def happen(self) -> None:
         world, books, cast = self.world, self.books, self.cast

@@ -102,6 +102,8 @@ class LastJudgement:
             self.breaks("starved", f"{entry} is {record.state} still: {record.reason}")
         elif entry.call.kwargs is not None:
             return  # what its job does is not known here
+        elif record.state is State.DONE and record.id in self.damaged and not self._unjudgeable():
+            self.breaks("truth", f"{entry} is done, though its record was damaged")
         elif record.state is State.DONE and not entry.effects:
             self.breaks("truth", f"{entry} is done without its effect")
         elif record.state is not State.DONE and entry.effects and not self._explained(entry, record):

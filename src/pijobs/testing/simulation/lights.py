@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pijobs.observe.checks import severity_of
 from pijobs.observe.readiness import readiness
 from pijobs.testing.simulation.books import Books
 from pijobs.testing.simulation.cast import Cast
-from pijobs.testing.simulation.plan import LEASE, Fault
-from pijobs.testing.simulation.world import Host, World
+from pijobs.testing.simulation.plan import LEASE, PAUSE, Fault
+from pijobs.testing.simulation.world import Host, Process, World
 
 #: By fault: the check that is red meanwhile, and seconds after which it must be.
 RED: Mapping[str, tuple[str, float]] = {
@@ -19,7 +20,10 @@ RED: Mapping[str, tuple[str, float]] = {
     "full": ("storage", 0.1),
     "power of all": ("worker", 31.0),
     "emptied": ("loss", 3.0),
+    "restored": ("loss", 3.0),
 }
+#: The same of a spool.
+RED_OF_SPOOL: Mapping[str, tuple[str, float]] = {"refused": ("spool", 0.1)}
 #: Checks that may be red, or were told of, when all is over: what they tell of stays true.
 TOLD = {"loss", "storage_loss", "clock", "dead_letters", "groups", "breakers"}
 #: Where nothing goes wrong, and no spool is.
@@ -41,28 +45,48 @@ class Lights:
 
     def look_during(self, fault: Fault) -> None:
         """While something is wrong with the storage, or all workers are gone, its check is red."""
-        check, after = RED.get(fault.what, ("", 0.0))
-        if not check or fault.whom.startswith("spool") or (fault.seconds and fault.seconds < after + LONGEST):
+        of_spool = fault.whom.startswith("spool")
+        check, after = (RED_OF_SPOOL if of_spool else RED).get(fault.what, ("", 0.0))
+        if not check or check == "loss" or fault.seconds < after + LONGEST:
             return
-        began, ends = self.world.now, self.world.now + (fault.seconds or float("inf"))
-        # A loss is found by a worker that was there before and after it.
-        witnesses = [one for one in self.cast.workers.values() if one.alive and self.books.is_quiet(LEASE)]
+        ends = self.world.now + fault.seconds
+        host = self.cast.hosts[int(fault.whom.split()[1])] if of_spool else OBSERVER
+        self._look(host, check, after, f"the fault '{fault}' lasts", lambda: self.world.now < ends)
+
+    def look_after_loss(self, fault: Fault, witnesses: Iterable[Process]) -> None:
+        """A loss is found by a worker that was there before and after it.
+
+        :param witnesses: those whose last sign of life is lost.
+        """
+        books, began = self.books, self.world.now
+        was_calm = books.troubles == 1 and began - books.last_trouble > LEASE
+        told = [one for one in witnesses if one.alive and was_calm]
 
         def is_judged() -> bool:
-            if check == "loss":
-                alone = self.books.last_trouble <= began and not self.books.troubles
-                return alone and any(one.alive for one in witnesses)
-            return self.world.now < ends and not self.books.clocks_were_set
+            return books.last_trouble <= began and not books.troubles and any(one.alive for one in told)
+
+        check, after = RED[fault.what]
+        self._look(OBSERVER, check, after, f"everybody can tell of the fault '{fault}'", is_judged)
+
+    def look_at_pause(self) -> None:
+        """While the queue or a destination is paused, which is a warning."""
+        if self.world.seed % 2 and self.books.is_quiet(LEASE):
+            began = self.world.now
+            self._look(OBSERVER, "paused", 0.1, "something is paused", lambda: self.world.now < began + PAUSE)
+
+    def _look(self, host: Host, check: str, after: float, meanwhile: str, is_judged: Callable[[], bool]) -> None:
+        calm = self.books.is_quiet(LEASE)
 
         def look() -> None:
             self.world.pause(after)
             if not self.world.over:
-                self._ask(OBSERVER, judge)
+                self._ask(host, judge)
 
         def judge(found: dict[str, Any]) -> None:
-            if is_judged() and (check not in found or found[check].ok):
+            disturbed = self.books.clocks_were_set or (check == "paused" and not (calm and self.books.is_quiet(0.2)))
+            if not disturbed and is_judged() and (check not in found or severity_of(found[check]) is None):
                 told = found[check].message if check in found else "nothing"
-                self.books.breaks("lights", f"{check} is not red while the fault '{fault}' lasts: {told}")
+                self.books.breaks("lights", f"{check} is not red while {meanwhile}: {told}")
 
         self.world.start(self.world.outside, look, "a look at the lights")
 

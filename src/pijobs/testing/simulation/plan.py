@@ -12,6 +12,8 @@ LEASE, TROUBLE, PEACE = 3.0, 10.0, 300.0
 #: Seconds of an outage that somebody has to end, of a delay that ends within it, and of a loss of power of all hosts
 #: that lasts until it is told that no worker is there.
 LONG, LONG_DELAY, NOBODY = 25.0, 20.0, 40.0
+#: Seconds that an admin pauses something for.
+PAUSE = 2.0
 
 
 @dataclass(frozen=True)

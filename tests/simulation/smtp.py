@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from pijobs_mail.engine.replies import Replies, Reply
 
 #: How often a reply is another one than it should be, or does not come.
 FAULTY = 0.06
+#: What may be said before a connection is encrypted.
+IN_CLEAR = (b"EHLO", b"HELO", b"STARTTLS", b"QUIT")
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,18 @@ class Arrived:
 
 
 class Server:
-    """What arrived, and the connections of the history that runs."""
+    """What arrived, and the connections of the history that runs.
 
-    def __init__(self) -> None:
+    :param password: it asks for STARTTLS, and for a login with this password, before it takes a mail; now and then
+        somebody in between takes away that it offers TLS.
+    """
+
+    def __init__(self, password: str | None = None) -> None:
+        self.password = password
         self.mails: list[Arrived] = []
+        #: What came over a connection that was not encrypted, though it had to be.
+        self.in_clear: list[bytes] = []
+        self.logins = 0
         self.pools: dict[Process, Pool] = {}
 
     def pool(self) -> Pool:
@@ -50,6 +61,7 @@ class Server:
         """Let the engine reach this server, whatever it is told to connect to."""
         place = (0, 0, 0, "", ("127.0.0.1", 25))
         self.mails.clear()
+        self.in_clear.clear()
         self.pools.clear()
         wires = SimpleNamespace(connect=lambda address, seconds: Wire(self, seconds))
         with (
@@ -63,11 +75,13 @@ class Server:
 class Wire:
     """One connection: it has :class:`pijobs_mail.engine.wire.Wire`'s methods, and keeps its promises."""
 
-    encrypted, loopback, own_literal = False, True, "[127.0.0.1]"
+    own_literal = "[127.0.0.1]"
 
     def __init__(self, server: Server, seconds: float) -> None:
         self._server, self._replies, self._coming, self._in_data = server, Replies(), b"", False
-        self._open = True
+        self._open, self.encrypted = True, False
+        # On this host a login may go in clear.
+        self.loopback, self._is_known = server.password is None, server.password is None
         if here().random.random() < FAULTY:
             here().pause(seconds)
             raise TimeoutError
@@ -78,7 +92,15 @@ class Wire:
         return False
 
     def start_tls(self, context: ssl.SSLContext, host: str, seconds: float) -> None:
-        raise AssertionError("it does not offer TLS")
+        assert self._server.password is not None, "it does not offer TLS"
+        fault = here().random.random() / FAULTY
+        here().pause(seconds if fault < 0.5 else here().random.random() * 0.02)
+        if fault < 0.5:
+            raise TimeoutError
+        if fault < 1:
+            self._open = False
+            raise ssl.SSLError(1, "handshake failure")
+        self.encrypted = True
 
     def send(self, content: bytes, seconds: float) -> None:
         here().pause(here().random.random() * 0.01)
@@ -95,16 +117,40 @@ class Wire:
         if not found:
             return False
         self._coming = rest
+        if not (self.encrypted or self._server.password is None) and command.split()[0] not in IN_CLEAR:
+            self._server.in_clear.append(command)
         if self._in_data:
             self._in_data = False
             self._keep(command)
+        elif command.startswith(b"EHLO"):
+            self._answer(b"250-sink.example\r\n" + self._offer() + b"250 PIPELINING")
+        elif command.startswith(b"STARTTLS"):
+            self._answer(b"220 2.0.0 Ready to start TLS")
+        elif command.startswith(b"AUTH"):
+            self._log_in(command)
+        elif not self._is_known and command.startswith((b"MAIL", b"RCPT", b"DATA")):
+            self._replies.feed(b"530 5.7.0 Authentication required\r\n")
         elif command.startswith(b"DATA"):
             self._in_data = self._answer(b"354 go on")
-        elif command.startswith(b"EHLO"):
-            self._answer(b"250-sink.example\r\n250 PIPELINING")
         else:
             self._answer(b"221 bye" if command.startswith(b"QUIT") else b"250 2.0.0 Ok")
         return True
+
+    def _offer(self) -> bytes:
+        if self._server.password is None or (not self.encrypted and here().random.random() < FAULTY):
+            return b""
+        return b"250-AUTH PLAIN LOGIN\r\n" if self.encrypted else b"250-STARTTLS\r\n"
+
+    def _log_in(self, command: bytes) -> None:
+        """By PLAIN, with what it tells at once."""
+        told = base64.b64decode(command.split()[2]).split(b"\0")[2]
+        if told != (self._server.password or "").encode():
+            self._replies.feed(b"535 5.7.8 Authentication credentials invalid\r\n")
+        elif here().random.random() < FAULTY:
+            self._replies.feed(b"454 4.7.0 Temporary authentication failure\r\n")
+        else:
+            self._is_known = self._answer(b"235 2.7.0 Authentication successful")
+            self._server.logins += self._is_known
 
     def _keep(self, content: bytes) -> None:
         if here().random.random() < FAULTY:

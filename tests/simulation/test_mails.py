@@ -68,3 +68,28 @@ def test_a_notice_arrives_twice_only_if_nobody_knows_whether_it_was_enqueued(
             assert found or instance.state != "done", instance
 
     bad_worlds(once_at_most, worlds=40)
+
+
+def test_neither_login_nor_mail_leaves_unencrypted_where_tls_is_asked_for(bad_worlds: BadWorlds) -> None:
+    values = {"server": "mail.example", "port": 587, "sender": "pijobs@example.com", "timeout": 1, "tls": True,
+              "username": "otp", "password": "correct horse"}  # fmt: skip
+    open_store(bad_worlds.settings).save("main", values)
+    server = Server("correct horse")
+    arrived = 0
+
+    def each_arrives_by_a_login_under_tls(world: BadWorld) -> None:
+        nonlocal arrived
+        send(world, expires=None)
+        with server.reached():
+            instances = world.run()
+        assert server.in_clear == []
+        for number, instance in enumerate(instances):
+            found = arrivals(server, number)
+            assert found or instance.state != "done", instance
+            doubts = sum(not mail.told for mail in found)
+            assert len(found) <= instance.may_have_run + doubts, instance
+            arrived += bool(found)
+
+    bad_worlds(each_arrives_by_a_login_under_tls, worlds=20)
+    assert server.logins > 20
+    assert arrived > 3 * 20

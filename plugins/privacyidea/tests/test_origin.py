@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pijobs.settings import Settings
 from pijobs_privacyidea import definitions, mail
 from pijobs_privacyidea.origin import Origin, origin
 from pijobs_privacyidea.settings import OTP_SERVERS
@@ -61,5 +62,5 @@ def test_an_otp_expires_by_itself_and_a_notice_by_its_server_alone(
 ) -> None:
     monkeypatch.setattr(definitions, "otp_server", lambda: "otp")
     monkeypatch.setattr(definitions, "configured_seconds", lambda name, default: 60.0)
-    settings: Any = {OTP_SERVERS: ["named"]}
+    settings = Settings({OTP_SERVERS.name: ["named"]}, [OTP_SERVERS])
     assert called_from(module, lambda: mail._options(settings, server, origin())) == options

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pijobs.errors import DestinationDown, FailJob, RetryJob
     from pijobs.factory import HueyQueue
     from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
-    from pijobs.plugins.hookspecs import Check, CheckResult, InstanceEvent, Page, hookimpl, hookspec
+    from pijobs.plugins.hookspecs import Check, CheckResult, InstanceEvent, Page, Scheduled, hookimpl, hookspec
     from pijobs.plugins.loading import call_hook
     from pijobs.plugins.registration import jobs_in
     from pijobs.request.queue import Handle, Queue
@@ -33,7 +33,7 @@ _MODULES = {
     "factory": ("HueyQueue",),
     "base.redact": ("mask_address", "mask_number"),
     "jobs": ("Job", "JobContext", "Limits", "RetryPolicy", "State"),
-    "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "hookimpl", "hookspec"),
+    "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "Scheduled", "hookimpl", "hookspec"),
     "plugins.loading": ("call_hook",),
     "plugins.registration": ("jobs_in",),
     "request.queue": ("Handle", "Queue"),
@@ -66,6 +66,8 @@ def crontab(
     from huey import crontab
 
     matches: Callable[[datetime], bool] = crontab(minute, hour, day, month, day_of_week, strict)
+    # huey keeps sets of numbers; people read what was written.
+    matches.__doc__ = " ".join((minute, hour, day, month, day_of_week))
     return matches
 
 
@@ -85,6 +87,7 @@ __all__ = [
     "Queue",
     "RetryJob",
     "RetryPolicy",
+    "Scheduled",
     "Setting",
     "Settings",
     "State",

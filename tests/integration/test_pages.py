@@ -86,6 +86,17 @@ def test_the_overview_tells_failures_by_reason(app: flask.Flask, visit: Visit) -
     assert "Mails are failing." in visit.text("/")
 
 
+def test_the_schedule_tells_when_a_job_comes_and_what_became_of_its_last_run(app: flask.Flask, visit: Visit) -> None:
+    queue, storage = queue_of(app), storage_of(app)
+    job = queue.registry["statistics.hourly"]
+    page = visit.text("/schedule")
+    assert "statistics.hourly" in page and "never" in page
+    due = storage.now() // 60_000 * 60_000
+    assert queue.enqueue_periodic(job, due)
+    page = visit.text("/schedule")
+    assert f'<a href="/pages/jobs/statistics.hourly@{due}">' in page.replace("%40", "@") and "queued" in page
+
+
 def test_without_a_queue_the_pages_say_so(tmp_path: Path) -> None:
     visit = Visit(make_app(tmp_path, CLASS="", PLUGINS=("mail",)))
     assert "The queue is off; mails go out in the request." in visit.text("/")

@@ -140,7 +140,7 @@ def test_the_schedule_tells_when_each_periodic_job_runs_next(run: Run) -> None:
     assert often["next"].endswith("+09:00") and int(often["next"][14:16]) % 5 == 0
     assert (often["last"], often["missed"]) == (None, "skip")
     assert rows["shop.tidy"]["next"] is None or "-02-29T03:00" in rows["shop.tidy"]["next"]
-    assert "shop.often: next 2" in run("schedule", "--app", "a_shop").out
+    assert "shop.often (*/5 * * * *): next 2" in run("schedule", "--app", "a_shop").out
 
 
 def test_a_worker_tells_a_terminal_what_it_does_and_where_its_log_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from typing import Any
@@ -9,14 +10,10 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from pijobs.base import schedules
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.jobs import Job
-from pijobs.storage.contract import Storage
-
-#: How far ahead the next due time is looked for (ms).
-_AHEAD = 366 * 24 * 60 * schedules.MINUTE
+from pijobs.observe.schedule import scheduled
+from pijobs.plugins.hookspecs import Scheduled
 
 
 @click.command()
@@ -24,33 +21,29 @@ _AHEAD = 366 * 24 * 60 * schedules.MINUTE
 @pass_invocation
 @looks
 def schedule(invocation: Invocation, as_json: bool) -> None:
-    """The periodic jobs: when each runs next, in its time zone, and for which time it was enqueued last."""
-    queue, storage = invocation.queue(), invocation.storage()
-    rows = [_row(job, storage) for job in queue.registry.values() if job.schedule is not None]
+    """What happens at certain times: when each comes next, in its time zone, for which time it ran last, and what came
+    of that."""
+    invocation.storage()  # or says that there is none
+    rows = [_shown(row) for row in scheduled(invocation.queue())]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         missed = "missed times are made good once" if row["missed"] == "once" else "missed times are left out"
-        click.echo(f"{row['name']}: next {row['next'] or 'not within a year'} ({row['timezone']}), ", nl=False)
-        click.echo(f"last {row['last'] or 'never'}; {missed}")
+        when = f" ({row['when']})" if row["when"] else ""
+        ended = f" {row['state']}" if row["state"] else ""
+        why = f": {row['reason']}" if row["reason"] else ""
+        click.echo(f"{row['name']}{when}: next {row['next'] or 'not within a year'} ({row['timezone']}), ", nl=False)
+        click.echo(f"last {row['last'] or 'never'}{ended}{why}; {missed}")
     if not rows:
         click.echo("no periodic jobs; @job(…, schedule=crontab(…)) makes one")
 
 
-def _row(job: Job, storage: Storage) -> dict[str, Any]:
-    assert job.schedule is not None
-    now = storage.now() // schedules.MINUTE * schedules.MINUTE + schedules.MINUTE
-    comes = schedules.first(job.schedule, job.timezone, now, now + _AHEAD)
-    return {
-        "name": job.name,
-        "next": _shown(comes, job.timezone),
-        "last": _shown(storage.last_periodic(job.name), job.timezone),
-        "timezone": job.timezone,
-        "missed": job.missed,
-    }
+def _shown(row: Scheduled) -> dict[str, Any]:
+    times = {"next": _moment(row.next, row.timezone), "last": _moment(row.last, row.timezone)}
+    return {**dataclasses.asdict(row), **times}
 
 
-def _shown(moment: int | None, timezone: str) -> str | None:
+def _moment(moment: int | None, timezone: str) -> str | None:
     zone = dt.timezone.utc if timezone == "UTC" else ZoneInfo(timezone)
     return None if moment is None else dt.datetime.fromtimestamp(moment / 1000, zone).isoformat(timespec="minutes")

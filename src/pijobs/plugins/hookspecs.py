@@ -69,6 +69,31 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Something that happens at certain times: a row of the page "Schedule".
+
+    :param when: its schedule, for people: ``"20 2 * * *"``.
+    :param next: when it comes next, ms since the epoch; None: not within a year.
+    :param last: for which time it ran last, or began to; None: never.
+    :param timezone: that ``when`` is read in.
+    :param instance: id of its last run.
+    :param state: of that run; ``""`` where nothing is known of it.
+    :param reason: why it is in this state.
+    :param missed: what becomes of missed times: ``"once"`` or ``"skip"``.
+    """
+
+    name: str
+    when: str
+    next: int | None
+    last: int | None
+    timezone: str = "UTC"
+    instance: str = ""
+    state: str = ""
+    reason: str = ""
+    missed: str = "once"
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceEvent:
     """What observers are told of a job instance; no argument, no body."""
 
@@ -140,6 +165,11 @@ def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping
 
     :param instances: ids of ended instances, each with the name of its job.
     """
+
+
+@hookspec
+def list_schedules(queue: Any) -> Iterable[Scheduled]:  # type: ignore[empty-body]
+    """What the plugin has done at certain times beside its periodic jobs: rows of the page "Schedule"."""
 
 
 @hookspec

@@ -54,6 +54,11 @@ WORKER_ABSENT = 30.0
 Mode = Literal["off", "immediate", "queued"]
 
 
+def periodic_id(name: str, due: int) -> str:
+    """The id of the one instance of a periodic job for a due time (ms)."""
+    return f"{name}@{due}"
+
+
 class Queue:
     """Takes job calls. Made by :mod:`pijobs.factory`; neither connects nor starts a thread before first use.
 
@@ -171,7 +176,7 @@ class Queue:
 
         :raises StorageUnavailable: no fallback: the due time is asked for again.
         """
-        new = self._instance(job, f"{job.name}@{due}", Call((), {}), ("at", due / 1000), None, None, None)
+        new = self._instance(job, periodic_id(job.name, due), Call((), {}), ("at", due / 1000), None, None, None)
         return self._present_storage().enqueue_periodic(new, due=due)
 
     def record_refusal(self, name: str, kwargs: Mapping[str, Any], error: Exception) -> None:

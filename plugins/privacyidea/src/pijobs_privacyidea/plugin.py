@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pijobs import InstanceEvent, Job, Page, Setting, Settings, hookimpl
+from pijobs import InstanceEvent, Job, Page, Scheduled, Setting, Settings, hookimpl
 from pijobs.errors import PluginError
-from pijobs_privacyidea.settings import OWN_CLASS, SETTINGS
+from pijobs_privacyidea.settings import OWN_CLASS, SETTINGS, TASKS
 
 if TYPE_CHECKING:
     import click
@@ -28,19 +28,31 @@ def register_settings() -> Iterable[Setting]:
 def register_jobs(settings: Settings) -> list[Job]:
     if "PI_JOB_QUEUE_MAIL_CA_FILE" not in settings:
         raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
-    from pijobs_privacyidea import mail, second_channel, sms_job
+    from pijobs_privacyidea import mail, periodic, second_channel, sms_job
 
     if settings.queue_class == OWN_CLASS:
         from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
 
         DefinitionsFingerprint.install(settings)
-    return [*mail.jobs(), *sms_job.jobs(), second_channel.job()]
+    return [*mail.jobs(), *sms_job.jobs(), second_channel.job(), *periodic.jobs(settings)]
 
 
 @hookimpl
 def register_pages() -> list[Page]:
     """Sentences of the overview; SMTP servers and gateways have their pages in privacyIDEA."""
     return [Page("", "", "mails", "smtpserver."), Page("", "", "messages", "privacyidea.")]
+
+
+@hookimpl
+def list_schedules(queue: Queue) -> list[Scheduled]:
+    """privacyIDEA's periodic tasks."""
+    from pijobs_privacyidea.host import Host
+    from pijobs_privacyidea.periodic import scheduled
+
+    if queue.settings.queue_class != OWN_CLASS or not queue.settings[TASKS]:
+        return []
+    with Host.of(queue.settings).app.app_context():
+        return list(scheduled(queue))
 
 
 @hookimpl

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from pijobs import Setting
+from pijobs import Setting, crontab
 
 OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 PREFIX = "PI_JOB_QUEUE_PRIVACYIDEA_"
+#: Commands of privacyIDEA that may be run at certain times.
+PROGRAMS = [
+    ["pi-manage"], ["privacyidea-token-janitor"], ["pi-tokenjanitor"], ["privacyidea-cron"],
+    ["privacyidea-usercache-cleanup"], ["privacyidea-expired-users"], ["privacyidea-get-unused-tokens"],
+]  # fmt: skip
 ROLE_NAMES = ("viewer", "operator", "admin")
 
 
@@ -25,6 +33,32 @@ def _channels(value: Any) -> bool:
     return isinstance(value, dict) and all(
         channel in ("mail", "sms") and isinstance(name, str) and name for channel, name in value.items()
     )
+
+
+def _commands(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and re.fullmatch("[a-z0-9_]{1,40}", name) and _command(given)
+        for name, given in value.items()
+    )
+
+
+def _command(given: Any) -> bool:
+    if not (isinstance(given, (list, tuple)) and len(given) == 2 and all(isinstance(text, str) for text in given)):
+        return False
+    try:
+        at(given[0])
+        return shlex.split(given[1])[:1] in PROGRAMS
+    except ValueError:
+        return False
+
+
+def at(when: str) -> Callable[[datetime], bool]:
+    """The schedule of a crontab's five fields.
+
+    :raises ValueError: for what is none.
+    """
+    minute, hour, day, month, day_of_week = when.split()
+    return crontab(minute, hour, day, month, day_of_week, strict=True)
 
 
 OTP_SERVERS: Setting[Sequence[str]] = Setting(
@@ -61,4 +95,26 @@ SECOND_CHANNEL: Setting[Mapping[str, str]] = Setting(
     ),
     example={"mail": "gateway", "sms": "otp"},
 )
-SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL)
+TASKS: Setting[bool] = Setting(
+    name=PREFIX + "TASKS",
+    default=False,
+    expected="True or False",
+    accepts=lambda value: isinstance(value, bool),
+    help=(
+        "Workers run the periodic tasks that administrators define in privacyIDEA, once for all nodes; take"
+        " privacyidea-cron out of the crontab then."
+    ),
+)
+COMMANDS: Setting[Mapping[str, Sequence[str]]] = Setting(
+    name=PREFIX + "COMMANDS",
+    default={},
+    expected="a dictionary of names in lower case, each with a pair: a crontab's five fields, and a command of"
+    " privacyIDEA, such as pi-manage or privacyidea-token-janitor",
+    accepts=_commands,
+    help=(
+        "Commands of privacyIDEA that a worker runs at certain times (UTC), once for all nodes: clean-ups, as a rule."
+        " {today} in a command is the date."
+    ),
+    example={"audit_rotate": ("20 2 * * *", "pi-manage audit rotate --age 180")},
+)
+SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL, TASKS, COMMANDS)

@@ -32,7 +32,7 @@ from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
 from pijobs.server.lockout import HOST_PREFIX
-from pijobs.server.pages import account, audit, overview, plots, second_factor, sign_in, workers
+from pijobs.server.pages import account, audit, overview, plots, schedule, second_factor, sign_in, workers
 from pijobs.server.pages import formatting as words
 from pijobs.server.pages.summary import Topic
 from pijobs.server.pages.web_session import (
@@ -92,7 +92,7 @@ class Site:
     @cached_property
     def entries(self) -> Sequence[tuple[str, str, Page]]:
         """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
-        own = [Page("Overview", "overview"), Page("Jobs", "jobs"), Page("Workers", "workers"), Page("Audit", "audit")]
+        own = [Page(title, title.lower()) for title in ("Overview", "Jobs", "Workers", "Schedule", "Audit")]
         entries = []
         for page, plugin in [*((one, "pijobs") for one in own), *self._pages]:
             endpoint = self._endpoint(page.endpoint)
@@ -194,7 +194,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
 def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
     blueprint.get("/static/<path:name>")(file)
-    for module in (overview, job_pages, workers, audit):
+    for module in (overview, job_pages, workers, schedule, audit):
         module.add_to(blueprint)
     if own_accounts:
         sign_in.add_to(blueprint)

@@ -41,7 +41,43 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "base64 in a url": lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
     "hexadecimal": lambda text: text.encode().hex(),
     "hexadecimal, UTF-16": lambda text: text.encode("utf-16-be").hex().upper(),
+    "capitals": str.upper,
+    "small letters": str.lower,
+    "blanks": " ".join,
+    "pairs": lambda text: " ".join(pieces(text, 2)),
+    "hyphens": lambda text: "-".join(pieces(text, 3)),
+    "dots": lambda text: ".".join(pieces(text, 3)),
+    "no-break spaces": lambda text: "\u00a0".join(pieces(text, 3)),
+    "soft hyphens": "\u00ad".join,
+    "NUL": "\0".join,
+    "wide letters": lambda text: "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" else one for one in text),
+    "capitals in a url": lambda text: "".join(f"%{octet:02X}" for octet in text.upper().encode()),
+    "thrice": lambda text: quote(quote(quote(text, safe=""), safe=""), safe=""),
+    "escape()": lambda text: "".join(f"%u{ord(letter):04x}" for letter in text),
+    "html without semicolons": lambda text: " ".join(f"&#{ord(letter)}" for letter in text),
+    "json twice": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "octal": lambda text: "".join(f"\\{octet:03o}" for octet in text.encode()),
+    "code points": lambda text: " ".join(f"U+{ord(letter):04X}" for letter in text),
+    "ECMAScript 6": lambda text: "".join(f"\\u{{{ord(letter):x}}}" for letter in text),
+    "quoted-printable, a soft break": lambda text: f"{text[:3]}=\r\n{text[3:]}",
+    "base64 twice": lambda text: as_base64(as_base64(text)),
+    "base64 of capitals": lambda text: as_base64(text.upper()),
+    "base64 of a url": lambda text: as_base64(quote(text, safe="")),
+    "base64 of JSON": lambda text: as_base64(json.dumps({"to": text})),
+    "base64 in lines": lambda text: "\r\n".join(pieces(as_base64(f"some 12 letters before, {text}, 12 behind"), 16)),
+    "base64 of hexadecimal": lambda text: as_base64(text.encode().hex()),
+    "hexadecimal of base64": lambda text: as_base64(text).encode().hex(),
+    "hexadecimal with colons": lambda text: text.encode().hex(":"),
+    "hexadecimal with 0x": lambda text: " ".join(f"0x{octet:02x}" for octet in text.encode()),
 }
+
+
+def pieces(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def as_base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

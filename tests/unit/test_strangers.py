@@ -105,7 +105,7 @@ def as_json(text: str, *names: str) -> bytes:
 
 
 def token_refused(text: str) -> None:
-    content = text.encode("utf-8", "replace")[:MAX_ANSWER]
+    content = text[:MAX_ANSWER].encode("utf-8", "replace")[:MAX_ANSWER]
     for refusal in (content, as_json(text[:10_000], "error", "error_description")):
         read_refusal(400, refusal, "login.example.com")
     with suppress(ServerTrouble):

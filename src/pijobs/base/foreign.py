@@ -10,6 +10,8 @@ import binascii
 import functools
 import html
 import re
+import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import unquote
@@ -21,13 +23,36 @@ MOST = 4096
 #: How deep encodings may be nested, and how many readings of a text there may be.
 _DEPTH, _READINGS = 3, 12
 # Bounded, and without two repeats that could share a letter: a search takes one pass.
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([/\"'\\]))")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|([/\"'\\]))")
+_OCTAL = re.compile(r"(?:\\[0-3][0-7]{2})+")
 _QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
+_SOFT_BREAK = re.compile(r"=[ \t]?\r?\n")
+#: ECMAScript's escape(), and the standard's way to write a letter.
+_UNICODE_URL = re.compile(r"%u([0-9a-fA-F]{4})")
+_CODE_POINT = re.compile(r"U\+([0-9a-fA-F]{4,6})[ ,;]?")
 #: Base64 (RFC 4648 4 and 5) or hexadecimal digits, long enough for four octets.
 _RUN = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,2}")
+#: The same in several pieces: octets with signs between them, lines of MIME. A piece of Base64 has a capital or digit.
+_PIECE = r"[a-z]*[A-Z0-9+/][A-Za-z0-9+/_-]*"
+_SEVERAL = re.compile(
+    rf"(?<![A-Za-z0-9+/_-])(?:(?:0[xX])?[0-9a-fA-F]{{2}}(?:[ :,-]{{1,2}}(?:0[xX])?[0-9a-fA-F]{{2}}){{3,}}"
+    rf"|{_PIECE}(?:[ \r\n]{{1,2}}{_PIECE})+={{0,2}})"
+)
+_BETWEEN = re.compile(r"[ \r\n:,-]+(?:0[xX])?")
+#: Of a longer run its readings are not read again.
+_NESTED = 400
 #: The letters of RFC 4648 5 as those of 4.
 _STANDARD = str.maketrans("-_", "+/")
 _HEXADECIMAL = re.compile(r"(?:[0-9a-fA-F]{2}){4,}")
+_NO_LETTER = re.compile(r"[^a-z0-9]+")
+
+
+def squeezed(text: str) -> str:
+    """Letters and digits alone, in small letters and without accents: what of a text stays the same when somebody
+    writes it in capitals, in pieces, or in the wide letters of East Asia."""
+    if text.isascii():
+        return _NO_LETTER.sub("", text.lower())
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
 
 
 def cut(text: T, most: int = MOST) -> T:
@@ -53,18 +78,23 @@ def decoded(text: str) -> Iterator[str]:
                     yield plain
 
 
-def runs(text: str) -> Iterator[tuple[tuple[int, int], str]]:
-    """Where Base64 or hexadecimal digits may stand, and each text that they may stand for."""
-    for match in _RUN.finditer(text):
+def runs(text: str, *, several: bool = False) -> Iterator[tuple[tuple[int, int], tuple[str, ...]]]:
+    """Where Base64 or hexadecimal digits may stand, and all texts that they may stand for.
+
+    :param several: those in several pieces, instead of those in one.
+    """
+    for match in (_SEVERAL if several else _RUN).finditer(text):
         found = match[0].rstrip("=")
+        if several:
+            found = _BETWEEN.sub("", found.removeprefix("0x").removeprefix("0X"))
         if found.islower() and found.isalpha():
             continue  # a word: the Base64 of a text has capitals or digits
-        yield from ((match.span(), plain) for plain in _readings(found))
+        yield match.span(), _readings(found)
 
 
 # The id of a mail stands in several texts about it.
 @functools.lru_cache(maxsize=32)
-def _readings(run: str) -> tuple[str, ...]:
+def _readings(run: str, depth: int = _DEPTH) -> tuple[str, ...]:
     found = []
     # Who puts a text in front of a secret shifts its Base64 by one, two or three letters.
     for decode, start in ((_base64, 0), (_base64, 1), (_base64, 2), (_base64, 3), (_hexadecimal, 0), (_hexadecimal, 1)):
@@ -75,10 +105,15 @@ def _readings(run: str) -> tuple[str, ...]:
         # Of what is worth a secret, UTF-16 has a NUL in it.
         charsets = ("utf-16-be", "utf-16-le", "utf-8") if b"\0" in octets else ("utf-8",)
         found += [octets.decode(charset, "replace") for charset in charsets if octets]
-    return tuple(found)
+    if depth and len(run) <= _NESTED:
+        for plain in [plain for plain in found if plain.isascii() and plain.isprintable()]:
+            for deeper in (plain, *decoded(plain)):
+                found += [deeper, *(one for match in _RUN.finditer(deeper) for one in _readings(match[0], depth - 1))]
+    return tuple(dict.fromkeys(found))
 
 
 def _base64(text: str) -> bytes:
+    text = text.rstrip("=")
     text = text[: len(text) - (len(text) % 4 == 1)]
     return binascii.a2b_base64(text.translate(_STANDARD) + "=" * (-len(text) % 4))
 
@@ -90,18 +125,37 @@ def _hexadecimal(text: str) -> bytes:
 
 def _unescaped(text: str) -> str:
     def letter(match: re.Match[str]) -> str:
-        return match[3] or chr(int(match[1] or match[2], 16))
+        digits = match[1] or match[2] or match[3] or match[4]
+        return chr(min(int(digits, 16), sys.maxunicode)) if digits else match[5]
 
+    text = _OCTAL.sub(
+        lambda match: bytes(int(one, 8) for one in match[0][1:].split("\\")).decode("utf-8", "replace"), text
+    )
     return _ESCAPE.sub(letter, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unprinted(text: str) -> str:
     return _QUOTED_PRINTABLE.sub(
-        lambda match: bytes.fromhex(match[0].replace("=", "")).decode("utf-8", "replace"), text
+        lambda match: bytes.fromhex(match[0].replace("=", "")).decode("utf-8", "replace"), _SOFT_BREAK.sub("", text)
     )
 
 
-#: A letter that each encoding needs, and what undoes it.
+def _unquoted(text: str) -> str:
+    return unquote(_named(_UNICODE_URL, text) if "%u" in text else text)
+
+
+def _code_points(text: str) -> str:
+    return _named(_CODE_POINT, text)
+
+
+def _named(pattern: re.Pattern[str], text: str) -> str:
+    """With the letters in place of their numbers."""
+    plain = pattern.sub(lambda match: chr(min(int(match[1], 16), sys.maxunicode)), text)
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+#: What each encoding needs, and what undoes it.
 _DECODERS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("%", unquote), ("&", html.unescape), ("\\", _unescaped), ("=", _unprinted),
+    ("%", _unquoted), ("&", html.unescape), ("\\", _unescaped), ("=", _unprinted),
+    ("U+", _code_points),
 )  # fmt: skip

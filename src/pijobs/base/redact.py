@@ -13,7 +13,7 @@ from email.message import Message
 from functools import cached_property
 from itertools import zip_longest
 
-from pijobs.base.foreign import MOST, cut, decoded, runs
+from pijobs.base.foreign import MOST, cut, decoded, runs, squeezed
 
 MAX_LENGTH = 400  # characters; an error is a line, not a page
 _LOCAL = r"\w.!#$%&'*+/=?^`{|}~-"
@@ -36,6 +36,7 @@ _WITH_DIGIT = re.compile(r"\b\w*\d\w*")
 _LAYERS = 3  # of encodings, with a secret behind each
 _SHORTEST = 4  # characters; shorter arguments ("a", "25") would mask half of every sentence
 _FEW = 2000  # characters of all known texts of a call
+_GAP = 6  # signs between two letters of a secret that is written in pieces: "12 34 56", "1, 2, 3"
 
 
 def mask_address(address: str) -> str:
@@ -73,6 +74,7 @@ class Known:
         self._few = "\0".join(form for text in wholes for form in _forms(text))
         if len(self._few) > _FEW:
             self._few = ""
+        self._few_squeezed = squeezed(self._few)
 
     @cached_property
     def _texts(self) -> set[str]:
@@ -88,13 +90,40 @@ class Known:
                 filed.setdefault(_letters(form, self._size), []).append((form, everywhere, mask))
         return filed
 
+    @cached_property
+    def _by_squeezed(self) -> dict[str, list[tuple[str, bool, str]]]:
+        """The same of squeezed spellings, by how they begin."""
+        filed: dict[str, list[tuple[str, bool, str]]] = {}
+        for text in self._texts:
+            everywhere, mask = text in self._credentials, _mask_of(text)
+            for form in {squeezed(form) for form in _forms(text)}:
+                if len(form) >= _SHORTEST:
+                    filed.setdefault(form[:_SHORTEST], []).append((form, everywhere, mask))
+        return filed
+
     def __bool__(self) -> bool:
         return bool(self._few or self._texts)
 
     def hide(self, text: str) -> str:
-        """The text with a mask in place of each known one."""
+        """The text with a mask in place of each known one, in whatever capitals, and with signs between its letters."""
         if not self:
             return text
+        return self._hide_squeezed(self._hide_plain(text))
+
+    def _hide_squeezed(self, text: str) -> str:
+        letters = squeezed(text)
+        pieces = {letters[at : at + _SHORTEST] for at in range(len(letters) - _SHORTEST + 1)}
+        if self._few and not any(piece in self._few_squeezed for piece in pieces):
+            return text
+        found = [
+            one for piece in self._by_squeezed.keys() & pieces for one in self._by_squeezed[piece] if one[0] in letters
+        ]
+        for form, everywhere, mask in sorted(found, key=lambda one: len(one[0]), reverse=True):
+            for start, end in reversed([*_places(text, form, everywhere)]):
+                text = text[:start] + mask + text[end:]
+        return text
+
+    def _hide_plain(self, text: str) -> str:
         size = self._size
         pieces = {text[at : at + size] for at in range(len(text) - size + 1)}
         if self._few and not any(piece in self._few for piece in pieces):
@@ -115,6 +144,35 @@ def _pattern(form: str, everywhere: bool) -> str:
         return rf"(?<!\w){re.escape(form)}(?!\w)"
     # Within a longer number it is another number.
     return (r"(?<!\d)" if form[0].isdigit() else "") + re.escape(form) + (r"(?!\d)" if form[-1].isdigit() else "")
+
+
+def _places(text: str, form: str, everywhere: bool) -> Iterator[tuple[int, int]]:
+    """Where a squeezed spelling counts."""
+    everywhere = everywhere or any(map(str.isdigit, form))
+    letters, at = [], []
+    for index, letter in enumerate(text):
+        for plain in squeezed(letter):
+            letters.append(plain)
+            at.append(index)
+    together, begin = "".join(letters), 0
+    while (begin := together.find(form, begin)) >= 0:
+        behind = begin + len(form)
+        start, end = at[begin], at[behind - 1] + 1
+        near = all(
+            right - left <= _GAP + 1 for left, right in zip(at[begin:behind], at[begin + 1 : behind], strict=False)
+        )
+        if near and _stands_alone(text[start - 1 : start], text[start:end], text[end : end + 1], everywhere):
+            yield start, end
+            begin = behind
+        else:
+            begin += 1
+
+
+def _stands_alone(before: str, found: str, after: str, everywhere: bool) -> bool:
+    if not everywhere:
+        return not (_WORD.match(before) or _WORD.match(after))
+    # Within a longer number it is another number.
+    return not ((found[0].isdigit() and before.isdigit()) or (found[-1].isdigit() and after.isdigit()))
 
 
 def _mask_of(text: str) -> str:
@@ -193,14 +251,15 @@ def _hidden(text: str, known: Known) -> str:
 
 
 def _without_runs(text: str, known: Known) -> str:
-    """Without what holds a known text as Base64 or in hexadecimal."""
-    found = list(runs(text))
-    together = "\n".join(plain for _, plain in found)
-    if known.hide(together) == together:
-        return text
-    spans = {span for span, plain in found if known.hide(plain) != plain}
-    for start, end in sorted(spans, reverse=True):
-        text = f"{text[:start]}***{text[end:]}"
+    """Without what holds a known text as Base64 or in hexadecimal; whole words before what stands in several."""
+    for several in (False, True):
+        found = list(runs(text, several=several))
+        together = "\n".join(plain for _, readings in found for plain in readings)
+        if known.hide(together) == together:
+            continue
+        for (start, end), readings in reversed(found):
+            if any(known.hide(plain) != plain for plain in readings):
+                text = f"{text[:start]}***{text[end:]}"
     return text
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from processes import run_at_once
 
 from pijobs.base.files import looking
 from pijobs.database import Database
-from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field, records, tables
+from pijobs.definitions import CENSORED, Definitions, DefinitionStore, Field, done, records, tables
 from pijobs.definitions.done import Ledger
 from pijobs.definitions.tables import table
 from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable
@@ -649,12 +650,61 @@ def test_what_one_worker_did_all_workers_of_the_queue_know(
     database.close()
 
 
+def test_what_was_done_takes_no_more_room_than_is_read_whoever_else_numbers_rows(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(done, "MARKS", 10)
+    monkeypatch.setattr(done, "_PRUNE_EVERY", 3)
+    database = Database.of(settings_in(tmp_path, url=url))
+    (tmp_path / "pijobs.sqlite").touch()
+    names = [f"test_{uuid.uuid4().hex}" for _ in range(2)]
+    ledgers = [Ledger(database, name) for name in names]
+    for number in range(30):
+        for ledger in ledgers:  # each has every other number
+            assert ledger.append([number, number + 1000])
+    with database.read() as connection:
+        for name in names:
+            rows = connection.execute(done.table.select().where(done.table.c.queue == name)).all()
+            assert 5 <= len(rows) <= 8
+    assert Ledger(database, names[0]).new(10)[-2:] == [29, 1029]
+    database.close()
+
+
+def test_a_database_that_begins_again_is_read_again(tmp_path: Path) -> None:
+    database = Database.of(settings_in(tmp_path))
+    (tmp_path / "pijobs.sqlite").touch()
+    one, other = Ledger(database, "q"), Ledger(database, "q")
+    for number in range(200):
+        one.append([number])
+    assert other.new(500)[-1] == 199
+    database.run(lambda connection: connection.execute(done.table.delete()))  # as of a backup
+    assert other.new(500) == []
+    one.append([7])
+    assert other.new(500) == [7]
+
+
+def test_who_asks_what_was_done_does_not_wait_for_who_tells() -> None:
+    class Slow:
+        most_in_row = 10
+
+        def append(self, marks: Sequence[int]) -> bool:
+            assert known.has("another", 9) is False  # in another thread it would wait for ever
+            return True
+
+        def new(self, most: int) -> list[int]:
+            return []
+
+    known = Done(Slow())  # type: ignore[arg-type]
+    known.add("one")
+    known.tell()
+
+
 def test_a_database_that_is_away_keeps_no_worker_from_its_work(caplog: pytest.LogCaptureFixture) -> None:
-    done = Done(Ledger(Database("postgresql+psycopg://u:hunter2@127.0.0.1:1/x", Path()), "queue"))
+    known = Done(Ledger(Database("postgresql+psycopg://u:hunter2@127.0.0.1:1/x", Path()), "queue"))
     for name in ("one", "two"):
-        done.add(name)
-        done.tell(last=True)
-    assert done.has("one", 9) and not done.has("other", 9)
+        known.add(name)
+        known.tell(last=True)
+    assert known.has("one", 9) and not known.has("other", 9)
     assert caplog.text.count("is known to this process only") == 1 and "hunter2" not in caplog.text
 
 

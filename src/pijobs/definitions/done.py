@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from pijobs.base import clock
 from pijobs.database import Database, exact_text
@@ -19,9 +18,11 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: Rows that are kept for a queue; the oldest go first.
-ROWS = 50_000
-_PRUNE_EVERY = 500
+#: Marks that are kept for a queue, in whole rows; the oldest go first. Nobody reads more.
+MARKS = 50_000
+#: Rows that one process appends between two times that it looks for what is too old. Not by the number of a row: other
+#: queues, and a cluster that gives each server numbers of its own, may take all those that a rule waits for.
+_PRUNE_EVERY = 200
 #: Rows that are read once more: of two transactions the one with the smaller number may come later.
 _OVERLAP = 100
 #: Seconds for which a database that did not answer is left alone.
@@ -52,6 +53,7 @@ class Ledger:
     def __init__(self, database: Database, queue: str) -> None:
         self._database, self._queue = database, queue
         self._last = 0
+        self._appended = 0
         self._away_until = float("-inf")
         self._told = False
 
@@ -66,18 +68,31 @@ class Ledger:
     def append(self, marks: Sequence[int]) -> bool:
         """Whether the marks are stored."""
 
-        def work(connection: Connection) -> None:
-            added = connection.execute(table.insert().values(queue=self._queue, marks=_packed(marks)))
-            (number,) = added.inserted_primary_key or (0,)
-            if number % _PRUNE_EVERY == 0:
-                connection.execute(table.delete().where(table.c.queue == self._queue, table.c.seq <= number - ROWS))
-
         def store() -> bool:
             self._database.ensure(metadata)
-            self._database.run(work)
+            self._database.run(lambda connection: connection.execute(row))
+            if self._appended % _PRUNE_EVERY == 0:
+                self._prune()
+            self._appended += 1
             return True
 
+        row = table.insert().values(queue=self._queue, marks=_packed(marks))
         return self._asked(store) or False
+
+    def _prune(self) -> None:
+        """Looked for before the transaction that deletes: it keeps no other writer of the database waiting."""
+        sizes = sa.select(table.c.seq, sa.func.length(table.c.marks).label("size")).where(table.c.queue == self._queue)
+        kept = 0
+        with self._database.read() as connection:
+            for row in connection.execute(sizes.order_by(table.c.seq.desc())):
+                kept += row.size // 8
+                if kept >= MARKS:
+                    oldest = row.seq
+                    break
+            else:
+                return
+        old = table.delete().where(table.c.queue == self._queue, table.c.seq < oldest)
+        self._database.run(lambda connection: connection.execute(old))
 
     def new(self, most: int) -> list[int]:
         """Marks that were appended since this was asked last, the newest at the end; of the first time ``most``."""
@@ -95,8 +110,8 @@ class Ledger:
                 number += len(row.marks) // 8
                 if number >= most:
                     break
-        if rows:
-            self._last = rows[0].seq
+        # No row where one was: a backup was restored, or the table is new, and its numbers begin again.
+        self._last = rows[0].seq if rows else 0
         return [mark for row in reversed(rows) for mark in _unpacked(row.marks)]
 
     def _asked(self, ask: Callable[[], T]) -> T | None:

@@ -3,10 +3,10 @@
 Whoever can write to the storage can put back an instance that was done; so does a backup that is restored. Each worker
 process remembers the newest :data:`MOST` that the storage took as done, and tells them to the database of definitions,
 which who writes to the storage can't reach: other processes, and those that start later, read them there
-(:mod:`pijobs.definitions.done`). What is left open: what a process did within the last seconds, for other processes;
-what was done before so many others; what ended in another way; a database that does not answer,
-or that was restored, too. Behind its deadline nothing runs: the envelope tells that, and can't be
-changed.
+(:mod:`pijobs.definitions.done`). What is left open: what a process did and has not told yet, for other processes (it
+tells once a second, when one of its threads looks for the next instance); what was done before so many others; what
+ended in another way; a database that does not answer, or that was restored, too. Behind its deadline nothing runs: the
+envelope tells that, and can't be changed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Done:
         self._ledger = ledger
         self._most = most
         self._lock = threads.Lock()
-        self._exchange = threads.Lock()
+        # Apart: who asks does not wait until others have told.
+        self._telling, self._asking = threads.Lock(), threads.Lock()
         self._known: OrderedDict[int, None] = OrderedDict()
         self._untold: list[int] = []
         self._told = self._asked = float("-inf")
@@ -83,7 +84,7 @@ class Done:
 
         :param last: tell all, since the process ends.
         """
-        if not self._untold or not self._exchange.acquire(blocking=last):
+        if not self._untold or not self._telling.acquire(blocking=last):
             return
         try:
             while self._untold and self._ledger is not None and (last or clock.monotonic() - self._told >= EVERY):
@@ -95,13 +96,13 @@ class Done:
                     break
                 del self._untold[: len(marks)]
         finally:
-            self._exchange.release()
+            self._telling.release()
 
     def _ask(self) -> None:
         if self._ledger is None:
             return
         # Who comes meanwhile waits for the answer.
-        with self._exchange:
+        with self._asking:
             if clock.monotonic() - self._asked >= EVERY:
                 self._asked = clock.monotonic()
                 self._remember(self._ledger.new(self._most))

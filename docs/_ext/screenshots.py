@@ -161,8 +161,10 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
         store.save(
             "main", {"server": "mail.example.com", "port": 587, "tls": True, "description": "OTP mails", **values}
         )
-        store.save("reminders", {"server": "relay.example.com", "description": "Monthly reminders", **values})
-        store.save("partner", {**values, "server": "mail.partner.example", "enqueue_job": False})
+        store.save(
+            "reminders", {"server": "relay.example.com", "tls": True, "description": "Monthly reminders", **values}
+        )
+        store.save("partner", {**values, "server": "mail.partner.example", "tls": True, "enqueue_job": False})
         gateways.open_store(settings_of(app)).save(
             "main",
             {"url": "https://sms.example.com/send", "region": "DE", "description": "OTP SMS"},

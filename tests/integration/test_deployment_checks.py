@@ -136,6 +136,13 @@ def test_a_redis_on_this_machine_needs_neither_password_nor_tls(redis_url: str) 
     close(queue)
 
 
+def test_a_redis_in_clear_that_is_named_is_not_warned_of() -> None:
+    queue = make_queue("redis://redis.example.com:1/0", LOGIN_WITHOUT_TLS=["redis.example.com"])
+    found = dict(traps.of_settings(queue))
+    assert not found["login"].warning and not found["tls"].warning and not found["database_tls"].warning
+    close(queue)
+
+
 @pytest.mark.parametrize(
     ("url", "facts"),
     [

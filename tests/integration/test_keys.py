@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs_mail.servers.definitions import open_store
 
 SECRET = "the secret key of this test, long enough"
-DEFINITION = {"server": "mail.example.com", "password": "hunter2", "enqueue_job": True}
+DEFINITION = {"server": "smtps://mail.example.com", "password": "hunter2", "enqueue_job": True}
 LEASE = 600_000
 
 
@@ -157,3 +159,23 @@ def test_without_an_older_key_there_is_nothing_to_retire(host: Host) -> None:
 def test_a_new_key_is_another_one_each_time_and_is_stored_nowhere(host: Host) -> None:
     assert new_line(host) != new_line(host)
     assert [path.name for path in host.config.parent.iterdir()] == ["pi.cfg"]
+
+
+def test_what_an_older_release_left_in_clear_is_told_in_red_and_encrypted_by_retire(host: Host) -> None:
+    queue = host.queue
+    open_store(queue.settings).save("main", {**DEFINITION, "password": "hunter2"})
+    database = sqlite3.connect(host.config.parent / "pijobs.sqlite")
+    with database:
+        (content,) = database.execute("SELECT content FROM pijobs_definition").fetchone()
+        bare = json.dumps({**json.loads(content), "password": "hunter2"})
+        database.execute("UPDATE pijobs_definition SET content = ?, secrets = '{}'", (bare,))
+    found = CliRunner().invoke(
+        cli, ["--config", str(host.config), "config", "check"], standalone_mode=False, color=True
+    )
+    line = next(line for line in found.output.splitlines() if "lie in clear" in line)
+    assert line.startswith("\x1b[31m") and "'main': password lie in clear" in line and "hunter2" not in found.output
+    host.pijobs("keys", "retire")
+    (content,) = database.execute("SELECT content FROM pijobs_definition").fetchone()
+    database.close()
+    assert "hunter2" not in content and "lie in clear" not in host.pijobs("config", "check").output
+    assert open_store(host.queue.settings).get("main")["password"] == "hunter2"

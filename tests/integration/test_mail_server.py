@@ -86,6 +86,9 @@ def test_a_server_without_tls_is_refused_unless_it_is_named(admin: Client, value
     answer = admin.ask("POST", "/smtpserver/main", **values)
     assert answer[0] == 400 and "LOGIN_WITHOUT_TLS" in answer[1]["error"]["message"]
     assert "hunter2" not in str(answer) and "main" not in admin.call("GET", "/smtpserver/")
+    unsaved = {**values, "sender": "pijobs@example.com", "recipient": "alice@example.com"}
+    answer = admin.ask("POST", "/smtpserver/send_test_email", **unsaved)
+    assert answer[0] == 400 and "LOGIN_WITHOUT_TLS" in answer[1]["error"]["message"] and "hunter2" not in str(answer)
     for protected in ({"tls": True}, {"server": "smtps://mail.example.com"}, {"server": "127.0.0.1"}):
         assert admin.call("POST", "/smtpserver/main", **{**values, "tls": False, **protected}) is True
     assert admin.call("POST", "/smtpserver/known", **{**values, "server": "known.example.com"}) is True

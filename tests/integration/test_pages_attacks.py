@@ -82,7 +82,7 @@ def test_a_token_of_somebody_else_is_refused(app: flask.Flask) -> None:
 
 def test_every_form_carries_the_token(app: flask.Flask) -> None:
     visit = Visit(app)
-    open_store(settings_of(app)).save("main", {"server": "mail.example.com"})
+    open_store(settings_of(app)).save("main", {"server": "smtps://mail.example.com"})
     waiting = add_instance(app)
     for path in ("/", "/jobs", f"/jobs/{waiting}", "/workers", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"):
         forms = re.findall(r'<form[^>]*method="post".*?</form>', visit.text(path), re.S)
@@ -92,7 +92,7 @@ def test_every_form_carries_the_token(app: flask.Flask) -> None:
 
 @pytest.mark.parametrize("role", ["viewer", "operator"])
 def test_a_role_can_not_do_what_is_above_it(app: flask.Flask, role: str) -> None:
-    open_store(settings_of(app)).save("main", {"server": "mail.example.com"})
+    open_store(settings_of(app)).save("main", {"server": "smtps://mail.example.com"})
     visit = Visit(app, role)
     for path, least in ((path, least) for path, least in CHANGES.items() if least != "viewer"):
         refused = visit.post(path, action="cancel", id="x").status_code == 403
@@ -261,7 +261,7 @@ def test_signing_out_everywhere_leaves_nothing_open(app: flask.Flask) -> None:
 
 
 def test_a_destination_is_changed_by_somebody_who_gave_the_password_lately(app: flask.Flask, clock: Clock) -> None:
-    open_store(settings_of(app)).save("main", {"server": "mail.example.com"})
+    open_store(settings_of(app)).save("main", {"server": "smtps://mail.example.com"})
     visit = Visit(app)
     assert visit.get("/smtp/edit/main").status_code == 200
     clock.now += RECENT + 60
@@ -446,7 +446,7 @@ def fill_with_evil(app: flask.Flask) -> list[str]:
     group = storage.group(EVIL)
     assert group is not None
     storage.set_group(EVIL, version=group.version, limit=1, blocked_until=storage.now() + 60_000, policy=policy)
-    values = {"server": "mail.example.com", "description": EVIL, "username": EVIL, "certificate": EVIL}
+    values = {"server": "smtps://mail.example.com", "description": EVIL, "username": EVIL, "certificate": EVIL}
     open_store(settings_of(app)).save("main", values)
     open_store(settings_of(app)).save(EVIL.replace("/", ""), values)
     gateway = {"url": "https://sms.example.com", "description": EVIL, "parameters": {EVIL: EVIL}, "success": EVIL}

@@ -19,7 +19,7 @@ MAILS = 4
 
 @pytest.fixture
 def job_settings() -> dict[str, Any]:
-    return {"PI_JOB_QUEUE_PLUGINS": ["mail"]}
+    return {"PI_JOB_QUEUE_PLUGINS": ["mail"], "PI_JOB_QUEUE_MAIL_LOGIN_WITHOUT_TLS": ["mail.example"]}
 
 
 @pytest.fixture

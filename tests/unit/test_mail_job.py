@@ -78,7 +78,7 @@ def test_a_mail_that_every_recipient_got_is_done(settings: Settings, smtp_sink: 
 
 
 def test_the_definition_is_read_at_the_attempt(settings: Settings, smtp_sink: Sink) -> None:
-    save(settings, smtp_sink, server="nobody.invalid")
+    save(settings, smtp_sink, server="smtps://nobody.invalid")
     save(settings, smtp_sink)
     send(context(settings), "main", **MAIL)
     assert len(smtp_sink.mails) == 1

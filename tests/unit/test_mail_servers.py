@@ -183,7 +183,7 @@ def test_secrets_are_censored_for_people(settings: Settings) -> None:
 
 def test_readiness_tells_of_a_password_that_can_not_be_read(tmp_path: Any) -> None:
     store = open_store(make_settings(tmp_path))
-    store.save("main", {"server": "mail.example.com", "username": "user", "password": "hunter2"})
+    store.save("main", {"server": "smtps://mail.example.com", "username": "user", "password": "hunter2"})
     assert servers_check(make_settings(tmp_path)).run().ok
     result = servers_check(make_settings(tmp_path, SECRET_KEY="y" * 32)).run()
     assert not result.ok
@@ -197,7 +197,7 @@ def test_readiness_tells_of_a_ca_file_that_is_not_there(tmp_path: Any) -> None:
 
 def test_a_definition_of_an_older_release_is_verified_and_limited(settings: Settings) -> None:
     store = open_store(settings)
-    store.save("main", {"server": "mail.example.com"})
+    store.save("main", {"server": "smtps://mail.example.com"})
     with Database.of(settings).begin() as connection:
         old = {"server": "mail.example.com", "port": 25, "username": "", "sender": "", "tls": True, "timeout": 10.0}
         connection.execute(table.update().values(content=json.dumps(old)))
@@ -244,7 +244,13 @@ def test_readiness_warns_in_red_of_a_server_without_tls(settings: Settings) -> N
     store.save("main", {"server": "mail.example.com", "tls": "1"})
     store.save("here", {"server": "127.0.0.1"})
     assert not servers_check(settings).run().warning
+    with pytest.raises(DefinitionError, match="SMTP server 'open' is spoken to without TLS"):
+        store.save("open", {"server": "mail.example.com"})
+    assert "open" not in store.list()
+    # As by an older release, or before the setting was changed.
+    settings._values[PREFIX + "LOGIN_WITHOUT_TLS"] = ["mail.example.com"]
     store.save("open", {"server": "mail.example.com"})
+    settings._values[PREFIX + "LOGIN_WITHOUT_TLS"] = []
     found = servers_check(settings).run()
     assert found.alarm and "SMTP server 'open' is spoken to without TLS" in found.message
 
@@ -263,7 +269,7 @@ def test_readiness_tells_of_a_definition_whose_ca_file_is_of_no_use(
     place = tmp_path / "own.pem"
     if content is not None:
         place.write_text(content)
-    open_store(settings).save("main", {"server": "mail.example.com", "ca_file": str(place)})
+    open_store(settings).save("main", {"server": "smtps://mail.example.com", "ca_file": str(place)})
     found = servers_check(settings).run()
     assert not found.ok
     assert f"SMTP server 'main' can't be used: its CA file {place}" in found.message
@@ -281,6 +287,7 @@ SECRETS = {"password": "hunter2", "oauth_client_secret": "client-7", "oauth_refr
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_a_login_is_asked_for_anew_where_it_would_go_elsewhere(settings: Settings, change: dict[str, Any]) -> None:
+    settings._values[PREFIX + "LOGIN_WITHOUT_TLS"] = ["mail.example.com"]
     store = open_store(settings)
     token = {"oauth_token_url": "https://login.example.com/token"}
     store.save("main", {"server": "mail.example.com", "port": 587, "tls": True, "username": "u", **token, **SECRETS})

@@ -18,7 +18,6 @@ from sms_gateway import Answer, Gateway, always
 from pijobs import FailJob
 from pijobs.definitions import CENSORED, DefinitionError
 from pijobs.flask import current_queue
-from pijobs.server.audited import save_definition
 from pijobs_sms.answers import MAX_ANSWER, retry_after
 from pijobs_sms.answers import Answer as Judged
 from pijobs_sms.errors import SmsError
@@ -220,7 +219,25 @@ def test_a_name_that_has_no_stored_secret_keeps_none(app: flask.Flask) -> None:
         ({"url": "http://sms.example.com/", "headers": {"X-Key": "hunter2"}}, True, True),
         ({"url": "http://sms.example.com/?key=hunter2"}, True, True),
         ({"url": "http://known.example.com/", "password": "hunter2"}, False, False),
+        ({"url": "http://KNOWN.example.com/", "password": "hunter2"}, False, False),
         ({"url": "https://sms.example.com/", "password": "hunter2"}, False, False),
+        ({"url": "https://sms.example.com/", "proxy": "http://proxy.example.com:1"}, False, False),
+        (
+            {"url": "https://sms.example.com/", "proxy": "http://proxy.example.com:1", "proxy_username": "us"},
+            True,
+            True,
+        ),
+        (
+            {"url": "https://sms.example.com/", "proxy": "http://proxy.example.com:1", "proxy_password": "hunter2"},
+            True,
+            True,
+        ),
+        ({"url": "https://sms.example.com/", "proxy": "http://[::1]:1", "proxy_password": "hunter2"}, False, False),
+        (
+            {"url": "https://sms.example.com/", "proxy": "https://proxy.example.com", "proxy_username": "us"},
+            False,
+            False,
+        ),
         ({"url": "http://[::1]:1/", "password": "hunter2"}, False, False),
         ({"provider": "smpp", "host": "smpp.example.com", "password": "hunter2"}, True, True),
         ({"provider": "smpp", "host": "smpp.example.com", "password": "hunter2", "tls": "1"}, False, False),
@@ -232,14 +249,15 @@ def test_a_gateway_without_tls_is_told_and_with_a_login_refused(
 ) -> None:
     settings = current_queue().settings
     settings._values["PI_JOB_QUEUE_SMS_LOGIN_WITHOUT_TLS"] = ("known.example.com",)
-    with app.test_request_context():
-        if refused:
-            with pytest.raises(DefinitionError, match="is spoken to without TLS") as error:
-                save_definition(open_store(settings), "main", values)
-            assert "hunter2" not in str(error.value) and not open_store(settings).list()
-        else:
-            save_definition(open_store(settings), "main", values)
+    if refused:
+        with pytest.raises(DefinitionError, match=r"is spoken to without TLS|a login in clear") as error:
+            open_store(settings).save("main", values)
+        assert "hunter2" not in str(error.value) and not open_store(settings).list()
+        # As by an older release, or before the setting was changed.
+        hosts = ("sms.example.com", "smpp.example.com", "proxy.example.com")
+        settings._values["PI_JOB_QUEUE_SMS_LOGIN_WITHOUT_TLS"] = hosts
     save("main", **values)
+    settings._values["PI_JOB_QUEUE_SMS_LOGIN_WITHOUT_TLS"] = ("known.example.com",)
     (check,) = register_checks(current_queue())
     assert check.run().alarm == told
 

@@ -50,6 +50,26 @@ def mask_number(number: str) -> str:
     return f"{number[:3]}***{number[-2:]}" if len(number) > 7 else "***"
 
 
+_VALUE = re.compile(r"([?&])([^=&\s'\"]*)=([^&\s'\"]*)")
+_SECRET_NAME = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+#: Values of database URLs that are no secret: numbers, words that drivers know, paths.
+_PLAIN_VALUE = re.compile(
+    r"[0-9]{1,5}(?:\.[0-9]{1,3})?|true|false|yes|no|none|optional|required?|verify-(?:ca|full)|prefer|allow|disable"
+    r"|utf8(?:mb[34])?|/[\w./-]*",
+    re.IGNORECASE,
+)
+
+
+def masked_query(url: str) -> str:
+    """A URL, or a text with one, without those values behind its "?" that may be a password, if in a wrong place."""
+
+    def shown(match: re.Match[str]) -> str:
+        plain = _PLAIN_VALUE.fullmatch(match[3]) and not _SECRET_NAME.search(match[2])
+        return match[0] if plain else f"{match[1]}{match[2]}=********"
+
+    return _VALUE.sub(shown, url)
+
+
 class Known:
     """Texts that nobody may read, prepared for many calls of :func:`redact`.
 

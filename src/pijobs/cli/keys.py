@@ -11,6 +11,7 @@ import click
 
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
+from pijobs.observe.readiness import configuration
 from pijobs.observe.sealing import counted, seal_anew
 from pijobs.observe.status import workers
 from pijobs.payload.keys import KeyRing
@@ -105,6 +106,7 @@ def _bring_over(queue: Queue, ring: KeyRing) -> Iterator[str]:
     from pijobs.definitions.rotation import reencrypt
     from pijobs.server.factors import Factors
 
+    configuration(queue)  # reads all definitions: what an older release left in clear is encrypted by that
     yield f"definitions: {reencrypt(queue.settings)} secrets were encrypted anew"
     if number := Factors.of(queue.settings).reencrypt():
         yield f"second factors: {number} secrets were encrypted anew"

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from pijobs.base import files, threads
 from pijobs.base.forks import gate
+from pijobs.base.redact import masked_query
 from pijobs.database.changes import FileWatch
 from pijobs.database.engine import ANSWER, PATIENCE, READ, engine_of, in_file, parsed_url
 from pijobs.database.failures import translated
@@ -86,7 +87,7 @@ class Database:
     @property
     def place(self) -> str:
         """Where it is, for people: the full path of an SQLite file, else the URL without its password."""
-        return str(self.file or self._url.render_as_string())
+        return str(self.file or masked_query(self._url.render_as_string()))
 
     @property
     def file(self) -> Path | None:
@@ -174,7 +175,7 @@ class Database:
             opened.engine.dispose()
 
     def __repr__(self) -> str:
-        return f"<Database {self._url.render_as_string()}>"
+        return f"<Database {self.place}>"
 
     def _open(self) -> _Opened:
         pid = os.getpid()

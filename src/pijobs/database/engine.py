@@ -26,6 +26,10 @@ def parsed_url(url: str | URL, directory: Path, older: Path | None = None) -> UR
     try:
         parsed = make_url(url)
         parsed.get_dialect()
+        if parsed.get_backend_name() == "sqlite" and parsed.host:
+            raise ValueError("a file has no host")
+        if parsed.get_driver_name() == "pymysql" and (charset := parsed.query.get("charset")):
+            _require_charset(str(charset))
     except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         # Without the cause, which may quote the URL.
         raise ConfigurationError(
@@ -38,6 +42,19 @@ def parsed_url(url: str | URL, directory: Path, older: Path | None = None) -> UR
             file = (older / str(parsed.database)).absolute()
         parsed = parsed.set(database=str(file))
     return parsed
+
+
+def _require_charset(name: str) -> None:
+    """PyMySQL trips over one that it does not know.
+
+    :raises ValueError: for that.
+    """
+    try:
+        from pymysql.charset import charset_by_name  # type: ignore[import-untyped]
+    except ImportError:  # told when the engine is made
+        return
+    if charset_by_name(name) is None:
+        raise ValueError("an unknown charset")
 
 
 def in_memory(url: URL) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from pijobs.base.redact import redact
+from pijobs.base.redact import masked_query, redact
 from pijobs.database.engine import PATIENCE
 from pijobs.errors import DatabaseConflict, DatabaseError, DatabaseUnavailable
 
@@ -14,7 +14,7 @@ _CONFLICTS = frozenset({1020, 1205, 1213, "40001", "40P01"})
 
 
 def translated(error: sa.exc.DBAPIError | sa.exc.TimeoutError, url: URL) -> DatabaseError:
-    place = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
+    place = url.database if url.get_backend_name() == "sqlite" else masked_query(url.render_as_string())
     if isinstance(error, sa.exc.TimeoutError):
         return DatabaseUnavailable(f"{place}: expected a free connection within {PATIENCE} s, found none")
     found = _told(error, url)

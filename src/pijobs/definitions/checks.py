@@ -62,9 +62,14 @@ def _check(
     try:
         store = open_store(settings)
         found = {identifier: store.get(identifier) for identifier in store.list()}
+        bare = store.left_in_clear()
     except PijobsError as error:
         return CheckResult(False, f"one of the {thing}s can't be read: {error}", "save it again, with its password")
-    alarms: list[str] = []
+    alarms = [
+        f"{thing} {identifier!r}: {', '.join(names)} lie in clear in {store.place}, as an older release left them; "
+        "a server or worker of this release encrypts them when it starts, and so does 'pijobs keys retire'"
+        for identifier, names in bare.items()
+    ]
     for identifier, definition in found.items():
         try:
             alarms += look(definition)

@@ -62,7 +62,7 @@ class Definitions(Declaration):
     :param choice: name of the text field whose value tells which further fields a definition has.
     :param variants: the further fields by that value.
     :param in_clear: given a definition and the settings, tells in sentences what of it whoever is in between can read.
-        Our own server does not save such a definition.
+        Such a definition is not saved. One that was saved before works on.
     :raises ValueError: for a name that can't be, or is there twice.
     """
 
@@ -155,11 +155,20 @@ class DefinitionStore:
         with self._database.read() as connection:
             return self._find(connection, identifier)
 
+    def left_in_clear(self) -> dict[str, tuple[str, ...]]:
+        """By identifier, the secrets that an older release did not take for such. :meth:`list` and :meth:`get` encrypt
+        them, but for who only looks, or may not write."""
+        if not self._database.has(metadata):
+            return {}
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.kind == self.kind)).all()
+        return {row.identifier: tuple(sorted(bare)) for row in rows if (bare := self._opened(row).bare)}
+
     def save(self, identifier: str, values: Mapping[str, Any]) -> None:
         """Create a definition, or change what is given of one. All its secrets are encrypted by the newest key.
 
         :param values: None counts as not given; ``"__CENSORED__"`` keeps a stored secret.
-        :raises DefinitionError: with all faults of the whole definition.
+        :raises DefinitionError: with all faults of the whole definition; what would go in clear is one.
         """
         fault = _identifier_fault(identifier, values)
         self._ensure_tables()
@@ -171,8 +180,8 @@ class DefinitionStore:
                 validated = self.declaration.validate(values, stored.values, stored.lost)
             except DefinitionError as error:
                 raise DefinitionError([*fault, *error.faults]) from None
-            if fault:
-                raise DefinitionError(fault)
+            if faults := fault or self.in_clear(identifier, validated):
+                raise DefinitionError(faults)
             row = self._sealed(identifier, validated)
             if known is None:
                 connection.execute(table.insert().values(kind=self.declaration.kind, identifier=identifier, **row))
@@ -205,13 +214,8 @@ class DefinitionStore:
         return self.declaration.validate(values, stored or {}, {})
 
     def in_clear(self, identifier: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """What whoever is in between could read if these values were saved, see :class:`Definitions`.
-
-        :raises DefinitionError: they can't be saved.
-        """
-        stored = self._stored(identifier) or _Stored({}, {})
-        validated = self.declaration.validate(values, stored.values, stored.lost)
-        return tuple(self.declaration.in_clear({IDENTIFIER: identifier, **validated}, self._settings))
+        """What of a whole definition whoever is in between could read, see :class:`Definitions`."""
+        return tuple(self.declaration.in_clear({**values, IDENTIFIER: identifier}, self._settings))
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
         """A definition as people may see it. An empty secret is shown as such."""

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from pijobs.base import clock, threads
+from pijobs.observe import clear_text
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import SHORTEST, KeyRing
 from pijobs.plugins.hookspecs import CheckResult
@@ -36,6 +37,14 @@ def of_settings(queue: Queue) -> Found:
     """What can be seen without the storage."""
     if queue.settings.file is not None:
         yield "config_file", _config_file(queue)
+    settings = queue.settings
+    if queue.storage is not None and clear_text.is_remote_kind(settings):
+        yield "login", _in_clear(clear_text.login(settings), "the storage is on this machine, or asks who comes")
+        yield "tls", _in_clear(clear_text.tls(settings), "the storage is on this machine, or spoken to by TLS")
+    yield (
+        "database_tls",
+        _in_clear(clear_text.database(settings), "the database is here, or spoken to by TLS"),
+    )
     if threads.are_stopped_between_requests():
         yield "threads", _warning(threads.STOPPED, threads.ADVICE)
     if queue.spool is None and "spool" in queue.settings.fallback:
@@ -57,8 +66,6 @@ def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
         yield "eviction", _eviction(facts)
         yield "eviction_policy", _eviction_policy(facts)
         yield "persistence", _persistence(facts)
-        yield "login", _login(facts)
-        yield "tls", _tls(facts)
     yield "storage_full", full(facts)
     yield "clock", _clock(queue.storage.now() / 1000 - clock.time())
     yield "worker", _worker(answer)
@@ -162,22 +169,9 @@ def full(facts: Mapping[str, str], named: str = "queue") -> CheckResult:
     return CheckResult(True, "the storage has room")
 
 
-def _login(facts: Mapping[str, str]) -> CheckResult:
-    if facts["login"] == "yes" or facts["local"] == "yes":
-        return CheckResult(True, "Redis is on this machine" if facts["local"] == "yes" else "Redis asks for a password")
-    advice = f"set requirepass or an ACL user in Redis, and name it in {PREFIX}URL = 'rediss://user:password@host/0'"
-    return _warning(
-        "Redis is on another machine, and no password is given: who reaches it can delete jobs", advice, alarm=True
-    )
-
-
-def _tls(facts: Mapping[str, str]) -> CheckResult:
-    if facts["tls"] == "yes" or facts["local"] == "yes":
-        return CheckResult(True, "Redis is on this machine" if facts["tls"] == "no" else "Redis is spoken to by TLS")
-    advice = f"use rediss://, or for Sentinel and Cluster '?ssl=true', in {PREFIX}URL"
-    return _warning(
-        "Redis is on another machine, and spoken to without TLS: its password goes in clear", advice, alarm=True
-    )
+def _in_clear(fault: clear_text.Fault | None, well: str) -> CheckResult:
+    """Our own server does not start with such a fault."""
+    return CheckResult(True, well) if fault is None else _warning(*fault, alarm=True)
 
 
 def _clock(ahead: float) -> CheckResult:

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 
 from pijobs.base.foreign import cut
 from pijobs.base.redact import describe, redact
+from pijobs.database import Database
 from pijobs.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -31,6 +32,7 @@ from pijobs.errors import (
 )
 from pijobs.flask import JobQueue
 from pijobs.logs import configure_log
+from pijobs.observe import clear_text
 from pijobs.payload.keys import SHORTEST
 from pijobs.server import auth, health, jobs_api
 from pijobs.server.api import ApiError, error_answer
@@ -38,7 +40,6 @@ from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
 from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
 from pijobs.settings import PREFIX, config_warnings, find_config, read_config
-from pijobs.storage.redis.topology import Place
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,9 @@ def create_app(
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
     installation = JobQueue().init_app(app, directory=directory, file=path)
-    if host_sign_in is None and installation.queue.storage is not None:
-        _check_way(installation.settings.storage_url)
+    if host_sign_in is None:
+        Database.of(installation.settings)  # a URL that can't be read is told now; nothing connects
+        clear_text.refuse(installation.settings, queue=installation.queue.storage is not None)
     if host_sign_in is None and not logging.getLogger().handlers:
         # gunicorn configures its own loggers only.
         configure_log(installation.settings, None)
@@ -133,15 +135,6 @@ def _check_keys(settings: Mapping[str, Any]) -> None:
                 f"{name}: expected at least {SHORTEST} bytes, found {size}; make one by: openssl rand -hex 32. "
                 f"What was encrypted by the old one is read by {PREFIX}KEYS = [new, old]"
             )
-
-
-def _check_way(url: str) -> None:
-    """:raises ConfigurationError: for a Redis on another machine that lets anybody in, in clear."""
-    if url.startswith(("redis", "unix")) and "yes" not in Place(url, "").facts().values():
-        raise ConfigurationError(
-            f"{PREFIX}URL: expected a password or TLS for a Redis on another machine, found neither; set requirepass "
-            "or an ACL user there, and write redis://:password@host/0, or rediss://"
-        )
 
 
 def _refuse_secrets_in_the_address() -> None:

@@ -64,7 +64,7 @@ class DefinitionRoutes:
     def merged(self, identifier: str, posted: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """What was posted, on top of what is saved under the identifier, and whether they are the same.
 
-        :raises ApiError: for a definition that can't be.
+        :raises ApiError: for a definition that can't be, or that is not saved and would go in clear.
         """
         store = self._store()
         stored = without_identifier(store.list().get(identifier, {}))
@@ -73,9 +73,12 @@ class DefinitionRoutes:
             raise ApiError(400, PARAMETER, f"{', '.join(lost)}: expected it anew, since the stored one can't be read")
         try:
             definition = store.check(self._prepare(without_identifier(posted)), stored)
+            saved = definition == stored
+            if not saved and (clear := store.in_clear(identifier, definition)):
+                raise DefinitionError(clear)
         except DefinitionError as error:
             raise ApiError(400, PARAMETER, str(error)) from None
-        return definition, definition == stored
+        return definition, saved
 
     def _store(self) -> DefinitionStore:
         return self._open_store(current_queue().settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 from pijobs.base.foreign import cut
+from pijobs.base.redact import masked_query
 
 if TYPE_CHECKING:  # a plugin's "list[Setting]" needs no type argument
     from typing_extensions import TypeVar
@@ -20,11 +21,12 @@ else:
 
 PREFIX = "PI_JOB_QUEUE_"
 MASK = "********"
-# Up to the last "@": who forgot to quote a slash or an "@" in his password must not see it in an error either.
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^\s'\"]*@")
-_MISTYPED = re.compile(r":[^\s'\"]*@")
+# Up to the last "@": who forgot to quote a slash, a blank or an "@" in his password must not see it in an error either.
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):.*@", re.DOTALL)
+_MISTYPED = re.compile(r":.*@", re.DOTALL)
+#: Who forgot the colon gave his password as a user.
+_REDIS_USER = re.compile(r"(?<=redis://|ediss://|tinel://|uster://|.unix://)[^/@:]+@")
 _WORDS = re.compile("[A-Za-z_. ]{0,20}|[0-9.]{1,6}")
-_QUERY_PASSWORD = re.compile(r"([?&][\w-]*password=)[^&\s'\"]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +95,20 @@ def rows(table: type) -> tuple[Setting, ...]:
 
 def masked_repr(value: object) -> str:
     """``repr`` without the passwords of URLs, also of mistyped ones."""
-    text = repr(value)
-    if "://" not in text and "@" in text:  # "redis//:password@host"
-        text = _MISTYPED.sub(f":{MASK}@", cut(text))
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
+    return repr(_masked(value))
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, str):
+        if "://" not in value and "@" in value:  # "redis//:password@host"
+            return _MISTYPED.sub(f":{MASK}@", cut(value))
+        with_login = _URL_PASSWORD.sub(rf"\1:{MASK}@", _REDIS_USER.sub(f"{MASK}@", f" {value}")[1:])
+        return masked_query(with_login)
+    if isinstance(value, Mapping):
+        return {name: _masked(one) for name, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_masked, value))  # type: ignore[call-overload,call-arg]
+    return _masked(value.decode("utf-8", "replace")) if isinstance(value, bytes) else value
 
 
 def told_url(value: object) -> str:

@@ -114,13 +114,21 @@ class QueueSettings:
         "redis+cluster://[user:password@]host:port,host:port, or "
         "sqlite:///file, postgresql+psycopg://…, mysql+pymysql://… (as SQLAlchemy reads them).",
     )
-    host: Setting[str | None] = _core("HOST", None, "a host name", _text, "Host of Redis, instead of URL.")
+    host: Setting[str | None] = _core(
+        "HOST", None, "a host name or an address, and nothing else",
+        lambda v: isinstance(v, str) and re.fullmatch(r"[\w.%-]+|\[?[0-9a-fA-F:.]+(%\w+)?\]?", v) is not None,
+        "Host of Redis, instead of URL.")
     port: Setting[int | None] = _core("PORT", None, "a port from 1 to 65535", lambda v: is_int(v) and 1 <= v <= 65535,
         "Port of Redis, instead of URL.")
     db: Setting[int | None] = _core("DB", None, "a database number of Redis, 0 or more", lambda v: is_int(v) and v >= 0,
         "Database of Redis, instead of URL.")
     password: Setting[str | None] = _core(
         "PASSWORD", None, "a text", _text, "Password of Redis, with HOST.", secret=True)
+    login_without_tls: Setting[Sequence[str]] = _core(
+        "LOGIN_WITHOUT_TLS", (), "a list of host names as the URLs of storage and database have them",
+        lambda v: isinstance(v, (list, tuple)) and all(isinstance(host, str) for host in v),
+        "Hosts of Redis, PostgreSQL and MariaDB that may be spoken to in clear, and of Redis without a password: on "
+        "a network of their own. Our own server refuses others; this machine always may.", example=["redis"])
     name = _core(
         "NAME", "privacyidea", "a text of letters, digits, dots, dashes and underscores, at most 64",
         lambda v: isinstance(v, str) and re.fullmatch(r"[\w.-]{1,64}", v, re.ASCII) is not None,
@@ -197,8 +205,9 @@ class HostSettings:
         accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),
         help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32")
     database: Setting[str | None] = Setting(
-        name=PREFIX + "DATABASE", default=None, expected="a URL as SQLAlchemy reads it",
-        accepts=lambda value: value is None or (isinstance(value, str) and "://" in value),
+        name=PREFIX + "DATABASE", default=None,
+        expected="a URL that begins with sqlite://, postgresql+psycopg://, mysql+pymysql:// or mariadb+pymysql://",
+        accepts=lambda v: isinstance(v, str) and bool(re.match(r"(sqlite|postgresql|mysql|mariadb)(\+\w+)?://", v)),
         help="Database of definitions and accounts, apart from SQLALCHEMY_DATABASE_URI of the application.",
         example="sqlite:////var/lib/pijobs/pijobs.sqlite")
     sqlalchemy_database_uri: Setting[str | None] = Setting(

@@ -18,6 +18,7 @@ from pijobs.errors import ConfigurationError
 from pijobs.execution.runner import Runner
 from pijobs.factory import HueyQueue, Installation
 from pijobs.logs import guard_loggers
+from pijobs.observe import clear_text
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import KeyRing
 from pijobs.storage.contract import Lease, Storage
@@ -61,6 +62,8 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
         raise ConfigurationError(
             f"expected -k thread or process for jobs that are 'async def' ({names}), found greenlet"
         )
+    for message, advice in clear_text.faults(installation.settings):
+        log.error("%s; %s", message, advice)
     engine = make_engine(installation, app, options)
     lease = installation.queue.settings.lease
     # A child that was killed is replaced within half a lease, or its work waits for nobody.

@@ -98,7 +98,7 @@ def declare(providers: Iterable[Provider]) -> Definitions:
     variants = {name: provider.fields for name, provider in named.items()}
 
     def login_in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterable[str]:
-        login = gateway.get("username") or declaration.credentials(gateway)
+        login = gateway.get("username") or gateway.get("proxy_username") or declaration.credentials(gateway)
         return named[gateway["provider"]].in_clear(gateway, settings) if login else ()
 
     declaration = Definitions(KIND, FIELDS, choice="provider", variants=variants, in_clear=login_in_clear)
@@ -107,11 +107,16 @@ def declare(providers: Iterable[Provider]) -> Definitions:
 
 def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     """What whoever is in between can read of a gateway that is spoken to without TLS, unless it is on this machine."""
-    if not is_local(host) and host not in settings[LOGIN_WITHOUT_TLS]:
+    if not may_hear(host, settings):
         yield (
             f"SMS gateway {gateway['identifier']!r} is spoken to without TLS: whoever is in between can read it; "
             f"use TLS, or name {host} in {LOGIN_WITHOUT_TLS}"
         )
+
+
+def may_hear(host: str, settings: Settings) -> bool:
+    """Whether what goes to the host in clear stays on this machine, or is allowed."""
+    return is_local(host) or host.lower() in [name.lower() for name in settings[LOGIN_WITHOUT_TLS]]
 
 
 def open_store(settings: Settings) -> DefinitionStore:

@@ -103,6 +103,13 @@ def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     url = httpx.URL(fill(gateway.get("url") or "", dict.fromkeys(NAMES, "1")))
     if url.scheme == "http":
         yield from gateways.in_clear(url.host, gateway, settings)
+    if gateway.get("proxy") and (gateway.get("proxy_username") or gateway.get("proxy_password")):
+        proxy = httpx.URL(gateway["proxy"])
+        if proxy.scheme != "https" and not gateways.may_hear(proxy.host, settings):
+            yield (
+                f"SMS gateway {gateway['identifier']!r} gives its proxy {proxy.host} a login in clear; "
+                f"use https://, a proxy without a login, or name {proxy.host} in {gateways.LOGIN_WITHOUT_TLS}"
+            )
 
 
 def _check_patterns(gateway: Mapping[str, Any]) -> None:

@@ -8,10 +8,9 @@ there on half of its keys. Its connections (TCP, TLS, UNIX sockets, authenticati
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -20,6 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from pijobs.base.network import is_local
+from pijobs.base.redact import masked_query
 from pijobs.errors import ConfigurationError, StorageVersion
 from pijobs.storage import protocol
 from pijobs.storage.redis.connection import FOREIGN, Wire, unavailable
@@ -84,22 +84,35 @@ class Place:
             self._options["password"] = password
         try:
             self._class(**self._options)  # does not connect
-        except TypeError:
+        except (TypeError, ValueError, redis.RedisError):
             raise ConfigurationError(
-                f"the Redis URL can't be read: expected options that redis-py knows after the '?', found others in "
-                f"{self.display_url!r}"
+                f"the Redis URL can't be read: expected options and values that redis-py knows after the '?', "
+                f"found others in {self.display_url!r}"
             ) from None
+
+    @property
+    def hosts(self) -> list[str]:
+        """Those that are reached over a network: servers, or sentinels; none of a UNIX socket."""
+        return [] if "path" in self._options else [host for host, _ in self._hosts] or [self._host]
+
+    @property
+    def has_login(self) -> bool:
+        """Whether Redis is told who asks: by a password, or by a certificate."""
+        return any(self._options.get(name) for name in ("password", "credential_provider", "ssl_certfile"))
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the way is encrypted."""
+        return issubclass(self._class, SSLConnection)
 
     def facts(self) -> dict[str, str]:
         """How safe the way to Redis is, as far as the URL tells: ``local``, ``login`` and ``tls``, yes or no."""
-        hosts = [host for host, _ in self._hosts] or [str(self._options.get("host", "localhost"))]
-        local = "path" in self._options or all(is_local(host) for host in hosts)
-        known = {
-            "local": local,
-            "login": bool(self._options.get("password") or self._options.get("credential_provider")),
-            "tls": issubclass(self._class, SSLConnection),
-        }
+        known = {"local": all(map(is_local, self.hosts)), "login": self.has_login, "tls": self.has_tls}
         return {name: "yes" if value else "no" for name, value in known.items()}
+
+    @property
+    def _host(self) -> str:
+        return str(self._options.get("host", "localhost"))
 
     def connect(self) -> Wire:
         """Open a connection; may take as long as the operating system lets it.
@@ -114,8 +127,8 @@ class Place:
     def connect_within(self) -> Callable[[float], Wire] | None:
         """:meth:`connect` within so many seconds; None where nothing bounds it: a name must be resolved, or several
         hosts are asked."""
-        host = str(self._options.get("host", "localhost"))
-        return self._connect if not self._hosts and ("path" in self._options or needs_no_look_up(host)) else None
+        near = "path" in self._options or needs_no_look_up(self._host)
+        return self._connect if not self._hosts and near else None
 
     def _connect(self, limit: float) -> Wire:
         """:param limit: seconds of each step."""
@@ -235,12 +248,19 @@ def read_protocol(told: Sequence[bytes | None], place: str) -> int:
 
 def without_password(url: str) -> str:
     """The URL with its password taken out, for people; also a password with a "#" or a "/" that is not quoted."""
-    scheme, _, rest = re.sub(r"([?&][^=&]*password=)[^&]*", r"\1", url).partition("://")
-    login, at, place = rest.rpartition("@")
-    name = login.partition(":")[0]
-    parts = urlsplit(f"{scheme}://{name}{at}{place}" if name else f"{scheme}://{place}")
-    query = [(key, value) for key, value in parse_qsl(parts.query) if "password" not in key]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "one without ://"
+    # A parameter may hold an "@", too.
+    way, _question, query = rest.partition("?")
+    if "@" in query and "@" not in way:
+        login, place = "", rest
+    else:
+        login, _, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    # Who forgot the colon gave the password as a user.
+    shown = f"{user}@" if user and colon else "***@" if user else ""
+    return masked_query(f"{scheme}://{shown}{place}").partition("#")[0]
 
 
 def key_prefix(name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from pijobs.base.redact import masked_query
 from pijobs.errors import ConfigurationError, InstanceRefused, StateConflict, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage.contract import (
@@ -87,13 +88,19 @@ class SqlStorage(Storage):
         try:
             self._dialect: Dialect = dialect_for(make_url(url))
             self._dialect.url.get_dialect().import_dbapi()
-        except (ArgumentError, ValueError) as error:
-            raise ConfigurationError("the URL of the queue's database can't be read") from error
+            if isinstance(self._dialect, Sqlite) and self._dialect.url.host:
+                raise ValueError("a file has no host")
+        except (ArgumentError, ValueError):
+            # Without the cause, which may quote the URL.
+            raise ConfigurationError(
+                "the URL of the queue's database can't be read; special characters of a password are written as %XX, "
+                "and a file as sqlite:////absolute/path"
+            ) from None
         except (NoSuchModuleError, ImportError) as error:
             raise ConfigurationError(f"the driver for {self._dialect.name} is not installed: {error}") from error
         self.name = name
         self.file = self._dialect.path if isinstance(self._dialect, Sqlite) else None
-        self.display_url = make_url(url).render_as_string(hide_password=True)
+        self.display_url = masked_query(make_url(url).render_as_string(hide_password=True))
         self._url = self._dialect.url.render_as_string(hide_password=False)
         self._retention = retention
         #: What an enqueue waits for; the file of SQLite is always written to its disk.

@@ -42,6 +42,16 @@ def test_every_promise_is_kept_in_sqlite() -> None:
     assert_kept(1, 6, "sqlite")
 
 
+def test_no_connection_to_a_file_is_open_at_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = tuple(Call(float(number), 0, number, "sim.job") for number in range(1, 5))
+    plan = Plan(1, (1,), 1, 1, False, (), calls=calls, faults=(Fault(2.5, "fork", "server 0"),))
+    with kind("sqlite") as make_place:
+        assert play(plan, make_place=make_place).broken is None
+        monkeypatch.setattr(forks.Gate, "_close_idle", lambda self: None)
+        broken = play(plan, make_place=make_place).broken
+    assert broken is not None and broken.rule == "fork"
+
+
 @pytest.mark.slow
 def test_every_promise_is_kept_in_redis(redis_url: str) -> None:
     assert_kept(1, 6, "redis", redis_url)

@@ -152,7 +152,14 @@ class Cast:
         )
         memo: dict[int, Any] = {id(one): one for one in (*shared, *self.places)}
         memo[id(parent)] = child
+        if (gate := self.world.gates.get(parent.pid)) is not None:
+            gate._before()
+        for place in self.places:
+            if number := place.connections_of(parent):
+                self.books.breaks("fork", f"{parent.name} forks with {number} open connections to the {place.name}")
         self.queues[child] = copy.deepcopy(self.queues[parent], memo)
+        if gate is not None:
+            gate._after_in_parent()
         self.children[index].append(child)
 
     def go_on_serving(self) -> None:

@@ -48,7 +48,7 @@ class History:
         hosts = [Host(f"host {index}", ahead) for index, ahead in enumerate(plan.ahead or (0.0,) * plan.hosts)]
         spools = [Place(world, f"spool {host.name[5:]}", host) for host in hosts] if plan.spool else []
         self.places = [make_place(world, "storage", Host("storage")), *spools]
-        world.one_pid = not self.places[0].waits_inside
+        world.one_pid = self.places[0].shares_connections
         for place in self.places:
             place.has_connections = plan.connections
             # One with connections can't be asked before there is a task that waits for them.

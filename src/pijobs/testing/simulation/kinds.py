@@ -1,20 +1,29 @@
-"""The storages that a history can be played on. All but that in memory are shared by the processes of a history, as
-one object: each call to it is one atomic operation, whoever makes it."""
+"""The storages that a history can be played on. Each call to one is one atomic operation, whoever makes it.
+
+On Redis and PostgreSQL all processes of a history share the connections."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+import secrets
+import sqlite3
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pijobs.jobs import State
+from pijobs.storage import protocol
 from pijobs.storage.contract import Storage
 from pijobs.testing.simulation.places import Place
-from pijobs.testing.simulation.world import Host, World
+from pijobs.testing.simulation.world import Host, Process, World
+
+if TYPE_CHECKING:
+    from pijobs.storage.sql.connection import Link
 
 MakePlace = Callable[[World, str, Host], Place]
 _names = itertools.count()
@@ -28,7 +37,7 @@ def _memory(url: str) -> Iterator[MakePlace]:
 class _Served(Place):
     """A storage that waits and keeps time by itself, unless it is told not to."""
 
-    waits_inside = False
+    waits_inside, shares_connections = False, True
 
     def _read(self) -> Any:
         """All that it holds."""
@@ -84,16 +93,37 @@ def _sql(url: str) -> Iterator[MakePlace]:
     import sqlalchemy as sa
 
     from pijobs.storage.sql import SqlStorage
-    from pijobs.storage.sql.connection_sources import ServerLane
+    from pijobs.storage.sql.connection_sources import LocalLane, ServerLane
     from pijobs.storage.sql.dialect import Sqlite
+    from pijobs.storage.sql.process_state import Live
     from pijobs.storage.sql.schema import instance, meta, metadata, queue
 
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    engine, run = sa.create_engine(url, poolclass=sa.pool.NullPool), secrets.token_hex(4)
     tables = [(table, table.c.name if table is queue else table.c.queue) for table in metadata.tables.values()
               if table is not meta]  # fmt: skip
 
+    class Simulated(SqlStorage):
+        place: SqlPlace
+
+        def _begin_to_live(self) -> Live:
+            live = super()._begin_to_live()
+            live.clock = _DatabaseTime(self.place)  # type: ignore[assignment]
+            if isinstance(lane := live.durable, ServerLane):
+                # The first call comes before a history begins, when no thread of it can connect.
+                lane._pool._connect_within = lambda _: lane.connect()
+            for lane in (live.durable, live.quick):
+                if isinstance(lane, LocalLane):
+                    lane.connect = functools.partial(self.place.noted, os.getpid(), lane.connect)  # type: ignore[method-assign]
+            return live
+
     class SqlPlace(_Served):
-        truth: SqlStorage
+        truth: Simulated
+
+        def __init__(self, world: World, name: str, host: Host) -> None:
+            #: Connections of each process.
+            self._links: dict[int, weakref.WeakSet[Link]] = {}
+            self.shares_connections = engine.dialect.name != "sqlite"
+            super().__init__(world, name, host)
 
         def _read(self) -> Any:
             with engine.connect() as link:
@@ -115,15 +145,33 @@ def _sql(url: str) -> Iterator[MakePlace]:
                 link.execute(instance.update().where(is_it).values(body=b"spoilt"))
 
         def _make(self) -> Storage:
-            storage = SqlStorage(url, f"{os.getpid()}-{next(_names)}")
+            storage = Simulated(url, f"{run}-{next(_names)}")
             storage._dialect.clock = Sqlite.clock
-            storage._live.clock = _DatabaseTime(self)  # type: ignore[assignment]
-            if isinstance(lane := storage._live.durable, ServerLane):
-                # The first call comes before a history begins, when no thread of it can connect.
-                lane._pool._connect_within = lambda _: lane.connect()
+            storage.place = self
             return storage
 
+        def noted(self, pid: int, connect: Callable[[], Link]) -> Link:
+            link = connect()
+            self._links.setdefault(pid, weakref.WeakSet()).add(link)
+            return link
+
+        def connections_of(self, process: Process) -> int:
+            return sum(map(_is_open, self._links.get(process.pid, ())))
+
+        def close(self) -> None:
+            # It is told to all queues of a database.
+            self.truth.set_protocol(protocol.FIRST, oldest_reader=protocol.FIRST)
+            for live in self.truth._lives.values():
+                live.close()
+
     yield SqlPlace
+
+
+def _is_open(link: Link) -> bool:
+    try:
+        return bool(link.connection.total_changes >= 0)
+    except sqlite3.Error:
+        return False
 
 
 @contextmanager
@@ -143,7 +191,8 @@ def _redis(url: str) -> Iterator[MakePlace]:
     from pijobs.storage.redis.scripts import Scripts
 
     client: Any = redis.Redis.from_url(url)
-    now = "redis.call('HMGET', 'simulated-time', 'seconds', 'micros')"
+    run = secrets.token_hex(4)
+    now = f"redis.call('HMGET', 'simulated-time-{run}', 'seconds', 'micros')"
 
     class Simulated(RedisStorage):
         place: Place
@@ -151,21 +200,20 @@ def _redis(url: str) -> Iterator[MakePlace]:
         def try_out(self) -> None:
             """Its scripts are its own, and ask for the server's time."""
 
-        def _ask_time(self, timeout: float) -> None:
-            super()._ask_time(timeout)
-            self._offset = None
-            self._learn_time(self.place.time() * 1000, self.place.world.now)
+        def _learn_time(self, server: float, sent: float) -> None:
+            # Whoever looks from outside of the history hands in no time, and reads that of the last call.
+            super()._learn_time(self.place.time() * 1000, self.place.world.now)
 
     class RedisPlace(_Served):
         def _make(self) -> Storage:
-            storage = Simulated(url, f"{os.getpid()}-{next(_names)}")
+            storage = Simulated(url, f"{run}-{next(_names)}")
             storage._scripts = Scripts(Retention(), now=now)
             storage.place = self
             return storage
 
         def before_call(self) -> None:
             micros = int(self.time() * 1e6)
-            client.hset("simulated-time", mapping={"seconds": micros // 10**6, "micros": micros % 10**6})
+            client.hset(f"simulated-time-{run}", mapping={"seconds": micros // 10**6, "micros": micros % 10**6})
 
         def _keys(self) -> list[bytes]:
             return list(client.scan_iter(f"{self.truth._prefix}*"))  # type: ignore[attr-defined]
@@ -182,7 +230,12 @@ def _redis(url: str) -> Iterator[MakePlace]:
         def _spoil(self, instance_id: str) -> None:
             client.hset(f"{self.truth._prefix}i:{instance_id}", "body", b"spoilt")  # type: ignore[attr-defined]
 
+        def close(self) -> None:
+            self._write(None)
+            super().close()
+
     yield RedisPlace
+    client.delete(f"simulated-time-{run}")
     client.close()
 
 

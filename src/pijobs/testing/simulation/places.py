@@ -66,6 +66,8 @@ class Place:
 
     #: Whether :meth:`Storage.wait` waits for virtual time only.
     waits_inside = True
+    #: Whether all processes reach it over the same connections.
+    shares_connections = False
 
     def __init__(self, world: World, name: str, host: Host) -> None:
         self.world, self.name, self.host = world, name, host
@@ -102,6 +104,10 @@ class Place:
 
     def time(self) -> float:
         return EPOCH + self.world.now + self.host.ahead
+
+    def connections_of(self, process: Process) -> int:
+        """Open connections to a file, which must not outlast a fork."""
+        return 0
 
     def before_call(self) -> None:
         """Hand in the time, where it is not asked for."""

@@ -40,6 +40,13 @@ def _getpid() -> int:
     return here.outside.pid if here.current is None or here.one_pid else here.current.process.pid
 
 
+def _gate() -> forks.Gate:
+    """That of the present process."""
+    gates, pid = present.here().gates, _getpid()
+    gate: forks.Gate = gates.get(pid) or gates.setdefault(pid, forks.Gate())
+    return gate
+
+
 def _is_surely_dead(pid: int, started: int) -> bool:
     return any(one.pid == pid and not one.alive for one in present.here().processes)
 
@@ -71,6 +78,8 @@ def _replacements(here: World) -> list[tuple[Any, str, Any]]:
         (os, "getpid", _getpid),
         # One of its own: the gate of this process must hold no lock of a history when it forks.
         *((forks.gate, name, value) for name, value in vars(forks.Gate()).items()),
+        (forks.gate, "keep", lambda keeper: _gate().keep(keeper)),
+        (forks.gate, "use", lambda path, timeout: _gate().use(path, timeout)),
         (protocol, "judge", _judge_protocol),
         (processes, "is_surely_dead", _is_surely_dead),
         (secrets, "token_hex", lambda nbytes=16: f"{chance.getrandbits(8 * nbytes):0{2 * nbytes}x}"),

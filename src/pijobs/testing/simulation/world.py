@@ -84,6 +84,8 @@ class World:
         self.over = False
         #: Whether all processes have one process id: with a real storage they share its connections.
         self.one_pid = False
+        #: What stands between the forks of a process and its files, by process id: :mod:`pijobs.base.forks`.
+        self.gates: dict[int, Any] = {}
         #: What no task should have let out: (task, error).
         self.errors: list[tuple[Task, BaseException]] = []
         self._hub = greenlet.getcurrent()

@@ -341,6 +341,18 @@ def test_a_token_of_a_host_is_ended_by_signing_out_everywhere(tmp_path: Path) ->
     assert app.test_client().get("/workers", headers=token).status_code == 401
 
 
+def test_a_token_of_a_host_that_was_ended_does_not_begin_anew_after_an_hour(tmp_path: Path) -> None:
+    app = hosted(tmp_path, People(root="operator"))
+    clock, token = Clock(app), {"Authorization": "root:a token of the host, which lives for days"}
+    assert app.test_client().get("/workers", headers=token).status_code == 409
+    Sessions.of(settings_of(app)).end_all("root")
+    for _ in range(30):
+        clock.now += 24 * 3600
+        # Others sign in, by which is cleared away what is over.
+        Sessions.of(settings_of(app)).begin("other", "f", "pages", address="", agent="")
+        assert app.test_client().get("/workers", headers=token).status_code == 401
+
+
 @pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("operator", 409)])
 def test_what_somebody_of_a_host_may_do_is_told_by_the_host(tmp_path: Path, role: Role, status: int) -> None:
     app = hosted(tmp_path, People(root=role))

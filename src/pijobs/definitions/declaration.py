@@ -70,6 +70,12 @@ class Declaration:
         """Names of the secret fields of a definition with these values."""
         return frozenset(name for name, field in self.fields_of(values).items() if field.secret)
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Names of the fields that are secret in one variant or another."""
+        every = (self._common, *self._variants.values())
+        return frozenset(name for fields in every for name, field in fields.items() if field.secret)
+
     def credentials(self, values: Mapping[str, Any]) -> list[str]:
         """The secret texts of a definition with these values, for :class:`pijobs.base.redact.Known`."""
         fields = self.fields_of(values)

@@ -25,6 +25,8 @@ from typing import Any
 
 import flask
 
+from pijobs.base.foreign import cut
+
 
 class ApiError(Exception):
     """An answer that is an error.
@@ -69,6 +71,11 @@ def parameters() -> dict[str, Any]:
             raise ApiError(400, 905, "expected a JSON object as body")
         return {**values, **body}
     return {**values, **request.form.to_dict()}
+
+
+def in_the_address(name: str) -> ApiError:
+    """For a secret that stands there."""
+    return ApiError(400, 905, f"{cut(name, 60)}: expected it in the body, found it in the address, which logs keep")
 
 
 def required(values: dict[str, Any], name: str) -> str:

@@ -35,7 +35,7 @@ from pijobs.logs import configure_log
 from pijobs.observe import clear_text
 from pijobs.payload.keys import SHORTEST
 from pijobs.server import auth, health, jobs_api
-from pijobs.server.api import ApiError, error_answer
+from pijobs.server.api import ApiError, error_answer, in_the_address
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
 from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1024 * 1024  # bytes
 PAGES_AT = "/pages"
-_SECRET = re.compile("passw|secret|token|passphrase|api_?key", re.IGNORECASE)
+_SECRET = re.compile("passw|pwd|secret|token|passphrase|api[_-]?key|credential|^(otp|pin)$", re.IGNORECASE)
 _CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
 #: Status and code of what a route need not catch.
 _ANSWERS: Mapping[type[PijobsError], tuple[int, int]] = {
@@ -147,9 +147,7 @@ def _refuse_secrets_in_the_address() -> None:
         return
     for name in flask.request.args:
         if _SECRET.search(cut(name, 200)):
-            raise ApiError(
-                400, 905, f"{cut(name, 60)}: expected it in the body, found it in the address, which logs keep"
-            )
+            raise in_the_address(name)
 
 
 def first_page() -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flask
 from flask import Blueprint, Response
 
 from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound, DefinitionStore, submit
@@ -12,7 +13,7 @@ from pijobs.errors import AttemptEnd
 from pijobs.flask import current_queue
 from pijobs.jobs import State
 from pijobs.request.queue import Handle
-from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.api import ApiError, answer, in_the_address, parameters
 from pijobs.server.audited import delete_definition, given_reason, save_definition
 from pijobs.server.rights import requires
 from pijobs.settings import Settings
@@ -47,6 +48,7 @@ class DefinitionRoutes:
 
     def save(self, identifier: str) -> Response:
         """Create or change a definition."""
+        self.refuse_secrets_in_the_address()
         try:
             save_definition(self._store(), identifier, self._prepare(without_identifier(parameters())))
         except DefinitionError as error:
@@ -79,6 +81,12 @@ class DefinitionRoutes:
         except DefinitionError as error:
             raise ApiError(400, PARAMETER, str(error)) from None
         return definition, saved
+
+    def refuse_secrets_in_the_address(self) -> None:
+        """:raises ApiError: for a secret field there, whatever its name."""
+        for name in flask.request.args:
+            if name in self._store().declaration.secrets:
+                raise in_the_address(name)
 
     def _store(self) -> DefinitionStore:
         return self._open_store(current_queue().settings)

@@ -32,6 +32,9 @@ IDLE = 30 * 60  # seconds without a request; OWASP ASVS 4.0, 3.3.2
 LIFETIMES = {"pages": 12 * 3600, "token": 3600}
 #: Sessions of one account and kind. One more ends the one that was used least lately.
 MOST = 100
+#: Seconds that a host's token is remembered, which lives as long as the host says: one that was ended here, or that
+#: nobody used for :data:`IDLE`, must not begin anew.
+HOSTS_TOKEN = 90 * 24 * 3600
 #: Seconds between two notes that a session is in use.
 STEP = 60
 _SECRET = re.compile(r"[\w-]{43}")
@@ -144,7 +147,7 @@ class Sessions:
         if self._row(_id(token)) is None:
             name, fingerprint, address, agent = first
             with suppress(DatabaseConflict):  # another first use of the same token, at the same moment
-                self.begin(name, fingerprint, "token", address=address, agent=agent, secret=token)
+                self.begin(name, fingerprint, "token", address=address, agent=agent, secret=token, lifetime=HOSTS_TOKEN)
         return self._get(_id(token), "token")
 
     def use(self, session: Session) -> None:

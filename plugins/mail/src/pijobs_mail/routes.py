@@ -10,6 +10,7 @@ from flask import Blueprint, Response
 from pijobs import Handle
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.audited import audit
 from pijobs.server.definitions import PARAMETER, DefinitionRoutes, submit_test
 from pijobs.server.rights import requires
 from pijobs_mail.compose import message as messages
@@ -31,7 +32,10 @@ def make_blueprint() -> Blueprint:
 @requires("admin")
 def send_test_email() -> Response:
     """Send a real mail by a definition, saved or not; ``recipient`` gets it."""
-    send_test(parameters())
+    SERVERS.refuse_secrets_in_the_address()
+    values = parameters()
+    audit("definition.test", on=f"smtpserver {values.get('identifier') or '(not saved)'}")
+    send_test(values)
     return answer(True)
 
 

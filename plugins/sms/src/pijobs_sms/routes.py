@@ -8,6 +8,7 @@ from pijobs import Handle
 from pijobs.errors import DefinitionNotFound, DefinitionUnreadable
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters, required
+from pijobs.server.audited import audit
 from pijobs.server.definitions import NOT_FOUND, PARAMETER, DefinitionRoutes, submit_test
 from pijobs.server.rights import count_guess, requires
 from pijobs_sms import webhook
@@ -48,6 +49,7 @@ def take_receipt(identifier: str) -> Response:
 def send_test_sms() -> Response:
     """Send a real SMS by the saved gateway ``identifier``; ``phone`` gets it."""
     values = parameters()
+    audit("definition.test", on=f"smsgateway {values.get('identifier')}")
     send_test(required(values, "identifier"), required(values, "phone"))
     return answer(True)
 

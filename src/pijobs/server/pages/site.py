@@ -126,6 +126,12 @@ class CarefulSessions(SecureCookieSessionInterface):
         name = super().get_cookie_name(app)
         return HOST_PREFIX + name if flask.request.is_secure else name
 
+    def get_cookie_domain(self, app: flask.Flask) -> str | None:
+        return None if flask.request.is_secure else super().get_cookie_domain(app)
+
+    def get_cookie_path(self, app: flask.Flask) -> str:
+        return "/" if flask.request.is_secure else super().get_cookie_path(app)
+
     def get_cookie_secure(self, app: flask.Flask) -> bool:
         return flask.request.is_secure or super().get_cookie_secure(app)
 

@@ -43,8 +43,7 @@ def flaky(ctx: JobContext, failures: int) -> None:
     effect("flaky", str(ctx.attempt))
 
 
-def poison(ctx: JobContext, after: float = 0) -> None:
-    time.sleep(after)
+def poison(ctx: JobContext) -> None:
     effect("poison", str(os.getpid()))
     os._exit(9)
 

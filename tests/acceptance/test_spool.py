@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ import pytest
 from integration.redis_server import Server, running
 from services import wait_until
 
-from pijobs.errors import QueueUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 
@@ -98,29 +96,6 @@ def test_with_a_worker_on_this_machine_jobs_go_on_while_redis_is_stopped(site: S
     with running(port=redis.port):
         enqueue_until_stored(site, 99)
         wait_until(lambda: 99 in counted(site), what="work from Redis after its return")
-
-
-def test_with_a_worker_on_this_machine_jobs_go_on_while_redis_is_frozen(site: Site, redis: Server) -> None:
-    start_worker(site)
-    assert bounded_enqueue(site, 0, expires=60) == "storage"
-    wait_until(lambda: counted(site) == [0], what="the first effect")
-    redis.freeze()
-    assert [bounded_enqueue(site, number, expires=60) for number in range(1, 6)] == ["spool"] * 5
-    # A worker waits for the answer of the frozen Redis once, for some seconds.
-    wait_until(lambda: set(counted(site)) == set(range(6)), what="all effects, without Redis")
-    redis.thaw()
-    enqueue_until_stored(site, 99)
-    wait_until(lambda: 99 in counted(site), what="work from Redis after the thaw")
-    site.wait_all_ended("test.count")
-    # Only the enqueue that was sent and got no answer may have been stored as well.
-    twice = [number for number, times in collections.Counter(counted(site)).items() if times > 1 and number != 99]
-    assert twice in ([], [1])
-
-
-def test_without_a_worker_a_job_with_a_deadline_runs_in_the_request(site: Site, redis: Server) -> None:
-    stop(redis)
-    assert bounded_enqueue(site, 1, expires=60) == "direct"
-    assert counted(site) == [1]
 
 
 def test_without_a_worker_a_job_without_deadline_waits_and_moves_when_redis_is_back(site: Site, redis: Server) -> None:
@@ -217,31 +192,3 @@ def test_a_worker_that_is_busy_with_redis_does_not_forget_the_spool(site: Site, 
         wait_until(lambda: not spool_of(site).depths().counts, what="the move to Redis")
         assert len(site.effects_of("end")) < 40
         busy.close()
-
-
-@pytest.mark.parametrize(
-    ("fallback", "expected"), [((), None), (("direct",), "direct"), (("direct", "spool"), "direct")]
-)
-def test_the_fallbacks_are_what_is_written(
-    open_site: OpenSite, redis: Server, fallback: tuple[str, ...], expected: str | None
-) -> None:
-    site = open_site(FALLBACK=fallback)
-    start_worker(site)
-    stop(redis)
-    if expected is None:
-        with pytest.raises(QueueUnavailable, match=r"no fallback took job 'test\.count'"):
-            bounded_enqueue(site, 1)
-        return
-    assert bounded_enqueue(site, 1, expires=60) == expected
-    assert counted(site) == [1]
-
-
-def test_without_a_worker_and_without_direct_a_job_with_a_deadline_is_refused(
-    open_site: OpenSite, redis: Server
-) -> None:
-    site = open_site(FALLBACK=("spool",))
-    stop(redis)
-    with pytest.raises(QueueUnavailable):
-        bounded_enqueue(site, 1, expires=60)
-    assert bounded_enqueue(site, 2) == "spool"
-    assert counted(site) == []

@@ -58,13 +58,6 @@ def test_tries_again_and_tells_each_attempt(site: Site) -> None:
     assert "somebody@example.com" not in "".join(record.history) + site.output()
 
 
-def test_ends_dead_when_the_attempts_are_used_up(site: Site) -> None:
-    site.start_worker()
-    record = site.wait_for(site.queue.enqueue("test.flaky", (99,)).id)
-    assert (record.state, record.attempts, record.error) == (State.DEAD, 3, "RuntimeError")
-    assert "all 3 attempts used up" in (record.reason or "")
-
-
 @pytest.mark.each_storage
 def test_a_killed_worker_loses_nothing_and_another_begins_within_one_lease(site: Site, worker_type: str) -> None:
     workers = [site.start_worker("-k", worker_type) for _ in range(2)]
@@ -174,23 +167,6 @@ def test_a_job_that_takes_down_its_workers_ends_dead(site: Site) -> None:
     assert len(set(site.effects_of("poison"))) == 3
 
 
-def test_one_job_that_takes_down_its_workers_takes_nobody_with_it(site: Site) -> None:
-    poison = site.queue.enqueue("test.poison", (0.3,)).id
-    others = [site.queue.enqueue("test.hold", (f"job{number}", 1.0)).id for number in range(3)]
-
-    def is_over() -> bool:
-        if site.processes[-1].poll() is not None:
-            site.start("worker", "-w", "4", "-l", str(site.log))
-        return all(site.record(one).state in (State.DONE, State.DEAD) for one in (poison, *others))
-
-    site.start("worker", "-w", "4", "-l", str(site.log))
-    wait_until(is_over, 120, what="the end of all four")
-    assert any(site.record(one).crashes for one in others), "nobody ran beside it"
-    assert (site.record(poison).state, site.record(poison).crashes) == (State.DEAD, 3)
-    assert {site.record(one).state for one in others} == {State.DONE}
-    assert len(site.effects_of("poison")) == 3
-
-
 def test_the_child_of_a_job_never_becomes_a_worker(site: Site, worker_type: str) -> None:
     worker = site.start_worker("-k", worker_type)
     for how in ("returns", "exits"):
@@ -224,21 +200,6 @@ def test_a_job_that_interrupts_itself_fails_like_any_other(site: Site, worker_ty
     assert site.effects_of("interrupt") == ["1", "2"]
 
 
-@pytest.mark.each_storage
-def test_a_stopped_worker_notices_that_it_lost_its_lease(site: Site) -> None:
-    first = site.start_worker()
-    handle = site.queue.enqueue("test.hold", ("job", 0.5))
-    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the first run")
-    first.send_signal(signal.SIGSTOP)
-    site.start_worker()
-    assert site.wait_for(handle.id).state is State.DONE
-    first.send_signal(signal.SIGCONT)
-    wait_until(lambda: "the lease was lost" in site.output(), what="the notice")
-    record = site.record(handle.id)
-    assert (record.state, record.attempts, record.crashes) == (State.DONE, 1, 1)
-    assert site.wait_for(site.queue.enqueue("test.count", (1,)).id).state is State.DONE
-
-
 def test_children_end_when_their_parent_is_killed(site: Site) -> None:
     worker = site.start_worker("-k", "process")
     orphans = list(children(worker.pid))
@@ -246,13 +207,6 @@ def test_children_end_when_their_parent_is_killed(site: Site) -> None:
     worker.kill()
     worker.wait()
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans), what="the end of the children")
-
-
-def test_a_late_job_has_no_effect(site: Site) -> None:
-    site.start_worker()
-    record = site.wait_for(site.queue.enqueue("test.late", (1.0,), expires=0.5).id)
-    assert record.state is State.EXPIRED
-    assert site.effects_of("late") == []
 
 
 def test_a_reserved_worker_takes_only_what_is_urgent(site: Site) -> None:

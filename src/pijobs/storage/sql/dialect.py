@@ -58,6 +58,8 @@ class Dialect:
     #: Whether writers wait for each other anyway, so that rows need no locks.
     one_writer: ClassVar[bool] = False
     server: ClassVar[bool] = True
+    #: Whether one statement can store an instance and tell of it: :mod:`pijobs.storage.sql.at_once`.
+    enqueues_at_once: ClassVar[bool] = True
     #: The database's clock in microseconds; for one without a server the host's clock is handed in.
     clock: ColumnElement[Any] = literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
     #: Of a new connection.
@@ -179,6 +181,7 @@ class Mariadb(Dialect):
 
     name = "MariaDB/MySQL"
     begin = "START TRANSACTION"
+    enqueues_at_once = False
     clock = literal_column("CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)")
     settings = (
         # Without gap locks, that would make enqueues wait for each other.
@@ -264,6 +267,7 @@ class Sqlite(Dialect):
 
     name = "SQLite"
     begin = "BEGIN IMMEDIATE"
+    enqueues_at_once = False
     one_writer = True
     server = False
     clock = bindparam("now_us")

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from pijobs.storage.sql import at_once
 from pijobs.storage.sql.arrows import COLUMNS, MOVED, RESTORED
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialect import Dialect
@@ -101,6 +102,7 @@ class Statements:
         self.look = Statement(look if dialect.one_writer else look.with_for_update(read=True, key_share=True, of=group))
         self.queue_seen = Statement(select(dialect.clock, Q.seen).where(Q.name == bindparam("queue")))
         self.insert = Statement(dialect.insert_new(instance), INSTANCE_COLUMNS)
+        self.at_once = at_once.statement(dialect) if dialect.enqueues_at_once else None
         by_id = _row.where(_here, I.id == bindparam("id"))
         self.get = Statement(by_id)
         self.by_id = Statement(by_id.with_for_update())

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from pijobs.base import clock
 from pijobs.base.redact import masked_query
 from pijobs.errors import ConfigurationError, InstanceRefused, StateConflict, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
@@ -44,7 +45,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping
-from pijobs.storage.sql import auditing, diagnosis, housekeeping, leasing, limits, tables
+from pijobs.storage.sql import at_once, auditing, diagnosis, housekeeping, leasing, limits, tables
 from pijobs.storage.sql import inserts as saving
 from pijobs.storage.sql import queries as inspection
 from pijobs.storage.sql import transfer as moving
@@ -164,11 +165,11 @@ class SqlStorage(Storage):
     # -- clock and connection ------------------------------------------------------------------------------------
 
     def now(self, *, timeout: float = 0.2) -> int:
-        clock = self._live.clock
-        if not clock.known:
+        database = self._live.clock
+        if not database.known:
             with suppress(StorageUnavailable):
                 self._ask_time(timeout)
-        return clock.now_us() // 1000
+        return database.now_us() // 1000
 
     def ping(self) -> None:
         self._ask_time(PING_TIMEOUT if self._live.transactions.ensured else TIMEOUT)
@@ -224,7 +225,7 @@ class SqlStorage(Storage):
         on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
     ) -> Stored:
-        live = self._live
+        live, end = self._live, clock.monotonic() + timeout
         live.require_room(len(new.body), timeout)
 
         def work(tx: Tx) -> Stored:
@@ -233,7 +234,11 @@ class SqlStorage(Storage):
                 tx.link.run("SET LOCAL synchronous_commit TO on")  # of PostgreSQL, for this transaction
             return saving.enqueue(tx, new, on_conflict, worker_within)
 
-        stored = live.transactions.run(live.durable, work, timeout=timeout)
+        stored = None
+        if self._dialect.enqueues_at_once and worker_within is None and self._durability == "server":
+            stored = live.transactions.alone(live.durable, lambda tx: at_once.enqueue(tx, new), timeout=timeout)
+        if stored is None:
+            stored = live.transactions.run(live.durable, work, timeout=end - clock.monotonic())
         live.poller.kick()
         return stored
 

@@ -156,6 +156,10 @@ class Transactions:
         """
         return self._insist(lane, lambda link: self._once(link, work), timeout, writing=True)
 
+    def alone(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
+        """Run ``work`` that writes by one statement, which is a transaction by itself."""
+        return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=True)
+
     def read(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
         """Run ``work`` without a transaction."""
         return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=False)

@@ -65,7 +65,7 @@ class _Within(Transactions):
         tx = self._tx
         return work(Tx(tx.link, tx.st, tx.dialect, self._queue, tx.clock, tx.retention))
 
-    read = run
+    read = alone = run
 
     def look_again(self) -> None:
         pass

@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3 || command -v python)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/mail plugins/sms plugins/statistics
+PLUGINS := plugins/mail plugins/sms plugins/statistics plugins/webhook
 # Processes of pytest: tests wait half of the time, so there are more than processors.
 WORKERS ?= $(shell echo $$(($(shell nproc 2>/dev/null || echo 2) * 5 / 2)))
 QUICK := -m "not chaos and not slow" -k "not redis and not postgresql and not mariadb" --maxfail 20
@@ -176,7 +176,7 @@ $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS= PI_INSTALL="--no-deps privacyidea==$(PI_VERSION)" pi-install
 	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
 		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
-	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea" pi-install \
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea plugins/webhook" pi-install \
 		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout pytest-xdist"
 	@touch $@
 

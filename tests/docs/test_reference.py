@@ -39,7 +39,18 @@ MEASURED = {
     for name in re.findall(r"\bctx\.measure\(\s*\"(\w+)\"", path.read_text())
 }
 #: What the pages "hooks", "errors" and "states" tell; and huey's function.
-ELSEWHERE = {"Check", "CheckResult", "InstanceEvent", "Page", "Scheduled", "hookimpl", "hookspec", "State", "HueyQueue", "Settings"}
+ELSEWHERE = {
+    "Check",
+    "CheckResult",
+    "InstanceEvent",
+    "Page",
+    "Scheduled",
+    "hookimpl",
+    "hookspec",
+    "State",
+    "HueyQueue",
+    "Settings",
+}
 
 
 def commands(command: click.Command = cli, *path: str) -> Iterator[tuple[str, click.Command]]:

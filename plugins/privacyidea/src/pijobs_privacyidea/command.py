@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pijobs import Queue
 from pijobs.base import threads
 
 
@@ -70,6 +71,29 @@ def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None,
         ) from None
     for line in said:
         click.echo(line)
+
+
+@privacyidea.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def queue_script(invocation: object, name: str, arguments: tuple[str, ...]) -> None:
+    """Have a worker run the script NAME of PI_JOB_QUEUE_PRIVACYIDEA_SCRIPTS with these arguments: for a script of
+    privacyIDEA's event handler."""
+    from pijobs.errors import QueueUnavailable
+    from pijobs_privacyidea import scripts
+
+    queue = invocation.queue()  # type: ignore[attr-defined]
+    try:
+        scripts.script_in(queue.settings, name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        # Not as privacyIDEA's class does it, which needs its app.
+        handle = Queue.enqueue(queue, scripts.NAME, (), {"script": name, "arguments": list(arguments)})
+    except QueueUnavailable as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(handle.id)
 
 
 @privacyidea.command()

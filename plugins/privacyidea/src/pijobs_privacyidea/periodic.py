@@ -11,10 +11,7 @@ Its clean-ups are commands (``pi-manage audit rotate``): they run as they would 
 from __future__ import annotations
 
 import datetime as dt
-import os
-import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,10 +19,10 @@ from typing import Any
 
 from pijobs import FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, Scheduled, State, crontab
 from pijobs.base import clock
-from pijobs.base.redact import redact
 from pijobs.errors import PijobsError
 from pijobs.request.queue import Queue
-from pijobs.settings import CONFIG_VARIABLE, Settings
+from pijobs.settings import Settings
+from pijobs_privacyidea import programs
 from pijobs_privacyidea.settings import COMMANDS, TASKS, at
 
 LOOK = "privacyidea.look_for_tasks"
@@ -34,10 +31,6 @@ COMMAND = "privacyidea.command."
 #: Attempts of a task that privacyIDEA tries again when it fails; then it waits for its next time.
 _ATTEMPTS = 5
 _RETRY = RetryPolicy(max_attempts=_ATTEMPTS, delay=60, backoff=2, max_delay=3600)
-#: Seconds that a command, or a task, may take.
-_LONGEST = 3600
-#: Characters of what a command said that are kept.
-_SAID = 300
 
 
 def jobs(settings: Settings) -> list[Job]:
@@ -52,7 +45,7 @@ def jobs(settings: Settings) -> list[Job]:
 def _task_jobs() -> list[Job]:
     look = Job(LOOK, look_for_tasks, schedule=crontab(), missed="once", expires=300, retry=RetryPolicy(max_attempts=2))
     task = Job(
-        TASK, run_task, retry=_RETRY, timeout=_LONGEST, group=lambda task, **_: group_of(task),
+        TASK, run_task, retry=_RETRY, timeout=programs.LONGEST, group=lambda task, **_: group_of(task),
         limits=Limits(concurrency=1), label=lambda task, name, **_: f"periodic task {name}",
     )  # fmt: skip
     return [look, task]
@@ -183,7 +176,7 @@ def _command_job(name: str, when: str, command: str) -> Job:
     run.__doc__ = f"Runs {command!r}."
     return Job(
         COMMAND + name, run, schedule=at(when), missed="once", retry=RetryPolicy(max_attempts=3, delay=60),
-        timeout=_LONGEST, group=lambda: COMMAND + name, limits=Limits(concurrency=1), label=lambda: command,
+        timeout=programs.LONGEST, group=lambda: COMMAND + name, limits=Limits(concurrency=1), label=lambda: command,
     )  # fmt: skip
 
 
@@ -198,19 +191,4 @@ def run_command(ctx: JobContext, command: str) -> None:
     path = Path(sys.executable).with_name(program)
     if not path.exists():
         raise FailJob(f"expected the command {program} at {path.parent}, found none")
-    environment = {**os.environ, CONFIG_VARIABLE: str(ctx.settings.file)} if ctx.settings.file else None
-    ctx.check()
-    try:
-        done = subprocess.run(
-            [str(path), *arguments], env=environment, capture_output=True, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, timeout=_LONGEST - 60,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise FailJob(f"{program} took longer than {_LONGEST - 60} s, and was killed") from None
-    ctx.note(said=redact(_last_words(done.stdout)))
-    if done.returncode:
-        raise RetryJob(f"{program} ended with {done.returncode}: {redact(_last_words(done.stderr or done.stdout))}")
-
-
-def _last_words(said: str) -> str:
-    return re.sub(r"\s+", " ", said[-_SAID:]).strip()
+    programs.run(ctx, [str(path), *arguments])

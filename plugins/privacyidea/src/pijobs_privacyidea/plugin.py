@@ -28,13 +28,13 @@ def register_settings() -> Iterable[Setting]:
 def register_jobs(settings: Settings) -> list[Job]:
     if "PI_JOB_QUEUE_MAIL_CA_FILE" not in settings:
         raise PluginError("needs the plugin 'mail'; name it in PI_JOB_QUEUE_PLUGINS, too")
-    from pijobs_privacyidea import mail, periodic, second_channel, sms_job
+    from pijobs_privacyidea import mail, periodic, scripts, second_channel, sms_job
 
     if settings.queue_class == OWN_CLASS:
         from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
 
         DefinitionsFingerprint.install(settings)
-    return [*mail.jobs(), *sms_job.jobs(), second_channel.job(), *periodic.jobs(settings)]
+    return [*mail.jobs(), *sms_job.jobs(), second_channel.job(), scripts.job(), *periodic.jobs(settings)]
 
 
 @hookimpl

@@ -117,4 +117,15 @@ COMMANDS: Setting[Mapping[str, Sequence[str]]] = Setting(
     ),
     example={"audit_rotate": ("20 2 * * *", "pi-manage audit rotate --age 180")},
 )
-SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL, TASKS, COMMANDS)
+SCRIPTS: Setting[str] = Setting(
+    name=PREFIX + "SCRIPTS",
+    default="",
+    expected="an absolute path",
+    accepts=lambda value: isinstance(value, str) and (not value or value.startswith("/")),
+    help=(
+        "Folder of the scripts that privacyIDEA's event handlers queue, beside PI_SCRIPT_HANDLER_DIRECTORY; see"
+        " 'pijobs privacyidea queue-script'."
+    ),
+    example="/etc/privacyidea/queued-scripts",
+)
+SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL, TASKS, COMMANDS, SCRIPTS)

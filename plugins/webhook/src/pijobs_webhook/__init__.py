@@ -1,0 +1,26 @@
+"""Web hooks that leave the request::
+
+    post("audit", {"type": "user.signed_in", "data": {"user": "alice"}})
+
+The endpoints stand in ``PI_JOB_QUEUE_WEBHOOK_ENDPOINTS``, so no caller can post anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pijobs import Handle
+from pijobs.flask import current_queue
+
+__all__ = ["post"]
+
+
+def post(endpoint: str, event: Mapping[str, Any], **options: Any) -> Handle:
+    """Enqueue an event for an endpoint, in a Flask app with a queue.
+
+    :param endpoint: its name in the settings.
+    :param event: what JSON can write; Standard Webhooks recommends ``type``, ``timestamp`` and ``data``.
+    :param options: of :meth:`pijobs.Queue.enqueue`, such as ``expires``.
+    """
+    return current_queue().enqueue("webhook.post", (), {"endpoint": endpoint, "event": dict(event)}, **options)

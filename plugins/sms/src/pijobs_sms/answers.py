@@ -147,7 +147,7 @@ def _decoded(content: bytes, content_type: str) -> tuple[str, bool]:
         if content.startswith(mark):
             return _as(charset, content[len(mark) :])
     header = Message()
-    header["Content-Type"] = content_type
+    header["Content-Type"] = content_type.encode("ascii", "replace").decode()
     charset = str(header.get_param("charset") or "")
     if not charset and (declared := _DECLARED.search(content[:1024])):
         charset = declared[1].decode("ascii")

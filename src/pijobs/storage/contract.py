@@ -23,6 +23,7 @@ from pijobs.jobs import State
 from pijobs.storage import protocol
 from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.values import (
+    GIVEN_BACK,
     GROUPS,
     HOUSEKEEPING_BATCH,
     LEFT_OUT,
@@ -31,6 +32,7 @@ from pijobs.storage.values import (
     MAX_HISTORY,
     MAX_TOTALS,
     TAKEN_AHEAD,
+    UNTOLD,
     Audit,
     Depths,
     Durability,
@@ -54,6 +56,7 @@ from pijobs.storage.values import (
 )
 
 __all__ = [
+    "GIVEN_BACK",
     "GROUPS",
     "HOUSEKEEPING_BATCH",
     "LEFT_OUT",
@@ -62,6 +65,7 @@ __all__ = [
     "MAX_HISTORY",
     "MAX_TOTALS",
     "TAKEN_AHEAD",
+    "UNTOLD",
     "Audit",
     "Beat",
     "Depths",

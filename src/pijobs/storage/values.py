@@ -30,6 +30,9 @@ MAX_HISTORY = 50
 #: A due time that was taken so far ahead (ms) of the present was taken while the clock was wrong, and counts no more.
 #: Debian's cron takes a clock that is set back by less for one that goes on.
 TAKEN_AHEAD = 3 * 3600 * 1000
+#: Reasons of instances that came back to the queue (the scripts of Redis have the same).
+GIVEN_BACK = "given back at shutdown"
+UNTOLD = "its worker was not told of the lease, or its end got lost"
 #: Processes estimate the storage's clock: what was created within so many ms may have come in either order.
 SAME_TIME = 200
 #: Waiting instances of a job among which one is chosen that makes room, of each state the newest.

@@ -215,7 +215,7 @@ class Items:
         """Any arrow to a state without return."""
         self.free_key(item)
         self.move(item, state)
-        item.token, item.ended, item.end_place = None, now, next(self._places)
+        item.token, item.session, item.ended, item.end_place = None, None, now, next(self._places)
         item.reason, item.error = reason, error
         if state is not State.DEAD:
             item.body = None
@@ -238,7 +238,7 @@ class Items:
             return [self.finish(item, State.EXPIRED, now, "the deadline passed when its worker had died")]
         if alone and item.crashes >= MAX_CRASHES:
             return [self.finish(item, State.DEAD, now, f"took down its workers {item.crashes} times")]
-        item.reason = f"recovered from session {item.session}"
+        item.reason = f"its worker died (session {item.session})"
         superseded = self.back(item, State.QUEUED, now, now)
         recovered = [item.ended_as(State.QUEUED, item.reason)] if item.state is State.QUEUED else []
         return [*recovered, *superseded]

@@ -18,11 +18,13 @@ from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage import protocol
 from pijobs.storage.contract import (
+    GIVEN_BACK,
     GROUPS,
     HOUSEKEEPING_BATCH,
     LEFT_OUT,
     MAX_TOTALS,
     TAKEN_AHEAD,
+    UNTOLD,
     Beat,
     Depths,
     End,
@@ -209,6 +211,7 @@ class MemoryStorage(Storage):
             before = self._sessions.renew(session, now, lease)
             ended = [one for item in self._items.held(abandoned, session) for one in self._items.crash(item, now)]
             for item in self._items.held(unknown, session):
+                item.reason = UNTOLD
                 ended += self._items.back(item, State.QUEUED, now, now)
             ended += self._recover(now)
             ended += [self._items.expire(item, now) for item in self._items.of(*WAITING) if item.overdue(now)]
@@ -326,6 +329,8 @@ class MemoryStorage(Storage):
             self._sessions.close(session)
             if crashed:
                 return [one for item in held for one in self._items.crash(item, now, alone=len(held) == 1)]
+            for item in held:
+                item.reason = GIVEN_BACK
             return [one for item in held for one in self._items.back(item, State.QUEUED, now, now)]
 
     def note_loss(self, kind: LossKind) -> None:

@@ -175,7 +175,7 @@ class Arrows:
     def finish(self, row: Row, code: Code, reason: str | None, error: str | None = None, *, nth: int = 0) -> Ended:
         """Into one of the ended states; ``nth`` keeps the order of those that end together."""
         row.state, row.ended, row.place = code, self.now, self.now_us + nth
-        row.token = row.ukey = row.alarm = None
+        row.token = row.session = row.ukey = row.alarm = None
         row.reason, row.error = reason, error
         if code is not Code.DEAD:
             row.set_body(None)
@@ -214,7 +214,7 @@ class Arrows:
             return self.finish(row, Code.EXPIRED, "the deadline passed when its worker had died")
         if alone and row.crashes >= MAX_CRASHES:
             return self.finish(row, Code.DEAD, f"took down its workers {row.crashes} times")
-        row.reason = f"recovered from session {row.session}"
+        row.reason = f"its worker died (session {row.session})"
         self.back(row, Code.QUEUED, self.now)
         return row.ended_as(row.reason)
 

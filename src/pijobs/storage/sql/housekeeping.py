@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, Beat, Ended, LossKind, SessionInfo, SessionRecord
+from pijobs.storage.contract import (
+    GIVEN_BACK,
+    HOUSEKEEPING_BATCH,
+    UNTOLD,
+    Beat,
+    Ended,
+    LossKind,
+    SessionInfo,
+    SessionRecord,
+)
 from pijobs.storage.sql.gaps import keep_through_a_gap
 from pijobs.storage.sql.rows import save, to_rows, told
 from pijobs.storage.sql.schema import Code
@@ -62,6 +71,7 @@ def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], unknown: set
     crashed = [row for row in held if (row.id, row.token) in abandoned][:HOUSEKEEPING_BATCH]
     untold = [row for row in held if (row.id, row.token) in unknown and row not in crashed]
     for row in untold:
+        row.reason = UNTOLD
         tx.arrows.back(row, Code.QUEUED, tx.now)
     ended = [tx.arrows.crash(row) for row in crashed]
     return told(ended, save(tx, crashed + untold))
@@ -93,6 +103,7 @@ def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
         if crashed:
             ended.append(tx.arrows.crash(row, alone=len(held) == 1))
         else:
+            row.reason = GIVEN_BACK
             tx.arrows.back(row, Code.QUEUED, tx.now)
     ended = [*told(ended, save(tx, held)), *tx.parked]
     tx.change(tx.st.end_session, b_queue=tx.queue, b_id=session)

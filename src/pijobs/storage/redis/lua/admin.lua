@@ -25,11 +25,9 @@ else
   i.attempts, i.crashes = 0, 0
   -- It may have been forgotten since.
   call('ZADD', P .. 'groups', 0, i.group)
+  call('HSET', P .. 'i:' .. id, 'attempts', 0, 'crashes', 0)
+  call('HDEL', P .. 'i:' .. id, 'error', 'ended', 'held')
   requeue(i, now, '')
-  if i.state == 'queued' then
-    call('HSET', P .. 'i:' .. id, 'attempts', 0, 'crashes', 0)
-    call('HDEL', P .. 'i:' .. id, 'error', 'ended', 'started', 'held')
-  end
 end
 settle()
 wake_for_the_rest()

@@ -203,8 +203,8 @@ end
 local function holder_of(key, ended)
   local other = load(call('HGET', P .. 'key', key) or '')
   if waits(other) and is_overdue(other) then
-    end_waiting(other, 'expired', 'deadline passed')
-    if ended then tell(ended, other, 'deadline passed') end
+    end_waiting(other, 'expired', 'the deadline passed while it waited')
+    if ended then tell(ended, other, 'the deadline passed while it waited') end
     return nil
   end
   return waits(other) and other or nil
@@ -256,20 +256,20 @@ end
 
 -- Its worker died: back to its old place, unless that happened too often, and nothing ran beside it that may have done it.
 local function crash(i, ended, alone)
-  local reason = 'worker ' .. i.session .. ' died'
+  local reason = 'its worker died (session ' .. i.session .. ')'
   local entry = '{"at": ' .. string.format('%.0f', now) .. ', "event": "crashed", "session": '
     .. cjson.encode(i.session) .. '}'
   stop_running(i)
   i.crashes = i.crashes + 1
   call('HSET', P .. 'i:' .. i.id, 'crashes', i.crashes, 'history', with_entry(i, entry))
-  if alone and i.crashes >= MAX_CRASHES then
+  if is_overdue(i) then
+    reason = 'the deadline passed when its worker had died'
+    finish(i, 'expired', reason)
+  elseif alone and i.crashes >= MAX_CRASHES then
     reason = 'took down its workers ' .. i.crashes .. ' times'
     finish(i, 'dead', reason)
-  elseif i.deadline ~= '' and tonumber(i.deadline) <= now then
-    reason = 'deadline passed'
-    finish(i, 'expired', reason)
   else
-    reason = requeue(i, tonumber(i.due), reason, ended)
+    reason = requeue(i, now, reason, ended)
   end
   tell(ended, i, reason)
 end

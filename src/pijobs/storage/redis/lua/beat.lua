@@ -17,7 +17,7 @@ for n = 4, #ARGV, 2 do
   if i and i.state == 'running' and i.token == ARGV[n + 1] and i.session == session then
     if n < 4 + 2 * unknowns then
       stop_running(i)
-      requeue(i, tonumber(i.due), 'its worker was not told of the lease, or its end got lost', ended)
+      requeue(i, now, 'its worker was not told of the lease, or its end got lost', ended)
     else
       crash(i, ended, true)
     end

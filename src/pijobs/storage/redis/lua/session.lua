@@ -23,7 +23,7 @@ local _, all = empty(session, RECOVERED, function(i, alone)
     crash(i, ended, alone)
   else
     stop_running(i)
-    tell(ended, i, requeue(i, tonumber(i.due), 'given back', ended))
+    tell(ended, i, requeue(i, now, 'given back at shutdown', ended))
   end
 end)
 settle()

@@ -119,8 +119,8 @@ local function lease(id, group)
   end
   if is_overdue(i) then
     i = load(id)
-    end_waiting(i, 'expired', 'deadline passed')
-    tell(ended, i, 'deadline passed')
+    end_waiting(i, 'expired', 'the deadline passed while it waited')
+    tell(ended, i, 'the deadline passed while it waited')
     return false
   end
   stop_waiting(i)

@@ -14,8 +14,8 @@ end
 for _, id in ipairs(come(P .. 'deadline')) do
   local i = load(id)
   if waits(i) then
-    end_waiting(i, 'expired', 'deadline passed')
-    tell(ended, i, 'deadline passed')
+    end_waiting(i, 'expired', 'the deadline passed while it waited')
+    tell(ended, i, 'the deadline passed while it waited')
   else
     drop(P .. 'deadline', id)
     if i then call('HDEL', P .. 'i:' .. id, 'body') end

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pijobs.plugins.hookspecs import Check, CheckResult, InstanceEvent, Page, Scheduled, hookimpl, hookspec
     from pijobs.plugins.loading import call_hook
     from pijobs.plugins.registration import jobs_in
+    from pijobs.request.calls import JobCall
     from pijobs.request.queue import Handle, Queue
     from pijobs.settings import Setting, Settings
 
@@ -36,6 +37,7 @@ _MODULES = {
     "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "Scheduled", "hookimpl", "hookspec"),
     "plugins.loading": ("call_hook",),
     "plugins.registration": ("jobs_in",),
+    "request.calls": ("JobCall",),
     "request.queue": ("Handle", "Queue"),
     "settings": ("Setting", "Settings"),
 }
@@ -80,6 +82,7 @@ __all__ = [
     "HueyQueue",
     "InstanceEvent",
     "Job",
+    "JobCall",
     "JobContext",
     "JobFunction",
     "Limits",

@@ -6,6 +6,7 @@
     build.enqueue("acme")                      # a worker does it
     build.options(delay=60).enqueue("acme")    # in a minute
     build("acme")                              # here and now, as a function
+    queue.enqueue_many(build.call(customer) for customer in customers)
 
 The decorated function is its :class:`~pijobs.jobs.Job`, so a hook returns it as it is.
 """
@@ -24,6 +25,7 @@ from pijobs.errors import ConfigurationError, UnknownJob
 from pijobs.jobs import Job, JobContext
 
 if TYPE_CHECKING:
+    from pijobs.request.calls import JobCall
     from pijobs.request.queue import Handle, Queue
     from pijobs.storage.contract import OnConflict
 
@@ -68,6 +70,15 @@ class JobFunction(Job, Generic[P, R_co]):
         """
         return self.options().enqueue(*args, **kwargs)
 
+    def enqueue_on_commit(self, session: object, /, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """Have it done by a worker once the transaction of a session is committed, and not if it is rolled back; see
+        :meth:`pijobs.request.queue.Queue.enqueue_on_commit` of the queue of the current app."""
+        return self.options().enqueue_on_commit(session, *args, **kwargs)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> JobCall:
+        """The call, for :meth:`pijobs.request.queue.Queue.enqueue_many`."""
+        return self.options().call(*args, **kwargs)
+
     def options(
         self,
         *,
@@ -78,14 +89,14 @@ class JobFunction(Job, Generic[P, R_co]):
         key: str | None = None,
         on_conflict: OnConflict = "replace",
         queue: Queue | None = None,
-    ) -> JobCall[P]:
+    ) -> OneCall[P]:
         """The options of one call; :meth:`pijobs.request.queue.Queue.enqueue` tells them.
 
         :param queue: instead of that of the current app.
         """
         given = {"delay": delay, "eta": eta, "expires": expires, "priority": priority, "key": key}
         told = {name: value for name, value in given.items() if value is not None}
-        return JobCall(self, told if on_conflict == "replace" else {**told, "on_conflict": on_conflict}, queue)
+        return OneCall(self, told if on_conflict == "replace" else {**told, "on_conflict": on_conflict}, queue)
 
     def _context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobContext:
         from pijobs.execution.runner import context_here
@@ -101,7 +112,7 @@ class JobFunction(Job, Generic[P, R_co]):
 
 
 @dataclass(frozen=True)
-class JobCall(Generic[P]):
+class OneCall(Generic[P]):
     """A job with the options of one call."""
 
     job: JobFunction[P, Any]
@@ -110,6 +121,13 @@ class JobCall(Generic[P]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """As :meth:`JobFunction.enqueue`."""
+        return self._found().enqueue(self.job.name, args, kwargs, **self.given)
+
+    def enqueue_on_commit(self, session: object, /, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """As :meth:`JobFunction.enqueue_on_commit`."""
+        return self._found().enqueue_on_commit(session, self.call(*args, **kwargs))
+
+    def _found(self) -> Queue:
         if (queue := self.queue or _present_queue()) is None:
             name = self.job.__name__
             raise ConfigurationError(
@@ -118,7 +136,13 @@ class JobCall(Generic[P]):
             )
         if self.job.name not in queue.registry:
             self._refuse(queue)
-        return queue.enqueue(self.job.name, args, kwargs, **self.given)
+        return queue
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> JobCall:
+        """As :meth:`JobFunction.call`; the queue is the one that gets it."""
+        from pijobs.request.calls import JobCall
+
+        return JobCall(self.job.name, args, kwargs, **self.given)
 
     def _refuse(self, queue: Queue) -> NoReturn:
         module = self.job.__module__

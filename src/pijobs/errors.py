@@ -55,6 +55,9 @@ MAX_SECONDS = 1e11
 class PijobsError(Exception):
     """something went wrong in the job queue"""
 
+    #: Of :meth:`pijobs.request.queue.Queue.enqueue_many`: the handles of what was stored before this happened.
+    stored: Sequence[Any] = ()
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or type(self).__name__).partition("\n")[0])
 

@@ -12,7 +12,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pijobs.jobs import Job, State
 from pijobs.logs import guard_loggers, redact_records
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
-from pijobs.request.calls import checked
+from pijobs.request.calls import JobCall, checked
 from pijobs.request.queue import Handle, Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, validate
 from pijobs.settings.table import cross_faults
@@ -100,10 +100,10 @@ class HueyQueue(Queue):
             huey.take_over(self._huey)
         self._huey = huey
 
-    def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
+    def stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
         if self._huey is not None and stored.fresh:
             self._huey.enqueued(new.name, stored.id)
-        return super()._stored(new, stored, via)
+        return super().stored(new, stored, via)
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -143,6 +143,13 @@ class ForeignQueue(Queue):
         checked(self.registry, name, args, kwargs)
         answer = self._foreign.enqueue(name, tuple(args), dict(kwargs or {}))
         return Handle(str(getattr(answer, "id", "")), State.QUEUED, via="foreign")
+
+    def enqueue_many(self, calls: Iterable[JobCall], *, connection: Any = None) -> list[Handle]:
+        if connection is not None:
+            raise ValueError(f"the queue class {self.settings.queue_class} takes no options, found connection")
+        names = ("delay", "eta", "expires", "priority", "key")
+        return [self.enqueue(one.name, one.args, one.kwargs, **{name: getattr(one, name) for name in names})
+                for one in calls]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ The settings are those of ``app.config``. State is kept per app, in ``app.extens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from flask.cli import ScriptInfo
 
 from pijobs.errors import ConfigurationError
 from pijobs.factory import Installation, build
+from pijobs.request.calls import JobCall
 from pijobs.request.queue import Handle, Queue
 from pijobs.settings import AppPlaces
 
@@ -75,6 +76,14 @@ class JobQueue:
     ) -> Handle:
         """:meth:`pijobs.request.queue.Queue.enqueue` of the current app."""
         return current_queue().enqueue(name, args, kwargs, **options)
+
+    def enqueue_many(self, calls: Iterable[JobCall]) -> list[Handle]:
+        """:meth:`pijobs.request.queue.Queue.enqueue_many` of the current app."""
+        return current_queue().enqueue_many(calls)
+
+    def enqueue_on_commit(self, session: object, call: JobCall) -> Handle:
+        """:meth:`pijobs.request.queue.Queue.enqueue_on_commit` of the current app."""
+        return current_queue().enqueue_on_commit(session, call)
 
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """:meth:`pijobs.request.queue.Queue.run` of the current app."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from services import wait_until
 
 from pijobs.errors import KeyConflict, NoLiveWorker
 from pijobs.jobs import State
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import BATCH, NewInstance, OnConflict, Storage, Stored
 
 from .conftest import Advance, StartWorker
 from .workers import LONG, Worker, enqueue, new_instance, store
@@ -210,3 +213,102 @@ def test_worker_within_refuses_without_touching_the_waiting_instance_of_the_key(
     with pytest.raises(NoLiveWorker):
         store(storage, key="key", worker_within=LONG)
     assert storage.get(first).state is State.QUEUED
+
+
+# -- many at once ----------------------------------------------------------------------------------------------------
+
+
+def store_many(
+    storage: Storage, *batch: NewInstance, on_conflict: OnConflict = "replace", **options: Any
+) -> list[Stored]:
+    return storage.enqueue_many([(new, on_conflict) for new in batch], timeout=5, **options)
+
+
+def test_a_batch_is_stored_in_its_order(storage: Storage, worker: Worker) -> None:
+    batch = [new_instance(group=f"group {number % 7}") for number in range(BATCH)]
+    stored = store_many(storage, *batch)
+    assert [(one.id, one.state, one.fresh) for one in stored] == [(new.id, State.QUEUED, True) for new in batch]
+    assert worker.take_ids(want=BATCH) == [new.id for new in batch]
+
+
+def test_a_page_shows_a_batch_newest_first(storage: Storage) -> None:
+    batch = [new_instance() for _ in range(10)]
+    store_many(storage, *batch)
+    assert [record.id for record in storage.page(State.QUEUED).records] == [new.id for new in reversed(batch)]
+
+
+def test_each_of_a_batch_keeps_what_is_its_own(storage: Storage, worker: Worker) -> None:
+    later = storage.now() + LONG
+    batch = [new_instance(due=later, subject="him"), new_instance(priority=5, body=b"x"), new_instance(label="to b***")]
+    assert [one.state for one in store_many(storage, *batch)] == [State.SCHEDULED, State.QUEUED, State.QUEUED]
+    assert [record.id for record in storage.page(State.SCHEDULED, subject="him").records] == [batch[0].id]
+    assert storage.get(batch[2].id).label == "to b***"
+    assert [(lease.id, lease.body) for lease in worker.take(want=3)] == [
+        (batch[1].id, b"x"), (batch[2].id, batch[2].body),
+    ]  # fmt: skip
+
+
+def test_a_batch_wakes_a_worker_of_its_highest_priority(storage: Storage, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    worker.take(floor=5)
+    store_many(storage, new_instance(), new_instance(priority=7), new_instance())
+    began = time.monotonic()
+    storage.wait(20, floor=5)
+    assert time.monotonic() - began < 10
+    assert len(worker.take(want=3, floor=5)) == 1
+
+
+def test_a_batch_that_is_enqueued_again_changes_nothing(storage: Storage, worker: Worker) -> None:
+    batch = [new_instance(key="key"), *(new_instance() for _ in range(3))]
+    store_many(storage, *batch[:2])
+    worker.end(worker.take_one(), State.DONE)
+    again = store_many(storage, *batch)
+    assert [(one.state, one.fresh) for one in again] == [
+        (State.DONE, False), (State.QUEUED, False), (State.QUEUED, True), (State.QUEUED, True),
+    ]  # fmt: skip
+    assert worker.take_ids(want=9) == [new.id for new in batch[1:]]
+
+
+def test_of_a_batch_the_last_with_a_key_waits(storage: Storage, worker: Worker) -> None:
+    before = enqueue(storage, key="a")
+    batch = [new_instance(key=key) for key in ("a", "b", "a", None)]
+    stored = store_many(storage, *batch)
+    assert [one.replaced for one in stored] == [before, None, batch[0].id, None]
+    assert storage.get(batch[0].id).state is State.CANCELLED
+    assert worker.take_ids(want=9) == [batch[1].id, batch[2].id, batch[3].id]
+
+
+def test_of_a_batch_that_keeps_the_first_with_a_key_waits(storage: Storage, worker: Worker) -> None:
+    before = enqueue(storage, key="a")
+    batch = [new_instance(key=key) for key in ("a", "b", "b")]
+    stored = store_many(storage, *batch, on_conflict="keep")
+    assert [one.id for one in stored] == [before, batch[1].id, batch[1].id]
+    assert worker.take_ids(want=9) == [before, batch[1].id]
+
+
+@pytest.mark.parametrize("keys", [("free", "taken"), ("taken", "free"), ("free", "free")])
+def test_a_conflict_refuses_the_whole_batch(storage: Storage, keys: tuple[str, str]) -> None:
+    first = enqueue(storage, key="taken")
+    batch = [new_instance(), *(new_instance(key=key) for key in keys)]
+    with pytest.raises(KeyConflict) as caught:
+        store_many(storage, *batch, on_conflict="error")
+    assert caught.value.existing == (first if "taken" in keys else batch[1].id)
+    assert sum(storage.depths().counts.values()) == 1
+
+
+def test_a_batch_without_a_worker_is_refused_but_for_what_is_stored_already(storage: Storage) -> None:
+    batch = [new_instance(), new_instance()]
+    store_many(storage, batch[0])
+    assert store_many(storage, batch[0], worker_within=LONG)[0].state is State.QUEUED
+    with pytest.raises(NoLiveWorker):
+        store_many(storage, *batch, worker_within=LONG)
+    assert sum(storage.depths().counts.values()) == 1
+
+
+def test_a_batch_for_groups_that_are_paused_waits_with_them(storage: Storage, worker: Worker) -> None:
+    storage.pause("slow")
+    batch = [new_instance(group=group) for group in ("slow", "quick", "slow")]
+    store_many(storage, *batch)
+    assert worker.take_ids(want=9) == [batch[1].id]
+    storage.resume("slow")
+    assert worker.take_ids(want=9) == [batch[0].id, batch[2].id]

@@ -25,7 +25,7 @@ from pijobs import Job, Limits, hookimpl
 from pijobs.factory import Installation, build
 from pijobs.jobs import ENDED, State
 from pijobs.request import spool
-from pijobs.request.calls import checked
+from pijobs.request.calls import JobCall, checked
 from pijobs.storage.contract import Record, Storage
 from pijobs.worker.main import WorkerOptions, make_engine
 
@@ -138,7 +138,7 @@ def life_in_the_spool(place: Place, installation: Installation) -> None:
     """Spooled, and moved to the storage."""
     queue: Any = installation.queue
     _, call = checked(queue.registry, JOB, [str(place.effects)], {})
-    new = queue._instance(queue.registry[JOB], uuid4().hex, call, None, None, None, None)
+    new = queue._instance(queue.registry[JOB], uuid4().hex, call, JobCall(JOB))
     queue.spool.enqueue(new, timeout=10)
     place.handle.write_text(new.id)
     queue._mover.move()

@@ -53,7 +53,7 @@ def shown(point: dict[str, Any]) -> str:
 def test_a_worker_may_die_at_any_call_in_the_life_of_a_job(url: str, tmp_path: Path) -> None:
     points = points_of("life_of_a_job", url, tmp_path)
     calls = [point["call"] for point in points if point["side"] == "before"]
-    for expected in ("enqueue", "open_session", "beat", "step", "count", "group", "set_group", "close_session"):
+    for expected in ("enqueue_many", "open_session", "beat", "step", "count", "group", "set_group", "close_session"):
         assert expected in calls
     # The job runs after its rate was counted, and is acknowledged before its worker takes leave.
     counted, closed = calls.index("count"), calls.index("close_session")

@@ -73,13 +73,13 @@ def test_postgresql_commits_an_enqueue_as_asked(
     postgresql_url: str, durability: Durability, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    enqueue = saving.enqueue
+    enqueue = saving.enqueue_many
 
     def look(tx: Any, *args: Any) -> Any:
         seen.append(tx.link.run("SHOW synchronous_commit")[0][0])
         return enqueue(tx, *args)
 
-    monkeypatch.setattr(saving, "enqueue", look)
+    monkeypatch.setattr(saving, "enqueue_many", look)
     url = sa.make_url(postgresql_url).update_query_dict({"options": "-c synchronous_commit=off"})
     with opened(url.render_as_string(hide_password=False), durability) as storage:
         connected: Storage = storage

@@ -267,8 +267,8 @@ MUTATIONS: dict[str, Mutation] = {
         lambda: [
             _wrap(
                 MemoryStorage,
-                "enqueue",
-                lambda real: lambda self, new, worker_within=None, **more: real(self, new, **more),
+                "enqueue_many",
+                lambda real: lambda self, batch, worker_within=None, **more: real(self, batch, **more),
             )
         ],
     ),

@@ -125,7 +125,7 @@ def test_the_spool_has_the_same_bound(
     def away(*args: object, **options: object) -> None:
         raise StorageUnavailable
 
-    monkeypatch.setattr(storage, "enqueue", away)
+    monkeypatch.setattr(storage, "enqueue_many", away)
     queue = new_queue(spool, waiting=2)
     assert [queue.enqueue("news.send").via for _ in range(4)] == ["spool", "spool", "direct", "direct"]
 

@@ -195,3 +195,12 @@ def test_settings_override_the_options_of_a_decorated_job(app: flask.Flask) -> N
     app.config.update(PI_JOB_QUEUE_PLUGINS=[__name__], PI_JOB_QUEUE_JOBS={"kit.build": {"priority": 9}})
     JobQueue(app)
     assert app.extensions["pijobs"].queue.registry["kit.build"].priority == 9
+
+
+def test_calls_of_functions_go_to_the_queue_together(app: flask.Flask, queue: Queue) -> None:
+    given = [build.call("acme", pages=2), tidy.options(delay=60, key="tidy").call(4)]
+    first, second = queue.enqueue_many(given)
+    assert (first.state, second.state) == (State.QUEUED, State.SCHEDULED)
+    assert_enqueued(queue, "kit.build", customer="acme", pages=2)
+    build.call(1)  # type: ignore[arg-type]
+    tidy.options(delay=1).call(hours=1)  # type: ignore[call-arg]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,7 +18,7 @@ from pijobs import JobContext, Limits, State
 from pijobs.factory import OWN_CLASS, Installation, build
 from pijobs.observe.instances import instance
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, NewInstance, Record, Storage
+from pijobs.storage.contract import End, NewInstance, OnConflict, Record, Storage
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations
@@ -341,19 +341,19 @@ def test_a_job_of_unknown_length_keeps_nothing_from_its_end_and_nothing_waiting(
 def put_back(site: Site, done: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever can write to the storage puts back what was done, envelope and body as they were."""
     kept: dict[str, NewInstance] = {}
-    enqueue = site.storage.enqueue
+    enqueue_many = site.storage.enqueue_many
 
-    def keeping(new: NewInstance, **options: Any) -> Any:
-        kept[new.id] = new
-        return enqueue(new, **options)
+    def keeping(batch: Sequence[tuple[NewInstance, OnConflict]], **options: Any) -> Any:
+        kept.update({new.id: new for new, _ in batch})
+        return enqueue_many(batch, **options)
 
-    monkeypatch.setattr(site.storage, "enqueue", keeping)
+    monkeypatch.setattr(site.storage, "enqueue_many", keeping)
     victim = site.queue.enqueue("unit.work", kwargs={"name": "victim"}, priority=9).id
 
     def act(ctx: JobContext) -> None:
         if ctx.id == site.id and site.storage.get(victim).state is State.DONE:
             site.storage.remove(victim)
-            enqueue(kept[victim], timeout=1)
+            enqueue_many([(kept[victim], "replace")], timeout=1)
 
     site.module.act = act
     site.drain()
@@ -387,17 +387,17 @@ def test_an_instance_that_another_process_did_does_not_run_again(
     importlib.import_module("pijobs.definitions")  # as a plugin with definitions does
     (tmp_path / "pijobs.sqlite").touch()
     kept: list[NewInstance] = []
-    enqueue = site.storage.enqueue
+    enqueue_many = site.storage.enqueue_many
 
-    def keeping(new: NewInstance, **options: Any) -> Any:
-        kept.append(new)
-        return enqueue(new, **options)
+    def keeping(batch: Sequence[tuple[NewInstance, OnConflict]], **options: Any) -> Any:
+        kept.extend(new for new, _ in batch)
+        return enqueue_many(batch, **options)
 
-    monkeypatch.setattr(site.storage, "enqueue", keeping)
+    monkeypatch.setattr(site.storage, "enqueue_many", keeping)
     victim = site.queue.enqueue("unit.work", kwargs={"name": "victim"}).id
     site.drain()
     site.storage.remove(victim)
-    enqueue(kept[0], timeout=1)
+    enqueue_many([(kept[0], "replace")], timeout=1)
     site.clock.advance(10)
     site.drain()  # by a worker of its own
     assert site.module.ran.count("victim") == 1

@@ -14,7 +14,7 @@ from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.factory import Installation
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
-from pijobs.request.calls import checked
+from pijobs.request.calls import JobCall, checked
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs.storage.contract import End, NewInstance, Step, Storage
@@ -61,7 +61,7 @@ def engine(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 def spooled(queue: Queue, storage: Storage, text: str) -> NewInstance:
     job, call = checked(queue.registry, "a.b", [text], {})
-    new = queue._instance(job, f"id-{text}", call, None, None, None, None)
+    new = queue._instance(job, f"id-{text}", call, JobCall("a.b"))
     assert queue.spool is not None
     queue.spool.enqueue(new, timeout=1)
     return new

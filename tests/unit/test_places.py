@@ -59,7 +59,7 @@ def in_the_spool(queue: Queue, storage: Storage, monkeypatch: pytest.MonkeyPatch
             raise AWAY
 
         with monkeypatch.context() as patch:
-            patch.setattr(storage, "enqueue", away)
+            patch.setattr(storage, "enqueue_many", away)
             return queue.enqueue("a.b", [user])
 
     return enqueue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.calls import LABEL_LENGTH
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import NewInstance, SessionInfo, Storage, Stored
+from pijobs.storage.contract import NewInstance, OnConflict, SessionInfo, Storage, Stored
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 
@@ -59,12 +59,12 @@ class Cable(MemoryStorage):
         self.options: list[dict[str, Any]] = []
         self.taken: list[NewInstance] = []
 
-    def enqueue(self, new: NewInstance, **options: Any) -> Stored:
+    def enqueue_many(self, batch: Sequence[tuple[NewInstance, OnConflict]], **options: Any) -> list[Stored]:
         self.options.append(options)
-        self.taken.append(new)
+        self.taken += [new for new, _ in batch]
         if self.error is not None:
             raise self.error
-        return super().enqueue(new, **options)
+        return super().enqueue_many(batch, **options)
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_queued_stores_the_call_and_returns(new_queue: NewQueue, storage: Cable,
 
 def test_the_storage_is_given_the_enqueue_timeout(new_queue: NewQueue, storage: Cable) -> None:
     new_queue(storage, ENQUEUE_TIMEOUT=0.5).enqueue("a.b")
-    assert storage.options == [{"timeout": 0.5, "on_conflict": "replace", "worker_within": None}]
+    assert storage.options == [{"timeout": 0.5, "worker_within": None}]
 
 
 def test_options_of_the_call_win_over_those_of_the_job(new_queue: NewQueue, storage: Cable) -> None:

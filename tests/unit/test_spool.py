@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, Storag
 from pijobs.payload.codec import Call, open_envelope
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
+from pijobs.request.calls import JobCall
 from pijobs.request.queue import Handle, Queue
 from pijobs.request.spool import HOLD, LEFT_ALONE, MOST_STRIKES, REQUEST_BATCH, Mover, known, on_clock
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import NewInstance, Page, Record, SessionInfo, Storage, Stored
+from pijobs.storage.contract import NewInstance, OnConflict, Page, Record, SessionInfo, Storage, Stored
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
 
@@ -37,11 +38,11 @@ class Cable(MemoryStorage):
         self.error: Exception | None = None
         self.lasts = 0
 
-    def enqueue(self, new: NewInstance, **options: Any) -> Stored:
+    def enqueue_many(self, batch: Sequence[tuple[NewInstance, OnConflict]], **options: Any) -> list[Stored]:
         if self.error is not None and self.lasts <= 0:
             raise self.error
         self.lasts -= 1
-        return super().enqueue(new, **options)
+        return super().enqueue_many(batch, **options)
 
 
 @pytest.fixture
@@ -333,14 +334,14 @@ def test_a_spool_that_can_not_be_emptied_fails_no_enqueue(
 
 def refuse(storage: Cable, monkeypatch: pytest.MonkeyPatch, ids: set[str], error: Exception) -> None:
     """The storage takes all but these."""
-    real = storage.enqueue
+    real = storage.enqueue_many
 
-    def enqueue(new: NewInstance, **options: Any) -> Stored:
-        if new.id in ids:
+    def enqueue_many(batch: Sequence[tuple[NewInstance, OnConflict]], **options: Any) -> list[Stored]:
+        if any(new.id in ids for new, _ in batch):
             raise error
-        return real(new, **options)
+        return real(batch, **options)
 
-    monkeypatch.setattr(storage, "enqueue", enqueue)
+    monkeypatch.setattr(storage, "enqueue_many", enqueue_many)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +401,7 @@ def test_a_storage_that_is_full_and_answers_parks_nobody(
 
     handle = spooled("1")
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "enqueue", full)
+        patch.setattr(storage, "enqueue_many", full)
         patch.setattr(storage, "try_out", full)
         for _ in range(8):
             live_worker(spool)
@@ -487,4 +488,4 @@ def test_the_deadline_is_that_of_the_envelope(queue: Queue) -> None:
 
 def as_spooled(queue: Queue) -> NewInstance:
     """As an enqueue puts it into the spool."""
-    return queue._instance(queue.registry["a.b"], "e" * 32, Call(("x",), {}), None, None, None, None)
+    return queue._instance(queue.registry["a.b"], "e" * 32, Call(("x",), {}), JobCall("a.b"))

@@ -102,12 +102,22 @@ class Bounds:
             log.info("job %s %s: -> cancelled (%s)", new.name, given_up, reason)
         return given_up is not None
 
-    def stored(self, name: str) -> None:
-        """The storage took an instance of the job: look, if it is time to."""
-        look = self._looks.get(name)
-        if look is None:
-            look = self._looks[name] = _Look()
-        look.left -= 1
+    def room(self, name: str) -> float:
+        """How many instances of the job may be stored at once, at least 1; it may take a look."""
+        if (bound := Bound.of(self.settings, name)) is None or bound.waiting is None:
+            return math.inf
+        look = self._looks.setdefault(name, _Look())
+        if look.left <= 0 and look.reached is None:
+            try:
+                self._look(name, look)
+            except StorageUnavailable:  # the enqueue will tell
+                return math.inf
+        return max(1, look.left)
+
+    def stored(self, name: str, number: int = 1) -> None:
+        """The storage took instances of the job: look, if it is time to."""
+        look = self._looks.setdefault(name, _Look())
+        look.left -= number
         if look.left <= 0 or clock.monotonic() >= look.again:
             try:
                 self._look(name, look)

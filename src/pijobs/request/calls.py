@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 from pijobs.base import clock
@@ -18,14 +19,17 @@ from pijobs.jobs import ENDED, Job, State
 from pijobs.payload.codec import Call, Codec, open_envelope
 from pijobs.payload.keys import KeyRing
 from pijobs.plugins.registry import Registry
+from pijobs.request.bounds import Bounds
 from pijobs.request.options import due_of
 from pijobs.request.places import Places
-from pijobs.storage.contract import NewInstance
+from pijobs.storage.contract import BATCH, NewInstance, OnConflict
 
 log = logging.getLogger(__name__)
 
 #: A label without an address, or with one that its job has masked already, as the mail job does.
 _MASKED = re.compile(r"[^@]*|(?:[^@\d]*\s)?[^@\s]?\*{3}@[\w.-]+(?: and \d{1,5} more)?")
+#: Bytes that are stored at once, unless one instance alone has more.
+BATCH_SIZE = 1024 * 1024
 #: Characters of a label that the record keeps.
 LABEL_LENGTH = 200
 
@@ -36,7 +40,8 @@ class Handle:
 
     id: str
     state: State
-    #: Where the instance went: "storage", "spool", "direct" (it ran in this process), or "dropped" (too many wait).
+    #: Where the instance went: "storage", "spool", "direct" (it ran in this process), "commit" (it is part
+    #: of a transaction, or follows it), or "dropped" (too many wait).
     via: str = "storage"
     #: Why it is in this state, as far as that was told.
     reason: str | None = None
@@ -71,6 +76,69 @@ class Handle:
             pause = min(pause * 1.5, 0.5)
 
 
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """A call of a job that was not made yet, for :meth:`pijobs.request.queue.Queue.enqueue_many`.
+
+    :param name: of the job; arguments and options are those of :meth:`pijobs.request.queue.Queue.enqueue`.
+    """
+
+    name: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] | None = None
+    _: KW_ONLY
+    delay: float | None = None
+    eta: dt.datetime | float | None = None
+    expires: float | None = None
+    priority: int | None = None
+    key: str | None = None
+    on_conflict: OnConflict = "replace"
+
+
+#: A call that was looked at, its job, and its arguments.
+Made = tuple[JobCall, Job, Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An instance on its way to the storage, and its call, in case that it has to run at once."""
+
+    call: Call
+    new: NewInstance
+    on_conflict: OnConflict
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether caller or job gave one. What the storage is given as deadline may be no more than the bound of the
+        instance's age."""
+        return open_envelope(self.new.envelope).deadline is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.new.envelope) + len(self.new.body)
+
+
+def batches(pending: Sequence[Pending], bounds: Bounds) -> Iterator[Sequence[Pending]]:
+    """What is stored at once: up to :data:`~pijobs.storage.values.BATCH` instances, or :data:`BATCH_SIZE` bytes, and of
+    each job no more than may wait."""
+    if len(pending) == 1:  # nothing is looked at beforehand
+        yield pending
+        return
+    begin, size, room = 0, 0, dict[str, float]()
+    for index, one in enumerate(pending):
+        name = one.new.name
+        if name not in room:
+            room[name] = bounds.room(name)
+        full = index - begin == BATCH or size + one.size > BATCH_SIZE or room[name] < 1
+        if full and index > begin:
+            yield pending[begin:index]
+            begin, size, room = index, 0, {name: bounds.room(name)}
+        size += one.size
+        room[name] -= 1
+    yield pending[begin:]
+
+
 def checked(registry: Registry, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
     """The job and the call.
 
@@ -92,28 +160,26 @@ def new_instance(
     job: Job,
     instance_id: str,
     call: Call,
+    options: JobCall,
     *,
     registry: Registry,
     codec: Codec,
     keys: KeyRing,
     created: int,
     max_age: float,
-    delay: tuple[str, float] | None,
-    expires: float | None,
-    priority: int | None,
-    key: str | None,
 ) -> NewInstance:
-    """:param created: ms on the storage's clock.
+    """:param options: those of the call.
+    :param created: ms on the storage's clock.
     :param max_age: seconds after which an instance without a deadline is given up.
-    :param delay: as :func:`pijobs.request.options.delay_of` tells it.
     :raises EncodeError: for arguments that can't be stored.
     """
+    expires, priority, key = options.expires, options.priority, options.key
     lifetime = job.expires if expires is None else expires
     deadline = None if lifetime is None else created + to_ms(lifetime)
     call = Call(call.args, call.kwargs, _named(registry, job, "label", call))
     envelope, body = codec.encode(id=instance_id, name=job.name, call=call, created=created, deadline=deadline)
     subject = _named(registry, job, "subject", call)
-    due = due_of(delay, created)
+    due = due_of(options.delay, options.eta, created)
     oldest = max(created, due or 0) + to_ms(max_age)
     return NewInstance(
         id=instance_id, name=job.name, envelope=envelope, body=body, group=group_of(registry, job, call),
@@ -151,9 +217,3 @@ def _masked(label: str) -> str:
         text = mask_address(label)
     text = text[:LABEL_LENGTH]
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def deadline_of(new: NewInstance) -> int | None:
-    """When the effect must not happen any more, as the caller or the job wants it (ms); None: never. What the storage
-    is given as deadline may be no more than the bound of the instance's age."""
-    return open_envelope(new.envelope).deadline

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection
+from typing import Protocol
 
 from pijobs.base.clock import to_ms
 from pijobs.base.numbers import is_number, is_priority
 
 
-def delay_of(delay: float | None, eta: dt.datetime | float | None) -> tuple[str, float] | None:
-    """``("in", seconds)``, ``("at", seconds since the epoch)``, or None: at once."""
+def due_of(delay: float | None, eta: dt.datetime | float | None, now: int) -> int | None:
+    """The moment of the first attempt (ms); None: at once.
+
+    :param now: ms.
+    """
     if delay is not None:
-        return ("in", delay)
+        return now + to_ms(delay)
     if isinstance(eta, dt.datetime):
-        return ("at", eta.timestamp())
-    return None if eta is None else ("at", eta)
-
-
-def due_of(delay: tuple[str, float] | None, now: int) -> int | None:
-    """The same as a moment (ms)."""
-    if delay is None:
-        return None
-    return now + to_ms(delay[1]) if delay[0] == "in" else to_ms(delay[1])
+        return to_ms(eta.timestamp())
+    return None if eta is None else to_ms(eta)
 
 
 def refuse_others(name: object, others: Collection[str]) -> None:
@@ -33,16 +30,27 @@ def refuse_others(name: object, others: Collection[str]) -> None:
         )
 
 
-def check_options(
-    *,
-    delay: object,
-    eta: object,
-    expires: object,
-    priority: object,
-    key: object,
-    on_conflict: object,
-) -> None:
+class Options(Protocol):
+    """What is looked at, of whatever kind it may be."""
+
+    @property
+    def delay(self) -> object: ...
+    @property
+    def eta(self) -> object: ...
+    @property
+    def expires(self) -> object: ...
+    @property
+    def priority(self) -> object: ...
+    @property
+    def key(self) -> object: ...
+    @property
+    def on_conflict(self) -> object: ...
+
+
+def check_options(given: Options) -> None:
     """:raises ValueError: for options that can't be meant."""
+    delay, eta, expires, priority, key = given.delay, given.eta, given.expires, given.priority, given.key
+    on_conflict = given.on_conflict
     aware = isinstance(eta, dt.datetime) and eta.tzinfo is not None
     for name, value, expected, ok in (
         ("delay", delay, "a number of seconds >= 0", is_number(delay) and delay >= 0),  # type: ignore[operator]

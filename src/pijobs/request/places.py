@@ -24,12 +24,16 @@ class Places:
     storage: Storage
     spool: Storage | None = None
     path: str | Path | None = None
+    #: Of calls that are part of transactions.
+    outbox: Storage | None = None
 
     def __iter__(self) -> Iterator[Storage]:
         yield self.storage
         # A look must not make the file: it would belong to whoever looked.
         if self.spool is not None and (self.path is None or Path(self.path).exists()):
             yield self.spool
+        if self.outbox is not None:
+            yield self.outbox
 
     def within_reach(self) -> tuple[list[Storage], str | None]:
         """Those to look at now; and, if the storage does not answer, a sentence that tells so: what lies in the spool

@@ -12,8 +12,9 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, Literal, NoReturn
 
 from pijobs.base import clock, guard
@@ -21,6 +22,7 @@ from pijobs.base.clock import to_ms
 from pijobs.errors import (
     InstanceRefused,
     NoLiveWorker,
+    PijobsError,
     QueueFull,
     QueueUnavailable,
     StorageError,
@@ -37,11 +39,12 @@ from pijobs.plugins.registry import Registry
 from pijobs.request import direct
 from pijobs.request.bounds import Bounds
 from pijobs.request.calls import Handle as Handle
-from pijobs.request.calls import checked, deadline_of, group_of, new_instance
-from pijobs.request.options import check_options, delay_of, refuse_others
+from pijobs.request.calls import JobCall, Made, Pending, batches, checked, group_of, new_instance
+from pijobs.request.options import check_options, refuse_others
 from pijobs.request.outage import Outage
 from pijobs.request.places import Places
 from pijobs.request.spool import Mover, on_clock
+from pijobs.request.transactions import Transactions
 from pijobs.settings import PREFIX, Settings
 from pijobs.storage import protocol
 from pijobs.storage.contract import End, NewInstance, OnConflict, Storage, Stored
@@ -103,6 +106,11 @@ class Queue:
         self.registry = registry
         self.runner = Runner(registry, self.codec, self.settings, direct.fresh_context, self.metrics)
 
+    @cached_property
+    def transactions(self) -> Transactions:
+        """Calls that are part of a transaction of the caller."""
+        return Transactions(self)
+
     @property
     def mode(self) -> Mode:
         if self.storage is None:
@@ -135,6 +143,7 @@ class Queue:
         priority: int | None = None,
         key: str | None = None,
         on_conflict: OnConflict = "replace",
+        connection: Any = None,
         **others: NoReturn,
     ) -> Handle:
         """Have a job done.
@@ -145,6 +154,8 @@ class Queue:
         :param priority: -1000 to 1000, higher first.
         :param key: of the instances with this key only the newest waits, whichever way it came to wait.
         :param on_conflict: what to do when one waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
+        :param connection: of SQLAlchemy, to the database that the queue lives in: store it in this transaction, as part
+            of it. Nothing else is tried if that fails.
         :raises UnknownJob: no plugin registers this name.
         :raises EncodeError: the arguments can't be stored, are too large, or don't fit the function.
         :raises ValueError: an option that can't be meant.
@@ -154,17 +165,76 @@ class Queue:
         :raises QueueUnavailable: neither the storage nor a fallback took it.
         """
         refuse_others(name, others)
-        job, call = checked(self.registry, name, args, kwargs)
-        check_options(delay=delay, eta=eta, expires=expires, priority=priority, key=key, on_conflict=on_conflict)
-        instance_id = secrets.token_hex(16)
+        call = JobCall(
+            name, args, kwargs, delay=delay, eta=eta, expires=expires, priority=priority, key=key,
+            on_conflict=on_conflict,
+        )  # fmt: skip
+        return self.enqueue_many([call], connection=connection)[0]
+
+    def enqueue_many(self, calls: Iterable[JobCall], *, connection: Any = None) -> list[Handle]:
+        """Have many jobs done: as :meth:`enqueue` of each, but with one question to the storage for 100 of them.
+
+        All calls are looked at before the first one is stored. Then they are stored in batches of up to 100, and up to
+        1 MB: all of a batch, or none. Each batch may wait for the storage as long as one :meth:`enqueue`; those behind
+        one that got no answer do not wait any more, and take the fallbacks.
+
+        :param calls: made by ``call`` of a function with ``@job``, or as ``JobCall("mail.send", kwargs={…})``.
+        :param connection: as in :meth:`enqueue`.
+        :returns: a handle for each, in their order.
+        :raises PijobsError: as :meth:`enqueue` does. What was stored by then stays: its ``stored`` has the handles.
+        """
+        made = [self.checked(one) for one in calls]
+        if connection is not None:
+            return self.transactions.within(connection, made)
         if self.storage is None:
-            return self._direct(job, instance_id, call, expires)
+            return [self._direct(job, secrets.token_hex(16), call, one.expires) for one, job, call in made]
         guard.before_storing(self)
-        new = self._instance(job, instance_id, call, delay_of(delay, eta), expires, priority, key)
+        pending = [self.pending(*one) for one in made]
         if self.mode == "immediate":
-            state, reason = direct.immediately(self.runner, self.storage, self.codec(), job.retry.max_attempts, new)
-            return Handle(new.id, state, via="direct", reason=reason)
-        return self._store(call, new, on_conflict)
+            return [self._immediately(one.new) for one in pending]
+        return self.store(pending)
+
+    def enqueue_on_commit(self, session: Any, call: JobCall) -> Handle:
+        """Have a job done once the present transaction of a session is committed, and not if it, or its savepoint, is
+        rolled back.
+
+        Where the queue lives in the database of the session, or ``PI_JOB_QUEUE_OUTBOX`` is set, the call is part of the
+        transaction. Otherwise it is enqueued right after the commit, as :meth:`enqueue` does it; a process that dies
+        in between loses it, and what the queue does not take then is logged.
+
+        :param session: of SQLAlchemy, or ``db.session`` of Flask-SQLAlchemy.
+        :param call: made by ``call`` of a function with ``@job``, or ``JobCall("mail.send", kwargs={…})``.
+        :returns: a handle with the id, which may be kept in the same transaction. It is found after the commit.
+        :raises UnknownJob: these, ``EncodeError`` and ``ValueError`` as :meth:`enqueue`, at once.
+        :raises QueueUnavailable: the transaction can't go on.
+        """
+        return self.transactions.on_commit(session, call)
+
+    def checked(self, call: JobCall) -> Made:
+        job, made = checked(self.registry, call.name, call.args, call.kwargs)
+        check_options(call)
+        return call, job, made
+
+    def pending(self, options: JobCall, job: Job, call: Call) -> Pending:
+        return Pending(call, self._instance(job, secrets.token_hex(16), call, options), options.on_conflict)
+
+    # -- the ways ------------------------------------------------------------------------------------------------
+
+    def store(self, pending: Sequence[Pending]) -> list[Handle]:
+        handles: dict[str, Handle] = {}
+        try:
+            for batch in batches(pending, self._bounds):
+                # Those behind a batch that got no answer do not wait for one.
+                handles.update(self._store(batch, away=bool(handles) and self.outage.since is not None))
+        except PijobsError as error:
+            error.stored = (*handles.values(), *error.stored)
+            raise
+        return [handles[one.new.id] for one in pending]
+
+    def _immediately(self, new: NewInstance) -> Handle:
+        attempts = self.registry[new.name].retry.max_attempts
+        state, reason = direct.immediately(self.runner, self.present_storage(), self.codec(), attempts, new)
+        return Handle(new.id, state, via="direct", reason=reason)
 
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
@@ -176,8 +246,8 @@ class Queue:
 
         :raises StorageUnavailable: no fallback: the due time is asked for again.
         """
-        new = self._instance(job, periodic_id(job.name, due), Call((), {}), ("at", due / 1000), None, None, None)
-        return self._present_storage().enqueue_periodic(new, due=due)
+        new = self._instance(job, periodic_id(job.name, due), Call((), {}), JobCall(job.name, eta=due / 1000))
+        return self.present_storage().enqueue_periodic(new, due=due)
 
     def record_refusal(self, name: str, kwargs: Mapping[str, Any], error: Exception) -> None:
         """Leave a dead letter of a call that a host refused before it enqueued: its user sees no exception.
@@ -187,7 +257,7 @@ class Queue:
         if self.mode != "queued":
             return
         job, call = self.registry[name], Call((), dict(kwargs))
-        new, end = direct.refusal(self._instance(job, secrets.token_hex(16), call, None, None, None, None), error)
+        new, end = direct.refusal(self._instance(job, secrets.token_hex(16), call, JobCall(name)), error)
         log.error("job %s %s: -> dead: %s", new.name, new.id, end.reason)
         self.metrics.failed(new.name, new.group, end.state.value)
         self._ends.record(new, end, away=self.outage.since is not None)
@@ -210,14 +280,12 @@ class Queue:
 
         :raises QueueUnavailable: when the queue is off.
         """
-        return Places(self._present_storage(), self.spool, self.settings.spool)
+        return Places(self.present_storage(), self.spool, self.settings.spool, self.transactions.outbox)
 
-    def _present_storage(self) -> Storage:
+    def present_storage(self) -> Storage:
         if self.storage is None:
             raise QueueUnavailable(f"no queue is configured; set {PREFIX}CLASS")
         return self.storage
-
-    # -- the ways ------------------------------------------------------------------------------------------------
 
     def _direct(self, job: Job, instance_id: str, call: Call, expires: float | None) -> Handle:
         check_arguments(call.args, call.kwargs)
@@ -225,32 +293,68 @@ class Queue:
         self.runner.direct(job, instance_id, call, lifetime, group_of(self.registry, job, call))
         return Handle(instance_id, State.DONE, via="direct")
 
-    def _store(self, call: Call, new: NewInstance, on_conflict: OnConflict) -> Handle:
-        assert self.storage is not None
-        began = clock.monotonic()
-        if (handle := self._bounded(call, new, began)) is not None:
-            return handle
-        only_with_worker = self.settings.without_worker == "direct" and deadline_of(new) is not None
-        try:
-            stored = self.storage.enqueue(
-                new, timeout=self.outage.patience(self.settings.enqueue_timeout), on_conflict=on_conflict,
-                worker_within=to_ms(WORKER_ABSENT) if only_with_worker else None,
-            )  # fmt: skip
-        except NoLiveWorker:
-            self._count_fallback(new.name, "without_worker")
-            self._storage_answered()
-            log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
-            return self._run_now(call, new, began)
-        except InstanceRefused as error:
-            return self._refused(call, new, error, began)
-        except StorageUnavailable as error:
-            return self._fall_back(call, new, on_conflict, error, began)
-        self._storage_answered()
-        self._bounds.stored(new.name)
-        return self._stored(new, stored)
+    def _store(self, batch: Sequence[Pending], *, away: bool) -> dict[str, Handle]:
+        """All of a batch, or none; handles by id.
 
-    def _bounded(self, call: Call, new: NewInstance, began: float) -> Handle | None:
+        :param away: it is not worth asking the storage."""
+        began = clock.monotonic()
+        self.refuse_full({one.new.name for one in batch})
+        handles = {one.new.id: handle for one in batch if (handle := self._bounded(one, began)) is not None}
+        if waiting := [one for one in batch if one.new.id not in handles]:
+            way = self._away if away else self._ask
+            handles.update(way(waiting, began))
+        return handles
+
+    def _ask(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
+        assert self.storage is not None
+        urgent = self.settings.without_worker == "direct" and any(one.has_deadline for one in batch)
+        try:
+            stored = self.storage.enqueue_many(
+                [(one.new, one.on_conflict) for one in batch],
+                timeout=self.outage.patience(self.settings.enqueue_timeout),
+                worker_within=to_ms(WORKER_ABSENT) if urgent else None,
+            )
+        except NoLiveWorker:
+            return self._without_worker(batch, began)
+        except InstanceRefused as error:
+            return self._refused(batch, error, began)
+        except StorageUnavailable as error:
+            return self._fall_back(batch, error, began)
+        self._storage_answered()
+        for name, number in Counter(one.new.name for one in batch).items():
+            self._bounds.stored(name, number)
+        return {one.new.id: self.stored(one.new, told) for one, told in zip(batch, stored, strict=True)}
+
+    def _away(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
+        return self._fall_back(batch, StorageUnavailable("it gave no answer a moment ago"), began)
+
+    def _without_worker(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
+        self._storage_answered()
+        patient = [one for one in batch if not one.has_deadline]
+        handles = self._ask(patient, began) if patient else {}
+        for one in batch:
+            if one.has_deadline:
+                new = one.new
+                self._count_fallback(new.name, "without_worker")
+                log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
+                handles[new.id] = self._run_now(one.call, new, began)
+        return handles
+
+    def refuse_full(self, names: Collection[str]) -> None:
+        """:raises QueueFull: so many instances of one of the jobs wait that it is refused."""
+        for name in names:
+            try:
+                reached = self._bounds.reached(name)
+            except StorageUnavailable:  # the enqueue will tell
+                continue
+            if reached is not None and self._bounds.of(name).full == "refuse":
+                log.info("job %s: %s", name, reached)
+                self._count_fallback(name, "refused")
+                raise QueueFull(f"job {name!r} is refused: {reached}; see {PREFIX}BOUNDS")
+
+    def _bounded(self, one: Pending, began: float) -> Handle | None:
         """What becomes of the call if too many of its job wait; None: it may wait, too."""
+        new = one.new
         full = self._bounds.of(new.name).full
         try:
             reached = self._bounds.reached(new.name)
@@ -260,22 +364,19 @@ class Queue:
         if reached is None:
             return None
         log.info("job %s %s: %s", new.name, new.id, reached)
-        if full == "refuse":
-            self._count_fallback(new.name, "refused")
-            raise QueueFull(f"job {new.name!r} is refused: {reached}; see {PREFIX}BOUNDS")
         if makes_room or (full == "drop" and new.priority < self.registry[new.name].priority):
             self._count_fallback(new.name, "dropped")
             return None if makes_room else self._dropped(new, reached)
         self._count_fallback(new.name, "full")
         self._storage_answered()
-        return self._run_now(call, new, began)
+        return self._run_now(one.call, new, began)
 
     def _dropped(self, new: NewInstance, reached: str) -> Handle:
         reason = f"dropped, since its priority is low: {reached}"
         self._ends.record(new, End(new.id, "", State.CANCELLED, counted=False, reason=reason), away=False)
         return Handle(new.id, State.CANCELLED, via="dropped", reason=reason)
 
-    def _stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
+    def stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
         where = f" in {via}" if via == "spool" else ""
         if log.isEnabledFor(logging.INFO):
             fields = {"id": stored.id, "job": new.name, "state": stored.state.value}
@@ -287,50 +388,67 @@ class Queue:
             self.plugins.call("job_enqueued", event=event)
         return Handle(stored.id, stored.state, via=via, places=lambda: self.places)
 
-    def _fall_back(
-        self, call: Call, new: NewInstance, on_conflict: OnConflict, error: StorageUnavailable, began: float
-    ) -> Handle:
+    def _fall_back(self, batch: Sequence[Pending], error: StorageUnavailable, began: float) -> dict[str, Handle]:
         self._storage_failed(error)
+        handles: dict[str, Handle] = {}
         for way in self.settings.fallback:
+            left = [one for one in batch if one.new.id not in handles]
             if way == "direct":
-                self._count_fallback(new.name, way)
-                return self._run_now(call, new, began)
-            if self.spool is not None and (handle := self._spooled(self.spool, new, on_conflict)):
-                self._count_fallback(new.name, way)
-                return handle
-        self._count_fallback(new.name, "refused")
-        raise QueueUnavailable(f"the storage does not answer and no fallback took job {new.name!r}") from error
+                for one in left:
+                    self._count_fallback(one.new.name, way)
+                    handles[one.new.id] = self._run_now(one.call, one.new, began)
+            elif self.spool is not None:
+                # A spool helps what has a deadline only if somebody empties it.
+                for urgent in (False, True):
+                    handles.update(self._spooled(self.spool, [one for one in left if one.has_deadline is urgent]))
+        if len(handles) == len(batch):
+            return handles
+        left = [one for one in batch if one.new.id not in handles]
+        for one in left:
+            self._count_fallback(one.new.name, "refused")
+        name = left[0].new.name
+        refused = QueueUnavailable(f"the storage does not answer and no fallback took job {name!r}")
+        refused.stored = tuple(handles.values())
+        raise refused from error
 
-    def _refused(self, call: Call, new: NewInstance, error: InstanceRefused, began: float) -> Handle:
+    def _refused(self, batch: Sequence[Pending], error: InstanceRefused, began: float) -> dict[str, Handle]:
         """This is no outage. The spool would not help: it moves there."""
-        log.error("job %s %s: the storage does not take it: %s", new.name, new.id, error)
         if "direct" not in self.settings.fallback:
-            self._count_fallback(new.name, "refused")
+            for one in batch:
+                self._count_fallback(one.new.name, "refused")
             raise error
-        self._count_fallback(new.name, "direct")
-        return self._run_now(call, new, began)
+        if len(batch) > 1:
+            return {one.new.id: handle for one in batch for handle in self._ask([one], began).values()}
+        [one] = batch
+        log.error("job %s %s: the storage does not take it: %s", one.new.name, one.new.id, error)
+        self._count_fallback(one.new.name, "direct")
+        return {one.new.id: self._run_now(one.call, one.new, began)}
 
-    def _spooled(self, spool: Storage, new: NewInstance, on_conflict: OnConflict) -> Handle | None:
+    def _spooled(self, spool: Storage, batch: Sequence[Pending]) -> dict[str, Handle]:
+        """Of instances that all have a deadline, or none of them: the handles of those that the spool took."""
         assert self.storage is not None and self._mover is not None
-        # A spool helps only if somebody on this machine empties it before the deadline; its workers give a sign of
-        # life several times in a lease.
+        # Its workers give a sign of life several times in a lease.
         alive = min(self.settings.lease, WORKER_ABSENT)
+        shift = spool.now() - self.storage.now()
         try:
-            if self._spool_bounds.reached(new.name) is not None:
-                return None
-            stored = spool.enqueue(
-                on_clock(new, self.codec(), spool.now() - self.storage.now()),
-                timeout=self.settings.enqueue_timeout, on_conflict=on_conflict,
-                worker_within=None if deadline_of(new) is None else to_ms(alive),
-            )  # fmt: skip
+            batch = [one for one in batch if self._spool_bounds.reached(one.new.name) is None]
+            if not batch:
+                return {}
+            stored = spool.enqueue_many(
+                [(on_clock(one.new, self.codec(), shift), one.on_conflict) for one in batch],
+                timeout=self.settings.enqueue_timeout,
+                worker_within=to_ms(alive) if batch[0].has_deadline else None,
+            )
         except NoLiveWorker:
-            return None
+            return {}
         except StorageUnavailable as error:
             log.error("the spool does not answer: %s", error)
-            return None
+            return {}
         self._mover.look_soon()
-        self._spool_bounds.stored(new.name)
-        return self._stored(new, stored, via="spool")
+        for name, number in Counter(one.new.name for one in batch).items():
+            self._spool_bounds.stored(name, number)
+            self._count_fallback(name, "spool", number)
+        return {one.new.id: self.stored(one.new, told, via="spool") for one, told in zip(batch, stored, strict=True)}
 
     def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:
         """As a fallback: once, in a context of its own; its outcome is logged, recorded, and in the handle.
@@ -360,8 +478,9 @@ class Queue:
         if self.outage.begins():
             log.error("the queue's storage %s, jobs take %s: %s", error.what, self.settings.fallback, error)
 
-    def _count_fallback(self, name: str, way: str) -> None:
-        self.metrics.fallback(name, way)
+    def _count_fallback(self, name: str, way: str, number: int = 1) -> None:
+        for _ in range(number):
+            self.metrics.fallback(name, way)
         self._owes_counts = True
 
     def _storage_answered(self) -> None:
@@ -371,14 +490,15 @@ class Queue:
         if self._owes_counts:
             self._tell_counts()
         self._ends.tell()
-        if self._mover is not None:
-            self._mover.after_enqueue()
+        for mover in (self._mover, self.transactions.mover):
+            if mover is not None:
+                mover.after_enqueue()
 
     def _tell_counts(self) -> None:
         """Of the fallbacks. In the calling thread: a server that runs no threads would stop another one, perhaps while
         it holds a lock of the storage."""
         self._owes_counts = False
-        add_totals = partial(self._present_storage().add_totals, timeout=self.settings.enqueue_timeout)
+        add_totals = partial(self.present_storage().add_totals, timeout=self.settings.enqueue_timeout)
         try:
             self.metrics.flush(add_totals)
         except StorageError as error:
@@ -391,22 +511,18 @@ class Queue:
         if self._mover is not None:
             self._mover.after_step()
 
+    def move_from_outbox(self) -> None:
+        """For a worker, when the storage answers: move there what waits in the outbox. Looks at most once a second."""
+        if self.transactions.mover is not None:
+            self.transactions.mover.after_step()
+
     def _parked(self, new: NewInstance) -> None:
         self.metrics.failed(new.name, new.group, State.DEAD.value)
 
-    def _instance(
-        self,
-        job: Job,
-        instance_id: str,
-        call: Call,
-        delay: tuple[str, float] | None,
-        expires: float | None,
-        priority: int | None,
-        key: str | None,
-    ) -> NewInstance:
+    def _instance(self, job: Job, instance_id: str, call: Call, options: JobCall) -> NewInstance:
         # A call that times out here does not wait a second time: the storage then knows that it is away.
-        created = self._present_storage().now(timeout=self.settings.enqueue_timeout)
+        created = self.present_storage().now(timeout=self.settings.enqueue_timeout)
         return new_instance(
-            job, instance_id, call, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),
-            created=created, max_age=self.settings.max_age, delay=delay, expires=expires, priority=priority, key=key,
+            job, instance_id, call, options, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),
+            created=created, max_age=self.settings.max_age,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -30,6 +31,7 @@ from pijobs.errors import (
 )
 from pijobs.jobs import State
 from pijobs.payload.codec import Codec
+from pijobs.storage.contract import BATCH as MOST_AT_ONCE
 from pijobs.storage.contract import End, NewInstance, Storage
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class Mover:
 
     :param timeout: seconds to wait for one enqueue.
     :param parked: told of each instance that the storage can't take.
+    :param keeps_house: nobody else does in the spool: no worker leases from it.
     """
 
     def __init__(
@@ -106,8 +109,12 @@ class Mover:
         codec: Callable[[], Codec],
         timeout: float,
         parked: Callable[[NewInstance], None] = lambda new: None,
+        *,
+        keeps_house: bool = False,
     ) -> None:
-        self._spool = spool
+        self.spool = self._spool = spool
+        self._keeps_house = keeps_house
+        self._kept_house = float("-inf")
         self._storage = storage
         self._codec = codec
         self._timeout = timeout
@@ -130,6 +137,23 @@ class Mover:
     def after_step(self) -> None:
         """For a worker: the storage answered."""
         self._look(BATCH, MOVE_TIME, only_if_no_worker_lives=False, every=LOOK_AGAIN)
+        now = clock.monotonic()
+        if self._keeps_house and now >= self._kept_house + LOOK_EVERY:
+            self._kept_house = now
+            with suppress(StorageUnavailable):  # a look at what waits tells
+                self._spool.beat("", lease=to_ms(LOOK_EVERY))
+
+    def carry(self, batch: Sequence[NewInstance]) -> None:
+        """Move these, of which it is known that they are there. What does not succeed is left to :meth:`after_step`."""
+        try:
+            for start in range(0, len(batch), MOST_AT_ONCE):
+                some = batch[start : start + MOST_AT_ONCE]
+                shift = self._storage.now() - self._spool.now()
+                there = [on_clock(new, self._codec(), shift) for new in some]
+                self._storage.enqueue_many([(new, "replace") for new in there], timeout=self._timeout)
+                self._spool.forget([new.id for new in some], timeout=self._timeout)
+        except (StorageUnavailable, InstanceRefused, EncodeError) as error:
+            log.warning("%d job instances stay where they are, and are moved later: %s", len(batch), error)
 
     def _look(self, most: int, seconds: float, *, only_if_no_worker_lives: bool, every: float = LOOK_EVERY) -> None:
         now = clock.monotonic()

@@ -155,6 +155,9 @@ class QueueSettings:
         lambda v: isinstance(v, (str, Path)) and Path(v).is_absolute(),
         "A local SQLite file that takes jobs while the storage is away. Not set: no spool.",
         example="/var/lib/privacyidea/spool.sqlite")
+    outbox = _core("OUTBOX", False, "True or False", lambda v: isinstance(v, bool),
+        "True: what enqueue_on_commit enqueues is part of the transaction, in tables pijobs_* of the application's "
+        "database (Flask-SQLAlchemy's, or SQLALCHEMY_DATABASE_URI), and moves to the storage after the commit.")
     without_worker = _core("WITHOUT_WORKER", "queue", "'queue' or 'direct'", lambda v: v in ("queue", "direct"),
         "'direct': an instance with a deadline runs in the request when no worker gave a sign of life for 30 s.")
     encryption_keys: Setting[Sequence[str | bytes]] = _core("KEYS", (), "a list of texts, newest first",

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage import protocol
 from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.values import (
+    BATCH,
     GIVEN_BACK,
     GROUPS,
     HOUSEKEEPING_BATCH,
@@ -56,6 +58,7 @@ from pijobs.storage.values import (
 )
 
 __all__ = [
+    "BATCH",
     "GIVEN_BACK",
     "GROUPS",
     "HOUSEKEEPING_BATCH",
@@ -140,7 +143,6 @@ class Storage(ABC):
 
     # -- for servers ---------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def enqueue(
         self,
         new: NewInstance,
@@ -149,7 +151,22 @@ class Storage(ABC):
         on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
     ) -> Stored:
-        """Store an instance: ``queued``, or ``scheduled`` when ``new.due`` lies in the future.
+        """:meth:`enqueue_many` of one."""
+        return self.enqueue_many([(new, on_conflict)], timeout=timeout, worker_within=worker_within)[0]
+
+    @abstractmethod
+    def enqueue_many(
+        self,
+        batch: Sequence[tuple[NewInstance, OnConflict]],
+        *,
+        timeout: float,
+        worker_within: int | None = None,
+    ) -> list[Stored]:
+        """Store some instances, all or none, each ``queued``, or ``scheduled`` when its ``due`` lies in the future.
+        Each comes with what happens when an instance with its key waits: ``"replace"`` cancels the older of the two
+        (which may be the new one, if it comes from a spool), ``"keep"`` leaves the waiting one and returns it instead,
+        ``"error"`` refuses. The caller sees to it that a batch is no longer than :data:`BATCH`, and that each id comes
+        once.
 
         Idempotent by id: an id that exists (in whatever state) is left alone, and its state is returned.
 
@@ -160,12 +177,22 @@ class Storage(ABC):
         meanwhile, it is cancelled. What is past its deadline holds no key; it ends ``expired`` where it is met.
 
         :param timeout: seconds after which :class:`StorageUnavailable` must have been raised, connecting included.
-        :param on_conflict: what happens when an instance with ``new.key`` waits: the older of the two is cancelled
-            (which may be the new one, if it comes from a spool), or the waiting one is kept and returned instead, or
-            :class:`~pijobs.errors.KeyConflict`.
         :param worker_within: store only if any worker gave a sign of life within so many ms, else raise
             :class:`~pijobs.errors.NoLiveWorker`; costs no further round trip.
+        :raises KeyConflict: an instance with ``"error"`` has the key of one that waits, or that comes before it.
         """
+
+    def is_in(self, url: Any) -> bool:
+        """Whether it lies in the database of this URL (of SQLAlchemy), so that :meth:`enqueue_within` is possible."""
+        return False
+
+    def enqueue_within(self, connection: Any, batch: Sequence[tuple[NewInstance, OnConflict]]) -> list[Stored]:
+        """:meth:`enqueue_many` in the transaction of a connection of SQLAlchemy to the same database: all of it happens
+        when that is committed. It takes the time that the transaction takes.
+
+        :raises QueueUnavailable: the transaction can't go on.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:

@@ -21,6 +21,8 @@ Durability = Literal["server", "disk", "replica"]
 
 #: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
 MAX_CRASHES = 3
+#: At most this many instances are stored in one operation.
+BATCH = 100
 #: At most this many instances per kind of recovery and call, so that no call takes long.
 HOUSEKEEPING_BATCH = 100
 #: A backlog of housekeeping is counted no further.

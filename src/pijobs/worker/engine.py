@@ -147,6 +147,8 @@ class Engine(JobHuey):
         move takes because it was leased before: a storage that is never empty must not keep it waiting.
         """
         want = slot.want()
+        if slot.storage_answers:
+            self.queue.move_from_outbox()
         if len(self.sessions) == 1:
             return [(self.sessions[0], want)]
         storage, spool = self.sessions

@@ -96,36 +96,48 @@ class MemoryStorage(Storage):
 
     # -- for servers ---------------------------------------------------------------------------------------------
 
-    def enqueue(
+    def enqueue_many(
         self,
-        new: NewInstance,
+        batch: Sequence[tuple[NewInstance, OnConflict]],
         *,
         timeout: float,
-        on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
-    ) -> Stored:
+    ) -> list[Stored]:
         self._look_at_protocol()
         with self._lock:
-            if known := self._items.get(new.id):
-                return Stored(new.id, known.state, fresh=False)
             now = self.now()
+            unknown = [(new, on_conflict) for new, on_conflict in batch if self._items.get(new.id) is None]
             seen = self._sessions.seen
-            if worker_within is not None and (seen is None or now - seen > worker_within):
+            if unknown and worker_within is not None and (seen is None or now - seen > worker_within):
                 raise NoLiveWorker
-            waiting, _ = self._items.holder_of(new.key, now)
-            if waiting and on_conflict == "error":
-                raise KeyConflict(waiting.new.id)
-            if waiting and on_conflict == "keep":
-                return Stored(waiting.new.id, waiting.state, fresh=False)
-            self._know_group(new)
-            if waiting and is_newer(waiting.new.created, new.created, now):
-                item = self._items.add(new, now, claims=False)
-                self._items.finish(item, State.CANCELLED, now, f"superseded by {waiting.new.id}")
-                return Stored(new.id, item.state, fresh=True)
-            if waiting:
-                self._items.finish(waiting, State.CANCELLED, now, f"superseded by {new.id}")
-            item = self._items.add(new, now)
-            return Stored(new.id, item.state, fresh=True, replaced=waiting.new.id if waiting else None)
+            self._refuse_conflicts(unknown, now)
+            return [self._enqueue(new, on_conflict, now) for new, on_conflict in batch]
+
+    def _refuse_conflicts(self, batch: Sequence[tuple[NewInstance, OnConflict]], now: int) -> None:
+        claimed: dict[str, str] = {}
+        for new, on_conflict in batch:
+            if new.key is not None:
+                waiting, _ = self._items.holder_of(new.key, now)
+                other = claimed.get(new.key) if waiting is None else waiting.new.id
+                if on_conflict == "error" and other is not None:
+                    raise KeyConflict(other)
+                claimed[new.key] = new.id
+
+    def _enqueue(self, new: NewInstance, on_conflict: OnConflict, now: int) -> Stored:
+        if known := self._items.get(new.id):
+            return Stored(new.id, known.state, fresh=False)
+        waiting, _ = self._items.holder_of(new.key, now)
+        if waiting and on_conflict == "keep":
+            return Stored(waiting.new.id, waiting.state, fresh=False)
+        self._know_group(new)
+        if waiting and is_newer(waiting.new.created, new.created, now):
+            item = self._items.add(new, now, claims=False)
+            self._items.finish(item, State.CANCELLED, now, f"superseded by {waiting.new.id}")
+            return Stored(new.id, item.state, fresh=True)
+        if waiting:
+            self._items.finish(waiting, State.CANCELLED, now, f"superseded by {new.id}")
+        item = self._items.add(new, now)
+        return Stored(new.id, item.state, fresh=True, replaced=waiting.new.id if waiting else None)
 
     def _know_group(self, new: NewInstance) -> None:
         group = self._groups.setdefault(new.group, Group())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pijobs.errors import KeyConflict
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     Audit,
@@ -21,6 +22,7 @@ from pijobs.storage.contract import (
     Record,
     SessionInfo,
     SessionRecord,
+    Stored,
     whole,
 )
 
@@ -36,6 +38,18 @@ _STATES = (
     State.EXPIRED,
     State.CANCELLED,
 )
+
+
+def stored(instance_id: str, told: Any) -> Stored:
+    """:param told: 1 for one that is queued now, 2 for one that is scheduled, or a list that tells more.
+    :raises KeyConflict:
+    """
+    if told in (1, 2):
+        return Stored(instance_id, State.QUEUED if told == 1 else State.SCHEDULED, fresh=True)
+    if told[0] == b"conflict":
+        raise KeyConflict(words(told[1]))
+    replaced = text(told[3]) if told[0] == b"new" else None
+    return Stored(words(told[2]), State(words(told[1])), told[0] == b"new", replaced)
 
 
 def leases(flat: Sequence[bytes], leased: int) -> list[Lease]:

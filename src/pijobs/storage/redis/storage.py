@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pijobs.base import clock
-from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict, StorageUnavailable
+from pijobs.errors import InstanceNotFound, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
@@ -183,28 +183,23 @@ class RedisStorage(Storage):
 
     # -- for servers ---------------------------------------------------------------------------------------------
 
-    def enqueue(
+    def enqueue_many(
         self,
-        new: NewInstance,
+        batch: Sequence[tuple[NewInstance, OnConflict]],
         *,
         timeout: float,
-        on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
-    ) -> Stored:
-        words = (*arguments.of_instance(new), on_conflict, arguments.optional(worker_within), "")
+    ) -> list[Stored]:
+        words: list[Argument] = [arguments.optional(worker_within), ""]
+        for new, on_conflict in batch:
+            words += (*arguments.of_instance(new), on_conflict)
         answer = self._run_on(self._requests, timeout, self._scripts.enqueue, words, durability=self._durability)
-        kind = answer[1]
-        if kind in (1, 2):
-            return Stored(new.id, State.QUEUED if kind == 1 else State.SCHEDULED, fresh=True)
-        if kind == b"no worker":
+        if answer[1] == b"no worker":
             raise NoLiveWorker
-        if kind == b"conflict":
-            raise KeyConflict(answer[2].decode())
-        state, instance_id = State(answer[2].decode()), answer[3].decode()
-        return Stored(instance_id, state, kind == b"new", answers.text(answer[4]) if kind == b"new" else None)
+        return [answers.stored(new.id, told) for (new, _), told in zip(batch, answer[1:], strict=False)]
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
-        answer = self._run(self._scripts.enqueue, *arguments.of_instance(new), "replace", "", due)
+        answer = self._run(self._scripts.enqueue, "", due, *arguments.of_instance(new), "replace")
         return bool(answer[1] != b"taken")
 
     def last_periodic(self, name: str) -> int | None:

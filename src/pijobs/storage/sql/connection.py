@@ -87,12 +87,16 @@ class Link:
         self._cursor.execute(text, statement.arguments(parameters))
         return int(self._cursor.rowcount)
 
-    def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+    def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run it for each; returns the number of rows that it met."""
         text = statement.text(self._engine)
+        if not rows:
+            return 0
         if len(rows) == 1:
             self._cursor.execute(text, statement.arguments(rows[0]))
-        elif rows:
+        else:
             self._cursor.executemany(text, [statement.arguments(row) for row in rows])
+        return int(self._cursor.rowcount)
 
     def run(self, sql: str) -> list[Row]:
         """Plain SQL without parameters."""

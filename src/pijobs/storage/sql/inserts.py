@@ -2,26 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, StateConflict
+from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, PijobsError, StateConflict
 from pijobs.storage.contract import LOOKED_AT, TAKEN_AHEAD, End, NewInstance, OnConflict, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
+from pijobs.storage.sql.dialect import Trouble
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 
+Batch = Sequence[tuple[NewInstance, OnConflict]]
 
-def enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, worker_within: int | None) -> Stored:
-    """See :meth:`pijobs.storage.contract.Storage.enqueue`."""
-    seen = _hold_group(tx, new.group, new.limit)
-    if worker_within is not None and (seen is None or tx.now - seen > worker_within):
-        if known := _known(tx, new.id):
-            return known
+
+class NotAllNew(PijobsError):
+    """some of a batch exist, or some of their keys are taken"""
+
+
+def enqueue_together(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored]:
+    """The usual case of :func:`enqueue_many`, in few round trips.
+
+    :raises NotAllNew: it is none; whatever was done is to be rolled back.
+    """
+    if (known := _look(tx, batch, worker_within)) is not None:
+        return known
+    rows = [_values(tx, new, nth=nth) for nth, (new, _) in enumerate(batch)]
+    try:
+        stored = tx.many(tx.st.insert, rows)
+    except Exception as error:
+        if tx.dialect.judge(error) is Trouble.DUPLICATE:
+            raise NotAllNew from error
+        raise
+    if stored != len(rows):
+        raise NotAllNew
+    return [Stored(new.id, _first_code(tx, new).state, fresh=True) for new, _ in batch]
+
+
+def enqueue_many(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored]:
+    """See :meth:`pijobs.storage.contract.Storage.enqueue_many`."""
+    if (known := _look(tx, batch, worker_within)) is not None:
+        return known
+    return [_enqueue(tx, new, on_conflict, nth) for nth, (new, on_conflict) in enumerate(batch)]
+
+
+def _look(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored] | None:
+    """Hold the groups. Without a worker that has to live: those that are stored already, if all are."""
+    seen = hold_groups(tx, batch)
+    if worker_within is None or (seen is not None and tx.now - seen <= worker_within):
+        return None
+    known = [stored for new, _ in batch if (stored := _known(tx, new.id))]
+    if len(known) < len(batch):
         raise NoLiveWorker
+    return known
+
+
+def hold_groups(tx: Tx, batch: Batch) -> int | None:
+    """Make sure that their groups are there until the end of the transaction; returns when a worker was last seen."""
+    seen: int | None = None
+    # In one order everywhere: two that hold the same groups would wait for each other.
+    for group, limit in sorted({new.group: new.limit for new, _ in batch}.items()):
+        seen = _hold_group(tx, group, limit)
+    return seen
+
+
+def _enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, nth: int) -> Stored:
     replaced: str | None = None
-    while not _insert(tx, new):
+    while not _insert(tx, new, nth=nth):
         if known := _known(tx, new.id):
             return known
         waiting, _ = holder_of(tx, new.key)
@@ -70,7 +118,7 @@ def enqueue_periodic(tx: Tx, new: NewInstance, due: int) -> bool:
         moved = tx.change(tx.st.move_periodic, b_queue=tx.queue, b_name=new.name, b_due=due, b_wrong=wrong, due=due)
         if not moved:
             return False
-    enqueue(tx, new, "replace", None)
+    enqueue_many(tx, [(new, "replace")], None)
     return True
 
 
@@ -129,10 +177,15 @@ def _first_code(tx: Tx, new: NewInstance) -> Code:
     return Code.SCHEDULED if new.due is not None and new.due > tx.now else Code.QUEUED
 
 
-def _insert(tx: Tx, new: NewInstance, *, claims: bool = True) -> bool:
-    code, now_us = _first_code(tx, new), tx.now_us
+def _insert(tx: Tx, new: NewInstance, *, claims: bool = True, nth: int = 0) -> bool:
+    return tx.insert(tx.st.insert, **_values(tx, new, claims=claims, nth=nth))
+
+
+def _values(tx: Tx, new: NewInstance, *, claims: bool = True, nth: int = 0) -> dict[str, Any]:
+    """:param nth: in its transaction, so that what is stored in one keeps its order."""
+    code, now_us = _first_code(tx, new), tx.now_us + nth
     due = max(tx.now, new.due or 0)
-    values: dict[str, Any] = {
+    return {
         "queue": tx.queue,
         "id": new.id,
         "name": new.name,
@@ -159,7 +212,6 @@ def _insert(tx: Tx, new: NewInstance, *, claims: bool = True) -> bool:
         "envelope": new.envelope,
         "body": new.body,
     }
-    return tx.insert(tx.st.insert, **values)
 
 
 def reseal(tx: Tx, instance_id: str, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:

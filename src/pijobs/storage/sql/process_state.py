@@ -39,6 +39,7 @@ class Live:
         learn_protocol: Callable[[int], None],
     ) -> None:
         self._statements = Statements(dialect)
+        self.engine, self.is_on_a_server = engine, dialect.server
         self.clock = DatabaseClock(own=not dialect.server)
         self.durable, self.quick = _lanes(engine, dialect)
 
@@ -54,13 +55,13 @@ class Live:
         self.poller = Poller(self._open_eye)
         self._room = Room(dialect.path, self._tidy) if isinstance(dialect, Sqlite) else None
 
-    def require_room(self, size: int, timeout: float = LOOK_TIMEOUT) -> None:
-        """:param size: bytes that an enqueue is to store.
+    def require_room(self, size: int, timeout: float = LOOK_TIMEOUT, *, number: int = 1) -> None:
+        """:param size: bytes that an enqueue is to store, in so many instances.
         :param timeout: seconds.
         :raises StorageUnavailable: when the disk is full.
         """
         if self._room is not None:
-            self._room.require(size, timeout)
+            self._room.require(size, timeout, number)
 
     def is_short_of_room(self) -> bool:
         return self._room is not None and self._room.is_short()

@@ -58,14 +58,14 @@ class Room:
         #: Bytes inside the file that were unused after tidying up.
         self._spare = 0
 
-    def require(self, size: int, timeout: float) -> None:
+    def require(self, size: int, timeout: float, number: int = 1) -> None:
         """Costs two system calls as long as there is room.
 
-        :param size: bytes that are to be stored.
+        :param size: bytes that are to be stored, in so many instances.
         :param timeout: seconds to wait for those who read from the log.
         :raises StorageFull: when what is left is kept for the workers.
         """
-        size += 2 * PAGE  # the record, and its entries in the indexes
+        size += 2 * PAGE * number  # the record, and its entries in the indexes
         try:
             # Once in the log, and once in the file.
             if self._left() >= 2 * size:

@@ -45,7 +45,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping
-from pijobs.storage.sql import at_once, auditing, diagnosis, housekeeping, leasing, limits, tables
+from pijobs.storage.sql import at_once, auditing, diagnosis, housekeeping, joining, leasing, limits, tables
 from pijobs.storage.sql import inserts as saving
 from pijobs.storage.sql import queries as inspection
 from pijobs.storage.sql import transfer as moving
@@ -217,30 +217,51 @@ class SqlStorage(Storage):
 
     # -- for servers ---------------------------------------------------------------------------------------------
 
-    def enqueue(
+    def enqueue_many(
         self,
-        new: NewInstance,
+        batch: Sequence[tuple[NewInstance, OnConflict]],
         *,
         timeout: float,
-        on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
-    ) -> Stored:
+    ) -> list[Stored]:
         live, end = self._live, clock.monotonic() + timeout
-        live.require_room(len(new.body), timeout)
+        live.require_room(sum(len(new.body) for new, _ in batch), timeout, number=len(batch))
 
-        def work(tx: Tx) -> Stored:
-            self._require_size(len(new.envelope) + len(new.body))
-            if self._durability != "server":
-                tx.link.run("SET LOCAL synchronous_commit TO on")  # of PostgreSQL, for this transaction
-            return saving.enqueue(tx, new, on_conflict, worker_within)
+        def run(store: Callable[[Tx, saving.Batch, int | None], list[Stored]]) -> list[Stored]:
+            def work(tx: Tx) -> list[Stored]:
+                for new, _ in batch:
+                    self._require_size(len(new.envelope) + len(new.body))
+                if self._durability != "server":
+                    tx.link.run("SET LOCAL synchronous_commit TO on")  # of PostgreSQL, for this transaction
+                return store(tx, batch, worker_within)
 
-        stored = None
-        if self._dialect.enqueues_at_once and worker_within is None and self._durability == "server":
-            stored = live.transactions.alone(live.durable, lambda tx: at_once.enqueue(tx, new), timeout=timeout)
-        if stored is None:
-            stored = live.transactions.run(live.durable, work, timeout=end - clock.monotonic())
+            return live.transactions.run(live.durable, work, timeout=end - clock.monotonic())
+
+        stored = self._enqueue_alone(batch[0][0], timeout) if len(batch) == 1 and worker_within is None else None
+        try:
+            # What is alone has nothing to win by it.
+            stored = stored or run(saving.enqueue_together if len(batch) > 1 else saving.enqueue_many)
+        except saving.NotAllNew:
+            stored = run(saving.enqueue_many)
         live.poller.kick()
         return stored
+
+    def _enqueue_alone(self, new: NewInstance, timeout: float) -> list[Stored] | None:
+        """By one statement; None: nothing was done, since something is in the way."""
+        if not self._dialect.enqueues_at_once or self._durability != "server":
+            return None
+        live = self._live
+        stored = live.transactions.alone(live.durable, lambda tx: at_once.enqueue(tx, new), timeout=timeout)
+        return None if stored is None else [stored]
+
+    def is_in(self, url: Any) -> bool:
+        return isinstance(url, URL) and joining.place_of(url) == joining.place_of(self._dialect.url)
+
+    def enqueue_within(self, connection: Any, batch: Sequence[tuple[NewInstance, OnConflict]]) -> list[Stored]:
+        for new, _ in batch:
+            self._require_size(len(new.envelope) + len(new.body))
+        durable = "SET LOCAL synchronous_commit TO on" if self._durability != "server" else None
+        return joining.enqueue_within(self._live, connection, batch, durable)
 
     def _require_size(self, size: int) -> None:
         """:raises InstanceRefused: when the server would hang up, which looks like an outage."""

@@ -121,8 +121,8 @@ class Tx:
     def change(self, statement: Statement, **parameters: Any) -> int:
         return self.link.change(statement, {**self._common, **parameters})
 
-    def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.link.many(statement, rows)
+    def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
+        return self.link.many(statement, rows)
 
     def insert(self, statement: Statement, **values: Any) -> bool:
         """Whether the row was new."""

@@ -46,7 +46,7 @@ class TrialLive(Live):
         self.transactions = _Within(tx, queue)
         self.poller = _Still()
 
-    def require_room(self, size: int, timeout: float = 0) -> None:
+    def require_room(self, size: int, timeout: float = 0, *, number: int = 1) -> None:
         pass
 
     def is_short_of_room(self) -> bool:

@@ -47,31 +47,37 @@ class Books(LastJudgement):
 
     # -- what is entered -----------------------------------------------------------------------------------------
 
-    def calls(self, call: Call) -> Entry:
+    def calls(self, *calls: Call) -> list[Entry]:
+        """Calls that are made together."""
         process = None if self.world.current is None else self.world.current.process
-        entry = self.entries[call.number] = Entry(call, self.world.now, process)
-        self.world.tell(str(call))
-        return entry
+        entries = [Entry(call, self.world.now, process) for call in calls]
+        for entry in entries:
+            self.entries[entry.call.number] = entry
+            self.world.tell(str(entry.call))
+        return entries
 
-    def returns(self, entry: Entry, handle: Any) -> None:
-        self.ids[handle.id] = entry
-        entry.returned, entry.id, entry.state, entry.via = self.world.now, handle.id, handle.state.value, handle.via
-        self.world.tell(f"call {entry.call.number} -> {entry.state} by {entry.via} ({handle.id[:8]})")
-        self._judge_patience(entry)
-        if entry.via == "spool" and entry.lifetime is not None and not self._worker_lives(entry):
-            self.breaks("spool", f"{entry} has a deadline, and went to a spool that no worker empties")
+    def returns(self, entries: list[Entry], handles: list[Any]) -> None:
+        for entry, handle in zip(entries, handles, strict=True):
+            self.ids[handle.id] = entry
+            entry.returned, entry.id, entry.state, entry.via = self.world.now, handle.id, handle.state.value, handle.via
+            self.world.tell(f"call {entry.call.number} -> {entry.state} by {entry.via} ({handle.id[:8]})")
+            if entry.via == "spool" and entry.lifetime is not None and not self._worker_lives(entry):
+                self.breaks("spool", f"{entry} has a deadline, and went to a spool that no worker empties")
+        self._judge_patience(entries)
 
-    def refuses(self, entry: Entry) -> None:
-        entry.refused, entry.returned = True, self.world.now
-        self.world.tell(f"call {entry.call.number} is refused")
-        self._judge_patience(entry)
+    def refuses(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            entry.refused, entry.returned = True, self.world.now
+            self.world.tell(f"call {entry.call.number} is refused")
+        self._judge_patience(entries)
 
-    def _judge_patience(self, entry: Entry) -> None:
-        """How long a request stood still for the queue, but for the job that it ran itself."""
+    def _judge_patience(self, entries: list[Entry]) -> None:
+        """How long a request stood still for the queue, but for the jobs that it ran itself."""
         assert self.world.current is not None
-        if entry.via == "direct" and entry.call.kwargs is not None:
+        entry = entries[0]
+        if any(one.via == "direct" and one.call.kwargs is not None for one in entries):
             return  # a job of its own, that takes the time it takes
-        took = self.world.now - entry.began - sum(ended - began for began, ended in entry.in_request)
+        took = self.world.now - entry.began - sum(ended - began for one in entries for began, ended in one.in_request)
         if took > ENQUEUE and self.world.current.process.frozen_until < entry.began:
             self.breaks("patience", f"{entry} took {took:.2f} s of its request, {ENQUEUE:g} s are allowed")
 

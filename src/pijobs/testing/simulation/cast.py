@@ -6,7 +6,9 @@ import contextlib
 import copy
 import functools
 import itertools
+import operator
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from pijobs.factory import OWN_CLASS, HueyQueue, Installation, Parts, configure
 from pijobs.payload.codec import Codec
 from pijobs.payload.keys import KeyRing
 from pijobs.plugins.registry import Registry
+from pijobs.request.calls import JobCall
 from pijobs.request.queue import Queue
 from pijobs.storage import protocol
 from pijobs.testing.simulation.books import Books
@@ -107,34 +110,40 @@ class Cast:
 
     def _serve(self, process: Process, index: int, calls: list[Call]) -> None:
         self.queues[process] = self.queue(process, old=self._is_old(index))
-        for call in calls:
+        for request in self._requests(calls):
+            call = request[0]
             self.world.pause(call.at - self.world.now)
             # After a fork parent and child serve in turn.
             one = [process, *self.children[index]][call.number % (1 + len(self.children[index]))]
-            request = functools.partial(self.request, self.queues[one], call)
-            self.world.start(one, request, f"call {call.number}")
+            act = functools.partial(self.request, self.queues[one], *request)
+            self.world.start(one, act, f"call {call.number}")
 
-    def request(self, queue: Queue, call: Call) -> None:
-        """One call of a server."""
-        self.made.add(call.number)
-        if call.job not in queue.registry:
+    def _requests(self, calls: list[Call]) -> Iterator[list[Call]]:
+        """Where the plan wants it, calls in a row are made together: those that are taken by one way, all or none."""
+        kind = operator.attrgetter("job", "has_deadline") if self.plan.together else id
+        return ([*alike] for _, alike in itertools.groupby(calls, kind))
+
+    def request(self, queue: Queue, *calls: Call) -> None:
+        """One call of a server, or some at once."""
+        self.made.update(call.number for call in calls)
+        if calls[0].job not in queue.registry:
             return
-        entry = self.books.calls(call)
+        entries = self.books.calls(*calls)
         try:
-            handle = queue.enqueue(
-                call.job,
-                kwargs=call.arguments,
-                delay=call.delay,
-                expires=call.expires,
-                priority=call.priority,
-                key=call.key,
-            )
+            handles = queue.enqueue_many(
+                JobCall(
+                    call.job, kwargs=call.arguments, delay=call.delay, expires=call.expires, priority=call.priority,
+                    key=call.key,
+                )
+                for call in calls
+            )  # fmt: skip
         except QueueUnavailable:
-            self.books.refuses(entry)
+            self.books.refuses(entries)
         except KeyConflict:
-            entry.refused = True
+            for entry in entries:
+                entry.refused = True
         else:
-            self.books.returns(entry, handle)
+            self.books.returns(entries, handles)
 
     def fork(self, index: int) -> None:
         """A server forks: the child has a copy of all that its parent has in memory, and none of its threads."""

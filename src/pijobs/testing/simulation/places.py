@@ -137,7 +137,7 @@ class Place:
         if "read-only" in self.troubles and name not in _READS and name != "wait":
             raise StorageUnavailable("READONLY You can't write against a read only replica.")
         # Not every server is understood when it says so.
-        if "full" in self.troubles and name in ("enqueue", "enqueue_periodic", "try_out"):
+        if "full" in self.troubles and name in ("enqueue_many", "enqueue_periodic", "try_out"):
             raise (StorageFull if self.world.seed % 2 else StorageUnavailable)("the disk is full")
 
     # -- what befalls it -----------------------------------------------------------------------------------------
@@ -224,8 +224,9 @@ class Remote(Storage):
             raise StorageUnavailable("the answer is lost")
         if chance() < AFTER or place.troubles:
             self._travel(began, patience if name != "wait" else patience + PATIENCE)
-        if name == "enqueue":
-            place.doubts.remove(args[0].id)
+        if name == "enqueue_many":
+            for new, _ in args[0]:
+                place.doubts.remove(new.id)
         return answer
 
     def _note(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], answer: Any) -> None:
@@ -235,8 +236,8 @@ class Remote(Storage):
             place.changed()
         if name == "step":
             place.on_step(self._process, kwargs["want"], kwargs.get("floor"), answer)
-        elif name == "enqueue":
-            place.doubts.append(args[0].id)
+        elif name == "enqueue_many":
+            place.doubts += [new.id for new, _ in args[0]]
             self.protocol = self._inner.protocol
         elif name == "open_session":
             place.sessions[args[0].id] = self._process

@@ -36,6 +36,10 @@ class Call:
     kwargs: Mapping[str, Any] | None = None
 
     @property
+    def has_deadline(self) -> bool:
+        return self.expires is not None
+
+    @property
     def arguments(self) -> Mapping[str, Any]:
         own = {"number": self.number, "how": self.how, "seconds": self.seconds, "place": self.place}
         return own if self.kwargs is None else self.kwargs
@@ -91,6 +95,8 @@ class Plan:
     old_release: bool = False
     #: Whether processes reach the storages by connection pools, as those of Redis and SQL have them.
     connections: bool = False
+    #: Whether servers enqueue many calls at once.
+    together: bool = False
     #: How far each host's clock is ahead of the storage's (seconds).
     ahead: tuple[float, ...] = ()
     calls: tuple[Call, ...] = ()
@@ -137,6 +143,7 @@ def make(seed: int) -> Plan:
     by_time = lambda part: part.at  # noqa: E731
     return replace(
         plan,
+        together=seed % 8 == 5,
         calls=tuple(sorted(calls, key=by_time)),
         faults=tuple(sorted(faults, key=by_time)),
         acts=tuple(sorted(acts, key=by_time)),

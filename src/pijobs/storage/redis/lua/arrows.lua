@@ -201,7 +201,8 @@ end
 
 -- Who waits with a key; what is past its deadline holds none.
 local function holder_of(key, ended)
-  local other = load(call('HGET', P .. 'key', key) or '')
+  local id = call('HGET', P .. 'key', key)
+  local other = id and load(id)
   if waits(other) and is_overdue(other) then
     end_waiting(other, 'expired', 'the deadline passed while it waited')
     if ended then tell(ended, other, 'the deadline passed while it waited') end

@@ -1,0 +1,86 @@
+"""Enqueues in a transaction of somebody else: with it, it is committed or taken back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from pijobs.errors import QueueUnavailable, StorageUnavailable
+from pijobs.storage.contract import Stored
+from pijobs.storage.sql import inserts
+from pijobs.storage.sql.connection import Link, Row, Statement
+from pijobs.storage.sql.process_state import Live
+from pijobs.storage.sql.transactions import Tx
+
+
+def place_of(url: URL) -> tuple[object, ...]:
+    """Which database a URL names, whoever signs in and by which driver."""
+    backend = url.get_backend_name().replace("mariadb", "mysql")
+    if backend == "sqlite":
+        return backend, os.path.realpath(url.database) if url.database not in (None, "", ":memory:") else object()
+    host = url.host or url.query.get("host") or url.query.get("unix_socket")
+    host = "" if host in (None, "localhost", "127.0.0.1", "::1") else host
+    return backend, host, url.port or {"postgresql": 5432, "mysql": 3306}.get(backend), url.database
+
+
+class Joined(Link):
+    """The connection of somebody else, in a transaction."""
+
+    def __init__(self, connection: Connection, live: Live) -> None:
+        self._theirs = connection
+        self._engine = live.engine
+
+    def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+        return [tuple(row) for row in self._run(statement, parameters).fetchall()]
+
+    def change(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
+        return int(self._run(statement, parameters).rowcount)
+
+    def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
+        return sum(self.change(statement, row) for row in rows)
+
+    def run(self, sql: str) -> list[Row]:
+        self._theirs.exec_driver_sql(sql)
+        return []
+
+    def _run(self, statement: Statement, parameters: Mapping[str, Any]) -> Any:
+        text = statement.text(self._engine)
+        arguments = statement.arguments(parameters)
+        given: Any = dict(arguments) if isinstance(arguments, Mapping) else tuple(arguments)
+        try:
+            return self._theirs.exec_driver_sql(text, given)
+        except DBAPIError as error:
+            if error.orig is None:
+                raise
+            raise error.orig from error
+
+
+def enqueue_within(live: Live, connection: Connection, batch: inserts.Batch, durable: str | None) -> list[Stored]:
+    """See :meth:`pijobs.storage.sql.SqlStorage.enqueue_within`.
+
+    :param durable: what to run first in the transaction.
+    """
+    # The row of a new group is committed beforehand: others that need it would wait for the end of the transaction.
+    with suppress(StorageUnavailable):
+        live.transactions.read(live.quick, lambda tx: None, timeout=GROUP_TIMEOUT)
+        if live.is_on_a_server:
+            live.transactions.run(live.quick, lambda tx: inserts.hold_groups(tx, batch), timeout=GROUP_TIMEOUT)
+    tx: Tx = live.make_tx(Joined(connection, live))
+    try:
+        if durable is not None:
+            tx.link.run(durable)
+        return inserts.enqueue_many(tx, batch, None)
+    except live.transactions.errors as error:
+        raise QueueUnavailable(
+            f"the tables of the queue can't be written in this transaction ({tx.dialect.tell(error)}); roll it back. "
+            "A worker that is started makes tables that are missing, and so does 'pijobs schema'"
+        ) from error
+
+
+#: Seconds to wait for rows of groups, and for a first look at the tables.
+GROUP_TIMEOUT = 1.0

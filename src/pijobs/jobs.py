@@ -137,6 +137,8 @@ class Job:
     :param timeout: seconds after which a run is taken for stuck, and its instance goes back to the queue.
     :param group: names the destination that limits and breakers count by; None: the job's name, without bounds.
     :param keep: seconds to keep the record of a finished instance, instead of ``PI_JOB_QUEUE_KEEP_FINISHED``.
+    :param keep_result: seconds to keep what the function returns, encrypted, with the record of the instance (``keep``,
+        if given, says for how long); for small values, up to 64 kB. None: it is not kept.
     :param label: a short masked text for people, stored encrypted.
     :param subject: a value stored only as HMAC, to find a user's instances by.
     :param upgrade: ``upgrade(args, kwargs)`` turns the arguments of instances that an older release enqueued into
@@ -156,6 +158,7 @@ class Job:
     group: Callable[..., str] | None = field(default=None, kw_only=True)
     limits: Limits | None = field(default=None, kw_only=True)
     keep: float | None = field(default=None, kw_only=True)
+    keep_result: float | None = field(default=None, kw_only=True)
     label: Callable[..., str] | None = field(default=None, kw_only=True)
     subject: Callable[..., str | None] | None = field(default=None, kw_only=True)
     upgrade: Callable[[tuple[Any, ...], dict[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = field(
@@ -185,7 +188,7 @@ class Job:
             yield f"retry must be a RetryPolicy, got {type(retry).__name__}"
         if not is_priority(self.priority):
             yield f"priority must be an integer from {MIN_PRIORITY} to {MAX_PRIORITY}, got {self.priority!r}"
-        for option in ("expires", "timeout", "keep"):
+        for option in ("expires", "timeout", "keep", "keep_result"):
             value = getattr(self, option)
             if value is not None and not (is_number(value) and value > 0):
                 yield f"{option} must be a number of seconds > 0 or None, got {value!r}"
@@ -253,6 +256,7 @@ class JobContext:
         holds: Callable[[], bool] = lambda: True,
         lease_until: float | None = None,
         hide: Callable[..., None] = lambda *texts: None,
+        progress: Callable[[float, float | None, str], None] = lambda *_: None,
     ) -> None:
         self.id = id
         self.name = name
@@ -270,6 +274,7 @@ class JobContext:
         self._holds = holds
         self._lease_until = lease_until
         self._hide = hide
+        self._progress = progress
 
     def time_left(self) -> float:
         """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
@@ -299,6 +304,15 @@ class JobContext:
         """Keep facts about this attempt (what the destination said) in the instance's history. They are shown to
         operators after redaction; never put a secret there."""
         self.notes.update(facts)
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Tell people how far this attempt is, such as ``ctx.progress(40, 100, "page 40")``. Pages, ``jobs show`` and
+        ``GET /jobs/<id>/events`` show the last one. It is kept at most once a second, besides the last of all
+        (``done == total``), so call it as often as you like. Raises nothing: what the storage does not take is skipped.
+
+        :param text: shown after redaction; never put a secret there.
+        """
+        self._progress(done, total, text)
 
     def hide(self, *texts: str | None) -> None:
         """Keep further texts, such as the password of a destination, out of what is told of this attempt: notes, log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,37 @@ def test_a_retry_that_gives_way_to_a_newer_instance_is_told(app: Flask, operator
     code, number = error_of(operator.ask("POST", f"/jobs/{old}/retry"))
     assert (code, number) == (409, 409)
     assert [storage.get(one).state for one in (old, new)] == [State.CANCELLED, State.QUEUED]
+
+
+def test_changes_of_an_instance_are_told_as_they_happen(
+    app: Flask, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = add_instance(app, State.QUEUED)
+    waits = iter([False, True])
+
+    def sleep(seconds: float) -> None:
+        if next(waits):
+            storage_of(app).cancel(instance, reason="by admin")
+
+    monkeypatch.setattr("pijobs.base.clock.sleep", sleep)
+    response = viewer.ask("GET", f"/jobs/{instance}/events")
+    assert response.mimetype == "text/event-stream"
+    text = response.get_data(as_text=True)
+    states = re.findall(r'^event: job\ndata: .*"state": "(\w+)"', text, re.MULTILINE)
+    assert states == ["queued", "cancelled"] and ": nothing new\n\n" in text
+
+
+def test_events_of_what_is_not_there_are_not_found(viewer: Client) -> None:
+    assert viewer.ask("GET", "/jobs/unknown/events").status_code == 404
+
+
+def test_listeners_leave_threads_to_others(app: Flask, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = add_instance(app, State.DONE)
+    for _ in range(25):
+        response = viewer.ask("GET", f"/jobs/{instance}/events")
+        assert response.status_code == 200
+        response.close()
+    monkeypatch.setattr("pijobs.server.jobs_api._listeners", threading.BoundedSemaphore(1))
+    first = viewer.ask("GET", f"/jobs/{instance}/events")
+    assert viewer.ask("GET", f"/jobs/{instance}/events").status_code == 503
+    first.close()

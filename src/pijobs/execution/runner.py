@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,9 +12,11 @@ from typing import Any
 
 from pijobs.base import clock, functions
 from pijobs.base.clock import to_ms
+from pijobs.base.numbers import is_number
 from pijobs.base.processes import no_copies
-from pijobs.base.redact import Known, class_name, describe, message_of, redact, texts_in, values_in
+from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of, texts_in, values_in
 from pijobs.errors import (
+    MAX_SECONDS,
     Damaged,
     DecodeError,
     DestinationDown,
@@ -21,6 +24,7 @@ from pijobs.errors import (
     HeldBack,
     LeaseLost,
     PijobsError,
+    StorageError,
     UnknownHere,
     UnknownJob,
 )
@@ -35,6 +39,12 @@ from pijobs.storage.contract import End, Lease, Storage
 
 #: What this worker can't run is looked at again after so many seconds: at first, and when it was held for long.
 HELD_WAIT, HELD_LONGEST = 2.0, 60.0
+#: Bytes of a result that is kept, sealed.
+RESULT_SIZE = 64 * 1024
+#: Seconds between two reports of progress that are kept, and characters of their text.
+PROGRESS_EVERY, PROGRESS_LENGTH = 1.0, 200
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +157,13 @@ class Runner:
         if isinstance(failure, UnknownHere):
             return Outcome(hold(lease, now, failure, secrets.known), failure, held=True)
         if failure is None:
-            verdict = Verdict(State.DONE)
+            sealed, verdict = self._result(job, lease, call, value)
         else:
             if isinstance(failure, DestinationDown):
                 permit.down = failure
             held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
             verdict = decide(job, failure, lease.attempts + 1, context.time_left(), secrets.known, held=held)
-        sealed, verdict = self._sealed(lease, call, verdict)
+            sealed, verdict = self._sealed(lease, call, verdict)
         notes = shown_notes(context.notes, secrets.known) if context.notes else {}
         end = _end(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
         return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
@@ -201,7 +211,21 @@ class Runner:
             log=InstanceLogger(name, lease.id, attempt, secrets), measure=partial(self._metrics.measure, name),
             created=envelope.created / 1000, crashes=lease.crashes, permit=permit, holds=holds,
             lease_until=clock.monotonic() + (self._registry[name].timeout or math.inf), hide=secrets.add,
+            progress=Progress(storage, lease, secrets),
         )  # fmt: skip
+
+    def _result(self, job: Job, lease: Lease, call: Call, value: Any) -> tuple[tuple[bytes, bytes] | None, Verdict]:
+        """Envelope and body of what a job returned, if that is kept."""
+        if job.keep_result is None:
+            return None, Verdict(State.DONE)
+        try:
+            sealed = self._codec().reencode(lease.envelope, Call((value,), {}, call.label))
+        except EncodeError as error:
+            return None, Verdict(State.DONE, reason=f"its result is not kept: {describe(error)}")
+        if len(sealed[1]) > RESULT_SIZE:
+            size = f"{len(sealed[1]) / 1000:.0f} kB, more than {RESULT_SIZE / 1000:.0f}"
+            return None, Verdict(State.DONE, reason=f"its result is not kept: it has {size}")
+        return sealed, Verdict(State.DONE)
 
     def _sealed(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[tuple[bytes, bytes] | None, Verdict]:
         """Envelope and body for a next attempt with other arguments."""
@@ -228,6 +252,33 @@ def context_here(
         log=InstanceLogger(job.name, instance_id, 1, secrets), hide=secrets.add,
         measure=partial(metrics.measure, job.name),
     )  # fmt: skip
+
+
+class Progress:
+    """Keeps how far an attempt is, now and then."""
+
+    def __init__(self, storage: Storage, lease: Lease, secrets: Secrets) -> None:
+        self._storage, self._lease, self._secrets = storage, lease, secrets
+        self._next = float("-inf")
+
+    def __call__(self, done: float, total: float | None, text: str) -> None:
+        now = clock.monotonic()
+        if now < self._next and done != total:
+            return
+        self._next = now + PROGRESS_EVERY
+        told = redact(text_of(text)[:PROGRESS_LENGTH], self._secrets.known) if text else None
+        entry = {
+            "event": "progress", "at": self._storage.now(), "attempt": self._lease.attempts + 1, "done": _number(done),
+            "total": _number(total), "text": told,
+        }  # fmt: skip
+        try:
+            self._storage.note_progress(self._lease.id, self._lease.token, history_line(entry))
+        except StorageError as error:
+            log.debug("job %s %s: its progress is not kept: %s", self._lease.name, self._lease.id, error)
+
+
+def _number(value: object) -> float | None:
+    return value if is_number(value) and abs(value) < MAX_SECONDS else None  # type: ignore[arg-type, return-value]
 
 
 class Secrets:

@@ -141,8 +141,23 @@ def instance(record: Record, now: int, *, spooled: bool = False) -> dict[str, An
         "session": record.session,
         "label": record.label,
         "can_be_retried": record.state is State.DEAD and record.has_body,
+        "progress": _progress(record),
         "history": [_event(json.loads(line)) for line in record.history],
     }
+
+
+def _progress(record: Record) -> dict[str, Any] | None:
+    """How far it is, as its job tells: ``done``, ``total`` (or None), ``text``, ``at``."""
+    last = json.loads(record.history[-1]) if record.history and record.state is State.RUNNING else {}
+    if last.get("event") != "progress":
+        return None
+    return {"at": moment(last.get("at")), **{name: last.get(name) for name in ("done", "total", "text")}}
+
+
+def told_progress(event: Mapping[str, Any]) -> str:
+    """An event of progress in words."""
+    done, total = (event.get(name) for name in ("done", "total"))
+    return f"{done} done" if total is None else f"{done} of {total}"
 
 
 def _grew_too_old(record: Record, deadline: int | None) -> bool:
@@ -261,6 +276,8 @@ def _told(event: Mapping[str, Any]) -> str:
         return f"it could not be moved out of the spool{why}"
     if event.get("event") == "held":
         return f"a worker could not run it and gave it back{why}"
+    if event.get("event") == "progress":
+        return told_progress(event) + (f": {event['text']}" if event.get("text") else "")
     if event.get("event") == "damaged":
         return f"it could not be decoded{why}"
     if event.get("event") == "crashed":

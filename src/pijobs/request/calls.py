@@ -13,7 +13,7 @@ from typing import Any
 from pijobs.base import clock
 from pijobs.base.clock import to_ms
 from pijobs.base.redact import describe, mask_address, redact, texts_in
-from pijobs.errors import EncodeError, InstanceNotFound, StorageUnavailable
+from pijobs.errors import EncodeError, InstanceNotFound, StateConflict, StorageUnavailable
 from pijobs.execution.groups import start_limit
 from pijobs.jobs import ENDED, Job, State
 from pijobs.payload.codec import Call, Codec, open_envelope
@@ -47,6 +47,20 @@ class Handle:
     reason: str | None = None
     #: Where it is looked up; None: there is no more to tell.
     places: Callable[[], Places] | None = field(default=None, repr=False, compare=False)
+
+    #: Reads its result.
+    reads: Callable[[str], Any] | None = field(default=None, repr=False, compare=False)
+
+    def result(self) -> Any:
+        """What the function returned, if the job has ``keep_result``, and the instance is done: see :meth:`refresh`.
+
+        :raises StateConflict: it is not done, or kept no result; what runs in the request keeps none.
+        :raises InstanceNotFound: its record is not kept any more.
+        :raises StorageUnavailable:
+        """
+        if self.reads is None:
+            raise StateConflict(f"instance {self.id} kept no result, since it ran in the request")
+        return self.reads(self.id)
 
     def refresh(self) -> Handle:
         """The same instance as it stands now, with state and reason. This handle does not change.
@@ -174,6 +188,7 @@ def new_instance(
     :raises EncodeError: for arguments that can't be stored.
     """
     expires, priority, key = options.expires, options.priority, options.key
+    keep = job.keep_result if job.keep is None else job.keep
     lifetime = job.expires if expires is None else expires
     deadline = None if lifetime is None else created + to_ms(lifetime)
     call = Call(call.args, call.kwargs, _named(registry, job, "label", call))
@@ -188,7 +203,7 @@ def new_instance(
         limit=None if job.group is None else start_limit(job.limits),
         key=None if key is None else keys.newest.lookup(f"key {job.name}", key),
         subject=None if subject is None else keys.newest.lookup("subject", subject),
-        keep=None if job.keep is None else to_ms(job.keep), label=call.label,
+        keep=None if keep is None else to_ms(keep), label=call.label,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
 def _ended(end: End) -> End:
     """Nobody makes another attempt."""
     if end.state in ENDED:
-        return end
+        return msgspec.structs.replace(end, envelope=None, body=None)
     reason = f"it ran in the request, where there is one attempt: {end.reason or 'it was deferred'}"
     entry = end.entry and history_line({**json.loads(end.entry), "outcome": State.DEAD.value})
     return msgspec.structs.replace(
@@ -151,3 +151,7 @@ class _Away:
 
     def count(self, key: str, *, limit: int, per: int) -> None:
         """Always allowed."""
+
+    def note_progress(self, *_: str) -> bool:
+        """Nobody sees it."""
+        return False

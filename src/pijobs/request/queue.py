@@ -20,11 +20,13 @@ from typing import Any, Literal, NoReturn
 from pijobs.base import clock, guard
 from pijobs.base.clock import to_ms
 from pijobs.errors import (
+    Damaged,
     InstanceRefused,
     NoLiveWorker,
     PijobsError,
     QueueFull,
     QueueUnavailable,
+    StateConflict,
     StorageError,
     StorageUnavailable,
 )
@@ -262,6 +264,26 @@ class Queue:
         self.metrics.failed(new.name, new.group, end.state.value)
         self._ends.record(new, end, away=self.outage.since is not None)
 
+    def handle(self, instance_id: str) -> Handle:
+        """The handle of a call that was made before, by its id, with the state of now.
+
+        :raises InstanceNotFound: for an id that is not there (any more).
+        :raises StorageUnavailable:
+        """
+        return Handle(instance_id, State.QUEUED, places=lambda: self.places, reads=self.result).refresh()
+
+    def result(self, instance_id: str) -> Any:
+        """See :meth:`pijobs.Handle.result`."""
+        storage, record = self.places.find(instance_id)
+        body = storage.body(instance_id) if record.state is State.DONE else None
+        if body is None:
+            why = "kept no result; give its job keep_result=…" if record.state is State.DONE else "has no result yet"
+            raise StateConflict(f"instance {instance_id} is {record.state} and {why}")
+        call = self.codec().decode(record.envelope, body)
+        if call.envelope is None or call.envelope.id != instance_id:
+            raise Damaged("damaged: envelope and record differ")
+        return call.args[0]
+
     def retry(self, instance_id: str) -> None:
         """Queue a dead letter again; see :meth:`Storage.retry`."""
         self.places.find(instance_id)[0].retry(instance_id)
@@ -386,7 +408,7 @@ class Queue:
         if self.plugins.listen("job_enqueued"):
             event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
             self.plugins.call("job_enqueued", event=event)
-        return Handle(stored.id, stored.state, via=via, places=lambda: self.places)
+        return Handle(stored.id, stored.state, via=via, places=lambda: self.places, reads=self.result)
 
     def _fall_back(self, batch: Sequence[Pending], error: StorageUnavailable, began: float) -> dict[str, Handle]:
         self._storage_failed(error)

@@ -72,7 +72,7 @@ class Transactions:
         if (storage := self._part_of(session)) is None:
             commits.add(session, self._store, one)
             state = State.QUEUED if one.new.due is None else State.SCHEDULED
-            return Handle(one.new.id, state, via="commit", places=lambda: queue.places)
+            return Handle(one.new.id, state, via="commit", places=lambda: queue.places, reads=queue.result)
         if storage is self.outbox and one.on_conflict != "replace":
             found = f"found {one.on_conflict!r}"
             raise ValueError(f"job {call.name!r}: expected on_conflict='replace', where an outbox is used; {found}")

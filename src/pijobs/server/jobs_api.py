@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import flask
 
+from pijobs.base import clock, threads
+from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.observe import instances, status
+from pijobs.request.queue import Queue
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.audited import audit, given_reason
 from pijobs.server.rights import requires
 from pijobs.storage.contract import Storage
 
 MOST = 500
+#: Seconds between two looks for one listener, and for which it may listen; listeners of one process.
+LOOK, LISTEN, LISTENERS = 1.0, 60.0, 20
+_listeners = threads.BoundedSemaphore(LISTENERS)
 
 blueprint = flask.Blueprint("pijobs_jobs", __name__)
 
@@ -71,6 +79,42 @@ def show(id: str) -> flask.Response:
     """One instance with its history, and why it waits."""
     _storage()
     return answer(instances.explained(current_queue(), id))
+
+
+@blueprint.get("/jobs/<id>/events")
+@requires("viewer")
+def events(id: str) -> flask.Response:
+    """Server-sent events ``job``: one instance as :func:`show` tells it, now and after each change, until it has ended;
+    at most for a minute, then the client asks again. Each open one holds a thread of the server; there are
+    20 in a process, further ones get 503.
+    """
+    _storage()
+    queue = current_queue()
+    instances.explained(queue, id)
+    if not _listeners.acquire(blocking=False):
+        raise ApiError(503, 503, f"{LISTENERS} clients listen to this process already; ask again, or GET /jobs/<id>")
+    response = flask.Response(flask.stream_with_context(_changes(queue, id)), mimetype="text/event-stream")
+    # Of a client that goes before the first event the generator never begins.
+    response.call_on_close(_listeners.release)
+    response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    return response
+
+
+def _changes(queue: Queue, id: str) -> Iterator[str]:
+    told, end = None, clock.monotonic() + LISTEN
+    yield f"retry: {LOOK * 1000:.0f}\n\n"
+    while True:
+        try:
+            row = instances.explained(queue, id)
+        except (InstanceNotFound, StorageUnavailable):
+            return
+        seen = {name: row[name] for name in ("state", "progress", "attempts", "reason")}
+        # A comment shows whether the client is still there.
+        yield ": nothing new\n\n" if seen == told else f"event: job\ndata: {json.dumps(row)}\n\n"
+        told = seen
+        if State(row["state"]) in ENDED or clock.monotonic() >= end:
+            return
+        clock.sleep(LOOK)
 
 
 @blueprint.post("/jobs/<id>/retry")

@@ -33,6 +33,7 @@ from pijobs.storage.values import (
     MAX_CRASHES,
     MAX_HISTORY,
     MAX_TOTALS,
+    PROGRESS,
     TAKEN_AHEAD,
     UNTOLD,
     Audit,
@@ -67,6 +68,7 @@ __all__ = [
     "MAX_CRASHES",
     "MAX_HISTORY",
     "MAX_TOTALS",
+    "PROGRESS",
     "TAKEN_AHEAD",
     "UNTOLD",
     "Audit",
@@ -288,7 +290,13 @@ class Storage(ABC):
         leased to a session that is unknown or past its lease, while the queue or the group is paused, while the
         group is blocked or has ``running >= limit``. With ``want=0`` only the ends are carried out.
 
-        What ends ``done``, ``expired`` or ``cancelled`` loses its body; ``dead`` keeps it (see :meth:`beat`)."""
+        What ends ``done``, ``expired`` or ``cancelled`` loses its body; ``dead`` keeps it (see :meth:`beat`), and
+        ``done`` has that of its end, if there is one: the result."""
+
+    @abstractmethod
+    def note_progress(self, instance_id: str, token: str, line: str) -> bool:
+        """Put a line that begins with :data:`PROGRESS` at the end of the history of a running instance, in the place of
+        the last one if that begins so, too. False if the lease is not held any more."""
 
     @abstractmethod
     def wait(self, timeout: float, *, floor: int | None = None) -> None:

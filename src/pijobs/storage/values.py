@@ -21,6 +21,8 @@ Durability = Literal["server", "disk", "replica"]
 
 #: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
 MAX_CRASHES = 3
+#: How the line of a history begins that tells how far a running attempt is.
+PROGRESS = '{"event":"progress"'
 #: At most this many instances are stored in one operation.
 BATCH = 100
 #: At most this many instances per kind of recovery and call, so that no call takes long.
@@ -150,7 +152,7 @@ class End(msgspec.Struct, frozen=True):
     error: str | None = None
     #: One JSON object for the history; opaque here.
     entry: str | None = None
-    #: Replace envelope and body, for a next attempt with other arguments.
+    #: Replace envelope and body, for a next attempt with other arguments; of DONE: the result, in their place.
     body: bytes | None = None
     envelope: bytes | None = None
 

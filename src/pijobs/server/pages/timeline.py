@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pijobs.observe.instances import told_progress
+
 _TONES = {"done": "good", "scheduled": "warn", "dead": "bad", "expired": "bad", "cancelled": "idle"}
 _OUTCOMES = {
     "done": "done",
@@ -49,6 +51,8 @@ def _event(event: Mapping[str, Any]) -> Moment:
         return Moment("warn", "A worker could not run it and gave it back", at, reason)
     if event.get("event") == "crashed":
         return Moment("bad", "The worker that ran it died", at)
+    if event.get("event") == "progress":
+        return Moment("idle", told_progress(event).capitalize(), at, event.get("text"))
     if event.get("event") != "attempt":
         return Moment("idle", str(event.get("event")).capitalize(), at, reason)
     outcome = str(event["outcome"])

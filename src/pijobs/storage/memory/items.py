@@ -258,6 +258,8 @@ class Items:
         item.held_since = (item.held_since or now) if held else None
         if end.state in ENDED:
             self.finish(item, end.state, now, end.reason, end.error)
+            if end.state is State.DONE:
+                item.body = end.body
             return []
         item.reason, item.error = end.reason, end.error
         return self.back(item, end.state, now if end.due is None else end.due, now)

@@ -23,6 +23,7 @@ from pijobs.storage.contract import (
     HOUSEKEEPING_BATCH,
     LEFT_OUT,
     MAX_TOTALS,
+    PROGRESS,
     TAKEN_AHEAD,
     UNTOLD,
     Beat,
@@ -49,7 +50,7 @@ from pijobs.storage.contract import (
 from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
 from pijobs.storage.memory.sessions import Sessions
-from pijobs.storage.texts import storable_name, storable_text
+from pijobs.storage.texts import storable_json, storable_name, storable_text
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
@@ -310,6 +311,16 @@ class MemoryStorage(Storage):
     def _next_due(self, now: int) -> int | None:
         held = [item.due for item in self._items.of(State.QUEUED) if item.due > now]
         return min((*held, *(item.due for item in self._items.of(State.SCHEDULED))), default=None)
+
+    def note_progress(self, instance_id: str, token: str, line: str) -> bool:
+        with self._lock:
+            item = self._items.get(instance_id)
+            if item is None or item.token is None or item.token != token:
+                return False
+            if item.history and item.history[-1].startswith(PROGRESS):
+                item.history.pop()
+            item.note(storable_json(line))
+            return True
 
     def wait(self, timeout: float, *, floor: int | None = None) -> None:
         end = self._clock.monotonic() + timeout

@@ -16,6 +16,7 @@ from pijobs.storage.contract import (
     HOUSEKEEPING_BATCH,
     LEFT_OUT,
     MAX_TOTALS,
+    PROGRESS,
     Audit,
     Beat,
     Depths,
@@ -46,7 +47,7 @@ from pijobs.storage.redis.durability import require_durability, wait_until_durab
 from pijobs.storage.redis.scripts import RECOVERED, Script, Scripts
 from pijobs.storage.redis.topology import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
-from pijobs.storage.texts import storable_name, storable_text
+from pijobs.storage.texts import storable_json, storable_name, storable_text
 from pijobs.storage.trial import live_once
 
 #: Seconds that workers and pages wait for an answer.
@@ -297,6 +298,10 @@ class RedisStorage(Storage):
             next_due=answers.number(next_due),
             ended=answers.ended(ended),
         )
+
+    def note_progress(self, instance_id: str, token: str, line: str) -> bool:
+        answer = self._run(self._scripts.admin, "progress", instance_id, token, storable_json(line), PROGRESS)
+        return bool(answer[-1] == b"ok")
 
     def wait(self, timeout: float, *, floor: int | None = None) -> None:
         start = clock.monotonic()

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, Record, Retention, is_newer
+from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, PROGRESS, End, Ended, Lease, Record, Retention, is_newer
 from pijobs.storage.sql.schema import CODE_OF, ENDED, WAITING, Code
 
 
@@ -91,6 +91,12 @@ class Row:
     def note(self, entry: str) -> None:
         lines = [*json.loads(self.history or "[]"), entry]
         self.history = json.dumps(lines[-MAX_HISTORY:])
+
+    def note_progress(self, entry: str) -> None:
+        lines = json.loads(self.history or "[]")
+        if lines and lines[-1].startswith(PROGRESS):
+            self.history = json.dumps(lines[:-1])
+        self.note(entry)
 
     def set_body(self, body: bytes | None) -> None:
         self.body, self.has_body, self.new_body = body, body is not None, True
@@ -230,6 +236,8 @@ class Arrows:
         code = CODE_OF[end.state]
         if code in ENDED:
             self.finish(row, code, end.reason, end.error, nth=nth)
+            if code is Code.DONE and end.body is not None:
+                row.set_body(end.body)
             return
         row.reason, row.error = end.reason, end.error
         due = self.now if end.due is None else end.due

@@ -14,9 +14,10 @@ from secrets import token_hex
 from typing import Any
 
 from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY
+from pijobs.errors import InstanceNotFound
 from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
 from pijobs.storage.sql.arrows import Row
-from pijobs.storage.sql.rows import save, to_rows
+from pijobs.storage.sql.rows import find, save, to_rows
 from pijobs.storage.sql.schema import RANK_STEP, Code
 from pijobs.storage.sql.transactions import Tx
 
@@ -106,6 +107,19 @@ def _head(group: str, limit: Any, running: int, rank: int) -> Head | None:
     limit = whole(limit)
     room = None if limit is None else limit - running
     return Head(group, rank, room) if room is None or room > 0 else None
+
+
+def note_progress(tx: Tx, instance_id: str, token: str, line: str) -> bool:
+    """See :meth:`pijobs.storage.contract.Storage.note_progress`."""
+    try:
+        row = find(tx, instance_id, lock=True)
+    except InstanceNotFound:
+        return False
+    if row.state != Code.RUNNING or row.token != token:
+        return False
+    row.note_progress(line)
+    save(tx, [row])
+    return True
 
 
 def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None) -> Step:

@@ -56,7 +56,7 @@ from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import DiskFull, Tx
 from pijobs.storage.sql.trial import TakenBack, rehearse
-from pijobs.storage.texts import storable_name, storable_text
+from pijobs.storage.texts import storable_json, storable_name, storable_text
 
 T = TypeVar("T")
 
@@ -336,6 +336,9 @@ class SqlStorage(Storage):
         if ends:
             live.poller.kick()
         return step
+
+    def note_progress(self, instance_id: str, token: str, line: str) -> bool:
+        return self._run_quickly(lambda tx: leasing.note_progress(tx, instance_id, token, storable_json(line)))
 
     def _nothing_to_do(self, session: str, want: int, floor: int | None) -> Step | None:
         """Looking takes no lock; so an idle worker is in nobody's way."""

@@ -1,4 +1,4 @@
--- What people do to one instance. Answers with the state that was found, and whether that was the right one.
+-- What people do to one instance, and what its job tells of it. Answers with the state that was found, and whether that was the right one.
 local action, id = ARGV[1], ARGV[2]
 needs_no_memory()
 local i = load(id)
@@ -11,6 +11,12 @@ if action == 'cancel' then
 elseif action == 'remove' then
   if not ENDED[found] then return {now, found, 'state'} end
   delete(i)
+elseif action == 'progress' then
+  if found ~= 'running' or i.token ~= ARGV[3] then return {now, found, 'lost'} end
+  local lines = i.history ~= '' and cjson.decode(i.history) or {}
+  if string.sub(lines[#lines] or '', 1, #ARGV[5]) == ARGV[5] then table.remove(lines) end
+  i.history = #lines > 0 and cjson.encode(lines) or ''
+  call('HSET', P .. 'i:' .. id, 'history', with_entry(i, ARGV[4]))
 elseif action == 'reseal' then
   local old = call('HMGET', P .. 'i:' .. id, 'envelope', 'body')
   if found == 'running' or old[1] ~= ARGV[3] or old[2] ~= ARGV[4] then return {now, found, 'state'} end

@@ -122,7 +122,7 @@ local function finish(i, state, reason, ...)
     call('HDEL', P .. 'i:' .. i.id, 'token', 'session')
     if i.deadline ~= '' then put(P .. 'deadline', i.deadline, i.id) end
   else
-    call('HDEL', P .. 'i:' .. i.id, 'token', 'session', 'body')
+    call('HDEL', P .. 'i:' .. i.id, 'token', 'session', i.has_result and state == 'done' and 'token' or 'body')
   end
 end
 

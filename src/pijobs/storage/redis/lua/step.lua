@@ -19,6 +19,7 @@ local function carry_out(n)
   end
   if body ~= '' then
     fields[#fields + 1], fields[#fields + 2] = 'body', body
+    i.has_result = true
     if envelope ~= '' then fields[#fields + 1], fields[#fields + 2] = 'envelope', envelope end
   end
   due = number(due)

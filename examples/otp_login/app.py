@@ -1,131 +1,84 @@
 """A login with password and one-time password; the second goes by mail, through the queue."""
 
-from __future__ import annotations
-
-import hashlib
 import hmac
 import secrets
 import sqlite3
 import time
 from contextlib import closing
-from pathlib import Path
+from typing import Any
 
-import click
-from flask import Flask, current_app, redirect, render_template_string, request, session, url_for
+from flask import Flask, redirect, render_template, request, session
 from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.wrappers import Response
 
-from pijobs.flask import JobQueue, current_queue
+from pijobs.flask import JobQueue
 from pijobs_mail.send import send_mail
-from pijobs_mail.servers.definitions import open_store
 
-HERE = Path(__file__).parent
-VALIDITY = 120  # seconds
-TRIES = 3
-PAGE = """<!doctype html><html lang="en"><title>Login</title><h1>{{ title }}</h1>
-{% if error %}<p role="alert">{{ error }}</p>{% endif %}
-{% if fields %}<form method="post">
-{% for name, label, kind in fields %}
-<p><label>{{ label }} <input name="{{ name }}" type="{{ kind }}" required autocomplete="{{ name }}"></label></p>
-{% endfor %}<button>Go on</button></form>{% endif %}</html>"""
+VALIDITY, TRIES = 120, 3  # seconds, guesses
 LOGIN = (("username", "Name", "text"), ("current-password", "Password", "password"))
-OTP = (("one-time-code", "The code that we mailed to you", "text"),)
+ENDS = {"done": "The mail was sent.", "dead": "The mail can't be sent.", "expired": "The mail came too late."}
+app = Flask(__name__)
+app.config.from_pyfile("pi.cfg")
+jobs = JobQueue(app)
+NOBODY = ("", generate_password_hash(secrets.token_hex()))  # an unknown name takes as long as a wrong password
 
 
-def create_app() -> Flask:
-    app = Flask(__name__)
-    app.config.from_pyfile(str(HERE / "pi.cfg"))
-    app.config.update(SESSION_COOKIE_SAMESITE="Lax", DUMMY_HASH=generate_password_hash(secrets.token_hex()))
-    JobQueue().init_app(app, directory=HERE, file=HERE / "pi.cfg")
-    app.add_url_rule("/", view_func=login, methods=["GET", "POST"])
-    app.add_url_rule("/otp", view_func=one_time_password, methods=["GET", "POST"])
-    app.add_url_rule("/home", view_func=home)
-    app.cli.add_command(smtp_server)
-    return app
-
-
+@app.route("/", methods=["GET", "POST"])
 def login() -> str | Response:
     """The password. Whoever has it gets a mail; the page does not wait for the SMTP server."""
-    if request.method == "GET":
-        return page("Login", LOGIN)
     name = request.form.get("username", "")
-    # An unknown name costs as much time as a wrong password.
-    address, hashed = current_app.config["USERS"].get(name, ("", current_app.config["DUMMY_HASH"]))
+    address, hashed = app.config["USERS"].get(name, NOBODY)
     if not check_password_hash(hashed, request.form.get("current-password", "")) or not address:
         return page("Login", LOGIN, "Name or password is wrong.")
-    otp = f"{secrets.randbelow(10**6):06}"
     session.clear()
-    session["challenge"] = new_challenge(name, otp)
+    session["challenge"], otp = secrets.token_urlsafe(), f"{secrets.randbelow(10**6):06}"
     # The same key: a second login replaces a mail that still waits. Later than VALIDITY it is never sent.
     text = f"Your one-time password is {otp}\n"
-    send_mail("main", to=address, subject="Your login", text=text, expires=VALIDITY, key=f"otp {name}")
-    return redirect(url_for("one_time_password"))
+    mail = send_mail("main", to=address, subject="Your login", text=text, expires=VALIDITY, key=f"otp {name}")
+    ask("DELETE FROM challenge WHERE name = ? OR ends < ?", name, time.time())
+    row = (session["challenge"], name, digest(otp), mail.id, time.time() + VALIDITY, TRIES)
+    ask("INSERT INTO challenge VALUES (?, ?, ?, ?, ?, ?)", *row)
+    return redirect("/otp")
 
 
+@app.get("/otp/mail")
+def what_became_of_the_mail() -> str:
+    """One look, for the page, which asks each second: no view waits for a mail."""
+    found = ask("SELECT mail FROM challenge WHERE id = ?", session.get("challenge"))
+    return ENDS.get(jobs.handle(found[0]).state, "The mail is on its way …") if found else "Log in again."
+
+
+@app.route("/otp", methods=["GET", "POST"])
 def one_time_password() -> str | Response:
-    """The code out of the mail."""
-    if request.method == "GET":
-        return page("One-time password", OTP)
-    code = request.form.get("one-time-code", "").strip()
-    name = solved(session.get("challenge", ""), code)
-    if name is None:
-        return page("One-time password", OTP, "The code is wrong or too old.")
-    session.clear()
-    session["name"] = name
-    return redirect(url_for("home"))
+    """The code out of the mail: it works once, in time, and within three tries."""
+    id, code = session.get("challenge"), digest(request.form.get("one-time-code", "").strip())
+    if request.method == "POST":
+        ask("UPDATE challenge SET tries = tries - 1 WHERE id = ?", id)
+        right = "DELETE FROM challenge WHERE id = ? AND code = ? AND tries >= 0 AND ends > ? RETURNING name"
+        if found := ask(right, id, code, time.time()):
+            session.clear()
+            session["name"] = found[0]
+            return redirect("/home")
+    return page(
+        "One-time password", [("one-time-code", "The code of the mail", "text")], "The code is wrong or too old."
+    )
 
 
+@app.get("/home")
 def home() -> str | Response:
-    if "name" not in session:
-        return redirect(url_for("login"))
-    return page(f"Welcome, {session['name']}")
+    return page(f"Welcome, {session['name']}") if "name" in session else redirect("/")
 
 
-def page(title: str, fields: tuple[tuple[str, str, str], ...] = (), error: str = "") -> str:
-    return render_template_string(PAGE, title=title, fields=fields, error=error)
+def page(title: str, fields: Any = (), wrong: str = "") -> str:
+    return render_template("page.html", title=title, fields=fields, wrong=wrong if request.method == "POST" else "")
 
 
-@click.command("smtp-server")
-@click.argument("host")
-@click.argument("port", type=int)
-def smtp_server(host: str, port: int) -> None:
-    """Define the SMTP server "main", with the queue's box ticked."""
-    values = {"server": host, "port": port, "sender": "login@example.com", "enqueue_job": True}
-    open_store(current_queue().settings).save("main", values)
+def ask(sql: str, *values: object) -> Any:
+    """Challenges are kept here, since a cookie could be sent again after each wrong code."""
+    with closing(sqlite3.connect(f"{app.root_path}/challenges.sqlite", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS challenge (id PRIMARY KEY, name, code, mail, ends, tries)")
+        return connection.execute(sql, values).fetchone()
 
 
-# -- challenges: on the server, since a cookie could be sent again after each wrong code ------------------------------
-
-
-def database() -> sqlite3.Connection:
-    connection = sqlite3.connect(HERE / "challenges.sqlite", timeout=5)
-    connection.execute("CREATE TABLE IF NOT EXISTS challenge (id PRIMARY KEY, name, code, ends, tries)")
-    return connection
-
-
-def new_challenge(name: str, otp: str) -> str:
-    """The id of a challenge that the one-time password solves; an older one of the user ends."""
-    challenge = secrets.token_urlsafe()
-    with closing(database()) as connection, connection:
-        connection.execute("DELETE FROM challenge WHERE name = ? OR ends < ?", (name, time.time()))
-        row = (challenge, name, digest(challenge, otp), time.time() + VALIDITY, TRIES)
-        connection.execute("INSERT INTO challenge VALUES (?, ?, ?, ?, ?)", row)
-    return challenge
-
-
-def solved(challenge: str, otp: str) -> str | None:
-    """The user whose challenge this solves. It works once, in time, and within three tries."""
-    with closing(database()) as connection, connection:
-        tried = connection.execute(
-            "UPDATE challenge SET tries = tries - 1 WHERE id = ? AND tries > 0 AND ends > ? RETURNING name, code",
-            (challenge, time.time()),
-        ).fetchone()
-        if tried is None or not hmac.compare_digest(tried[1], digest(challenge, otp)):
-            return None
-        connection.execute("DELETE FROM challenge WHERE id = ?", (challenge,))
-        return str(tried[0])
-
-
-def digest(challenge: str, otp: str) -> str:
-    key = current_app.config["SECRET_KEY"].encode()
-    return hmac.new(key, f"{challenge} {otp}".encode(), hashlib.sha256).hexdigest()
+def digest(otp: str) -> str:
+    return hmac.digest(app.config["SECRET_KEY"].encode(), f"{session.get('challenge')} {otp}".encode(), "sha256").hex()

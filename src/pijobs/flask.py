@@ -85,6 +85,10 @@ class JobQueue:
         """:meth:`pijobs.request.queue.Queue.enqueue_on_commit` of the current app."""
         return current_queue().enqueue_on_commit(session, call)
 
+    def handle(self, instance_id: str) -> Handle:
+        """:meth:`pijobs.request.queue.Queue.handle` of the current app."""
+        return current_queue().handle(instance_id)
+
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
         """:meth:`pijobs.request.queue.Queue.run` of the current app."""
         return current_queue().run(name, args, kwargs)

@@ -27,7 +27,9 @@ class Running:
     def __init__(self, folder: Path, sink: Sink) -> None:
         self.folder = Path(shutil.copytree(EXAMPLE, folder))
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.do("flask", "--app", "app", "smtp-server", sink.host, str(sink.port))
+        values = {"server": sink.host, "port": sink.port, "tls": 0, "sender": "login@example.com", "enqueue_job": 1}
+        options = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+        self.do("flask", "--app", "app", "jobs", "mail", "preset", "postfix", "--save", "main", *options)
 
     def do(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
@@ -109,7 +111,7 @@ def test_the_code_comes_by_mail_and_opens_the_door_once(example: Running, sink: 
     example.start("pijobs", "worker")
     assert "Name or password is wrong" in browser.log_in("guess")
     assert "<h1>Login" in browser.get("/home")
-    assert "The code that we mailed to you" in browser.log_in()
+    assert "The code of the mail" in browser.log_in()
     otp = otp_in(sink, 1)
     assert "wrong or too old" in browser.post("/otp", one_time_code=f"{(int(otp) + 1) % 10**6:06}")
     assert "Welcome, alice" in browser.post("/otp", one_time_code=otp)
@@ -133,7 +135,18 @@ def test_the_page_does_not_wait_for_a_mail_server_that_hangs(example: Running, s
     sink.fail_at("GREETING", Fault(hang=True, times=1))
     browser = Browser(example.start_app())
     # Nobody works yet, and the page is there all the same; then the first connection hangs, and the mail arrives later.
-    assert "The code that we mailed to you" in browser.log_in()
+    assert "The code of the mail" in browser.log_in()
+    assert browser.get("/otp/mail") == "The mail is on its way …"
     assert sink.connections == 0
     example.start("pijobs", "worker")
-    assert "Welcome, alice" in browser.post("/otp", one_time_code=otp_in(sink, 1))
+    otp = otp_in(sink, 1)
+    wait_until(lambda: browser.get("/otp/mail") == "The mail was sent.", 60, what="the news that the mail was sent")
+    assert "Welcome, alice" in browser.post("/otp", one_time_code=otp)
+
+
+def test_the_page_tells_that_a_mail_can_not_be_sent(example: Running, sink: Sink) -> None:
+    sink.fail_at("RCPT", Fault(reply="550 no such user"))
+    browser = Browser(example.start_app())
+    browser.log_in()
+    example.start("pijobs", "worker")
+    wait_until(lambda: browser.get("/otp/mail") == "The mail can't be sent.", 60, what="the news of a refusal")

@@ -114,6 +114,10 @@ def _fits_a_kind(kind: Any) -> bool:
         return True
 
 
+#: Attribute of an object that stands for a job.
+STANDS_FOR = "__pijobs_job__"
+
+
 def jobs_in(module: types.ModuleType | str) -> list[Job]:
     """The functions with ``@job`` that a module or package defines and its name space holds, in their order; not those
     that it imports from elsewhere.
@@ -122,8 +126,10 @@ def jobs_in(module: types.ModuleType | str) -> list[Job]:
     """
     namespace = vars(importlib.import_module(module) if isinstance(module, str) else module)
     own = namespace["__name__"]
+    # What stands for a job has it; looked up without asking a proxy, such as Flask's current_app.
+    values = [inspect.getattr_static(one, STANDS_FOR, one) for one in namespace.values()]
     # A plain Job does not tell where it was made; its hook does.
-    found = {id(one): one for one in namespace.values() if isinstance(one, Job) and "__module__" in vars(one)}
+    found = {id(one): one for one in values if isinstance(one, Job) and "__module__" in vars(one)}
     return [one for one in found.values() if f"{one.__module__}.".startswith(f"{own}.")]
 
 

@@ -276,6 +276,20 @@ def test_in_tests_it_waits_in_memory_after_the_commit(new_site: NewSite) -> None
         assert site.waiting() == [handle.id]
 
 
+@pytest.mark.parametrize("outbox", [True, False])
+def test_the_first_call_of_all_makes_the_tables_in_its_transaction(
+    new_site: NewSite, tmp_path: Path, outbox: bool
+) -> None:
+    site = new_site(URL=f"sqlite:///{tmp_path}/{'queue' if outbox else 'app'}.sqlite", OUTBOX=outbox)
+    with site.app.app_context(), site.session() as session:
+        for end in (session.rollback, session.commit):
+            session.add(Order())
+            session.flush()  # it has the lock of the file
+            handle = build.enqueue_on_commit(session, "acme")
+            end()
+        assert site.waiting() == [handle.id]
+
+
 # -- by a connection -------------------------------------------------------------------------------------------------
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from pijobs.errors import QueueUnavailable, StorageUnavailable
+from pijobs.errors import QueueUnavailable, StorageUnavailable, StorageUnfit, StorageVersion
 from pijobs.storage.contract import Stored
 from pijobs.storage.sql import inserts
 from pijobs.storage.sql.connection import Link, Row, Statement
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.transactions import Tx
+
+log = logging.getLogger(__name__)
 
 
 def place_of(url: URL) -> tuple[object, ...]:
@@ -45,15 +47,23 @@ class Joined(Link):
         return sum(self.change(statement, row) for row in rows)
 
     def run(self, sql: str) -> list[Row]:
-        self._theirs.exec_driver_sql(sql)
+        self._execute(sql, None)
         return []
+
+    def begin(self) -> None:
+        """It has begun."""
+
+    def commit(self) -> None:
+        """Whose it is does that."""
 
     def _run(self, statement: Statement, parameters: Mapping[str, Any]) -> Any:
         text = statement.text(self._engine)
         arguments = statement.arguments(parameters)
-        given: Any = dict(arguments) if isinstance(arguments, Mapping) else tuple(arguments)
+        return self._execute(text, dict(arguments) if isinstance(arguments, Mapping) else tuple(arguments))
+
+    def _execute(self, text: str, arguments: Any) -> Any:
         try:
-            return self._theirs.exec_driver_sql(text, given)
+            return self._theirs.exec_driver_sql(text, arguments)
         except DBAPIError as error:
             if error.orig is None:
                 raise
@@ -65,22 +75,34 @@ def enqueue_within(live: Live, connection: Connection, batch: inserts.Batch, dur
 
     :param durable: what to run first in the transaction.
     """
-    # The row of a new group is committed beforehand: others that need it would wait for the end of the transaction.
-    with suppress(StorageUnavailable):
-        live.transactions.read(live.quick, lambda tx: None, timeout=GROUP_TIMEOUT)
-        if live.is_on_a_server:
-            live.transactions.run(live.quick, lambda tx: inserts.hold_groups(tx, batch), timeout=GROUP_TIMEOUT)
     tx: Tx = live.make_tx(Joined(connection, live))
+    foreign: tuple[type[Exception], ...] = (StorageUnavailable, *live.transactions.errors)
     try:
+        if live.is_on_a_server:
+            _prepare(live, batch)
+        elif not live.transactions.ensured:
+            # The transaction may hold the lock of the file, so that tables that are missing can be made in it only.
+            live.ensure(tx.link)
         if durable is not None:
             tx.link.run(durable)
         return inserts.enqueue_many(tx, batch, None)
-    except live.transactions.errors as error:
+    except foreign as error:
+        why = str(error) if isinstance(error, StorageUnavailable) else tx.dialect.tell(error)
         raise QueueUnavailable(
-            f"the tables of the queue can't be written in this transaction ({tx.dialect.tell(error)}); roll it back. "
-            "A worker that is started makes tables that are missing, and so does 'pijobs schema'"
+            f"the tables of the queue can't be written in this transaction ({why}); roll it back"
         ) from error
 
 
 #: Seconds to wait for rows of groups, and for a first look at the tables.
 GROUP_TIMEOUT = 1.0
+
+
+def _prepare(live: Live, batch: inserts.Batch) -> None:
+    """Make tables that are missing, and commit the row of a new group: others that need it would wait for the end of
+    the transaction."""
+    try:
+        live.transactions.run(live.quick, lambda tx: inserts.hold_groups(tx, batch), timeout=GROUP_TIMEOUT)
+    except (StorageVersion, StorageUnfit):
+        raise
+    except StorageUnavailable as error:  # the transaction will tell
+        log.debug("the groups of %d instances could not be made beforehand: %s", len(batch), error)

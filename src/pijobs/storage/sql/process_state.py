@@ -47,11 +47,12 @@ class Live:
             return Tx(link, self._statements, dialect, queue, self.clock, retention)
 
         self.make_tx = make_tx
-        self.transactions = Transactions(
-            make_tx,
-            dialect,
-            lambda link: learn_protocol(ensure_tables(link, dialect, self._statements, queue)),
-        )
+
+        def ensure(link: Link) -> None:
+            learn_protocol(ensure_tables(link, dialect, self._statements, queue))
+
+        self.ensure = ensure
+        self.transactions = Transactions(make_tx, dialect, ensure)
         self.poller = Poller(self._open_eye)
         self._room = Room(dialect.path, self._tidy) if isinstance(dialect, Sqlite) else None
 

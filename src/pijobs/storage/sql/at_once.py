@@ -1,7 +1,7 @@
 """The usual enqueue in one statement, which is a transaction by itself: one round trip instead of four.
 
-It does what :func:`pijobs.storage.sql.inserts.enqueue_many` does for a new instance whose group is there and whose key is
-free, and nothing otherwise.
+It does what :func:`pijobs.storage.sql.inserts.enqueue_many` does for a new instance whose group is there and whose key
+is free, and nothing otherwise.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from pijobs.server.api import ApiError
@@ -68,3 +71,24 @@ def test_what_is_old_takes_no_memory(tries: Tries, clock: ManualClock) -> None:
     clock.advance(WINDOW + 1)
     fail(tries, 1)
     assert len(tries._times) == 3
+
+
+def test_a_guesser_with_many_addresses_does_not_make_the_tries_of_others_slow() -> None:
+    looks = 0
+
+    class Watched(dict[Any, Any]):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+        def items(self) -> Any:
+            return [(one, self[one]) for one in self]
+
+    now = 0.0
+    tries = Tries(lambda: now)
+    tries._times = Watched()
+    for number in range(500):
+        now += 0.001
+        tries.begin("root", f"192.0.2.{number}", f"device {number}")
+    assert looks <= 2  # it looked at all of them once a second, and not at each try

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import random
 import sys
 import tempfile
 import time
@@ -19,10 +20,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hostile.inputs import Inputs
-from hostile.targets import targets
+from hostile.targets import Target, targets
 
 #: Of processor time for one input.
 SECONDS = 1.0
+MOST_FAULTS = 50
 
 
 @dataclass
@@ -35,31 +37,40 @@ class Hunt:
 
 
 def hunt(number: int, seed: int, folder: Path, only: str = "") -> Hunt:
-    """:param only: the name of one target; empty: each has its share."""
-    found = Hunt()
+    """An interrupt ends it, and what was found by then counts.
+
+    :param only: the name of one target; empty: each has its share.
+    """
+    found, order = Hunt(), random.Random(seed)
     with targets(folder) as known:
         chosen = {name: target for name, target in known.items() if only in ("", name)}
-        whole = sum(target.share for target in chosen.values())
-        for name, target in chosen.items():
-            for at in range(max(1, number * target.share // whole)):
-                key, began = f"{seed}:{name}:{at}", time.thread_time()
-                try:
-                    target.take(Inputs(hash_of(key)))
-                except target.answers:
-                    pass
-                except BaseException as error:
-                    if isinstance(error, KeyboardInterrupt):
-                        raise
-                    found.faults.append(f"{key}: {traceback.format_exc(limit=-4)[-1500:]}")
-                took = time.thread_time() - began
-                found.inputs[name] += 1
-                if took > found.slowest[0]:
-                    found.slowest = took, key
-                if took > SECONDS:
-                    found.faults.append(f"{key}: {took:.2f} s of processor time")
-                if len(found.faults) > 50:
-                    return found
+        shares = [target.share for target in chosen.values()]
+        for at in range(number):
+            (name,) = order.choices([*chosen], shares)
+            try:
+                _play(chosen[name], name, f"{seed}:{name}:{at}", found)
+            except KeyboardInterrupt:
+                break
+            if len(found.faults) > MOST_FAULTS:
+                break
     return found
+
+
+def _play(target: Target, name: str, key: str, found: Hunt) -> None:
+    began = time.thread_time()
+    try:
+        target.take(Inputs(hash_of(key)))
+    except target.answers:
+        pass
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        found.faults.append(f"{key}: {traceback.format_exc(limit=-4)[-1500:]}")
+    took = time.thread_time() - began
+    found.inputs[name] += 1
+    found.slowest = max(found.slowest, (took, key))
+    if took > SECONDS:
+        found.faults.append(f"{key}: {took:.2f} s of processor time")
 
 
 def hash_of(key: str) -> int:

@@ -15,4 +15,4 @@ def test_no_hostile_input_is_answered_by_what_nobody_meant(tmp_path: Path, capsy
     found = hunt(3000, SEED, tmp_path)
     capsys.readouterr()
     assert found.faults == []
-    assert sum(found.inputs.values()) > 2900
+    assert sum(found.inputs.values()) == 3000

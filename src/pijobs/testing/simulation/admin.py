@@ -6,6 +6,8 @@ import contextlib
 
 from pijobs.errors import InstanceNotFound, PijobsError, StateConflict
 from pijobs.request.queue import Queue
+from pijobs.storage import protocol
+from pijobs.storage.contract import Storage
 from pijobs.testing.simulation.books import Books
 from pijobs.testing.simulation.cast import Cast
 from pijobs.testing.simulation.lights import Lights
@@ -14,7 +16,7 @@ from pijobs.testing.simulation.world import World
 
 
 class Admin:
-    """Pauses, retries, cancels and removes, from a process of its own."""
+    """Pauses, retries, cancels and removes, from a process of its own; and brings the new release."""
 
     def __init__(self, cast: Cast, books: Books, world: World, lights: Lights) -> None:
         self.cast, self.books, self.world, self.lights = cast, books, world, lights
@@ -33,8 +35,21 @@ class Admin:
 
         self.world.start(process, act, "admin")
 
+    def _upgrade_schema(self, storage: Storage) -> None:
+        """As the command does it: a worker of the older release would be told of, but no server is."""
+        if all(session.info.protocol == protocol.NEWEST for session in storage.sessions()):
+            self.world.tell("takes the newer protocol into use")
+            storage.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
+
     def _act(self, queue: Queue, act: Act) -> None:
         assert queue.storage is not None
+        if act.what == "new release":
+            self.world.tell("brings a new release to the workers")
+            self.cast.upgrade_workers()
+            return
+        if act.what == "schema upgrade":
+            self._upgrade_schema(queue.storage)
+            return
         if act.what.startswith("pause"):
             group = f"at {act.place}" if act.place else None
             self.world.tell(f"pauses {group or 'the queue'}")

@@ -79,8 +79,8 @@ class Cast:
         #: Of each server process that serves requests: its queue. One that forked shares them with its children.
         self.queues: dict[Process, HueyQueue] = {}
         self.children: dict[int, list[Process]] = {}
-        #: Whether the older release is gone.
-        self.upgraded = False
+        #: Of what the older release is gone.
+        self.upgraded: set[str] = set()
         #: Numbers of the calls that happened.
         self.made: set[int] = set()
         self._more = itertools.count(1000)
@@ -97,8 +97,8 @@ class Cast:
         """Calls that did not happen yet."""
         return sum(call.number not in self.made for call in self.plan.calls)
 
-    def _is_old(self, index: int) -> bool:
-        return self.plan.old_release and index == 0 and not self.upgraded
+    def _is_old(self, kind: str, index: int) -> bool:
+        return self.plan.old_release and index == 0 and kind not in self.upgraded
 
     # -- servers -------------------------------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Cast:
         self.world.start(process, lambda: self._serve(process, index, calls), "requests")
 
     def _serve(self, process: Process, index: int, calls: list[Call]) -> None:
-        self.queues[process] = self.queue(process, old=self._is_old(index))
+        self.queues[process] = self.queue(process, old=self._is_old("servers", index))
         for request in self._requests(calls):
             call = request[0]
             self.world.pause(call.at - self.world.now)
@@ -189,7 +189,7 @@ class Cast:
         self.world.start(process, lambda: self._work(process, index), "main")
 
     def _engine(self, process: Process, index: int) -> tuple[Engine, HueyQueue]:
-        queue = self.queue(process, old=self._is_old(index))
+        queue = self.queue(process, old=self._is_old("workers", index))
         app: Any = SimpleNamespace(app_context=contextlib.nullcontext)
         installation = Installation(self.parts.settings, self.parts.plugins, queue.registry, queue)
         options = worker_main.WorkerOptions(workers=self.plan.workers[index])
@@ -252,9 +252,15 @@ class Cast:
             if process.host.has_power:
                 self.start_worker(index)
 
-    def upgrade(self) -> None:
+    def upgrade_workers(self) -> None:
         """The older release ends, and this one takes its place."""
-        self.upgraded = True
-        if self.plan.old_release:
+        if self.plan.old_release and "workers" not in self.upgraded:
+            self.upgraded.add("workers")
             self.flags[self.workers[0]].set()
+
+    def upgrade(self) -> None:
+        """The same, and the servers."""
+        self.upgrade_workers()
+        self.upgraded.add("servers")
+        if self.plan.old_release:
             self.world.kill(self.servers[0])

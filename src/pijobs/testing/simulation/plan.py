@@ -140,6 +140,10 @@ def make(seed: int) -> Plan:
     calls = tuple(_call(chance, index + 1, plan.servers) for index in range(number))
     faults = tuple(_fault(chance, plan) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
     acts = tuple(_act(chance, number) for _ in range(chance.choice((0, 0, 1, 2, 3))))
+    if plan.old_release and chance.random() < 0.7:
+        # The servers are forgotten: they are of the older release still when the protocol is raised.
+        at = chance.uniform(1.0, TROUBLE / 2)
+        acts += (Act(at, "new release"), Act(at + chance.uniform(1.0, LEASE), "schema upgrade"))
     by_time = lambda part: part.at  # noqa: E731
     return replace(
         plan,

@@ -243,8 +243,11 @@ class Books(LastJudgement):
                 if self.world.telling:
                     self.world.tell(f"leases {lease.id[:8]} from the {place.name}", process.name)
             truth = place.truth
-            if isinstance(truth, MemoryStorage) and want and step.leases:
-                self._judge_order(truth, step, floor)
+            if want and step.leases:
+                if isinstance(truth, MemoryStorage):
+                    self._judge_order(truth, step, floor)
+                else:
+                    self._judge_what_is_left(place, step)
 
         return judge
 
@@ -261,6 +264,18 @@ class Books(LastJudgement):
             is_due = item.due <= now and not item.overdue(now) and (floor is None or item.new.priority >= floor)
             if is_due and open_ and item.new.priority > priorities[-1]:
                 self.breaks("order", f"priority {priorities[-1]} was leased while {item.new.priority} was due")
+
+    def _judge_what_is_left(self, place: Place, step: Any) -> None:
+        """The order, where nothing is known but what the storage tells: what stays behind is no more urgent."""
+        least, now = min(lease.priority for lease in step.leases), place.time() * 1000 - 1
+        depths = place.truth.depths()
+        for record in place.truth.page(State.QUEUED, limit=1000).records if depths.pause is None else ():
+            group = place.truth.group(record.group)
+            full = group is not None and group.limit is not None and group.running >= group.limit
+            held = group is not None and (group.pause is not None or (group.blocked_until or 0) > now)
+            is_over = record.deadline is not None and record.deadline <= now + 2
+            if record.priority > least and record.due <= now and not (full or held or is_over):
+                self.breaks("order", f"priority {least} was leased while {record.priority} was ready: {record.id[:8]}")
 
     # -- what is true --------------------------------------------------------------------------------------------
 

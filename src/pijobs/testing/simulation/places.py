@@ -153,7 +153,9 @@ class Place:
 
     def empty(self) -> None:
         fresh = {name: value for name, value in vars(self._make()).items() if name in self._state()}
-        vars(self.truth).update(fresh, _epoch=len(self.losses) + 2)
+        # Whoever waits for it holds the lock that it had.
+        lock = fresh["_items"]._changed = self.truth._lock  # type: ignore[attr-defined]
+        vars(self.truth).update(fresh, _lock=lock, _epoch=len(self.losses) + 2)
         self.losses.append((self.world.now, "emptied"))
 
     def _state(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 
 from pijobs.errors import ConfigurationError
@@ -13,6 +14,7 @@ from pijobs.observe import clear_text
 from pijobs.observe.deployment_checks import of_settings
 from pijobs.server import create_app
 from pijobs.server.host import HostSignIn
+from pijobs.worker.main import WorkerOptions, make_consumer
 
 PG, MY = "postgresql+psycopg://u:hunter2@{}/db", "mysql+pymysql://u:hunter2@{}/db"
 #: Storage URLs, and what is told of each: words of it, nothing where all is well.
@@ -96,7 +98,9 @@ def test_in_a_host_such_as_privacyidea_it_is_told_in_red_and_all_starts() -> Non
         assert "LOGIN_WITHOUT_TLS" in checks[name].advice
 
 
-def test_a_worker_has_two_things_to_tell_of_an_open_redis() -> None:
-    found = [*clear_text.faults(build(values("redis://redis.example.com/0")).settings)]
-    assert len(found) == 2
+def test_a_worker_tells_it_in_its_log_and_starts(caplog: pytest.LogCaptureFixture) -> None:
+    installation = build(values("redis://redis.example.com/0"))
+    make_consumer(installation, flask.Flask("worker"), WorkerOptions(workers=1))
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 2 and "no password" in told[0] and "without TLS" in told[1]
     assert not [*clear_text.faults(build(values("redis://localhost/0")).settings)]

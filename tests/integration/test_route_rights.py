@@ -19,7 +19,8 @@ from pijobs.server.rights import RIGHT
 API = {
     "GET /": "", "POST /auth": "", "DELETE /auth": "viewer",
     "GET /livez": "", "GET /readyz": "", "GET /healthz": "", "GET /metrics": "",
-    "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /workers": "viewer", "GET /groups": "viewer",
+    "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /jobs/<id>/events": "viewer", "GET /workers": "viewer",
+    "GET /groups": "viewer",
     "DELETE /jobs/<id>": "operator", "POST /jobs/<id>/retry": "operator",
     "GET /smtpserver/": "viewer", "POST /smtpserver/<identifier>": "admin", "DELETE /smtpserver/<identifier>": "admin",
     "POST /smtpserver/send_test_email": "admin",

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from pijobs.audit import AuditLog, Entry
+from pijobs.audit.entries import chained
 from pijobs.audit.log import ERASE, MOST_REFUSALS, PRUNE, PRUNE_EVERY
 from pijobs.audit.tables import entries, head
 from pijobs.audit.verify import Findings, verify
@@ -106,6 +107,18 @@ def test_a_chain_made_anew_without_the_key_is_found_out(place: Place, tmp_path: 
     place.tamper(entries.delete(), head.delete())
     stranger.append(Entry("job.retry", who="mallory"))
     assert place.found().faults
+
+
+def test_a_chain_that_fits_again_without_the_key_has_a_seal_that_is_not_ours(place: Place) -> None:
+    place.fill()
+    before, changes = "", []
+    for one in place.log.all():
+        body = changed_body(place, 2, outcome="refused") if one.seq == 2 else one.body
+        digest = one.digest if one.seq == 1 else chained(before, body)
+        changes.append(entries.update().where(entries.c.seq == one.seq).values(body=body, digest=digest))
+        before = digest
+    place.tamper(*changes, head.update().values(digest=before))
+    assert place.found().faults[0] == "entry 2 has a seal that is not ours"
 
 
 def test_newest_entries_that_are_cut_off_with_the_head_are_seen_by_who_noted_it(place: Place) -> None:

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from pijobs.base.redact import Known
 from pijobs.errors import ConfigurationError
+from pijobs.factory import configure
 from pijobs.logs import (
     CLASSIC,
     MOST_INNER,
@@ -428,6 +429,16 @@ def test_a_record_of_ours_is_redacted_whoever_writes_it() -> None:
     assert "a***@example.com" in text and "RuntimeError" in text and "in nested" in text
     assert not any(line.startswith("[2026-11-28]") for line in text.splitlines())
     assert "raise " not in text  # a source line
+
+
+def test_who_builds_an_installation_has_its_records_redacted(tmp_path: Path) -> None:
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(logging.LogRecord)
+    try:
+        configure({"SECRET_KEY": "k" * 40, "PI_JOB_QUEUE_PLUGINS": ()}, directory=tmp_path)
+        assert ADDRESS not in written_by_others()
+    finally:
+        logging.setLogRecordFactory(before)
 
 
 def test_the_records_of_an_application_are_its_own() -> None:

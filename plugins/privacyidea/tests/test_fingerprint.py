@@ -60,8 +60,8 @@ def test_it_is_told_by_the_definitions_and_only_where_privacyidea_is(rows: list[
         assert own.read() == before
 
 
-def test_readiness_is_red_when_a_worker_finds_others(rows: list[dict[str, Any]], tmp_path: Any) -> None:
-    queue = HueyQueue({"url": f"sqlite:///{tmp_path}/queue.sqlite", "keys": ["k"]})
+def test_readiness_is_red_when_a_worker_finds_others(rows: list[dict[str, Any]]) -> None:
+    queue = HueyQueue({"url": "memory://", "keys": ["k"]})
     app, storage = flask.Flask("privacyidea"), queue.storage
     assert storage is not None
     app.config["_app_local_store"] = {}

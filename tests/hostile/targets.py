@@ -282,7 +282,11 @@ class Served:
             if pages:
                 options["data"] = {
                     "csrf_token": self.token,
-                    **{name: str(value).encode("utf-8", "replace") for name, value in fields.items() if name},
+                    **{
+                        name.encode("utf-8", "replace").decode(): str(value).encode("utf-8", "replace")
+                        for name, value in fields.items()
+                        if name
+                    },
                 }
             elif inputs.random.random() < 0.7:
                 body = json.dumps(fields).encode() if inputs.random.random() < 0.7 else inputs.json()

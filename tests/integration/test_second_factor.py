@@ -211,3 +211,8 @@ def test_no_worker_loads_what_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_code_beyond_ascii_adds_no_app(tmp_path: Path) -> None:
+    factors = Factors.of(settings_of(make_app(tmp_path)))
+    assert factors.add_totp("alice", "app", "JBSWY3DPEHPK3PXP", "ß12345") is False

@@ -179,6 +179,8 @@ class Factors:
         return sum(row.kind == RECOVERY for row in self._rows(name))
 
     def _step(self, secret: str, code: str, *, after: int) -> int | None:
+        if not code.isascii():  # which compare_digest does not take
+            return None
         totp, now = pyotp().TOTP(secret), int(self._time()) // PERIOD
         steps = range(now - DRIFT, now + DRIFT + 1)
         right = [step for step in steps if hmac.compare_digest(totp.generate_otp(step), code)]

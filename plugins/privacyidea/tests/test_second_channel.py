@@ -125,8 +125,13 @@ def context(taken: HueyQueue) -> JobContext:
 
 def test_without_the_setting_there_is_one_message(taken: HueyQueue) -> None:
     alone = HueyQueue({"url": "memory://", "keys": ["k"]})
-    alone.enqueue(mail.NAME, (CONFIG, "alice@example.com", "code", "123456", None, None, "plain"), {})
+    one = alone.enqueue(mail.NAME, (CONFIG, "alice@example.com", "code", "123456", None, None, "plain"), {})
     assert list(waiting(alone)) == [mail.NAME]
+    assert alone.storage is not None
+    record, body = alone.storage.get(one.id), alone.storage.body(one.id)
+    assert body is not None and tokens.serial_in(record.label) == "PIEM1"
+    # Release 0.1.0 runs it, too: its job has no such argument.
+    assert "token" not in alone.codec().decode(record.envelope, body).kwargs
 
 
 def test_what_the_second_message_says() -> None:

@@ -65,7 +65,8 @@ def call(
         raise MessageError(f"server: {error}") from None
     unsaved = None if server else definition
     sent_by = origin()
-    if sent_by.kind == "otp" and sent_by.serial is not None:
+    # A worker of release 0.1.0 does not know this argument; with the setting in its pi.cfg it does not start.
+    if sent_by.kind == "otp" and sent_by.serial is not None and second_channel.is_set_up(settings, NAME):
         letter["token"] = sent_by.serial
     return (), {"server": server, "definition": unsaved, **letter}, _options(settings, server, sent_by)
 
@@ -141,7 +142,7 @@ def jobs() -> list[Job]:
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, **_: f"smtp:{server or UNSAVED}",
-            label=lambda token=None, **call: labelled(label(**call), token),
+            label=lambda token=None, **call: labelled(label(**call), token or origin().serial),
             subject=subject,
         )
     ]

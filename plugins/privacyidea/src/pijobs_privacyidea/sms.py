@@ -7,7 +7,7 @@ from typing import Any
 from privacyidea.lib.queue import get_job_queue, has_job_queue
 from privacyidea.lib.smsprovider.SMSProvider import ISMSProvider, SMSError, create_sms_instance, get_smsgateway
 
-from pijobs_privacyidea import sms_job
+from pijobs_privacyidea import second_channel, sms_job
 from pijobs_privacyidea.definitions import configured_seconds
 from pijobs_privacyidea.origin import origin
 
@@ -30,7 +30,8 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
             raise SMSError(-1, "privacyIDEA has no job queue; set PI_JOB_QUEUE_CLASS")
         options = self.smsgateway.option_dict
         call = {"gateway": options["WRAPS"], "phone": phone, "message": message, "failover": options.get("FAILOVER")}
-        if (serial := origin().serial) is not None:
+        # A worker of release 0.1.0 does not know this argument; with the setting in its pi.cfg it does not start.
+        if (serial := origin().serial) is not None and second_channel.is_set_up(get_job_queue().settings, sms_job.NAME):
             call["token"] = serial
         expires = float(options.get("EXPIRES") or _validity(push=not isinstance(message, str)))
         try:

@@ -17,6 +17,7 @@ from pijobs.errors import DeadlinePassed, UnknownHere
 from pijobs_mail.job import OTP_PRIORITY
 from pijobs_privacyidea import second_channel
 from pijobs_privacyidea.definitions import not_here
+from pijobs_privacyidea.origin import origin
 from pijobs_privacyidea.tokens import labelled
 
 NAME = "privacyidea.sms"
@@ -78,7 +79,9 @@ def jobs() -> list[Job]:
 
 
 def _label(phone: str, message: Any, token: str | None = None, **_: Any) -> str:
-    return labelled(f"SMS to {mask_number(phone)}" if isinstance(message, str) else "push message", token)
+    return labelled(
+        f"SMS to {mask_number(phone)}" if isinstance(message, str) else "push message", token or origin().serial
+    )
 
 
 def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:

@@ -20,7 +20,7 @@ from services import program as find
 from pijobs.storage.redis.topology import key_prefix
 
 #: Seconds within which servers find each other, and another one takes over.
-PATIENCE = 60.0
+PATIENCE = 180.0
 #: A server without its data that comes back as a master empties its replicas, says Redis's page on replication.
 KEPT = ("--save", "", "--appendonly", "yes")
 

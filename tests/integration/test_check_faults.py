@@ -18,6 +18,7 @@ from pijobs.definitions.records import Fingerprint
 from pijobs.errors import StorageUnavailable
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
+from pijobs.observe import clear_text
 from pijobs.observe import readiness as readiness_module
 from pijobs.observe.checks import TABLE, severity_of
 from pijobs.observe.readiness import configuration, readiness
@@ -153,12 +154,25 @@ def persistence(place: Place) -> Queue:
 
 @fault
 def login(place: Place) -> Queue:
-    return in_redis(place, login="no")
+    return elsewhere(place, "rediss://redis.example.com/0")
 
 
 @fault
 def tls(place: Place) -> Queue:
-    return in_redis(place, tls="no")
+    return elsewhere(place, "redis://:password@redis.example.com/0")
+
+
+@fault
+def database_tls(place: Place) -> Queue:
+    place.patch.setattr(clear_text, "database", lambda settings: ("PostgreSQL is spoken to without TLS", "add TLS"))
+    return place.queue()
+
+
+def elsewhere(place: Place, url: str) -> Queue:
+    """A queue that is read as one on another machine."""
+    found = place.queue()
+    found.settings = found.settings.replaced({"PI_JOB_QUEUE_URL": url})
+    return found
 
 
 @fault

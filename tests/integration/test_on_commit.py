@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from pijobs import Handle, JobCall, JobContext, State, job
+from pijobs.database import Database
 from pijobs.errors import ConfigurationError, EncodeError, StorageUnavailable
 from pijobs.flask import JobQueue
 from pijobs.request.queue import Queue
@@ -65,6 +66,7 @@ class Site:
     def close(self) -> None:
         for storage in self.queue.places if self.queue.storage else ():
             storage.close()
+        Database.of(self.queue.settings).close()
         self.engine.dispose()
 
 

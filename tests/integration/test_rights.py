@@ -80,7 +80,10 @@ def test_a_redis_with_the_acl_file_lets_the_queue_work_and_nobody_else_in() -> N
         url = server.url.replace("//", "//pijobs:CHANGE-THIS-PASSWORD@")
         with closing(RedisStorage(url, "privacyidea")) as ours:
             ours.try_out()
-        with pytest.raises(redis.exceptions.AuthenticationError), closing(redis.Redis(port=server.port, protocol=2)) as stranger:
+        with (
+            pytest.raises(redis.exceptions.AuthenticationError),
+            closing(redis.Redis(port=server.port, protocol=2)) as stranger,
+        ):
             stranger.ping()
         for command in ("FLUSHALL", "CONFIG GET *", "KEYS *", "GET other"):
             with pytest.raises(redis.exceptions.NoPermissionError):

@@ -257,8 +257,9 @@ def test_a_newest_payload_key_that_can_be_guessed_is_refused() -> None:
     [
         ("redis://redis.example.com:6379/0", True), ("redis://redis.example.com/0", True), ("redis://10.0.0.1/0", True),
         ("redis+sentinel://a:1,b:2/service/0", True), ("redis+sentinel://127.0.0.1:1,b:2/service/0", True),
-        ("redis://:hunter2@redis.example.com/0", False), ("rediss://redis.example.com/0", False),
-        ("redis://redis.example.com/0?password=hunter2", False), ("redis://localhost:1/0", False),
+        ("redis://:hunter2@redis.example.com/0", True), ("rediss://redis.example.com/0", True),
+        ("redis://redis.example.com/0?password=hunter2", True), ("redis://localhost:1/0", False),
+        ("rediss://:hunter2@redis.example.com/0", False),
         ("redis://127.0.0.1:1/0", False), ("redis://[::1]:1/0", False), ("unix:///run/redis.sock", False),
     ],
 )  # fmt: skip
@@ -270,5 +271,7 @@ def test_a_redis_elsewhere_that_lets_anybody_in_is_refused(tmp_path: Path, url: 
     if not refused:
         create_app(settings=settings)
         return
-    with pytest.raises(ConfigurationError, match="expected a password or TLS for a Redis on another machine"):
+    with pytest.raises(
+        ConfigurationError, match="this server does not speak in clear to other machines: Redis is on another machine"
+    ):
         create_app(settings=settings)

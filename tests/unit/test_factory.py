@@ -228,7 +228,9 @@ def test_a_storage_of_one_process_is_refused_by_the_worker() -> None:
 
 
 def test_an_unknown_option_in_the_url_of_redis_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"options that redis-py knows.*redis://localhost/0\?retries=3"):
+    with pytest.raises(
+        ConfigurationError, match=r"options and values that redis-py knows.*redis://localhost/0\?retries=3"
+    ):
         built(CLASS=OWN_CLASS, URL="redis://localhost/0?retries=3")
     built(CLASS=OWN_CLASS, URL="redis://localhost/0?socket_timeout=3&socket_keepalive=true&client_name=pijobs")
 

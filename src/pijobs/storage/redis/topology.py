@@ -8,6 +8,7 @@ there on half of its keys. Its connections (TCP, TLS, UNIX sockets, authenticati
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -246,14 +247,17 @@ def read_protocol(told: Sequence[bytes | None], place: str) -> int:
     return protocol.judge(number, oldest_reader, place)
 
 
+_HOST = r"(?:\[[^\]]*\]|[^@:/?,]*)(?::\d*)?"
+_PARAMETER_WITH_AT = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[^@?]*)?\?[\w-]+=.*@.*", re.DOTALL)
+
+
 def without_password(url: str) -> str:
-    """The URL with its password taken out, for people; also a password with a "#" or a "/" that is not quoted."""
+    """The URL with its password taken out, for people; also a password with a "#", "/" or "?" that is not quoted."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "one without ://"
-    # A parameter may hold an "@", too.
-    way, _question, query = rest.partition("?")
-    if "@" in query and "@" not in way:
+    # A parameter may hold an "@", too: behind its name, and behind hosts that have numbers as ports.
+    if _PARAMETER_WITH_AT.fullmatch(rest):
         login, place = "", rest
     else:
         login, _, place = rest.rpartition("@")

@@ -125,7 +125,9 @@ def read_refusal(status: int, content: bytes, host: str) -> ServerTrouble:
 
 def _read(answer: Any) -> _Token:
     try:
-        value, lifetime = answer["access_token"], float(answer.get("expires_in", _UNTOLD))
+        value, lifetime = answer["access_token"], answer.get("expires_in", _UNTOLD)
+        # An error of float() quotes all of a text.
+        lifetime = float(lifetime[:40] if isinstance(lifetime, str) else lifetime)
         if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
             raise ValueError("no token")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):

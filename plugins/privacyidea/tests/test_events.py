@@ -84,8 +84,9 @@ def test_notifications_web_hooks_and_scripts_go_by_the_worker(
             body="{serial}",
         )  # fmt: skip
         add_handler(instance, "UserNotification", "sendsms", To="tokenowner", smsconfig="queued", body="new {serial}")
-        hook = {"URL": f"http://127.0.0.1:{port}/audit", "content_type": "application/json", "replace": "1"}
-        add_handler(instance, "WebHook", "post_webhook", data='{"user": "{username}"}', **hook)
+        hook = {"URL": f"http://127.0.0.1:{port}/audit", "content_type": "json", "replace": "1"}
+        # Names that all releases know.
+        add_handler(instance, "WebHook", "post_webhook", data='{"user": "{logged_in_user}"}', **hook)
         add_handler(instance, "Script", "told", background="background", user="1")
         instance.ask("/token/init", type="spass", user="bob", realm="demo", pin=PIN)
         names = ["privacyidea.script", "privacyidea.sms", "smtpserver.send_email", "webhook.forward"]

@@ -14,7 +14,7 @@ from .mutations import MUTATIONS, first_seed, mutated
 from .simulate import shortened
 
 #: Histories of one test, and tests; the first ones are played by ``make quick``, too.
-BATCH, BATCHES, QUICK = 50, 40, 2
+BATCH, BATCHES, QUICK = 50, 20, 2
 
 
 def assert_kept(first: int, number: int, storage: str = "memory", url: str = "") -> None:

@@ -39,6 +39,8 @@ def tell(app: flask.Flask, queue: Queue, event: InstanceEvent) -> None:
             audit = getAudit(app.config)
             audit.log({**_row(event), **_whose(_serial(queue, event))})
             audit.finalize_log()
+            if (engine := getattr(audit, "engine", None)) is not None:
+                engine.dispose()  # no connection to an SQLite file may be open when a job forks
     except Exception as error:  # whatever its module, a database or a resolver raises
         log.error("job %s %s: its end is not in privacyIDEA's audit: %s", event.name, event.id, describe(error))
 

@@ -31,7 +31,7 @@ def test_a_child_inherits_no_connection_to_the_database_of_privacyidea(installed
     with app.app_context():
         db.session.execute(text("SELECT 1"))
         db.session.remove()
-    gc.collect()  # privacyIDEA makes an engine for the audit of each request; those of other tests' requests are not ours
+    gc.collect()  # the engines that privacyIDEA made for the audit of other tests' requests
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()

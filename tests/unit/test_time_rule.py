@@ -32,6 +32,7 @@ WAYS = (
 FREE = {"to_ms", "Clock", "SystemClock"}
 
 
+@pytest.mark.slow  # ruff is in the environment of the linters alone
 @pytest.mark.parametrize("package", [package for package in SHIPPED if not package.endswith(".egg-info")])
 def test_each_way_round_the_rule_is_refused(package: str) -> None:
     lines = "\n".join(WAYS)

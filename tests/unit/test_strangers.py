@@ -114,9 +114,9 @@ def token_refused(text: str) -> None:
 
 def delivered(text: str) -> None:
     """By SMPP, with the text in each place; a longer PDU ends the session."""
-    content = text.encode("utf-8", "replace")
+    content = text[:MAX_PDU].encode("utf-8", "replace")
     with pytest.raises(ValueError, match="expected a PDU"):
-        length_of(len(content).to_bytes(4, "big") + bytes(12))
+        length_of(len(text).to_bytes(4, "big") + bytes(12))
     begin = b"\0" + b"\1\1 123\0" * 2 + bytes([4, 0, 0]) + b"\0\0" + bytes(4)
     for body in (content, begin + b"\0" + content, begin + b"\xff" + content, begin + bytes(MAX_PDU)):
         take_receipt(KNOWING, "main", Pdu(Command.DELIVER_SM, 1, 0, body[: MAX_PDU - HEADER]))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away
-from pijobs.cli.selection import FILTERS, filter_options, selection
+from pijobs.cli.selection import FILTERS, Command, filter_options, selection
 from pijobs.errors import JobError, StorageUnavailable
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.observe import instances
@@ -20,18 +20,25 @@ _DONE = {"retry": "queued again", "cancel": "cancelled", "delete": "deleted"}
 #: Ids that one entry of the audit log names.
 _NAMED = 200
 
-ids_argument = click.argument("ids", metavar="[ID]...", nargs=-1)
-reason_option = click.option("--reason", default="", help="Why; for the audit log.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+def takes_instances(command: Command) -> Command:
+    """Ids, or the filters of :func:`~pijobs.cli.selection.filter_options`; ``--yes`` and ``--reason``."""
+    for option in (
+        click.option("--reason", default="", help="Why; for the audit log."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        filter_options,
+        click.argument("ids", metavar="[ID]...", nargs=-1),
+    ):
+        command = option(command)
+    return command
+
+
 all_option = click.option("--all", "everything", is_flag=True, help="All of them, whatever else they are.")
 
 
 @click.command()
-@ids_argument
-@filter_options
+@takes_instances
 @all_option
-@yes_option
-@reason_option
 @pass_invocation
 def retry(invocation: Invocation, /, **given: Any) -> int:
     """Queue dead letters again: these, or all that fit the options."""
@@ -40,11 +47,8 @@ def retry(invocation: Invocation, /, **given: Any) -> int:
 
 
 @click.command()
-@ids_argument
-@filter_options
+@takes_instances
 @all_option
-@yes_option
-@reason_option
 @pass_invocation
 def cancel(invocation: Invocation, /, **given: Any) -> int:
     """Cancel waiting instances: these, or all that fit the options. One that runs is not touched."""
@@ -53,11 +57,8 @@ def cancel(invocation: Invocation, /, **given: Any) -> int:
 
 
 @click.command()
-@ids_argument
+@takes_instances
 @click.option("--state", type=click.Choice([state.value for state in ENDED]), help="All of this state that fit.")
-@filter_options
-@yes_option
-@reason_option
 @pass_invocation
 def purge(invocation: Invocation, /, state: str | None, **given: Any) -> int:
     """Delete the records of ended instances: these, or all of a state that fit the options."""

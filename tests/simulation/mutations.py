@@ -125,8 +125,8 @@ def _lost_acknowledged(real: Any) -> Any:
     """The mover forgets before it has stored."""
 
     def move(self: Any, most: int = 50, seconds: float = 1.0) -> int:
-        batch = self._spool.take_out(most, hold=2000, timeout=seconds)
-        self._spool.forget([new.id for new in batch], timeout=1.0)
+        batch = self.spool.take_out(most, hold=2000, timeout=seconds)
+        self.spool.forget([new.id for new in batch], timeout=1.0)
         for new in batch:
             self._move(new, 1.0)
         return len(batch)

@@ -95,7 +95,9 @@ def known(ids: Sequence[str], storage: Storage) -> list[str]:
 
 
 class Mover:
-    """Moves to the storage what no worker took from the spool.
+    """Moves to the storage what no worker took from the spool, from an outbox, or from a storage that is given up.
+
+    It never removes from there what the storage has not acknowledged; the two must not be the same storage.
 
     :param timeout: seconds to wait for one enqueue.
     :param parked: told of each instance that the storage can't take.
@@ -112,7 +114,7 @@ class Mover:
         *,
         keeps_house: bool = False,
     ) -> None:
-        self.spool = self._spool = spool
+        self.spool = spool
         self._keeps_house = keeps_house
         self._kept_house = float("-inf")
         self._storage = storage
@@ -141,17 +143,17 @@ class Mover:
         if self._keeps_house and now >= self._kept_house + LOOK_EVERY:
             self._kept_house = now
             with suppress(StorageUnavailable):  # a look at what waits tells
-                self._spool.beat("", lease=to_ms(LOOK_EVERY))
+                self.spool.beat("", lease=to_ms(LOOK_EVERY))
 
     def carry(self, batch: Sequence[NewInstance]) -> None:
         """Move these, of which it is known that they are there. What does not succeed is left to :meth:`after_step`."""
         try:
             for start in range(0, len(batch), MOST_AT_ONCE):
                 some = batch[start : start + MOST_AT_ONCE]
-                shift = self._storage.now() - self._spool.now()
+                shift = self._storage.now() - self.spool.now()
                 there = [on_clock(new, self._codec(), shift) for new in some]
                 self._storage.enqueue_many([(new, "replace") for new in there], timeout=self._timeout)
-                self._spool.forget([new.id for new in some], timeout=self._timeout)
+                self.spool.forget([new.id for new in some], timeout=self._timeout)
         except (StorageUnavailable, InstanceRefused, EncodeError) as error:
             log.warning("%d job instances stay where they are, and are moved later: %s", len(batch), error)
 
@@ -164,13 +166,15 @@ class Mover:
             return
         try:
             self._next_look = now + every
-            if only_if_no_worker_lives and self._spool.sessions():
+            if only_if_no_worker_lives and self.spool.sessions():
                 return
             if not self._something_waits():
                 return
             self._next_look = now + LOOK_AGAIN
             while moved := self.move(most, seconds):
-                log.info("%d job instances moved from the spool to %s", moved, self._storage.display_url)
+                log.info(
+                    "%d job instances moved from %s to %s", moved, self.spool.display_url, self._storage.display_url
+                )
                 if clock.monotonic() - now >= seconds:
                     self.look_soon()
                     break
@@ -184,7 +188,7 @@ class Mover:
 
     def _something_waits(self) -> bool:
         """Without a lock on the spool, which its workers need."""
-        return any(self._spool.page(state, limit=1).records for state in (State.QUEUED, State.SCHEDULED))
+        return any(self.spool.page(state, limit=1).records for state in (State.QUEUED, State.SCHEDULED))
 
     def move(self, most: int = BATCH, seconds: float = MOVE_TIME) -> int:
         """Move up to so many instances, for so many seconds at most; returns how many were moved.
@@ -193,7 +197,7 @@ class Mover:
         """
         # The hold begins later than this: what happens before the end of the time happens within it.
         end = clock.monotonic() + min(seconds, MOVE_TIME)
-        batch = self._spool.take_out(most, hold=to_ms(HOLD), timeout=seconds)
+        batch = self.spool.take_out(most, hold=to_ms(HOLD), timeout=seconds)
         moved: list[str] = []
         failed = 0
         try:
@@ -215,15 +219,15 @@ class Mover:
                     moved.append(new.id)
         finally:
             if moved:
-                self._spool.forget(moved, timeout=max(seconds, self._timeout))
+                self.spool.forget(moved, timeout=max(seconds, self._timeout))
         return len(moved)
 
     def _move(self, new: NewInstance, timeout: float) -> None:
-        new = on_clock(new, self._codec(), self._storage.now() - self._spool.now())
+        new = on_clock(new, self._codec(), self._storage.now() - self.spool.now())
         stored = self._storage.enqueue(new, timeout=timeout)
         if stored.replaced is not None:
             log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, new.id)
-        log.info("job %s %s: moved from the spool, %s", new.name, new.id, stored.state)
+        log.info("job %s %s: moved from %s, %s", new.name, new.id, self.spool.display_url, stored.state)
 
     # -- what the storage can't take ---------------------------------------------------------------------------------
 
@@ -250,8 +254,8 @@ class Mover:
         self._strikes.pop(new.id, None)
         size = len(new.envelope) + len(new.body)
         reason = f"the storage does not take this instance ({size / 1e6:.1f} MB), though it takes others: {error}"
-        log.error("job %s %s: %s -> dead in the spool: %s", new.name, new.id, State.QUEUED, reason)
-        entry = msgspec.json.encode({"at": self._spool.now(), "event": "parked", "reason": reason}).decode()
+        log.error("job %s %s: %s -> dead in %s: %s", new.name, new.id, State.QUEUED, self.spool.display_url, reason)
+        entry = msgspec.json.encode({"at": self.spool.now(), "event": "parked", "reason": reason}).decode()
         end = End(new.id, "", State.DEAD, counted=False, reason=reason, error=type(error).__name__, entry=entry)
-        if self._spool.record_end(new, end, timeout=self._timeout):
+        if self.spool.record_end(new, end, timeout=self._timeout):
             self._parked(new)

@@ -172,7 +172,7 @@ $(TEST): $(METADATA) | $(BIN)/python
 	@touch $(RUN) $@
 
 $(DEV): $(METADATA) | $(BIN)/python
-	@$(call install,--editable .[dev])
+	@$(call install,--editable .[contribute])
 	@touch $(RUN) $(TEST) $@
 
 # The release brings the versions that it was made with; PI_UNPINNED=. takes the newest of all.

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from pijobs.base import clock, threads
+from pijobs.base import clock, processes, threads
 
 __all__ = ["PATIENCE", "Answered", "Demo", "DemoFailed"]
 
@@ -153,7 +153,7 @@ class Demo:
             self._command(name, *arguments), cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         self._children[name] = child
-        self.cleanup.callback(_end, child)
+        self.cleanup.callback(processes.end, child)
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pijobs", "--config", str(self._config), *arguments]
@@ -186,15 +186,6 @@ class Demo:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(10)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 def _python_m() -> str:

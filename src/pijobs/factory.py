@@ -27,6 +27,7 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.calls import JobCall, checked
 from pijobs.request.queue import Handle, Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, validate
+from pijobs.settings.stand_ins import stand_in_settings
 from pijobs.settings.table import cross_faults
 from pijobs.storage import open_file, open_storage
 from pijobs.storage.contract import NewInstance, Retention, Storage, Stored
@@ -193,6 +194,7 @@ def configure(
     app: AppPlaces | None = None,
 ) -> Parts:
     """Settings, plugins and registry. See :func:`build`."""
+    values = {**values, **stand_in_settings()}
     plugins = Plugins(_allowed(values))
     table = [*CORE_SETTINGS, *plugins.settings()]
     settings = validate(

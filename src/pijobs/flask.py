@@ -103,7 +103,8 @@ def _commands(context: click.Context, args: tuple[str, ...]) -> None:
     """The job queue: worker, status, jobs and more; see 'flask jobs --help'."""
     # They stand above this module, and announce themselves as the pages do.
     [announced] = metadata.entry_points(group="pijobs.commands")
-    announced.load()(context.ensure_object(ScriptInfo).load_app(), args)
+    info = context.ensure_object(ScriptInfo)
+    announced.load()(info.load_app(), args, info.app_import_path)
 
 
 def _add_pages() -> Callable[..., None]:

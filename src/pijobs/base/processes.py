@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,6 +121,21 @@ def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
         os._exit(code)
 
     threads.Thread(target=end, name="pijobs-exit", daemon=True).start()
+
+
+def end(*children: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """End programs that this process started.
+
+    :param patience: seconds that each has for it.
+    """
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(patience)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

@@ -33,7 +33,8 @@ class Invocation:
     """
 
     def __init__(self, config: str | None = None, app_path: str | None = None, app: flask.Flask | None = None) -> None:
-        self._config = config
+        #: Where the ``pi.cfg`` was said to be.
+        self.config = config
         self.app_path = app_path
         self._app = app
         #: Plugins that failed and were told; a command that tells them all by itself puts None here.
@@ -41,7 +42,7 @@ class Invocation:
 
     def config_path(self) -> Path:
         """:raises ConfigurationError: when there is no ``pi.cfg``."""
-        return find_config(self._config)
+        return find_config(self.config)
 
     @property
     def has_app(self) -> bool:

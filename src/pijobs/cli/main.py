@@ -47,6 +47,8 @@ _MODULES = {
     "audit": ("audit",),
     "check": ("check",),
     "config": ("config",),
+    "completion": ("completion",),
+    "dev": ("dev",),
     "drill": ("drill",),
     "failures": ("failures",),
     "jobs": ("jobs",),
@@ -57,6 +59,7 @@ _MODULES = {
     "schedule": ("schedule",),
     "schema": ("schema",),
     "server": ("server",),
+    "shell": ("shell",),
     "status": ("status", "workers", "groups", "pause", "resume", "drain"),
     "worker": ("worker",),
 }
@@ -156,14 +159,17 @@ def worker_main(args: Sequence[str] | None = None) -> NoReturn:
     _run(worker, args, "privacyidea-queue-huey")
 
 
-def flask_main(app: flask.Flask, args: Sequence[str]) -> NoReturn:
+def flask_main(app: flask.Flask, args: Sequence[str], app_path: str | None = None) -> NoReturn:
     """The command ``flask jobs``: those of ``pijobs``, with the settings of the app; ``flask jobs list`` is short for
-    ``flask jobs jobs list``."""
+    ``flask jobs jobs list``.
+
+    :param app_path: where flask was told to look for the app; None: it looked by itself.
+    """
     from pijobs.cli.jobs import jobs
 
     if args and args[0] in jobs.commands:
         args = ["jobs", *args]
-    _run(cli, args, "flask jobs", Invocation(app=app))
+    _run(cli, args, "flask jobs", Invocation(app_path=app_path, app=app))
 
 
 def _run(

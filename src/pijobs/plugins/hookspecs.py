@@ -7,6 +7,7 @@ guarded: an error is logged with the plugin's name, and the others go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,15 @@ def register_commands(cli: click.Group) -> None:
 @hookspec
 def register_drills() -> Iterable[Any]:  # type: ignore[empty-body]
     """What ``pijobs drill`` can prove an installation by: :class:`pijobs.observe.drill.Exercise`."""
+
+
+@hookspec
+def stand_in(tell: Callable[[str], object]) -> AbstractContextManager[Mapping[str, Any]]:  # type: ignore[empty-body]
+    """What takes the place of the plugin's destinations while ``pijobs dev`` runs, such as an SMTP server of this
+    machine. Entering it gives the settings by which server and worker find it.
+
+    :param tell: shows a line on the terminal.
+    """
 
 
 @hookspec

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from pijobs import Job, Page, Setting, Settings, hookimpl
 from pijobs_mail import job
@@ -48,6 +50,13 @@ def register_drills() -> list[Exercise]:
     from pijobs_mail.drill import EXERCISE
 
     return [EXERCISE]
+
+
+@hookimpl
+def stand_in(tell: Callable[[str], object]) -> AbstractContextManager[Mapping[str, Any]]:
+    from pijobs_mail.sink.stand_in import StandIn
+
+    return StandIn(tell)
 
 
 @hookimpl

@@ -26,6 +26,7 @@ from pijobs.definitions import (
 )
 from pijobs.plugins.hookspecs import Check
 from pijobs.settings import Setting, Settings
+from pijobs.settings.worker import address_of
 from pijobs_mail.compose.addresses import ascii_host, sender_of
 from pijobs_mail.engine.delivery import Endpoint
 from pijobs_mail.engine.oauth import Grant
@@ -168,7 +169,15 @@ AUTO_SUBMITTED = Setting(
     example=False,
 )
 LOGIN_WITHOUT_TLS = login_without_tls_setting("mail", "SMTP servers", "mails, and login and password", "mail.internal")
-SETTINGS = (CA_FILE, EHLO_NAME, AUTO_SUBMITTED, LOGIN_WITHOUT_TLS)
+SINK: Setting[str | None] = Setting(
+    name=PREFIX + "SINK",
+    default=None,
+    expected="'HOST:PORT' such as '127.0.0.1:1025', or None",
+    accepts=lambda value: value is None or address_of(value) is not None,
+    help="For development: this server gets all mails, whatever the SMTP servers say. 'pijobs dev' sets it by itself.",
+    example="127.0.0.1:1025",
+)
+SETTINGS = (CA_FILE, EHLO_NAME, AUTO_SUBMITTED, LOGIN_WITHOUT_TLS, SINK)
 
 
 def open_store(settings: Settings) -> DefinitionStore:
@@ -187,6 +196,8 @@ def servers_check(settings: Settings) -> Check:
             raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
         if not place.verify:
             yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
+        if settings[SINK]:
+            yield f"SMTP server {identifier!r} gets no mail: {SINK} gives all to {settings[SINK]}"
         yield from in_clear(definition, settings)
 
     return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=CA_FILE, look=look)
@@ -241,6 +252,8 @@ def with_port(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:
     """How to speak to the server of a definition. ``smtps://`` wins over STARTTLS, which has no place inside of TLS."""
+    if (sink := address_of(settings[SINK])) is not None:
+        return Endpoint(host=sink[0], port=sink[1])
     definition = DEFINITIONS.complete(definition)  # privacyIDEA's have fewer fields
     scheme, host, port = parse_server(definition["server"])
     security: Literal["plain", "starttls", "tls"] = "starttls" if definition["tls"] else "plain"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from huey import consumer as huey_consumer
@@ -47,3 +47,17 @@ def test_jobs_that_still_run_end_with_the_process(
     with pytest.raises(SystemExit):
         consumer.run()
     exited.assert_called_once_with(code)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_while_the_workers_start_ends_what_they_run_first(signum: int) -> None:
+    consumer: Any = Consumer(MagicMock(immediate=False), floors=[None], shutdown_timeout=1.0, worker_type="thread")
+    before = {number: signal.signal(number, lambda *_: None) for number in consumer._signal_actions}
+    consumer.worker_threads = [(Mock(), Mock(start=lambda: signal.raise_signal(signum)))]
+    consumer.scheduler = Mock()
+    try:
+        consumer.start()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert (consumer._signum, consumer._graceful) == (signum, True)

@@ -197,6 +197,8 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._again, self._graceful = self._signal_actions[signal.Signals(signum)]
 
     def start(self) -> None:
+        # huey sets its handlers when the workers run already: until then a signal would take their jobs down.
+        self._set_signal_handlers()
         super().start()
         self._systemd.started()
 

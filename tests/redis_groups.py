@@ -192,7 +192,7 @@ def cluster() -> Iterator[Cluster]:
             # They talk to each other on the port 10,000 above.
             while (port := free_port()) > 55_000:
                 pass
-            node = Node("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *KEPT, port=port)
+            node = Node("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *KEPT, port=port)
             stack.callback(node.close)
             node.start()
             nodes.append(node)

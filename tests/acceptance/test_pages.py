@@ -175,6 +175,8 @@ def test_a_failure_is_on_the_page_with_its_reason_within_two_seconds(
         took.append(seen - failed / 1000)
         assert desk.stayed()
         desk.site.storage.cancel(id, reason="the test has seen it")
+        if took[-1] < 2:
+            break
     record_property("seconds from a failure to the page", took)
     print("seconds from a failure to the page:", *(f"{seconds:.2f}" for seconds in took))
     # The page asks every second; the quickest of them shows it on a machine that has other work, too.

@@ -31,9 +31,9 @@ class JobQueue:
 
     :param app: the app, or None and :meth:`init_app` later.
     :param pages: path at which the app shows the pages of the queue, such as ``/jobqueue``; None: not at all.
-    :param authorize: with ``pages``: tells the role (``"viewer"``, ``"operator"``, ``"admin"``) of whoever asks, or a
-        pair of role and name, by the app's own sign-in; None from it: may not look. Without it, people sign in with
-        accounts of ``pijobs admin``.
+    :param authorize: with ``pages``: tells the role (``"helpdesk"``, ``"viewer"``, ``"operator"``, ``"admin"``) of
+        whoever asks, or a pair of role and name, by the app's own sign-in; None from it: may not look. Without it,
+        people sign in with accounts of ``pijobs admin``.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ class Limits:
 class Job:
     """A named unit of work.
 
-    ``group``, ``label`` and ``subject`` are called with the job's own arguments, at enqueue.
+    ``group``, ``label``, ``subject`` and ``person`` are called with the job's own arguments, at enqueue.
 
     :param name: ``[a-z0-9_]+(\\.[a-z0-9_]+)+``, such as ``"sms.send"``.
     :param function: runs the job; a first parameter annotated :class:`JobContext` is given the context.
@@ -140,7 +140,8 @@ class Job:
     :param keep_result: seconds to keep what the function returns, encrypted, with the record of the instance (``keep``,
         if given, says for how long); for small values, up to 64 kB. None: it is not kept.
     :param label: a short masked text for people, stored encrypted.
-    :param subject: a value stored only as HMAC, to find a user's instances by.
+    :param subject: what it is sent to, such as an address or a number: stored only as HMAC, to find instances by.
+    :param person: whom it is for, such as a login name: stored and found likewise.
     :param upgrade: ``upgrade(args, kwargs)`` turns the arguments of instances that an older release enqueued into
         ``(args, kwargs)`` for the function of today. It is called when stored arguments do not fit. Without it such
         instances wait, with the reason, until their deadline or until they are too old.
@@ -161,6 +162,7 @@ class Job:
     keep_result: float | None = field(default=None, kw_only=True)
     label: Callable[..., str] | None = field(default=None, kw_only=True)
     subject: Callable[..., str | None] | None = field(default=None, kw_only=True)
+    person: Callable[..., str | None] | None = field(default=None, kw_only=True)
     upgrade: Callable[[tuple[Any, ...], dict[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = field(
         default=None, kw_only=True
     )
@@ -192,7 +194,7 @@ class Job:
             value = getattr(self, option)
             if value is not None and not (is_number(value) and value > 0):
                 yield f"{option} must be a number of seconds > 0 or None, got {value!r}"
-        for option in ("group", "label", "subject", "upgrade", "schedule"):
+        for option in ("group", "label", "subject", "person", "upgrade", "schedule"):
             value = getattr(self, option)
             if value is not None and not callable(value):
                 yield f"{option} must be a function or None, got {type(value).__name__}"

@@ -20,7 +20,7 @@ def test_an_instance_is_taken_out_as_it_was_enqueued(storage: Storage) -> None:
     now = storage.now()
     new = new_instance(
         name="test.other", group="smtp.example", priority=-3, created=now - 5, deadline=now + LONG, due=now + 2 * LONG,
-        key="a key", subject="a subject", limit=7, keep=1234, label="a label",
+        key="a key", subject="a subject", limit=7, keep=1234, label="a label", person="a person",
     )  # fmt: skip
     storage.enqueue(new, timeout=5)
     assert storage.take_out(10, hold=LONG) == [new]
@@ -141,8 +141,9 @@ def ended(new: NewInstance, state: State, **changes: object) -> End:
 def test_the_end_of_an_instance_that_was_never_stored_is_recorded(storage: Storage, state: State) -> None:
     now = storage.now()
     new = new_instance(
-        group="smtp.example", priority=-3, created=now - 5, deadline=now + LONG, subject="a subject", keep=LONG
-    )
+        group="smtp.example", priority=-3, created=now - 5, deadline=now + LONG, subject="a subject", keep=LONG,
+        person="a person",
+    )  # fmt: skip
     assert storage.record_end(new, ended(new, state, counted=True, entry='{"event": "attempt"}'))
     record = storage.get(new.id)
     assert (record.state, record.name, record.group, record.priority) == (state, new.name, new.group, -3)
@@ -155,8 +156,9 @@ def test_the_end_of_an_instance_that_was_never_stored_is_recorded(storage: Stora
         storage.page(state, name=new.name),
         storage.page(state, group=new.group),
         storage.page(state, subject="a subject"),
+        storage.page(state, subject="a person"),
     ]
-    assert [[one.id for one in page.records] for page in pages] == [[new.id]] * 3
+    assert [[one.id for one in page.records] for page in pages] == [[new.id]] * 4
 
 
 def test_a_waiting_instance_ends_without_a_lease(storage: Storage, worker: Worker) -> None:

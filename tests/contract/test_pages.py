@@ -139,6 +139,28 @@ def test_filters_can_be_combined(storage: Storage) -> None:
     assert {storage.get(one).group for one in found} == {"g1"}
 
 
+def test_an_instance_is_found_by_its_person_as_by_its_subject_until_it_is_removed(
+    storage: Storage, worker: Worker
+) -> None:
+    both = [enqueue(storage, subject="a@example.com", person="anna"), enqueue(storage, subject="anna", person="anna")]
+    other = enqueue(storage, subject="b@example.com", person="berta")
+
+    def found(told: str, state: State) -> list[str]:
+        return read_all(storage, state, limit=1, subject=told)
+
+    assert found("anna", State.QUEUED) == both[::-1] and found("a@example.com", State.QUEUED) == both[:1]
+    leases = worker.take(3)
+    assert found("anna", State.RUNNING) == both[::-1] and found("anna", State.QUEUED) == []
+    for lease in leases:
+        worker.end(lease, State.DEAD)
+    assert sorted(found("anna", State.DEAD)) == sorted(both) and found("berta", State.DEAD) == [other]
+    storage.retry(other)
+    assert found("berta", State.QUEUED) == [other] and found("berta", State.DEAD) == []
+    for instance in both:
+        storage.remove(instance)
+    assert found("anna", State.DEAD) == found("a@example.com", State.DEAD) == []
+
+
 def test_instances_of_one_due_time_are_read_page_by_page(storage: Storage, worker: Worker) -> None:
     due = storage.now() + LONG
     for _ in range(41):

@@ -19,6 +19,7 @@ from pijobs.server.rights import RIGHT
 API = {
     "GET /": "", "POST /auth": "", "DELETE /auth": "viewer",
     "GET /livez": "", "GET /readyz": "", "GET /healthz": "", "GET /metrics": "",
+    "POST /messages": "helpdesk",
     "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /jobs/<id>/events": "viewer", "GET /workers": "viewer",
     "GET /groups": "viewer",
     "DELETE /jobs/<id>": "operator", "POST /jobs/<id>/retry": "operator",
@@ -33,10 +34,11 @@ API = {
 PAGES = {
     "GET /static/<path:name>": "", "GET /sign-in": "", "POST /sign-in": "", "POST /sign-out": "",
     "GET /second-factor": "half", "POST /second-factor": "half", "POST /factors/add": "half",
-    "GET /": "viewer", "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /workers": "viewer",
-    "GET /schedule": "viewer", "GET /audit": "admin", "GET /prove": "viewer", "POST /prove": "viewer",
-    "GET /account": "viewer", "POST /account/end": "viewer", "POST /account/end-all": "viewer",
-    "GET /factors/new": "viewer", "POST /factors/remove": "viewer", "POST /factors/codes": "viewer",
+    "GET /": "helpdesk", "GET /messages": "helpdesk", "POST /messages": "helpdesk",
+    "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /workers": "viewer",
+    "GET /schedule": "viewer", "GET /audit": "admin", "GET /prove": "helpdesk", "POST /prove": "helpdesk",
+    "GET /account": "helpdesk", "POST /account/end": "helpdesk", "POST /account/end-all": "helpdesk",
+    "GET /factors/new": "helpdesk", "POST /factors/remove": "helpdesk", "POST /factors/codes": "helpdesk",
     "POST /jobs/confirm": "operator", "POST /jobs/act": "operator",
     "POST /workers/pause": "operator", "POST /workers/resume": "operator",
     "GET /statistics/": "viewer", "GET /statistics/csv": "viewer",

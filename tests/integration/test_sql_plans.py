@@ -49,7 +49,8 @@ def live_a_life(storage: SqlStorage) -> None:
     worker = Worker(storage, lambda ms: None)
     for number in range(30):
         storage.enqueue(
-            new_instance(key=f"key-{number % 20}", subject="subject", deadline=now + LONG, limit=5), timeout=5
+            new_instance(key=f"key-{number % 20}", subject="subject", person="person", deadline=now + LONG, limit=5),
+            timeout=5,
         )
     storage.enqueue(new_instance(due=now + 1), timeout=5)
     storage.enqueue_periodic(new_instance(), due=now)

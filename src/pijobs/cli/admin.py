@@ -23,9 +23,10 @@ def admin() -> None:
 @click.argument("name")
 @click.option(
     "--role",
-    type=click.Choice(["admin", "operator", "viewer"]),
+    type=click.Choice(["admin", "operator", "viewer", "helpdesk"]),
     default="admin",
-    help="viewer sees, operator acts on jobs, admin (default) edits definitions, too.",
+    help="helpdesk finds one person's messages, viewer sees all jobs, operator acts on them, admin (default) edits"
+    " definitions, too.",
 )
 @stdin_option
 @pass_invocation

@@ -17,7 +17,7 @@ from pijobs.cli.selection import filter_options, selection
 from pijobs.errors import EncodeError, PijobsError
 from pijobs.execution.verdict import frames_of
 from pijobs.jobs import State
-from pijobs.observe import instances
+from pijobs.observe import instances, people
 from pijobs.observe.status import STATE_ORDER
 from pijobs.plugins.registry import Registry
 
@@ -26,7 +26,8 @@ STATES = [state.value for state in STATE_ORDER]
 
 @click.group()
 def jobs() -> None:
-    """The job instances, in the storage and in the spool of this machine: list, show, run, retry, cancel, purge."""
+    """The job instances, in the storage and in the spool of this machine: find, list, show, run, retry, cancel,
+    purge."""
 
 
 @jobs.command("list")
@@ -42,7 +43,7 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
 
     Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is listed.
 
-    Why did one user's mail not come: 'pijobs jobs list --subject USER@EXAMPLE.COM', then 'pijobs jobs show ID'.
+    Why did one user's mail not come: 'pijobs jobs find USER@EXAMPLE.COM', then 'pijobs jobs show ID'.
     """
     queue = invocation.queue()
     places, away = queue.places.within_reach()
@@ -68,6 +69,30 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
             click.echo("no instances" if cursor is None else "none so far")
     if cursor is not None:
         click.echo(f"there may be more: --cursor {cursor}", err=True)
+    return tell_if_away(away)
+
+
+@jobs.command()
+@click.argument("who")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_invocation
+@looks
+def find(invocation: Invocation, who: str, as_json: bool) -> int:
+    """Tell what became of the newest messages of a person, in one sentence each. WHO is a user's login name, an address
+    or a number.
+
+    Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is looked at.
+    """
+    queue = invocation.queue()
+    places, away = queue.places.within_reach()
+    rows = people.messages(queue, who, places=places)
+    if as_json:
+        click.echo(json.dumps([{**row, "told": people.sentence(row["told"])} for row in rows], indent=2))
+        return tell_if_away(away)
+    for row in rows:
+        click.echo(f"{row['created']}  {row['id']}  {row['label'] or row['name']}: {people.sentence(row['told'])}")
+    if not rows:
+        click.echo(f"no message is known for that user, address or number. {people.what_is_kept(queue)}")
     return tell_if_away(away)
 
 

@@ -56,7 +56,9 @@ class Policy:
     failures: _Number = 0
     #: How often in a row the breaker opened.
     opened: _Number = 0
-    #: When it last opened (ms on the storage's clock).
+    #: Since when it fails (ms on the storage's clock); 0: it does not, or an older release saw it begin.
+    since: _Moment = 0
+    #: When it last opened (ms).
     opened_at: _Moment = 0
     proven: bool = False
     #: What the last failure was, or what is wrong all the same, in words without secrets.
@@ -112,7 +114,9 @@ def after_success(
     if ceiling is None or ceiling >= most:
         return Policy(limit=limit, proven=True, reason=warning)
     reason = warning or policy.slowed_reason
-    return replace(policy, limit=min(limit, ceiling), failures=0, opened=0, opened_at=0, proven=True, reason=reason)
+    return replace(
+        policy, limit=min(limit, ceiling), failures=0, since=0, opened=0, opened_at=0, proven=True, reason=reason
+    )
 
 
 def after_failure(
@@ -128,14 +132,16 @@ def after_failure(
     if policy.opened and began < policy.opened_at:
         return policy, None
     unproven = max(1, workers // SHARE)
-    failures = policy.failures + 1
+    failures, since = policy.failures + 1, policy.since if policy.failures else now
     if failures < OPEN_AFTER and not policy.opened:
         limit = max(1, min(policy.limit // 2, unproven))
-        failed = replace(policy, limit=limit, failures=failures, proven=False, reason=reason)
+        failed = replace(policy, limit=limit, failures=failures, since=since, proven=False, reason=reason)
         return failed, None if retry_after is None else now + retry_after
     pause = pause_of(policy.opened)
     times = policy.opened + 1
-    opened = replace(policy, limit=1, failures=failures, opened=times, opened_at=now, proven=False, reason=reason)
+    opened = replace(
+        policy, limit=1, failures=failures, since=since, opened=times, opened_at=now, proven=False, reason=reason
+    )
     return opened, now + max(pause, retry_after or 0)
 
 

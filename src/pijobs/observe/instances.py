@@ -80,11 +80,11 @@ def listing(
         inner = page.cursor if len(fresh) == len(page.records) else None
         if inner is None:
             index += 1
-    _add_afterwards(queue, rows)
+    add_afterwards(queue, rows)
     return rows, f"{index}.{inner or ''}" if index < len(chain) else None
 
 
-def _add_afterwards(queue: Queue, rows: list[dict[str, Any]]) -> None:
+def add_afterwards(queue: Queue, rows: list[dict[str, Any]]) -> None:
     """What plugins were told of those that have ended."""
     ended = {row["id"]: row["name"] for row in rows if row["ended"]}
     answers = call_hook(queue.settings, "told_afterwards", settings=queue.settings, instances=ended) if ended else []
@@ -186,7 +186,7 @@ def explained(queue: Queue, instance_id: str) -> dict[str, Any]:
     """
     storage, record = queue.places.find(instance_id)
     row = instance(record, storage.now(), spooled=storage is queue.spool)
-    _add_afterwards(queue, [row])
+    add_afterwards(queue, [row])
     return {**row, "label": record.label or _label(queue, storage, record), "waits": [*_waits(storage, record)]}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pijobs.jobs import ENDED, State
 from pijobs.payload.keys import KeyRing
+from pijobs.payload.subjects import spelled
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record, Storage
 
@@ -71,8 +72,8 @@ def place_in_time(record: Record) -> int:
 
 
 def lookups(queue: Queue, subject: str | None) -> list[str | None]:
-    """By what the subject may have been stored; addresses are stored in lower case."""
+    """By what the subject may have been stored, under each key. Releases before 0.2.0 stored numbers as they were."""
     if subject is None:
         return [None]
-    keys = KeyRing.of(queue.settings)
-    return [lookup for text in dict.fromkeys((subject, subject.lower())) for lookup in keys.lookups("subject", text)]
+    keys, spellings = KeyRing.of(queue.settings), dict.fromkeys((spelled(subject), subject, subject.lower()))
+    return [lookup for text in spellings for lookup in keys.lookups("subject", text)]

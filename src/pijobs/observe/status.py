@@ -346,6 +346,7 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
         "breaker": breaker,
         "opened": policy.opened,
         "failures": policy.failures,
+        "since": moment(policy.since) if policy.failures and policy.since else None,
         "slowed": slowed,
         "reason": reason,
     }

@@ -61,12 +61,14 @@ class Page:
         ``<blueprint>.<view>``. Empty: no entry, but a sentence of the overview.
     :param things: what the plugin's jobs do, in plural ("mails"): the overview says whether they are going out.
     :param jobs: how the names of these jobs begin ("mail.").
+    :param destination: what they go to ("the mail server"), for the sentences of the helpdesk.
     """
 
     title: str
     endpoint: str
     things: str = ""
     jobs: str = ""
+    destination: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ Parameters = list[inspect.Parameter]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the group, label or subject function of a job is called with a call of the job."""
+    """How the group, label, subject or person function of a job is called with a call of the job."""
 
     kind: typing.Literal["as called", "names", "places"]
     #: The names that it takes; None: any.
@@ -55,7 +55,7 @@ def faults(job: Job) -> Iterator[str]:
     yield from _parameter_faults(own, annotations)
     if job.schedule is not None and (required := [p.name for p in own if _is_required(p)]):
         yield f"a periodic job is called without arguments, found that it needs {', '.join(required)}"
-    for option in ("group", "label", "subject"):
+    for option in ("group", "label", "subject", "person"):
         function = getattr(job, option)
         if function is not None and way_to_call(function, own) is None:
             shown = ", ".join(str(p.replace(annotation=p.empty)) for p in own)
@@ -176,7 +176,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def way_to_call(function: Callable[..., Any], own: Parameters) -> Way | None:
-    """How the group, label or subject function of a job can be called with each call of the job; None: not at all.
+    """How the group, label, subject or person function of a job can be called with each call of it; None: not at all.
 
     :param own: the parameters of the job's function, without the context.
     """

@@ -29,7 +29,7 @@ class Registry(Mapping[str, Job]):
         self._ways = {
             (name, what): way_to_call(function, self._own_parameters(name))
             for name, job in self._jobs.items()
-            for what in ("group", "label", "subject")
+            for what in ("group", "label", "subject", "person")
             if (function := getattr(job, what)) is not None
         }
         self._annotations = {name: Annotations(job.function) for name, job in self._jobs.items()}
@@ -150,7 +150,7 @@ class Registry(Mapping[str, Job]):
         return bound
 
     def named(self, job: Job, what: str, call: Call) -> str | None:
-        """What the job's group, label or subject function says of a call; None without such a function."""
+        """What the job's group, label, subject or person function says of a call; None without such a function."""
         function: Callable[..., str | None] | None = getattr(job, what)
         if function is None:
             return None

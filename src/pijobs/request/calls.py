@@ -18,6 +18,7 @@ from pijobs.execution.groups import start_limit
 from pijobs.jobs import ENDED, Job, State
 from pijobs.payload.codec import Call, Codec, open_envelope
 from pijobs.payload.keys import KeyRing
+from pijobs.payload.subjects import spelled
 from pijobs.plugins.registry import Registry
 from pijobs.request.bounds import Bounds
 from pijobs.request.options import due_of
@@ -193,7 +194,7 @@ def new_instance(
     deadline = None if lifetime is None else created + to_ms(lifetime)
     call = Call(call.args, call.kwargs, _named(registry, job, "label", call))
     envelope, body = codec.encode(id=instance_id, name=job.name, call=call, created=created, deadline=deadline)
-    subject = _named(registry, job, "subject", call)
+    subject, person = (_named(registry, job, what, call) for what in ("subject", "person"))
     due = due_of(options.delay, options.eta, created)
     oldest = max(created, due or 0) + to_ms(max_age)
     return NewInstance(
@@ -202,7 +203,8 @@ def new_instance(
         created=created, deadline=oldest if deadline is None else deadline, due=due,
         limit=None if job.group is None else start_limit(job.limits),
         key=None if key is None else keys.newest.lookup(f"key {job.name}", key),
-        subject=None if subject is None else keys.newest.lookup("subject", subject),
+        subject=None if subject is None else keys.newest.lookup("subject", spelled(subject)),
+        person=None if person is None else keys.newest.lookup("subject", spelled(person)),
         keep=None if keep is None else to_ms(keep), label=call.label,
     )  # fmt: skip
 
@@ -213,7 +215,7 @@ def group_of(registry: Registry, job: Job, call: Call) -> str:
 
 
 def _named(registry: Registry, job: Job, what: str, call: Call) -> str | None:
-    """Group, label or subject of a call, by the job's own function. One that fails must not stop the call."""
+    """Group, label, subject or person of a call, by the job's own function. One that fails must not stop the call."""
     try:
         value = registry.named(job, what, call)
     except Exception as error:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 AT_ONCE = 4
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
-Role = Literal["viewer", "operator", "admin"]
+Role = Literal["helpdesk", "viewer", "operator", "admin"]
 #: Each role may do what those before it may.
-ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
+ROLES: tuple[Role, ...] = ("helpdesk", "viewer", "operator", "admin")
 
 metadata = sa.MetaData()
 table = sa.Table(

@@ -1,4 +1,6 @@
-"""``/jobs``, ``/workers`` and ``/groups``. A viewer sees, an operator acts. No bodies."""
+"""``/messages``, ``/jobs``, ``/workers`` and ``/groups``. No bodies.
+
+The helpdesk finds the messages of one person, a viewer sees all jobs, an operator acts."""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from pijobs.base import clock, threads
 from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.observe import instances, status
+from pijobs.observe import instances, people, status
 from pijobs.request.queue import Queue
-from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.api import ApiError, answer, in_the_address, parameters, required
 from pijobs.server.audited import audit, given_reason
 from pijobs.server.rights import requires
 from pijobs.storage.contract import Storage
@@ -33,6 +35,23 @@ def _storage() -> Storage:
     if storage is None:
         raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
     return storage
+
+
+@blueprint.post("/messages")
+@requires("helpdesk")
+def find_messages() -> flask.Response:
+    """The newest messages of one person, and what became of each, in a sentence. ``who``, in the body: a user's login
+    name, an address or a number. ``kept`` tells what can't be found any more; ``away`` is that of :func:`list_jobs`.
+    """
+    _storage()
+    if "who" in flask.request.args:
+        raise in_the_address("who")
+    places, away = current_queue().places.within_reach()
+    found = people.messages(current_queue(), required(parameters(), "who"), places=places)
+    audit("message.find", on=f"{len(found)} found")
+    shown = ("id", "created", "name", "label", "state", "tone")
+    rows = [{**{name: row[name] for name in shown}, "sentence": people.sentence(row["told"])} for row in found]
+    return answer({"messages": rows, "kept": people.what_is_kept(current_queue()), "away": away})
 
 
 @blueprint.get("/jobs")

@@ -344,7 +344,9 @@ class Storage(ABC):
     ) -> Page:
         """Records of one state: those that wait or run newest first by enqueue, the ended ones newest first by end.
         Without scanning for any single filter; with several, a page may hold fewer than ``limit`` records while
-        its cursor goes on. A cursor that this storage did not make raises ``ValueError``."""
+        its cursor goes on. A cursor that this storage did not make raises ``ValueError``.
+
+        :param subject: HMAC of the subject or the person of an instance."""
 
     @abstractmethod
     def depths(self) -> Depths:

@@ -87,7 +87,7 @@ class NewInstance(msgspec.Struct, frozen=True):
     due: int | None = None
     #: HMAC of a unique key; unique among the waiting (queued, scheduled) instances of a queue.
     key: str | None = None
-    #: HMAC of the subject that the instance can be found by.
+    #: HMAC of the subject that the instance can be found by: what it is sent to.
     subject: str | None = None
     #: How many instances of a group not seen before may run at once; None: no limit. A group that the storage
     #: knows already keeps its own limit.
@@ -96,6 +96,8 @@ class NewInstance(msgspec.Struct, frozen=True):
     keep: int | None = None
     #: For people, masked; it stays in the record when the body goes.
     label: str | None = None
+    #: HMAC of whom it is for, by which it is found like by its subject.
+    person: str | None = None
 
     def __post_init__(self) -> None:
         if (group := storable_name(self.group)) is not self.group:

@@ -42,7 +42,7 @@ def register_blueprints() -> list[Blueprint]:
 
 @hookimpl
 def register_pages() -> list[Page]:
-    return [Page("SMTP servers", "smtp.index", things="mails", jobs="mail.")]
+    return [Page("SMTP servers", "smtp.index", things="mails", jobs="mail.", destination="the mail server")]
 
 
 @hookimpl

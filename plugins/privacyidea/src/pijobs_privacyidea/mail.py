@@ -22,7 +22,7 @@ from pijobs_mail.servers.definitions import parse_server
 from pijobs_privacyidea import definitions, second_channel
 from pijobs_privacyidea.origin import Origin, origin
 from pijobs_privacyidea.settings import OTP_SERVERS
-from pijobs_privacyidea.tokens import labelled
+from pijobs_privacyidea.tokens import labelled, login_for
 
 #: The name that privacyIDEA gives to its job.
 NAME = "smtpserver.send_email"
@@ -144,6 +144,7 @@ def jobs() -> list[Job]:
             group=lambda server, **_: f"smtp:{server or UNSAVED}",
             label=lambda token=None, **call: labelled(label(**call), token or origin().serial),
             subject=subject,
+            person=lambda token=None, **_: login_for(token or origin().serial),
         )
     ]
 

@@ -40,7 +40,10 @@ def register_jobs(settings: Settings) -> list[Job]:
 @hookimpl
 def register_pages() -> list[Page]:
     """Sentences of the overview; SMTP servers and gateways have their pages in privacyIDEA."""
-    return [Page("", "", "mails", "smtpserver."), Page("", "", "messages", "privacyidea.")]
+    return [
+        Page("", "", "mails", "smtpserver.", "the mail server"),
+        Page("", "", "messages", "privacyidea.", "the gateway"),
+    ]
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from pijobs import FailJob, Job, JobContext, RetryJob, Settings, State
 from pijobs.errors import InstanceNotFound, PijobsError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY
 from pijobs_privacyidea.settings import SECOND_CHANNEL
-from pijobs_privacyidea.tokens import labelled, owner_of
+from pijobs_privacyidea.tokens import labelled, login_for, owner_of
 
 if TYPE_CHECKING:
     from pijobs_privacyidea.queue import HueyQueue
@@ -124,6 +124,7 @@ def job() -> Job:
         label=lambda channel, token, **_: labelled(
             f"{'SMS' if channel == 'mail' else 'mail'} as second channel", token
         ),
+        person=lambda token, **_: login_for(token),
     )
 
 

@@ -17,7 +17,7 @@ PROGRAMS = [
     ["pi-manage"], ["privacyidea-token-janitor"], ["pi-tokenjanitor"], ["privacyidea-cron"],
     ["privacyidea-usercache-cleanup"], ["privacyidea-expired-users"], ["privacyidea-get-unused-tokens"],
 ]  # fmt: skip
-ROLE_NAMES = ("viewer", "operator", "admin")
+ROLE_NAMES = ("helpdesk", "viewer", "operator", "admin")
 
 
 def _roles(value: Any) -> bool:
@@ -75,8 +75,8 @@ OTP_SERVERS: Setting[Sequence[str]] = Setting(
 ROLES: Setting[Mapping[str, Sequence[str]]] = Setting(
     name=PREFIX + "ROLES",
     default={},
-    expected="a dictionary of roles (viewer, operator, admin), each with a list of 'name' (an administrator of"
-    " pi-manage), 'name@realm' and '@realm'",
+    expected="a dictionary of roles (helpdesk, viewer, operator, admin), each with a list of 'name' (an"
+    " administrator of pi-manage), 'name@realm' and '@realm'",
     accepts=_roles,
     help=(
         "What privacyIDEA's administrators may do in the pages of the queue: the highest role that names them."

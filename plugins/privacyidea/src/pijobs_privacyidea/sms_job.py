@@ -18,7 +18,7 @@ from pijobs_mail.job import OTP_PRIORITY
 from pijobs_privacyidea import second_channel
 from pijobs_privacyidea.definitions import not_here
 from pijobs_privacyidea.origin import origin
-from pijobs_privacyidea.tokens import labelled
+from pijobs_privacyidea.tokens import labelled, login_for
 
 NAME = "privacyidea.sms"
 #: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` looks for what is configured.
@@ -74,6 +74,7 @@ def jobs() -> list[Job]:
             label=_label,
             # The push token of a smartphone is nothing that an operator knows.
             subject=lambda phone, message, **_: phone if isinstance(message, str) else None,
+            person=lambda token=None, **_: login_for(token or origin().serial),
         )
     ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import flask
+
 _LABELLED = re.compile(r", token (\S+)$")
 
 
@@ -17,6 +19,16 @@ def serial_in(label: str | None) -> str | None:
     """The token that :func:`labelled` named."""
     found = _LABELLED.search(label or "")
     return None if found is None else found[1]
+
+
+def login_for(serial: str | None) -> str | None:
+    """The login name of the user whom a message is for: the one that the request is about, else the owner of the token.
+    None where neither is known."""
+    user = getattr(flask.request, "User", None) if flask.has_request_context() else None
+    login = getattr(user, "login", None)
+    if not login and serial is not None:
+        login = getattr(owner_of(serial), "login", None)
+    return login or None
 
 
 def token_of(serial: str) -> Any:

@@ -71,7 +71,7 @@ def register_commands(cli: click.Group) -> None:
 
 @hookimpl
 def register_pages() -> list[Page]:
-    return [Page("SMS gateways", "sms.index", things="SMS", jobs="sms.")]
+    return [Page("SMS gateways", "sms.index", things="SMS", jobs="sms.", destination="the SMS gateway")]
 
 
 @hookimpl

@@ -22,7 +22,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.post("/prove", endpoint="try_to_prove")(try_to_prove)
 
 
-@requires("viewer")
+@requires("helpdesk")
 def account() -> str:
     """Where one is signed in."""
     name = _visitor().name
@@ -33,7 +33,7 @@ def account() -> str:
     )  # fmt: skip
 
 
-@requires("viewer")
+@requires("helpdesk")
 def end() -> Response:
     """End one of one's own sessions."""
     visitor, id = _visitor(), flask.request.form.get("id", "")
@@ -45,7 +45,7 @@ def end() -> Response:
     return flask.redirect(flask.url_for(".account"), 303)
 
 
-@requires("viewer")
+@requires("helpdesk")
 def end_all() -> Response:
     """Sign out everywhere, here, too."""
     _sessions().end_all(_visitor().name)
@@ -58,13 +58,13 @@ def _to_the_sign_in() -> Response:
     return flask.redirect(flask.url_for(".sign_in"), 303)
 
 
-@requires("viewer")
+@requires("helpdesk")
 def prove() -> str:
     """Ask for the password again, before something that a stolen session must not do."""
     return flask.render_template("pijobs/prove.html", target=own_path(flask.request.args.get("next")), fault="")
 
 
-@requires("viewer")
+@requires("helpdesk")
 def try_to_prove() -> tuple[str, int] | Response:
     """Go on, if the password is right."""
     form, visitor = flask.request.form, _visitor()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flask
+from werkzeug.wrappers import Response
 
 from pijobs.errors import StorageUnavailable
 from pijobs.flask import current_queue
@@ -28,9 +29,11 @@ def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.get("/")(overview)
 
 
-@requires("viewer")
-def overview() -> str:
-    """One sentence, and what stands behind it."""
+@requires("helpdesk")
+def overview() -> str | Response:
+    """One sentence, and what stands behind it. The helpdesk has a first page of its own."""
+    if not flask.g.pijobs_visitor.may("viewer"):
+        return flask.redirect(flask.url_for(".messages"))
     queue = current_queue()
     answer, recent = status.overview(queue), _NOTHING
     if queue.storage is not None and answer["reachable"]:

@@ -65,7 +65,7 @@ def try_second_factor() -> Answer:
     return flask.redirect(target, 303)
 
 
-@requires("viewer", recent=True)
+@requires("helpdesk", recent=True)
 def set_up() -> Answer:
     """Offer an app and a security key."""
     return _offer(flask.g.pijobs_visitor.name, flask.url_for(".account"))
@@ -94,7 +94,7 @@ def add_factor() -> Answer:
     return _show_codes(name, target)
 
 
-@requires("viewer", recent=True)
+@requires("helpdesk", recent=True)
 def remove_factor() -> Response:
     """Remove one of one's own; the last one stays where one is required."""
     name = flask.g.pijobs_visitor.name
@@ -106,7 +106,7 @@ def remove_factor() -> Response:
     return flask.redirect(flask.url_for(".account"), 303)
 
 
-@requires("viewer", recent=True)
+@requires("helpdesk", recent=True)
 def recovery_codes() -> Answer:
     """New recovery codes in place of the old ones."""
     name = flask.g.pijobs_visitor.name

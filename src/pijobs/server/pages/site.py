@@ -32,19 +32,21 @@ from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
 from pijobs.server.lockout import HOST_PREFIX
-from pijobs.server.pages import account, audit, overview, plots, schedule, second_factor, sign_in, workers
+from pijobs.server.pages import account, audit, overview, people, plots, schedule, second_factor, sign_in, workers
 from pijobs.server.pages import formatting as words
 from pijobs.server.pages.summary import Topic
 from pijobs.server.pages.web_session import (
     PAGES,
     Authorize,
     Problem,
+    Visitor,
     check_form_token,
     form_token,
     load_anew,
     renews_itself,
     take_said,
 )
+from pijobs.server.rights import RIGHT
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Site:
     @cached_property
     def entries(self) -> Sequence[tuple[str, str, Page]]:
         """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
-        own = [Page(title, title.lower()) for title in ("Overview", "Jobs", "Workers", "Schedule", "Audit")]
+        own = [Page(title, title.lower()) for title in ("Overview", "Messages", "Jobs", "Workers", "Schedule", "Audit")]
         entries = []
         for page, plugin in [*((one, "pijobs") for one in own), *self._pages]:
             endpoint = self._endpoint(page.endpoint)
@@ -200,7 +202,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
 def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
     blueprint.get("/static/<path:name>")(file)
-    for module in (overview, job_pages, workers, schedule, audit):
+    for module in (overview, people, job_pages, workers, schedule, audit):
         module.add_to(blueprint)
     if own_accounts:
         sign_in.add_to(blueprint)
@@ -227,11 +229,22 @@ def _context() -> dict[str, Any]:
     return {
         "pijobs_visitor": flask.g.get("pijobs_visitor"),
         "pijobs_entries": site.entries,
+        "pijobs_shows": _shows,
         "pijobs_own_accounts": site.authorize is None,
         "pijobs_token": form_token,
         "pijobs_said": take_said,
         "pijobs_queue": site.installation.queue.settings.name,
     }
+
+
+def _shows(endpoint: str) -> bool:
+    """Whether the navigation shows a page to this visitor. Who may see more than the messages of one person finds them
+    on the first page."""
+    role: str = getattr(flask.current_app.view_functions[endpoint], RIGHT, "viewer")
+    visitor: Visitor = flask.g.pijobs_visitor
+    if endpoint in (f"{PAGES}.messages", f"{PAGES}.overview"):
+        return visitor.may("viewer") == (endpoint == f"{PAGES}.overview")
+    return visitor.may(role)
 
 
 def _secure(response: flask.Response) -> flask.Response:

@@ -33,6 +33,10 @@ PAGES = "pijobs_pages"
 #: Name of the form field that carries the session's token.
 TOKEN = "csrf_token"  # noqa: S105
 
+_SOMEBODY: dict[Role, str] = {
+    "helpdesk": "the helpdesk", "viewer": "a viewer", "operator": "an operator", "admin": "an admin",
+}  # fmt: skip
+
 View = TypeVar("View", bound=Callable[..., Any])
 #: Tells the role of whoever asks, or role and name, by the app's own means; None: may not look.
 Authorize = Callable[[], str | tuple[str, str] | None]
@@ -105,7 +109,7 @@ def present_visitor() -> Visitor | None:
     role, name = answer if isinstance(answer, tuple) else (answer, "")
     for known in ROLES:
         if role == known:
-            return Visitor(name or (f"an {role}" if role != "viewer" else "a viewer"), known)
+            return Visitor(name or _SOMEBODY[known], known)
     return None
 
 

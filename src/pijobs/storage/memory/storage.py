@@ -381,14 +381,16 @@ class MemoryStorage(Storage):
         limit: int = 50,
     ) -> Page:
         before = float("inf") if cursor is None else _parse_cursor(cursor)
-        wanted = (("name", name), ("group", group), ("subject", subject))
+        wanted = (("name", name), ("group", group))
         with self._lock:
             found = [
                 item
-                for item in sorted(self._items.of(state), key=lambda item: -item.page_place)
+                for item in self._items.of(state)
                 if item.page_place < before
+                and (subject is None or subject in (item.new.subject, item.new.person))
                 and all(value is None or getattr(item.new, key) == value for key, value in wanted)
             ]
+            found.sort(key=lambda item: -item.page_place)
             more = str(found[limit - 1].page_place) if len(found) > limit else None
             return Page([item.record() for item in found[:limit]], more)
 

@@ -79,7 +79,7 @@ def instances(rows: Sequence[Sequence[bytes]]) -> list[NewInstance]:
 
 
 def _instance(values: Sequence[bytes]) -> NewInstance:
-    id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, label = values
+    id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, label, person = values
     return NewInstance(
         id=words(id),
         name=words(name),
@@ -95,6 +95,7 @@ def _instance(values: Sequence[bytes]) -> NewInstance:
         limit=number(limit),
         keep=number(keep),
         label=text(label),
+        person=text(person),
     )
 
 
@@ -128,7 +129,7 @@ def audit(cursor: bytes, flat: Sequence[Any], faults: Sequence[bytes], *, repair
 
 def record(values: Sequence[Any]) -> Record:
     (state, name, group, priority, created, deadline, due, attempts, crashes, started, finished) = values[:11]
-    reason, error, session, history, envelope, _subject, label, has_body, id = values[11:]
+    reason, error, session, history, envelope, _subject, label, _person, has_body, id = values[11:]
     return Record(
         id=words(id),
         name=words(name),

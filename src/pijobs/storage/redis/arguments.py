@@ -28,6 +28,7 @@ def of_instance(new: NewInstance) -> tuple[Argument, ...]:
         optional(new.limit),
         optional(new.keep),
         new.label or "",
+        optional(new.person),
     )
 
 

@@ -36,7 +36,7 @@ def statement(dialect: Dialect) -> Statement:
     now_us: Any = looked.c.now_us
     given = ("queue", "id", "name", "grp", "priority", "created", "deadline", "due", "ukey", "subject", "lim", "keep")
     values: dict[str, Any] = {
-        name: bindparam(name, type_=I[name].type) for name in (*given, "label", "envelope", "body")
+        name: bindparam(name, type_=I[name].type) for name in (*given, "label", "person", "envelope", "body")
     }
     due, now = values["due"], now_us // literal_column("1000", BigInteger)
     later = due > now
@@ -63,6 +63,6 @@ def enqueue(tx: Tx, new: NewInstance) -> Stored | None:
     found = tx.timed_rows(
         tx.st.at_once, id=new.id, name=new.name, grp=new.group, priority=new.priority, created=new.created,
         deadline=new.deadline, due=new.due, ukey=new.key, subject=new.subject, lim=new.limit, keep=new.keep,
-        label=new.label, envelope=new.envelope, body=new.body,
+        label=new.label, person=new.person, envelope=new.envelope, body=new.body,
     )  # fmt: skip
     return Stored(new.id, Code(found[0][1]).state, fresh=True) if found else None

@@ -209,6 +209,7 @@ def _values(tx: Tx, new: NewInstance, *, claims: bool = True, nth: int = 0) -> d
         "lim": new.limit,
         "keep": new.keep,
         "label": new.label,
+        "person": new.person,
         "envelope": new.envelope,
         "body": new.body,
     }

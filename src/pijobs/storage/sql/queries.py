@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage.contract import Depths, Loss, Page, Pause
@@ -23,20 +22,24 @@ def page(
 ) -> Page:
     """See :meth:`pijobs.storage.contract.Storage.page`. One filter is searched by its index, others sift its page."""
     place, seq = _parse(cursor)
-    filters = {"subject": subject, "grp": group, "name": name}
-    given = {column: value for column, value in filters.items() if value is not None}
-    # The rarest first; a subject is sifted nowhere else, since the rows do not carry it.
-    column = next(iter(given), None)
-    found: list[Row] = []
+    known: dict[int, Row] = {}
     for code in codes_of(state):
-        parameters: dict[str, Any] = {"place": place, "seq": seq, "n": limit + 1}
-        if column is not None:
-            parameters["value"] = given[column]
-        found += [Row(*values) for values in tx.rows(tx.st.page(code, column), **parameters)]
-    found.sort(key=lambda row: (row.place, row.seq), reverse=True)
+        for column, value in _rarest(name, group, subject):
+            given = {} if column is None else {"value": value}
+            rows = tx.rows(tx.st.page(code, column), place=place, seq=seq, n=limit + 1, **given)
+            known |= {row.seq: row for row in (Row(*values) for values in rows)}
+    found = sorted(known.values(), key=lambda row: (row.place, row.seq), reverse=True)
     shown = found[:limit]
     more = f"{shown[-1].place}-{shown[-1].seq}" if len(found) > limit else None
     return Page([row.record() for row in shown if _fits(row, name, group)], more)
+
+
+def _rarest(name: str | None, group: str | None, subject: str | None) -> list[tuple[str | None, str | None]]:
+    """The filter to search by; a subject is sifted nowhere else, since the rows do not carry it."""
+    if subject is not None:
+        return [("subject", subject), ("person", subject)]
+    column, value = ("name", name) if group is None else ("grp", group)
+    return [(None, None) if value is None else (column, value)]
 
 
 def _fits(row: Row, name: str | None, group: str | None) -> bool:

@@ -43,7 +43,8 @@ FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
 #: ``keep_until``. 2: ``label``. 3: ``pause``. 4: the indexes of :data:`NEW_INDEXES`. 5: that of ``unique_key``.
-ADDITIONS = 5
+#: 6: ``person``.
+ADDITIONS = 6
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -221,6 +222,7 @@ instance = Table(
     Column("unique_key", _name(255)),
     Column("subject", _name(255)),
     Column("label", _text()),
+    Column("person", _name(255)),
     _number("lim"),
     _number("keep"),
     _number("held_since"),
@@ -257,6 +259,7 @@ def _partial(name: str, column: Column[Any], *columns: Column[Any], unique: bool
 
 
 _partial("pijobs_instance_subject", _c.subject, _c.state, _c.place, _c.seq)
+_partial("pijobs_instance_person", _c.person, _c.state, _c.place, _c.seq)
 _partial("pijobs_instance_alarm", _c.alarm)
 _partial("pijobs_instance_lane", _c.lane, _c.alarm)
 _partial("pijobs_instance_attend", _c.attend)
@@ -266,7 +269,9 @@ _partial("pijobs_instance_key", _c.ukey, unique=True)
 _partial("pijobs_instance_newest", _c.unique_key, _c.seq)
 
 #: What tables of an earlier release lack.
-ADDED: tuple[Column[Any], ...] = (_c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause)
+ADDED: tuple[Column[Any], ...] = (
+    _c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause, _c.person,
+)  # fmt: skip
 #: Indexes that the tables of an earlier release lack, besides those of these columns.
 NEW_INDEXES = ("pijobs_instance_front", "pijobs_group_blocked")
 #: What fills them for the rows that were there before.

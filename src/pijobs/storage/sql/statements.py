@@ -55,7 +55,7 @@ INSTANCE_COLUMNS = tuple(
 #: What makes a :class:`~pijobs.storage.contract.NewInstance`, in the order of its fields.
 NEW_COLUMNS = (
     "id", "name", "envelope", "body", "grp", "priority", "created", "deadline", "due", "ukey", "subject", "lim", "keep",
-    "label",
+    "label", "person",
 )  # fmt: skip
 
 

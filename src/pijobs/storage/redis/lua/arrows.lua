@@ -1,7 +1,7 @@
 -- How an instance goes from one state to another. Each arrow is here once.
 local ENDED = {done = true, dead = true, expired = true, cancelled = true}
 local FIELDS = {'state', 'token', 'name', 'group', 'seq', 'priority', 'attempts', 'crashes', 'deadline', 'subject',
-  'key', 'due', 'keep', 'session', 'history', 'held', 'created'}
+  'key', 'due', 'keep', 'session', 'history', 'held', 'created', 'person'}
 local places = 0
 local ended = {} -- transitions that the caller is told of, though it did not ask for them
 local release = function(key, id) call('SREM', key, id) end
@@ -88,6 +88,7 @@ local function leave(i)
   drop(P .. 'x:' .. i.state .. ':' .. i.name, i.id)
   drop(P .. 'y:' .. i.state .. ':' .. i.group, i.id)
   if i.subject ~= '' then drop(P .. 's:' .. i.state .. ':' .. i.subject, i.id) end
+  if i.person ~= '' then drop(P .. 's:' .. i.state .. ':' .. i.person, i.id) end
 end
 
 -- The moment an instance stops waiting, whatever comes next.
@@ -149,6 +150,7 @@ local function leave_all(i)
     end
     call('ZREM', P .. 'y:' .. state .. ':' .. i.group, i.id)
     call('ZREM', P .. 's:' .. state .. ':' .. i.subject, i.id)
+    call('ZREM', P .. 's:' .. state .. ':' .. i.person, i.id)
   end
   call('ZREM', P .. 'q:' .. i.group, i.id)
   call('ZREM', P .. 'later', 'i:' .. i.id)
@@ -174,6 +176,7 @@ park = function(i, field)
   end
   if not is_text(i.group) then i.group = i.name end
   if i.subject ~= '' and not is_text(i.subject) then i.subject = '' end
+  if i.person ~= '' and not is_text(i.person) then i.person = '' end
   i.attempts, i.crashes = number(i.attempts) or 0, number(i.crashes) or 0
   call('HDEL', P .. 'i:' .. i.id, unpack(gone))
   call('SADD', P .. 'names', i.name)

@@ -23,6 +23,7 @@ local function audit_lists(i)
   local shown = call('ZSCORE', P .. 'x:' .. i.state .. ':' .. i.name, i.id)
     and call('ZSCORE', P .. 'y:' .. i.state .. ':' .. i.group, i.id)
     and (i.subject == '' or call('ZSCORE', P .. 's:' .. i.state .. ':' .. i.subject, i.id))
+    and (i.person == '' or call('ZSCORE', P .. 's:' .. i.state .. ':' .. i.person, i.id))
     and call('SISMEMBER', P .. 'names', i.name) == 1
   if not shown and fault(i.id, 'it is ' .. i.state .. ', but missing in a list') then
     local place = PLACES[i.state]
@@ -82,7 +83,7 @@ end
 local HOLDS = {
   x = function(i, state, name) return i.state == state and i.name == name end,
   y = function(i, state, group) return i.state == state and i.group == group end,
-  s = function(i, state, subject) return i.state == state and i.subject == subject end,
+  s = function(i, state, subject) return i.state == state and (i.subject == subject or i.person == subject) end,
   q = function(i, group) return i.state == 'queued' and i.group == group end,
   runs = function(i, session) return i.state == 'running' and i.session == session end,
 }

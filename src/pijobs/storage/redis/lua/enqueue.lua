@@ -1,15 +1,15 @@
 -- New instances, all or none; one of a periodic job (cron) only if its due time was not taken yet.
 local within, cron = ARGV[1], ARGV[2]
 local batch, usual = {}, cron == ''
-for n = 3, #ARGV, 15 do
+for n = 3, #ARGV, 16 do
   local id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, label,
-    on_conflict = unpack(ARGV, n, n + 14)
+    person, on_conflict = unpack(ARGV, n, n + 15)
   due = math.max(number(due) or now, now)
   local present = call('HGET', P .. 'i:' .. id, 'state')
   batch[#batch + 1] = {id = id, name = name, envelope = envelope, body = body, group = group,
     priority = tonumber(priority), created = tonumber(created), deadline = deadline, due = due, key = key,
-    subject = subject, limit = limit, keep = keep, label = label, on_conflict = on_conflict, present = present,
-    state = due > now and 'scheduled' or 'queued'}
+    subject = subject, limit = limit, keep = keep, label = label, person = person, on_conflict = on_conflict,
+    present = present, state = due > now and 'scheduled' or 'queued'}
   usual = usual and not present and key == ''
 end
 
@@ -21,6 +21,7 @@ local function put_down(i)
   if i.subject ~= '' then more[#more + 1], more[#more + 2] = 'subject', i.subject end
   if i.keep ~= '' then more[#more + 1], more[#more + 2] = 'keep', i.keep end
   if i.label ~= '' then more[#more + 1], more[#more + 2] = 'label', i.label end
+  if i.person ~= '' then more[#more + 1], more[#more + 2] = 'person', i.person end
   call('HSET', P .. 'i:' .. i.id, 'state', i.state, 'name', i.name, 'envelope', i.envelope, 'body', i.body, 'group',
     i.group, 'priority', i.priority, 'created', i.created, 'at', now, 'due', i.due, 'seq', i.seq, unpack(more))
   local g = call('HMGET', P .. 'g:' .. i.group, 'limit', 'blocked', 'paused', 'name:' .. i.name)

@@ -1,6 +1,6 @@
 -- What leaves for another storage: taken out and held, and forgotten once it is there.
 local FIELDS_OF_NEW = {'name', 'envelope', 'body', 'group', 'priority', 'created', 'deadline', 'due', 'key', 'subject',
-  'group', 'keep', 'label', 'started', 'seq', 'state'}
+  'group', 'keep', 'label', 'person', 'started', 'seq', 'state'}
 needs_no_memory()
 
 if ARGV[1] == 'forget' then
@@ -31,9 +31,9 @@ local function gather(state, name)
       load(flat[k]) -- parks what can't be read
       local v = call('HMGET', P .. 'i:' .. flat[k], unpack(FIELDS_OF_NEW))
       local is_held = state == 'queued' and tonumber(v[8] or now) > now
-      local waiting = v[16] == 'queued' or v[16] == 'scheduled'
-      if waiting and not v[14] and not is_held and left > 0 then
-        found[#found + 1] = {id = flat[k], seq = tonumber(v[15]), state = state, values = v}
+      local waiting = v[17] == 'queued' or v[17] == 'scheduled'
+      if waiting and not v[15] and not is_held and left > 0 then
+        found[#found + 1] = {id = flat[k], seq = tonumber(v[16]), state = state, values = v}
         left = left - 1
       end
     end
@@ -51,7 +51,7 @@ for n = 1, math.min(wanted, #found) do
   local id, v = found[n].id, found[n].values
   local due = math.max(tonumber(v[8]), now + hold)
   local row = {id}
-  for k = 1, 13 do row[k + 1] = v[k] or '' end
+  for k = 1, 14 do row[k + 1] = v[k] or '' end
   row[12] = call('HGET', P .. 'g:' .. v[4], 'limit') or ''
   taken[n] = row
   call('HSET', P .. 'i:' .. id, 'due', due)
@@ -59,7 +59,7 @@ for n = 1, math.min(wanted, #found) do
   schedule({id = id, priority = tonumber(v[5])}, due)
   if found[n].state == 'queued' then
     call('ZREM', P .. 'q:' .. v[4], id)
-    enter({id = id, name = v[1], group = v[4], subject = v[10] or ''}, 'queued', place_of(due))
+    enter({id = id, name = v[1], group = v[4], subject = v[10] or '', person = v[14] or ''}, 'queued', place_of(due))
     touched[v[4]] = true
   end
 end

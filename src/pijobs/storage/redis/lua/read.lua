@@ -1,7 +1,7 @@
 -- What people look at. Nothing here writes, but for entries of instances that an eviction took away.
 local what = ARGV[1]
 local RECORD = {'state', 'name', 'group', 'priority', 'created', 'deadline', 'due', 'attempts', 'crashes', 'started',
-  'ended', 'reason', 'error', 'session', 'history', 'envelope', 'subject', 'label'}
+  'ended', 'reason', 'error', 'session', 'history', 'envelope', 'subject', 'label', 'person'}
 local STATES = {'queued', 'running', 'scheduled', 'done', 'dead', 'expired', 'cancelled'}
 
 local function record(id)
@@ -66,7 +66,7 @@ local function page(state, name, of_group, subject, place, id, limit)
     if not values then
       call('ZREM', found[n].list, found[n].id)
     elseif (name == '' or values[2] == name) and (of_group == '' or values[3] == of_group)
-      and (subject == '' or values[17] == subject) then
+      and (subject == '' or values[17] == subject or values[19] == subject) then
       records[#records + 1] = values
     end
   end

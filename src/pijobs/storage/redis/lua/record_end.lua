@@ -1,6 +1,7 @@
 -- How an instance ended that no worker had leased.
-local id, name, envelope, body, group, priority, created, deadline, due, key, subject, _, keep, label = unpack(ARGV)
-local state, counted, _, reason, error, entry = unpack(ARGV, 17)
+local id, name, envelope, body, group, priority, created, deadline, due, key, subject, _, keep, label,
+  person = unpack(ARGV)
+local state, counted, _, reason, error, entry = unpack(ARGV, 18)
 needs_no_memory()
 
 local i = load(id)
@@ -12,9 +13,10 @@ if i then
   touched[i.group] = true
 else
   i = {id = id, name = name, group = group, priority = tonumber(priority), deadline = deadline, subject = subject,
-    keep = keep, attempts = 0, history = ''}
+    person = person, keep = keep, attempts = 0, history = ''}
   local more = {}
-  for field, value in pairs({deadline = deadline, subject = subject, keep = keep, key = key, label = label}) do
+  for field, value in pairs({deadline = deadline, subject = subject, keep = keep, key = key, label = label,
+    person = person}) do
     if value ~= '' then more[#more + 1], more[#more + 2] = field, value end
   end
   local seq = next_number('seq')

@@ -95,7 +95,7 @@ local function promote()
 end
 
 local LEASE = {'state', 'name', 'envelope', 'body', 'group', 'priority', 'attempts', 'crashes', 'held', 'due',
-  'deadline', 'subject', 'key', 'seq', 'created', 'keep', 'history'}
+  'deadline', 'subject', 'key', 'seq', 'created', 'keep', 'history', 'person'}
 
 -- Lease what stands in the list of a group.
 local function lease(id, group)
@@ -103,7 +103,7 @@ local function lease(id, group)
   local i = {id = id, state = v[1] or '', name = v[2] or '', group = v[5] or '', priority = v[6] or '',
     attempts = v[7] or '', crashes = v[8] or '', held = v[9] or '', due = v[10] or '', deadline = v[11] or '',
     subject = v[12] or '', key = v[13] or '', seq = v[14] or '', created = v[15] or '', keep = v[16] or '',
-    history = v[17] or ''}
+    history = v[17] or '', person = v[18] or ''}
   local damaged = damage_of(i)
   if damaged then
     i = read(id)

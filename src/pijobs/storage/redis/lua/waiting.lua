@@ -5,7 +5,7 @@
 -- slot, and which they are shows only while a script runs (the head of a group, the ids of a dead session).
 --
 --   i:<id>               hash   one instance
---   x:<state>:<name>     zset   id -> place; y:<state>:<group> and s:<state>:<subject> likewise
+--   x:<state>:<name>     zset   id -> place; y:<state>:<group>, s:<state>:<subject> and s:<state>:<person> likewise
 --   q:<group>            zset   id -> rank, what may be leased
 --   ready                zset   group -> rank of its head, groups that may run
 --   later                zset   "i:<id>" or "g:<group>" -> due: all that waits for its time
@@ -69,6 +69,7 @@ local function enter(i, state, place)
   put(P .. 'x:' .. state .. ':' .. i.name, place, i.id)
   put(P .. 'y:' .. state .. ':' .. i.group, place, i.id)
   if i.subject ~= '' then put(P .. 's:' .. state .. ':' .. i.subject, place, i.id) end
+  if i.person ~= '' then put(P .. 's:' .. state .. ':' .. i.person, place, i.id) end
 end
 
 -- An instance waits for its time; what becomes due together is promoted by priority.

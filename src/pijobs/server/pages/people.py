@@ -1,0 +1,41 @@
+"""The helpdesk's page: what became of the messages of one person."""
+
+from __future__ import annotations
+
+import flask
+
+from pijobs.flask import current_queue
+from pijobs.observe import people
+from pijobs.server.audited import audit
+from pijobs.server.pages.jobs import storage
+from pijobs.server.pages.web_session import requires
+
+
+def add_to(blueprint: flask.Blueprint) -> None:
+    blueprint.get("/messages")(messages)
+    # The one whom somebody looks for must not stand in an address, which logs keep.
+    blueprint.post("/messages")(find)
+
+
+@requires("helpdesk")
+def messages() -> str:
+    """The form."""
+    return _page("", None, None)
+
+
+@requires("helpdesk")
+def find() -> str:
+    """What became of the messages of ``who``."""
+    storage()
+    who = flask.request.form.get("who", "").strip()[: people.LONGEST]
+    if not who:
+        return _page("", None, None)
+    places, away = current_queue().places.within_reach()
+    rows = people.messages(current_queue(), who, places=places)
+    audit("message.find", on=f"{len(rows)} found")
+    return _page(who, rows, away)
+
+
+def _page(who: str, rows: list[dict[str, object]] | None, away: str | None) -> str:
+    kept = people.what_is_kept(current_queue())
+    return flask.render_template("pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, most=people.MOST)

@@ -71,8 +71,8 @@ def test_an_sms_goes_by_the_worker_and_signs_in(instance: Instance, sms_token: N
         with instance.working():
             assert sign_in_by(instance, gateway, transaction)
             record = becomes(instance, "done")
-    found = pijobs(instance, "jobs", "list", "--subject", NUMBER)
-    assert record["id"] in found.stdout
+    found = pijobs(instance, "jobs", "find", "Bob")
+    assert record["id"] in found.stdout and ": Sent at " in found.stdout
     assert NUMBER[3:] not in str(record) + found.stdout + (instance.here / "queue.log").read_text()
 
 

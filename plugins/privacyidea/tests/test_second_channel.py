@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -138,6 +139,18 @@ def test_what_the_second_message_says() -> None:
     assert second_channel.text_of("your code: 1") == "your code: 1"
     assert second_channel.text_of(None, "<p>Code:\n <b>1&amp;2</b></p>") == "Code: 1&2"
     assert second_channel.text_of({"nonce": "of a push message"}) is None
+
+
+def test_a_message_is_for_the_user_of_the_request_or_else_the_owner_of_the_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tokens, "owner_of", lambda serial: SimpleNamespace(login="bob"))
+    with flask.Flask("privacyidea").test_request_context():
+        assert tokens.login_for(None) is None
+        flask.request.User = SimpleNamespace(login="")  # type: ignore[attr-defined]
+        assert tokens.login_for("PIEM1") == "bob"
+        flask.request.User = SimpleNamespace(login="alice")  # type: ignore[attr-defined]
+        assert tokens.login_for("PIEM1") == "alice"
 
 
 def test_a_label_names_the_token() -> None:

@@ -129,8 +129,9 @@ def test_a_refusal_for_good_is_seen_in_status_metrics_and_readiness_and_found_by
     assert "1 dead" in checks["failures"]["message"]
     status = pijobs(instance, "status")
     assert "550 5.1.1 no such user" in status.stdout
-    found = pijobs(instance, "jobs", "list", "--subject", "Alice@example.com", "--state", "dead")
-    assert record["id"] in found.stdout
+    found = pijobs(instance, "jobs", "find", "alice")
+    assert record["id"] in found.stdout and "Not sent: " in found.stdout
+    assert record["id"] in pijobs(instance, "jobs", "find", "Alice@example.com").stdout
     assert "alice@" not in str(record) + metrics + str(checks) + status.stdout + found.stdout
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pijobs.base import clock, functions
+from pijobs.base import clock, functions, traces
 from pijobs.base.clock import to_ms
 from pijobs.base.numbers import is_number
 from pijobs.base.processes import no_copies
@@ -118,6 +118,27 @@ class Runner:
         :param before: called right before the function; what it raises ends the attempt.
         :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
         """
+        if not traces.on():
+            return self._guarded(storage, lease, call, permit, holds, before)
+        about: dict[str, Any] = {"messaging__system": "pijobs", "messaging__message__id": lease.id}
+        traces.wait(f"wait {lease.name}", call.trace, lease.due, lease.leased, **about)
+        about |= {"messaging__operation__type": "process", "pijobs__attempt": lease.attempts + 1}
+        with traces.span(f"attempt {lease.name}", "CONSUMER", call.trace, **about) as span:
+            outcome = self._guarded(storage, lease, call, permit, holds, before)
+            span.set_attribute("pijobs.state", outcome.end.state.value)
+            if outcome.end.error is not None:
+                traces.fail(span, outcome.end.error, outcome.end.reason)
+            return outcome
+
+    def _guarded(
+        self,
+        storage: Storage,
+        lease: Lease,
+        call: Call,
+        permit: Permit | None,
+        holds: Callable[[], bool],
+        before: Callable[[], None],
+    ) -> Outcome:
         job, secrets = self._registry[lease.name], Secrets(call, lease.group)
         started = storage.now()
         try:
@@ -175,7 +196,8 @@ class Runner:
         """
         context = context_here(job, instance_id, call, self._settings, self._metrics, lifetime, group)
         context.check()
-        self._call(job, context, call)
+        with traces.span(f"run {job.name}", messaging__system="pijobs", messaging__message__id=instance_id):
+            self._call(job, context, call)
 
     def _reraise_interruption(self, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt) and self.interrupted():
@@ -233,7 +255,7 @@ class Runner:
             return None, verdict
         try:
             args, kwargs = self._registry.changed(lease.name, call.args, call.kwargs, verdict.kwargs)
-            return self._codec().reencode(lease.envelope, Call(args, kwargs, call.label)), verdict
+            return self._codec().reencode(lease.envelope, Call(args, kwargs, call.label, call.trace)), verdict
         except EncodeError as error:
             return None, Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
 

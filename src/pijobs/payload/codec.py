@@ -26,6 +26,9 @@ _FIRST_VERSION, VERSION, _PROTOCOL_OF_VERSION = 1, 2, 3
 
 _pack = msgspec.msgpack.Encoder().encode
 _MOST_KEYS = 8
+#: Between a label, which is printable, and the trace of its caller. Release 0.1.0 takes both for the label, which does
+#: no harm; a fourth part of the body would be damage for it.
+_TRACE = "\0"
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +56,8 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     label: str | None = None
+    #: The trace that the caller has (:mod:`pijobs.base.traces`).
+    trace: str | None = field(default=None, compare=False)
     #: What it came in, once it is decoded.
     envelope: Envelope | None = field(default=None, compare=False)
 
@@ -144,7 +149,10 @@ class Codec:
             raise Damaged(f"damaged body ({type(error).__name__})") from error
         named = type(kwargs) is dict and NAMES.issuperset(map(type, kwargs))
         if named and type(args) is list and (label is None or type(label) is str):
-            return Call(tuple(args), kwargs, label, opened)
+            trace = None
+            if label is not None and _TRACE in label:
+                label, _, trace = label.partition(_TRACE)
+            return Call(tuple(args), kwargs, label or None, trace, opened)
         raise Damaged("damaged body (expected arguments and a label, found something else)")
 
     def _note(self, opened: Envelope) -> None:
@@ -180,7 +188,8 @@ def _fault_of(data: bytes) -> DecodeError:
 
 def pack_call(call: Call) -> bytes:
     """The body in clear. :raises EncodeError: for a value that can't be stored."""
-    return pack_arguments(call.args, call.kwargs, call.label)
+    label = call.label if call.trace is None else f"{call.label or ''}{_TRACE}{call.trace}"
+    return pack_arguments(call.args, call.kwargs, label)
 
 
 def check_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

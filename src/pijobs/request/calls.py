@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
-from pijobs.base import clock
+from pijobs.base import clock, traces
 from pijobs.base.clock import to_ms
 from pijobs.base.redact import describe, mask_address, redact, texts_in
 from pijobs.errors import EncodeError, InstanceNotFound, StateConflict, StorageUnavailable
@@ -192,7 +192,7 @@ def new_instance(
     keep = job.keep_result if job.keep is None else job.keep
     lifetime = job.expires if expires is None else expires
     deadline = None if lifetime is None else created + to_ms(lifetime)
-    call = Call(call.args, call.kwargs, _named(registry, job, "label", call))
+    call = Call(call.args, call.kwargs, _named(registry, job, "label", call), traces.present())
     envelope, body = codec.encode(id=instance_id, name=job.name, call=call, created=created, deadline=deadline)
     subject, person = (_named(registry, job, what, call) for what in ("subject", "person"))
     due = due_of(options.delay, options.eta, created)

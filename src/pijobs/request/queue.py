@@ -14,10 +14,11 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import Any, Literal, NoReturn
 
-from pijobs.base import clock, guard
+from pijobs.base import clock, guard, traces
 from pijobs.base.clock import to_ms
 from pijobs.errors import (
     Damaged,
@@ -186,6 +187,18 @@ class Queue:
         :raises PijobsError: as :meth:`enqueue` does. What was stored by then stays: its ``stored`` has the handles.
         """
         made = [self.checked(one) for one in calls]
+        with self._span(made) if traces.on() else traces.NOTHING:
+            return self._enqueue(made, connection)
+
+    def _span(self, made: Sequence[Made]) -> AbstractContextManager[Any]:
+        names = {job.name for _, job, _ in made}
+        return traces.span(
+            f"enqueue {names.pop() if len(names) == 1 else 'jobs'}", "PRODUCER", messaging__system="pijobs",
+            messaging__operation__type="send", messaging__destination__name=self.settings.name,
+            messaging__batch__message_count=len(made) if len(made) > 1 else None,
+        )  # fmt: skip
+
+    def _enqueue(self, made: Sequence[Made], connection: Any) -> list[Handle]:
         if connection is not None:
             return self.transactions.within(connection, made)
         if self.storage is None:

@@ -32,6 +32,7 @@ from pijobs.request.queue import Queue
 from pijobs.request.spool import known
 from pijobs.request.tasks import JobHuey
 from pijobs.storage.contract import End, Ended, Lease, Step, Storage
+from pijobs.worker import sentry
 from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
 from pijobs.worker.ends import store_one_by_one
 from pijobs.worker.report import Report, undisturbed
@@ -164,7 +165,8 @@ class Engine(JobHuey):
         lease = task.leased[1]
         self.busy[lease.token] = self.slot
         try:
-            self._execute_leased(task)
+            with sentry.isolated():
+                self._execute_leased(task)
         finally:
             self.busy.pop(lease.token, None)
             if self.surroundings is not None:

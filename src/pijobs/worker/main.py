@@ -22,6 +22,7 @@ from pijobs.observe import clear_text
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import KeyRing
 from pijobs.storage.contract import Lease, Storage
+from pijobs.worker import sentry
 from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine, Pause
 from pijobs.worker.session import Session, describe_process
@@ -64,6 +65,7 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
         )
     for message, advice in clear_text.faults(installation.settings):
         log.error("%s; %s", message, advice)
+    sentry.guard()
     engine = make_engine(installation, app, options)
     lease = installation.queue.settings.lease
     # A child that was killed is replaced within half a lease, or its work waits for nobody.

@@ -15,6 +15,7 @@ from pijobs.payload.codec import Call
 from pijobs.plugins.hookspecs import InstanceEvent
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import End, Ended, Lease, Storage
+from pijobs.worker import sentry
 
 log = logging.getLogger("pijobs.job")
 
@@ -76,6 +77,11 @@ class Report:
             line = f"{line} (took {took:.3f} s){told}"
             line = Shown(line) if len(line) <= MAX_LENGTH else line
             log.log(level, line, exc_info=shown, extra=_fields(lease, end.state))
+        if end.state is State.DEAD:
+            sentry.tell(
+                name=lease.name, id=lease.id, attempt=lease.attempts + 1, reason=end.reason or "", error=outcome.error,
+                label=call.label,
+            )  # fmt: skip
 
     def _count(self, storage: Storage, lease: Lease, call: Call, end: End, took: float) -> None:
         since_enqueue = None
@@ -122,6 +128,10 @@ class Report:
         log.warning(line, ended.name, ended.id, ended.state, ended.reason, extra={"instance": fields})
         if ended.state in (State.DEAD, State.EXPIRED):
             self._queue.metrics.failed(ended.name, ended.group, ended.state.value)
+        if ended.state is State.DEAD:
+            sentry.tell(
+                name=ended.name, id=ended.id, attempt=ended.attempts, reason=ended.reason or "", error=None, label=None
+            )
         event = InstanceEvent(
             id=ended.id, name=ended.name, group=ended.group, state=ended.state.value, attempt=ended.attempts,
             reason=ended.reason,

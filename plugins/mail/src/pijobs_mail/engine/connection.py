@@ -6,10 +6,11 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
+from typing import Any
 
-from pijobs.base import clock
+from pijobs.base import clock, traces
 from pijobs.base.network import Address, look_up, tls_context
 from pijobs_mail.engine import auth, hints, oauth
 from pijobs_mail.engine.delivery import MAILS_PER_CONNECTION, MAILS_TO_POSTFIX, NO_DEADLINE, Deadline, Endpoint
@@ -45,7 +46,8 @@ class Connection:
         :raises ServerTrouble: or one of its kinds, for everything that can go wrong.
         """
         try:
-            self._reach(deadline)
+            with self._span("connect"):
+                self._reach(deadline)
             self._hello(deadline)
             if self.endpoint.security == "starttls":
                 self._start_tls(deadline)
@@ -146,7 +148,8 @@ class Connection:
         except OSError as error:
             raise TlsRefused(f"the CA file can't be used: {why(error)}") from None
         try:
-            self._link.start_tls(context, endpoint.host, seconds)
+            with self._span("TLS"):
+                self._link.start_tls(context, endpoint.host, seconds)
         except TimeoutError:
             deadline.check()
             raise ServerTrouble(f"no TLS handshake with {endpoint} within {seconds:.1f} s") from None
@@ -203,7 +206,20 @@ class Connection:
         self._expect(Step.AUTH, done[1])
 
     def _ask(self, step: Step, command: str | None, deadline: Deadline) -> Reply:
-        """Send a command and wait for its reply."""
+        """Send a command and wait for its reply. Without a command it belongs to one that left before."""
+        if command is None:
+            return self._answer(step, None, deadline)
+        with self._span(str(step)) as span:
+            reply = self._answer(step, command, deadline)
+            tell_reply(span, reply)
+            return reply
+
+    def _span(self, step: str) -> AbstractContextManager[Any]:
+        return traces.span(
+            f"smtp {step}", "CLIENT", server__address=self.endpoint.host, server__port=self.endpoint.port
+        )
+
+    def _answer(self, step: Step, command: str | None, deadline: Deadline) -> Reply:
         seconds = self._seconds(deadline)
         try:
             if command is not None:
@@ -283,6 +299,12 @@ def close_all(connections: Iterable[Connection]) -> None:
 
 def trouble(kind: type[ServerTrouble], message: str, reply: Reply, *, supposed: bool = False) -> ServerTrouble:
     return kind(f"{message}: {reply}", reply=reply, retry_after=retry_after(reply), supposed=supposed)
+
+
+def tell_reply(span: Any, reply: Reply) -> None:
+    """The code of a reply, for a trace. :param span: or None."""
+    if span is not None:
+        span.set_attribute("smtp.reply_code", reply.code)
 
 
 def why(error: Exception) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pijobs.base import clock
 from pijobs_mail.compose.content import could_be_commands, lines, on_the_wire, seven_bit
-from pijobs_mail.engine.connection import Connection, why
+from pijobs_mail.engine.connection import Connection, tell_reply, why
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD, mail_id
@@ -172,6 +172,12 @@ class Conversation(Connection):
         content = lines(mail.content)
         commands = self._commands(mail, len(content))
         self._ready_for_effect(deadline)
+        with self._span("mail"):
+            return self._in_one_flight(mail, commands, content, deadline)
+
+    def _in_one_flight(
+        self, mail: Mail, commands: list[tuple[Step, str]], content: bytes, deadline: Deadline
+    ) -> Delivery:
         envelope = "".join(f"{command}\r\n" for _, command in commands).encode()
         self._send_mail(envelope + b"BDAT %d LAST\r\n" % len(content) + content)
         until = clock.monotonic() + self._patience(deadline)
@@ -244,8 +250,10 @@ class Conversation(Connection):
 
     def _end(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
         self._ready_for_effect(deadline)
-        self._send_mail(content)
-        reply = self._last_word(self._patience(deadline))
+        with self._span("content") as span:
+            self._send_mail(content)
+            reply = self._last_word(self._patience(deadline))
+            tell_reply(span, reply)
         self._unfinished = not reply.accepted
         if reply.code == 421:
             self.abandon()

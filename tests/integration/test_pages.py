@@ -21,6 +21,10 @@ from pijobs.errors import ConfigurationError, InstanceNotFound
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
 from pijobs.server.accounts import Accounts
+from pijobs.server.app import create_app
+from pijobs.server.host import HostSignIn
+from pijobs.server.pages import bulk
+from pijobs.settings.pages import contrast
 from pijobs.storage.contract import End, NewInstance
 from pijobs_mail.servers.definitions import open_store
 from pijobs_mail.sink.server import Fault, Sink
@@ -159,10 +163,53 @@ def test_all_that_fit_are_chosen_and_no_others(app: flask.Flask, visit: Visit) -
     other, waiting = add_instance(app, State.DEAD, group="smtp:other"), add_instance(app, group="smtp:main")
     page = visit.post("/jobs/confirm", action="retry", all="1", group="smtp:main").text
     assert "Retry 60 instances?" in page
-    assert all(f'value="{id}"' in page for id in ours)
     assert other not in page and waiting not in page
+    form = {"all": "1", "of": "60", "group": "smtp:main", "reason": "the relay is back"}
+    assert "60 instances queued again." in visit.follow(visit.post("/jobs/act", action="retry", **form))
+    storage = storage_of(app)
+    assert {storage.get(id).state for id in ours} == {State.QUEUED}
+    assert storage.get(other).state is State.DEAD
+    for id in ours:
+        storage.cancel(id, reason="the test goes on")
     assert "Delete 61 instances?" in visit.post("/jobs/confirm", action="delete", all="1").text
     assert visit.post("/jobs/confirm", action="retry", all="1", state="done").status_code == 400
+
+
+def test_many_are_done_in_batches_that_the_browser_asks_for_and_may_stop_to(
+    app: flask.Flask, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 0.0)
+    ids = [add_instance(app, State.DEAD) for _ in range(bulk.AT_ONCE + 1)]
+    form: dict[str, Any] = {"action": "retry", "all": "1", "of": len(ids), "because": "550 no such", "reason": "a test"}
+    page = visit.post("/jobs/act", **form).text
+    assert "50 of 51" in page and 'hx-trigger="load"' in page and 'max="51" value="50"' in page
+    new = NewInstance("late", "test.job", b"the envelope", b"the body", "g", created=storage_of(app).now())
+    storage_of(app).record_end(new, End("late", "", State.DEAD, reason="550 no such user"))
+    carried = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
+    carried.pop("csrf_token")
+    last = visit.client.post(
+        "/pages/jobs/act",
+        data={**carried, "action": "retry", "csrf_token": visit.token()},
+        headers={"HX-Request": "true"},
+    )
+    assert last.headers["HX-Redirect"] == "/pages/jobs?because=550+no+such"
+    assert "51 instances queued again." in visit.text("/jobs")
+    # What failed meanwhile is not among those that were confirmed.
+    assert storage_of(app).get("late").state is State.DEAD
+
+
+def test_dead_letters_are_told_by_reason_and_retried_together(app: flask.Flask, visit: Visit) -> None:
+    assert "nothing failed for good" in visit.text("/failures")
+    for _ in range(3):
+        add_instance(app, State.DEAD, name="mail.send")
+    other = add_instance(app, State.DEAD, name="other.job")
+    page = visit.text("/failures")
+    assert "Retry all of these" in page and ">3</a>" in page
+    form = {"all": "1", "state": "dead", "name": "mail.send", "because": "550 no such user"}
+    assert "Retry 3 instances?" in visit.post("/jobs/confirm", action="retry", **form).text
+    visit.follow(visit.post("/jobs/act", action="retry", of="3", reason="a test", **form))
+    assert ">3</a>" not in visit.text("/failures")
+    assert storage_of(app).get(other).state is State.DEAD
 
 
 def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: Visit) -> None:
@@ -172,7 +219,7 @@ def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: 
     )
     assert "There is nothing to retry" in visit.post("/jobs/confirm", action="retry", id=[queued]).text
     answer = visit.post("/jobs/act", reason="a test", action="retry", id=[dead, queued])
-    assert "1 not queued again" in visit.follow(answer)
+    assert "1 not: instance" in visit.follow(answer)
 
 
 @pytest.mark.parametrize("fields", [{"action": "retry"}, {"action": "run", "id": "x"}, {"id": "x"}])
@@ -219,6 +266,51 @@ def test_workers_are_told_with_what_they_run(app: flask.Flask, visit: Visit) -> 
     id = add_instance(app, State.RUNNING)
     page = visit.text("/workers")
     assert all(text in page for text in ("worker.example.com", "4711", metadata.version("pijobs"), f"/pages/jobs/{id}"))
+
+
+# -- languages and looks ---------------------------------------------------------------------------------------------
+
+
+def test_a_browser_gets_the_pages_in_its_language_and_further_ones_by_file(tmp_path: Path) -> None:
+    (tmp_path / "fr.json").write_text('{"Jobs": "Travaux", "No instance fits.": "{oops", "All": 7}')
+    visit = Visit(make_app(tmp_path, PAGES_TRANSLATIONS=str(tmp_path), PLUGINS=("mail",)))
+    for asked, language, words in (
+        ("de-AT,de;q=0.9", "de", "Kein Auftrag passt."), ("fr, en;q=0.5", "fr", "<h1>Travaux</h1>"),
+        ("ja", "en", "No instance fits."),
+    ):  # fmt: skip
+        page = visit.get("/jobs?name=none", **{"Accept-Language": asked}).text
+        assert f'<html lang="{language}">' in page and words in page
+
+
+def test_name_colour_and_logo_are_settings(tmp_path: Path) -> None:
+    (tmp_path / "logo.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    logo = str(tmp_path / "logo.svg")
+    visit = Visit(make_app(tmp_path, PAGES_NAME="Example <Ltd>", PAGES_COLOUR="#7a2048", PAGES_LOGO=logo, PLUGINS=()))
+    page = visit.text("/jobs")
+    assert "Example &lt;Ltd&gt;</a>" in page and 'src="/pages/logo"' in page and "/pages/colours.css" in page
+    assert visit.get("/logo").mimetype == "image/svg+xml"
+    style = visit.get("/colours.css")
+    assert "--accent: #7a2048" in style.text and "public" in style.headers["Cache-Control"]
+    (night,) = re.findall(r"--accent: (#\w+); --on-accent", style.text)
+    assert contrast(night, "#1b1e22") >= 6
+
+
+def test_a_server_in_a_host_bears_its_name_and_leads_back(tmp_path: Path) -> None:
+    sign_in = HostSignIn(lambda t: None, lambda n, p: None, lambda n: None, name="privacyIDEA", mount="/jobqueue")
+    settings = {
+        "SECRET_KEY": "x" * 32, "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_PLUGINS": (),
+        "PI_JOB_QUEUE_URL": "memory://", "PI_JOB_QUEUE_DATABASE": f"sqlite:///{tmp_path}/pijobs.sqlite",
+    }  # fmt: skip
+    client = create_app(settings=settings, host_sign_in=sign_in).test_client()
+    page = client.get("/pages/sign-in", base_url="http://localhost/deep/jobqueue").text
+    assert "privacyIDEA · Job queue" in page and '<a href="/deep/">Back to privacyIDEA</a>' in page
+
+
+def test_there_is_no_sentence_about_what_never_happens_here(app: flask.Flask, visit: Visit) -> None:
+    assert "SMS to send" not in visit.text("/")
+    add_worker(app)
+    add_instance(app, State.DONE, name="sms.send")
+    assert "SMS are going out." in visit.text("/")
 
 
 # -- SMTP servers ----------------------------------------------------------------------------------------------------

@@ -32,11 +32,13 @@ API = {
 }  # fmt: skip
 #: Below /pages. "half": the password was right, the second factor is still to come.
 PAGES = {
-    "GET /static/<path:name>": "", "GET /sign-in": "", "POST /sign-in": "", "POST /sign-out": "",
+    "GET /static/<path:name>": "", "GET /logo": "", "GET /colours.css": "",
+    "GET /sign-in": "", "POST /sign-in": "", "POST /sign-out": "",
     "GET /second-factor": "half", "POST /second-factor": "half", "POST /factors/add": "half",
     "GET /": "helpdesk", "GET /messages": "helpdesk", "POST /messages": "helpdesk",
     "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /workers": "viewer",
-    "GET /schedule": "viewer", "GET /audit": "admin", "GET /prove": "helpdesk", "POST /prove": "helpdesk",
+    "GET /failures": "viewer", "GET /schedule": "viewer", "GET /audit": "admin",
+    "GET /prove": "helpdesk", "POST /prove": "helpdesk",
     "GET /account": "helpdesk", "POST /account/end": "helpdesk", "POST /account/end-all": "helpdesk",
     "GET /factors/new": "helpdesk", "POST /factors/remove": "helpdesk", "POST /factors/codes": "helpdesk",
     "POST /jobs/confirm": "operator", "POST /jobs/act": "operator",

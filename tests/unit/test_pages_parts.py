@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pijobs.server.pages.formatting import after, count, duration, state, time_of_day
+from pijobs.server.pages.formatting import after, count, duration, time_of_day
 from pijobs.server.pages.plots import HEIGHT, WIDTH, bars, dots, height_of
 from pijobs.server.pages.summary import Topic, headline
 from pijobs.server.pages.timeline import life
@@ -129,12 +129,11 @@ def test_a_duration_in_words(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_times_numbers_and_states_in_words() -> None:
+def test_times_and_numbers_in_words() -> None:
     assert time_of_day(None) == "–"
     assert time_of_day("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05"
     assert after("2026-01-02T03:04:05.700Z", "2026-01-02T03:04:05.200Z") == "+0.50 s"
     assert count(12345) == "12,345"
-    assert (state("dead"), state("odd")) == ("failed for good", "odd")
 
 
 def row(state: str, **changes: Any) -> dict[str, Any]:

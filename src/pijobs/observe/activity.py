@@ -8,11 +8,11 @@ same however many there are; a busy queue is told by a span that is shorter than
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pijobs.jobs import State
+from pijobs.observe.selection import without_addresses
 from pijobs.observe.status import age, moment
 from pijobs.storage.contract import Record, Storage
 
@@ -21,7 +21,6 @@ SPAN = 3_600_000  # ms
 SAMPLE = 100
 #: Steps of the plots.
 BINS = 40
-_MASKED = re.compile(r"[^\s<>:;,]*\*\*\*[^\s<>:;,]*")
 
 
 def recent(storage: Storage) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def by_reason(now: int, failed: Iterable[Record]) -> list[dict[str, Any]]:
     """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for record in sorted(failed, key=_ended, reverse=True):
-        reason = _MASKED.sub("…", record.reason or "no reason is known")
+        reason = without_addresses(record.reason or "no reason is known")
         newest = {
             "id": record.id, "name": record.name, "state": record.state.value, "group": record.group,
             "reason": reason, "number": 0, "ended": moment(record.ended), "age": age(_ended(record), now),

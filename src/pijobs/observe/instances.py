@@ -179,15 +179,16 @@ def _event(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, **times, **took}
 
 
-def explained(queue: Queue, instance_id: str) -> dict[str, Any]:
+def explained(queue: Queue, instance_id: str, *, advice: bool = True) -> dict[str, Any]:
     """One instance with its masked label, and each reason for which it does not run.
 
+    :param advice: with the commands that help.
     :raises InstanceNotFound: for an id that is not there (any more).
     """
     storage, record = queue.places.find(instance_id)
     row = instance(record, storage.now(), spooled=storage is queue.spool)
     add_afterwards(queue, [row])
-    return {**row, "label": record.label or _label(queue, storage, record), "waits": [*_waits(storage, record)]}
+    return {**row, "label": record.label or _label(queue, storage, record), "waits": [*_waits(storage, record, advice)]}
 
 
 def _label(queue: Queue, storage: Storage, record: Record) -> str | None:
@@ -200,16 +201,17 @@ def _label(queue: Queue, storage: Storage, record: Record) -> str | None:
         return None
 
 
-def _waits(storage: Storage, record: Record) -> Iterator[str]:
+def _waits(storage: Storage, record: Record, advice: bool) -> Iterator[str]:
     if record.state not in WAITING:
         return
     now, depths, found = storage.now(), storage.depths(), storage.group(record.group)
     if depths.pause is not None:
-        yield f"the queue is paused {told_pause(pause_of(depths.pause, now))}; 'pijobs resume' ends that"
+        ends = "; 'pijobs resume' ends that" if advice else ""
+        yield f"the queue is paused {told_pause(pause_of(depths.pause, now))}{ends}"
     if found is not None:
         row = group(found, now)
         if row["paused"] or row["failures"] or row["blocked_for"]:
-            yield f"group {row['name']}: {trouble(row)}"
+            yield f"group {row['name']}: {trouble(row, advice=advice)}"
         elif row["limit"] is not None and row["running"] >= row["limit"]:
             yield f"group {row['name']} is at its limit: {row['running']} of {row['limit']} run"
     live = [session(one, now) for one in storage.sessions()]
@@ -218,7 +220,7 @@ def _waits(storage: Storage, record: Record) -> Iterator[str]:
     else:
         seen = depths.worker_seen
         last = "none was ever seen" if seen is None else f"the last one was seen {age(seen, now):.0f} s ago"
-        yield f"there is no live worker, {last}; start one with 'pijobs worker'"
+        yield f"there is no live worker, {last}" + ("; start one with 'pijobs worker'" if advice else "")
 
 
 def _of_workers(record: Record, live: list[dict[str, Any]]) -> Iterator[str]:

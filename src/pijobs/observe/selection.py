@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from pijobs.request.queue import Queue
 from pijobs.storage.contract import Record, Storage
 
 _PAGE = 200
+_MASKED = re.compile(r"[^\s<>:;,]*\*\*\*[^\s<>:;,]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Selection:
     """Instances that fit all that is given; None fits any.
 
     :param subject: in clear; found under each key of this installation.
-    :param because: a part of the reason, in whatever case.
+    :param because: a part of the reason, in whatever case; also as :func:`without_addresses` writes it.
     :param since: seconds; ended no longer ago, or was enqueued no longer ago if it has not ended.
     :param older_than: seconds; the other way round.
     """
@@ -63,7 +65,16 @@ class Selection:
     def takes(self, record: Record, now: int) -> bool:
         """Whether age and reason fit; the storage sees to the rest."""
         young = self.older_than is not None and now - place_in_time(record) < self.older_than * 1000
-        return not young and (self.because is None or self.because.lower() in (record.reason or "").lower())
+        return not young and (self.because is None or self._is_because(record.reason or ""))
+
+    def _is_because(self, reason: str) -> bool:
+        wanted = (self.because or "").lower()
+        return wanted in reason.lower() or wanted in without_addresses(reason).lower()
+
+
+def without_addresses(reason: str) -> str:
+    """A reason that is the same for all recipients."""
+    return _MASKED.sub("…", reason)
 
 
 def place_in_time(record: Record) -> int:

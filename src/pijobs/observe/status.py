@@ -264,9 +264,10 @@ def _of_failures(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {row['ended']}  {row['id']}  {row['name']} {row['state']}: {row['reason'] or 'no reason is known'}"
 
 
-def trouble(row: Mapping[str, Any]) -> str:
-    """What is wrong with a group, in words."""
-    said = [f"it is paused {told_pause(row['pause'])}; 'pijobs resume' ends that"] if row["paused"] else []
+def trouble(row: Mapping[str, Any], *, advice: bool = True) -> str:
+    """What is wrong with a group, in words. :param advice: with the command that ends it."""
+    ends = "; 'pijobs resume' ends that" if advice else ""
+    said = [f"it is paused {told_pause(row['pause'])}{ends}"] if row["paused"] else []
     if row["failures"]:
         times = "once" if row["failures"] == 1 else f"{row['failures']} times in a row"
         said.append(f"its destination failed {times}: {row['reason'] or 'no reason is known'}")

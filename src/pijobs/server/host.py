@@ -25,12 +25,16 @@ class HostSignIn:
     :param by_password: name and password.
     :param present: the account of one who signed in, as it is now; asked for each page.
     :param audit: is told each entry of the audit log, for the host's own one.
+    :param name: of the host, for people.
+    :param mount: the path below the host that the server is mounted at; what is before it is the host.
     """
 
     by_token: Callable[[str], Account | None]
     by_password: Callable[[str, str], Account | None]
     present: Callable[[str], Account | None]
     audit: Callable[[Entry], None] | None = None
+    name: str = ""
+    mount: str = ""
 
 
 def host_sign_in() -> HostSignIn | None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pijobs.base import threads
 from pijobs.errors import SettingsError
+from pijobs.settings.pages import PageSettings
 from pijobs.settings.setting import PREFIX, Setting, T
 from pijobs.settings.table import HostSettings, QueueSettings
 from pijobs.settings.worker import WorkerSettings
@@ -37,7 +38,7 @@ class AppPlaces:
         return self.instance.parent if beside else self.root
 
 
-class Settings(QueueSettings, WorkerSettings, HostSettings, Mapping[str, Any]):
+class Settings(QueueSettings, WorkerSettings, PageSettings, HostSettings, Mapping[str, Any]):
     """Validated settings, defaults filled in; read-only: ``settings.lease``, by the full name, or by a plugin's row.
 
     One object stands for one installation: what is derived from its settings on first use (keys, the database) is

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pijobs.base.numbers import is_int, is_number, is_priority
+from pijobs.settings.pages import PageSettings
 from pijobs.settings.setting import PREFIX, Setting, T, rows
 from pijobs.settings.worker import WorkerSettings
 
@@ -233,7 +234,9 @@ class HostSettings:
 
 
 #: In the order of the reference.
-CORE_SETTINGS: tuple[Setting, ...] = (*rows(QueueSettings), *rows(WorkerSettings), *rows(HostSettings))
+CORE_SETTINGS: tuple[Setting, ...] = (
+    *rows(QueueSettings), *rows(WorkerSettings), *rows(PageSettings), *rows(HostSettings),
+)  # fmt: skip
 
 
 def cross_faults(values: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from pijobs_mail.servers.probe import Probe, Step
 
 #: Seconds that a step of the examination may take: somebody waits for the page.
 PATIENCE = 5.0
-_NAMES = {
+NAMES = {
     "dns": "Name", "tcp": "Connection", "tls": "TLS", "greeting": "Greeting", "features": "Features",
     "token": "Access token", "login": "Login", "smime": "S/MIME",
 }  # fmt: skip
@@ -42,4 +42,4 @@ def _examine(identifier: str) -> Iterator[Step]:
     examination = Probe({**definition, "timeout": min(definition["timeout"], PATIENCE)}, settings)
     examination.run()
     for step in examination.steps:
-        yield replace(step, name=_NAMES.get(step.name, step.name))
+        yield replace(step, name=NAMES.get(step.name, step.name))

@@ -38,9 +38,9 @@ class Administrators:
         self._app = app
         self._trusted: dict[str, tuple[float, Account]] = {}
 
-    def sign_in(self) -> HostSignIn:
+    def sign_in(self, mount: str) -> HostSignIn:
         """For :func:`pijobs.server.create_app`."""
-        return HostSignIn(self.by_token, self.by_password, self.present, self.audit)
+        return HostSignIn(self.by_token, self.by_password, self.present, self.audit, "privacyIDEA", mount)
 
     def by_token(self, token: str) -> Account | None:
         """The administrator a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""

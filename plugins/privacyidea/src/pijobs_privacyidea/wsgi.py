@@ -31,7 +31,7 @@ def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
     app: flask.Flask = create_privacyidea(config_name=config_name, **options)
     _check_class(app)
     IdleFiles.watch(app)
-    server = create_server(settings=dict(app.config), host_sign_in=Administrators(app).sign_in())
+    server = create_server(settings=dict(app.config), host_sign_in=Administrators(app).sign_in(MOUNT))
     own = server.extensions["pijobs"].settings
     DefinitionsFingerprint.install(own).host = Host.adopt(own, app)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: server})  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
 from pijobs.server.auth import factors, verified
 from pijobs.server.host import host_sign_in
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import Visitor, end_session, own_path, requires, say
 from pijobs.server.sessions import Sessions
 
@@ -41,7 +42,7 @@ def end() -> Response:
     audit("session.end")
     if visitor.session is not None and id == visitor.session.id:
         return _to_the_sign_in()
-    say("The session is over." if ended else "That session was over already.", "good" if ended else "warn")
+    say(_("The session is over.") if ended else _("That session was over already."), "good" if ended else "warn")
     return flask.redirect(flask.url_for(".account"), 303)
 
 
@@ -72,7 +73,7 @@ def try_to_prove() -> tuple[str, int] | Response:
     try:
         found = verified(visitor.name, form.get("password", ""), "prove")
     except ApiError as error:
-        fault = "That is not your password." if error.status == 401 else f"{error.message}."
+        fault = _("That is not your password.") if error.status == 401 else f"{error.message}."
         return flask.render_template("pijobs/prove.html", target=target, fault=fault), error.status
     if visitor.session is not None and found.name == visitor.name:
         _sessions().prove(visitor.session)

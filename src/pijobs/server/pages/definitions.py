@@ -19,6 +19,7 @@ from pijobs.observe import instances
 from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit, delete_definition, given_reason, save_definition
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.site import PageBlueprint
 from pijobs.server.pages.timeline import life
 from pijobs.server.pages.web_session import Problem, requires, say
@@ -142,7 +143,7 @@ class _Views:
             save_definition(store, identifier, self.prepare(values))
         except DefinitionError as error:
             return self._form(values, identifier, new=new, faults=list(error.faults)), 400
-        say(f"{self.words['thing']} {identifier} is saved.")
+        say(_("{thing} {name} is saved.", thing=_(self.words["thing"]), name=identifier))
         return flask.redirect(flask.url_for(".edit", identifier=identifier), 303)
 
     def try_out(self, identifier: str) -> Answer:
@@ -158,7 +159,7 @@ class _Views:
                 return self._form(stored, identifier, new=False, faults=faults, recipient_was=recipient), error.status
             fault, status = error.message, error.status
         else:
-            row = None if handle.via == "direct" else instances.explained(current_queue(), handle.id)
+            row = None if handle.via == "direct" else instances.explained(current_queue(), handle.id, advice=False)
         page = flask.render_template(
             "pijobs/tested.html", identifier=identifier, steps=list(self.examine(identifier)), fault=fault, row=row,
             life=[] if row is None else life(row), **self.words,
@@ -176,7 +177,7 @@ class _Views:
         if not reason:
             return self.confirm_delete(identifier)
         delete_definition(self._store(), identifier, reason)
-        say(f"{self.words['thing']} {identifier} is deleted.")
+        say(_("{thing} {name} is deleted.", thing=_(self.words["thing"]), name=identifier))
         return flask.redirect(flask.url_for(".index"), 303)
 
     def _store(self) -> DefinitionStore:
@@ -187,7 +188,7 @@ class _Views:
         try:
             return store.censored(store.list()[identifier])
         except KeyError:
-            raise Problem(404, f"there is no {self.words['thing']} of that name") from None
+            raise Problem(404, _("there is no {thing} of that name", thing=_(self.words["thing"]))) from None
 
     def _with_choice(self, values: Mapping[str, Any]) -> Values:
         """The values with what the address chooses, which tells the fields of the form."""

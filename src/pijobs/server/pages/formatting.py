@@ -8,18 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pijobs.base import clock
+from pijobs.server.pages.languages import _
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 _ABBREVIATIONS = {"ca": "CA", "id": "id", "oauth": "OAuth", "smime": "S/MIME", "tls": "TLS", "url": "URL"}
-STATES: Mapping[str, str] = {
-    "queued": "waits for a worker",
-    "running": "runs now",
-    "scheduled": "waits for its time",
-    "done": "done",
-    "dead": "failed for good",
-    "expired": "too late",
-    "cancelled": "cancelled",
-}
 
 
 def duration(seconds: float | None) -> str:
@@ -40,7 +32,7 @@ def time_of_day(moment: str | None) -> str:
     """The time of day of an ISO 8601 moment, with its date unless that is today (UTC)."""
     if not moment:
         return "–"
-    day, _, time = moment.partition("T")
+    day, _sign, time = moment.partition("T")
     today = dt.datetime.fromtimestamp(clock.time(), dt.timezone.utc).date().isoformat()
     return time[:8] if day == today else f"{day} {time[:8]}"
 
@@ -56,13 +48,9 @@ def after(moment: str, begin: str) -> str:
 
 
 def count(number: float) -> str:
-    """``12,345``; ``12,345.678``."""
-    return f"{number:,}"
-
-
-def state(name: str) -> str:
-    """A state in words."""
-    return STATES.get(name, name)
+    """``12,345``; ``12,345.678``; by the signs of the language."""
+    signs = _("1,000.5")
+    return f"{number:,}".translate({ord(","): signs[1], ord("."): signs[-2]})
 
 
 def label(field: Any) -> str:
@@ -84,6 +72,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "state": state,
+    "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count,
     "label": label, "json": as_json,
 }  # fmt: skip

@@ -49,13 +49,17 @@ def overview() -> str | Response:
     critical = {name: check.message for name, check in checks if not check.ok}
     if "storage" in critical and answer["reachable"]:
         answer = {**answer, "fallback": status.fallback(queue)}
-    topics = flask.current_app.extensions[PAGES].topics
+    site = flask.current_app.extensions[PAGES]
+    first, *others = site.topics
+    # No sentence about what never happens here, such as SMS where there is no gateway.
+    topics = [first, *(one for one in others if one.of(answer.get("jobs", {})) or one.of(recent["jobs"]))]
     return flask.render_template(
         "pijobs/overview.html",
         headlines=[headline(topic, answer, recent, queue.settings.ready_max_age, critical) for topic in topics],
         answer=answer,
         recent=recent,
         plots=plots,
+        first_steps=site.first_steps,
         checks=checks,
     )
 

@@ -12,6 +12,7 @@ from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
 from pijobs.server.auth import check_code, counted_code, factors
 from pijobs.server.factors import SECURITY_KEY, extra, pyotp
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import (
     Problem,
     half_signed_in,
@@ -59,7 +60,7 @@ def try_second_factor() -> Answer:
         else:
             check_code(account.name, form.get("code", ""))
     except ApiError as error:
-        fault = "That code is not right, or was used already." if error.status == 401 else f"{error.message}."
+        fault = _("That code is not right, or was used already.") if error.status == 401 else f"{error.message}."
         return _ask(account.name, target, fault), error.status
     _sessions().prove(session)
     return flask.redirect(target, 303)
@@ -89,7 +90,7 @@ def add_factor() -> Answer:
     if half:
         _sessions().prove(session)
     if not first:
-        say("The second factor is added.")
+        say(_("The second factor is added."))
         return flask.redirect(target, 303)
     return _show_codes(name, target)
 
@@ -99,10 +100,10 @@ def remove_factor() -> Response:
     """Remove one of one's own; the last one stays where one is required."""
     name = flask.g.pijobs_visitor.name
     if len(factors().of_account(name)) == 1 and factors().is_required(name):
-        raise Problem(409, "this account must have a second factor", "add another one first")
+        raise Problem(409, _("this account must have a second factor"), _("add another one first"))
     if factors().remove(name, flask.request.form.get("id", "")):
         audit("factor.remove")
-        say("The second factor is removed.", "warn")
+        say(_("The second factor is removed."), "warn")
     return flask.redirect(flask.url_for(".account"), 303)
 
 
@@ -111,7 +112,7 @@ def recovery_codes() -> Answer:
     """New recovery codes in place of the old ones."""
     name = flask.g.pijobs_visitor.name
     if not factors().of_account(name):
-        raise Problem(409, "recovery codes stand in for a second factor, and there is none", "add one first")
+        raise Problem(409, _("recovery codes stand in for a second factor, and there is none"), _("add one first"))
     return _show_codes(name, flask.url_for(".account"))
 
 
@@ -125,9 +126,9 @@ def _owner() -> tuple[str, Session, bool]:
         return half[0].name, half[1], True
     visitor = present_visitor()
     if visitor is None or visitor.session is None:
-        raise Problem(403, "sign in first", "with the second factor that the account has")
+        raise Problem(403, _("sign in first"), _("with the second factor that the account has"))
     if not _sessions().is_fresh(visitor.session, 1800):
-        raise Problem(403, "sign in again first", "a second factor is added soon after the password was given")
+        raise Problem(403, _("sign in again first"), _("a second factor is added soon after the password was given"))
     flask.g.pijobs_visitor = visitor
     return visitor.name, visitor.session, False
 

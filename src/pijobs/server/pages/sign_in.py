@@ -7,6 +7,7 @@ from werkzeug.wrappers import Response
 
 from pijobs.server.api import ApiError
 from pijobs.server.auth import verified
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import begin_session, end_session, half_signed_in, own_path, present_visitor
 
 
@@ -31,7 +32,7 @@ def try_to_sign_in() -> tuple[str, int] | Response:
     try:
         account = verified(name, form.get("password", ""))
     except ApiError as error:
-        fault = "That name and password do not belong together." if error.status == 401 else f"{error.message}."
+        fault = _("That name and password do not belong together.") if error.status == 401 else f"{error.message}."
         page = flask.render_template("pijobs/sign_in.html", target=target, name=name[:64], fault=fault)
         return page, error.status
     begin_session(account)

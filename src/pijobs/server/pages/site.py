@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -32,8 +33,21 @@ from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
 from pijobs.server.lockout import HOST_PREFIX
-from pijobs.server.pages import account, audit, overview, people, plots, schedule, second_factor, sign_in, workers
+from pijobs.server.pages import (
+    account,
+    audit,
+    bulk,
+    looks,
+    overview,
+    people,
+    plots,
+    schedule,
+    second_factor,
+    sign_in,
+    workers,
+)
 from pijobs.server.pages import formatting as words
+from pijobs.server.pages.languages import LANGUAGES, Languages, _, folders, language, plural
 from pijobs.server.pages.summary import Topic
 from pijobs.server.pages.web_session import (
     PAGES,
@@ -51,6 +65,8 @@ from pijobs.server.rights import RIGHT
 log = logging.getLogger(__name__)
 
 STATIC_MAX_AGE = 3600  # seconds
+#: What browsers may keep.
+_KEPT = tuple(f"{PAGES}.{name}" for name in ("file", "logo", "colours"))
 _PREFIX = re.compile(r"(/[\w.~-]+)+")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -109,6 +125,11 @@ class Site:
         """What the overview has a sentence about: what plugins say that their pages are about; else jobs at large."""
         pages = [page for page, _ in self._pages if not page.endpoint or self._endpoint(page.endpoint)]
         return [Topic(page.things, page.jobs) for page in pages if page.things] or [Topic("jobs")]
+
+    @cached_property
+    def first_steps(self) -> Sequence[tuple[str, str]]:
+        """Title and endpoint of the pages by which something can be sent."""
+        return [(title, endpoint) for title, endpoint, page in self.entries if page.things]
 
     @cached_property
     def _pages(self) -> Sequence[tuple[Page, str]]:
@@ -180,6 +201,9 @@ def add_pages(
         )
     installation: Installation = app.extensions[EXTENSION]
     app.extensions[PAGES] = Site(installation, authorize)
+    further = installation.settings.pages_translations
+    places = folders(installation.plugins, None if further is None else Path(further))
+    app.extensions[LANGUAGES] = Languages(list(places))
     blueprint = _make_blueprint(app, prefix, own_accounts=authorize is None)
     for plugin, child in plugin_blueprints(app) if given is None else given:
         if isinstance(child, PageBlueprint):
@@ -202,7 +226,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
 def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
     blueprint.get("/static/<path:name>")(file)
-    for module in (overview, people, job_pages, workers, schedule, audit):
+    for module in (looks, overview, people, job_pages, bulk, workers, schedule, audit):
         module.add_to(blueprint)
     if own_accounts:
         sign_in.add_to(blueprint)
@@ -233,7 +257,10 @@ def _context() -> dict[str, Any]:
         "pijobs_own_accounts": site.authorize is None,
         "pijobs_token": form_token,
         "pijobs_said": take_said,
-        "pijobs_queue": site.installation.queue.settings.name,
+        "pijobs_looks": looks.looks(),
+        "pijobs_language": language(),
+        "_": _,
+        "plural": plural,
     }
 
 
@@ -253,14 +280,14 @@ def _secure(response: flask.Response) -> flask.Response:
         response = load_anew()
     for name, value in _HEADERS.items():
         response.headers[name] = value
-    if flask.request.endpoint == f"{PAGES}.file" and response.status_code == 200:
+    if flask.request.endpoint in _KEPT and response.status_code == 200:
         response.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE}"
     return response
 
 
 def _told(error: Exception) -> tuple[str, int]:
     """A page for what went wrong, without what only the log may tell."""
-    status, message, advice = 500, "this page could not be made", "the log of the server tells more"
+    status, message, advice = 500, _("this page could not be made"), _("the log of the server tells more")
     if isinstance(error, Problem):
         status, message, advice = error.status, error.message, error.advice
     elif isinstance(error, ApiError):

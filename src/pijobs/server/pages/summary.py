@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pijobs.observe.status import told_pause, trouble
 from pijobs.server.pages.formatting import duration
+from pijobs.server.pages.languages import _
 
 Tone = Literal["good", "idle", "warn", "bad"]
 #: Seconds; a last success within this is "now", and failures within it are news.
@@ -16,11 +17,15 @@ NOW = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A sentence in large type, and one below it."""
+    """A sentence in large type, and one below it.
+
+    :param link: the page on which something can be done about it.
+    """
 
     tone: Tone
     text: str
     more: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class Topic:
 
     things: str
     prefix: str = ""
+
+    @property
+    def told(self) -> str:
+        return _(self.things)
 
     def of(self, rows: Mapping[str, Any]) -> dict[str, Any]:
         return {name: row for name, row in rows.items() if self.covers(name)}
@@ -63,8 +72,8 @@ def headline(
         or _going(topic, answer, recent)
     )
     if critical and found.tone in ("good", "idle"):
-        more = f"But something is wrong, see below: {', '.join(critical)}. {found.more}"
-        return Headline("warn", found.text, more.strip())
+        more = f"{_('But something is wrong, see below: {names}.', names=', '.join(critical))} {found.more}"
+        return Headline("warn", found.text, more.strip(), found.link)
     return found
 
 
@@ -73,74 +82,81 @@ def _held(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline 
     oldest = max((row.get("oldest_age") or 0.0 for row in topic.of(answer["jobs"]).values()), default=0.0)
     groups = [row for row in answer["groups"] if any(map(topic.covers, row["jobs"]))]
     for row in (row for row in groups if row["failures"]):
-        return Headline("bad", f"Some {topic.things} wait: {row['name']} is down.", f"{_begin(trouble(row))}.")
+        text = _("Some {things} wait: {name} is down.", things=topic.told, name=row["name"])
+        return Headline("bad", text, f"{_begin(trouble(row, advice=False))}.", "workers")
     for row in (row for row in groups if row["paused"]):
-        return Headline("warn", f"Some {topic.things} wait: {row['name']} is paused.", f"{_begin(trouble(row))}.")
+        text = _("Some {things} wait: {name} is paused.", things=topic.told, name=row["name"])
+        return Headline("warn", text, f"{_begin(trouble(row, advice=False))}.", "workers")
     if oldest > most_age:
-        text = f"{_begin(topic.things)} are late."
-        return Headline("bad", text, f"The oldest one is due since {duration(oldest)}.")
+        text = _("{things} are late.", things=_begin(topic.told))
+        return Headline("bad", text, _("The oldest one is due since {time}.", time=duration(oldest)), "jobs")
     return None
 
 
 def _going(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any]) -> Headline:
-    things, begin = topic.things, _begin(topic.things)
+    things, begin = topic.told, _begin(topic.told)
     last = min((row["last_age"] for row in topic.of(recent["jobs"]).values()), default=None)
     failed = [row for row in recent["failures"] if topic.covers(row["name"]) and row["age"] < NOW]
-    went = "" if last is None else f"The last one went out {_ago(last)}."
+    went = "" if last is None else _("The last one went out {time} ago.", time=duration(last))
     if failed:
         number = sum(row["number"] for row in failed)
-        text = f"{begin} are going out, but {number} failed lately." if last is not None else f"{begin} are failing."
-        return Headline("warn", text, f"The newest: {min(failed, key=lambda row: row['age'])['reason']}")
+        text = _("{things} are failing.", things=begin)
+        if last is not None:
+            text = _("{things} are going out, but {number} failed lately.", things=begin, number=number)
+        newest = min(failed, key=lambda row: row["age"])["reason"]
+        return Headline("warn", text, _("The newest: {reason}", reason=newest), "failures")
     if last is not None and last < NOW:
-        return Headline("good", f"{begin} are going out.", went)
+        return Headline("good", _("{things} are going out.", things=begin), went)
     if sum(row.get("queued", 0) + row.get("running", 0) for row in topic.of(answer["jobs"]).values()):
-        return Headline("good", f"{begin} are on their way.", went)
+        return Headline("good", _("{things} are on their way.", things=begin), went)
     if later := sum(row.get("scheduled", 0) for row in topic.of(answer["jobs"]).values()):
-        return Headline("idle", f"No {things} to send just now; {later} wait for their time or next attempt.", went)
-    return Headline("idle", f"No {things} to send just now. Workers are ready.", went)
+        text = _(
+            "No {things} to send just now; {number} wait for their time or next attempt.", things=things, number=later
+        )
+        return Headline("idle", text, went)
+    return Headline("idle", _("No {things} to send just now. Workers are ready.", things=things), went)
 
 
 def _stopped(topic: Topic, answer: Mapping[str, Any], most_age: float, refuses: str | None) -> Headline | None:
-    things = topic.things
+    things = topic.told
     if answer["storage"] is None:
-        return Headline("idle", f"The queue is off; {things} go out in the request.", "PI_JOB_QUEUE_CLASS turns it on.")
+        text = _("The queue is off; {things} go out in the request.", things=things)
+        return Headline("idle", text, _("PI_JOB_QUEUE_CLASS turns it on."))
     if not answer["reachable"]:
         return _without_storage(topic, answer, most_age)
     if refuses is not None:
-        return _by_another_way(topic, answer["fallback"], "the storage takes nothing new", refuses)
+        return _by_another_way(topic, answer["fallback"], _("the storage takes nothing new"), refuses)
     if answer["paused"]:
         waiting = answer["states"]["queued"]
-        why = told_pause(answer["pause"])
-        return Headline("warn", f"No {things} are going out: the queue is paused.", f"{waiting} waiting. Paused {why}")
+        more = _("{number} waiting. Paused {how}", number=waiting, how=told_pause(answer["pause"]))
+        return Headline("warn", _("No {things} are going out: the queue is paused.", things=things), more, "workers")
     if not answer["workers"] and answer["mode"] == "queued":
         seen = answer["worker_seen_age"]
-        last = "None was ever seen" if seen is None else f"The last one was seen {_ago(seen)}"
-        advice = "start one with 'pijobs worker'"
-        return Headline("bad", f"No {things} are going out: there is no live worker.", f"{last}; {advice}.")
+        last = _("None was ever seen.") if seen is None else _("The last one was seen {time} ago.", time=duration(seen))
+        return Headline("bad", _("No {things} are going out: there is no live worker.", things=things), last, "workers")
     return None
 
 
 def _without_storage(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline:
-    reason, away = str(answer["reason"]), f"the storage {answer['what']}"
+    reason, away = str(answer["reason"]), _("the storage {what}", what=_(answer["what"]))
     held = _held(topic, answer, most_age) if answer.get("spool") else None
     if held is not None:
-        return Headline(held.tone, held.text, f"{held.more} They lie in the spool of this machine: {away}. {reason}")
-    stays = "What waited before stays where it is. " if answer["fallback"] else ""
+        more = f"{held.more} {_('They lie in the spool of this machine: {why}.', why=away)} {reason}"
+        return Headline(held.tone, held.text, more, held.link)
+    stays = _("What waited before stays where it is.") + " " if answer["fallback"] else ""
     return _by_another_way(topic, answer["fallback"], away, stays + reason)
 
 
 def _by_another_way(topic: Topic, way: str | None, because: str, more: str) -> Headline:
-    begin = _begin(topic.things)
-    ways = {"spool": f"{begin} go out by the spool of this machine", "direct": f"{begin} go out in the request"}
-    if way in ways:
-        return Headline("warn", f"{ways[way]}: {because}.", more)
-    return Headline("bad", f"No {topic.things} are going out: {because}.", more)
+    begin = _begin(topic.told)
+    if way == "spool":
+        text = _("{things} go out by the spool of this machine: {why}.", things=begin, why=because)
+        return Headline("warn", text, more)
+    if way == "direct":
+        return Headline("warn", _("{things} go out in the request: {why}.", things=begin, why=because), more)
+    return Headline("bad", _("No {things} are going out: {why}.", things=topic.told, why=because), more)
 
 
 def _begin(text: str) -> str:
     """With a capital letter, and the others as they are."""
     return text[:1].upper() + text[1:]
-
-
-def _ago(seconds: float) -> str:
-    return f"{duration(seconds)} ago"

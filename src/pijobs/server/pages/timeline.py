@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pijobs.observe.instances import told_progress
+from pijobs.server.pages.languages import _
 
 _TONES = {"done": "good", "scheduled": "warn", "dead": "bad", "expired": "bad", "cancelled": "idle"}
-_OUTCOMES = {
-    "done": "done",
-    "scheduled": "failed; it is tried again",
-    "queued": "given back",
-    "dead": "failed for good",
-    "expired": "too late",
+OUTCOMES = {
+    "done": "Attempt {number}{uncounted}: done",
+    "scheduled": "Attempt {number}{uncounted}: failed; it is tried again",
+    "queued": "Attempt {number}{uncounted}: given back",
+    "dead": "Attempt {number}{uncounted}: failed for good",
+    "expired": "Attempt {number}{uncounted}: too late",
 }
-_ENDS = {
+ENDS = {
     "dead": "Failed for good",
     "expired": "Too late: it must not happen any more",
     "cancelled": "Cancelled",
@@ -42,24 +43,24 @@ class Moment:
 
 def life(row: Mapping[str, Any]) -> list[Moment]:
     """What happened to an instance (of :func:`pijobs.observe.instances.explained`), and what happens next."""
-    return [Moment("idle", "Enqueued", row["created"]), *map(_event, row["history"]), *_now(row)]
+    return [Moment("idle", _("Enqueued"), row["created"]), *map(_event, row["history"]), *_now(row)]
 
 
 def _event(event: Mapping[str, Any]) -> Moment:
     at, reason = event["at"], event.get("reason")
     if event.get("event") == "held":
-        return Moment("warn", "A worker could not run it and gave it back", at, reason)
+        return Moment("warn", _("A worker could not run it and gave it back"), at, reason)
     if event.get("event") == "crashed":
-        return Moment("bad", "The worker that ran it died", at)
+        return Moment("bad", _("The worker that ran it died"), at)
     if event.get("event") == "progress":
         return Moment("idle", told_progress(event).capitalize(), at, event.get("text"))
     if event.get("event") != "attempt":
         return Moment("idle", str(event.get("event")).capitalize(), at, reason)
     outcome = str(event["outcome"])
-    told = _OUTCOMES.get(outcome, outcome)
-    uncounted = " (not counted)" if event.get("counted") is False else ""
+    uncounted = _(" (not counted)") if event.get("counted") is False else ""
+    told = _(OUTCOMES.get(outcome, "Attempt {number}{uncounted}"), number=event["attempt"], uncounted=uncounted)
     return Moment(
-        _TONES.get(outcome, "idle"), f"Attempt {event['attempt']}{uncounted}: {told}", at, reason,
+        _TONES.get(outcome, "idle"), told, at, reason,
         took=event.get("took"), facts=event.get("notes", {}), frames=tuple(event.get("frames", ())),
     )  # fmt: skip
 
@@ -68,12 +69,12 @@ def _now(row: Mapping[str, Any]) -> Iterator[Moment]:
     state, why = row["state"], tuple(row["waits"])
     last = row["history"][-1] if row["history"] else {}
     if state == "queued":
-        yield Moment("live", "Waits for a worker", None, row["reason"], why=why)
+        yield Moment("live", _("Waits for a worker"), None, row["reason"], why=why)
     elif state == "running":
-        yield Moment("live", "Runs", row["started"])
+        yield Moment("live", _("Runs"), row["started"])
     elif state == "scheduled":
         repeated = last.get("reason") == row["reason"]
-        yield Moment("live", "Next attempt", row["due"], None if repeated else row["reason"], why=why)
+        yield Moment("live", _("Next attempt"), row["due"], None if repeated else row["reason"], why=why)
     elif last.get("outcome") != state:
         # An attempt that ended it has told so already.
-        yield Moment(_TONES[state], _ENDS[state], row["ended"], row["reason"])
+        yield Moment(_TONES[state], _(ENDS[state]), row["ended"], row["reason"])

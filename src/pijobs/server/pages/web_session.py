@@ -24,6 +24,7 @@ from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Account, Role
 from pijobs.server.audited import audit
 from pijobs.server.auth import RECENT, account_of, new_session, wants_second_factor
+from pijobs.server.pages.languages import _
 from pijobs.server.rights import RIGHT
 from pijobs.server.sessions import Session, Sessions
 
@@ -81,7 +82,8 @@ def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
             flask.g.pijobs_visitor = visitor
             if not visitor.may(role):
                 audit("access", "refused", on=f"{flask.request.method} {flask.request.path}")
-                raise Problem(403, f"this needs the role {role}; {visitor.name} has the role {visitor.role}")
+                has = {"role": _(role), "name": visitor.name, "own": _(visitor.role)}
+                raise Problem(403, _("this needs the role {role}; {name} has the role {own}", **has))
             if recent and not _is_recent(visitor):
                 return flask.redirect(flask.url_for(f"{PAGES}.prove", next=_asked()), 303)
             return view(*args, **kwargs)
@@ -139,7 +141,7 @@ def _ask_to_sign_in() -> Response:
     if renews_itself():
         return load_anew()
     if flask.current_app.extensions[PAGES].authorize is not None:
-        raise Problem(403, "you may not look at these pages", "sign in to the application, as somebody who may")
+        raise Problem(403, _("you may not look at these pages"), _("sign in to the application, as somebody who may"))
     page = "sign_in" if half_signed_in() is None else "second_factor"
     return flask.redirect(flask.url_for(f"{PAGES}.{page}", next=_asked()))
 
@@ -205,7 +207,7 @@ def check_form_token() -> None:
         return
     token, given = _kept().get("token"), flask.request.form.get(TOKEN, "")
     if not token or not hmac.compare_digest(token.encode(), given.encode("utf-8", "replace")):
-        raise Problem(400, "this form does not belong to your session", "go back, reload the page and try again")
+        raise Problem(400, _("this form does not belong to your session"), _("go back, reload the page and try again"))
 
 
 # -- what was done ---------------------------------------------------------------------------------------------------

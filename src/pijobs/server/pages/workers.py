@@ -14,6 +14,7 @@ from pijobs.jobs import WAITING
 from pijobs.observe import status
 from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.storage.contract import Storage
 
@@ -69,12 +70,12 @@ def pause() -> str | Response:
         counts = storage().depths().counts
         queued = sum(number for (_, state), number in counts.items() if state in WAITING)
         waiting = queued if record is None else record.waiting
-        named = "the queue" if group is None else f"group {group}"
+        named = _("the queue") if group is None else _("group {name}", name=group)
         return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
     reason = status.pause(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
     log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
     audit("queue.pause" if group is None else "group.pause", on=group or "", reason=reason)
-    say(f"{_named(group)} is paused. What runs goes on; nothing new starts.", "warn")
+    say(_("{what} is paused. What runs goes on; nothing new starts.", what=_said(group)), "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
@@ -85,18 +86,22 @@ def resume() -> Response:
     log.warning("%s is resumed by %s", _named(group), flask.g.pijobs_visitor.name)
     audit("queue.resume" if group is None else "group.resume", on=group or "")
     if status.resume(storage(), group):
-        say(f"{_named(group)}: one instance tries the destination now; its outcome decides.")
+        say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
     else:
-        say(f"{_named(group)} goes on.")
+        say(_("{what} goes on.", what=_said(group)))
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
 def _group() -> str | None:
     group = flask.request.form.get("group") or None
     if group is not None and storage().group(group) is None:
-        raise Problem(404, "there is no group of that name (any more)")
+        raise Problem(404, _("there is no group of that name (any more)"))
     return group
 
 
 def _named(group: str | None) -> str:
     return "The queue" if group is None else f"Group {group}"
+
+
+def _said(group: str | None) -> str:
+    return _("The queue") if group is None else _("Group {name}", name=group)

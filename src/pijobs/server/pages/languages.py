@@ -1,0 +1,101 @@
+"""The languages of the pages.
+
+A text stands in English where it is used, inside ``_()``; in other languages in files beside the templates and in the
+packages of plugins: ``translations/<language>.json``, a dictionary from the English text. A browser says which
+language it wants. What the queue itself tells (reasons, checks, errors) is in English everywhere, as in the log.
+
+Flask-Babel is not used: an app has one, and the pages live in apps that have their own, with languages of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flask
+from markupsafe import Markup, escape
+
+from pijobs.base.redact import describe
+from pijobs.plugins.loading import Plugins
+
+log = logging.getLogger(__name__)
+
+#: Of the texts in templates and code.
+ENGLISH = "en"
+#: Key in ``app.extensions``.
+LANGUAGES = "pijobs_languages"
+OWN = Path(__file__).resolve().parents[1] / "translations"
+
+
+class Languages:
+    """The texts in all languages that there are files of.
+
+    :param folders: with ``<language>.json``; of a text that stands in several the last one counts.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._texts: dict[str, dict[str, str]] = {ENGLISH: {}}
+        for folder in folders:
+            for file in sorted(folder.glob("*.json")):
+                self._texts.setdefault(file.stem, {}).update(_read(file))
+
+    def best(self) -> str:
+        """The one that the browser wants most."""
+        return flask.request.accept_languages.best_match([*self._texts], default=ENGLISH)
+
+    def texts(self, language: str) -> Mapping[str, str]:
+        return self._texts[language]
+
+
+def folders(plugins: Plugins, further: Path | None) -> Iterator[Path]:
+    """Those of the pages, of loaded plugins, and a further one (``PI_JOB_QUEUE_PAGES_TRANSLATIONS``)."""
+    yield OWN
+    for plugin in plugins.loaded:
+        file = getattr(sys.modules.get(plugin.module), "__file__", None)
+        if file:
+            yield Path(file).resolve().parent / "translations"
+    if further is not None:
+        yield further
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        log.error("%s: expected a JSON object of texts: %s", file, describe(error))
+        return {}
+    texts = found.items() if isinstance(found, dict) else ()
+    return {text: other for text, other in texts if isinstance(other, str) and other}
+
+
+def language() -> str:
+    """That of this request."""
+    if "pijobs_language" not in flask.g:
+        flask.g.pijobs_language = flask.current_app.extensions[LANGUAGES].best()
+    return str(flask.g.pijobs_language)
+
+
+def _(text: str, /, **values: Any) -> str:
+    """The text in the language of this request (without one: in English), with values for its ``{names}``.
+
+    With markup among the values it is markup, and all else in it is escaped.
+    """
+    known: Mapping[str, str] = {}
+    if flask.has_request_context() and LANGUAGES in flask.current_app.extensions:
+        known = flask.current_app.extensions[LANGUAGES].texts(language())
+    found = known.get(text, text)
+    if any(isinstance(value, Markup) for value in values.values()):
+        found = escape(found)
+    try:
+        return found.format(**values) if values else found
+    except (KeyError, IndexError, ValueError):  # somebody's file
+        return text.format(**values)
+
+
+def plural(number: float, one: str, many: str, **values: Any) -> str:
+    """One of two texts, with ``{number}`` in it."""
+    return _(one if number == 1 else many, number=number, **values)

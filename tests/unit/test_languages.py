@@ -88,6 +88,7 @@ def elsewhere() -> Iterator[str]:
         *timeline.ENDS.values(),
         *timeline.OUTCOMES.values(),
         "Overview",
+        "Messages",
         "Jobs",
         "Workers",
         "Schedule",

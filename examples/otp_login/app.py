@@ -16,6 +16,7 @@ from pijobs_mail.send import send_mail
 
 VALIDITY, TRIES = 120, 3  # seconds, guesses
 LOGIN = (("username", "Name", "text"), ("current-password", "Password", "password"))
+CODE = (("one-time-code", "The code of the mail", "text"),)
 ENDS = {"done": "The mail was sent.", "dead": "The mail can't be sent.", "expired": "The mail came too late."}
 app = Flask(__name__)
 app.config.from_pyfile("pi.cfg")
@@ -36,7 +37,7 @@ def login() -> str | Response:
     text = f"Your one-time password is {otp}\n"
     mail = send_mail("main", to=address, subject="Your login", text=text, expires=VALIDITY, key=f"otp {name}")
     ask("DELETE FROM challenge WHERE name = ? OR ends < ?", name, time.time())
-    row = (session["challenge"], name, digest(otp), mail.id, time.time() + VALIDITY, TRIES)
+    row = session["challenge"], name, digest(otp), mail.id, time.time() + VALIDITY, TRIES
     ask("INSERT INTO challenge VALUES (?, ?, ?, ?, ?, ?)", *row)
     return redirect("/otp")
 
@@ -59,9 +60,7 @@ def one_time_password() -> str | Response:
             session.clear()
             session["name"] = found[0]
             return redirect("/home")
-    return page(
-        "One-time password", [("one-time-code", "The code of the mail", "text")], "The code is wrong or too old."
-    )
+    return page("One-time password", CODE, "The code is wrong or too old.")
 
 
 @app.get("/home")

@@ -79,6 +79,19 @@ def test_a_process_that_ends_by_itself_is_told_once_and_starts_with_the_next_cha
     assert len(told) == 2 and [program.name for program in started] == ["s", "s"]
 
 
+def test_ctrl_c_reaches_all_by_itself_and_is_no_second_signal(
+    started: list[Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changes() -> Any:
+        started[0].returncode = -2
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dev, "_ALL_END_WITHIN", 0)
+    dev.Development({"server": ["s"], "worker": ["w"]}, {}, print).run(changes())
+    assert [program.signals for program in started] == [[], [signal.SIGTERM]]
+
+
 def test_what_does_not_end_is_killed(started: list[Program]) -> None:
     processes.end(subprocess.Popen(["stubborn"], env={}), subprocess.Popen(["other"], env={}))
     assert [program.signals for program in started] == [[signal.SIGTERM, signal.SIGKILL], [signal.SIGTERM]]

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from pijobs.base import processes
+from pijobs.base import clock, processes
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError
 from pijobs.plugins.loading import Plugins
@@ -26,6 +26,8 @@ from pijobs.settings.stand_ins import VARIABLE
 _WATCHED = (".cfg", ".env", ".html", ".j2", ".jinja", ".jinja2", ".toml", ".yaml", ".yml")
 #: Seconds that a running job has to end before the worker starts anew.
 _JOBS_END_WITHIN = 2
+#: Seconds that all have after Ctrl-C.
+_ALL_END_WITHIN = 5.0
 #: Milliseconds between two looks at the processes.
 _LOOK_EVERY = 500
 
@@ -58,6 +60,9 @@ class Development:
                     self._start()
                 else:
                     self._look()
+        except KeyboardInterrupt:
+            # A terminal interrupts all of its programs. A second signal would keep running jobs from their end.
+            self._wait()
         finally:
             self._end()
 
@@ -68,6 +73,12 @@ class Development:
     def _end(self) -> None:
         processes.end(*self._running.values())
         self._running.clear()
+
+    def _wait(self) -> None:
+        until = clock.monotonic() + _ALL_END_WITHIN
+        while any(child.poll() is None for child in self._running.values()) and clock.monotonic() < until:
+            clock.sleep(0.05)
+        self._running = {name: child for name, child in self._running.items() if child.poll() is None}
 
     def _look(self) -> None:
         for name, child in [*self._running.items()]:
@@ -96,14 +107,13 @@ def dev(invocation: Invocation, host: str, port: int, folders: tuple[Path, ...])
     path = _app_path(invocation)
     plugins = invocation.installation().plugins
     commands = {"server": server_command(invocation, path, host, port), "worker": worker_command(invocation, path)}
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as cleanup:
         cleanup.callback(click.echo, "")
         settings = stand_ins(plugins, cleanup, click.echo)
         environment = {VARIABLE: json.dumps(settings)} if settings else {}
         click.echo(f"dev: server on http://{host}:{port}, and a worker; Ctrl-C ends both")
-        with suppress(KeyboardInterrupt):
-            Development(commands, environment, click.echo).run(_changes([Path.cwd(), *folders]))
+        Development(commands, environment, click.echo).run(_changes([Path.cwd(), *folders]))
 
 
 def stand_ins(plugins: Plugins, cleanup: ExitStack, tell: Callable[[str], object]) -> dict[str, Any]:
@@ -157,5 +167,5 @@ def _shown(paths: Sequence[str]) -> str:
     return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit

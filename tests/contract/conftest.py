@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 from redis_groups import cluster
-from services import wait_until
 
 from pijobs.storage.contract import Retention, Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.redis import RedisStorage
+from pijobs.storage.sql import SqlStorage
 from pijobs.testing.clock import ManualClock
 
+from .time_travel import TimeMachine
 from .workers import Worker, connected
 
 OpenStorage = Callable[..., Storage]
@@ -50,38 +51,30 @@ def queue() -> str:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    """The time of the memory storage; all others have their own."""
-    return ManualClock()
+def time_machine(kind: str, queue: str, tmp_path: Path, request: pytest.FixtureRequest) -> TimeMachine:
+    """Has the clock of the storages of this test."""
+    url = request.getfixturevalue(SERVERS[kind]) if kind in SERVERS else f"sqlite:///{tmp_path}/queue.sqlite"
+    return TimeMachine(kind, url, queue)
 
 
 @pytest.fixture
-def open_storage(
-    kind: str, queue: str, clock: ManualClock, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[OpenStorage]:
+def open_storage(time_machine: TimeMachine) -> Iterator[OpenStorage]:
     """Make another object for the queue of this test, or for one of another name."""
-    url = request.getfixturevalue(SERVERS[kind]) if kind in SERVERS else f"sqlite:///{tmp_path}/queue.sqlite"
     with ExitStack() as opened:
 
-        def open_one(retention: Retention | None = None, *, name: str = queue) -> Storage:
-            storage = open_kind(kind, url, name, retention or Retention(), clock)
+        def open_one(retention: Retention | None = None, *, name: str = "") -> Storage:
+            storage = time_machine.open(retention, name=name)
             opened.callback(storage.close)
             return storage
 
         yield open_one
 
 
-def open_kind(kind: str, url: str, queue: str, retention: Retention, clock: ManualClock) -> Storage:
-    """One object of a storage class."""
+def open_kind(kind: str, url: str, queue: str) -> Storage:
+    """One object of a storage class, in real time."""
     if kind == "memory":
-        return MemoryStorage(queue, clock=clock, retention=retention)
-    if kind.startswith("redis"):
-        from pijobs.storage.redis import RedisStorage
-
-        return RedisStorage(url, queue, retention=retention)
-    from pijobs.storage.sql import SqlStorage
-
-    return SqlStorage(url, queue, retention=retention)
+        return MemoryStorage(queue, clock=ManualClock())
+    return RedisStorage(url, queue) if kind.startswith("redis") else SqlStorage(url, queue)
 
 
 @pytest.fixture
@@ -97,19 +90,9 @@ def peer(kind: str, storage: Storage, open_storage: OpenStorage) -> Storage:
 
 
 @pytest.fixture
-def advance(kind: str, clock: ManualClock, request: pytest.FixtureRequest) -> Advance:
+def advance(time_machine: TimeMachine) -> Advance:
     """Let so many milliseconds pass on the storage's clock."""
-
-    def pass_by(ms: int) -> None:
-        if kind == "memory":
-            clock.advance(ms / 1000)
-            return
-        storage = request.getfixturevalue("storage")
-        # now() is an estimate, a rough one on a busy machine; the server's clock is most often that of this machine.
-        target = max(storage.now(), time.time() * 1000) + ms + 10
-        wait_until(lambda: min(storage.now(), time.time() * 1000) > target, what="the passing of time")
-
-    return pass_by
+    return time_machine.advance
 
 
 @pytest.fixture

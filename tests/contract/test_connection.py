@@ -6,20 +6,20 @@ import threading
 import time
 
 from pijobs.storage.contract import Storage
-from pijobs.testing.clock import ManualClock
 
 from .conftest import Advance, OpenStorage
+from .time_travel import TimeMachine
 from .workers import enqueue
 
 
-def test_now_is_in_milliseconds_since_the_epoch(kind: str, storage: Storage, clock: ManualClock) -> None:
+def test_now_is_in_milliseconds_since_the_epoch(storage: Storage, time_machine: TimeMachine) -> None:
     storage.ping()
-    expected = clock.time() if kind == "memory" else time.time()
+    expected = time_machine.time()
     assert abs(storage.now() - expected * 1000) < 1000
 
 
-def test_now_is_known_before_the_first_answer(kind: str, storage: Storage, clock: ManualClock) -> None:
-    expected = clock.time() if kind == "memory" else time.time()
+def test_now_is_known_before_the_first_answer(storage: Storage, time_machine: TimeMachine) -> None:
+    expected = time_machine.time()
     assert abs(storage.now() - expected * 1000) < 1000
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import pytest
 
 from pijobs.jobs import State
 from pijobs.storage.contract import End, Storage
-from pijobs.storage.memory import MemoryStorage
-from pijobs.storage.redis import RedisStorage
-from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.transactions import Tx
 
 from .conftest import Advance, StartWorker
+from .time_travel import TimeMachine
 from .workers import LONG, Worker, enqueue
 
 #: Milliseconds; the gap that is taken for an outage is half of it.
@@ -197,55 +191,27 @@ def test_a_loss_is_noted(storage: Storage) -> None:
 
 # -- a clock that is set ---------------------------------------------------------------------------------------------
 
-SetBack = Callable[[int], None]
-
-
-@pytest.fixture
-def set_back(kind: str, storage: Storage) -> SetBack:
-    """Set the storage's clock back by so many milliseconds: what it noted lies so much in the future then."""
-
-    def shift(ms: int) -> None:
-        if isinstance(storage, MemoryStorage):
-            storage._sessions.seen = (storage._sessions.seen or 0) + ms
-            for session in storage._sessions.live(0):
-                session.seen, session.until = session.seen + ms, session.until + ms
-        elif isinstance(storage, SqlStorage):
-            for table, column in (("session", "seen"), ("session", "until"), ("queue", "seen")):
-                sql = f"UPDATE pijobs_{table} SET {column} = {column} + {ms}"
-                storage._run(partial(_run_sql, sql))
-        elif isinstance(storage, RedisStorage):
-            storage._ask("HINCRBY", "meta", "seen", ms)
-            for name in [record.info.id for record in storage.sessions()]:
-                storage._ask("HINCRBY", f"session:{name}", "seen", ms)
-                storage._ask("ZINCRBY", "live", ms, name)
-
-    return shift
-
-
-def _run_sql(sql: str, tx: Tx) -> None:
-    tx.link.run(sql)
-
 
 def test_a_clock_that_is_set_back_keeps_no_dead_workers_lease(
-    storage: Storage, crew: list[Worker], advance: Advance, set_back: SetBack
+    storage: Storage, crew: list[Worker], time_machine: TimeMachine
 ) -> None:
     ids = hold(storage, crew)
-    set_back(600_000)
+    time_machine.set_back(600_000)
     ended = []
     for _ in range(200):
         ended += crew[1].beat(lease=LEASE).ended
         if ids[0] in [one.id for one in ended]:
             break
-        advance(LEASE // 8)
+        time_machine.advance(LEASE // 8)
     assert (ids[0], State.QUEUED) in [(one.id, one.state) for one in ended]
     assert crew[1].beat(lease=LEASE).alive
 
 
 def test_a_clock_that_is_set_back_takes_no_live_worker_for_dead(
-    storage: Storage, crew: list[Worker], set_back: SetBack
+    storage: Storage, crew: list[Worker], time_machine: TimeMachine
 ) -> None:
     hold(storage, crew)
-    set_back(600_000)
+    time_machine.set_back(600_000)
     for worker in crew:
         beat = worker.beat(lease=LEASE)
         assert (beat.alive, beat.ended) == (True, [])

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 
 from pijobs.errors import InstanceNotFound, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.storage.contract import MAX_CRASHES, End, Lease, Retention, Storage
-from pijobs.testing.clock import ManualClock
+from pijobs.storage.contract import MAX_CRASHES, End, Lease
 
-from .conftest import CLUSTER, SERVERS, open_kind
+from .conftest import CLUSTER, SERVERS
+from .time_travel import TimeMachine
 from .workers import LONG, Worker, new_instance
 
 JOBS = ("job.one", "job.two")
@@ -38,14 +38,15 @@ END_STATES = (State.DONE, State.DEAD, State.EXPIRED, State.SCHEDULED, State.QUEU
 class Life(RuleBasedStateMachine):
     """Servers, two workers and an admin on one queue."""
 
-    open: Callable[[], Storage]
+    open: Callable[[], TimeMachine]
     instances: Bundle[str] = Bundle("instances")
     leases: Bundle[tuple[int, Lease]] = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
-        self.storage = self.open()
-        self.workers = [Worker(self.storage, lambda ms: None) for _ in range(2)]
+        self.machine = self.open()
+        self.storage = self.machine.open()
+        self.workers = [Worker(self.storage, self.machine.advance) for _ in range(2)]
         #: The model: where each instance stands, who holds it, and what else decides its next arrow.
         self.states: dict[str, State] = {}
         self.names: dict[str, str] = {}
@@ -213,6 +214,34 @@ class Life(RuleBasedStateMachine):
         self.move(instance, State.DEAD if to_blame else State.QUEUED)
         return self.states[instance]
 
+    # -- time passes ---------------------------------------------------------------------------------------------
+
+    @rule(number=st.integers(0, 1))
+    def fall_silent_and_be_found(self, number: int) -> None:
+        mine = [instance for instance, (holder, _) in self.held.items() if holder == number]
+        self.workers[number].beat(lease=1)
+        self.machine.advance(2)
+        ended = self.workers[1 - number].beat().ended
+        for instance in mine:
+            self.crash(instance, alone=len(mine) == 1)
+        told = {one.id: one.state for one in ended}
+        assert {one: told[one] for one in mine} == {one: self.states[one] for one in mine}
+        assert self.workers[number].beat().alive is False
+        self.workers[number] = Worker(self.storage, self.machine.advance)
+
+    @rule()
+    def let_everything_become_due(self) -> None:
+        for _ in range(2):
+            for worker in self.workers:
+                assert worker.beat().alive
+            self.machine.advance(LONG // 2 + 1)
+        for _ in range(1 + len(self.states) // 20):
+            # A floor that nothing reaches: promotes, leases nothing.
+            assert self.workers[0].take(floor=1000) == []
+        self.states = {
+            instance: State.QUEUED if state is State.SCHEDULED else state for instance, state in self.states.items()
+        }
+
     @invariant()
     def nothing_is_lost(self) -> None:
         counts = {key: number for key, number in self.storage.depths().counts.items() if number}
@@ -233,38 +262,6 @@ class Life(RuleBasedStateMachine):
         assert all(group.limit is None or group.running <= group.limit for group in groups)
 
 
-class LifeInTime(Life):
-    """The same, while time passes: instances become due, and workers fall silent. Memory's clock only."""
-
-    clock: ManualClock
-
-    @rule(number=st.integers(0, 1))
-    def fall_silent_and_be_found(self, number: int) -> None:
-        mine = [instance for instance, (holder, _) in self.held.items() if holder == number]
-        self.workers[number].beat(lease=1)
-        self.clock.advance(0.002)
-        ended = self.workers[1 - number].beat().ended
-        for instance in mine:
-            self.crash(instance, alone=len(mine) == 1)
-        told = {one.id: one.state for one in ended}
-        assert {one: told[one] for one in mine} == {one: self.states[one] for one in mine}
-        assert self.workers[number].beat().alive is False
-        self.workers[number] = Worker(self.storage, lambda ms: None)
-
-    @rule()
-    def let_everything_become_due(self) -> None:
-        for _ in range(2):
-            for worker in self.workers:
-                assert worker.beat().alive
-            self.clock.advance(LONG / 1000 / 2)
-        for _ in range(1 + len(self.states) // 20):
-            # A floor that nothing reaches: promotes, leases nothing.
-            assert self.workers[0].take(floor=1000) == []
-        self.states = {
-            instance: State.QUEUED if state is State.SCHEDULED else state for instance, state in self.states.items()
-        }
-
-
 def run(machine: type[Life], examples: int, steps: int) -> None:
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     options = settings(
@@ -277,22 +274,13 @@ def run(machine: type[Life], examples: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=options)
 
 
-def test_life_in_memory() -> None:
-    class InMemory(LifeInTime):
-        def open(self) -> Storage:
-            self.clock = ManualClock()
-            return open_kind("memory", "", "stateful", Retention(), self.clock)
-
-    run(InMemory, examples=60, steps=60)
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "redis", CLUSTER, "postgresql", "mariadb"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", CLUSTER, "postgresql", "mariadb"])
 def test_life_in_storages(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = request.getfixturevalue(SERVERS[kind]) if kind in SERVERS else None
 
     class InStorage(Life):
-        def open(self) -> Storage:
+        def open(self) -> TimeMachine:
             place = url or f"sqlite:///{tempfile.mkdtemp(dir=tmp_path)}/queue.sqlite"
-            return open_kind(kind, place, f"contract-{uuid4().hex}", Retention(), ManualClock())
+            return TimeMachine(kind, place, f"contract-{uuid4().hex}")
 
-    run(InStorage, examples=12, steps=40)
+    run(InStorage, examples=60 if kind == "memory" else 12, steps=60 if kind == "memory" else 40)

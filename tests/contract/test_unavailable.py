@@ -15,8 +15,7 @@ from services import free_port
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Retention, Storage
-from pijobs.testing.clock import ManualClock
+from pijobs.storage.contract import End, Storage
 
 from .conftest import open_kind
 from .workers import new_instance
@@ -39,7 +38,7 @@ def open_at(request: pytest.FixtureRequest) -> Iterator[OpenAt]:
 
     def open_one(port: int) -> Storage:
         url = URLS[request.param].format(secret=SECRET, port=port)
-        opened.append(open_kind(request.param, url, "contract-unavailable", Retention(), ManualClock()))
+        opened.append(open_kind(request.param, url, "contract-unavailable"))
         return opened[-1]
 
     yield open_one
@@ -125,7 +124,7 @@ def test_the_second_enqueue_of_an_outage_is_no_slower(silence: Storage) -> None:
 
 
 def open_sqlite(path: Path) -> Storage:
-    return open_kind("sqlite", f"sqlite:///{path}", "contract-unavailable", Retention(), ManualClock())
+    return open_kind("sqlite", f"sqlite:///{path}", "contract-unavailable")
 
 
 def test_a_file_that_can_not_be_made_is_unavailable(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ secret, a body or a whole address.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 #: Longest time anybody may mean (seconds; three thousand years), also a bound of times since the epoch.
@@ -167,6 +167,15 @@ class StorageVersion(StorageUnavailable):
 
 class NoLiveWorker(StorageError):
     """no worker gave a sign of life; the instance was not stored"""
+
+
+class Bypassed(StorageError):
+    """somebody bypasses the queue; nothing of the batch was stored"""
+
+    def __init__(self, ids: Collection[str]) -> None:
+        super().__init__(f"the queue is bypassed for {len(ids)} instances")
+        #: Those that are to run in the request.
+        self.ids = frozenset(ids)
 
 
 class InstanceRefused(StorageError):

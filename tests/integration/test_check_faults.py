@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from services import wait_until
@@ -288,6 +290,22 @@ def oldest(place: Place) -> Queue:
 def paused(place: Place) -> Queue:
     found = place.queue()
     storage_of(found).pause("smtp:main", by="root", reason="moving house")
+    return found
+
+
+@fault
+def forgotten(place: Place) -> Queue:
+    found = place.queue()
+    kept = storage_of(found)
+    with patch.object(kept, "now", lambda **_: round((time.time() - 5 * 3600) * 1000)):
+        kept.pause(by="root", reason="moving house")
+    return found
+
+
+@fault
+def bypassed(place: Place) -> Queue:
+    found = place.queue()
+    storage_of(found).bypass("smtp:main", by="root", reason="the workers hang")
     return found
 
 

@@ -265,7 +265,7 @@ def test_queued_stores_the_call_and_returns(new_queue: NewQueue, storage: Cable,
 
 def test_the_storage_is_given_the_enqueue_timeout(new_queue: NewQueue, storage: Cable) -> None:
     new_queue(storage, ENQUEUE_TIMEOUT=0.5).enqueue("a.b")
-    assert storage.options == [{"timeout": 0.5, "worker_within": None}]
+    assert storage.options == [{"timeout": 0.5, "worker_within": None, "bypassable": True}]
 
 
 def test_options_of_the_call_win_over_those_of_the_job(new_queue: NewQueue, storage: Cable) -> None:

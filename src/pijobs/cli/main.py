@@ -60,7 +60,7 @@ _MODULES = {
     "schema": ("schema",),
     "server": ("server",),
     "shell": ("shell",),
-    "status": ("status", "workers", "groups", "pause", "resume", "drain"),
+    "status": ("status", "workers", "groups", "pause", "resume", "bypass", "drain"),
     "worker": ("worker",),
 }
 _MODULE_OF = {command: module for module, commands in _MODULES.items() for command in commands}

@@ -1,4 +1,4 @@
-"""``pijobs status``, ``workers``, ``groups``, ``pause``, ``resume`` and ``drain``."""
+"""``pijobs status``, ``workers``, ``groups``, ``pause``, ``resume``, ``bypass`` and ``drain``."""
 
 from __future__ import annotations
 
@@ -133,6 +133,36 @@ def resume(invocation: Invocation, group: str | None) -> None:
     audit(queue.settings, "group.resume" if group else "queue.resume", on=group or "")
     told = "its destination is down: one instance tries it now, its outcome decides" if down else "goes on"
     click.echo(f"{'group ' + group if group else 'the queue'}{': ' if down else ' '}{told}")
+
+
+@click.command()
+@click.argument("group", required=False)
+@click.option("--end", is_flag=True, help="Give new calls to the queue again.")
+@click.option("--reason", help="Why; who asks for the state of the queue is told.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_invocation
+def bypass(invocation: Invocation, group: str | None, end: bool, reason: str | None, yes: bool) -> None:
+    """Have jobs (of one GROUP, such as smtp:main) run in the request, not by the queue, until 'bypass --end'.
+
+    For three in the morning: no server is restarted, and each knows it before its next call. A request waits for its
+    mail then, and a failure is not tried again. What waits already is still done by workers. Asks first, and wants a
+    reason; 'pijobs status', /healthz and the pages are red meanwhile.
+    """
+    queue, storage = _queue_and_storage(invocation)
+    named = f"group {group}" if group else "the queue"
+    if end:
+        storage.end_bypass(group)
+        log.warning("the bypass of %s is ended by %s", named, who())
+        audit(queue.settings, "bypass.end", on=group or "")
+        click.echo(f"{named}: new calls go by the queue again")
+        return
+    if not yes:
+        click.confirm(f"bypass {named}? requests wait for what they send, and nothing is tried again", abort=True)
+    reason = reason or ("no reason was given" if yes else click.prompt("reason"))
+    reason = answers.bypass(storage, group, by=who(), reason=str(reason))
+    log.warning("%s is bypassed by %s: %s", named, who(), reason)
+    audit(queue.settings, "bypass.begin", on=group or "", reason=reason)
+    click.echo(f"{named} is bypassed: new calls run in the request; 'pijobs bypass --end' ends that")
 
 
 @click.command()

@@ -59,7 +59,7 @@ RESULTS = ("answered", "unanswered", "taken_for_dead")
 #: An instance that was done came again; one can't be decoded, or is not what its envelope tells.
 SECURITY_EVENTS = ("replayed", "damaged")
 FAILED_STATES = ("dead", "expired")
-WAYS = ("spool", "direct", "without_worker", "full", "dropped", "refused")
+WAYS = ("spool", "direct", "without_worker", "full", "dropped", "refused", "bypass")
 
 
 def total_name(name: str, labels: Labels) -> str:

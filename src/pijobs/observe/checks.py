@@ -57,6 +57,8 @@ TABLE: Mapping[str, Row] = {
     "unreadable": Row("critical", "instances wait for more than 10 minutes for a worker that can run them"),
     "oldest": Row("critical", "a due instance that nobody holds back is late (READY_MAX_AGE)", "PijobsWaitsTooLong"),
     "paused": Row("warning", "the queue or a destination is paused", "PijobsPaused"),
+    "forgotten": Row("critical", "the queue or a destination is paused for more than 4 hours"),
+    "bypassed": Row("critical", "jobs run in the request, since somebody bypasses the queue"),
     "breakers": Row("critical", "a destination is down, again and again, and instances wait", "PijobsDestinationDown"),
     "destinations": Row("warning", "a destination works, but something is wrong with it"),
     "failures": Row("warning", "kept instances are dead or expired"),

@@ -11,9 +11,9 @@ from pijobs.base.clock import to_ms
 from pijobs.base.redact import describe
 from pijobs.errors import StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
-from pijobs.observe import deployment_checks
+from pijobs.observe import deployment_checks, switches
 from pijobs.observe.checks import judged
-from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, takes, told_bound, told_loss, told_pause
+from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, takes, told_bound, told_loss
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
@@ -147,7 +147,9 @@ def _state_checks(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> 
     """What stands in the queue."""
     yield "oldest", _oldest(queue, storage, answer)
     yield "unreadable", _unreadable(storage, answer)
-    yield "paused", _paused(answer)
+    yield "paused", switches.paused(answer)
+    yield "forgotten", switches.forgotten(answer)
+    yield "bypassed", switches.bypassed(answer)
     yield "breakers", _breakers(answer)
     yield "destinations", _destinations(answer)
     yield "failures", _failures(answer)
@@ -236,20 +238,6 @@ def _newest(storage: Storage, name: str) -> Iterator[Record]:
         cursor = page.cursor
         if cursor is None:
             return
-
-
-def _paused(answer: Mapping[str, Any]) -> CheckResult:
-    paused = [
-        f"destination {row['name']} ({row['waiting']} waiting), {told_pause(row['pause'])}"
-        for row in answer["groups"]
-        if row["paused"]
-    ]
-    if answer["paused"]:
-        waiting = answer["states"][State.QUEUED.value]
-        paused.insert(0, f"the whole queue ({waiting} waiting), {told_pause(answer['pause'])}")
-    if not paused:
-        return CheckResult(True, "nothing is paused")
-    return CheckResult(True, f"paused: {'; '.join(paused)}", "'pijobs resume' ends a pause", warning=True)
 
 
 def _breakers(answer: Mapping[str, Any]) -> CheckResult:

@@ -61,6 +61,7 @@ def overview(queue: Queue) -> dict[str, Any]:
         **rows,
         "paused": depths.paused,
         "pause": None if depths.pause is None else pause_of(depths.pause, now),
+        "bypasses": [{"group": group or None, **pause_of(one, now)} for group, one in sorted(depths.bypasses.items())],
         **_sums(jobs),
         "spool": numbers(held[1:]) if held[1:] else None,
         "workers": [session(record, now) for record in sessions],
@@ -154,6 +155,21 @@ def told_pause(pause: Mapping[str, Any]) -> str:
     return f"by {pause['by'] or 'a program'} at {pause['at']}: {pause['reason'] or 'no reason was given'}"
 
 
+def told_bypass(row: Mapping[str, Any]) -> str:
+    """Who bypasses the queue, for what, since when and why."""
+    what = "all jobs run" if row["group"] is None else f"what goes to {row['group']} runs"
+    since = "" if row["age"] is None else f" for {told_age(row['age'])}"
+    return f"the queue is bypassed{since}, and {what} in the request, {told_pause(row)}"
+
+
+def told_age(seconds: float) -> str:
+    """``5 minutes``, ``3 hours``, ``2 days``."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 def told_loss(loss: Mapping[str, Any]) -> str:
     """In words."""
     what = {
@@ -223,6 +239,7 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         return
     if answer["loss"] and answer["loss"]["age"] < LOSS_TOLD:
         yield told_loss(answer["loss"])
+    yield from (told_bypass(row) for row in answer["bypasses"])
     live = answer["workers"]
     if live:
         yield _of_workers(live)
@@ -375,6 +392,17 @@ def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
     """
     reason = " ".join(redact(reason).split())[:LONGEST_REASON]
     storage.pause(group, by=by, reason=reason)
+    return reason
+
+
+def bypass(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
+    """Have what is enqueued (for a group) run in the request, in all processes, from their next call on.
+
+    :param by: who does it.
+    :returns: the reason as it is kept: masked, and cut.
+    """
+    reason = " ".join(redact(reason).split())[:LONGEST_REASON]
+    storage.bypass(group, by=by, reason=reason)
     return reason
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal, NoReturn
 from pijobs.base import clock, guard, traces
 from pijobs.base.clock import to_ms
 from pijobs.errors import (
+    Bypassed,
     Damaged,
     InstanceRefused,
     NoLiveWorker,
@@ -348,7 +349,10 @@ class Queue:
                 [(one.new, one.on_conflict) for one in batch],
                 timeout=self.outage.patience(self.settings.enqueue_timeout),
                 worker_within=to_ms(WORKER_ABSENT) if urgent else None,
+                bypassable=True,
             )
+        except Bypassed as found:
+            return self._bypass(batch, found.ids, began)
         except NoLiveWorker:
             return self._without_worker(batch, began)
         except InstanceRefused as error:
@@ -362,6 +366,18 @@ class Queue:
 
     def _away(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
         return self._fall_back(batch, StorageUnavailable("it gave no answer a moment ago"), began)
+
+    def _bypass(self, batch: Sequence[Pending], ids: Collection[str], began: float) -> dict[str, Handle]:
+        """Run these in the request, and store the others."""
+        self._storage_answered()
+        others = [one for one in batch if one.new.id not in ids]
+        handles = self._ask(others, began) if others else {}
+        for one in batch:
+            if one.new.id in ids:
+                self._count_fallback(one.new.name, "bypass")
+                log.info("job %s %s: the queue is bypassed, it runs in the request", one.new.name, one.new.id)
+                handles[one.new.id] = self._run_now(one.call, one.new, began)
+        return handles
 
     def _without_worker(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
         self._storage_answered()

@@ -152,9 +152,11 @@ class Storage(ABC):
         timeout: float,
         on_conflict: OnConflict = "replace",
         worker_within: int | None = None,
+        bypassable: bool = False,
     ) -> Stored:
         """:meth:`enqueue_many` of one."""
-        return self.enqueue_many([(new, on_conflict)], timeout=timeout, worker_within=worker_within)[0]
+        options: dict[str, Any] = {"worker_within": worker_within, "bypassable": bypassable}
+        return self.enqueue_many([(new, on_conflict)], timeout=timeout, **options)[0]
 
     @abstractmethod
     def enqueue_many(
@@ -163,6 +165,7 @@ class Storage(ABC):
         *,
         timeout: float,
         worker_within: int | None = None,
+        bypassable: bool = False,
     ) -> list[Stored]:
         """Store some instances, all or none, each ``queued``, or ``scheduled`` when its ``due`` lies in the future.
         Each comes with what happens when an instance with its key waits: ``"replace"`` cancels the older of the two
@@ -181,6 +184,9 @@ class Storage(ABC):
         :param timeout: seconds after which :class:`StorageUnavailable` must have been raised, connecting included.
         :param worker_within: store only if any worker gave a sign of life within so many ms, else raise
             :class:`~pijobs.errors.NoLiveWorker`; costs no further round trip.
+        :param bypassable: whether the caller can run what a :meth:`bypass` is about; it is told by
+            :class:`~pijobs.errors.Bypassed`, with the ids of those that are new, due now and of such a group. Then
+            nothing is stored.
         :raises KeyConflict: an instance with ``"error"`` has the key of one that waits, or that comes before it.
         """
 
@@ -407,6 +413,15 @@ class Storage(ABC):
     @abstractmethod
     def resume(self, group: str | None = None) -> None:
         """End a :meth:`pause`; wakes the workers."""
+
+    @abstractmethod
+    def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        """Store nothing new (of this group) that its caller can run, until :meth:`end_bypass`: see
+        :meth:`enqueue_many`. What waits goes on. Who did it last, when and why, is told by :attr:`Depths.bypasses`."""
+
+    @abstractmethod
+    def end_bypass(self, group: str | None = None) -> None:
+        """End a :meth:`bypass`."""
 
     def check(self, *, repair: bool = False) -> Iterator[Audit]:
         """Look at everything that the queue keeps, a part at a time: what can't be read, what no list leads to (so that

@@ -5,7 +5,7 @@ Times are whole milliseconds since the epoch on the storage's own clock, duratio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -306,6 +306,13 @@ class GroupRecord:
         return self.pause is not None
 
 
+def to_bypass(new: Iterable[NewInstance], groups: Collection[str], now: int) -> list[str]:
+    """Ids of those that are due now and of a group that is bypassed.
+
+    :param groups: "" stands for all."""
+    return [one.id for one in new if (one.due is None or one.due <= now) and ("" in groups or one.group in groups)]
+
+
 def whole(value: Any) -> int | None:
     """A number that a storage keeps with a group; None for anything else that stands there: a damaged record must not
     keep the group's instances from ending."""
@@ -342,6 +349,8 @@ class Depths:
     totals: int = 0
     #: What :meth:`Storage.note_loss` was told last.
     loss: Loss | None = None
+    #: By group, "" for the whole queue: who bypasses it, when and why; see :meth:`Storage.bypass`.
+    bypasses: Mapping[str, Pause] = field(default_factory=dict)
 
     @property
     def paused(self) -> bool:

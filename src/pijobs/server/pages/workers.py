@@ -1,4 +1,4 @@
-"""The workers and the destinations; pause and resume."""
+"""The workers and the destinations; pause, resume and bypass."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.get("/workers")(workers)
     blueprint.post("/workers/pause")(pause)
     blueprint.post("/workers/resume")(resume)
+    blueprint.post("/workers/bypass")(bypass)
+    blueprint.post("/workers/bypass/end")(end_bypass)
 
 
 @requires("viewer")
@@ -37,7 +39,8 @@ def workers() -> str:
     storage()
     places, away = current_queue().places.within_reach()
     found = places[0]
-    pause = found.depths().pause
+    depths, now = found.depths(), found.now()
+    bypasses = {name: status.pause_of(one, now) for name, one in depths.bypasses.items()}
     live = status.workers(found)
     groups = sorted(status.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
     return flask.render_template(
@@ -45,7 +48,8 @@ def workers() -> str:
         workers=[{**row, "runs": [_run(found, id) for id in row["running"][:20]]} for row in live],
         groups=groups[:MOST_GROUPS],
         more_groups=len(groups) - MOST_GROUPS,
-        pause=None if pause is None else status.pause_of(pause, found.now()),
+        pause=None if depths.pause is None else status.pause_of(depths.pause, now),
+        bypasses=[(name, status.told_bypass({"group": name or None, **one})) for name, one in bypasses.items()],
         jobs=sorted(current_queue().registry),
         away=away,
     )
@@ -89,6 +93,31 @@ def resume() -> Response:
         say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
     else:
         say(_("{what} goes on.", what=_said(group)))
+    return flask.redirect(flask.url_for(".workers"), 303)
+
+
+@requires("operator")
+def bypass() -> str | Response:
+    """Have new calls, of one ``group`` or all, run in the request. Asks first, and wants a ``reason``."""
+    group = _group()
+    reason = flask.request.form.get("reason", "").strip()
+    if not reason:
+        return flask.render_template("pijobs/bypass.html", group=group)
+    reason = status.bypass(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
+    log.warning("%s is bypassed by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
+    audit("bypass.begin", on=group or "", reason=reason)
+    say(f"{_named(group)} is bypassed: new calls run in the request.", "warn")
+    return flask.redirect(flask.url_for(".workers"), 303)
+
+
+@requires("operator")
+def end_bypass() -> Response:
+    """Give new calls, of one ``group`` or all, to the queue again."""
+    group = flask.request.form.get("group") or None
+    storage().end_bypass(group)
+    log.warning("the bypass of %s is ended by %s", group or "the queue", flask.g.pijobs_visitor.name)
+    audit("bypass.end", on=group or "")
+    say(f"{_named(group)}: new calls go by the queue again.")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from pijobs.base import threads
 from pijobs.base.clock import Clock, SystemClock, to_ms
-from pijobs.errors import KeyConflict, NoLiveWorker, StateConflict
+from pijobs.errors import Bypassed, KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage import protocol
 from pijobs.storage.contract import (
@@ -51,6 +51,7 @@ from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
 from pijobs.storage.memory.sessions import Sessions
 from pijobs.storage.texts import storable_json, storable_name, storable_text
+from pijobs.storage.values import to_bypass
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
@@ -77,6 +78,7 @@ class MemoryStorage(Storage):
         self._counts = Counts()
         self._totals: dict[str, float] = {}
         self._pause: Pause | None = None
+        self._bypasses: dict[str, Pause] = {}
         self._loss: Loss | None = None
         self._epoch = 1
         #: Times that everybody who waits was sent home.
@@ -103,6 +105,7 @@ class MemoryStorage(Storage):
         *,
         timeout: float,
         worker_within: int | None = None,
+        bypassable: bool = False,
     ) -> list[Stored]:
         self._look_at_protocol()
         with self._lock:
@@ -111,6 +114,8 @@ class MemoryStorage(Storage):
             seen = self._sessions.seen
             if unknown and worker_within is not None and (seen is None or now - seen > worker_within):
                 raise NoLiveWorker
+            if bypassable and (bypassed := to_bypass((new for new, _ in unknown), self._bypasses, now)):
+                raise Bypassed(bypassed)
             self._refuse_conflicts(unknown, now)
             return [self._enqueue(new, on_conflict, now) for new, on_conflict in batch]
 
@@ -420,7 +425,7 @@ class MemoryStorage(Storage):
             now = self.now()
             backlog = sum(item.overdue(now) for item in self._items.of(*WAITING)) + sum(1 for _ in self._outlived(now))
             seen, totals = self._sessions.seen, len(self._totals)
-            return Depths(dict(counts), oldest, self._pause, seen, backlog, totals, self._loss)
+            return Depths(dict(counts), oldest, self._pause, seen, backlog, totals, self._loss, dict(self._bypasses))
 
     def oldest_due(self, *, without: Collection[str]) -> int | None:
         with self._lock:
@@ -485,6 +490,14 @@ class MemoryStorage(Storage):
             elif pause or group in self._groups:
                 self._groups.setdefault(group, Group()).pause = pause
             self._lock.notify_all()
+
+    def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        with self._lock:
+            self._bypasses[storable_name(group or "")] = Pause(self.now(), by, reason)
+
+    def end_bypass(self, group: str | None = None) -> None:
+        with self._lock:
+            self._bypasses.pop(storable_name(group or ""), None)
 
     # -- groups and limits ---------------------------------------------------------------------------------------
 

@@ -154,14 +154,22 @@ def record(values: Sequence[Any]) -> Record:
 
 
 def depths(
-    paused: bytes, seen: bytes, rows: Sequence[Sequence[Any]], backlog: int, totals: int, lost: bytes, lost_at: bytes
+    paused: bytes,
+    seen: bytes,
+    rows: Sequence[Sequence[Any]],
+    backlog: int,
+    totals: int,
+    lost: bytes,
+    lost_at: bytes,
+    bypasses: Sequence[bytes],
 ) -> Depths:
     counts = {
         (words(row[0]), state): count for row in rows for state, count in zip(_STATES, row[2:], strict=True) if count
     }
     oldest = {words(row[0]): int(row[1]) for row in rows if row[1]}
     loss = Loss("emptied" if lost == b"emptied" else "restored", number(lost_at) or 0) if lost else None
-    return Depths(counts, oldest, pause(paused), number(seen), backlog, totals, loss)
+    bypassed = {words(group): Pause.load(note) for group, note in zip(bypasses[::2], bypasses[1::2], strict=True)}
+    return Depths(counts, oldest, pause(paused), number(seen), backlog, totals, loss, bypassed)
 
 
 def group(values: Sequence[Any]) -> GroupRecord:

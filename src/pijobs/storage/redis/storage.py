@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pijobs.base import clock
-from pijobs.errors import InstanceNotFound, NoLiveWorker, StateConflict, StorageUnavailable
+from pijobs.errors import Bypassed, InstanceNotFound, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
@@ -190,17 +190,20 @@ class RedisStorage(Storage):
         *,
         timeout: float,
         worker_within: int | None = None,
+        bypassable: bool = False,
     ) -> list[Stored]:
-        words: list[Argument] = [arguments.optional(worker_within), ""]
+        words: list[Argument] = [arguments.optional(worker_within), "", int(bypassable)]
         for new, on_conflict in batch:
             words += (*arguments.of_instance(new), on_conflict)
         answer = self._run_on(self._requests, timeout, self._scripts.enqueue, words, durability=self._durability)
         if answer[1] == b"no worker":
             raise NoLiveWorker
+        if answer[1] == b"bypassed":
+            raise Bypassed([one.decode() for one in answer[2:]])
         return [answers.stored(new.id, told) for (new, _), told in zip(batch, answer[1:], strict=False)]
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
-        answer = self._run(self._scripts.enqueue, "", due, *arguments.of_instance(new), "replace")
+        answer = self._run(self._scripts.enqueue, "", due, 0, *arguments.of_instance(new), "replace")
         return bool(answer[1] != b"taken")
 
     def last_periodic(self, name: str) -> int | None:
@@ -431,6 +434,12 @@ class RedisStorage(Storage):
 
     def resume(self, group: str | None = None) -> None:
         self._run(self._scripts.group, "resume all" if group is None else "resume", group or "")
+
+    def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        self._ask("HSET", "bypass", storable_name(group or ""), Pause(self.now(), by, reason).dump())
+
+    def end_bypass(self, group: str | None = None) -> None:
+        self._ask("HDEL", "bypass", storable_name(group or ""))
 
     def group(self, name: str) -> GroupRecord | None:
         values = self._run(self._scripts.read, "group", name)[1]

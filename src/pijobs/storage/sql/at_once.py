@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, bindparam, case, func, literal_column, or_, select, type_coerce
+from sqlalchemy import BigInteger, bindparam, case, exists, func, literal_column, or_, select, type_coerce
 from sqlalchemy.dialects import postgresql
 
 from pijobs.storage.contract import NewInstance, Stored
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialect import Dialect
-from pijobs.storage.sql.schema import RANK_STEP, Code, group, instance
+from pijobs.storage.sql.schema import RANK_STEP, Code, group, instance, queue
 
 if TYPE_CHECKING:
     from pijobs.storage.sql.transactions import Tx
@@ -27,9 +27,10 @@ def statement(dialect: Dialect) -> Statement:
     zero: Any = literal_column("0")
     # A group that only a pause made has no limit yet, which the first instance brings.
     complete = or_(G.lim.is_not(None), G.version != zero, bindparam("lim", type_=I.lim.type).is_(None))
+    bypassed = exists().where(queue.c.name == bindparam("queue"), queue.c.bypass.is_not(None))
     looked = (
         select(type_coerce(dialect.clock, BigInteger).label("now_us"))
-        .where(G.queue == bindparam("queue"), G.name == bindparam("grp"), complete)
+        .where(G.queue == bindparam("queue"), G.name == bindparam("grp"), complete, ~bypassed)
         .with_for_update(read=True, key_share=True)
         .subquery()
     )

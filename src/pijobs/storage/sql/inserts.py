@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pijobs.errors import InstanceNotFound, KeyConflict, NoLiveWorker, PijobsError, StateConflict
-from pijobs.storage.contract import LOOKED_AT, TAKEN_AHEAD, End, NewInstance, OnConflict, Stored, is_newer
+from pijobs.errors import Bypassed, InstanceNotFound, KeyConflict, NoLiveWorker, PijobsError, StateConflict
+from pijobs.storage.contract import LOOKED_AT, TAKEN_AHEAD, End, NewInstance, OnConflict, Pause, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.dialect import Trouble
+from pijobs.storage.sql.limits import bypasses
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import to_bypass
 
 Batch = Sequence[tuple[NewInstance, OnConflict]]
 
@@ -21,12 +23,12 @@ class NotAllNew(PijobsError):
     """some of a batch exist, or some of their keys are taken"""
 
 
-def enqueue_together(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored]:
+def enqueue_together(tx: Tx, batch: Batch, worker_within: int | None, bypassable: bool) -> list[Stored]:
     """The usual case of :func:`enqueue_many`, in few round trips.
 
     :raises NotAllNew: it is none; whatever was done is to be rolled back.
     """
-    if (known := _look(tx, batch, worker_within)) is not None:
+    if (known := _look(tx, batch, worker_within, bypassable)) is not None:
         return known
     rows = [_values(tx, new, nth=nth) for nth, (new, _) in enumerate(batch)]
     try:
@@ -40,16 +42,21 @@ def enqueue_together(tx: Tx, batch: Batch, worker_within: int | None) -> list[St
     return [Stored(new.id, _first_code(tx, new).state, fresh=True) for new, _ in batch]
 
 
-def enqueue_many(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored]:
+def enqueue_many(tx: Tx, batch: Batch, worker_within: int | None = None, bypassable: bool = False) -> list[Stored]:
     """See :meth:`pijobs.storage.contract.Storage.enqueue_many`."""
-    if (known := _look(tx, batch, worker_within)) is not None:
+    if (known := _look(tx, batch, worker_within, bypassable)) is not None:
         return known
     return [_enqueue(tx, new, on_conflict, nth) for nth, (new, on_conflict) in enumerate(batch)]
 
 
-def _look(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored] | None:
-    """Hold the groups. Without a worker that has to live: those that are stored already, if all are."""
-    seen = hold_groups(tx, batch)
+def _look(tx: Tx, batch: Batch, worker_within: int | None, bypassable: bool) -> list[Stored] | None:
+    """Hold the groups. Without a worker that has to live: those that are stored already, if all are.
+
+    :raises Bypassed: some are to run in the request.
+    """
+    seen, bypass = hold_groups(tx, batch)
+    if bypassable and bypass is not None:
+        _refuse_bypassed(tx, batch, bypasses(bypass))
     if worker_within is None or (seen is not None and tx.now - seen <= worker_within):
         return None
     known = [stored for new, _ in batch if (stored := _known(tx, new.id))]
@@ -58,13 +65,20 @@ def _look(tx: Tx, batch: Batch, worker_within: int | None) -> list[Stored] | Non
     return known
 
 
-def hold_groups(tx: Tx, batch: Batch) -> int | None:
-    """Make sure that their groups are there until the end of the transaction; returns when a worker was last seen."""
-    seen: int | None = None
+def _refuse_bypassed(tx: Tx, batch: Batch, groups: Mapping[str, Pause]) -> None:
+    found = to_bypass((new for new, _ in batch), groups, tx.now)
+    if new := [one for one in found if _known(tx, one) is None]:
+        raise Bypassed(new)
+
+
+def hold_groups(tx: Tx, batch: Batch) -> tuple[int | None, str | None]:
+    """Make sure that their groups are there until the end of the transaction; returns when a worker was last seen, and
+    what is bypassed."""
+    told: tuple[int | None, str | None] = None, None
     # In one order everywhere: two that hold the same groups would wait for each other.
     for group, limit in sorted({new.group: new.limit for new, _ in batch}.items()):
-        seen = _hold_group(tx, group, limit)
-    return seen
+        told = _hold_group(tx, group, limit)
+    return told
 
 
 def _enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, nth: int) -> Stored:
@@ -118,7 +132,7 @@ def enqueue_periodic(tx: Tx, new: NewInstance, due: int) -> bool:
         moved = tx.change(tx.st.move_periodic, b_queue=tx.queue, b_name=new.name, b_due=due, b_wrong=wrong, due=due)
         if not moved:
             return False
-    enqueue_many(tx, [(new, "replace")], None)
+    enqueue_many(tx, [(new, "replace")])
     return True
 
 
@@ -157,15 +171,15 @@ def make_room(tx: Tx, name: str, priority: int, reason: str) -> str | None:
     return None
 
 
-def _hold_group(tx: Tx, group: str, limit: int | None) -> int | None:
-    """Make sure that the group is there until the end of the transaction; returns when a worker was last seen."""
+def _hold_group(tx: Tx, group: str, limit: int | None) -> tuple[int | None, str | None]:
+    """As :func:`hold_groups`, of one."""
     while not (found := tx.timed_rows(tx.st.look, grp=group)):
         values = {"lim": limit, "blocked_until": None, "paused": 0, "policy": "", "version": 0, "keep_until": None}
         tx.insert(tx.st.insert_group, queue=tx.queue, name=group, **values)
-    seen: int | None = found[0][1]
-    if limit is not None and found[0][2]:  # it was paused before its first instance
+    _, seen, has_no_limit, bypass = found[0]
+    if limit is not None and has_no_limit:  # it was paused before its first instance
         tx.change(tx.st.first_limit, b_queue=tx.queue, b_name=group, lim=limit)
-    return seen
+    return seen, bypass
 
 
 def _known(tx: Tx, instance_id: str) -> Stored | None:

@@ -85,7 +85,7 @@ def enqueue_within(live: Live, connection: Connection, batch: inserts.Batch, dur
             live.ensure(tx.link)
         if durable is not None:
             tx.link.run(durable)
-        return inserts.enqueue_many(tx, batch, None)
+        return inserts.enqueue_many(tx, batch)
     except foreign as error:
         why = str(error) if isinstance(error, StorageUnavailable) else tx.dialect.tell(error)
         raise QueueUnavailable(

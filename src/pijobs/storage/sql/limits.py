@@ -52,6 +52,22 @@ def pause(tx: Tx, name: str | None, told: Pause | None) -> None:
     tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, **set_to)
 
 
+def bypasses(note: str | None) -> dict[str, Pause]:
+    """What stands in the column ``bypass``."""
+    try:
+        return {} if note is None else {name: Pause.load(told) for name, told in json.loads(note).items()}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def bypass(tx: Tx, name: str, told: Pause | None) -> None:
+    """Bypass the queue for a group ("": for all), or end that (None)."""
+    kept = {group: one.dump() for group, one in bypasses(tx.rows(tx.st.lock_queue)[0][0]).items() if group != name}
+    if told is not None:
+        kept[name] = told.dump()
+    tx.change(tx.st.bypass_queue, b_queue=tx.queue, bypass=json.dumps(kept) if kept else None)
+
+
 def count(tx: Tx, key: str, *, limit: int, per: int) -> int | None:
     """See :meth:`pijobs.storage.contract.Storage.count`."""
     tx.know_time()

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pijobs.jobs import State
 from pijobs.storage.contract import Depths, Loss, Page, Pause
 from pijobs.storage.sql.arrows import CODES, Row
+from pijobs.storage.sql.limits import bypasses
 from pijobs.storage.sql.schema import CODE_OF, FINISHED, Code, codes_of
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import MOST_COUNTED
@@ -58,7 +59,7 @@ def _parse(cursor: str | None) -> tuple[int, int]:
 def depths(tx: Tx) -> Depths:
     """See :meth:`pijobs.storage.contract.Storage.depths`."""
     tx.know_time()
-    paused, note, seen = tx.rows(tx.st.queue)[0]
+    paused, note, seen, bypass = tx.rows(tx.st.queue)[0]
     counts: dict[tuple[str, State], int] = {}
     oldest: dict[str, int] = {}
     for name, code, number, due in tx.rows(tx.st.counts):
@@ -76,7 +77,7 @@ def depths(tx: Tx) -> Depths:
     losses = [Loss(kind, at) for at, kind in tx.rows(tx.st.losses)]
     loss = max(losses, key=lambda loss: loss.at, default=None)
     pause = Pause.load(note) if paused else None
-    return Depths(counts, oldest, pause, seen, backlog, tx.rows(tx.st.number_of_totals)[0][0], loss)
+    return Depths(counts, oldest, pause, seen, backlog, tx.rows(tx.st.number_of_totals)[0][0], loss, bypasses(bypass))
 
 
 def waiting(tx: Tx, name: str, most: int) -> tuple[int, int | None]:

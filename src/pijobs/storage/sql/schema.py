@@ -43,8 +43,8 @@ FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
 #: ``keep_until``. 2: ``label``. 3: ``pause``. 4: the indexes of :data:`NEW_INDEXES`. 5: that of ``unique_key``.
-#: 6: ``person``.
-ADDITIONS = 6
+#: 6: ``person``. 7: ``bypass``.
+ADDITIONS = 7
 
 #: ``rank = -priority * RANK_STEP + enqueued``: one ascending number gives the order. Microseconds since the epoch stay
 #: below it until the year 2112, and 1000 times it fits into 64 bits.
@@ -122,6 +122,8 @@ queue = Table(
     Column("paused", SmallInteger, nullable=False),
     # Who paused it, when and why, as JSON.
     Column("pause", _text()),
+    # By group ("" for all), who bypasses it, when and why, as JSON; NULL: nobody.
+    Column("bypass", _text()),
     _number("seen"),
     **_INNODB,
 )
@@ -270,7 +272,7 @@ _partial("pijobs_instance_newest", _c.unique_key, _c.seq)
 
 #: What tables of an earlier release lack.
 ADDED: tuple[Column[Any], ...] = (
-    _c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause, _c.person,
+    _c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause, _c.person, queue.c.bypass,
 )  # fmt: skip
 #: Indexes that the tables of an earlier release lack, besides those of these columns.
 NEW_INDEXES = ("pijobs_instance_front", "pijobs_group_blocked")

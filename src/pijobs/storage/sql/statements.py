@@ -98,7 +98,8 @@ class Statements:
         unlimited = case(
             (and_(G.lim.is_(None), G.version == literal_column("0")), literal_column("1")), else_=literal_column("0")
         )
-        look = select(dialect.clock, seen, unlimited).where(known)
+        bypass = select(Q.bypass).where(Q.name == bindparam("queue")).scalar_subquery()
+        look = select(dialect.clock, seen, unlimited, bypass).where(known)
         self.look = Statement(look if dialect.one_writer else look.with_for_update(read=True, key_share=True, of=group))
         self.queue_seen = Statement(select(dialect.clock, Q.seen).where(Q.name == bindparam("queue")))
         self.insert = Statement(dialect.insert_new(instance), INSTANCE_COLUMNS)
@@ -275,8 +276,9 @@ class Statements:
         )
         self.saw_worker = Statement(update(queue).where(this_queue), ["seen"])
         self.pause_queue = Statement(update(queue).where(this_queue), ["paused", "pause"])
-        self.lock_queue = Statement(select(Q.paused).where(Q.name == bindparam("queue")).with_for_update())
-        self.queue = Statement(select(Q.paused, Q.pause, Q.seen).where(Q.name == bindparam("queue")))
+        self.bypass_queue = Statement(update(queue).where(this_queue), ["bypass"])
+        self.lock_queue = Statement(select(Q.bypass).where(Q.name == bindparam("queue")).with_for_update())
+        self.queue = Statement(select(Q.paused, Q.pause, Q.seen, Q.bypass).where(Q.name == bindparam("queue")))
 
     def _pages(self) -> None:
         self.counts = Statement(

@@ -223,17 +223,18 @@ class SqlStorage(Storage):
         *,
         timeout: float,
         worker_within: int | None = None,
+        bypassable: bool = False,
     ) -> list[Stored]:
         live, end = self._live, clock.monotonic() + timeout
         live.require_room(sum(len(new.body) for new, _ in batch), timeout, number=len(batch))
 
-        def run(store: Callable[[Tx, saving.Batch, int | None], list[Stored]]) -> list[Stored]:
+        def run(store: Callable[[Tx, saving.Batch, int | None, bool], list[Stored]]) -> list[Stored]:
             def work(tx: Tx) -> list[Stored]:
                 for new, _ in batch:
                     self._require_size(len(new.envelope) + len(new.body))
                 if self._durability != "server":
                     tx.link.run("SET LOCAL synchronous_commit TO on")  # of PostgreSQL, for this transaction
-                return store(tx, batch, worker_within)
+                return store(tx, batch, worker_within, bypassable)
 
             return live.transactions.run(live.durable, work, timeout=end - clock.monotonic())
 
@@ -432,6 +433,13 @@ class SqlStorage(Storage):
     def resume(self, group: str | None = None) -> None:
         self._run(lambda tx: limits.pause(tx, group, None))
         self._live.poller.kick()
+
+    def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
+        told = Pause(self.now(), by, reason)
+        self._run(lambda tx: limits.bypass(tx, storable_name(group or ""), told))
+
+    def end_bypass(self, group: str | None = None) -> None:
+        self._run(lambda tx: limits.bypass(tx, storable_name(group or ""), None))
 
     def _audit_on(self) -> Audit:
         self._audited, audit = self._audit(self._audited, repair=True)

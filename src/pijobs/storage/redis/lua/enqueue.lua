@@ -1,7 +1,7 @@
 -- New instances, all or none; one of a periodic job (cron) only if its due time was not taken yet.
-local within, cron = ARGV[1], ARGV[2]
+local within, cron, bypassable = ARGV[1], ARGV[2], ARGV[3]
 local batch, usual = {}, cron == ''
-for n = 3, #ARGV, 16 do
+for n = 4, #ARGV, 16 do
   local id, name, envelope, body, group, priority, created, deadline, due, key, subject, limit, keep, label,
     person, on_conflict = unpack(ARGV, n, n + 15)
   due = math.max(number(due) or now, now)
@@ -57,6 +57,14 @@ if within ~= '' then
   for _, i in ipairs(batch) do
     if not alive and not i.present then return {now, 'no worker'} end
   end
+end
+if bypassable == '1' and call('EXISTS', P .. 'bypass') == 1 then
+  local ids, all = {now, 'bypassed'}, call('HEXISTS', P .. 'bypass', '') == 1
+  for _, i in ipairs(batch) do
+    local new = not i.present and i.state == 'queued'
+    if new and (all or call('HEXISTS', P .. 'bypass', i.group) == 1) then ids[#ids + 1] = i.id end
+  end
+  if ids[3] then return ids end
 end
 local urgent -- the highest priority of those that somebody has to be woken for
 local function must_wake(i) urgent = math.max(urgent or i.priority, i.priority) end

@@ -96,7 +96,7 @@ elseif what == 'depths' then
     counts[#counts + 1] = row
   end
   return {now, meta[1] or '', meta[2] or '', counts, backlog, call('HLEN', P .. 'totals'), meta[3] or '',
-    meta[4] or ''}
+    meta[4] or '', call('HGETALL', P .. 'bypass')}
 elseif what == 'oldest' then
   -- A part of what is queued of a job, the first in front: when each became due, and its group.
   local first, rows = call('ZRANGE', P .. 'x:queued:' .. ARGV[2], ARGV[3], ARGV[4], 'WITHSCORES'), {}

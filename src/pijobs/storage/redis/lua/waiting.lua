@@ -19,6 +19,7 @@
 --   live, session:<id>, runs:<id>   sessions: end of the lease, what they told, the ids they run
 --   wake, wake:<floor>   list   what idle workers block on
 --   totals               hash   name -> sum of what was added
+--   bypass               hash   group, or '' for all -> who bypasses it, when and why
 --   damaged:<key>        any    what lay at a key and was not ours; goes after a while
 --   audit                hash   how far the audit came
 --

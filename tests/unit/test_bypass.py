@@ -1,0 +1,111 @@
+"""Three in the morning: the queue is bypassed for a destination, is paused and forgotten, and the commands for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pijobs.cli.main import main
+from pijobs.decorator import job
+from pijobs.jobs import State
+from pijobs.observe import switches
+from pijobs.observe.status import told_age
+from pijobs.plugins.loading import Plugins
+from pijobs.plugins.registry import Registry
+from pijobs.request.calls import JobCall
+from pijobs.request.queue import Queue
+from pijobs.settings import CORE_SETTINGS, validate
+from pijobs.storage.memory import MemoryStorage
+
+sent: list[str] = []
+
+
+@job("mail.send", group=lambda server, **_: f"smtp:{server}")
+def send(server: str) -> None:
+    if server == "broken":
+        raise ValueError("550")
+    sent.append(server)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    sent.clear()
+    settings = validate({"SECRET_KEY": "s"}, CORE_SETTINGS, directory=tmp_path)
+    return Queue(settings, Registry.of([send]), Plugins([]), storage=MemoryStorage())
+
+
+def call(server: str, **options: float) -> JobCall:
+    return JobCall("mail.send", kwargs={"server": server}, delay=options.get("delay"))
+
+
+def test_a_bypassed_destination_is_reached_in_the_request_and_back_and_no_other(queue: Queue) -> None:
+    storage = queue.present_storage()
+    storage.bypass("smtp:main", reason="r")
+    main_, other, later = queue.enqueue_many([call("main"), call("other"), call("main", delay=60)])
+    assert (main_.state, main_.via) == (State.DONE, "direct") and sent == ["main"]
+    assert (other.state, other.via, later.state, later.via) == (State.QUEUED, "storage", State.SCHEDULED, "storage")
+    assert storage.get(main_.id).state is State.DONE  # its record is there all the same
+    storage.end_bypass("smtp:main")
+    assert queue.enqueue_many([call("main")])[0].state is State.QUEUED
+
+
+def test_what_fails_in_the_request_is_a_dead_letter_and_no_outage(queue: Queue) -> None:
+    queue.present_storage().bypass(reason="r")
+    (handle,) = queue.enqueue_many([call("broken")])
+    assert handle.state is State.DEAD and queue.outage.since is None
+    assert queue.present_storage().get(handle.id).reason == (
+        "it ran in the request, where there is one attempt: ValueError: 550"
+    )
+
+
+Pijobs = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def pijobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pijobs:
+    config = tmp_path / "pi.cfg"
+    config.touch(0o600)
+    config.write_text(
+        "SECRET_KEY = 's3cr3t'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_PLUGINS = []\n"
+        f"PI_JOB_QUEUE_URL = 'sqlite:///{tmp_path}/queue.sqlite'\n"
+    )
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["--config", str(config), *arguments])
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_switches_it_on_in_red_and_off(pijobs: Pijobs) -> None:
+    assert "is bypassed" in pijobs("bypass", "smtp:main", "--yes", "--reason", "relay of a***@example.com hangs")[1]
+    status = pijobs("status")[1]
+    told = "the queue is bypassed for 0 seconds, and what goes to smtp:main runs in the request, by "
+    assert told in status and "CRITICAL: bypassed: the queue is bypassed" in status
+    answer = json.loads(pijobs("status", "--json")[1])
+    assert answer["bypasses"][0]["group"] == "smtp:main" and not answer["checks"]["bypassed"]["ok"]
+    assert pijobs("bypass", "smtp:main", "--end")[0] == 0
+    assert "bypassed" not in pijobs("status")[1]
+
+
+def test_what_was_paused_long_ago_is_red_and_what_was_paused_just_now_is_not() -> None:
+    def pause(age: float | None) -> dict[str, object]:
+        return {"at": "2026-11-30T03:00:00.000Z", "age": age, "by": "root", "reason": "upgrade"}
+
+    def answer(of_all: float | None, of_one: float | None) -> dict[str, object]:
+        return {"pause": of_all and pause(of_all), "groups": [{"name": "smtp:main", "pause": of_one and pause(of_one)}]}
+
+    assert switches.forgotten(answer(None, 3600.0)).ok and switches.forgotten(answer(None, None)).ok
+    found = switches.forgotten(answer(86400.0 * 3, 4 * 3600.0))
+    assert not found.ok and "destination smtp:main for 4 hours" in found.message
+    assert "the whole queue for 3 days, by root at 2026-11-30T03:00:00.000Z: upgrade" in found.message
+
+
+def test_an_age_is_told_in_words() -> None:
+    assert [told_age(seconds) for seconds in (5, 119, 120, 7199, 7200, 200_000)] == [
+        "5 seconds", "119 seconds", "2 minutes", "120 minutes", "2 hours", "2 days",
+    ]  # fmt: skip

@@ -106,7 +106,7 @@ def bypass() -> str | Response:
     reason = status.bypass(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
     log.warning("%s is bypassed by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
     audit("bypass.begin", on=group or "", reason=reason)
-    say(f"{_named(group)} is bypassed: new calls run in the request.", "warn")
+    say(_("{what} is bypassed: new calls run in the request.", what=_said(group)), "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
@@ -117,7 +117,7 @@ def end_bypass() -> Response:
     storage().end_bypass(group)
     log.warning("the bypass of %s is ended by %s", group or "the queue", flask.g.pijobs_visitor.name)
     audit("bypass.end", on=group or "")
-    say(f"{_named(group)}: new calls go by the queue again.")
+    say(_("{what}: new calls go by the queue again.", what=_said(group)))
     return flask.redirect(flask.url_for(".workers"), 303)
 
 

@@ -193,6 +193,16 @@ def spool(place: Place) -> Queue:
     return found
 
 
+@fault
+def outbox(place: Place) -> Queue:
+    database = f"sqlite:///{place.folder}/app.sqlite"
+    found = place.queue(OUTBOX=True, READY_MAX_AGE=0.001, SQLALCHEMY_DATABASE_URI=database)
+    kept = found.transactions.outbox
+    assert kept is not None
+    kept.enqueue(NewInstance("i", "test.job", b"e", b"b", "g", created=kept.now()), timeout=5)
+    return found
+
+
 # -- workers ---------------------------------------------------------------------------------------------------------
 
 

@@ -54,13 +54,13 @@ def make_queue(url: str, file: Path | None = None, **settings: Any) -> Queue:
     values = {
         "SECRET_KEY": "the key of this test", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": url,
         "PI_JOB_QUEUE_NAME": f"test-{uuid4().hex}", "PI_JOB_QUEUE_PLUGINS": (),
-        **{f"PI_JOB_QUEUE_{name}": value for name, value in settings.items()},
+        **{name if name.startswith("SQL") else f"PI_JOB_QUEUE_{name}": value for name, value in settings.items()},
     }  # fmt: skip
     return build(values, file=file, directory=file and file.parent).queue
 
 
 def close(queue: Queue) -> None:
-    for storage in (queue.storage, queue.spool):
+    for storage in (queue.storage, queue.spool, queue.transactions.outbox):
         if storage is not None:
             storage.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import flask
 import pytest
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from pijobs import Handle, JobCall, JobContext, State, job
@@ -209,6 +211,33 @@ def test_a_scoped_session_is_one(site: Site) -> None:
     session.commit()
     session.remove()
     assert site.waiting() == [handle.id]
+
+
+@pytest.mark.parametrize("way", ["after", "outbox", "same"])
+def test_an_async_session_by_run_sync(new_site: NewSite, tmp_path: Path, way: str) -> None:
+    url = f"sqlite:///{tmp_path}/{'app' if way == 'same' else 'queue'}.sqlite"
+    site = new_site(URL=url, OUTBOX=way == "outbox")
+    for storage in site.queue.places:
+        storage.ping()
+
+    async def story() -> Handle:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/app.sqlite")
+        async with AsyncSession(engine) as session:
+            session.add(Order())
+            await session.run_sync(build.enqueue_on_commit, "rolled back")
+            await session.rollback()
+            session.add(Order())
+            handle = await session.run_sync(build.enqueue_on_commit, "kept")
+            assert way == "same" or site.waiting() == []
+            await session.commit()
+            if way != "after":
+                with pytest.raises(ConfigurationError, match=r"'await session.run_sync\(lambda"):
+                    build.enqueue_on_commit(session, "as it is")
+        await engine.dispose()
+        return handle
+
+    with site.app.app_context():
+        assert [asyncio.run(story()).id] == site.waiting()
 
 
 def test_the_session_of_flask_sqlalchemy(tmp_path: Path, new_site: NewSite) -> None:

@@ -104,6 +104,7 @@ def dev(invocation: Invocation, host: str, port: int, folders: tuple[Path, ...])
     With --app (or 'flask jobs dev') the server is 'flask run' with its debugger, else 'pijobs server'. What jobs talk
     to is replaced: mails are shown here and on a page, and do not leave this machine.
     """
+    changes = _changes([Path.cwd(), *folders])
     path = _app_path(invocation)
     plugins = invocation.installation().plugins
     commands = {"server": server_command(invocation, path, host, port), "worker": worker_command(invocation, path)}
@@ -113,7 +114,7 @@ def dev(invocation: Invocation, host: str, port: int, folders: tuple[Path, ...])
         settings = stand_ins(plugins, cleanup, click.echo)
         environment = {VARIABLE: json.dumps(settings)} if settings else {}
         click.echo(f"dev: server on http://{host}:{port}, and a worker; Ctrl-C ends both")
-        Development(commands, environment, click.echo).run(_changes([Path.cwd(), *folders]))
+        Development(commands, environment, click.echo).run(changes)
 
 
 def stand_ins(plugins: Plugins, cleanup: ExitStack, tell: Callable[[str], object]) -> dict[str, Any]:
@@ -158,8 +159,8 @@ def _changes(folders: Sequence[Path]) -> Iterator[list[str]]:
     except ImportError:
         raise ConfigurationError("pijobs dev looks for changes by watchfiles; pip install 'pijobs[dev]'") from None
     wanted = watchfiles.PythonFilter(extra_extensions=_WATCHED)
-    for found in watchfiles.watch(*folders, watch_filter=wanted, rust_timeout=_LOOK_EVERY, yield_on_timeout=True):
-        yield sorted({path for _, path in found})
+    found = watchfiles.watch(*folders, watch_filter=wanted, rust_timeout=_LOOK_EVERY, yield_on_timeout=True)
+    return (sorted({path for _, path in changes}) for changes in found)
 
 
 def _shown(paths: Sequence[str]) -> str:

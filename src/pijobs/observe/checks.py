@@ -67,6 +67,7 @@ TABLE: Mapping[str, Row] = {
     "threads": Row("warning", "uWSGI runs no threads between requests"),
     "bounds": Row("warning", "so many instances of a job wait that further calls take another way (BOUNDS)"),
     "spool": Row("critical", "the spool does not answer or is full, or nobody on this machine works from it"),
+    "outbox": Row("critical", "the outbox in the application's database does not answer, or nobody empties it"),
 }  # fmt: skip
 
 

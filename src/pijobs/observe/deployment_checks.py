@@ -193,6 +193,9 @@ def _worker(answer: Mapping[str, Any]) -> CheckResult:
         return CheckResult(False, "no worker was ever seen", advice)
     if not answer["workers"] and seen > WORKER_ABSENT:
         return CheckResult(False, f"no live worker; the last sign of life was {seen:.0f} s ago", advice)
+    if answer["workers"] and all(row["quiet"] for row in answer["workers"]):
+        advice = "'pijobs quiet HOST --end', or start another"
+        return CheckResult(False, "all live workers are quiet: they take nothing", advice)
     return CheckResult(True, f"last sign of life of a worker {seen:.1f} s ago")
 
 

@@ -17,6 +17,7 @@ from pijobs.base.redact import redact
 from pijobs.errors import StorageUnavailable
 from pijobs.execution.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import WAITING, State
+from pijobs.observe.load import load, told_load
 from pijobs.request.bounds import Bound
 from pijobs.request.places import ONLY_HERE, Places
 from pijobs.request.queue import Queue
@@ -57,14 +58,16 @@ def overview(queue: Queue) -> dict[str, Any]:
         away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": fallback(queue)}
         return {**rows, **away, **here(queue.places)}
     jobs, (depths, now) = numbers(held), held[0]
+    live, sums = [session(record, now) for record in sessions], _sums(jobs)
     return {
         **rows,
         "paused": depths.paused,
         "pause": None if depths.pause is None else pause_of(depths.pause, now),
         "bypasses": [{"group": group or None, **pause_of(one, now)} for group, one in sorted(depths.bypasses.items())],
-        **_sums(jobs),
+        **sums,
         "spool": numbers(held[1:]) if held[1:] else None,
-        "workers": [session(record, now) for record in sessions],
+        "workers": live,
+        "load": load(live, sums["states"], found, within=queue.settings.ready_max_age),
         "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
         "groups": found,
         "backlog": depths.backlog,
@@ -242,7 +245,7 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     yield from (told_bypass(row) for row in answer["bypasses"])
     live = answer["workers"]
     if live:
-        yield _of_workers(live)
+        yield f"{_of_workers(live)}, {told_load(answer['load'])}"
     else:
         seen = answer["worker_seen_age"]
         yield "no live worker" + (
@@ -252,6 +255,9 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
         if row["reached"]:
             yield told_bound(row)
     yield from _of_instances(answer)
+    if answer["spool"]:
+        yield "of these in the spool of this machine:"
+        yield from _numbers_of(answer["spool"])
 
 
 def _of_workers(live: Sequence[Mapping[str, Any]]) -> str:
@@ -266,12 +272,16 @@ def _of_instances(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_jobs(answer: Mapping[str, Any]) -> Iterator[str]:
-    for name, row in answer["jobs"].items():
+    yield from _numbers_of(answer["jobs"])
+    if not answer["jobs"]:
+        yield "  no instances"
+
+
+def _numbers_of(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, row in jobs.items():
         numbers = ", ".join(f"{row[state.value]} {state}" for state in STATE_ORDER if row.get(state.value))
         waits = f"; the oldest is due since {row['oldest_age']:.1f} s" if row.get("oldest_age") else ""
         yield f"  {name}: {numbers or 'nothing'}{waits}"
-    if not answer["jobs"]:
-        yield "  no instances"
 
 
 def _of_failures(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -319,6 +329,7 @@ def session(record: SessionRecord, now: int) -> dict[str, Any]:
         "host": info.host,
         "pid": info.pid,
         "version": info.version,
+        "commit": info.commit,
         "worker_type": info.worker_type,
         "workers": info.workers,
         "keys": list(info.keys),
@@ -329,6 +340,10 @@ def session(record: SessionRecord, now: int) -> dict[str, Any]:
         "seen": moment(record.seen),
         "seen_age": age(record.seen, now),
         "running": list(record.running),
+        "busy": len(record.running) if info.busy is None else info.busy / 1000,
+        "took": info.took / 1000,
+        "quiet": moment(info.quiet) if info.quiet else None,
+        "resting": bool(info.resting),
     }
 
 

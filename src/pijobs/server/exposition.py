@@ -109,6 +109,11 @@ def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
         "pijobs_housekeeping_backlog": {(): answer["backlog"]},
         "pijobs_totals": {(): answer["totals"]},
         "pijobs_worker_processes": {(): len(answer["workers"])},
+        "pijobs_workers": {(): answer["load"]["workers"]},
+        "pijobs_workers_busy": {(): answer["load"]["busy"]},
+        "pijobs_workers_needed": {(): answer["load"]["needed"]},
+        "pijobs_backlog_seconds": {} if answer["load"]["backlog"] is None else {(): answer["load"]["backlog"]},
+        "pijobs_bypassed": {(("group", shown_value(row["group"] or "")),): 1.0 for row in answer["bypasses"]},
         "pijobs_worker_seen_seconds": {} if seen is None else {(): seen},
     }
 

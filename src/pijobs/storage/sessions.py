@@ -42,6 +42,17 @@ class SessionInfo:
     process_started: int = 0
     #: The newest protocol that it speaks; that of 0.1.0, which does not tell it.
     protocol: int = FIRST
+    #: When somebody asked it to take no more (ms); 0: nobody did. Others write this.
+    quiet: int = 0
+    #: 1 once it takes no more and runs nothing.
+    resting: int = 0
+    #: Mean number of attempts that ran at the same time within about the last minute, times 1000; None: of a release
+    #: that does not tell.
+    busy: int | None = None
+    #: Mean time of an attempt (ms).
+    took: int = 0
+    #: The commit of its release, where that is known.
+    commit: str = ""
 
     def dump(self) -> str:
         """As a storage keeps it. What 0.1.0 does not know stands where that expects the name of a job: it refuses

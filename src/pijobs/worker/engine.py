@@ -35,6 +35,7 @@ from pijobs.storage.contract import End, Ended, Lease, Step, Storage
 from pijobs.worker import sentry
 from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
 from pijobs.worker.ends import store_one_by_one
+from pijobs.worker.load import Load
 from pijobs.worker.report import Report, undisturbed
 from pijobs.worker.session import Session
 from pijobs.worker.slots import Slot, StopFlag
@@ -83,6 +84,9 @@ class Engine(JobHuey):
         self._left_behind: list[Slot] = []
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
+        self.load = Load()
+        #: When it was first seen to be quiet (monotonic seconds); None: it is not.
+        self._quiet_since: float | None = None
         self._local = threads.local()
         self._start_lock = threads.Lock()
 
@@ -97,6 +101,9 @@ class Engine(JobHuey):
         self._attempts.done.tell()
         if self._solitude.is_wanted():
             self._step_aside(slot)
+            return None
+        if self.is_quiet:
+            self._rest(slot)
             return None
         task = self._from_ahead(slot)
         if task is not None:
@@ -126,6 +133,31 @@ class Engine(JobHuey):
             first = next(session for session in self.sessions if session in answered)
             return self._wait(first, slot, answered[first])
         return None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether somebody asked this worker to take no more."""
+        return any(session.info.quiet for session in self.sessions[:1])
+
+    def _rest(self, slot: Slot) -> None:
+        """Take nothing; what is in line goes back."""
+        slot.give_back()
+        self._hand_in(slot)
+        if self.stop_flag is not None:
+            self.stop_flag.wait(TURN)
+
+    def facts(self) -> dict[str, int]:
+        """What the sign of life tells of the work here."""
+        self.load.sample()
+        now = clock.monotonic()
+        if not self.is_quiet:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        # Who waited for work when it was asked to be quiet may take it for one more turn.
+        settled = self._quiet_since is not None and now - self._quiet_since > 2 * TURN
+        idle = not any(session.running for session in self.sessions)
+        return {**self.load.told(), "resting": int(settled and idle)}
 
     def _step_aside(self, slot: Slot) -> None:
         """Another slot has something that must run alone: hold nothing meanwhile."""
@@ -164,11 +196,13 @@ class Engine(JobHuey):
         """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
         lease = task.leased[1]
         self.busy[lease.token] = self.slot
+        self.load.begin(lease.token)
         try:
             with sentry.isolated():
                 self._execute_leased(task)
         finally:
             self.busy.pop(lease.token, None)
+            self.load.end(lease.token)
             if self.surroundings is not None:
                 self.surroundings.put_back(lease.name)
 

@@ -113,7 +113,7 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
 
         def facts() -> Mapping[str, Any]:
             found, met = fingerprint(installation.settings), dict(queue.codec().other_keys)
-            return {"other_keys": met, **({} if found is None else {"definitions": found.value})}
+            return {**engine.facts(), "other_keys": met, **({} if found is None else {"definitions": found.value})}
 
         storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
         return [

@@ -26,6 +26,7 @@ from typing import Any
 
 from pijobs.base import processes, threads
 from pijobs.base.clock import Clock, SystemClock, to_ms
+from pijobs.base.release import commit
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
 from pijobs.metrics.counting import Metrics
@@ -157,7 +158,7 @@ class Session:
             if not beat.alive and not self._stop.is_set():
                 self._open = False
                 self._reopen()
-            self._recover_neighbours()
+            self._look_round()
             if self._untold_loss is not None:
                 self.storage.note_loss(self._untold_loss)
                 self._untold_loss = None
@@ -168,13 +169,6 @@ class Session:
             self._set_reachable(False, error)
             self._count_sign("unanswered")
 
-    def _tell_news(self) -> None:
-        facts = self._facts()
-        if any(getattr(self.info, name) != value for name, value in facts.items()):
-            told = replace(self.info, **facts)
-            self.storage.retell(told)
-            self.info = told
-
     def _ask_for_renewal(self, abandoned: list[tuple[str, str]]) -> Beat:
         """Renew the leases, and compare them with those that the storage has."""
         session, asked = self.info.id, self._clock.monotonic()
@@ -183,7 +177,6 @@ class Session:
         beat = self.storage.beat(session, lease=self._lease_ms, abandoned=abandoned)
         if beat.alive:
             self._until = asked + self._lease_ms / 1000
-            self._tell_news()
         self._crashed(beat.ended)
         with self._lock:
             self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
@@ -199,12 +192,25 @@ class Session:
             self._crashed(self.storage.beat(session, lease=self._lease_ms, unknown=sorted(twice)).ended)
         return beat
 
-    def _recover_neighbours(self) -> None:
+    def _look_round(self) -> None:
+        """Whether somebody asked this worker to be quiet, or a neighbour died; and tell the news of this one."""
+        live = [record.info for record in self.storage.sessions()]
+        own = next((info for info in live if info.id == self.info.id), self.info)
+        if own.quiet != self.info.quiet:
+            told = "takes no more, since somebody asked for it" if own.quiet else "takes work again"
+            log.warning("session %s: this worker %s", own.id, told)
+        # Who asked wrote all facts, and some may have been old.
+        self.info = replace(self.info, quiet=own.quiet, **self._facts())
+        if own != self.info:
+            self.storage.retell(self.info)
+        self._recover_neighbours(live)
+
+    def _recover_neighbours(self, live: Sequence[SessionInfo]) -> None:
         """What ran in a process of this host that has died goes back at once, not when its lease is over."""
         own = self.info
         if not own.place or not own.process_started:
             return
-        for info in (record.info for record in self.storage.sessions()):
+        for info in live:
             known = info.place == own.place and info.process_started and info.id != own.id
             if known and processes.is_surely_dead(info.pid, info.process_started):
                 log.warning("worker process %d of this host died; what it ran goes back to the queue", info.pid)
@@ -397,5 +403,5 @@ def describe_process(**more: Any) -> SessionInfo:
     return SessionInfo(
         id=uuid.uuid4().hex[:12], host=socket.gethostname(), pid=os.getpid(), started=0,
         version=metadata.version("pijobs"), protocol=protocol.NEWEST, place=processes.place(),
-        process_started=processes.start_time(os.getpid()) or 0, **more,
+        process_started=processes.start_time(os.getpid()) or 0, commit=commit(), **more,
     )  # fmt: skip

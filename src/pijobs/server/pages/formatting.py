@@ -53,6 +53,11 @@ def count(number: float) -> str:
     return f"{number:,}".translate({ord(","): signs[1], ord("."): signs[-2]})
 
 
+def percent(part: float) -> str:
+    """``41 %``."""
+    return f"{part:.0%}".replace("%", " %")
+
+
 def label(field: Any) -> str:
     """What a form calls a field of a definition."""
     words = str(field.name).split("_")
@@ -72,6 +77,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count,
+    "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "percent": percent,
     "label": label, "json": as_json,
 }  # fmt: skip

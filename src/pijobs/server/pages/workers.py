@@ -10,13 +10,14 @@ from werkzeug.wrappers import Response
 
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
-from pijobs.jobs import WAITING
+from pijobs.jobs import WAITING, State
 from pijobs.observe import status
+from pijobs.observe.load import load
 from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import Problem, requires, say
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import Depths, Storage
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,15 @@ def workers() -> str:
         pause=None if depths.pause is None else status.pause_of(depths.pause, now),
         bypasses=[(name, status.told_bypass({"group": name or None, **one})) for name, one in bypasses.items()],
         jobs=sorted(current_queue().registry),
+        load=_load(depths, live, groups),
         away=away,
     )
+
+
+def _load(depths: Depths, live: list[dict[str, Any]], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    queued = sum(number for (_, state), number in depths.counts.items() if state is State.QUEUED)
+    states = {State.QUEUED.value: queued}
+    return load(live, states, groups, within=current_queue().settings.ready_max_age)
 
 
 def _run(found: Storage, id: str) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""``pijobs quiet``: a worker takes no more, ends what it has, and says when it is idle."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
+import click
+
+from pijobs.base import clock
+from pijobs.cli.invocation import Invocation, audit, pass_invocation
+from pijobs.storage.contract import SessionRecord, Storage
+
+#: Seconds between two looks.
+LOOK = 0.5
+
+
+@click.command()
+@click.argument("host", required=False)
+@click.option("--pid", type=int, help="Only this process; default: all workers of the host.")
+@click.option("--end", is_flag=True, help="Let them take work again.")
+@click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after so many seconds.")
+@pass_invocation
+def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, timeout: float) -> int:
+    """Before a reboot: the workers of HOST (default: this one) take no more, and end what they have.
+
+    Waits until they are idle, and says so; exit code 1 when the time is over first, or no worker is there. Other hosts
+    go on, and 'pijobs drain' would wait for the whole queue. Stopping the worker, or 'quiet --end', ends it.
+    """
+    queue, host = invocation.queue(), host or socket.gethostname()
+    storage = queue.present_storage()
+    found = _of(storage, host, pid)
+    if not found:
+        known = ", ".join(sorted({record.info.host for record in storage.sessions()})) or "none"
+        click.echo(f"no live worker of {host}{f' with pid {pid}' if pid else ''}; hosts with one: {known}", err=True)
+        return 1
+    audit(queue.settings, "worker.quiet-end" if end else "worker.quiet", on=f"{host} {pid or ''}".strip())
+    if end:
+        _tell(storage, found, 0)
+        click.echo(f"{len(found)} worker processes of {host} take work again, with their next sign of life")
+        return 0
+    click.echo(f"{len(found)} worker processes of {host} take no more")
+    return _wait(storage, host, pid, timeout)
+
+
+def _of(storage: Storage, host: str, pid: int | None) -> list[SessionRecord]:
+    return [one for one in storage.sessions() if one.info.host == host and pid in (None, one.info.pid)]
+
+
+def _tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
+    for record in records:
+        storage.retell(replace(record.info, quiet=at))
+
+
+def _wait(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
+    asked, until, before = storage.now(), clock.monotonic() + timeout, -1
+    while found := _of(storage, host, pid):
+        # Again and again: a worker that told something about itself at the same moment has not heard it.
+        _tell(storage, [one for one in found if not one.info.quiet], asked)
+        left = sum(len(one.running) for one in found)
+        if all(one.info.quiet and one.info.resting for one in found):
+            break
+        if clock.monotonic() >= until:
+            click.echo(f"{left} jobs still run", err=True)
+            return 1
+        if left != before:
+            click.echo(f"{left} running")
+        before = left
+        clock.sleep(LOOK)
+    click.echo(f"the workers of {host} are idle" if found else f"the workers of {host} have ended")
+    return 0

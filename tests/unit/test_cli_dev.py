@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from pijobs.cli.invocation import Invocation, load_app
 from pijobs.errors import ConfigurationError
 from pijobs.factory import configure
 from pijobs.plugins.loading import Plugins
+from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 from .test_cli_app import shop
 from .test_cli_main import Run, Write, _fresh_commands, pi_cfg, run
@@ -97,7 +99,7 @@ def test_what_does_not_end_is_killed(started: list[Program]) -> None:
     assert [program.signals for program in started] == [[signal.SIGTERM, signal.SIGKILL], [signal.SIGTERM]]
 
 
-def test_an_app_is_served_by_flask_and_a_pi_cfg_by_pijobs() -> None:
+def test_an_app_is_served_by_flask_and_a_pi_cfg_by_pijobs(core_settings: Settings) -> None:
     of_app = dev.server_command(Invocation(), "shop:create_app", "::1", 5001)
     assert of_app[1:6] == ["-m", "flask", "--app", "shop:create_app", "run"] and "--no-reload" in of_app
     assert dev.server_command(Invocation("a.cfg"), None, "::1", 5001)[1:6] == [
@@ -107,9 +109,15 @@ def test_an_app_is_served_by_flask_and_a_pi_cfg_by_pijobs() -> None:
         "a.cfg",
         "server",
     ]
-    assert dev.worker_command(Invocation("a.cfg"), "shop")[3:] == [
+    assert dev.worker_command(Invocation("a.cfg"), "shop", core_settings)[3:] == [
         "--config", "a.cfg", "--app", "shop", "worker", "--simple", "-l", "-", "-t", "2",
     ]  # fmt: skip
+
+
+def test_a_worker_whose_log_is_configured_is_not_told_where_to_log(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text("{}")
+    settings = validate({"SECRET_KEY": "s", "PI_LOGCONFIG": str(tmp_path / "log.json")}, CORE_SETTINGS)
+    assert dev.worker_command(Invocation(), "shop", settings)[-3:] == ["worker", "-t", "2"]
 
 
 @contextmanager

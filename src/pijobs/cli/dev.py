@@ -19,7 +19,7 @@ from pijobs.base import clock, processes
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError
 from pijobs.plugins.loading import Plugins
-from pijobs.settings import PREFIX
+from pijobs.settings import PREFIX, Settings
 from pijobs.settings.stand_ins import VARIABLE
 
 #: Endings of files whose change starts all anew, besides ``.py``.
@@ -106,12 +106,15 @@ def dev(invocation: Invocation, host: str, port: int, folders: tuple[Path, ...])
     """
     changes = _changes([Path.cwd(), *folders])
     path = _app_path(invocation)
-    plugins = invocation.installation().plugins
-    commands = {"server": server_command(invocation, path, host, port), "worker": worker_command(invocation, path)}
+    installation = invocation.installation()
+    commands = {
+        "server": server_command(invocation, path, host, port),
+        "worker": worker_command(invocation, path, installation.settings),
+    }
     signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as cleanup:
         cleanup.callback(click.echo, "")
-        settings = stand_ins(plugins, cleanup, click.echo)
+        settings = stand_ins(installation.plugins, cleanup, click.echo)
         environment = {VARIABLE: json.dumps(settings)} if settings else {}
         click.echo(f"dev: server on http://{host}:{port}, and a worker; Ctrl-C ends both")
         Development(commands, environment, click.echo).run(changes)
@@ -133,9 +136,11 @@ def server_command(invocation: Invocation, app_path: str | None, host: str, port
     return [sys.executable, "-m", "flask", "--app", app_path, "run", "--debug", "--no-reload", *where]
 
 
-def worker_command(invocation: Invocation, app_path: str | None) -> list[str]:
-    """The worker, whose log is on the terminal."""
-    return _pijobs(invocation, app_path, "worker", "--simple", "-l", "-", "-t", str(_JOBS_END_WITHIN))
+def worker_command(invocation: Invocation, app_path: str | None, settings: Settings) -> list[str]:
+    """The worker, whose log is on the terminal, unless ``PI_LOGCONFIG`` decides where it is."""
+    config = settings.log_config
+    log = [] if config and Path(config).exists() else ["--simple", "-l", "-"]
+    return _pijobs(invocation, app_path, "worker", *log, "-t", str(_JOBS_END_WITHIN))
 
 
 def _pijobs(invocation: Invocation, app_path: str | None, *arguments: str) -> list[str]:

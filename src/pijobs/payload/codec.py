@@ -4,8 +4,8 @@
 ms on the storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the
 envelope as associated data; so neither can be changed, nor a body moved to another envelope, without being noticed. The
 name of the queue keeps a body from being moved to another queue with the same keys; the generation grows when the body
-is replaced, so that an older body does not fit any more. Version 1, of release 0.1.0, has neither of the two. Behind the
-label stands the trace that the caller has, if it has one (:mod:`pijobs.base.traces`).
+is replaced, so that an older body does not fit any more. Version 1, of release 0.1.0, has neither of the two. Behind
+the label stands the trace that the caller has, if it has one (:mod:`pijobs.base.traces`).
 
 :mod:`pijobs.payload.packing` tells which values can be stored.
 """

@@ -32,7 +32,7 @@ def find_config(option: str | os.PathLike[str] | None = None, environ: Mapping[s
             return place.absolute()
     raise ConfigurationError(
         f"expected a pi.cfg, found none: not at {_DEFAULT_PLACES[0]} nor {_DEFAULT_PLACES[1].absolute()}; "
-        f"name it by --config or the variable {CONFIG_VARIABLE}"
+        f"name it by --config or the variable {CONFIG_VARIABLE}, or by --app an app that has the settings"
     )
 
 

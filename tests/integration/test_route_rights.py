@@ -19,7 +19,8 @@ from pijobs.server.rights import RIGHT
 API = {
     "GET /": "", "POST /auth": "", "DELETE /auth": "viewer",
     "GET /livez": "", "GET /readyz": "", "GET /healthz": "", "GET /metrics": "",
-    "POST /messages": "helpdesk",
+    "POST /messages": "helpdesk", "POST /jobs": "admin",
+    "GET /api/openapi.json": "", "GET /api/docs": "",
     "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /jobs/<id>/events": "viewer", "GET /workers": "viewer",
     "GET /groups": "viewer",
     "DELETE /jobs/<id>": "operator", "POST /jobs/<id>/retry": "operator",

@@ -10,13 +10,15 @@ import click
 
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
+from pijobs.cli.machine_tokens import token
 
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 
 
 @click.group()
 def admin() -> None:
-    """The accounts of the server: add, list, remove, password, second-factor, sign-out."""
+    """The accounts of the server: add, list, remove, password, second-factor, sign-out; and tokens for
+    machines."""
 
 
 @admin.command()
@@ -139,6 +141,9 @@ def sign_out(invocation: Invocation, name: str) -> None:
     number = Sessions.of(settings).end_all(name)
     audit(settings, "account.sign-out", about=name)
     click.echo(f"{name}: {number} sessions ended")
+
+
+admin.add_command(token)
 
 
 def _password(from_stdin: bool) -> str:

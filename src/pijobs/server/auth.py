@@ -16,9 +16,11 @@ from pijobs.flask import current_installation
 from pijobs.server.accounts import Account, Accounts
 from pijobs.server.api import ApiError, answer, parameters, required
 from pijobs.server.audited import audit
+from pijobs.server.described import Parameter, takes
 from pijobs.server.factors import Factors
 from pijobs.server.host import HostSignIn, host_sign_in
 from pijobs.server.lockout import Tries, known_device, remember_device
+from pijobs.server.machines import BEGIN, Machine, Machines
 from pijobs.server.sessions import LIFETIMES, Kind, Session, Sessions
 
 #: Seconds after which whoever changes a destination or a secret proves again who it is.
@@ -29,6 +31,11 @@ blueprint = flask.Blueprint("pijobs_auth", __name__)
 
 
 @blueprint.post("/auth")
+@takes(
+    Parameter("username", "of an account", required=True),
+    Parameter("password", required=True),
+    Parameter("otp", "a code of the second factor, or a recovery code"),
+)
 def sign_in() -> flask.Response:
     """A token for a name and password; with a second factor also ``otp``, a code of the app or a recovery code."""
     if "password" in flask.request.args:
@@ -42,6 +49,7 @@ def sign_in() -> flask.Response:
 
 
 @blueprint.delete("/auth")
+@takes(Parameter("everywhere", "end all sessions of the account", "boolean"))
 def sign_out() -> flask.Response:
     """End the token; with ``everywhere`` all sessions of its account, those of the pages, too."""
     account, session = signed_in()
@@ -130,8 +138,7 @@ def signed_in() -> tuple[Account, Session]:
 
     :raises ApiError: (401) without a token, or with one that does not hold any more.
     """
-    headers = flask.request.headers
-    token = (headers.get("Authorization") or headers.get("PI-Authorization") or "").removeprefix("Bearer ").strip()
+    token = _given_token()
     if not token:
         raise ApiError(401, 4033, "sign in first: POST /auth, then send the token in the Authorization header")
     host = host_sign_in()
@@ -141,6 +148,25 @@ def signed_in() -> tuple[Account, Session]:
         raise ApiError(401, 4033, f"the token is {who}not valid any more; sign in again")
     Sessions.of(current_installation().settings).use(found[1])
     return found
+
+
+def present_machine() -> Machine | None:
+    """The machine that the request's token belongs to; None where it is none of a machine.
+
+    :raises ApiError: (401) for one that is over, or was removed.
+    """
+    token = _given_token()
+    if not token.startswith(BEGIN):
+        return None
+    machine = Machines.of(current_installation().settings).get(token)
+    if machine is None:
+        raise ApiError(401, 4033, "the token is not valid any more; 'pijobs admin token add' makes another")
+    return machine
+
+
+def _given_token() -> str:
+    headers = flask.request.headers
+    return (headers.get("Authorization") or headers.get("PI-Authorization") or "").removeprefix("Bearer ").strip()
 
 
 def _by_token(token: str) -> tuple[Account, Session] | None:

@@ -9,17 +9,22 @@ import flask
 from flask import Blueprint, Response
 
 from pijobs.definitions import CENSORED, DefinitionError, DefinitionNotFound, DefinitionStore, submit
+from pijobs.definitions.fields import Field
 from pijobs.errors import AttemptEnd
 from pijobs.flask import current_queue
 from pijobs.jobs import State
 from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError, answer, in_the_address, parameters
 from pijobs.server.audited import delete_definition, given_reason, save_definition
+from pijobs.server.described import Parameter, Taken, takes, takes_what
 from pijobs.server.rights import requires
 from pijobs.settings import Settings
 
 #: privacyIDEA's codes: a resource that is not there, a server that we asked, a parameter.
 NOT_FOUND, SERVER, PARAMETER = 601, 903, 905
+
+#: What each act may tell.
+REASON = Parameter("reason", "for the audit log")
 
 Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -38,8 +43,14 @@ class DefinitionRoutes:
     def add_to(self, blueprint: Blueprint) -> None:
         """``GET /``, ``POST /<identifier>`` and ``DELETE /<identifier>``."""
         blueprint.get("/", endpoint="list")(requires("viewer")(self.list))
-        blueprint.post("/<identifier>", endpoint="save")(requires("admin", recent=True)(self.save))
-        blueprint.delete("/<identifier>", endpoint="delete")(requires("admin", recent=True)(self.delete))
+        save, delete = (requires("admin", recent=True)(view) for view in (self.save, self.delete))
+        blueprint.post("/<identifier>", endpoint="save")(takes_what(Taken(self.parameters))(save))
+        blueprint.delete("/<identifier>", endpoint="delete")(takes(REASON)(delete))
+
+    def parameters(self) -> list[Parameter]:
+        """The fields of a definition."""
+        fields = self._store().declaration.fields_of({}).values()
+        return [Parameter(one.name, one.help, _schema(one), one.required) for one in fields]
 
     def list(self) -> Response:
         """All definitions by identifier, secrets censored."""
@@ -90,6 +101,12 @@ class DefinitionRoutes:
 
     def _store(self) -> DefinitionStore:
         return self._open_store(current_queue().settings)
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    kinds = {bool: "boolean", int: "integer", float: "number", dict: "object"}
+    found: dict[str, Any] = {"type": [kinds.get(field.kind, "string"), "null"]}
+    return {**found, "enum": [*field.choices, None]} if field.choices else found
 
 
 def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: Mapping[str, Any]) -> Handle:

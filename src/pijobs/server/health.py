@@ -16,6 +16,7 @@ from pijobs.flask import EXTENSION, current_queue
 from pijobs.observe.checks import severity_of
 from pijobs.observe.readiness import has_storage, readiness, takes_requests
 from pijobs.server.api import answer
+from pijobs.server.described import takes
 from pijobs.server.exposition import exposition
 
 #: In the configuration of the app that answers for a worker.
@@ -30,6 +31,7 @@ def livez() -> flask.Response:
 
 
 @blueprint.get("/readyz")
+@takes(statuses=[(503, "It can't take requests now.")])
 def readyz() -> flask.Response:
     """200 if this process can take requests (of a worker: has its storage), else 503. For load balancers."""
     queue = current_queue()
@@ -41,6 +43,7 @@ def readyz() -> flask.Response:
 
 
 @blueprint.get("/healthz")
+@takes(statuses=[(503, "A critical check fails.")])
 def healthz() -> flask.Response:
     """200, or 503 if a critical check fails; each check by name, with its severity, what it found and what to do. For
     people and alerts."""
@@ -60,6 +63,7 @@ def healthz() -> flask.Response:
 
 
 @blueprint.get("/metrics")
+@takes(media=["text/plain"])
 def metrics() -> flask.Response:
     """The text format of Prometheus."""
     return flask.Response(exposition(current_queue()), mimetype="text/plain; version=0.0.4")

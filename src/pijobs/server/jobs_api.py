@@ -12,20 +12,34 @@ from typing import Any
 import flask
 
 from pijobs.base import clock, threads
-from pijobs.errors import InstanceNotFound, StorageUnavailable
+from pijobs.base.redact import redact
+from pijobs.errors import (
+    EncodeError,
+    InstanceNotFound,
+    InstanceRefused,
+    KeyConflict,
+    StorageUnavailable,
+    UnknownJob,
+)
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.observe import instances, people, status
 from pijobs.request.queue import Queue
 from pijobs.server.api import ApiError, answer, in_the_address, parameters, required
 from pijobs.server.audited import audit, given_reason
-from pijobs.server.rights import requires
+from pijobs.server.described import Parameter, takes
+from pijobs.server.machines import ENQUEUE, STATUS, Machine
+from pijobs.server.rights import out_of_scope, requires
 from pijobs.storage.contract import Storage
 
 MOST = 500
 #: Seconds between two looks for one listener, and for which it may listen; listeners of one process.
 LOOK, LISTEN, LISTENERS = 1.0, 60.0, 20
 _listeners = threads.BoundedSemaphore(LISTENERS)
+
+REASON = Parameter("reason", "for the audit log")
+_OPTIONS = ("delay", "expires", "priority", "key", "on_conflict")
+_NUMBER = {"type": "number", "minimum": 0}
 
 blueprint = flask.Blueprint("pijobs_jobs", __name__)
 
@@ -39,6 +53,7 @@ def _storage() -> Storage:
 
 @blueprint.post("/messages")
 @requires("helpdesk")
+@takes(Parameter("who", "a login name, an address or a number", required=True))
 def find_messages() -> flask.Response:
     """The newest messages of one person, and what became of each, in a sentence. ``who``, in the body: a user's login
     name, an address or a number. ``kept`` tells what can't be found any more; ``away`` is that of :func:`list_jobs`.
@@ -55,7 +70,15 @@ def find_messages() -> flask.Response:
 
 
 @blueprint.get("/jobs")
-@requires("viewer")
+@requires("viewer", scope=STATUS)
+@takes(
+    Parameter("state", "", {"enum": [state.value for state in status.STATE_ORDER]}),
+    Parameter("name", "of the job"),
+    Parameter("group", "what they go to, such as smtp:main"),
+    Parameter("subject", "an address, number or login name"),
+    Parameter("limit", "of a page", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}),
+    Parameter("cursor", "of the page before"),
+)
 def list_jobs() -> flask.Response:
     """Instances, a page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
 
@@ -92,8 +115,43 @@ def _state(value: Any) -> State:
         raise ApiError(400, 905, f"state: expected one of {states}") from None
 
 
+@blueprint.post("/jobs")
+@requires("admin", scope=ENQUEUE)
+@takes(
+    Parameter("name", "of the job", required=True),
+    Parameter("kwargs", "the job's arguments, by their names", "object"),
+    Parameter("delay", "seconds to wait before the first attempt", _NUMBER),
+    Parameter("expires", "seconds after which it must not happen any more", {**_NUMBER, "exclusiveMinimum": 0}),
+    Parameter("priority", "higher first", {"type": "integer", "minimum": -1000, "maximum": 1000}),
+    Parameter("key", "of the instances with this key only the newest waits"),
+    Parameter("on_conflict", "when one with the key waits", {"enum": ["replace", "keep", "error"]}),
+)
+def enqueue() -> flask.Response:
+    """Enqueue a job, as ``queue.enqueue`` does it: ``name``, ``kwargs`` and options. Answers ``id``, ``state``, ``via``
+    and ``reason`` of the instance. A machine's token enqueues the jobs that its scope names.
+    """
+    _storage()
+    values = parameters()
+    name, machine = required(values, "name"), flask.g.account
+    if isinstance(machine, Machine) and not machine.may(ENQUEUE + name):
+        raise out_of_scope(ENQUEUE + name)
+    kwargs = values.get("kwargs") or {}
+    if not isinstance(kwargs, dict):
+        raise ApiError(400, 905, "kwargs: expected a JSON object")
+    options = {option: values[option] for option in _OPTIONS if values.get(option) is not None}
+    try:
+        handle = current_queue().enqueue(name, kwargs=kwargs, **options)
+    except (UnknownJob, EncodeError, ValueError) as error:
+        raise ApiError(400, 905, redact(str(error))) from None
+    except KeyConflict as error:
+        raise ApiError(409, 409, str(error)) from None
+    except InstanceRefused as error:
+        raise ApiError(413, 413, str(error)) from None
+    return answer({"id": handle.id, "state": handle.state.value, "via": handle.via, "reason": handle.reason})
+
+
 @blueprint.get("/jobs/<id>")
-@requires("viewer")
+@requires("viewer", scope=STATUS)
 def show(id: str) -> flask.Response:
     """One instance with its history, and why it waits."""
     _storage()
@@ -101,7 +159,8 @@ def show(id: str) -> flask.Response:
 
 
 @blueprint.get("/jobs/<id>/events")
-@requires("viewer")
+@requires("viewer", scope=STATUS)
+@takes(media=["text/event-stream"])
 def events(id: str) -> flask.Response:
     """Server-sent events ``job``: one instance as :func:`show` tells it, now and after each change, until it has ended;
     at most for a minute, then the client asks again. Each open one holds a thread of the server; there are
@@ -138,6 +197,7 @@ def _changes(queue: Queue, id: str) -> Iterator[str]:
 
 @blueprint.post("/jobs/<id>/retry")
 @requires("operator")
+@takes(REASON)
 def retry(id: str) -> flask.Response:
     """Queue a dead letter again. ``reason`` stands in the audit log."""
     _storage()
@@ -148,6 +208,7 @@ def retry(id: str) -> flask.Response:
 
 @blueprint.delete("/jobs/<id>")
 @requires("operator")
+@takes(REASON)
 def delete(id: str) -> flask.Response:
     """Cancel what waits, remove the record of what has ended; what runs is not touched (409). ``reason`` stands in the
     audit log."""
@@ -166,14 +227,18 @@ def delete(id: str) -> flask.Response:
 
 
 @blueprint.get("/workers")
-@requires("viewer")
+@requires("viewer", scope=STATUS)
 def workers() -> flask.Response:
     """The live workers."""
     return answer(status.workers(_storage()))
 
 
 @blueprint.get("/groups")
-@requires("viewer")
+@requires("viewer", scope=STATUS)
+@takes(
+    Parameter("after", "a name: the groups behind it"),
+    Parameter("limit", "at most so many", {"type": "integer", "minimum": 1, "maximum": MOST}),
+)
 def groups() -> flask.Response:
     """The groups by name, with limits and breakers: up to ``limit`` of those behind ``after``."""
     values = parameters()

@@ -12,12 +12,14 @@ from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Role
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
-from pijobs.server.auth import RECENT, signed_in
+from pijobs.server.auth import RECENT, present_machine, signed_in
 from pijobs.server.lockout import Tries, network_of
 from pijobs.server.sessions import Sessions
 
 #: Attribute of a view that tells the role it requires.
 RIGHT = "pijobs_right"
+#: Attribute of a view that tells the scope by which a machine's token opens it.
+SCOPE = "pijobs_scope"
 
 #: What a client's tries at a shared secret are counted by, beside what it is for.
 _GUESSES = "shared secret"
@@ -38,17 +40,23 @@ def count_guess(what: str, *, right: bool) -> None:
         tries.succeed(what, address, device)
 
 
-def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
+def requires(role: Role, *, recent: bool = False, scope: str = "") -> Callable[[View], View]:
     """Only accounts with this role, or one that may do more, are let in.
 
     The account stands in ``flask.g.account`` then.
 
     :param recent: the token must not be older than :data:`~pijobs.server.auth.RECENT` seconds.
+    :param scope: by which a machine's token opens it, too; empty: by none. The machine stands in ``flask.g.account``.
     """
 
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
+            if (machine := present_machine()) is not None:
+                flask.g.account = machine
+                if not scope or not machine.may(scope):
+                    raise out_of_scope(scope)
+                return view(*args, **kwargs)
             account, session = signed_in()
             flask.g.account = account
             if ROLES.index(account.role) < ROLES.index(role):
@@ -60,6 +68,14 @@ def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
             return view(*args, **kwargs)
 
         setattr(guarded, RIGHT, role)
+        setattr(guarded, SCOPE, scope)
         return cast(View, guarded)
 
     return decorate
+
+
+def out_of_scope(scope: str) -> ApiError:
+    """For a machine that asks for what its token does not allow; it stands in the audit log."""
+    audit("access", "refused", on=f"{flask.request.method} {flask.request.path}")
+    wanted = f"this needs a token with the scope {scope!r}" if scope else "no token of a machine opens this"
+    return ApiError(403, 303, f"{wanted}; {flask.g.account.name!r} has {', '.join(flask.g.account.scopes)}")

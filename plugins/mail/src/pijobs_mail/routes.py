@@ -12,6 +12,7 @@ from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.audited import audit
 from pijobs.server.definitions import PARAMETER, DefinitionRoutes, submit_test
+from pijobs.server.described import Parameter, Taken, takes_what
 from pijobs.server.rights import requires
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.message import Letter
@@ -30,6 +31,7 @@ def make_blueprint() -> Blueprint:
 
 
 @requires("admin")
+@takes_what(Taken(lambda: [Parameter("recipient", "who gets it", required=True), *SERVERS.parameters()]))
 def send_test_email() -> Response:
     """Send a real mail by a definition, saved or not; ``recipient`` gets it."""
     SERVERS.refuse_secrets_in_the_address()

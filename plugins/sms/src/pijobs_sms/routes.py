@@ -10,6 +10,7 @@ from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters, required
 from pijobs.server.audited import audit
 from pijobs.server.definitions import NOT_FOUND, PARAMETER, DefinitionRoutes, submit_test
+from pijobs.server.described import Parameter, takes
 from pijobs.server.rights import count_guess, requires
 from pijobs_sms import webhook
 from pijobs_sms.errors import PhoneError
@@ -46,6 +47,7 @@ def take_receipt(identifier: str) -> Response:
 
 
 @requires("admin")
+@takes(Parameter("identifier", "of a saved gateway", required=True), Parameter("phone", "who gets it", required=True))
 def send_test_sms() -> Response:
     """Send a real SMS by the saved gateway ``identifier``; ``phone`` gets it."""
     values = parameters()

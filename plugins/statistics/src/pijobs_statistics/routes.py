@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from pijobs.flask import current_queue
 from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.described import Parameter, takes
 from pijobs.server.rights import requires
 from pijobs_statistics.output import as_csv, as_json, query
 
@@ -17,6 +18,14 @@ def make_blueprint() -> Blueprint:
 
 
 @requires("viewer")
+@takes(
+    Parameter("name", "of what was counted"),
+    Parameter("per", "period", {"enum": ["minute", "hour", "day"]}),
+    Parameter("since", "ISO 8601, or seconds since the epoch"),
+    Parameter("until", "likewise"),
+    Parameter("format", "", {"enum": ["json", "csv"]}),
+    media=["application/json", "text/csv"],
+)
 def read() -> Response:
     """Statistics by period, name and tags: ``name``, ``per`` (minute, hour, day), ``since``, ``until`` (ISO 8601 or
     seconds since the epoch; default: the last day), ``format`` (json, csv)."""

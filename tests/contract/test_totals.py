@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from pijobs.storage.contract import LEFT_OUT, Storage
+from pijobs.storage.periods import HOUR, MINUTE, Period, Step, add
 
 from .conftest import OpenStorage
 from .workers import Worker
@@ -63,6 +64,37 @@ def test_housekeeping_leaves_totals_alone(storage: Storage, worker: Worker) -> N
     storage.add_totals({"a": 1})
     worker.beat()
     assert storage.totals() == {"a": 1}
+
+
+@pytest.mark.parametrize("step", [MINUTE, HOUR])
+def test_totals_of_a_period_are_kept_apart_and_go_after_a_while(storage: Storage, peer: Storage, step: Step) -> None:
+    now = Period.at(step, storage.now())
+    edge, old = now.oldest, Period(step, now.oldest.number - 1)
+    for period in (old, edge, now):
+        storage.add_totals({"a": 1}, period=period)
+        peer.add_totals({"a": 1}, period=period)
+    assert storage.totals(now) == peer.totals(now) == storage.totals(edge) == {"a": 2}
+    assert storage.totals() == {} and storage.depths().totals == 0
+    assert storage.totals(Period(step, now.number + 1)) == {}
+    if not storage.display_url.startswith(("redis", "unix")):  # which lets them go by its own clock
+        assert storage.totals(old) == {}
+
+
+def test_a_period_takes_no_more_names_than_it_may(storage: Storage) -> None:
+    period = Period.at(MINUTE, storage.now())
+    storage.add_totals({"a": 1, "b": 1}, period=period, most=1)
+    storage.add_totals({"a": 1}, period=period, most=1)
+    assert storage.totals(period) == {"a": 2, LEFT_OUT: 1}
+
+
+def test_what_plots_are_drawn_from_is_added_to_the_present_minute_and_hour(storage: Storage) -> None:
+    done, attempts = "pijobs_enqueue_to_done_seconds\x1fjob=a\x1fle=1", "pijobs_attempts_total\x1fjob=a"
+    add(storage, {done: 2, attempts: 3})
+    assert storage.totals() == {done: 2, attempts: 3}
+    for step in (MINUTE, HOUR):
+        now = Period.at(step, storage.now())
+        found = {name: value for period in now.back(2) for name, value in storage.totals(period).items()}
+        assert found == {done: 2}
 
 
 def test_nothing_is_lost_when_many_add_at_once(storage: Storage, peer: Storage) -> None:

@@ -6,6 +6,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,6 +30,7 @@ from pijobs.observe.checks import TABLE, severity_of
 from pijobs.observe.readiness import readiness
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
+from pijobs.storage import periods
 from pijobs.storage.contract import Storage
 
 MEASURED = "Counted by a job."
@@ -74,7 +76,7 @@ class _Collector:
 
     def _totals(self, storage: Storage) -> Mapping[str, float]:
         # First what this process counted: added to the answer only, it would be missing in that of the next process.
-        self._queue.metrics.flush(storage.add_totals)
+        self._queue.metrics.flush(partial(periods.add, storage))
         return storage.totals()
 
 

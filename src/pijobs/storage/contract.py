@@ -22,6 +22,7 @@ from typing import Any
 
 from pijobs.jobs import State
 from pijobs.storage import protocol
+from pijobs.storage.periods import Period
 from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.values import (
     BATCH,
@@ -460,14 +461,22 @@ class Storage(ABC):
     # -- totals --------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
+    def add_totals(
+        self,
+        added: Mapping[str, float],
+        *,
+        period: Period | None = None,
+        most: int = MAX_TOTALS,
+        timeout: float | None = None,
+    ) -> None:
         """Add to the queue's totals, over all processes. They only grow, and stay as long as the queue does. Names that
         are left out are counted by the total :data:`LEFT_OUT`.
 
         :param added: what is added, by name (printable, at most 512 characters); finite and positive.
+        :param period: whose totals they are, which go after a while; None: those that stay.
         :param most: a name that is not known yet is left out when there are so many.
         :param timeout: as in :meth:`take_out`."""
 
     @abstractmethod
-    def totals(self) -> dict[str, float]:
-        """All totals by name, as they were at one moment."""
+    def totals(self, period: Period | None = None) -> dict[str, float]:
+        """All totals by name, as they were at one moment; of a period nobody knows any more none."""

@@ -14,6 +14,7 @@ from pijobs.logs import Shown, shown_error
 from pijobs.payload.codec import Call
 from pijobs.plugins.hookspecs import InstanceEvent
 from pijobs.request.queue import Queue
+from pijobs.storage import periods
 from pijobs.storage.contract import End, Ended, Lease, Storage
 from pijobs.worker import sentry
 
@@ -93,7 +94,7 @@ class Report:
         )
         if end.state is not State.DONE and self._queue.storage is not None:
             # A failure is told before the next sign of life.
-            metrics.flush_soon(self._queue.storage.add_totals)
+            metrics.flush_soon(functools.partial(periods.add, self._queue.storage))
 
     @undisturbed
     def not_run(self, lease: Lease, end: End) -> None:

@@ -21,6 +21,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -30,7 +31,7 @@ from pijobs.base.release import commit
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
 from pijobs.metrics.counting import Metrics
-from pijobs.storage import protocol
+from pijobs.storage import periods, protocol
 from pijobs.storage.contract import Beat, End, Ended, Lease, LossKind, SessionInfo, Step, Storage
 
 log = logging.getLogger(__name__)
@@ -239,7 +240,7 @@ class Session:
     def _flush(self) -> None:
         if self._flushes:
             try:
-                self._metrics.flush(self.storage.add_totals)
+                self._metrics.flush(partial(periods.add, self.storage))
             except StorageUnavailable as error:
                 log.debug("session %s: its counts wait for the next sign of life: %s", self.info.id, error)
 

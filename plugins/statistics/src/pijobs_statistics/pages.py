@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import flask
 
 from pijobs.base import clock
 from pijobs.flask import current_queue
-from pijobs.server.pages import PageBlueprint, requires
+from pijobs.server.pages import PageBlueprint, plots, requires
+from pijobs.server.pages.formatting import count, iso
+from pijobs.server.pages.languages import _
 from pijobs_statistics.output import as_csv
 from pijobs_statistics.store import SECONDS, Per, Row, Store
 from pijobs_statistics.values import Amount, number
@@ -26,12 +29,11 @@ MOST = 60
 
 @dataclass(frozen=True)
 class Line:
-    """What one name, or one combination of its tags, added up to. :ivar bins: steps of its plot, oldest first."""
+    """What one name, or one combination of its tags, added up to. :ivar plot: its steps, oldest first."""
 
     title: str
     count: int
-    value: float
-    bins: list[dict[str, Any]]
+    plot: plots.Plot
 
 
 def make_pages() -> PageBlueprint:
@@ -51,7 +53,6 @@ def index() -> str:
     return flask.render_template(
         "pijobs_statistics/statistics.html",
         lines=lines[:MOST], more=len(lines) - MOST, per=per, name=name, spans=SPANS,
-        steps=SPANS[per][0], seconds=SECONDS[per] * SPANS[per][0],
     )  # fmt: skip
 
 
@@ -85,15 +86,20 @@ def _lines(rows: Iterable[Row], per: Per, since: int, title_of: Any) -> list[Lin
     sums: defaultdict[str, defaultdict[int, Amount]] = defaultdict(lambda: defaultdict(lambda: Amount(0, 0)))
     for row in rows:
         sums[title_of(row)][(row.start - since) // SECONDS[per]] += row.amount
-    lines = [_line(title, steps, SPANS[per][0]) for title, steps in sums.items()]
+    lines = [_line(title, steps, per, since) for title, steps in sums.items()]
     return sorted(lines, key=lambda line: (-line.count, line.title))
 
 
-def _line(title: str, steps: Mapping[int, Amount], most: int) -> Line:
+def _line(title: str, steps: Mapping[int, Amount], per: Per, since: int) -> Line:
     whole = sum(steps.values(), Amount(0, 0))
     # What is below nothing has no bar.
-    heights = [max(0.0, number(steps[place].total)) if place in steps else 0 for place in range(most)]
-    return Line(title, whole.count, number(whole.total), [{"done": height, "failed": 0} for height in heights])
+    places = range(SPANS[per][0])
+    heights = [max(0.0, number(steps[place].total)) if place in steps else 0 for place in places]
+    ats = [iso(since + place * SECONDS[per]) for place in places]
+    told = count(number(whole.total))
+    if number(whole.total) != whole.count:
+        told = _("{value} in {number} records", value=told, number=count(whole.count))
+    return Line(title, whole.count, plots.of_bins(re.sub(r"\W", "-", title), title, heights, ats, told))
 
 
 def _tags(tags: Mapping[str, str]) -> str:

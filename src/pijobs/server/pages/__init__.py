@@ -1,6 +1,6 @@
 """The pages: what the queue does, for people.
 
-What plugins use of them: :class:`PageBlueprint`, :func:`requires`, :func:`definition_pages`, :func:`say`,
+What plugins use of them: :class:`PageBlueprint`, :mod:`.plots`, :func:`requires`, :func:`definition_pages`, :func:`say`,
 :class:`Problem`, the templates ``pijobs/page.html`` and ``pijobs/parts.html``, and the filters of :mod:`.words`, which
 templates call ``pijobs_…``.
 """

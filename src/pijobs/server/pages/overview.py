@@ -12,17 +12,21 @@ from pijobs.errors import StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING
 from pijobs.observe import activity, status
+from pijobs.observe.past import SPANS, past
 from pijobs.observe.readiness import readiness
 from pijobs.server.pages import plots
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.summary import headline
 from pijobs.server.pages.web_session import PAGES, requires
 from pijobs.storage.contract import Storage
 
-_NOTHING = {"span": 3600.0, "bins": [], "speed": None, "jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
+_NOTHING: dict[str, Any] = {"jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
 
 
 #: Destinations in trouble that are shown.
 MOST_GROUPS = 20
+#: Jobs and destinations whose times are told.
+MOST_ROWS = 30
 
 
 def add_to(blueprint: flask.Blueprint) -> None:
@@ -35,10 +39,13 @@ def overview() -> str | Response:
     if not flask.g.pijobs_visitor.may("viewer"):
         return flask.redirect(flask.url_for(".messages"))
     queue = current_queue()
-    answer, recent = status.overview(queue), _NOTHING
+    answer, recent, before = status.overview(queue), _NOTHING, None
+    chosen = _chosen()
     if queue.storage is not None and answer["reachable"]:
         try:
-            recent = activity.recent(queue.storage)
+            step, number = SPANS[chosen["span"]]
+            recent = activity.recent(queue.storage, step.size * number)
+            before = past(queue, **chosen)
             answer = _with_jobs(answer, queue.storage)
         except StorageUnavailable as error:
             away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": status.fallback(queue)}
@@ -58,10 +65,19 @@ def overview() -> str | Response:
         headlines=[headline(topic, answer, recent, queue.settings.ready_max_age, critical) for topic in topics],
         answer=answer,
         recent=recent,
-        plots=plots,
+        plots=plots.of_past(before, sum(row["workers"] for row in answer["workers"])) if before else [],
+        rows=before["rows"][:MOST_ROWS] if before else [],
+        chosen=chosen,
+        spans={"hour": _("last hour"), "day": _("last day"), "week": _("last week")},
         first_steps=site.first_steps,
         checks=checks,
     )
+
+
+def _chosen() -> dict[str, str]:
+    args = flask.request.args
+    span = args.get("span", "")
+    return {"span": span if span in SPANS else "hour", **{name: args.get(name, "")[:200] for name in ("job", "group")}}
 
 
 def _with_jobs(answer: Mapping[str, Any], storage: Storage) -> dict[str, Any]:

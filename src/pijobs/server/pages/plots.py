@@ -1,54 +1,162 @@
-"""Geometry of the small plots; the templates draw it as SVG."""
+"""The small plots: what stands where, and what each step says. The templates draw them as SVG.
+
+Drawn here and not by a library: those for servers put styles into the SVG, which the pages' policy forbids, and those for
+browsers show nothing without a script.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pijobs.server.pages.formatting import count, duration
+from pijobs.server.pages.languages import _
+
 WIDTH, HEIGHT = 400, 80
-#: Seconds that the plot of times goes from and to.
-SCALE = (0.03, 120.0)
+#: Seconds that a plot of times goes from and to, and where it has lines.
+SCALE = (0.004, 1000.0)
+LINES = (0.01, 0.1, 1, 10, 100)
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """A step of the time: what was done, and what failed on top of it."""
+class Mark:
+    """A rectangle. :ivar kind: its class in the style sheet."""
+
+    kind: str
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the time, and what it says to who points at it."""
 
     x: float
     width: float
-    done: float
-    failed: float
+    at: str
+    told: str
+    marks: Sequence[Mark]
 
 
-def bars(bins: Sequence[Mapping[str, Any]]) -> list[Bar]:
-    """Heights of what was done and failed in each step."""
-    most = max((row["done"] + row["failed"] for row in bins), default=0) or 1
-    step = WIDTH / max(1, len(bins))
-    scale = (HEIGHT - 2) / most
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One plot. :ivar summary: of all steps. :ivar ticks: heights and words. :ivar keys: classes and words."""
+
+    name: str
+    title: str
+    summary: str
+    steps: Sequence[Step]
+    ticks: Sequence[tuple[float, str]]
+    keys: Sequence[tuple[str, str]]
+
+
+def of_past(past: Mapping[str, Any], workers: int) -> list[Plot]:
+    """The plots of :func:`pijobs.observe.past.past`. :param workers: that are there now."""
+    steps = past["steps"]
+    return [_throughput(steps), *_times(steps), _busy(steps, workers)]
+
+
+def _throughput(steps: Sequence[Mapping[str, Any]]) -> Plot:
+    def told(step: Mapping[str, Any]) -> str:
+        return _("{done} done, {failed} failed", done=count(step["done"]), failed=count(step["failed"]))
+
+    most = max((step["done"] + step["failed"] for step in steps), default=0)
+
+    def marks(step: Mapping[str, Any]) -> Iterator[Mark]:
+        done, failed = (step[name] * (HEIGHT - 2) / (most or 1) for name in ("done", "failed"))
+        yield from _bar("done", HEIGHT - done, done)
+        yield from _bar("failed", HEIGHT - done - failed, failed)
+
+    whole = {name: sum(step[name] for step in steps) for name in ("done", "failed")}
+    keys = [("done", _("done")), ("failed", _("failed"))]
+    return Plot("throughput", _("Done and failed"), told(whole), _steps(steps, told, marks), _top(most), keys)
+
+
+def _times(steps: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
+    ticks = [(height_of(seconds), duration(seconds)) for seconds in LINES]
+    keys = [("median", _("median")), ("late", _("95th percentile"))]
+    titles = {"start": _("From due to start"), "finish": _("From enqueue to done")}
+    for measure, title in titles.items():
+
+        def told(step: Mapping[str, Any], measure: str = measure) -> str:
+            if step[measure] is None:
+                return _("nothing")
+            median, late = map(duration, step[measure])
+            return _("median {median}, 95 % below {late}", median=median, late=late)
+
+        def marks(step: Mapping[str, Any], measure: str = measure) -> Iterator[Mark]:
+            if step[measure] is not None:
+                median, late = map(height_of, step[measure])
+                yield Mark("late", _r(late - 1), 2)
+                yield Mark("median", _r(median - 1.5), 3)
+
+        slowest = max((step for step in steps if step[measure]), key=lambda step: step[measure][1], default=None)
+        summary = _("nothing") if slowest is None else _("slowest: {told}", told=told(slowest))
+        yield Plot(measure, title, summary, _steps(steps, told, marks), ticks, keys)
+
+
+def _busy(steps: Sequence[Mapping[str, Any]], workers: int) -> Plot:
+    def told(step: Mapping[str, Any]) -> str:
+        return _("{busy} of {workers} workers busy", busy=f"{step['busy']:.1f}", workers=workers)
+
+    most = max(workers, *(step["busy"] for step in steps), 0)
+
+    def marks(step: Mapping[str, Any]) -> Iterator[Mark]:
+        height = step["busy"] * (HEIGHT - 2) / (most or 1)
+        yield from _bar("done", HEIGHT - height, height)
+
+    peak = max(steps, key=lambda step: step["busy"])
+    summary = _("at most {told}", told=told(peak))
+    return Plot(
+        "busy", _("Busy workers"), summary, _steps(steps, told, marks), _top(most), [("done", _("busy on average"))]
+    )
+
+
+def of_bins(name: str, title: str, values: Sequence[float], ats: Sequence[str], summary: str) -> Plot:
+    """Bars of one value for each step, which begins at a moment."""
+    most = max(values, default=0)
+    rows = [{"at": at, "value": value} for at, value in zip(ats, values, strict=True)]
+
+    def told(step: Mapping[str, Any]) -> str:
+        return count(step["value"])
+
+    def marks(step: Mapping[str, Any]) -> Iterator[Mark]:
+        height = step["value"] * (HEIGHT - 2) / (most or 1)
+        yield from _bar("done", HEIGHT - height, height)
+
+    return Plot(name, title, summary, _steps(rows, told, marks), _top(most), [])
+
+
+def _steps(
+    rows: Sequence[Mapping[str, Any]],
+    told: Callable[[Mapping[str, Any]], str],
+    marks: Callable[[Mapping[str, Any]], Iterable[Mark]],
+) -> list[Step]:
+    width = WIDTH / max(1, len(rows))
+    gap = min(1.0, width / 8)
     return [
-        Bar(_r(step * place + 1), _r(step - 2), _r(row["done"] * scale), _r(row["failed"] * scale))
-        for place, row in enumerate(bins)
+        Step(_r(width * place + gap), _r(width - 2 * gap), row["at"], told(row), list(marks(row)))
+        for place, row in enumerate(rows)
     ]
 
 
-def dots(bins: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[float, float]]:
-    """Points of ``median`` or ``late`` in each step that has one."""
-    step = WIDTH / max(1, len(bins))
-    return [
-        (_r(step * (place + 0.5)), _r(height_of(row[measure])))
-        for place, row in enumerate(bins)
-        if row[measure] is not None
-    ]
+def _bar(kind: str, y: float, height: float) -> Iterator[Mark]:
+    if height > 0:
+        yield Mark(kind, _r(y), _r(height))
+
+
+def _top(most: float) -> list[tuple[float, str]]:
+    return [(2.0, count(round(most, 1) if most % 1 else int(most)))] if most else []
 
 
 def height_of(seconds: float) -> float:
     """Where a time stands on a logarithmic scale, from the top."""
     shortest, longest = SCALE
     share = math.log(max(shortest, min(longest, seconds)) / shortest) / math.log(longest / shortest)
-    return HEIGHT - 4 - share * (HEIGHT - 8)
+    return _r(HEIGHT - 4 - share * (HEIGHT - 8))
 
 
 def _r(value: float) -> float:
-    return round(value, 1)
+    return round(value, 2)

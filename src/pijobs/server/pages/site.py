@@ -40,7 +40,6 @@ from pijobs.server.pages import (
     looks,
     overview,
     people,
-    plots,
     schedule,
     second_factor,
     sign_in,
@@ -236,7 +235,7 @@ def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> fla
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)
-    filters: dict[str, Callable[..., Any]] = {**words.FILTERS, "bars": plots.bars, "pause": told_pause}
+    filters: dict[str, Callable[..., Any]] = {**words.FILTERS, "pause": told_pause}
     for word, function in filters.items():
         blueprint.add_app_template_filter(function, f"pijobs_{word}")
     blueprint.register_error_handler(Exception, _told)

@@ -27,9 +27,49 @@
     for (const hint of document.getElementsByClassName("zone")) hint.textContent = zone;
   };
 
+  // What a step of a plot says: to the pointer, and to the arrow keys.
+  let pointed = null;
+  const tell = () => {
+    const plot = pointed && document.getElementById(pointed.plot);
+    const step = plot?.getElementsByClassName("step")[pointed.place];
+    if (!step) return;
+    const at = new Date(step.dataset.at);
+    for (const other of plot.getElementsByClassName("here")) other.classList.remove("here");
+    step.classList.add("here");
+    plot.classList.add("shown");
+    plot.querySelector(".readout").textContent = `${day(at)} ${two(at.getHours())}:${two(at.getMinutes())} · ${step.dataset.told}`;
+  };
+  const forget = (plot) => {
+    if (!plot || pointed?.plot !== plot.id) return;
+    pointed = null;
+    plot.classList.remove("shown");
+    for (const other of plot.getElementsByClassName("here")) other.classList.remove("here");
+    plot.querySelector(".readout").textContent = plot.getAttribute("aria-label").replace(/^[^:]*: /, "");
+  };
+  const point = (plot, place) => { pointed = { plot: plot.id, place }; tell(); };
+  document.addEventListener("pointerover", (event) => {
+    const step = event.target.closest(".step");
+    if (step) point(step.closest(".plotted"), [...step.parentNode.getElementsByClassName("step")].indexOf(step));
+  });
+  document.addEventListener("pointerout", (event) => {
+    const plot = event.target.closest(".plotted");
+    if (plot && !plot.contains(event.relatedTarget)) forget(plot);
+  });
+  document.addEventListener("focusout", (event) => { if (event.target.classList.contains("plotted")) forget(event.target); });
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.classList.contains("plotted")) return;
+    const last = event.target.getElementsByClassName("step").length - 1;
+    const here = pointed?.plot === event.target.id ? pointed.place : last + 1;
+    const to = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: last }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    point(event.target, Math.min(last, Math.max(0, to)));
+  });
+
   const tickAll = () => document.getElementById("tick-all");
   const show = () => {
     local();
+    tell();
     if (tickAll()) tickAll().hidden = false;
     if (navigator.clipboard) for (const button of document.getElementsByClassName("copy")) button.hidden = false;
   };

@@ -50,6 +50,7 @@ from pijobs.storage.contract import (
 from pijobs.storage.memory.groups import Counts, Group
 from pijobs.storage.memory.items import Item, Items
 from pijobs.storage.memory.sessions import Sessions
+from pijobs.storage.periods import Period
 from pijobs.storage.texts import storable_json, storable_name, storable_text
 from pijobs.storage.values import to_bypass
 
@@ -77,6 +78,7 @@ class MemoryStorage(Storage):
         self._periodic: dict[str, int] = {}
         self._counts = Counts()
         self._totals: dict[str, float] = {}
+        self._periods: dict[Period, dict[str, float]] = {}
         self._pause: Pause | None = None
         self._bypasses: dict[str, Pause] = {}
         self._loss: Loss | None = None
@@ -534,15 +536,27 @@ class MemoryStorage(Storage):
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
+    def add_totals(
+        self,
+        added: Mapping[str, float],
+        *,
+        period: Period | None = None,
+        most: int = MAX_TOTALS,
+        timeout: float | None = None,
+    ) -> None:
         with self._lock:
+            totals = self._totals if period is None else self._periods.setdefault(period, {})
             for name, value in added.items():
-                taken = name if name in self._totals or len(self._totals) < most else LEFT_OUT
-                self._totals[taken] = self._totals.get(taken, 0.0) + (value if taken == name else 1)
+                taken = name if name in totals or len(totals) < most else LEFT_OUT
+                totals[taken] = totals.get(taken, 0.0) + (value if taken == name else 1)
+            if period is not None:
+                gone = [one for one in self._periods if one.step == period.step and one.number < period.oldest.number]
+                for one in gone:
+                    del self._periods[one]
 
-    def totals(self) -> dict[str, float]:
+    def totals(self, period: Period | None = None) -> dict[str, float]:
         with self._lock:
-            return dict(self._totals)
+            return dict(self._totals if period is None else self._periods.get(period, {}))
 
 
 def _parse_cursor(cursor: str) -> int:

@@ -38,6 +38,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping, Slice
+from pijobs.storage.periods import Period
 from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
@@ -477,14 +478,22 @@ class RedisStorage(Storage):
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
+    def add_totals(
+        self,
+        added: Mapping[str, float],
+        *,
+        period: Period | None = None,
+        most: int = MAX_TOTALS,
+        timeout: float | None = None,
+    ) -> None:
         items = list(added.items())
+        where = ("", "") if period is None else (f":{period.name}", period.keep)
         for n in range(0, len(items), TOTALS_AT_ONCE):
             words = (word for name, value in items[n : n + TOTALS_AT_ONCE] for word in (name, f"{value!r}"))
-            self._run_within(timeout, self._scripts.totals, most, LEFT_OUT, *words)
+            self._run_within(timeout, self._scripts.totals, most, LEFT_OUT, *where, *words)
 
-    def totals(self) -> dict[str, float]:
-        return answers.totals(self._ask("HGETALL", "totals"))
+    def totals(self, period: Period | None = None) -> dict[str, float]:
+        return answers.totals(self._ask("HGETALL", "totals" if period is None else f"totals:{period.name}"))
 
     # -- for `config check` --------------------------------------------------------------------------------------
 

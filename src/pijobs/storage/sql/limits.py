@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pijobs.storage.contract import LEFT_OUT, GroupRecord, Pause, whole
+from pijobs.storage.periods import Period
 from pijobs.storage.sql.connection import Row
 from pijobs.storage.sql.transactions import Tx
 
@@ -91,21 +92,32 @@ def _times(text: str) -> list[int]:
         return []
 
 
-def totals(tx: Tx) -> dict[str, float]:
+def owner(tx: Tx, period: Period | None) -> str:
+    """Whose totals they are: a queue's, or those of one of its periods. No queue has such a name."""
+    return tx.queue if period is None else f"{tx.queue}/{period.name}"
+
+
+def totals(tx: Tx, whose: str) -> dict[str, float]:
     """See :meth:`pijobs.storage.contract.Storage.totals`."""
-    return dict(map(tuple, tx.rows(tx.st.totals)))
+    return dict(map(tuple, tx.rows(tx.st.totals, queue=whose)))
 
 
-def add_totals(tx: Tx, added: Mapping[str, float], most: int) -> None:
+def add_totals(tx: Tx, added: Mapping[str, float], period: Period | None, most: int) -> None:
     """See :meth:`pijobs.storage.contract.Storage.add_totals`."""
-    room = most - tx.rows(tx.st.number_of_totals)[0][0]
+    whose = owner(tx, period)
+    number = tx.rows(tx.st.number_of_totals, queue=whose)[0][0]
+    if period is not None and not number:
+        # The first one in a period: what is too old goes.
+        first = f"{tx.queue}/{period.step.letter}"
+        tx.change(tx.st.forget_totals, first=first, last=owner(tx, period.oldest))
+    room = most - number
     taken = dict(added)
     if len(taken) > room:
-        known = totals(tx)
+        known = totals(tx, whose)
         unknown = [name for name in added if name not in known]
         for name in unknown[max(0, room) :]:
             del taken[name]
         if left_out := len(added) - len(taken):
             taken[LEFT_OUT] = left_out
     # In one order everywhere: two that write the same rows would wait for each other.
-    tx.many(tx.st.add_total, [{"queue": tx.queue, "name": name, "value": taken[name]} for name in sorted(taken)])
+    tx.many(tx.st.add_total, [{"queue": whose, "name": name, "value": taken[name]} for name in sorted(taken)])

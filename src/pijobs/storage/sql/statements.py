@@ -368,6 +368,8 @@ class Statements:
         )
         here = total.c.queue == bindparam("queue")
         self.add_total = Statement(dialect.insert_or_add(total, "value"), ["queue", "name", "value"])
+        old = (total.c.queue > bindparam("first"), total.c.queue < bindparam("last"))
+        self.forget_totals = Statement(delete(total).where(*old))
         self.totals = Statement(select(total.c.name, total.c.value).where(here))
         self.number_of_totals = Statement(select(func.count()).select_from(total).where(here))
 

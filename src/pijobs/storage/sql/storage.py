@@ -45,6 +45,7 @@ from pijobs.storage.contract import (
     Stored,
 )
 from pijobs.storage.housekeeping import Housekeeping
+from pijobs.storage.periods import Period
 from pijobs.storage.sql import at_once, auditing, diagnosis, housekeeping, joining, leasing, limits, tables
 from pijobs.storage.sql import inserts as saving
 from pijobs.storage.sql import queries as inspection
@@ -484,9 +485,16 @@ class SqlStorage(Storage):
 
     # -- totals --------------------------------------------------------------------------------------------------
 
-    def add_totals(self, added: Mapping[str, float], *, most: int = MAX_TOTALS, timeout: float | None = None) -> None:
+    def add_totals(
+        self,
+        added: Mapping[str, float],
+        *,
+        period: Period | None = None,
+        most: int = MAX_TOTALS,
+        timeout: float | None = None,
+    ) -> None:
         if added:
-            self._run_quickly(lambda tx: limits.add_totals(tx, added, most), timeout)
+            self._run_quickly(lambda tx: limits.add_totals(tx, added, period, most), timeout)
 
-    def totals(self) -> dict[str, float]:
-        return dict(self._read(limits.totals))
+    def totals(self, period: Period | None = None) -> dict[str, float]:
+        return dict(self._read(lambda tx: limits.totals(tx, limits.owner(tx, period))))

@@ -20,6 +20,7 @@
 --   wake, wake:<floor>   list   what idle workers block on
 --   totals               hash   name -> sum of what was added
 --   bypass               hash   group, or '' for all -> who bypasses it, when and why
+--   totals:<period>      hash   likewise, of a minute or an hour; goes after a while
 --   damaged:<key>        any    what lay at a key and was not ours; goes after a while
 --   audit                hash   how far the audit came
 --

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pijobs.jobs import State
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
 from pijobs.server.accounts import Accounts
+from pijobs.storage import periods
 from pijobs.storage.contract import End, Lease, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -85,6 +87,14 @@ class Hour:
         }  # fmt: skip
         end = End(lease.id, lease.token, state, reason=reason, entry=json.dumps(entry), **more)
         self.storage.step(self.sessions[0], [end], want=0)
+        self.count(lease, state, took)
+
+    def count(self, lease: Lease, state: State, took: float) -> None:
+        since = (self.storage.now() - self.storage.get(lease.id).created) / 1000 if state is State.DONE else None
+        self.queue.metrics.attempt(lease.name, lease.group, state, waited=0.02, took=took, since_enqueue=since)
+        if state is State.DEAD:
+            self.queue.metrics.failed(lease.name, lease.group, state)
+        self.queue.metrics.flush(partial(periods.add, self.storage))
 
     def pass_by(self, end: float) -> None:
         """Mails up to a moment: some refusals in the beginning, and a slow minute."""
@@ -212,6 +222,9 @@ def take(folder: Path, *, all_pages: bool = False) -> None:
         if all_pages:
             more = {
                 "jobs": "/jobs",
+                "failures": "/failures",
+                "schedule": "/schedule",
+                "messages": "/messages",
                 "workers": "/workers",
                 "smtp": "/smtp/",
                 "server": "/smtp/edit/main",

@@ -44,16 +44,13 @@ def past() -> Past:
 
 def test_nothing_happened(past: Past) -> None:
     found = activity.recent(past.storage)
-    assert (found["span"], found["jobs"], found["failures"], found["failed"]) == (3600, {}, [], 0)
-    assert len(found["bins"]) == activity.BINS
+    assert (found["jobs"], found["failures"], found["failed"]) == ({}, [], 0)
 
 
-def test_times_from_enqueue_to_done_by_job(past: Past) -> None:
-    for took in (1.0, 2.0, 9.0):
-        past.end(took=took)
+def test_each_job_tells_when_it_was_done_last(past: Past) -> None:
+    past.end(took=1.0)
     past.end(took=0.5, name="b.job")
     found = activity.recent(past.storage)["jobs"]
-    assert (found["a.job"]["done"], found["a.job"]["median"], found["a.job"]["late"]) == (3, 2.0, 9.0)
     assert (found["a.job"]["last_age"], found["b.job"]["last_age"]) == (0.5, 0.0)
 
 
@@ -75,25 +72,6 @@ def test_failures_are_counted_by_reason_whoever_the_recipient_was(past: Past) ->
         (1, "expired", "too late"),
     ]
     assert found[0]["id"] == newest
-
-
-def test_the_steps_go_from_old_to_new(past: Past) -> None:
-    past.end(took=0)
-    past.clock.advance(3590)
-    past.end(took=2.0)
-    past.end(State.DEAD, took=0)
-    bins = activity.recent(past.storage)["bins"]
-    assert (bins[0]["done"], bins[0]["median"]) == (1, 0.0)
-    assert (bins[-1]["done"], bins[-1]["failed"], bins[-1]["median"]) == (1, 1, 2.0)
-    assert sum(row["done"] for row in bins) == 2
-
-
-def test_a_busy_queue_is_told_by_a_shorter_span(past: Past) -> None:
-    for _ in range(activity.SAMPLE + 5):
-        past.end(took=0.1)
-    found = activity.recent(past.storage)
-    assert found["span"] == pytest.approx(0.1 * (activity.SAMPLE - 1), abs=0.5)
-    assert sum(row["done"] for row in found["bins"]) == activity.SAMPLE
 
 
 def test_more_failures_than_are_looked_at_are_said_to_be_more(past: Past) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pijobs.server.pages.formatting import after, count, duration, time_of_day
-from pijobs.server.pages.plots import HEIGHT, WIDTH, bars, dots, height_of
+from pijobs.server.pages.plots import HEIGHT, WIDTH, Plot, height_of, of_past
 from pijobs.server.pages.summary import Topic, headline
 from pijobs.server.pages.timeline import life
 
@@ -181,26 +181,40 @@ def test_the_reason_of_an_attempt_is_told_once() -> None:
     assert [step.reason for step in life(told)] == [None, "refused", None]
 
 
-def bins(*steps: tuple[int, int]) -> list[dict[str, Any]]:
+def steps(*rows: tuple[int, int]) -> list[dict[str, Any]]:
     return [
-        {"done": done, "failed": failed, "median": 1.0 if done else None, "late": 2.0 if done else None}
-        for done, failed in steps
-    ]
+        {
+            "at": "2026-01-02T03:04:00.000Z", "done": done, "failed": failed, "busy": done / 2,
+            "start": None, "finish": (1.0, 2.0) if done else None,
+        }
+        for done, failed in rows
+    ]  # fmt: skip
+
+
+def plotted(*rows: tuple[int, int], workers: int = 8) -> dict[str, Plot]:
+    return {plot.name: plot for plot in of_past({"steps": steps(*rows)}, workers)}
 
 
 def test_the_highest_bar_fills_the_plot() -> None:
-    found = bars(bins((0, 0), (2, 2), (1, 0)))
-    assert [bar.done + bar.failed for bar in found] == [0, HEIGHT - 2, (HEIGHT - 2) / 4]
+    found = plotted((0, 0), (2, 2), (1, 0))["throughput"].steps
+    assert [sum(mark.height for mark in step.marks) for step in found] == [0, HEIGHT - 2, (HEIGHT - 2) / 4]
     assert found[-1].x + found[-1].width < WIDTH
 
 
+def test_each_step_of_a_plot_says_what_it_is() -> None:
+    found = plotted((1200, 3), (0, 0))
+    assert found["throughput"].summary == "1,200 done, 3 failed"
+    assert [step.told for step in found["finish"].steps] == ["median 1.0 s, 95 % below 2.0 s", "nothing"]
+    assert found["busy"].summary == "at most 600.0 of 8 workers busy"
+    assert found["start"].summary == "nothing"
+
+
 def test_a_plot_of_nothing_is_empty() -> None:
-    assert [bar.done for bar in bars(bins((0, 0)))] == [0]
-    assert dots(bins((0, 0)), "median") == []
+    found = plotted((0, 0), workers=0)
+    assert [step.marks for plot in found.values() for step in plot.steps] == [[], [], [], []]
 
 
 def test_longer_times_stand_higher_and_all_within_the_plot() -> None:
     heights = [height_of(seconds) for seconds in (0.0, 0.1, 1, 10, 1e9)]
     assert heights == sorted(heights, reverse=True)
     assert 0 <= heights[-1] < heights[0] <= HEIGHT
-    assert [y for _, y in dots(bins((1, 0)), "late")] < [y for _, y in dots(bins((1, 0)), "median")]

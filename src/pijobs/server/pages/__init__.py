@@ -1,7 +1,7 @@
 """The pages: what the queue does, for people.
 
-What plugins use of them: :class:`PageBlueprint`, :mod:`.plots`, :func:`requires`, :func:`definition_pages`, :func:`say`,
-:class:`Problem`, the templates ``pijobs/page.html`` and ``pijobs/parts.html``, and the filters of :mod:`.words`, which
+What plugins use of them: :class:`PageBlueprint`, :mod:`.plots`, :func:`requires`, :func:`definition_pages`,
+:func:`say`, :class:`Problem`, the templates ``pijobs/page.html`` and ``pijobs/parts.html``, and the filters of :mod:`.words`, which
 templates call ``pijobs_…``.
 """
 

@@ -1,7 +1,7 @@
 """The small plots: what stands where, and what each step says. The templates draw them as SVG.
 
-Drawn here and not by a library: those for servers put styles into the SVG, which the pages' policy forbids, and those for
-browsers show nothing without a script.
+Drawn here and not by a library: those for servers put styles into the SVG, which the pages' policy forbids, and those
+for browsers show nothing without a script.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ def paths(app: Any) -> dict[str, str]:
     (row, *_), _ = instances.listing(queue, state=State.DEAD, limit=1)
     return {
         "overview": "/",
+        "overview, last week": "/?span=week",
+        "dead letters by reason": "/failures",
         "jobs": "/jobs",
         **{f"jobs {state}": f"/jobs?state={state}" for state in State},
         "jobs by name": "/jobs?name=bench.job3",

@@ -17,6 +17,7 @@ from werkzeug.routing import Rule
 
 from pijobs.server.accounts import ROLES
 from pijobs.server.described import JSON, TAKES, Parameter, Taken
+from pijobs.server.machines import ENQUEUE
 from pijobs.server.pages.web_session import PAGES
 from pijobs.server.rights import RIGHT, SCOPE
 
@@ -24,6 +25,8 @@ blueprint = flask.Blueprint("pijobs_openapi", __name__, url_prefix="/api", templ
 
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?([^`<]+)`")
 _ERROR: Mapping[str, Any] = {"$ref": "#/components/responses/Error"}
+#: The first part of a docstring, up to a sign that is not in brackets.
+_SUMMARY = re.compile(r"((?:[^.;:(]|\([^)]*\)|[.;:](?!\s))*)")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -88,7 +91,7 @@ def _operation(view: Callable[..., Any], rule: Rule, method: str) -> dict[str, A
     operation: dict[str, Any] = {
         "operationId": f"{method.lower()}_{rule.endpoint}".replace(".", "_"),
         "tags": [rule.rule.split("/")[1]],
-        "summary": re.split(r"(?<=[.;:])\s", words, maxsplit=1)[0].rstrip(".;:"),
+        "summary": _summary(words),
         "description": words + _needs(role, scope),
         "parameters": [_in_path(name) for name in sorted(rule.arguments)],
         "responses": dict(_responses(taken, role is not None)),
@@ -103,7 +106,7 @@ def _operation(view: Callable[..., Any], rule: Rule, method: str) -> dict[str, A
 
 
 def _needs(role: str | None, scope: str | None) -> str:
-    machine = f", or a machine's token with the scope `{scope}`" if scope else ""
+    machine = f", or a machine's token with the scope `{scope}{'NAME' if scope == ENQUEUE else ''}`" if scope else ""
     return f"\n\nNeeds the role {role} or one that may do more{machine}." if role else ""
 
 
@@ -111,6 +114,11 @@ def _words(view: Callable[..., Any]) -> str:
     """The docstring as people read it."""
     text = re.split(r"\n\s*:(?:param|raises|returns)", inspect.getdoc(view) or "")[0]
     return _ROLE.sub(r"`\1`", text).replace("``", "`").strip()
+
+
+def _summary(words: str) -> str:
+    match = _SUMMARY.match(words)
+    return (match[1] if match else words).rstrip(".;:")
 
 
 def _in_path(name: str) -> dict[str, Any]:

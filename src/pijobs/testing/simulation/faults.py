@@ -75,6 +75,8 @@ class Faults:
             self.cast.fork(index)
         else:
             for one in list(self.cast.workers.values()) if fault.what == "kill all" else [process]:
+                if not one.alive:
+                    continue  # its host lost power: nobody can tell by its id that it is gone
                 self._kill(one)
                 self._later(AT_ONCE, functools.partial(self._judge_recovery_at_once, one))
 

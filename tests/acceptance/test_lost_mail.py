@@ -63,8 +63,8 @@ def run(site: Site, *command: str) -> str:
 
 def find(site: Site) -> tuple[str, str]:
     """State and story of the user's mail, by the two commands of the page."""
-    assert "pijobs jobs list --subject" in PAGE and "pijobs jobs show" in PAGE
-    (row,) = json.loads(site.run("jobs", "list", "--subject", "Alice@example.com", "--json").stdout)
+    assert "pijobs jobs find" in PAGE and "pijobs jobs show" in PAGE
+    (row,) = json.loads(site.run("jobs", "find", "Alice@example.com", "--json").stdout)
     return row["state"], run(site, "jobs", "show", row["id"])
 
 

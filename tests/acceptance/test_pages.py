@@ -60,7 +60,7 @@ class Desk:
 
     def define(self, name: str, sink: Sink) -> None:
         """Create an SMTP server with the box ticked."""
-        self.page.get_by_role("link", name="SMTP servers").click()
+        self.page.get_by_role("navigation").get_by_role("link", name="SMTP servers").click()
         self.page.get_by_role("link", name="New SMTP server").click()
         self.page.get_by_label("Name", exact=True).fill(name)
         self.page.get_by_label("Server", exact=True).fill(sink.host)

@@ -88,9 +88,9 @@ def test_beats_expire_all_that_is_overdue(storage: Storage, worker: Worker, adva
 
 
 def test_a_dead_letter_loses_its_body_at_its_deadline(storage: Storage, worker: Worker, advance: Advance) -> None:
-    instance = enqueue(storage, deadline=storage.now() + 500)
+    instance = enqueue(storage, deadline=storage.now() + 50_000)
     worker.run(instance, State.DEAD)
-    advance(500)
+    advance(50_000)
     worker.beat()
     record = storage.get(instance)
     assert (record.state, record.has_body, storage.body(instance)) == (State.DEAD, False, None)
@@ -108,9 +108,9 @@ def test_a_dead_letter_without_deadline_keeps_its_body(storage: Storage, worker:
 
 
 def test_a_dead_letter_past_its_deadline_is_not_retried(storage: Storage, worker: Worker, advance: Advance) -> None:
-    instance = enqueue(storage, deadline=storage.now() + 500)
+    instance = enqueue(storage, deadline=storage.now() + 50_000)
     worker.run(instance, State.DEAD)
-    advance(500)
+    advance(50_000)
     with pytest.raises(StateConflict):
         storage.retry(instance)
     assert storage.get(instance).state is State.DEAD
@@ -135,7 +135,7 @@ def test_what_ended_goes_after_its_time(keeping: Keeping, advance: Advance, stat
     storage, worker = keeping(finished=50)
     instance = enqueue(storage)
     worker.run(instance, state)
-    advance(50)
+    advance(5_000)
     worker.beat()
     assert not is_kept(storage, instance)
     assert storage.page(state).records == []
@@ -146,7 +146,7 @@ def test_what_was_cancelled_goes_after_its_time(keeping: Keeping, advance: Advan
     storage, worker = keeping(finished=50)
     instance = enqueue(storage)
     storage.cancel(instance, reason="by admin")
-    advance(50)
+    advance(5_000)
     worker.beat()
     assert not is_kept(storage, instance)
 
@@ -165,7 +165,7 @@ def test_an_instance_can_be_kept_longer_or_shorter(keeping: Keeping, advance: Ad
     longer, plain = enqueue(storage, keep=LONG), enqueue(storage)
     for one in (longer, plain):
         worker.run(one, State.DONE)
-    advance(50)
+    advance(5_000)
     worker.beat()
     assert (is_kept(storage, longer), is_kept(storage, plain)) == (True, False)
 
@@ -174,7 +174,7 @@ def test_an_instance_can_be_kept_shorter(storage: Storage, worker: Worker, advan
     shorter, plain = enqueue(storage, keep=30), enqueue(storage)
     for one in (shorter, plain):
         worker.run(one, State.DONE)
-    advance(30)
+    advance(3_000)
     worker.beat()
     assert (is_kept(storage, shorter), is_kept(storage, plain)) == (False, True)
 
@@ -184,7 +184,7 @@ def test_dead_letters_have_a_time_of_their_own(keeping: Keeping, advance: Advanc
     dead, done = enqueue(storage), enqueue(storage)
     worker.run(dead, State.DEAD)
     worker.run(done, State.DONE)
-    advance(50)
+    advance(5_000)
     worker.beat()
     assert (is_kept(storage, dead), is_kept(storage, done)) == (False, True)
 
@@ -193,7 +193,7 @@ def test_dead_letters_outlive_the_time_of_finished_ones(keeping: Keeping, advanc
     storage, worker = keeping(finished=30, dead=LONG)
     dead = enqueue(storage)
     worker.run(dead, State.DEAD)
-    advance(30)
+    advance(3_000)
     worker.beat()
     assert is_kept(storage, dead)
 
@@ -218,7 +218,7 @@ def test_beats_remove_all_that_is_too_much(
     ids = [enqueue(storage, name=f"job.{number % 2}") for number in range(230)]
     while leases := worker.take(50):
         worker.step(*[End(lease.id, lease.token, State.DONE) for lease in leases])
-    advance(50)
+    advance(5_000)
     assert storage.depths().backlog == len(ids) - 2 * kept
     worker.keep_house()
     assert [number for number in storage.depths().counts.values() if number] == [kept] * 2 * bool(kept)
@@ -243,7 +243,7 @@ def test_a_retried_dead_letter_is_not_trimmed_by_its_former_end(
     instance = enqueue(storage)
     worker.run(instance, State.DEAD)
     storage.retry(instance)
-    advance(50)
+    advance(5_000)
     worker.beat()
     assert worker.take_ids() == [instance]
 
@@ -287,7 +287,7 @@ def test_groups_that_had_an_outcome_go_when_nothing_uses_them(
         assert known and storage.set_group(
             name, version=known.version, limit=3, blocked_until=None, policy='{"limit": 3}', keep=keep
         )
-    advance(30)
+    advance(3_000)
     for _ in range(3):
         worker.beat()
     assert storage.groups() == []

@@ -192,9 +192,9 @@ def test_a_group_can_be_blocked_before_its_first_instance(storage: Storage, work
 
 
 def test_a_block_ends_by_itself(storage: Storage, worker: Worker, advance: Advance) -> None:
-    decide(storage, "down", blocked_until=storage.now() + 60)
+    decide(storage, "down", blocked_until=storage.now() + 6_000)
     ids = fill(storage, "down", 2)
-    advance(60)
+    advance(6_000)
     assert worker.take_ids() == ids
 
 
@@ -207,8 +207,8 @@ def test_a_block_can_be_lifted(storage: Storage, worker: Worker) -> None:
 
 def test_half_open_lets_one_through(storage: Storage, worker: Worker, advance: Advance) -> None:
     ids = fill(storage, "down", 3)
-    decide(storage, "down", limit=1, blocked_until=storage.now() + 50)
-    advance(50)
+    decide(storage, "down", limit=1, blocked_until=storage.now() + 5_000)
+    advance(5_000)
     assert worker.take_ids() == ids[:1]
     assert worker.take() == []
 
@@ -346,30 +346,30 @@ def test_a_refused_event_learns_when_one_more_is_allowed(storage: Storage, advan
 
 
 def test_one_more_is_allowed_at_that_time(storage: Storage, advance: Advance) -> None:
-    storage.count("key", limit=1, per=400)
-    allowed = storage.count("key", limit=1, per=400)
+    storage.count("key", limit=1, per=40_000)
+    allowed = storage.count("key", limit=1, per=40_000)
     assert allowed is not None
     advance(allowed - storage.now())
-    assert storage.count("key", limit=1, per=400) is None
+    assert storage.count("key", limit=1, per=40_000) is None
 
 
 def test_the_window_slides(storage: Storage, advance: Advance) -> None:
-    per = 600
+    per = 60_000
     assert storage.count("key", limit=2, per=per) is None
-    advance(350)
+    advance(35_000)
     assert storage.count("key", limit=2, per=per) is None
-    advance(300)
+    advance(30_000)
     # The first event has left the window, the second has not.
     assert storage.count("key", limit=2, per=per) is None
     assert storage.count("key", limit=2, per=per) is not None
 
 
 def test_refused_events_do_not_count(storage: Storage, advance: Advance) -> None:
-    storage.count("key", limit=1, per=300)
+    storage.count("key", limit=1, per=30_000)
     for _ in range(5):
-        assert storage.count("key", limit=1, per=300) is not None
-    advance(300)
-    assert storage.count("key", limit=1, per=300) is None
+        assert storage.count("key", limit=1, per=30_000) is not None
+    advance(30_000)
+    assert storage.count("key", limit=1, per=30_000) is None
 
 
 def test_keys_are_counted_apart(storage: Storage) -> None:

@@ -17,7 +17,7 @@ MANY = 70
 @pytest.fixture(params=["scheduled", "deferred", "retried"])
 def low(request: pytest.FixtureRequest, storage: Storage, worker: Worker) -> int:
     """Many of low priority that become due; answers when."""
-    due = storage.now() + 1500
+    due = storage.now() + 150_000
     if request.param == "scheduled":
         for _ in range(MANY):
             enqueue(storage, name="news.letter", due=due)
@@ -44,7 +44,7 @@ def test_an_urgent_retry_is_leased_at_once(
 
 
 def test_each_priority_comes_in_its_turn(storage: Storage, worker: Worker, advance: Advance) -> None:
-    due = storage.now() + 300
+    due = storage.now() + 30_000
     order = [5, -3, 0, 1000, 7, -1000, 5, 0]
     ids = {enqueue(storage, priority=priority, due=due + number): priority for number, priority in enumerate(order)}
     wait_for(storage, advance, due + len(order))
@@ -55,7 +55,7 @@ def test_each_priority_comes_in_its_turn(storage: Storage, worker: Worker, advan
 def test_a_group_whose_block_ended_does_not_wait_behind_what_is_due(
     storage: Storage, worker: Worker, advance: Advance
 ) -> None:
-    due = storage.now() + 1500
+    due = storage.now() + 150_000
     for _ in range(MANY):
         enqueue(storage, name="news.letter", due=due)
     urgent = enqueue(storage, group="down", priority=100)

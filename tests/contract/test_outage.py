@@ -12,7 +12,7 @@ from .time_travel import TimeMachine
 from .workers import LONG, Worker, enqueue
 
 #: Milliseconds; the gap that is taken for an outage is half of it.
-LEASE = 600
+LEASE = 60_000
 AWAY = LEASE + 100
 
 

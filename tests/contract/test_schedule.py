@@ -18,17 +18,17 @@ def test_a_scheduled_instance_is_not_leased_before_its_time(storage: Storage, wo
 def test_a_scheduled_instance_is_leased_when_its_time_has_come(
     storage: Storage, worker: Worker, advance: Advance
 ) -> None:
-    due = storage.now() + 500
+    due = storage.now() + 50_000
     instance = enqueue(storage, due=due)
-    advance(500)
+    advance(50_000)
     lease = worker.take_one()
     assert (lease.id, lease.due) == (instance, due)
 
 
 def test_a_next_attempt_is_leased_when_its_time_has_come(storage: Storage, worker: Worker, advance: Advance) -> None:
     instance = enqueue(storage)
-    worker.run(instance, State.SCHEDULED, due=storage.now() + 60)
-    advance(60)
+    worker.run(instance, State.SCHEDULED, due=storage.now() + 6_000)
+    advance(6_000)
     lease = worker.take_one()
     assert (lease.id, lease.attempts) == (instance, 1)
 
@@ -64,17 +64,17 @@ def test_a_cancelled_instance_does_not_become_due(storage: Storage, worker: Work
 def test_a_superseded_scheduled_instance_does_not_become_due(
     storage: Storage, worker: Worker, advance: Advance
 ) -> None:
-    first = enqueue(storage, key="key", due=storage.now() + 30)
+    first = enqueue(storage, key="key", due=storage.now() + 3_000)
     enqueue(storage, key="key", due=storage.now() + LONG)
-    advance(30)
+    advance(3_000)
     assert worker.take() == []
     assert storage.get(first).state is State.CANCELLED
 
 
 def test_promoted_instances_are_leased_by_priority(storage: Storage, worker: Worker, advance: Advance) -> None:
-    due = storage.now() + 60
+    due = storage.now() + 6_000
     low, high = enqueue(storage, due=due), enqueue(storage, due=due, priority=5)
-    advance(60)
+    advance(6_000)
     assert worker.take_ids(1) == [high]
     assert worker.take_ids(1) == [low]
 
@@ -137,9 +137,9 @@ def test_a_step_tells_when_a_held_instance_becomes_due(storage: Storage, worker:
 def test_a_held_instance_is_leased_when_its_time_has_come(storage: Storage, worker: Worker, advance: Advance) -> None:
     first = enqueue(storage)
     before = storage.now()
-    hold(worker, storage.now() + 50)
+    hold(worker, storage.now() + 5_000)
     second = enqueue(storage)
-    advance(50)
+    advance(5_000)
     leases = worker.take()
     assert [lease.id for lease in leases] == [first, second]
     held_since = leases[0].held_since
@@ -177,8 +177,8 @@ def test_ends_that_do_not_count_tell_since_when_there_was_no_progress(
 
 def test_another_end_forgets_the_hold(storage: Storage, worker: Worker, advance: Advance) -> None:
     enqueue(storage)
-    hold(worker, storage.now() + 50)
-    advance(50)
+    hold(worker, storage.now() + 5_000)
+    advance(5_000)
     held = worker.take_one()
     assert held.held_since is not None
     worker.end(held, State.SCHEDULED, due=storage.now() - 1000)
@@ -194,9 +194,9 @@ def test_a_held_instance_can_be_cancelled(storage: Storage, worker: Worker) -> N
 
 
 def test_a_held_instance_expires(storage: Storage, worker: Worker, advance: Advance) -> None:
-    instance = enqueue(storage, deadline=storage.now() + 500)
+    instance = enqueue(storage, deadline=storage.now() + 50_000)
     hold(worker, storage.now() + LONG)
-    advance(500)
+    advance(50_000)
     assert [one.id for one in worker.beat().ended] == [instance]
     assert storage.get(instance).state is State.EXPIRED
     assert storage.depths().counts.get(("test.job", State.QUEUED), 0) == 0

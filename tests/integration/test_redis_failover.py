@@ -14,7 +14,7 @@ from integration.test_redis_servers import took
 from redis_groups import GROUPS, Group, cluster, sentinels
 from services import free_port, wait_until
 
-from pijobs.errors import StorageUnavailable
+from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.request.queue import Handle, Queue
@@ -94,7 +94,11 @@ def fail_over(group: Group, queue: Queue, storage: Storage) -> Failover:
     killed = time.monotonic()
     wait_until(lambda: enqueue() == "storage", what="an enqueue on the new master")
     failed_over = time.monotonic() - killed
-    wait_until(lambda: ends(storage, session, lease), what="the end of the lease")
+    try:
+        wait_until(lambda: ends(storage, session, lease), what="the end of the lease")
+    except InstanceNotFound as error:
+        keys = {node.port: node.ask("DBSIZE") for node in group.nodes}
+        raise AssertionError(f"{error}; keys by port: {keys}; servers said:\n{group.story()}") from None
 
     def emptied() -> bool:
         """A server empties the spool in the thread of an enqueue."""

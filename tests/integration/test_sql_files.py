@@ -152,7 +152,7 @@ from pijobs.storage.sql import SqlStorage
 
 storage = SqlStorage({url!r}, "files")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
 stored = []
 try:
     while True:

@@ -204,7 +204,7 @@ def test_many_calls_end_in_time_though_the_storage_is_silent(
 ) -> None:
     waited: list[float] = []
 
-    def silent(batch: object, *, timeout: float, worker_within: int | None) -> list[Stored]:
+    def silent(batch: object, *, timeout: float, **options: object) -> list[Stored]:
         waited.append(timeout)
         raise StorageUnavailable("timed out")
 

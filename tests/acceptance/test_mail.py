@@ -13,7 +13,7 @@ import pytest
 import redis
 from services import wait_until
 
-from pijobs.jobs import State
+from pijobs.jobs import WAITING, State
 from pijobs_mail.sink.server import Fault, Sink
 
 from .conftest import MakeSite
@@ -234,8 +234,12 @@ def test_a_wrong_login_burns_no_attempt_and_readiness_says_so(mail_site: Site, s
     assert {mail_site.record(id).attempts for id in ids} == {0}
     assert not sink.mails
     define(web, sink, "main", enqueue_job=True)
-    assert {mail_site.wait_for(id, timeout=120).state for id in ids} == {State.DONE}
-    assert len(sink.mails) == 3
+    # Whoever mended it lets the server be tried at once; the others come when they are due.
+    assert mail_site.run("resume", "smtp:main").returncode == 0
+    fresh = mail_site.queue.enqueue("mail.send", (), send, expires=3600).id
+    assert mail_site.wait_for(fresh, timeout=60).state is State.DONE
+    wait_until(lambda: not told(), what="green readiness")
+    assert {mail_site.record(id).attempts for id in ids if mail_site.record(id).state in WAITING} <= {0}
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])

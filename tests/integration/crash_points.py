@@ -104,7 +104,7 @@ class Place:
             queue.storage = Traced(queue.storage, calls, crash)
             if self.with_spool:
                 queue.spool = Traced(queue.spool, calls, crash)
-                queue._mover = spool.Mover(queue.spool, queue.storage, queue.codec, 10)
+                queue.enqueuer.mover = spool.Mover(queue.spool, queue.storage, queue.codec, 10)
         return made
 
 
@@ -141,7 +141,7 @@ def life_in_the_spool(place: Place, installation: Installation) -> None:
     new = queue._instance(queue.registry[JOB], uuid4().hex, call, JobCall(JOB))
     queue.spool.enqueue(new, timeout=10)
     place.handle.write_text(new.id)
-    queue._mover.move()
+    queue.enqueuer.mover.move()
 
 
 def find(place: Place, installation: Installation) -> Record | None:
@@ -163,7 +163,7 @@ def finish(place: Place) -> dict[str, Any]:
 
     def is_over() -> bool:
         record = find(place, installation)
-        mover = installation.queue._mover
+        mover = installation.queue.enqueuer.mover
         if mover is not None:
             mover.look_soon()
             mover.after_enqueue()

@@ -126,8 +126,8 @@ def test_once_a_second_the_worker_moves_what_waits_in_the_spool(
     turn(engine)  # the storage answers
     new = spooled(queue, storage, "moved")
     engine.slot.looked_round -= 2000 + TURN
-    assert queue._mover is not None
-    queue._mover.look_soon()
+    assert queue.enqueuer.mover is not None
+    queue.enqueuer.mover.look_soon()
     turn(engine)
     assert effects == ["moved"] and storage.get(new.id).state is State.DONE
     assert spool.depths().counts == {}

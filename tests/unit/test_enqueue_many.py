@@ -178,7 +178,7 @@ def test_what_was_stored_without_an_answer_is_not_stored_twice(
         patch.setattr(Cable, "enqueue_many", deaf)
         ids = {handle.id for handle in queue.enqueue_many(calls(20))}
     assert len(spool.names_of()) == 20
-    assert queue._mover is not None and queue._mover.move() == 20
+    assert queue.enqueuer.mover is not None and queue.enqueuer.mover.move() == 20
     assert {record.id for record in storage.page(State.QUEUED).records} == ids and not spool.names_of()
 
 

@@ -89,8 +89,8 @@ def look(queue: Queue) -> Callable[[], None]:
     """The worker looks into the spool, as it does once a second."""
 
     def move() -> None:
-        assert queue._mover is not None
-        queue._mover.look_soon()
+        assert queue.enqueuer.mover is not None
+        queue.enqueuer.mover.look_soon()
         queue.move_from_spool()
 
     return move
@@ -101,9 +101,9 @@ def without_worker(queue: Queue, spool: Cable) -> Callable[[], Handle]:
     """An enqueue of a server, with no worker on its machine."""
 
     def enqueue() -> Handle:
-        assert queue._mover is not None
+        assert queue.enqueuer.mover is not None
         spool.close_session("w")
-        queue._mover.look_soon()
+        queue.enqueuer.mover.look_soon()
         return queue.enqueue("a.b", ["fresh"])
 
     return enqueue

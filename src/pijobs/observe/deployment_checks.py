@@ -16,7 +16,8 @@ from pijobs.observe import clear_text
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import SHORTEST, KeyRing
 from pijobs.plugins.hookspecs import CheckResult
-from pijobs.request.queue import WORKER_ABSENT, Queue
+from pijobs.request.enqueuer import WORKER_ABSENT
+from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, config_warnings
 
 #: Seconds between the clocks of this host and of the storage that are worth a warning. The queue itself counts by

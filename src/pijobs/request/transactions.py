@@ -100,7 +100,7 @@ class Transactions:
         )
 
     def _join(self, storage: Storage, connection: Any, pending: Sequence[Pending]) -> list[Handle]:
-        self._queue.refuse_full({one.new.name for one in pending})
+        self._queue.enqueuer.refuse_full({one.new.name for one in pending})
         handles = []
         for start in range(0, len(pending), BATCH):
             batch = pending[start : start + BATCH]
@@ -114,7 +114,7 @@ class Transactions:
         self._queue.enqueue_many(calls)
 
     def _store(self, pending: list[Pending]) -> None:
-        self._queue.store(pending)
+        self._queue.enqueuer.store(pending)
 
     def _carry(self, batch: list[NewInstance]) -> None:
         if self.mover is not None and self._queue.outage.since is None:

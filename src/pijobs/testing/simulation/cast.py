@@ -178,7 +178,7 @@ class Cast:
             if "sim.job" in queue.registry:
                 call = Call(self.world.now, index, next(self._more), "sim.job")
                 self.world.start(process, functools.partial(self.request, queue, call), "one more")
-            elif (mover := queue._mover) is not None:
+            elif (mover := queue.enqueuer.mover) is not None:
                 self.world.start(process, mover.after_enqueue, "after an enqueue")
 
     # -- workers -------------------------------------------------------------------------------------------------

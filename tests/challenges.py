@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.cookiejar
 import re
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,3 +84,25 @@ def pijobs(instance: Instance, *arguments: str, **environment: str) -> subproces
     """The command, as the administrator of the instance calls it."""
     command = [str(Path(sys.executable).with_name("pijobs")), "--config", str(instance.config), *arguments]
     return instance.run(*command, **environment)
+
+
+class Visit:
+    """Somebody with a browser that keeps cookies."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._url, jar = instance.url, urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self._browser = urllib.request.build_opener(jar)
+
+    def ask(self, path: str, **form: str) -> tuple[int, str]:
+        data = urllib.parse.urlencode(form).encode() if form else None
+        try:
+            with self._browser.open(f"{self._url}{path}", data, timeout=PATIENCE) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def sign_in(self, name: str, password: str) -> tuple[int, str]:
+        _, page = self.ask("/jobqueue/")
+        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert token is not None
+        return self.ask("/jobqueue/pages/sign-in", csrf_token=token[1], username=name, password=password)

@@ -309,12 +309,26 @@ class People:
             lambda token: self.accounts.get(token.partition(":")[0]),
             lambda name, password: self.accounts.get(name),
             lambda name: self.accounts.get(name),
+            replaces=["mail"],
         )
 
 
-def hosted(tmp_path: Path, people: People) -> flask.Flask:
-    settings = {"SECRET_KEY": "s", "PI_JOB_QUEUE_PLUGINS": (), "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/x"}
+def hosted(tmp_path: Path, people: People, *plugins: str) -> flask.Flask:
+    settings = {
+        "SECRET_KEY": "s",
+        "PI_JOB_QUEUE_PLUGINS": plugins,
+        "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/x",
+    }
     return create_app(settings=settings, host_sign_in=people.sign_in())
+
+
+def test_a_host_has_the_pages_of_plugins_but_of_those_that_it_replaces(tmp_path: Path) -> None:
+    app = hosted(tmp_path, People(root="viewer"), "mail", "statistics")
+    visit = Visit(app, None)
+    assert app.test_client().get("/statistics").status_code == 401
+    visit.sign_in("root")
+    assert visit.get("/statistics/").status_code == 200
+    assert visit.get("/smtp/").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,14 @@ from pijobs.database import Database
 from pijobs.errors import QueueUnavailable
 from pijobs.factory import build
 from pijobs.flask import JobQueue, current_queue
-from pijobs_statistics import plugin, store
+from pijobs_statistics import plugin, store, watch
 from pijobs_statistics.journal import Journal
 from pijobs_statistics.output import as_csv, query
 from pijobs_statistics.record import current_attempt
 from pijobs_statistics.store import Per, Row, Store
 from pijobs_statistics.tables import METADATA
 from pijobs_statistics.values import Amount, amount, number, series
+from pijobs_statistics.watch import Watch
 
 HOUR = 1_800_000_000 // 86400 * 86400  # the first one of a day
 LOGIN = ("login", '{"result":"ok"}')
@@ -361,6 +362,19 @@ def test_what_can_not_be_asked_for_is_told(wrong: dict[str, str]) -> None:
 def test_a_spreadsheet_finds_no_formula() -> None:
     text = as_csv([Row(HOUR, "x", {"kind": "=1+1"}, Amount(2, 2500))])
     assert text.splitlines() == ["start,name,tag_kind,count,value", "2027-01-15T00:00:00Z,x,'=1+1,2,2.5"]
+
+
+def test_a_plugin_counts_the_end_of_a_job_by_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = build(values(tmp_path, PLUGINS=("statistics",)), directory=tmp_path)
+    counted = [("gateway", [("sms", {"realm": "demo"})]), ("a bad plugin", [("SMS", {})])]
+    monkeypatch.setattr(watch, "call_hook", lambda settings, hook, **told: counted)
+    monkeypatch.setattr(Watch, "_run", lambda watching: None)
+    watching = Watch(queue.queue)
+    watching.ended(InstanceEvent("1", "sms.send", "gate", "done", 1))
+    lines: list[Any] = []
+    watching._journal.hand_in(lambda batch, given: lines.extend(given))
+    assert [line[2] for line in lines] == ["jobs", "sms"]
+    assert len({line[0] for line in lines}) == 2
 
 
 def test_the_jobs_are_registered(tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import http.cookiejar
 import json
 import re
 import urllib.error
-import urllib.parse
 import urllib.request
 
 import pytest
-from challenges import PATIENCE, PIN, arrives_and_signs_in, challenge
+from challenges import PATIENCE, PIN, Visit, arrives_and_signs_in, challenge
 
 from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea.administrators import Administrators
@@ -21,28 +19,6 @@ from pijobs_privacyidea.settings import ROLES
 
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-class Visit:
-    """Somebody with a browser that keeps cookies."""
-
-    def __init__(self, instance: Instance) -> None:
-        self._url, jar = instance.url, urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        self._browser = urllib.request.build_opener(jar)
-
-    def ask(self, path: str, **form: str) -> tuple[int, str]:
-        data = urllib.parse.urlencode(form).encode() if form else None
-        try:
-            with self._browser.open(f"{self._url}{path}", data, timeout=PATIENCE) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def sign_in(self, name: str, password: str) -> tuple[int, str]:
-        _, page = self.ask("/jobqueue/")
-        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
-        assert token is not None
-        return self.ask("/jobqueue/pages/sign-in", csrf_token=token[1], username=name, password=password)
 
 
 def test_an_administrator_of_privacyidea_sees_that_mails_go_out(instance: Instance, sink: Sink) -> None:

@@ -73,7 +73,7 @@ def create_app(
     :param config: the file; default: as every command finds it.
     :param settings: the settings themselves, instead of a file.
     :param host_sign_in: for a server that is mounted in another one: how that knows its administrators. The server has
-        no accounts then, and neither routes nor pages of plugins.
+        no accounts then, and no pages that the host has of its own.
     :param proxies: how many reverse proxies stand before it; each sets ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
         What they say of the client is believed then: tries to sign in are counted by its address, and cookies stay
         within its TLS.
@@ -102,14 +102,14 @@ def create_app(
         app.logger.removeHandler(flask.logging.default_handler)
     for blueprint in (health.blueprint, jobs_api.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
-    given: list[tuple[str, Any]] = []
     if host_sign_in is None:
         app.register_blueprint(auth.blueprint)
-        given = plugin_blueprints(app)
-        for plugin, blueprint in given:
-            _register(app, plugin, blueprint)
     else:
         app.extensions[HOST_SIGN_IN] = host_sign_in
+    replaced = () if host_sign_in is None else host_sign_in.replaces
+    given = [(plugin, blueprint) for plugin, blueprint in plugin_blueprints(app) if plugin not in replaced]
+    for plugin, blueprint in given:
+        _register(app, plugin, blueprint)
     app.session_interface = CarefulSessions()
     app.config.update(SESSION_COOKIE_NAME="pijobs", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
     add_pages(app, PAGES_AT, given=given)

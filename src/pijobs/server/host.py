@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import flask
@@ -27,6 +27,7 @@ class HostSignIn:
     :param audit: is told each entry of the audit log, for the host's own one.
     :param name: of the host, for people.
     :param mount: the path below the host that the server is mounted at; what is before it is the host.
+    :param replaces: plugins whose pages and routes are left out, since the host has its own for what they are about.
     """
 
     by_token: Callable[[str], Account | None]
@@ -35,6 +36,7 @@ class HostSignIn:
     audit: Callable[[Entry], None] | None = None
     name: str = ""
     mount: str = ""
+    replaces: Collection[str] = ()
 
 
 def host_sign_in() -> HostSignIn | None:

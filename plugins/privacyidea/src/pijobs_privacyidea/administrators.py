@@ -23,6 +23,7 @@ from pijobs_privacyidea.settings import ROLES as ROLES_SETTING
 
 #: Seconds for which an answer of a realm's resolver counts while somebody only looks.
 TRUST = 30.0
+_REPLACED = ("mail", "sms")
 _DETAIL = 50  # characters that privacyIDEA's column takes in all releases
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Administrators:
 
     def sign_in(self, mount: str) -> HostSignIn:
         """For :func:`pijobs.server.create_app`."""
-        return HostSignIn(self.by_token, self.by_password, self.present, self.audit, "privacyIDEA", mount)
+        # privacyIDEA has pages of its own for SMTP servers and SMS gateways.
+        return HostSignIn(self.by_token, self.by_password, self.present, self.audit, "privacyIDEA", mount, _REPLACED)
 
     def by_token(self, token: str) -> Account | None:
         """The administrator a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""

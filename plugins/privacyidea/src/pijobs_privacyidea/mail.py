@@ -23,6 +23,7 @@ from pijobs_privacyidea import definitions, second_channel
 from pijobs_privacyidea.origin import Origin, origin
 from pijobs_privacyidea.settings import OTP_SERVERS
 from pijobs_privacyidea.tokens import labelled, login_for
+from pijobs_privacyidea.usage import present
 
 #: The name that privacyIDEA gives to its job.
 NAME = "smtpserver.send_email"
@@ -142,11 +143,17 @@ def jobs() -> list[Job]:
             priority=OTP_PRIORITY,
             timeout=900,
             group=lambda server, **_: f"smtp:{server or UNSAVED}",
-            label=lambda token=None, **call: labelled(label(**call), token or origin().serial),
+            label=_label,
             subject=subject,
             person=lambda token=None, **_: login_for(token or origin().serial),
         )
     ]
+
+
+def _label(token: str | None = None, **call: Any) -> str:
+    sent_by = origin()
+    serial = token or sent_by.serial
+    return labelled(label(**call), serial, present(serial, sent_by.type))
 
 
 def first_sender(sender: str) -> str:

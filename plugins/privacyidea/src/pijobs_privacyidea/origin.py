@@ -33,11 +33,13 @@ class Origin:
 
     :ivar validity: the name of the setting that says how long its OTP is valid.
     :ivar serial: of the token; None if it could not be read.
+    :ivar type: likewise.
     """
 
     kind: Literal["otp", "notice", "unknown"]
     validity: str = "email.validtime"
     serial: str | None = None
+    type: str | None = None
 
 
 def origin() -> Origin:
@@ -48,15 +50,16 @@ def origin() -> Origin:
             break
         module = str(frame.f_globals.get("__name__"))
         if module in _TOKENS:
-            return Origin("otp", _TOKENS[module], _serial(frame.f_locals.get("self")))
+            return Origin("otp", _TOKENS[module], *_token(frame.f_locals.get("self")))
         if module.startswith(_NOTICES):
             return Origin("notice")
         frame = frame.f_back
     return Origin("unknown")
 
 
-def _serial(token: Any) -> str | None:
+def _token(token: Any) -> tuple[str | None, str | None]:
+    """Serial and type."""
     try:
-        return str(token.token.serial) or None
+        return str(token.token.serial) or None, getattr(token, "type", None)
     except Exception:  # a function of the module that has no token, or a release that keeps it elsewhere
-        return None
+        return None, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pijobs import InstanceEvent, Job, Page, Scheduled, Setting, Settings, hookimpl
@@ -95,3 +95,11 @@ def job_finished(event: InstanceEvent) -> None:
 
     if _works_for is not None and audit.is_failure(event):
         audit.tell(*_works_for, event)
+
+
+@hookimpl(optionalhook=True)
+def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:
+    """For ``pijobs-statistics``, if that is there."""
+    from pijobs_privacyidea.usage import count_end
+
+    return count_end(queue, event)

@@ -110,7 +110,9 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
     def _taken(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> Handle:
-        if self.mode == "queued" and not self.settings.encryption_keys and has_random_key(current_app):
+        # A plugin's own thread in a worker has no app context; that the worker started tells that there is a key.
+        in_app = self.mode == "queued" and flask.has_app_context()
+        if in_app and not self.settings.encryption_keys and has_random_key(current_app):
             log.error("job %s: %s; it runs in the request", name, NO_KEY)
             return self.run(name, args, kwargs)
         handle = super().enqueue(name, args, kwargs, **options)

@@ -42,6 +42,16 @@ def _commands(value: Any) -> bool:
     )
 
 
+def _applications(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and re.fullmatch("[a-z0-9_-]{1,40}", name)
+        and isinstance(marks, (list, tuple))
+        and all(isinstance(mark, str) and mark for mark in marks)
+        for name, marks in value.items()
+    )
+
+
 def _command(given: Any) -> bool:
     if not (isinstance(given, (list, tuple)) and len(given) == 2 and all(isinstance(text, str) for text in given)):
         return False
@@ -128,4 +138,13 @@ SCRIPTS: Setting[str] = Setting(
     ),
     example="/etc/privacyidea/queued-scripts",
 )
-SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL, TASKS, COMMANDS, SCRIPTS)
+APPLICATIONS: Setting[Mapping[str, Sequence[str]]] = Setting(
+    name=PREFIX + "APPLICATIONS",
+    default={},
+    expected="a dictionary of names in lower case, each with a list of addresses, networks, and names that clients give"
+    " themselves (User-Agent)",
+    accepts=_applications,
+    help="What logins and messages come from, by the names under which statistics count them.",
+    example={"vpn": ["10.1.0.0/24", "192.0.2.7"], "mail": ["Roundcube"]},
+)
+SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL, TASKS, COMMANDS, SCRIPTS, APPLICATIONS)

@@ -19,6 +19,7 @@ from pijobs_privacyidea import second_channel
 from pijobs_privacyidea.definitions import not_here
 from pijobs_privacyidea.origin import origin
 from pijobs_privacyidea.tokens import labelled, login_for
+from pijobs_privacyidea.usage import present
 
 NAME = "privacyidea.sms"
 #: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` looks for what is configured.
@@ -80,9 +81,10 @@ def jobs() -> list[Job]:
 
 
 def _label(phone: str, message: Any, token: str | None = None, **_: Any) -> str:
-    return labelled(
-        f"SMS to {mask_number(phone)}" if isinstance(message, str) else "push message", token or origin().serial
-    )
+    sent_by, push = origin(), not isinstance(message, str)
+    serial = token or sent_by.serial
+    about = present(serial, "push" if push else sent_by.type)
+    return labelled("push message" if push else f"SMS to {mask_number(phone)}", serial, about)
 
 
 def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:

@@ -1,24 +1,47 @@
-"""Whose OTP a job carries: the serial of the token goes with it, and its owner is looked up where he is needed."""
+"""Whose OTP a job carries: the serial of the token goes with it, and its owner is looked up where he is needed.
+
+The label of a job tells people: ``mail to a***@example.com, token PIEM1 (realm demo, type email, by vpn)``. What stands
+in brackets is there where it is counted.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import flask
 
-_LABELLED = re.compile(r", token (\S+)$")
+NONE = "none"
+_LABELLED = re.compile(r", token (\S+)(?: \(.*\))?$")
+_CIRCUMSTANCES = re.compile(r" \(realm (\S+), type (\S+), by (\S+)\)$")
 
 
-def labelled(label: str, serial: str | None) -> str:
-    """A job's label, with the token that the message is of."""
-    return label if serial is None else f"{label}, token {serial}"
+@dataclass(frozen=True)
+class Circumstances:
+    """What a login or a message is counted by; each from a short list, and without a blank."""
+
+    realm: str = NONE
+    token_type: str = NONE
+    application: str = NONE
+
+
+def labelled(label: str, serial: str | None, about: Circumstances | None = None) -> str:
+    """A job's label, with the token that the message is of, and what it is counted by."""
+    token = "" if serial is None else f", token {serial}"
+    return f"{label}{token}" + (" (realm {}, type {}, by {})".format(*astuple(about)) if about else "")
 
 
 def serial_in(label: str | None) -> str | None:
     """The token that :func:`labelled` named."""
     found = _LABELLED.search(label or "")
     return None if found is None else found[1]
+
+
+def circumstances_in(label: str | None) -> Circumstances:
+    """What :func:`labelled` named."""
+    found = _CIRCUMSTANCES.search(label or "")
+    return Circumstances() if found is None else Circumstances(*found.groups())
 
 
 def login_for(serial: str | None) -> str | None:

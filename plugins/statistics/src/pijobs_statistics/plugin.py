@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pijobs import InstanceEvent, Job, Page, Setting, hookimpl
 from pijobs.base import threads
-from pijobs_statistics import jobs
+from pijobs_statistics import hookspecs, jobs
 from pijobs_statistics.record import Attempt, current_attempt
 from pijobs_statistics.watch import Watch
 
@@ -23,6 +24,11 @@ _lock = threads.Lock()
 @hookimpl
 def register_settings() -> list[Setting]:
     return list(jobs.SETTINGS)
+
+
+@hookimpl
+def register_hookspecs() -> list[ModuleType]:
+    return [hookspecs]
 
 
 @hookimpl

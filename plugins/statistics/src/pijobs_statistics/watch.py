@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pijobs import InstanceEvent, State
+from pijobs import InstanceEvent, State, call_hook
 from pijobs.base import threads
 from pijobs.base.redact import describe
 from pijobs.errors import QueueUnavailable
@@ -20,7 +21,7 @@ from pijobs.request.queue import Queue
 from pijobs_statistics.jobs import JOURNAL
 from pijobs_statistics.journal import Journal
 from pijobs_statistics.record import JOB
-from pijobs_statistics.values import minute, series
+from pijobs_statistics.values import Series, minute, series
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,18 @@ class Watch:
         # A second run of what a killed worker had ended already is the same end.
         key = hashlib.sha256(f"{event.id} {event.attempt} {event.state}".encode()).hexdigest()[:40]
         line = series("jobs", {"job": event.name, "result": event.state, "group": event.group})
-        self._journal.append([key, minute(), *line])
+        for number, one in enumerate([line, *self._further(event)]):
+            self._journal.append([f"{key}-{number}" if number else key, minute(), *one])
         if self._journal.lines >= MOST:
             self._wake.set()
+
+    def _further(self, event: InstanceEvent) -> Iterator[Series]:
+        """What other plugins count by this end."""
+        for plugin, counted in call_hook(self._queue.settings, "count_end", queue=self._queue, event=event):
+            try:
+                yield from [series(name, tags) for name, tags in counted]
+            except (TypeError, ValueError) as error:
+                log.error("plugin %s: count_end: %s", plugin, describe(error))
 
     def stop(self) -> None:
         """Hand in the rest."""

@@ -1,0 +1,25 @@
+"""privacyIDEA's own audit in SQL, which counts beside: ``PI_AUDIT_MODULE = 'pijobs_privacyidea.statistics'``."""
+
+from __future__ import annotations
+
+import logging
+
+from privacyidea.lib.auditmodules.sqlaudit import Audit as SqlAudit
+
+from pijobs.base.redact import describe
+from pijobs_privacyidea.usage import count_request
+
+log = logging.getLogger(__name__)
+
+
+class Audit(SqlAudit):  # type: ignore[misc]
+    """That of privacyIDEA."""
+
+    def finalize_log(self) -> None:
+        """Write the row of a request, and count it. Raises nothing more than privacyIDEA's."""
+        row = dict(self.audit_data)
+        super().finalize_log()
+        try:
+            count_request(row)
+        except Exception as error:  # whatever a database, or a plugin that is half there, raises
+            log.error("a request is not counted: %s", describe(error))

@@ -1,0 +1,150 @@
+"""What of privacyIDEA is counted by ``pijobs-statistics``: logins, challenges, and what became of mails, SMS and push
+messages."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import flask
+
+from pijobs import InstanceEvent, State
+from pijobs.base.redact import describe
+from pijobs.errors import PijobsError
+from pijobs.request.queue import Queue
+from pijobs_privacyidea.settings import APPLICATIONS
+from pijobs_privacyidea.tokens import NONE, Circumstances, circumstances_in, token_of
+
+log = logging.getLogger(__name__)
+
+_LOGINS = ("/validate/check", "/validate/radiuscheck", "/validate/samlcheck", "/auth")
+_TRIGGER = "/validate/triggerchallenge"
+#: Of privacyIDEA's ``result.authentication``; a challenge is no result of a login.
+_RESULTS = {"ACCEPT": "accepted", "REJECT": "rejected", "DECLINED": "declined"}
+_MESSAGES = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms"}
+#: What privacyIDEA's own clients call themselves in ``User-Agent``; strangers may write anything there.
+_KNOWN = (
+    "privacyidea-cp", "privacyidea-pam", "privacyidea-keycloak", "privacyidea-adfs", "privacyidea-ldap-proxy",
+    "privacyidea-simplesamlphp", "privacyidea-shibboleth", "privacyidea-nextcloud", "privacyidea-app", "freeradius",
+    "simplesamlphp", "pam",
+)  # fmt: skip
+
+
+def counts() -> bool:
+    """Whether the queue of the present app has the plugin that counts."""
+    from privacyidea.lib.queue import get_job_queue, has_job_queue
+
+    return has_job_queue() and "statistics.apply" in get_job_queue().registry
+
+
+def count_request(row: Mapping[str, Any]) -> None:
+    """Count a login, or a challenge.
+
+    :param row: of privacyIDEA's audit.
+    """
+    path = str(row.get("action") or "").rpartition(" ")[2]
+    said = str(row.get("authentication") or "")
+    challenged = path == _TRIGGER or said == "CHALLENGE"
+    if path not in (_TRIGGER, *_LOGINS) or not counts():
+        return
+    from privacyidea.lib.queue import get_job_queue
+
+    import pijobs_statistics as statistics
+
+    good = bool(row.get("success"))
+    if challenged:
+        name, result = "privacyidea.challenge", "triggered" if good or said == "CHALLENGE" else "failed"
+    else:
+        name, result = "privacyidea.login", _RESULTS.get(said, "accepted" if good else "rejected")
+    about = Circumstances(
+        _realm(row.get("realm")),
+        _types(row.get("token_type") or _type_of(row.get("serial"))),
+        application(str(row.get("user_agent") or ""), str(row.get("client") or "")),
+    )
+    with statistics.collect(get_job_queue()):
+        statistics.record(name, result=result, **asdict(about))
+
+
+def present(serial: str | None, token_type: str | None = None) -> Circumstances | None:
+    """Of the message that is being enqueued; None where nobody counts, or where they can't be told.
+
+    :param serial: of the token that it is of.
+    :param token_type: where it is known without asking the database.
+    """
+    if not counts():
+        return None
+    try:
+        return _circumstances(serial, token_type)
+    except Exception as error:  # whatever a database or a resolver raises: a message must not wait for them
+        log.warning("a message is counted without realm and token: %s", describe(error))
+        return None
+
+
+def _circumstances(serial: str | None, token_type: str | None) -> Circumstances:
+    user, agent, client = None, "", ""
+    if flask.has_request_context():
+        user = getattr(flask.request, "User", None)
+        agent, client = str(flask.request.user_agent), str(flask.g.get("client_ip") or flask.request.remote_addr or "")
+    realm = getattr(user, "realm", None)
+    if serial is not None and not (realm and token_type) and (token := token_of(serial)) is not None:
+        realm, token_type = realm or getattr(token.user, "realm", None), token_type or token.type
+    by = application(agent, client) if agent or client else NONE
+    return Circumstances(_realm(realm), _types(token_type), by)
+
+
+def application(agent: str, client: str) -> str:
+    """What a request comes from: a name of the setting, one of privacyIDEA's own clients, ``browser`` or ``other``.
+
+    :param agent: its ``User-Agent``. :param client: its address.
+    """
+    from privacyidea.lib.queue import get_job_queue
+
+    first = re.match(r"[\w-]*", agent)
+    program = first[0].lower() if first else ""
+    for name, marks in get_job_queue().settings[APPLICATIONS].items():
+        if any(mark.lower() == program or _within(client, mark) for mark in marks):
+            return str(name)
+    return program if program in _KNOWN else "browser" if program == "mozilla" else "other"
+
+
+def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:
+    """What became of a message, for the hook of ``pijobs-statistics``."""
+    if event.name not in _MESSAGES or event.state not in (State.DONE, State.DEAD, State.EXPIRED):
+        return []
+    try:
+        label = queue.places.find(event.id)[1].label or ""
+    except PijobsError:
+        label = ""
+    kind = "push" if label.startswith("push") else _MESSAGES[event.name]
+    return [(f"privacyidea.{kind}", {"result": event.state, **asdict(circumstances_in(label))})]
+
+
+def _realm(name: object) -> str:
+    """Strangers name realms that are none."""
+    from privacyidea.lib.realm import get_realms
+
+    realm = str(name or "").lower()
+    return realm if realm in get_realms() else NONE
+
+
+def _type_of(serials: object) -> str | None:
+    """The answer to a challenge is told without the type of its token."""
+    token = token_of(serials) if isinstance(serials, str) and serials and "," not in serials else None
+    return None if token is None else str(token.type)
+
+
+def _types(found: object) -> str:
+    """Of the tokens of a request, such as ``email+sms``."""
+    given = ",".join(map(str, found)) if isinstance(found, (list, tuple, set)) else str(found or "")
+    return "+".join(sorted({one.strip().lower() for one in given.split(",") if one.strip()})) or NONE
+
+
+def _within(client: str, network: str) -> bool:
+    try:
+        return ip_address(client) in ip_network(network)
+    except ValueError:
+        return False

@@ -140,6 +140,8 @@ def test_no_template_has_a_text_that_can_not_be_translated() -> None:
     told = re.compile(r'(?:aria-label|placeholder|title)="([^"{]+)"')
     for folder in PACKAGES:
         for file in folder.glob("templates/**/*.html"):
+            if file.name == "api.html":  # its words are those of the code
+                continue
             text = file.read_text()
             left = {*shown.sub(" ", attributes.sub("", text)).split(), *told.findall(text)}
             same_everywhere = {"UTC", "UTC:", "95", "%", "job."}

@@ -49,7 +49,10 @@ class Gateway:
     """Answers by :attr:`answer`, a function of the number of the request from 1, and keeps the requests."""
 
     def __init__(
-        self, answer: Callable[[int], Answer] = lambda number: Answer(), tls: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[int], Answer] = lambda number: Answer(),
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.answer = answer
         self.requests: list[Request] = []
@@ -74,7 +77,7 @@ class Gateway:
             daemon_threads = True
             request_queue_size = 512
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._scheme = "https" if tls else "http"
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)

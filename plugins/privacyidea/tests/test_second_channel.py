@@ -11,12 +11,12 @@ from typing import Any
 
 import flask
 import pytest
-from challenges import PATIENCE, challenge
+from challenges import PATIENCE, PIN, challenge, otp_of, pijobs
 from preloaded import Programs
 from quick_instance import made
 from redis_on_disk import Redis
 from services import wait_until
-from sms_gateway import Gateway
+from sms_gateway import Answer, Gateway, always
 
 from pijobs import FailJob, JobContext, State
 from pijobs_mail.sink.server import Sink
@@ -57,6 +57,21 @@ def test_an_otp_that_no_mail_brings_comes_by_sms_and_the_failure_stands_in_the_a
     [row] = undelivered(instance)
     assert (row["user"], row["realm"], row["token_type"], row["success"]) == ("alice", "demo", "email", 0)
     assert row["serial"].startswith("PIEM") and "550" in row["info"]
+
+
+def test_an_otp_that_no_sms_brings_comes_by_mail(instance: Instance, sink: Sink) -> None:
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    with Gateway(always(Answer(422))) as gateway, instance.working():
+        options = {"URL": gateway.url, "HTTP_METHOD": "GET", "to": "{phone}", "text": "{otp}"}
+        given = {f"option.{name}": value for name, value in options.items()}
+        instance.ask("/smsgateway", name="sends", module=HTTP, **given)
+        assert pijobs(instance, "privacyidea", "sms-gateway", "queued", "--wraps", "sends").returncode == 0
+        instance.ask("/system/setConfig", **{"sms.identifier": "queued"})
+        instance.ask("/token/init", type="sms", user="bob", realm="demo", pin=PIN, phone=MOBILE + "1")
+        transaction = challenge(instance, "bob")
+        (mail,) = sink.wait_for(1, PATIENCE)
+        assert mail.recipients == ("bob@example.com",) and len(gateway.requests) == 1
+        assert instance.sign_in("bob", otp_of(mail), transaction)
 
 
 def undelivered(instance: Instance) -> list[dict[str, Any]]:

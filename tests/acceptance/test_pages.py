@@ -56,11 +56,11 @@ class Desk:
         self.page.get_by_label("Name").fill("root")
         self.page.get_by_label("Password").fill(PASSWORD)
         self.page.get_by_role("button", name="Sign in").click()
-        expect(self.page.get_by_role("navigation")).to_be_visible()
+        expect(self.page.get_by_role("navigation", name="Pages")).to_be_visible()
 
     def define(self, name: str, sink: Sink) -> None:
         """Create an SMTP server with the box ticked."""
-        self.page.get_by_role("navigation").get_by_role("link", name="SMTP servers").click()
+        self.page.get_by_role("navigation", name="Pages").get_by_role("link", name="SMTP servers").click()
         self.page.get_by_role("link", name="New SMTP server").click()
         self.page.get_by_label("Name", exact=True).fill(name)
         self.page.get_by_label("Server", exact=True).fill(sink.host)
@@ -304,7 +304,7 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
         id = fill_with_evil(desk)
         desk.site.queue.enqueue("test.count", (1,), delay=3600)
         paths = ["/", "/jobs", f"/jobs/{id}", "/workers", "/smtp/", "/smtp/new", "/smtp/edit/main", "/smtp/delete/main"]
-        paths += ["/account", "/audit", "/prove", "/factors/new"]
+        paths += ["/account", "/audit", "/prove", "/factors/new", "/messages"]
         paths += [
             "/sms/",
             "/sms/new",

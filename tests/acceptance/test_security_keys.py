@@ -81,7 +81,7 @@ def test_a_key_is_made_asked_for_and_worth_nothing_as_a_copy(
 
     sign_in(page, base)
     page.get_by_role("button", name="Use the security key").click()
-    expect(page.get_by_role("navigation")).to_be_visible()
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
 
     # The answer to another question opens nothing.

@@ -20,7 +20,7 @@ from pijobs.storage.contract import Storage
 
 LIMIT = 50
 #: Dead letters that are grouped by reason.
-MOST_DEAD = 2000
+MOST_DEAD = 1000
 #: What the filter of the time offers: seconds, and words.
 TIMES = {"300": "last 5 minutes", "3600": "last hour", "86400": "last day"}
 

@@ -84,16 +84,25 @@ def _(text: str, /, **values: Any) -> str:
 
     With markup among the values it is markup, and all else in it is escaped.
     """
-    known: Mapping[str, str] = {}
-    if flask.has_request_context() and LANGUAGES in flask.current_app.extensions:
-        known = flask.current_app.extensions[LANGUAGES].texts(language())
-    found = known.get(text, text)
+    found = _known().get(text, text)
+    if not values:
+        return found
     if any(isinstance(value, Markup) for value in values.values()):
         found = escape(found)
     try:
-        return found.format(**values) if values else found
+        return found.format(**values)
     except (KeyError, IndexError, ValueError):  # somebody's file
         return text.format(**values)
+
+
+def _known() -> Mapping[str, str]:
+    if not flask.has_request_context():
+        return {}
+    texts: Mapping[str, str] | None = flask.g.get("pijobs_texts")
+    if texts is None:
+        languages: Languages | None = flask.current_app.extensions.get(LANGUAGES)
+        texts = flask.g.pijobs_texts = languages.texts(language()) if languages else {}
+    return texts
 
 
 def plural(number: float, one: str, many: str, **values: Any) -> str:

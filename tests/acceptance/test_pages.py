@@ -194,7 +194,10 @@ def test_an_sms_gateway_is_created_and_tried(desk: Desk) -> None:
         desk.page.get_by_label("Name", exact=True).fill("main")
         desk.page.get_by_label("URL", exact=True).fill(gateway.url)
         desk.page.get_by_label("Method").select_option("POST")
-        desk.page.get_by_label("Parameters").fill('{"to": "{phone}", "text": "{otp}"}')
+        for place, (name, text) in enumerate({"to": "{phone}", "text": "{otp}"}.items()):
+            row = desk.page.get_by_role("group", name="Parameters").locator(".row").nth(place)
+            row.get_by_label("Name").fill(name)
+            row.get_by_label("Text").fill(text)
         desk.page.get_by_label("Send via job queue").check()
         desk.page.get_by_role("button", name="Save").click()
         desk.page.get_by_label("Phone number").fill("+49 170 1234567")

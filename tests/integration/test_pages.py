@@ -28,6 +28,7 @@ from pijobs.settings.pages import contrast
 from pijobs.storage.contract import End, NewInstance
 from pijobs_mail.servers.definitions import open_store
 from pijobs_mail.sink.server import Fault, Sink
+from pijobs_sms import gateways
 
 SERVER = {"identifier": "main", "new": "1", "server": "smtps://mail.example.com", "sender": "otp@example.com"}
 
@@ -354,7 +355,9 @@ def test_all_faults_of_a_form_are_told_and_what_was_typed_stays(visit: Visit) ->
 
 def test_what_few_need_is_folded_away_until_it_is_set(visit: Visit) -> None:
     visit.post("/smtp/save", **SERVER)
-    assert "<details><summary>S/MIME</summary>" in visit.text("/smtp/edit/main")
+    page = visit.text("/smtp/edit/main")
+    assert "<details><summary>S/MIME</summary>" in page
+    assert all(f"<details open><summary>{name}</summary>" in page for name in ("Connection", "Login", "Security"))
     visit.post("/smtp/save", **{**SERVER, "new": "0", "certificate": "/etc/ssl/mail.pem"})
     page = visit.text("/smtp/edit/main")
     assert "<details open><summary>S/MIME</summary>" in page and "<details><summary>Login by XOAUTH2" in page
@@ -439,6 +442,41 @@ def test_a_test_mail_tells_each_step_with_its_time_and_what_to_do(visit: Visit) 
     assert "535" in page and "check username and password" in page
     assert re.search(r'<p class="at">[0-9.]+ m?s</p>', page)
     assert "a wrong password" not in page
+
+
+def test_the_steps_of_a_probe_come_one_by_one_and_nothing_is_sent(visit: Visit) -> None:
+    with Sink() as sink:
+        visit.post("/smtp/save", **{**SERVER, "server": sink.host, "port": str(sink.port)})
+        whole = visit.post("/smtp/probe/main").text
+        form = {"csrf_token": visit.token()}
+        parts = list(visit.client.post("/pages/smtp/probe/main", data=form, headers={"HX-Request": "true"}).response)
+    assert "<b>Greeting</b>" in whole and "It went out" not in whole and sink.mails == []
+    assert len(parts) == 4 and all(b"<li class=" in part and b"<html" not in part for part in parts)
+
+
+def test_what_a_change_does_to_what_waits_is_said_before(app: flask.Flask, visit: Visit) -> None:
+    visit.post("/smtp/save", **SERVER)
+    assert "for this destination" not in visit.text("/smtp/edit/main")
+    for _ in range(2):
+        add_instance(app, group="smtp:main")
+    add_instance(app, group="smtp:other")
+    assert "2 wait for this destination." in visit.text("/smtp/edit/main")
+    assert "2 wait for it; they end as dead letters" in visit.text("/smtp/delete/main")
+
+
+def test_names_and_texts_are_given_in_rows(app: flask.Flask, visit: Visit) -> None:
+    store = gateways.open_store(settings_of(app))
+    form = {"identifier": "main", "provider": "http", "url": "https://sms.example.com", "method": "POST"}
+    names, words = ["to", "key", "", ""], ["{phone}", "hunter22", "", ""]
+    rows = {"parameters.name": names, "parameters.text": words, "headers.name": [""], "headers.text": [""]}
+    visit.follow(visit.post("/sms/save", **form, new="1", **rows))
+    assert (store.get("main")["parameters"], store.get("main")["headers"]) == ({"to": "{phone}", "key": "hunter22"}, {})
+    page = visit.text("/sms/edit/main")
+    assert 'name="parameters.name" value="key"' in page and f'name="parameters.text" value="{CENSORED}"' in page
+    assert "hunter22" not in page
+    rows = {"parameters.name": ["key"], "parameters.text": [CENSORED], "headers.name": [""], "headers.text": [""]}
+    visit.follow(visit.post("/sms/save", **form, new="0", **rows))
+    assert store.get("main")["parameters"] == {"key": "hunter22"}
 
 
 def test_a_server_that_is_not_there_is_told_by_the_step_that_failed(visit: Visit) -> None:

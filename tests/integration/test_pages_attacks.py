@@ -40,8 +40,8 @@ CHANGES = {
     "/workers/bypass": "operator", "/workers/bypass/end": "operator", "/messages": "viewer",
     "/account/end": "viewer", "/account/end-all": "viewer", "/prove": "viewer",
     "/factors/remove": "viewer", "/factors/codes": "viewer",
-    "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/delete/main": "admin",
-    "/sms/save": "admin", "/sms/test/main": "admin", "/sms/delete/main": "admin",
+    "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/probe/main": "admin", "/smtp/delete/main": "admin",
+    "/sms/save": "admin", "/sms/test/main": "admin", "/sms/probe/main": "admin", "/sms/delete/main": "admin",
 }  # fmt: skip
 
 #: What changes something before somebody is signed in.

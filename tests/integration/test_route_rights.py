@@ -52,6 +52,7 @@ PAGES = {
         for method, path, role in (
             ("GET", "/", "viewer"), ("GET", "/new", "admin"), ("GET", "/edit/<identifier>", "admin"),
             ("POST", "/save", "admin"), ("POST", "/test/<identifier>", "admin"),
+            ("POST", "/probe/<identifier>", "admin"),
             ("GET", "/delete/<identifier>", "admin"), ("POST", "/delete/<identifier>", "admin"),
         )
     },

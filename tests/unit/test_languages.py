@@ -31,7 +31,7 @@ from pijobs_statistics.pages import SPANS
 ROOT = Path(__file__).parents[2]
 PACKAGES = [ROOT / "src/pijobs/server", *sorted(ROOT.glob("plugins/*/src/pijobs_*"))]
 #: Arguments of definition_pages() and Page() that are shown.
-SHOWN = ("title", "thing", "recipient", "things", "columns", "alarm")
+SHOWN = ("nothing_known", "title", "thing", "recipient", "things", "columns", "alarm")
 
 
 def of_templates(folder: Path) -> Iterator[str]:
@@ -101,7 +101,7 @@ def elsewhere() -> Iterator[str]:
         "can't be used",
         "belongs to another release",
     )
-    yield from NAMES.values()
+    yield from ("None of these", *NAMES.values())
     yield from of_forms()
 
 

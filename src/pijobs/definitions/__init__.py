@@ -16,8 +16,12 @@ from typing import Any
 from pijobs import moved
 from pijobs.definitions.checks import definitions_check, unknown_here
 from pijobs.definitions.common import (
+    CONNECTION,
     DESCRIPTION,
+    LIMITS,
+    LOGIN,
     PASSWORD,
+    SECURITY,
     USERNAME,
     ca_file_setting,
     login_without_tls_setting,
@@ -34,9 +38,13 @@ from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound
 
 __all__ = [
     "CENSORED",
+    "CONNECTION",
     "DESCRIPTION",
     "FALLBACK",
+    "LIMITS",
+    "LOGIN",
     "PASSWORD",
+    "SECURITY",
     "TOGGLE",
     "USERNAME",
     "DefinitionDeleted",

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pijobs.definitions.fields import Field
 from pijobs.settings import PREFIX, Setting
 
+#: Headings of forms.
+CONNECTION, LOGIN, SECURITY, LIMITS = "Connection", "Login", "Security", "Limits"
 DESCRIPTION = Field("description", default="", help="for people")
-USERNAME = Field("username", default="", help="login; empty: none")
-PASSWORD = Field("password", default="", secret=True, help="password or token of the login")
+USERNAME = Field("username", default="", section=LOGIN, help="login; empty: none")
+PASSWORD = Field("password", default="", secret=True, section=LOGIN, help="password or token of the login")
 
 
 def timeout_field(most: float, help: str) -> Field:
@@ -21,7 +23,7 @@ def timeout_field(most: float, help: str) -> Field:
     def check(value: float) -> str | None:
         return None if 0 < value <= most else f"expected seconds above 0 and up to {most:g}, found {value}"
 
-    return Field("timeout", float, default=10.0, check=check, help=help)
+    return Field("timeout", float, default=10.0, check=check, section=CONNECTION, help=help)
 
 
 def ca_file_setting(plugin: str, whose: str) -> Setting[str | None]:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 #: The field that names the one that takes over.
 FALLBACK = Field(
-    "fallback", default="", section="Limits and failover",
+    "fallback", default="", section="Second server",
     help="identifier of the one that takes over when this one is in trouble",
 )  # fmt: skip
 

@@ -39,7 +39,7 @@ class Field:
     """One field of a definition.
 
     :param kind: ``str``, ``int``, ``bool``, ``float``, :class:`~pijobs.definitions.Url` for an address that may hold a
-        token, or ``dict`` for names with texts, which a form sends as JSON.
+        token, or ``dict`` for names with texts, which a form has in rows.
     :param default: the value when none was ever given; not checked.
     :param required: there is no default, and an empty text does not count.
     :param secret: encrypted at rest, and censored for people; of a dictionary the texts, of a ``Url`` what may be a
@@ -50,7 +50,9 @@ class Field:
     :param label: what a form calls it; empty: its name.
     :param choices: the only texts that it may be; empty: any.
     :param multiline: whether a form shows several lines of the text.
-    :param section: heading below which a form folds it away; empty: it is always shown.
+    :param section: heading that a form has it below. :data:`~pijobs.definitions.CONNECTION`,
+        :data:`~pijobs.definitions.LOGIN` and :data:`~pijobs.definitions.SECURITY` are open; others are folded away
+        until something in them is set. Empty: it is always shown.
     :param check: tells None, or what is wrong with a value: "expected …, found …".
     """
 

@@ -28,9 +28,11 @@ def make_pages() -> PageBlueprint:
         thing="SMTP server",
         columns={"server": "Server", "port": "Port", "tls": "STARTTLS", "description": "Description"},
         recipient="Mail address",
+        group="smtp:",
         alarm=lambda row: "" if row["verify"] else "certificate not verified",
         test=lambda identifier, recipient: send_test({"identifier": identifier, "recipient": recipient}),
         examine=_examine,
+        nothing_known="Own server",
         prepare=with_port,
         presets=PRESETS,
     )
@@ -40,6 +42,5 @@ def _examine(identifier: str) -> Iterator[Step]:
     settings = current_queue().settings
     definition = open_store(settings).get(identifier)
     examination = Probe({**definition, "timeout": min(definition["timeout"], PATIENCE)}, settings)
-    examination.run()
-    for step in examination.steps:
+    for step in examination.walk():
         yield replace(step, name=NAMES.get(step.name, step.name))

@@ -12,6 +12,7 @@ from pijobs.base.network import is_local
 from pijobs.definitions import (
     DESCRIPTION,
     FALLBACK,
+    LIMITS,
     Definitions,
     DefinitionStore,
     Field,
@@ -40,22 +41,21 @@ def _check_limit(value: int) -> str | None:
     return None if 0 <= value <= 1_000_000 else f"expected 0 to 1000000, found {value}"
 
 
-_LIMITS = FALLBACK.section
 FIELDS = (
     Field("provider", default="http", help="the way to speak to the gateway"),
     DESCRIPTION,
     Field("region", default="", check=_check_region, help="country of numbers without a country code, such as DE"),
     Field("phone_format", default="+", choices=tuple(FORMATS), help="what stands before 49…; digits: nothing"),
     Field(
-        "countries", default="", check=_check_countries, section=_LIMITS,
+        "countries", default="", check=_check_countries, section=LIMITS,
         help="the only countries to send to, such as DE AT CH; empty: all. US is all of +1, US! the US alone",
     ),
     Field(
-        "per_number", int, default=10, check=_check_limit, section=_LIMITS,
+        "per_number", int, default=10, check=_check_limit, section=LIMITS,
         help="SMS to one number in an hour; 0: no limit",
     ),
     Field(
-        "per_hour", int, default=1000, check=_check_limit, section=_LIMITS,
+        "per_hour", int, default=1000, check=_check_limit, section=LIMITS,
         help="SMS by this gateway in an hour; 0: no limit",
     ),
     FALLBACK,

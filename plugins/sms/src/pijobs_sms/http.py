@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pijobs import JobContext, Settings
-from pijobs.definitions import PASSWORD, USERNAME, Field, Url, timeout_field
+from pijobs.definitions import CONNECTION, LOGIN, PASSWORD, USERNAME, Field, Url, timeout_field
 from pijobs_sms import gateways, webhook
 from pijobs_sms.answers import path_fault
 from pijobs_sms.errors import AccountRefused
@@ -17,7 +17,7 @@ from pijobs_sms.placeholders import fill
 from pijobs_sms.provider import Provider
 from pijobs_sms.requests import ENCODINGS, LOGINS, METHODS, NAMES, body_fault, headers_fault, url_fault
 
-_ANSWER, _PROXY = "What the answer means", "Proxy"
+_MESSAGE, _ANSWER, _PROXY = "Message", "What the answer means", "Proxy"
 
 
 def _check_url(value: str) -> str | None:
@@ -41,27 +41,36 @@ def _check_path(value: str) -> str | None:
 #: Who is given a secret.
 _PLACE = ("url", "proxy")
 FIELDS = (
-    Field("url", Url, required=True, secret=True, check=_check_url, help="address of the gateway"),
-    Field("method", default="GET", choices=METHODS, help="of HTTP"),
-    Field("sender", default="", help="name or number that the SMS comes from, for {sender}"),
+    Field("url", Url, required=True, secret=True, check=_check_url, section=CONNECTION, help="address of the gateway"),
+    Field("method", default="GET", choices=METHODS, section=CONNECTION, help="of HTTP"),
+    Field("sender", default="", section=_MESSAGE, help="name or number that the SMS comes from, for {sender}"),
     Field(
-        "parameters", dict, default={}, secret=True, belongs_to=_PLACE,
+        "parameters", dict, default={}, secret=True, belongs_to=_PLACE, section=_MESSAGE,
         help="names and texts with {phone}, {otp}, {sender}, {username}, {password}, {id}, {receipts}",
     ),
-    Field("headers", dict, default={}, secret=True, belongs_to=_PLACE, check=headers_fault, help="likewise"),
     Field(
-        "encoding", default="form", choices=ENCODINGS,
+        "headers", dict, default={}, secret=True, belongs_to=_PLACE, check=headers_fault, section=_MESSAGE,
+        help="likewise",
+    ),
+    Field(
+        "encoding", default="form", choices=ENCODINGS, section=_MESSAGE,
         help="of the parameters; with GET, or beside a body, they stand in the address",
     ),
     Field(
-        "body", default="", secret=True, belongs_to=_PLACE, check=_check_body, multiline=True,
+        "body", default="", secret=True, belongs_to=_PLACE, check=_check_body, multiline=True, section=_MESSAGE,
         help="instead of parameters: a text with placeholders, which are escaped as content_type needs it",
     ),
-    Field("content_type", default="application/json", help="of the body: JSON, XML, a form, or any text as it is"),
-    Field("auth", default="basic", choices=LOGINS, help="bearer: the password is the token; aws: a signature"),
+    Field(
+        "content_type", default="application/json", section=_MESSAGE,
+        help="of the body: JSON, XML, a form, or any text as it is",
+    ),
+    Field(
+        "auth", default="basic", choices=LOGINS, section=LOGIN,
+        help="bearer: the password is the token; aws: a signature",
+    ),
     USERNAME,
     replace(PASSWORD, belongs_to=_PLACE),
-    Field("aws_region", default="", help="of the signature, where the address does not tell"),
+    Field("aws_region", default="", section=LOGIN, help="of the signature, where the address does not tell"),
     timeout_field(120, "seconds for name, connection and answer together"),
     Field(
         "json_path", default="", check=_check_path, section=_ANSWER,

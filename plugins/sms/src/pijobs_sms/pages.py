@@ -16,6 +16,8 @@ def make_pages() -> PageBlueprint:
         thing="SMS gateway",
         columns={"provider": "Provider", "region": "Region", "fallback": "Fallback", "description": "Description"},
         recipient="Phone number",
+        group="sms:",
+        nothing_known="Own gateway",
         test=send_test,
         presets=PRESETS,
     )

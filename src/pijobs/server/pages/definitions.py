@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs.definitions import CENSORED, TOGGLE, DefinitionStore, Field, Preset
+from pijobs.definitions import CENSORED, CONNECTION, LOGIN, SECURITY, TOGGLE, DefinitionStore, Field, Preset
 from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.secrets import censored
-from pijobs.errors import DefinitionError
+from pijobs.errors import DefinitionError, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.observe import instances
 from pijobs.request.queue import Handle
@@ -24,6 +24,9 @@ from pijobs.server.pages.site import PageBlueprint
 from pijobs.server.pages.timeline import life
 from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.settings import Settings
+
+#: Sections of a form that nobody has to open.
+OPEN = (CONNECTION, LOGIN, SECURITY, "Message")
 
 Values = dict[str, Any]
 Answer = str | tuple[str, int] | Response
@@ -51,6 +54,10 @@ Test = Callable[[str, str], Handle]
 Examine = Callable[[str], Iterable[Finding]]
 
 
+def _nothing(identifier: str) -> Iterable[Finding]:
+    return ()
+
+
 def definition_pages(
     open_store: Callable[[Settings], DefinitionStore],
     *,
@@ -60,9 +67,11 @@ def definition_pages(
     columns: Mapping[str, str],
     recipient: str,
     test: Test,
-    examine: Examine = lambda identifier: (),
+    examine: Examine = _nothing,
     prepare: Callable[[Mapping[str, Any]], Values] = dict,
     alarm: Callable[[Values], str] = lambda row: "",
+    group: str = "",
+    nothing_known: str = "None of these",
     presets: Mapping[str, Preset] = MappingProxyType({}),
 ) -> PageBlueprint:
     """A blueprint for all definitions of one kind. Viewers see the list, admins do the rest.
@@ -76,12 +85,15 @@ def definition_pages(
     :param examine: what a test shows beside its outcome.
     :param prepare: completes what was posted, before it is saved.
     :param alarm: words in red about a definition that does not protect as it should; empty: none.
+    :param group: how the names of the groups begin that wait for a definition: "smtp:" before its identifier.
+    :param nothing_known: what a new one is called that starts from no preset.
     :param presets: what the form of a new one can start from, by a name for its address.
     """
     words = {
         "title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm, "presets": presets,
+        "nothing_known": nothing_known, "examined": examine is not _nothing,
     }  # fmt: skip
-    views = _Views(open_store, words, test, examine, prepare)
+    views = _Views(open_store, words, test, examine, prepare, group)
     blueprint = PageBlueprint(name, __name__, url_prefix=f"/{name}")
     viewer, admin, recent = requires("viewer"), requires("admin"), requires("admin", recent=True)
     for method, rule, endpoint, right, view in (
@@ -90,6 +102,7 @@ def definition_pages(
         ("GET", "/edit/<identifier>", "edit", recent, views.edit),
         ("POST", "/save", "save", recent, views.save),
         ("POST", "/test/<identifier>", "test", admin, views.try_out),
+        ("POST", "/probe/<identifier>", "probe", admin, views.probe),
         ("GET", "/delete/<identifier>", "confirm_delete", recent, views.confirm_delete),
         ("POST", "/delete/<identifier>", "delete", recent, views.delete),
     ):
@@ -112,6 +125,7 @@ class _Views:
     test: Test
     examine: Examine
     prepare: Callable[[Mapping[str, Any]], Values]
+    group: str
 
     def index(self) -> str:
         """The definitions, and whether each one goes through the queue."""
@@ -136,6 +150,7 @@ class _Views:
         # Before each box stands a 0, for when it is not ticked. What a form says nothing of stays as it is: one that
         # was opened before an upgrade knows nothing of a new box.
         values: Values = {name: form.getlist(name)[-1] for name in fields if name in form}
+        values |= {name: rows for name in fields if (rows := _rows(name)) is not None}
         if new and identifier in store.list():
             fault = [f"identifier: expected a new one, found {identifier!r}, which is there already"]
             return self._form(values, identifier, new=True, faults=fault), 400
@@ -166,10 +181,37 @@ class _Views:
         )  # fmt: skip
         return page, status
 
+    def probe(self, identifier: str) -> Answer:
+        """Examine where one leads. A script is given each step as soon as it is done; others the whole page."""
+        self._stored(identifier)
+        audit("definition.test", on=f"{self._store().kind} {identifier}")
+        steps = self.examine(identifier)
+        if not flask.request.headers.get("HX-Request"):
+            return flask.render_template(
+                "pijobs/tested.html", identifier=identifier, steps=list(steps), fault="", row=None, life=[],
+                probed=True, **self.words,
+            )  # fmt: skip
+        parts = (flask.render_template("pijobs/step.html", step=step) for step in steps)
+        return flask.Response(flask.stream_with_context(parts), headers={"X-Accel-Buffering": "no"})
+
     def confirm_delete(self, identifier: str) -> str:
         """Ask before one is deleted."""
         self._stored(identifier)
-        return flask.render_template("pijobs/delete_definition.html", identifier=identifier, **self.words)
+        waiting = self._waiting(identifier)
+        return flask.render_template(
+            "pijobs/delete_definition.html", identifier=identifier, waiting=waiting, **self.words
+        )
+
+    def _waiting(self, identifier: str) -> int:
+        """Instances that a change of this definition concerns, as far as the storage answers."""
+        storage = current_queue().storage
+        if not self.group or not identifier or storage is None:
+            return 0
+        try:
+            found = storage.group(f"{self.group}{identifier}")
+        except StorageUnavailable:
+            return 0
+        return 0 if found is None else found.waiting
 
     def delete(self, identifier: str) -> Answer:
         """Delete one. Wants a ``reason``."""
@@ -212,8 +254,18 @@ class _Views:
             "pijobs/definition.html",
             sections=list(_sections(declaration, values, shown)), values=shown, identifier=identifier, new=new,
             choice=declaration.choice, variants=declaration.variants, faults=faults or [],
-            unreadable=values.get("unreadable", {}), recipient_was=recipient_was, **self.words,
+            unreadable=values.get("unreadable", {}), recipient_was=recipient_was,
+            waiting=0 if new else self._waiting(identifier), **self.words,
         )  # fmt: skip
+
+
+def _rows(name: str) -> dict[str, str] | None:
+    """What stands in the rows of a field of names and texts; None: the form has no rows of it."""
+    form = flask.request.form
+    if f"{name}.name" not in form:
+        return None
+    pairs = zip(form.getlist(f"{name}.name"), form.getlist(f"{name}.text"), strict=False)
+    return {key.strip(): text for key, text in pairs if key.strip() or text}
 
 
 def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
@@ -231,14 +283,14 @@ def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
 def _sections(
     declaration: Declaration, values: Mapping[str, Any], shown: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[Field], bool]]:
-    """Heading, fields, and whether one of them was set; the toggle comes first, the choice is made elsewhere."""
+    """Heading, fields, and whether they are shown at once; the toggle comes first, the choice is made elsewhere."""
     fields = dict(declaration.fields_of(values))
     if declaration.choice is not None:
         fields.pop(declaration.choice.name, None)
     ordered = [fields.pop(TOGGLE), *fields.values()]
     for section in dict.fromkeys(field.section for field in ordered):
         own = [field for field in ordered if field.section == section]
-        yield section, own, any(_is_set(field, shown[field.name]) for field in own)
+        yield section, own, section in OPEN or any(_is_set(field, shown[field.name]) for field in own)
 
 
 def _is_set(field: Field, value: Any) -> bool:

@@ -84,5 +84,37 @@
     await navigator.clipboard.writeText(button.dataset.copy);
     button.textContent = button.dataset.done;
   });
+
+  // Forms: rows for names and texts, changes that are not saved, and the steps of a probe as they come.
+  const form = document.getElementById("definition");
+  for (const button of document.getElementsByClassName("add")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const row = button.previousElementSibling.cloneNode(true);
+      for (const input of row.children) input.value = "";
+      button.before(row);
+      row.firstElementChild.focus();
+    });
+  }
+  let changed = false;
+  form?.addEventListener("input", () => { changed = true; document.getElementById("unsaved").hidden = false; });
+  form?.addEventListener("submit", () => { changed = false; });
+  addEventListener("beforeunload", (event) => { if (changed) event.preventDefault(); });
+  document.addEventListener("submit", async (event) => {
+    const list = document.getElementById(event.target.dataset.steps);
+    if (!list) return;
+    event.preventDefault();
+    const button = event.target.querySelector("button");
+    button.disabled = true;
+    const told = { method: "POST", body: new FormData(event.target), headers: { "HX-Request": "true" } };
+    try {
+      const answer = await fetch(event.target.action, told);
+      if (!answer.ok) throw new Error(answer.status);
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (let part = await reader.read(); !part.done; part = await reader.read()) list.innerHTML = text += part.value;
+    } catch { event.target.submit(); }
+    button.disabled = false;
+  });
   show();
 })();

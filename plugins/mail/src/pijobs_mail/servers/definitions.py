@@ -12,9 +12,12 @@ from urllib.parse import SplitResult, urlsplit
 from pijobs import Limits
 from pijobs.base.network import is_local, tls_context
 from pijobs.definitions import (
+    CONNECTION,
     DESCRIPTION,
     FALLBACK,
+    LIMITS,
     PASSWORD,
+    SECURITY,
     USERNAME,
     Definitions,
     DefinitionStore,
@@ -36,7 +39,7 @@ PREFIX = "PI_JOB_QUEUE_MAIL_"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
 _NO_SERVER = re.compile(r"[\s\0-\x1f\x7f]")
 _PORTS = {"smtp": 25, "smtps": 465}
-_LIMITS, _SMIME, _OAUTH = FALLBACK.section, "S/MIME", "Login by XOAUTH2"
+_SMIME, _OAUTH = "S/MIME", "Login by XOAUTH2"
 _RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 #: Events that the storage remembers of one rate.
@@ -95,25 +98,40 @@ def _check_token_url(value: str) -> str | None:
 #: Who is given a login.
 _PLACE = ("server", "port", "tls", "verify", "ca_file", "oauth_token_url")
 FIELDS = (
-    Field("server", str, required=True, check=_check_server, help="host, host:port, or smtp:// or smtps:// URL"),
-    Field("port", int, default=25, check=_check_port, help="25; 465 for smtps://; a port in the URL wins"),
-    USERNAME,
-    replace(PASSWORD, belongs_to=_PLACE),
-    Field("sender", str, default="", check=_check_sender, help="address that mails come from"),
-    Field("tls", bool, default=False, label="STARTTLS", help="a server that does not offer it gets no mail"),
-    Field("verify", bool, default=True, label="Verify the certificate", help="off: whoever is in between can read all"),
-    Field("ca_file", str, default="", check=_check_path, help="path of further authorities for its certificate, PEM"),
-    timeout_field(600, "seconds for connecting and for each reply"),
     DESCRIPTION,
     Field(
-        "max_connections", int, default=10, check=_check_connections, section=_LIMITS, help="at once, over all workers",
+        "server", str, required=True, check=_check_server, section=CONNECTION,
+        help="host, host:port, or smtp:// or smtps:// URL",
     ),
     Field(
-        "mails_per_connection", int, check=_check_mails, section=_LIMITS,
+        "port", int, default=25, check=_check_port, section=CONNECTION,
+        help="25; 465 for smtps://; a port in the URL wins",
+    ),
+    Field("sender", str, default="", check=_check_sender, section=CONNECTION, help="address that mails come from"),
+    timeout_field(600, "seconds for connecting and for each reply"),
+    USERNAME,
+    replace(PASSWORD, belongs_to=_PLACE),
+    Field(
+        "tls", bool, default=False, label="STARTTLS", section=SECURITY,
+        help="a server that does not offer it gets no mail",
+    ),
+    Field(
+        "verify", bool, default=True, label="Verify the certificate", section=SECURITY,
+        help="off: whoever is in between can read all",
+    ),
+    Field(
+        "ca_file", str, default="", check=_check_path, section=SECURITY,
+        help="path of further authorities for its certificate, PEM",
+    ),
+    Field(
+        "max_connections", int, default=10, check=_check_connections, section=LIMITS, help="at once, over all workers",
+    ),
+    Field(
+        "mails_per_connection", int, check=_check_mails, section=LIMITS,
         help="over one connection; empty: 100 to a Postfix, else 10: Exim delivers 10 at once and the others later",
     ),
     Field(
-        "rate", str, default="", check=_check_rate, section=_LIMITS,
+        "rate", str, default="", check=_check_rate, section=LIMITS,
         help="mails over all workers, such as 30/min or 5000/d; empty: no limit",
     ),
     FALLBACK,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -54,10 +54,6 @@ class Step:
         return {**vars(self), "seconds": round(self.seconds, 4)}
 
 
-class _Failed(Exception):
-    """This step failed, and with it what would come after."""
-
-
 class _Wrong(OSError):
     """:param advice: key of the advice that fits better than that of the step."""
 
@@ -98,40 +94,47 @@ class Probe:
     steps: list[Step] = field(default_factory=list)
 
     def run(self) -> bool:
-        """Whether all is well. What could not be reached because an earlier step failed is not among the steps."""
+        """Whether all is well."""
+        return all(step.ok for step in self.walk())
+
+    def walk(self) -> Iterator[Step]:
+        """Each step as soon as it is done. What can't be reached because a step failed is not among them."""
         place = endpoint(self.definition, self.settings)
         client = _Client(timeout=place.timeout, local_hostname=place.ehlo)
         try:
-            self._look(client, place)
-            if self.definition["smime"]:
-                self._step("smime", self._signer)
-            if self.recipient:
-                self._step("mail", lambda: self._mails(place))
-        except _Failed:
-            pass
+            for name, work in self._way(client, place):
+                step = self._step(name, work)
+                self.steps.append(step)
+                self.say(step)
+                yield step
+                if not step.ok:
+                    return
         finally:
             client.close()
-        return all(step.ok for step in self.steps)
 
-    def _look(self, client: smtplib.SMTP, place: Endpoint) -> None:
-        self._step("dns", lambda: _addresses(place))
-        self._step("tcp", lambda: _connect(client, place))
+    def _way(self, client: smtplib.SMTP, place: Endpoint) -> Iterator[tuple[str, Callable[[], str]]]:
+        yield "dns", lambda: _addresses(place)
+        yield "tcp", lambda: _connect(client, place)
         if place.security == "tls":
-            self._step("tls", lambda: _encrypt(client, place))
-        self._step("greeting", lambda: _agreed(client.getreply()))
-        self._step("features", lambda: _features(client))
+            yield "tls", lambda: _encrypt(client, place)
+        yield "greeting", lambda: _agreed(client.getreply())
+        yield "features", lambda: _features(client)
         if place.security == "starttls":
-            self._step("tls", lambda: _start_tls(client, place))
-            self._step("features", lambda: _features(client))
+            yield "tls", lambda: _start_tls(client, place)
+            yield "features", lambda: _features(client)
         if place.oauth is not None:
             grant = place.oauth
-            self._step("token", lambda: f"an access token of {len(oauth.access_token(grant, place.timeout))} bytes")
+            yield "token", lambda: f"an access token of {len(oauth.access_token(grant, place.timeout))} bytes"
         if place.username or place.oauth:
-            self._step("login", lambda: _login(client, place))
+            yield "login", lambda: _login(client, place)
         with suppress(OSError, smtplib.SMTPException):  # the good-bye is no finding
             client.quit()
+        if self.definition["smime"]:
+            yield "smime", self._signer
+        if self.recipient:
+            yield "mail", lambda: self._mails(place)
 
-    def _step(self, name: str, work: Callable[[], str]) -> None:
+    def _step(self, name: str, work: Callable[[], str]) -> Step:
         started, ok, advice = clock.monotonic(), True, None
         try:
             found = work()
@@ -142,11 +145,7 @@ class Probe:
             for secret in DEFINITIONS.secrets_of(self.definition)
             if self.definition.get(secret)
         ]
-        step = Step(name, ok, clock.monotonic() - started, redact(found, known), advice)
-        self.steps.append(step)
-        self.say(step)
-        if not ok:
-            raise _Failed
+        return Step(name, ok, clock.monotonic() - started, redact(found, known), advice)
 
     def _signer(self) -> str:
         definition = self.definition

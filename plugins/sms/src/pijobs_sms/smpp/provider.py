@@ -14,7 +14,7 @@ from typing import Any
 from pijobs import JobContext, Settings
 from pijobs.base import clock, threads
 from pijobs.base.network import tls_context
-from pijobs.definitions import PASSWORD, USERNAME, Field, timeout_field
+from pijobs.definitions import CONNECTION, LOGIN, PASSWORD, SECURITY, USERNAME, Field, timeout_field
 from pijobs_sms import gateways
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused
 from pijobs_sms.gateways import CA_FILE
@@ -54,12 +54,12 @@ def _check_port(value: int) -> str | None:
 
 
 FIELDS = (
-    Field("host", required=True, check=_check_host, help="name or address of the SMPP server"),
-    Field("port", int, default=2775, check=_check_port, help="of the server"),
-    Field("tls", bool, default=False, help="a connection by TLS"),
-    Field("username", default="", help="the system_id", label=USERNAME.label),
+    Field("host", required=True, check=_check_host, section=CONNECTION, help="name or address of the SMPP server"),
+    Field("port", int, default=2775, check=_check_port, section=CONNECTION, help="of the server"),
+    Field("tls", bool, default=False, section=SECURITY, help="a connection by TLS"),
+    replace(USERNAME, help="the system_id"),
     replace(PASSWORD, belongs_to=("host", "port", "tls")),
-    Field("system_type", default="", help="if the operator gave you one"),
+    Field("system_type", default="", section=LOGIN, help="if the operator gave you one"),
     Field("sender", default="", help="name or number that the SMS comes from"),
     Field(
         "alphabet", default="gsm", choices=tuple(ALPHABETS),

@@ -468,7 +468,12 @@ def test_names_and_texts_are_given_in_rows(app: flask.Flask, visit: Visit) -> No
     store = gateways.open_store(settings_of(app))
     form = {"identifier": "main", "provider": "http", "url": "https://sms.example.com", "method": "POST"}
     names, words = ["to", "key", "", ""], ["{phone}", "hunter22", "", ""]
-    rows = {"parameters.name": names, "parameters.text": words, "headers.name": [""], "headers.text": [""]}
+    rows: dict[str, Any] = {
+        "parameters.name": names,
+        "parameters.text": words,
+        "headers.name": [""],
+        "headers.text": [""],
+    }
     visit.follow(visit.post("/sms/save", **form, new="1", **rows))
     assert (store.get("main")["parameters"], store.get("main")["headers"]) == ({"to": "{phone}", "key": "hunter22"}, {})
     page = visit.text("/sms/edit/main")

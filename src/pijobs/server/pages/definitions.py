@@ -26,7 +26,7 @@ from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.settings import Settings
 
 #: Sections of a form that nobody has to open.
-OPEN = (CONNECTION, LOGIN, SECURITY, "Message")
+OPEN = (CONNECTION, "Message", LOGIN, SECURITY)
 
 Values = dict[str, Any]
 Answer = str | tuple[str, int] | Response
@@ -288,9 +288,13 @@ def _sections(
     if declaration.choice is not None:
         fields.pop(declaration.choice.name, None)
     ordered = [fields.pop(TOGGLE), *fields.values()]
-    for section in dict.fromkeys(field.section for field in ordered):
+    for section in sorted({field.section: None for field in ordered}, key=_place_of):
         own = [field for field in ordered if field.section == section]
         yield section, own, section in OPEN or any(_is_set(field, shown[field.name]) for field in own)
+
+
+def _place_of(section: str) -> int:
+    return 0 if not section else OPEN.index(section) + 1 if section in OPEN else len(OPEN) + 1
 
 
 def _is_set(field: Field, value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from integration.served import SECRET_KEY, Client, add_instance, error_of, make_app, settings_of, value_of
+from integration.served import SECRET_KEY, Client, add_instance, error_of, make_app, queue_of, settings_of, value_of
 from integration.visits import Visit
 
 from pijobs.audit import AuditLog
@@ -38,6 +38,16 @@ def test_the_page_of_the_helpdesk_finds_a_person_and_shows_no_more_than_the_labe
     assert "&lt;b&gt;***@example.com" in visit.post("/messages", form_of="/messages", who="bob").text
     nobody = visit.post("/messages", form_of="/messages", who='<i>"').text
     assert "No message is known" in nobody and "<i>" not in nobody and "&lt;i&gt;" in nobody
+
+
+def test_the_sentence_is_in_the_language_of_the_page_and_a_reason_is_no_markup(app: Flask) -> None:
+    newest = KeyRing.of(settings_of(app)).newest
+    id = add_instance(app, subject=newest.lookup("subject", "carla"), label="mail to c***@example.com")
+    queue_of(app).cancel(id, "<script>")
+    visit = Visit(app, "helpdesk")
+    form = {"csrf_token": visit.token("/messages"), "who": "carla"}
+    page = visit.client.post("/pages/messages", data=form, headers={"Accept-Language": "de"}).text
+    assert "Fehlgeschlagen: &lt;script&gt;; um <time datetime=" in page and "<script>;" not in page
 
 
 def test_the_helpdesk_begins_at_its_page_and_sees_no_other(app: Flask) -> None:

@@ -15,6 +15,7 @@ from jinja2 import nodes
 
 from pijobs.definitions.declaration import Declaration
 from pijobs.jobs import State
+from pijobs.observe import people
 from pijobs.server.accounts import ROLES
 from pijobs.server.exposition import BREAKERS
 from pijobs.server.pages import timeline
@@ -58,7 +59,14 @@ def of_call(name: str, call: ast.Call) -> Iterator[str]:
     elif name == "definition_pages":
         yield from texts([value for key, value in given.items() if key in SHOWN])
     elif name == "Page":
-        yield from texts([*call.args[:1], *call.args[2:3], *(given[key] for key in ("things",) if key in given)])
+        yield from texts(
+            [
+                *call.args[:1],
+                *call.args[2:3],
+                *call.args[4:5],
+                *(given[key] for key in ("things", "destination") if key in given),
+            ]
+        )
 
 
 def texts(values: list[ast.expr]) -> Iterator[str]:
@@ -101,6 +109,7 @@ def elsewhere() -> Iterator[str]:
         "can't be used",
         "belongs to another release",
     )
+    yield from (*people.TEXTS, people.KEPT)
     yield from ("None of these", *NAMES.values())
     yield from of_forms()
 

@@ -98,7 +98,7 @@ def test_one_that_a_newer_one_replaced_says_so(queue: Queue, clock: ManualClock)
         clock.advance(1)
     assert sentences(queue, "a@example.com") == [
         "Waiting: a worker takes it next.",
-        "Not sent: a newer one took its place, at 2023-11-14 22:13 UTC.",
+        "Not sent: a newer one took its place at 2023-11-14 22:13 UTC.",
     ]
 
 
@@ -147,7 +147,7 @@ def test_who_was_retired_with_a_key_is_found_no_more_and_that_is_said(storage: M
     assert people.messages(later, "a@example.com") == []
     assert people.what_is_kept(later) == (
         "What was sent is kept for 1 day, what failed for 7 days. "
-        "A message that was queued under a key which has been retired is found no more"
+        "A message that was queued under a key which has been retired is found no more."
     )
 
 

@@ -11,6 +11,7 @@ NAMED = {
     "admin": ["root", "alice@admins"],
     "operator": ["@operators", "helpdesk@Super"],
     "viewer": ["root"],
+    "helpdesk": ["@desk"],
 }
 
 
@@ -25,6 +26,7 @@ NAMED = {
         ("alice", "operators", "operator"),
         ("helpdesk", "super", "operator"),
         ("helpdesk", "other", "viewer"),
+        ("bob", "desk", "helpdesk"),
         ("helpdesk", "", "viewer"),
         ("helpdesk@super", "", "viewer"),
         ("", "admins", "viewer"),

@@ -6,9 +6,8 @@ stored in clear. What is told are masked labels, and reasons that are redacted a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from pijobs.jobs import WAITING, State
@@ -24,8 +23,17 @@ MOST = 20
 #: Characters of what is looked for.
 LONGEST = 320
 
-#: A sentence in parts: words, each with the moment (ISO 8601) that stands behind them, or None.
-Told = list[tuple[str, str | None]]
+
+class Moment(str):
+    """ISO 8601, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A sentence, or a part of one: a text of :data:`TEXTS` with values for its ``{names}``, which pages translate."""
+
+    text: str
+    values: Mapping[str, str | Moment | Told] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +47,37 @@ class Kind:
     destination: str = "the destination"
 
 
+SENT = Kind("Sent", "Not sent", "Is being sent")
+_NO_REASON = "no reason is known"
+_NO_REASON_GIVEN = "no reason was given"
+#: All that a sentence is made of.
+TEXTS = (
+    *astuple(SENT), *astuple(Kind()), _NO_REASON, _NO_REASON_GIVEN, "cancelled",
+    "{done} at {at}{tries}{more}.", " after {number} tries", "{runs} now, since {at}.",
+    "{failed}: a newer one took its place at {at}.", "{failed}: {reason}; at {at}.",
+    "{failed}: its time was over at {at}{tries}{more}.", "; the last try failed: {reason}", "; no worker had begun it",
+    "{failed}: {reason}; given up at {at}{tries}.",
+    "Waiting: the queue is paused ({reason}) since {at}.", "Waiting: no worker is running.",
+    "Waiting: {destination} ({group}) is paused ({reason}) since {at}.",
+    "Waiting: {destination} ({group}) is down: {reason}; since {at}.",
+    "Waiting: {destination} ({group}) is down: {reason}.",
+    "Waiting: tried once{why}, the next try is at {at}.",
+    "Waiting: tried {number} times{why}, the next try is at {at}.",
+    "Waiting{why} until {at}.", "Waiting: a worker takes it next{why}.",
+)  # fmt: skip
+KEPT = (
+    "What was sent is kept for {finished}, what failed for {dead}. "
+    "A message that was queued under a key which has been retired is found no more."
+)
+
+
 def messages(
     queue: Queue, who: str, *, places: Collection[Storage] | None = None, limit: int = MOST
 ) -> list[dict[str, Any]]:
     """The newest instances that are for somebody, or go to an address or a number, whatever became of them.
 
-    Each is a row of :func:`pijobs.observe.instances.instance` with ``told``, the sentence in parts, and its ``tone``:
-    ``good``, ``live`` or ``bad``.
+    Each is a row of :func:`pijobs.observe.instances.instance` with ``told``, the sentence, and its ``tone``: ``good``,
+    ``live`` or ``bad``.
 
     :param who: a login name, an address or a number, in clear.
     :param places: where to look; None: everywhere.
@@ -64,22 +96,30 @@ def messages(
     held = _Held(queue)
     for row in newest:
         kind = next((kind for begin, kind in kinds if row["name"].startswith(begin)), Kind())
-        row["tone"], row["told"] = _tone(row["state"]), list(_told(row, kind, held))
+        row["tone"], row["told"] = _tone(row["state"]), _told(row, kind, held)
     return newest
 
 
 def sentence(told: Told) -> str:
-    """The sentence as one text, with times of day in UTC."""
-    return "".join(words if not at else f"{words} {at[:10]} {at[11:16]} UTC" for words, at in told) + "."
+    """The sentence as a text, with its times in UTC."""
+    return told.text.format(**{name: _plain(value) for name, value in told.values.items()})
+
+
+def _plain(value: str | Moment | Told) -> str:
+    if isinstance(value, Told):
+        return sentence(value)
+    return f"{value[:10]} {value[11:16]} UTC" if isinstance(value, Moment) else value
 
 
 def what_is_kept(queue: Queue) -> str:
     """What else there may have been, for who finds nothing."""
-    finished, dead = (_duration(seconds) for seconds in (queue.settings.keep_finished[0], queue.settings.keep_dead))
-    return (
-        f"What was sent is kept for {finished}, what failed for {dead}. "
-        "A message that was queued under a key which has been retired is found no more"
-    )
+    finished, dead = kept_for(queue)
+    return KEPT.format(finished=_duration(finished), dead=_duration(dead))
+
+
+def kept_for(queue: Queue) -> tuple[float, float]:
+    """Seconds for which what was sent is kept, and what failed."""
+    return queue.settings.keep_finished[0], queue.settings.keep_dead
 
 
 def _duration(seconds: float) -> str:
@@ -94,41 +134,40 @@ def _kinds(queue: Queue) -> Iterator[tuple[str, Kind]]:
     for _, pages in queue.plugins.call("register_pages"):
         for page in pages if isinstance(pages, Iterable) else ():
             if isinstance(page, Page) and page.things and page.jobs:
-                yield page.jobs, Kind("Sent", "Not sent", "Is being sent", page.destination or "the destination")
+                yield page.jobs, replace(SENT, destination=page.destination or SENT.destination)
 
 
 def _tone(state: str) -> str:
     return "good" if state == State.DONE else "live" if state in (*WAITING, State.RUNNING) else "bad"
 
 
-def _told(row: Mapping[str, Any], kind: Kind, held: _Held) -> Iterator[tuple[str, str | None]]:
-    tries = "" if row["attempts"] < 2 else f" after {row['attempts']} tries"
-    state, at, why = row["state"], row["ended"], row["reason"]
-    if state == State.DONE:
-        yield f"{kind.done} at", at
-        yield tries + (f"; {row['afterwards']}" if row["afterwards"] else ""), None
-    elif state == State.RUNNING:
-        yield f"{kind.runs} now, since", row["started"]
-    elif state in WAITING:
-        yield from held.why(row, kind)
-    elif state == State.CANCELLED:
-        yield (f"{kind.failed}: {'a newer one took its place' if _is_superseded(why) else why or 'cancelled'}, at"), at
-    elif state == State.EXPIRED:
-        yield f"{kind.failed}: its time was over at", at
-        yield tries + _last_fault(row), None
-    else:
-        yield f"{kind.failed}: {why or 'no reason is known'}; given up at", at
-        yield tries, None
+def _told(row: Mapping[str, Any], kind: Kind, held: _Held) -> Told:
+    values: dict[str, str | Moment | Told] = {
+        "at": Moment(row["ended"] or row["started"] or row["created"]),
+        "tries": Told(" after {number} tries", {"number": str(row["attempts"])}) if row["attempts"] > 1 else "",
+        "reason": row["reason"] or Told(_NO_REASON),
+        "more": f"; {row['afterwards']}" if row["afterwards"] else "",
+        **{name: Told(getattr(kind, name)) for name in ("done", "failed", "runs")},
+    }
+    state = State(row["state"])
+    if state in WAITING:
+        return held.why(row, kind)
+    if state is State.CANCELLED:
+        if (row["reason"] or "").startswith("superseded by "):
+            return Told("{failed}: a newer one took its place at {at}.", values)
+        return Told("{failed}: {reason}; at {at}.", {**values, "reason": row["reason"] or Told("cancelled")})
+    if state is State.EXPIRED:
+        return Told("{failed}: its time was over at {at}{tries}{more}.", {**values, "more": _last_fault(row)})
+    texts = {State.DONE: "{done} at {at}{tries}{more}.", State.RUNNING: "{runs} now, since {at}."}
+    return Told(texts.get(state, "{failed}: {reason}; given up at {at}{tries}."), values)
 
 
-def _is_superseded(reason: str | None) -> bool:
-    return bool(re.match("superseded by ", reason or ""))
-
-
-def _last_fault(row: Mapping[str, Any]) -> str:
+def _last_fault(row: Mapping[str, Any]) -> Told | str:
     """Why the last attempt before the deadline came to nothing."""
     faults = [event["reason"] for event in row["history"] if event.get("event") == "attempt" and event.get("reason")]
-    return f"; the last try failed: {faults[-1]}" if faults else "" if row["started"] else "; no worker had begun it"
+    if faults:
+        return Told("; the last try failed: {reason}", {"reason": faults[-1]})
+    return "" if row["started"] else Told("; no worker had begun it")
 
 
 class _Held:
@@ -139,29 +178,15 @@ class _Held:
         self._groups: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._places: dict[str, tuple[Mapping[str, Any] | None, bool]] = {}
 
-    def why(self, row: Mapping[str, Any], kind: Kind) -> Iterator[tuple[str, str | None]]:
+    def why(self, row: Mapping[str, Any], kind: Kind) -> Told:
         place = self._queue.spool if row["place"] == "spool" else self._queue.storage
         pause, works = self._state_of(row["place"], place)
-        group = self._group(row["place"], place, row["group"])
-        tried = "once" if row["attempts"] == 1 else f"{row['attempts']} times"
-        why = f" ({row['reason']})" if row["reason"] else ""
         if pause is not None:
-            yield f"Waiting: the queue is paused ({pause['reason'] or 'no reason was given'}) since", pause["at"]
-        elif not works:
-            yield "Waiting: no worker is running", None
-        elif group is not None and group["pause"] is not None:
-            reason = group["pause"]["reason"] or "no reason was given"
-            yield f"Waiting: {kind.destination} ({row['group']}) is paused ({reason}) since", group["pause"]["at"]
-        elif group is not None and group["failures"] and group["breaker"] != "closed":
-            what = f"Waiting: {kind.destination} ({row['group']}) is down: {group['reason'] or 'no reason is known'}"
-            yield (f"{what}; since", group["since"]) if group["since"] else (what, None)
-        elif row["state"] == State.SCHEDULED:
-            yield (
-                (f"Waiting: tried {tried}{why}, the next try is at" if row["attempts"] else f"Waiting{why} until"),
-                row["due"],
-            )
-        else:
-            yield f"Waiting: a worker takes it next{why}", None
+            return Told("Waiting: the queue is paused ({reason}) since {at}.", _of_pause(pause))
+        if not works:
+            return Told("Waiting: no worker is running.")
+        group = self._group(row["place"], place, row["group"])
+        return (None if group is None else _of_group(group, kind)) or _of_its_turn(row)
 
     def _state_of(self, name: str, place: Storage | None) -> tuple[Mapping[str, Any] | None, bool]:
         if name not in self._places and place is not None:
@@ -175,3 +200,34 @@ class _Held:
             found = None if place is None else place.group(group)
             self._groups[name, group] = None if place is None or found is None else status.group(found, place.now())
         return self._groups[name, group]
+
+
+def _of_pause(pause: Mapping[str, Any]) -> dict[str, str | Moment | Told]:
+    return {"reason": pause["reason"] or Told(_NO_REASON_GIVEN), "at": Moment(pause["at"] or "")}
+
+
+def _of_group(group: Mapping[str, Any], kind: Kind) -> Told | None:
+    """Why nothing goes to a destination; None where nothing is in the way."""
+    values: dict[str, str | Moment | Told] = {"destination": Told(kind.destination), "group": group["name"]}
+    if group["pause"] is not None:
+        values |= _of_pause(group["pause"])
+        return Told("Waiting: {destination} ({group}) is paused ({reason}) since {at}.", values)
+    if not group["failures"] or group["breaker"] == "closed":
+        return None
+    values["reason"] = group["reason"] or Told(_NO_REASON)
+    if not group["since"]:  # an older release saw it begin
+        return Told("Waiting: {destination} ({group}) is down: {reason}.", values)
+    values["at"] = Moment(group["since"])
+    return Told("Waiting: {destination} ({group}) is down: {reason}; since {at}.", values)
+
+
+def _of_its_turn(row: Mapping[str, Any]) -> Told:
+    values: dict[str, str | Moment | Told] = {
+        "why": f" ({row['reason']})" if row["reason"] else "", "at": Moment(row["due"]), "number": str(row["attempts"]),
+    }  # fmt: skip
+    if row["state"] != State.SCHEDULED:
+        return Told("Waiting: a worker takes it next{why}.", values)
+    if not row["attempts"]:
+        return Told("Waiting{why} until {at}.", values)
+    tried = "once" if row["attempts"] == 1 else "{number} times"
+    return Told(f"Waiting: tried {tried}{{why}}, the next try is at {{at}}.", values)

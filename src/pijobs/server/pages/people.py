@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flask
+from markupsafe import Markup
 
 from pijobs.flask import current_queue
 from pijobs.observe import people
 from pijobs.server.audited import audit
+from pijobs.server.pages.formatting import duration
 from pijobs.server.pages.jobs import storage
+from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import requires
 
 
@@ -37,5 +42,22 @@ def find() -> str:
 
 
 def _page(who: str, rows: list[dict[str, object]] | None, away: str | None) -> str:
-    kept = people.what_is_kept(current_queue())
-    return flask.render_template("pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, most=people.MOST)
+    finished, dead = map(duration, people.kept_for(current_queue()))
+    kept = _(people.KEPT, finished=finished, dead=dead)
+    return flask.render_template(
+        "pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, told=told, most=people.MOST
+    )
+
+
+def told(words: people.Told, moment: Callable[[str], Markup]) -> str:
+    """The sentence in the language of the page.
+
+    :param moment: shows a time.
+    """
+
+    def shown(value: str | people.Told) -> str:
+        if isinstance(value, people.Told):
+            return told(value, moment)
+        return moment(value) if isinstance(value, people.Moment) else value
+
+    return _(words.text, **{name: shown(value) for name, value in words.values.items()})

@@ -11,6 +11,7 @@ from typing import Any
 import flask
 import jinja2
 import pytest
+from integration import served
 from integration.served import PASSWORD, add_instance, add_worker, make_app, queue_of, settings_of, storage_of
 from integration.visits import Visit
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -20,6 +21,7 @@ from pijobs.definitions import CENSORED
 from pijobs.errors import ConfigurationError, InstanceNotFound
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
+from pijobs.observe.schedule import scheduled
 from pijobs.server.accounts import Accounts
 from pijobs.server.app import create_app
 from pijobs.server.host import HostSignIn
@@ -100,6 +102,37 @@ def test_the_schedule_tells_when_a_job_comes_and_what_became_of_its_last_run(app
     assert queue.enqueue_periodic(job, due)
     page = visit.text("/schedule")
     assert f'<a href="/pages/jobs/statistics.hourly@{due}">' in page.replace("%40", "@") and "queued" in page
+
+
+def test_a_periodic_job_is_run_now_or_skipped_once(app: flask.Flask, visit: Visit) -> None:
+    storage = storage_of(app)
+    ran = visit.follow(visit.post("/schedule/statistics.hourly/run"))
+    assert "statistics.hourly" in ran and "queued" in ran
+    page = visit.follow(visit.post("/schedule/statistics.hourly/skip"))
+    assert "The next time of statistics.hourly is skipped." in page and "skipped by admin" in page
+    skipped = storage.last_periodic("statistics.hourly")
+    assert skipped is not None and storage.get(f"statistics.hourly@{skipped}").state is State.CANCELLED
+    assert not queue_of(app).enqueue_periodic(queue_of(app).registry["statistics.hourly"], skipped)
+    (row,) = (row for row in scheduled(queue_of(app)) if row.name == "statistics.hourly")
+    assert row.next == skipped + 3_600_000
+    assert visit.post("/schedule/mail.send/run").status_code == 404
+
+
+def test_a_time_that_is_far_ahead_is_not_skipped(app: flask.Flask, visit: Visit) -> None:
+    client, asked = served.Client(app, "operator"), "/schedule/statistics.hourly/skip"
+    assert [client.ask("POST", asked).status_code for _ in range(5)][-1] == 409
+    rows = client.ask("GET", "/schedule").get_json()["result"]["value"]
+    assert next(row for row in rows if row["name"] == "statistics.hourly")["state"] == "cancelled"
+
+
+def test_the_last_events_are_told_by_job_and_by_worker(app: flask.Flask, visit: Visit) -> None:
+    dead, running = add_instance(app, State.DEAD, name="first.job"), add_instance(app, State.RUNNING, name="other.job")
+    page = visit.text("/events")
+    assert page.index(">Runs<") < page.rindex(">Enqueued<") and "550 no such user" in page
+    assert f"/jobs/{dead}" in page and f"/jobs/{running}" in page
+    assert "other.job" not in visit.text("/events?job=first.job").partition("<main")[2]
+    worker = visit.text("/events?worker=worker.example.com%20pid%204711")
+    assert f"/jobs/{running}" in worker and f"/jobs/{dead}" not in worker
 
 
 def test_without_a_queue_the_pages_say_so(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 #: What changes something, with the least role that may: none of it is done for others, or without the token.
 CHANGES = {
     "/jobs/confirm": "operator", "/jobs/act": "operator", "/workers/pause": "operator", "/workers/resume": "operator",
-    "/workers/bypass": "operator", "/workers/bypass/end": "operator", "/messages": "viewer",
+    "/workers/bypass": "operator", "/workers/bypass/end": "operator",
+    "/schedule/main/run": "operator", "/schedule/main/skip": "operator", "/messages": "viewer",
     "/account/end": "viewer", "/account/end-all": "viewer", "/prove": "viewer",
     "/factors/remove": "viewer", "/factors/codes": "viewer",
     "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/probe/main": "admin", "/smtp/delete/main": "admin",

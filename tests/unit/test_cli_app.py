@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,15 @@ def test_a_call_that_can_not_be_meant_is_refused(run: Run, args: list[str], told
 
 
 # -- schedule and worker ---------------------------------------------------------------------------------------------
+
+
+def test_a_periodic_job_is_run_now_or_skipped(run: Run) -> None:
+    (queued,) = re.findall("shop.often: enqueued as (\\w+)", run("schedule", "run", "shop.often", "--app", "a_shop").out)
+    assert queued in run("jobs", "list", "--app", "a_shop").out
+    assert "is skipped" in run("schedule", "skip", "shop.often", "--app", "a_shop").out
+    assert "cancelled: skipped by " in run("schedule", "--app", "a_shop").out
+    assert run("schedule", "skip", "shop.tidy", "--app", "a_shop").code == 1
+    assert "no periodic job 'shop.other'" in run("schedule", "run", "shop.other", "--app", "a_shop").err
 
 
 def test_the_schedule_tells_when_each_periodic_job_runs_next(run: Run) -> None:

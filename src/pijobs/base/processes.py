@@ -36,6 +36,11 @@ def place() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def name_of_this() -> str:
+    """This process, for people: ``"jobs1 pid 1712"``."""
+    return f"{socket.gethostname()} pid {os.getpid()}"
+
+
 def start_time(pid: int) -> int | None:
     """In clock ticks since boot (proc(5), field 22 of ``stat``); None where it can't be seen."""
     fields = _stat(pid)

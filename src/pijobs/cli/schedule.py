@@ -11,18 +11,46 @@ from zoneinfo import ZoneInfo
 import click
 
 from pijobs.base.files import looks
-from pijobs.cli.invocation import Invocation, pass_invocation
-from pijobs.observe.schedule import scheduled
+from pijobs.cli.invocation import Invocation, audit, pass_invocation, who
+from pijobs.observe.schedule import run_now, scheduled, skip
 from pijobs.plugins.hookspecs import Scheduled
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
 @pass_invocation
-@looks
-def schedule(invocation: Invocation, as_json: bool) -> None:
+def schedule(invocation: Invocation, ctx: click.Context, as_json: bool) -> None:
     """What happens at certain times: when each comes next, in its time zone, for which time it ran last, and what came
     of that."""
+    if ctx.invoked_subcommand is None:
+        _show(invocation, as_json)
+
+
+@schedule.command()
+@click.argument("name")
+@pass_invocation
+def run(invocation: Invocation, name: str) -> None:
+    """Run the periodic job NAME now, once more than its schedule says."""
+    invocation.storage()
+    id = run_now(invocation.queue(), name)
+    audit(invocation.queue().settings, "schedule.run", on=name, fields=[id])
+    click.echo(f"{name}: enqueued as {id}")
+
+
+@schedule.command(name="skip")
+@click.argument("name")
+@pass_invocation
+def leave_out(invocation: Invocation, name: str) -> None:
+    """Leave out the next time of the periodic job NAME, at most three hours before it."""
+    invocation.storage()
+    due = skip(invocation.queue(), name, by=who())
+    audit(invocation.queue().settings, "schedule.skip", on=name)
+    click.echo(f"{name}: the time {_moment(due, invocation.queue().registry[name].timezone)} is skipped")
+
+
+@looks
+def _show(invocation: Invocation, as_json: bool) -> None:
     invocation.storage()  # or says that there is none
     rows = [_shown(row) for row in scheduled(invocation.queue())]
     if as_json:

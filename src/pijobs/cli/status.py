@@ -12,6 +12,7 @@ import click
 from pijobs.base import clock
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away, who
+from pijobs.cli.watch import watch
 from pijobs.jobs import State
 from pijobs.observe import status as answers
 from pijobs.observe.readiness import readiness
@@ -25,14 +26,28 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.command()
 @json_option
+@click.option(
+    "--watch",
+    "every",
+    type=click.FloatRange(0.2),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Show it anew every SECONDS (2), with what happens, until Ctrl-C; needs pip install 'pijobs[watch]'.",
+)
 @pass_invocation
 @looks
-def status(invocation: Invocation, as_json: bool) -> int:
+def status(invocation: Invocation, as_json: bool, every: float | None) -> int:
     """Depth and age per job and state, workers, the longest waiting, failures, and each check that fails.
 
     Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is known.
     """
     queue = invocation.queue()
+    if every is not None:
+        if as_json:
+            raise click.UsageError("expected --json or --watch, found both")
+        watch(queue, every)
+        return 0
     overview = answers.overview(queue)
     code = 0 if overview["reachable"] else 3
     checks = [(name, check) for name, check in readiness(queue, overview) if check.warning or not check.ok]

@@ -13,7 +13,7 @@ from typing import Any
 from pijobs.base import clock, functions, traces
 from pijobs.base.clock import to_ms
 from pijobs.base.numbers import is_number
-from pijobs.base.processes import no_copies
+from pijobs.base.processes import name_of_this, no_copies
 from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of, texts_in, values_in
 from pijobs.errors import (
     MAX_SECONDS,
@@ -360,6 +360,7 @@ def _end(
         "at": now,
         "event": "attempt",
         "attempt": lease.attempts + 1,
+        "worker": name_of_this(),
         "started": started,
         "outcome": verdict.state.value,
         "counted": None if verdict.counted else False,

@@ -255,7 +255,7 @@ def life(row: Mapping[str, Any]) -> Iterator[str]:
     elif row["given_up"] and row["state"] not in ENDED:
         yield f"  is given up at {row['given_up']} (PI_JOB_QUEUE_MAX_AGE)"
     for event in row["history"]:
-        yield f"  {event['at']} {_told(event)}"
+        yield f"  {event['at']} {told_event(event)}"
         yield from (f"      {frame}" for frame in event.get("frames", ()))
     yield f"  {_next(row)}"
     if row["afterwards"]:
@@ -272,7 +272,8 @@ _OUTCOMES = {
 }
 
 
-def _told(event: Mapping[str, Any]) -> str:
+def told_event(event: Mapping[str, Any]) -> str:
+    """An event of a history in words."""
     why = f": {event['reason']}" if event.get("reason") else ""
     if event.get("event") == "parked":
         return f"it could not be moved out of the spool{why}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 
 from pijobs.base import schedules
-from pijobs.errors import InstanceNotFound
+from pijobs.errors import InstanceNotFound, StateConflict, UnknownJob
 from pijobs.jobs import Job
 from pijobs.plugins.hookspecs import Scheduled
 from pijobs.request.queue import Queue, periodic_id
-from pijobs.storage.contract import Storage
+from pijobs.storage.contract import TAKEN_AHEAD, Storage
 
 #: How far ahead the next due time is looked for (ms).
 _AHEAD = 366 * 24 * 60 * schedules.MINUTE
@@ -27,11 +27,49 @@ def scheduled(queue: Queue) -> list[Scheduled]:
     return rows
 
 
-def _row(job: Job, storage: Storage) -> Scheduled:
+def run_now(queue: Queue, name: str) -> str:
+    """Enqueue a periodic job once, whatever its schedule says; the id of the instance.
+
+    :raises UnknownJob: for a name that is none of a periodic job.
+    """
+    return queue.enqueue(_periodic(queue, name).name, (), {}).id
+
+
+def skip(queue: Queue, name: str, *, by: str) -> int:
+    """Leave out the next time of a periodic job; that time, in ms. A cancelled instance stands for it.
+
+    :raises UnknownJob: for a name that is none of a periodic job.
+    :raises StateConflict: when it comes in more than three hours (no storage remembers a time so far ahead), or not at
+        all.
+    :raises StorageUnavailable: when the storage does not answer.
+    """
+    job, storage = _periodic(queue, name), queue.places.storage
+    due, _last = _next(job, storage)
+    if due is None or due > storage.now() + TAKEN_AHEAD:
+        raise StateConflict(f"{name} does not come within three hours; a time can be skipped shortly before it only")
+    if queue.enqueue_periodic(job, due):
+        storage.cancel(periodic_id(name, due), reason=f"skipped by {by}")
+    return due
+
+
+def _periodic(queue: Queue, name: str) -> Job:
+    job = queue.registry.get(name)
+    if job is None or job.schedule is None:
+        raise UnknownJob(f"there is no periodic job {name!r} here; 'pijobs schedule' lists them")
+    return job
+
+
+def _next(job: Job, storage: Storage) -> tuple[int | None, int | None]:
+    """When it comes next, behind what was skipped, and for which time it ran last."""
     assert job.schedule is not None
-    now = storage.now() // schedules.MINUTE * schedules.MINUTE + schedules.MINUTE
-    comes = schedules.first(job.schedule, job.timezone, now, now + _AHEAD)
-    last = storage.last_periodic(job.name)
+    now, last = storage.now(), storage.last_periodic(job.name)
+    taken = last if last is not None and last <= now + TAKEN_AHEAD else 0
+    begin = max(now, taken) // schedules.MINUTE * schedules.MINUTE + schedules.MINUTE
+    return schedules.first(job.schedule, job.timezone, begin, begin + _AHEAD), last
+
+
+def _row(job: Job, storage: Storage) -> Scheduled:
+    comes, last = _next(job, storage)
     # What huey's crontab has for a docstring, pijobs.crontab sets; a function of somebody else may have a long one.
     when = (inspect.getdoc(job.schedule) or "").partition("\n")[0][:80]
     instance, state, reason = "", "", ""

@@ -34,7 +34,7 @@ from pijobs.flask import JobQueue
 from pijobs.logs import configure_log
 from pijobs.observe import clear_text
 from pijobs.payload.keys import SHORTEST
-from pijobs.server import auth, health, jobs_api, openapi
+from pijobs.server import auth, health, jobs_api, openapi, schedule_api
 from pijobs.server.api import ApiError, error_answer, in_the_address
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
@@ -100,7 +100,7 @@ def create_app(
         # gunicorn configures its own loggers only.
         configure_log(installation.settings, None)
         app.logger.removeHandler(flask.logging.default_handler)
-    for blueprint in (health.blueprint, jobs_api.blueprint, openapi.blueprint):
+    for blueprint in (health.blueprint, jobs_api.blueprint, schedule_api.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
     if host_sign_in is None:
         app.register_blueprint(auth.blueprint)

@@ -37,6 +37,7 @@ from pijobs.server.pages import (
     account,
     audit,
     bulk,
+    events,
     looks,
     overview,
     people,
@@ -225,7 +226,7 @@ def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None
 def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> flask.Blueprint:
     blueprint = flask.Blueprint(PAGES, "pijobs.server", url_prefix=prefix, template_folder="templates")
     blueprint.get("/static/<path:name>")(file)
-    for module in (looks, overview, people, job_pages, bulk, workers, schedule, audit):
+    for module in (looks, overview, people, job_pages, bulk, events, workers, schedule, audit):
         module.add_to(blueprint)
     if own_accounts:
         sign_in.add_to(blueprint)

@@ -46,6 +46,17 @@ def life(row: Mapping[str, Any]) -> list[Moment]:
     return [Moment("idle", _("Enqueued"), row["created"]), *map(_event, row["history"]), *_now(row)]
 
 
+def told(event: Mapping[str, Any], row: Mapping[str, Any]) -> Moment:
+    """One event of a log (of :func:`pijobs.observe.events.events`)."""
+    if event["event"] == "enqueued":
+        return Moment("idle", _("Enqueued"), event["at"])
+    if event["event"] == "began":
+        return Moment("live", _("Runs"), event["at"])
+    if event["event"] == "ended":
+        return Moment(_TONES[row["state"]], _(ENDS[row["state"]]), event["at"], event["reason"])
+    return _event(event)
+
+
 def _event(event: Mapping[str, Any]) -> Moment:
     at, reason = event["at"], event.get("reason")
     if event.get("event") == "held":

@@ -1,0 +1,68 @@
+"""``/schedule``: what happens at certain times."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flask
+
+from pijobs.errors import UnknownJob
+from pijobs.flask import current_queue
+from pijobs.observe.schedule import run_now, scheduled, skip
+from pijobs.observe.status import moment
+from pijobs.plugins.hookspecs import Scheduled
+from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.audited import audit, given_reason
+from pijobs.server.described import takes
+from pijobs.server.jobs_api import REASON
+from pijobs.server.machines import STATUS
+from pijobs.server.rights import requires
+
+blueprint = flask.Blueprint("pijobs_schedule", __name__)
+
+
+@blueprint.get("/schedule")
+@requires("viewer", scope=STATUS)
+@takes()
+def list_scheduled() -> flask.Response:
+    """The periodic jobs, and what plugins have done at certain times: when each comes ``next``, for which time it ran
+    ``last``, and what became of that (``instance``, ``state``, ``reason``)."""
+    _queue()
+    return answer([_shown(row) for row in scheduled(current_queue())])
+
+
+@blueprint.post("/schedule/<identifier>/run")
+@requires("operator")
+@takes(REASON)
+def run(identifier: str) -> flask.Response:
+    """Run a periodic job now, once more than its schedule says. The answer is the id of the instance."""
+    _queue()
+    try:
+        id = run_now(current_queue(), identifier)
+    except UnknownJob as error:
+        raise ApiError(404, 601, str(error)) from None
+    audit("schedule.run", on=identifier, fields=[id], reason=given_reason(parameters()))
+    return answer(id)
+
+
+@blueprint.post("/schedule/<identifier>/skip")
+@requires("operator")
+@takes(REASON)
+def leave_out(identifier: str) -> flask.Response:
+    """Skip the next time of a periodic job, at most three hours before it. The answer is that time."""
+    _queue()
+    try:
+        due = skip(current_queue(), identifier, by=flask.g.account.name)
+    except UnknownJob as error:
+        raise ApiError(404, 601, str(error)) from None
+    audit("schedule.skip", on=identifier, reason=given_reason(parameters()))
+    return answer(moment(due))
+
+
+def _queue() -> None:
+    if current_queue().storage is None:
+        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
+
+
+def _shown(row: Scheduled) -> dict[str, object]:
+    return {**dataclasses.asdict(row), "next": moment(row.next), "last": moment(row.last)}

@@ -136,7 +136,9 @@ def test_a_call_that_can_not_be_meant_is_refused(run: Run, args: list[str], told
 
 
 def test_a_periodic_job_is_run_now_or_skipped(run: Run) -> None:
-    (queued,) = re.findall("shop.often: enqueued as (\\w+)", run("schedule", "run", "shop.often", "--app", "a_shop").out)
+    (queued,) = re.findall(
+        "shop.often: enqueued as (\\w+)", run("schedule", "run", "shop.often", "--app", "a_shop").out
+    )
     assert queued in run("jobs", "list", "--app", "a_shop").out
     assert "is skipped" in run("schedule", "skip", "shop.often", "--app", "a_shop").out
     assert "cancelled: skipped by " in run("schedule", "--app", "a_shop").out

@@ -45,7 +45,7 @@ OTHER_PYTHON ?=
 # The oldest Redis that we take, from a wheel for an older Python.
 OLD_REDIS := $(VENV)/redis-6.0.9
 
-.PHONY: help audit demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-redis-6.0 programs bench format example release screenshots clean
+.PHONY: help audit bench-privacyidea demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-redis-6.0 programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -138,9 +138,11 @@ $(OLD_REDIS)/redis_server: | $(TEST)
 	chmod +x $@/bin/*
 
 bench: $(TEST)
-	@for file in benchmarks/*.py; do \
-		test -e "$$file" || { echo "there are no benchmarks yet"; break; }; \
+	@for file in $(filter-out benchmarks/privacyidea.py,$(wildcard benchmarks/*.py)); do \
 		echo "$$file $(ARGS)"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+bench-privacyidea: $(PI)
+	@$(PI_VENV)/bin/python benchmarks/privacyidea.py $(ARGS)
 
 format: $(DEV)
 	$(BIN)/ruff check --fix

@@ -143,7 +143,7 @@ def test_a_periodic_job_is_run_now_or_skipped(run: Run) -> None:
     assert "is skipped" in run("schedule", "skip", "shop.often", "--app", "a_shop").out
     assert "cancelled: skipped by " in run("schedule", "--app", "a_shop").out
     assert run("schedule", "skip", "shop.tidy", "--app", "a_shop").code == 1
-    assert "no periodic job 'shop.other'" in run("schedule", "run", "shop.other", "--app", "a_shop").err
+    assert "did you mean 'shop.often'" in run("schedule", "run", "shop.other", "--app", "a_shop").err
 
 
 def test_the_schedule_tells_when_each_periodic_job_runs_next(run: Run) -> None:

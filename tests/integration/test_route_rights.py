@@ -47,7 +47,7 @@ PAGES = {
     "GET /factors/new": "helpdesk", "POST /factors/remove": "helpdesk", "POST /factors/codes": "helpdesk",
     "POST /jobs/confirm": "operator", "POST /jobs/act": "operator",
     "POST /workers/pause": "operator", "POST /workers/resume": "operator",
-    "POST /workers/bypass": "operator", "POST /workers/bypass/end": "operator",
+    "POST /workers/flush": "operator", "POST /workers/bypass": "operator", "POST /workers/bypass/end": "operator",
     "GET /statistics/": "viewer", "GET /statistics/csv": "viewer",
     **{
         f"{method} /{name}{path}": role

@@ -10,6 +10,7 @@ import pytest
 
 from pijobs.cli.main import main
 from pijobs.decorator import job
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
 from pijobs.observe import switches
 from pijobs.observe.status import told_age
@@ -18,7 +19,9 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.calls import JobCall
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, validate
+from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sql import SqlStorage
 
 sent: list[str] = []
 
@@ -90,6 +93,27 @@ def test_the_command_switches_it_on_in_red_and_off(pijobs: Pijobs) -> None:
     assert answer["bypasses"][0]["group"] == "smtp:main" and not answer["checks"]["bypassed"]["ok"]
     assert pijobs("bypass", "smtp:main", "--end")[0] == 0
     assert "bypassed" not in pijobs("status")[1]
+
+
+def test_a_destination_that_is_down_is_tried_now_with_what_waits_for_its_next_attempt(
+    pijobs: Pijobs, tmp_path: Path
+) -> None:
+    code, _, said = pijobs("flush", "smtp:main")
+    assert code == 1 and "there is no group 'smtp:main'" in said
+    storage = SqlStorage(f"sqlite:///{tmp_path}/queue.sqlite", "privacyidea")
+    storage.enqueue(NewInstance("one", "mail.send", b"e", b"b", "smtp:main"), timeout=5)
+    storage.open_session(SessionInfo("w", "host", 1, storage.now(), "1"), lease=60_000)
+    (lease,) = storage.step("w", [], want=1).leases
+    later = storage.now() + 3_600_000
+    storage.step("w", [End("one", lease.token, State.SCHEDULED, due=later)], want=0)
+    assert "group smtp:main: 1 that waited for their next attempt are due now" in pijobs("flush", "smtp:main")[1]
+    policy = Policy(failures=3, opened=1, reason="refused").dumps()
+    group = storage.group("smtp:main")
+    assert group is not None
+    storage.set_group("smtp:main", version=group.version, limit=1, blocked_until=later, policy=policy)
+    assert "its destination is down: one instance tries it now" in pijobs("flush", "smtp:main")[1]
+    assert len(storage.step("w", [], want=2).leases) == 1
+    storage.close()
 
 
 def test_what_was_paused_long_ago_is_red_and_what_was_paused_just_now_is_not() -> None:

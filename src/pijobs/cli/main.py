@@ -60,7 +60,7 @@ _MODULES = {
     "schema": ("schema",),
     "server": ("server",),
     "shell": ("shell",),
-    "status": ("status", "workers", "groups", "pause", "resume", "bypass", "drain"),
+    "status": ("status", "workers", "groups", "pause", "resume", "flush", "bypass", "drain"),
     "quiet": ("quiet",),
     "worker": ("worker",),
 }

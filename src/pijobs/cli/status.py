@@ -1,4 +1,4 @@
-"""``pijobs status``, ``workers``, ``groups``, ``pause``, ``resume``, ``bypass`` and ``drain``."""
+"""``pijobs status``, ``workers``, ``groups``, ``pause``, ``resume``, ``flush``, ``bypass`` and ``drain``."""
 
 from __future__ import annotations
 
@@ -150,6 +150,27 @@ def resume(invocation: Invocation, group: str | None) -> None:
     audit(queue.settings, "group.resume" if group else "queue.resume", on=group or "")
     told = "its destination is down: one instance tries it now, its outcome decides" if down else "goes on"
     click.echo(f"{'group ' + group if group else 'the queue'}{': ' if down else ' '}{told}")
+
+
+@click.command()
+@click.argument("group")
+@pass_invocation
+def flush(invocation: Invocation, group: str) -> int:
+    """Try the destination of GROUP now, as 'postqueue -f' does: what waits for its next attempt is due at once.
+
+    If it is down, one instance tries it, and the others follow when that succeeds. What was never attempted keeps its
+    time. A pause stays.
+    """
+    queue, storage = _queue_and_storage(invocation)
+    if storage.group(group) is None:
+        click.echo(f"there is no group {group!r} (any more); 'pijobs groups' lists them", err=True)
+        return 1
+    down, number = answers.flush(storage, group)
+    log.warning("group %s is flushed by %s", group, who())
+    audit(queue.settings, "group.flush", on=group)
+    told = "its destination is down: one instance tries it now, its outcome decides; " if down else ""
+    click.echo(f"group {group}: {told}{number} that waited for their next attempt are due now")
+    return 0
 
 
 @click.command()

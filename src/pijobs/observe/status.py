@@ -421,13 +421,27 @@ def bypass(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
     return reason
 
 
+def flush(storage: Storage, group: str) -> tuple[bool, int]:
+    """Try a destination now: its breaker lets one instance through, and what waits for its next attempt is due.
+
+    :returns: whether its breaker is open, and how many are due.
+    """
+    number = storage.hurry(group)
+    return _probe(storage, group), number
+
+
 def resume(storage: Storage, group: str | None) -> bool:
     """End a pause of the queue or of a group. Where the circuit breaker of the group is open, one instance tries now.
 
     :returns: whether the breaker is open.
     """
     storage.resume(group)
-    while group is not None and (record := storage.group(group)) is not None:
+    return group is not None and _probe(storage, group)
+
+
+def _probe(storage: Storage, group: str) -> bool:
+    """Let one instance try, if the breaker is open; whether it is."""
+    while (record := storage.group(group)) is not None:
         if not Policy.loads(record.policy).opened:
             return False
         if record.blocked_until is None or storage.set_group(

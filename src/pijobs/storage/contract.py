@@ -416,6 +416,11 @@ class Storage(ABC):
         """End a :meth:`pause`; wakes the workers."""
 
     @abstractmethod
+    def hurry(self, group: str) -> int:
+        """Make due what is ``scheduled`` in a group for its next attempt; what was never attempted keeps its time.
+        Returns how many. Wakes the workers. Happens in parts of :data:`HOUSEKEEPING_BATCH` instances."""
+
+    @abstractmethod
     def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
         """Store nothing new (of this group) that its caller can run, until :meth:`end_bypass`: see
         :meth:`enqueue_many`. What waits goes on. Who did it last, when and why, is told by :attr:`Depths.bypasses`."""

@@ -15,7 +15,7 @@ from pijobs.observe import status
 from pijobs.observe.load import load
 from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
-from pijobs.server.pages.languages import _
+from pijobs.server.pages.languages import _, plural
 from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.storage.contract import Depths, Storage
 
@@ -29,6 +29,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.get("/workers")(workers)
     blueprint.post("/workers/pause")(pause)
     blueprint.post("/workers/resume")(resume)
+    blueprint.post("/workers/flush")(flush)
     blueprint.post("/workers/bypass")(bypass)
     blueprint.post("/workers/bypass/end")(end_bypass)
 
@@ -101,6 +102,25 @@ def resume() -> Response:
         say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
     else:
         say(_("{what} goes on.", what=_said(group)))
+    return flask.redirect(flask.url_for(".workers"), 303)
+
+
+@requires("operator")
+def flush() -> Response:
+    """Try the destination of a ``group`` now, with all that waits for its next attempt."""
+    if (group := _group()) is None:
+        raise Problem(404, _("there is no group of that name (any more)"))
+    down, number = status.flush(storage(), group)
+    log.warning("%s is flushed by %s", _named(group), flask.g.pijobs_visitor.name)
+    audit("group.flush", on=group)
+    if down:
+        say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
+    else:
+        say(
+            plural(
+                number, "{what}: 1 instance is due now.", "{what}: {number} instances are due now.", what=_said(group)
+            )
+        )
     return flask.redirect(flask.url_for(".workers"), 303)
 
 

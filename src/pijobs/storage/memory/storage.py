@@ -493,6 +493,15 @@ class MemoryStorage(Storage):
                 self._groups.setdefault(group, Group()).pause = pause
             self._lock.notify_all()
 
+    def hurry(self, group: str) -> int:
+        with self._lock:
+            now, found = self.now(), self._items.of(State.SCHEDULED)
+            late = [item for item in found if item.new.group == group and item.started is not None and item.due > now]
+            for item in late:
+                item.due = now
+            self._lock.notify_all()
+            return len(late)
+
     def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
         with self._lock:
             self._bypasses[storable_name(group or "")] = Pause(self.now(), by, reason)

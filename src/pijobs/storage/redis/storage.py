@@ -436,6 +436,13 @@ class RedisStorage(Storage):
     def resume(self, group: str | None = None) -> None:
         self._run(self._scripts.group, "resume all" if group is None else "resume", group or "")
 
+    def hurry(self, group: str) -> int:
+        number, place = 0, b"-inf"
+        while place:
+            _, done, place = self._run(self._scripts.group, "hurry", group, place)
+            number += done
+        return number
+
     def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
         self._ask("HSET", "bypass", storable_name(group or ""), Pause(self.now(), by, reason).dump())
 

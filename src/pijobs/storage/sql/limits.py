@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pijobs.storage.contract import LEFT_OUT, GroupRecord, Pause, whole
+from pijobs.storage.contract import HOUSEKEEPING_BATCH, LEFT_OUT, GroupRecord, Pause, whole
 from pijobs.storage.periods import Period
 from pijobs.storage.sql.connection import Row
+from pijobs.storage.sql.schema import Code
 from pijobs.storage.sql.transactions import Tx
 
 
@@ -51,6 +52,15 @@ def pause(tx: Tx, name: str | None, told: Pause | None) -> None:
     values = {"lim": None, "blocked_until": None, "policy": "", "version": 0, "keep_until": None}
     tx.insert(tx.st.insert_group, queue=tx.queue, name=name, paused=0, **values)
     tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, **set_to)
+
+
+def hurry(tx: Tx, group: str) -> int:
+    """A part of :meth:`pijobs.storage.contract.Storage.hurry`."""
+    tx.know_time()
+    found = tx.rows(tx.st.attempted, grp=group, now=tx.now, n=HOUSEKEEPING_BATCH)
+    due = {"state": int(Code.SCHEDULED), "due": tx.now, "alarm": tx.now}
+    tx.many(tx.st.hold, [{"b_seq": seq, **due, "lane": priority} for seq, priority in found])
+    return len(found)
 
 
 def bypasses(note: str | None) -> dict[str, Pause]:

@@ -133,6 +133,10 @@ class Statements:
                 (Code.QUEUED, true()), (Code.HELD, I.alarm <= bindparam("now")), (Code.SCHEDULED, true()),
             )
         }  # fmt: skip
+        #: What waits for its next attempt in a group, and how urgent it is.
+        again = (I.state == _code(Code.SCHEDULED), I.grp == bindparam("grp"), I.started.is_not(None))
+        later = select(I.seq, I.priority).where(_here, *again, I.alarm > bindparam("now"))
+        self.attempted = Statement(_skipping(later.limit(bindparam("n"))))
         self.last_periodic = Statement(
             select(periodic.c.due).where(periodic.c.queue == bindparam("queue"), periodic.c.name == bindparam("name"))
         )

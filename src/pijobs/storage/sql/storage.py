@@ -22,6 +22,7 @@ from pijobs.errors import ConfigurationError, InstanceRefused, StateConflict, St
 from pijobs.jobs import State
 from pijobs.storage.contract import (
     GROUPS,
+    HOUSEKEEPING_BATCH,
     MAX_TOTALS,
     Audit,
     Beat,
@@ -434,6 +435,14 @@ class SqlStorage(Storage):
     def resume(self, group: str | None = None) -> None:
         self._run(lambda tx: limits.pause(tx, group, None))
         self._live.poller.kick()
+
+    def hurry(self, group: str) -> int:
+        number = done = self._run(lambda tx: limits.hurry(tx, group))
+        while done == HOUSEKEEPING_BATCH:
+            done = self._run(lambda tx: limits.hurry(tx, group))
+            number += done
+        self._live.poller.kick()
+        return number
 
     def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
         told = Pause(self.now(), by, reason)

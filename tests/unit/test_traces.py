@@ -10,7 +10,7 @@ from typing import Any
 import flask
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -26,6 +26,10 @@ from pijobs_mail.engine.transport import Conversation
 from pijobs_mail.sink.server import Fault, Sink
 
 Exporter = InMemorySpanExporter
+
+
+class Failing(SpanProcessor):
+    """An app's own, with a fault."""
 
 
 @job("traced.work")
@@ -128,6 +132,19 @@ def test_without_a_request_the_job_begins_a_trace(queue: Queue, spans: Exporter,
         work.enqueue()
     drain(queue)
     assert [(span.name, span.parent) for span in spans.get_finished_spans()] == [("attempt traced.work", None)]
+
+
+@pytest.mark.parametrize("moment", ["on_start", "on_end"])
+def test_a_processor_that_fails_stops_no_call_and_no_attempt(
+    queue: Queue, spans: Exporter, monkeypatch: Any, moment: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("123456")
+
+    monkeypatch.setattr(Failing, moment, fail, raising=False)
+    trace.get_tracer_provider().add_span_processor(Failing())  # type: ignore[attr-defined]
+    handle = work.enqueue()
+    assert [(one.id, one.state.value) for one in drain(queue)] == [(handle.id, "done")]
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", f"00-{'0' * 32}-{'1' * 16}-01", f"ff-{'1' * 32}-{'1' * 16}-01"])

@@ -2,24 +2,30 @@
 look.
 
 Names and attributes follow the semantic conventions for messaging, where these have a word. No argument, and no text of
-an error, is in a span but what the log has as well.
+an error, is in a span but what the log has as well. A processor of spans that fails ends no call and no attempt.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pijobs.base import clock
 from pijobs.base.redact import class_name
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer, TracerProvider
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: In the place of a span, where there is none.
 NOTHING: AbstractContextManager[Any] = nullcontext()
@@ -39,8 +45,8 @@ def present() -> str | None:
         return None
     from opentelemetry import trace
 
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
+    context = _quietly(lambda: trace.get_current_span().get_span_context())
+    if context is None or not context.is_valid:
         return None
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
@@ -48,7 +54,8 @@ def present() -> str | None:
 def span(
     name: str, kind: str = "INTERNAL", parent: str | None = None, **attributes: Any
 ) -> AbstractContextManager[Any]:
-    """A span around the body, which is the present one meanwhile; its value is the span, or None.
+    """A span around the body, which is the present one meanwhile; its value is the span, or None: there is none, or it
+    could not be begun.
 
     :param kind: of OpenTelemetry.
     :param parent: a ``traceparent``; None: the present span.
@@ -64,10 +71,9 @@ def wait(name: str, parent: str | None, began: int, ended: int, **attributes: An
     """
     if parent is None or not on():
         return
-    made = _tracer().start_span(
-        name, context=_context(parent), attributes=_dotted(attributes), start_time=min(began, ended) * 1_000_000
-    )
-    made.end(ended * 1_000_000)
+    made = _start(name, "INTERNAL", parent, _dotted(attributes), min(began, ended) * 1_000_000)
+    if made is not None:
+        _quietly(lambda: made.end(ended * 1_000_000))
 
 
 def fail(made: Any, error: str | None, reason: str | None = None) -> None:
@@ -85,18 +91,45 @@ def fail(made: Any, error: str | None, reason: str | None = None) -> None:
 
 
 @contextmanager
-def _span(name: str, kind: str, parent: str | None, attributes: dict[str, Any]) -> Iterator[Span]:
+def _span(name: str, kind: str, parent: str | None, attributes: dict[str, Any]) -> Iterator[Span | None]:
+    from opentelemetry.trace import use_span
+
+    made = _start(name, kind, parent, attributes)
+    if made is None:
+        yield None
+        return
+    try:
+        with use_span(made, record_exception=False, set_status_on_exception=False):
+            yield made
+    except BaseException as error:  # its text is not ours to tell
+        fail(made, class_name(error))
+        raise
+    finally:
+        _quietly(made.end)
+
+
+def _start(name: str, kind: str, parent: str | None, attributes: dict[str, Any], at: int | None = None) -> Span | None:
+    """:param at: ns since the epoch; None: now."""
     from opentelemetry.trace import SpanKind
 
-    with _tracer().start_as_current_span(
-        name, context=_context(parent), kind=SpanKind[kind], attributes=attributes,
-        record_exception=False, set_status_on_exception=False,
-    ) as made:  # fmt: skip
-        try:
-            yield made
-        except BaseException as error:  # its text is not ours to tell
-            fail(made, class_name(error))
-            raise
+    return _quietly(lambda: _tracer().start_span(name, _context(parent), SpanKind[kind], attributes, start_time=at))
+
+
+#: Seconds between two words about spans that get lost.
+_REMIND_AFTER = 60.0
+_reminded = float("-inf")
+
+
+def _quietly(do: Callable[[], T]) -> T | None:
+    """What an app's samplers and processors raise must not have a mail sent twice, nor a login fail."""
+    global _reminded
+    try:
+        return do()
+    except Exception as error:
+        if clock.monotonic() - _reminded >= _REMIND_AFTER:
+            _reminded = clock.monotonic()
+            log.warning("spans get lost, OpenTelemetry fails here (%s)", class_name(error))
+        return None
 
 
 def _context(parent: str | None) -> Context | None:

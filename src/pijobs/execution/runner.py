@@ -125,7 +125,8 @@ class Runner:
         about |= {"messaging__operation__type": "process", "pijobs__attempt": lease.attempts + 1}
         with traces.span(f"attempt {lease.name}", "CONSUMER", call.trace, **about) as span:
             outcome = self._guarded(storage, lease, call, permit, holds, before)
-            span.set_attribute("pijobs.state", outcome.end.state.value)
+            if span is not None:
+                span.set_attribute("pijobs.state", outcome.end.state.value)
             if outcome.end.error is not None:
                 traces.fail(span, outcome.end.error, outcome.end.reason)
             return outcome

@@ -118,7 +118,7 @@ def _played(batches: list[tuple[int, int, str, str]]) -> Iterable[tuple[int, lis
 def _play_batch(batch: tuple[int, int, str, str]) -> tuple[int, list[tuple[int, str]]]:
     first, number, storage, url = batch
     broken = []
-    # To look through all that lives after each history takes a tenth of the time. What the last batch left must not stay.
+    # To look through all that lives after each history takes a tenth of the time; what the last batch left goes.
     gc.unfreeze()
     gc.collect()
     gc.freeze()

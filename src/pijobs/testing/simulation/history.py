@@ -22,6 +22,8 @@ from pijobs.testing.simulation.world import Host, World
 MakePlace = Callable[[World, str, Host], Place]
 #: Seconds within which what ran in a process that is gone goes on elsewhere, and in which the rest settles at the end.
 RECOVERY, SETTLING = 3 * LEASE + 1, 2 * LEASE + 0.5
+#: Turns of all tasks in a history. A busy one takes 5,000.
+MOST_STEPS = 50_000
 
 
 @dataclass
@@ -118,6 +120,8 @@ class History:
         return bool(self.cast.calls_left or self.faults.left or self.admin.left or self.books.unfinished())
 
     def _is_over(self) -> bool:
+        if self.world.steps > MOST_STEPS:
+            self.books.breaks("busy", f"{MOST_STEPS} turns in {self.world.now:.0f} s: something goes on without a pause")
         return self.books.broken is not None or bool(self.world.errors)
 
 

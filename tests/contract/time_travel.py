@@ -22,6 +22,9 @@ from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.transactions import DatabaseClock, Tx
 from pijobs.testing.clock import ManualClock
 
+#: Milliseconds by which a storage may be wrong about the time of its server, on a busy machine.
+SLACK = 250
+
 skips = sa.Table(
     "contract_time", sa.MetaData(),
     sa.Column("queue", sa.String(80), primary_key=True), sa.Column("us", sa.BigInteger, nullable=False),
@@ -55,9 +58,9 @@ class TimeMachine:
         return self._clock.time() if self._kind == "memory" else time.time() + self.skipped_us / 1e6
 
     def advance(self, ms: int) -> None:
-        """Let so many milliseconds pass; a few more, since a storage estimates the time of its server."""
+        """Let so many milliseconds pass, and :data:`SLACK`."""
         self._clock.advance(ms / 1000)
-        self._skip(ms + 10)
+        self._skip(ms + SLACK)
 
     def set_back(self, ms: int) -> None:
         """Somebody sets the clock back by so many milliseconds."""

@@ -121,7 +121,8 @@ class History:
 
     def _is_over(self) -> bool:
         if self.world.steps > MOST_STEPS:
-            self.books.breaks("busy", f"{MOST_STEPS} turns in {self.world.now:.0f} s: something goes on without a pause")
+            seconds = f"{self.world.now:.0f} s"
+            self.books.breaks("busy", f"{MOST_STEPS} turns in {seconds}: something goes on without a pause")
         return self.books.broken is not None or bool(self.world.errors)
 
 

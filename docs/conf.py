@@ -12,13 +12,14 @@ project = "pijobs"
 copyright = "the pijobs authors, Apache-2.0"
 version = release = metadata.version("pijobs")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid", "from_code"]
 exclude_patterns = ["_build", "_ext", "_static"]
 source_suffix = {".md": "markdown"}
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+myst_fence_as_directive = ["mermaid"]
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

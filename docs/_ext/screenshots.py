@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ class Hour:
     def _worker(self, host: str, pid: int) -> str:
         known = KeyRing.of(self.queue.settings).ids
         info = SessionInfo(
-            f"{host}-{pid}", f"{host}.example.com", pid, self.storage.now(), "0.1.0", workers=4, keys=known,
-            jobs=tuple(self.queue.registry),
+            f"{host}-{pid}", f"{host}.example.com", pid, self.storage.now(), metadata.version("pijobs"), workers=4,
+            keys=known, jobs=tuple(self.queue.registry),
         )  # fmt: skip
         self.storage.open_session(info, lease=7_200_000)
         return info.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from importlib import metadata
 from pathlib import Path
@@ -75,7 +76,26 @@ def test_a_long_list_goes_on_behind_its_cursor(app: flask.Flask, visit: Visit) -
     assert {id for id in ids if f"r-{id}" in first} ^ {id for id in ids if f"r-{id}" in older} == ids
 
 
-@pytest.mark.parametrize("query", ["state=nowhere", "cursor=99.99", "cursor=0.nonsense"])
+def test_all_states_are_in_one_list_the_newest_first(app: flask.Flask, visit: Visit) -> None:
+    ids = []
+    for place in range(30):
+        ids += [add_instance(app, State.DEAD if place % 2 else State.DONE) for _ in range(4)]
+        time.sleep(0.002)
+    ids += [add_instance(app) for _ in range(4)]
+    seen, path = list[str](), "/jobs"
+    for _ in range(4):
+        page = visit.text(path)
+        seen += re.findall(r'<tr id="r-(\w+)"', page)
+        if 'rel="next"' not in page:
+            break
+        (path,) = re.findall(r'<a href="/pages([^"]+)" rel="next"', page)
+        path = path.replace("&amp;", "&")
+    assert sorted(seen) == sorted(ids) and 'rel="next"' not in page
+    # Those of one millisecond may come in either order.
+    assert [ids.index(id) // 4 for id in seen] == sorted((ids.index(id) // 4 for id in ids), reverse=True)
+
+
+@pytest.mark.parametrize("query", ["state=nowhere", "cursor=99.99", "cursor=0.nonsense", "state=done&cursor=99.99"])
 def test_a_list_that_can_not_be_is_refused(visit: Visit, query: str) -> None:
     assert visit.get(f"/jobs?{query}").status_code == 400
 

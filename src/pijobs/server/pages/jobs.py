@@ -11,6 +11,7 @@ import flask
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.observe import activity, instances, status
+from pijobs.observe.newest import newest
 from pijobs.observe.selection import Selection
 from pijobs.server.pages import actions
 from pijobs.server.pages.languages import _
@@ -49,7 +50,7 @@ def jobs() -> str:
     chosen = chosen_of(args)
     places, away = current_queue().places.within_reach()
     try:
-        rows, cursor = fitting(chosen, places, limit=LIMIT, cursor=args.get("cursor") or None)
+        rows, cursor = _listed(chosen, places, args.get("cursor") or None)
     except ValueError:
         raise Problem(400, _("the list can't go on from there"), _("begin at its first page")) from None
     numbers = status.numbers((place.depths(), place.now()) for place in places)
@@ -69,6 +70,22 @@ def jobs() -> str:
         words={action: actions.words(action) for action in actions.ACTIONS},
         first_steps=flask.current_app.extensions[PAGES].first_steps,
     )
+
+
+def _listed(
+    chosen: Mapping[str, str], places: Collection[Storage], cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The newest first. What has to be looked for by its reason comes state by state."""
+    if chosen["state"] or chosen["because"]:
+        return fitting(chosen, places, limit=LIMIT, cursor=cursor)
+    return newest(
+        current_queue(), limit=LIMIT, cursor=cursor, since=_since(chosen), places=places,
+        name=chosen["name"] or None, group=chosen["group"] or None,
+    )  # fmt: skip
+
+
+def _since(chosen: Mapping[str, str]) -> int | None:
+    return storage().now() - int(chosen["time"]) * 1000 if chosen["time"] in TIMES else None
 
 
 def chosen_of(fields: Mapping[str, str]) -> dict[str, str]:
@@ -94,11 +111,10 @@ def fitting(
 
     :raises ValueError: for a cursor that is none of ours.
     """
-    since = storage().now() - int(chosen["time"]) * 1000 if chosen["time"] in TIMES else None
     only = Selection(states=(), because=chosen["because"]) if chosen["because"] else None
     return instances.listing(
         current_queue(), state=state or _state(chosen["state"]), name=chosen["name"] or None,
-        group=chosen["group"] or None, since=since, only=only, cursor=cursor, limit=limit, places=places,
+        group=chosen["group"] or None, since=_since(chosen), only=only, cursor=cursor, limit=limit, places=places,
     )  # fmt: skip
 
 

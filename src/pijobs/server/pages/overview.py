@@ -23,6 +23,12 @@ from pijobs.storage.contract import Storage
 _NOTHING: dict[str, Any] = {"jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
 
 
+#: The page on which something can be done about a check that fails.
+LINKS = {
+    "failures": "failures", "oldest": "jobs", "unreadable": "jobs",
+    **dict.fromkeys(("worker", "paused", "forgotten", "bypassed", "breakers", "destinations"), "workers"),
+}  # fmt: skip
+
 #: Destinations in trouble that are shown.
 MOST_GROUPS = 20
 #: Jobs and destinations whose times are told.
@@ -70,6 +76,7 @@ def overview() -> str | Response:
         chosen=chosen,
         spans={"hour": _("last hour"), "day": _("last day"), "week": _("last week")},
         first_steps=site.first_steps,
+        check_links=LINKS,
         checks=checks,
     )
 

@@ -93,9 +93,11 @@ def test_the_worker_has_hueys_options(reference: dict[str, str]) -> None:
 
 
 def test_every_route(reference: dict[str, str]) -> None:
-    text = " ".join(reference["routes"].split())
+    # A long one is cut at the width of its column.
+    rows = [[line for line in row.splitlines() if line.startswith("|")] for row in reference["routes"].split("\n+")]
+    told = {"".join(line.split("|")[1].strip() for line in row).strip('"') for row in rows}
     rules = create_app(settings={"SECRET_KEY": "only for the list of routes"}).url_map.iter_rules()
-    assert [rule.rule for rule in rules if rule.endpoint != "static" and f" {rule.rule}" not in text] == []
+    assert [rule.rule for rule in rules if not any(one.endswith(rule.rule) for one in told)] == []
 
 
 def test_every_metric(reference: dict[str, str]) -> None:

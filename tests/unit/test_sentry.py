@@ -39,6 +39,10 @@ def send(ctx: JobContext, to: str, otp: str, how: str = "fail", words: str = WOR
     if how == "capture":
         sentry_sdk.capture_exception(ValueError(f"no {to}"))
         return
+    if how == "http":
+        # As Sentry's integration of http.client notes it; privacyIDEA's gateways and others get the OTP so.
+        data = {"url": f"http://bob:pw@127.0.0.1:81/{words}", "http.query": f"text={words}", "reason": "OK"}
+        sentry_sdk.add_breadcrumb(type="http", category="httplib", data=data)
     if how == "again":
         raise OSError(text)
     raise FailJob(f"{to} refused {text} {words}")
@@ -124,6 +128,31 @@ def test_breadcrumbs_are_those_of_one_instance(queue: Queue, received: list[Enve
     drain(queue)
     counts = [len(json.loads(one.serialize().split(b"\n")[2])["breadcrumbs"]["values"]) for one in received]
     assert len(counts) == 2 and counts[0] == counts[1]
+
+
+def test_breadcrumbs_tell_no_address_of_a_request(queue: Queue, received: list[Envelope]) -> None:
+    word = "horse"
+    send.enqueue("alice@example.com", OTP, "http", words=word)
+    drain(queue)
+    [crumb] = [one for one in event(received)["breadcrumbs"]["values"] if one["type"] == "http"]
+    assert crumb["data"] == {"url": "http://127.0.0.1:81", "reason": "OK"}
+
+
+def test_spans_tell_no_address_of_a_request_and_lines_of_others_no_code() -> None:
+    span: dict[str, Any] = {
+        "description": f"GET http://sms/send/x?text={OTP}",
+        "data": {"url.full": "https://sms?blue", "n": 1},
+    }
+    line = {"message": "sent %s", "params": [OTP], "formatted": f"sent {OTP}"}
+    told: Any = sentry.scrub({"spans": [span], "logentry": line, "extra": {"of": ["alice@example.com"]}}, {})
+    assert told == {
+        "spans": [{"description": "GET http://sms", "data": {"url.full": "https://sms", "n": 1}}],
+        "logentry": {"message": "sent %s", "formatted": "sent ***"}, "extra": {"of": ["a***@example.com"]},
+    }  # fmt: skip
+
+
+def test_an_event_of_an_unknown_shape_is_not_sent() -> None:
+    assert sentry.scrub({"exception": [{"value": OTP}]}, {}) is None  # type: ignore[typeddict-item]
 
 
 def test_an_instance_that_took_down_its_workers_is_told(queue: Queue, received: list[Envelope]) -> None:

@@ -1,9 +1,13 @@
 """Sentry, in a worker whose app has set up its SDK: what failed for good is an event there, with the redacted text that
-the log has, and without the variables of any frame. Elsewhere nothing is imported."""
+the log has, and without the variables of any frame. What integrations of Sentry note of HTTP requests, as breadcrumbs
+and spans, goes there without their addresses: a gateway is given number and OTP in those. Elsewhere nothing is
+imported."""
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +17,11 @@ from pijobs.logs import shown_error
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
+
+
+#: Of an address all but scheme and host. Its parts may stand beside it, too.
+_ADDRESS = re.compile(r"(https?://)(?:[^/\s?#]*@)?([^/\s?#]*)\S*")
+_PARTS = ("query", "fragment", "path", "query_string", "target")
 
 
 def on() -> bool:
@@ -62,13 +71,37 @@ def tell(*, name: str, id: str, attempt: int, reason: str, error: BaseException 
     sentry_sdk.capture_event(event, hint)
 
 
-def scrub(event: Event, hint: Hint) -> Event:
-    """An event without the variables of frames, and with redacted texts of exceptions."""
-    found: Any = event
-    for part in ("exception", "threads"):
-        for one in (found.get(part) or {}).get("values") or ():
-            for frame in (one.get("stacktrace") or {}).get("frames") or ():
-                frame.pop("vars", None)
-            if isinstance(one.get("value"), str):
-                one["value"] = redact(one["value"])
+def scrub(event: Event, hint: Hint) -> Event | None:
+    """An event without the variables of frames, and with redacted texts; none, if its shape is not known."""
+    try:
+        _scrub(event)
+    except Exception:  # Sentry would go on with the event as it was
+        return None
     return event
+
+
+def _scrub(event: Any) -> None:
+    for one in _values(event, "exception", "threads"):
+        for frame in (one.get("stacktrace") or {}).get("frames") or ():
+            frame.pop("vars", None)
+        if isinstance(one.get("value"), str):
+            one["value"] = redact(one["value"])
+    told = [*_values(event, "breadcrumbs"), *(event.get("spans") or ()), event.get("logentry") or {}]
+    for one in [*told, (event.get("contexts") or {}).get("trace") or {}]:
+        one.pop("params", None)
+        one.update((name, _shown(one[name])) for name in ("message", "formatted", "description", "data") if name in one)
+    if "extra" in event:
+        event["extra"] = _shown(event["extra"])
+
+
+def _values(event: Any, *parts: str) -> Iterator[Any]:
+    for part in parts:
+        yield from (event.get(part) or {}).get("values") or ()
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(_ADDRESS.sub(r"\1\2", value))
+    if isinstance(value, dict):
+        return {name: _shown(one) for name, one in value.items() if str(name).rpartition(".")[2].lower() not in _PARTS}
+    return [*map(_shown, value)] if isinstance(value, (list, tuple)) else value

@@ -126,16 +126,16 @@ def test_the_schedule_tells_when_a_job_comes_and_what_became_of_its_last_run(app
 
 def test_a_periodic_job_is_run_now_or_skipped_once(app: flask.Flask, visit: Visit) -> None:
     storage = storage_of(app)
-    ran = visit.follow(visit.post("/schedule/statistics.hourly/run"))
+    ran = visit.follow(visit.post("/schedule/statistics.hourly", act="run"))
     assert "statistics.hourly" in ran and "queued" in ran
-    page = visit.follow(visit.post("/schedule/statistics.hourly/skip"))
+    page = visit.follow(visit.post("/schedule/statistics.hourly", act="skip"))
     assert "The next time of statistics.hourly is skipped." in page and "skipped by admin" in page
     skipped = storage.last_periodic("statistics.hourly")
     assert skipped is not None and storage.get(f"statistics.hourly@{skipped}").state is State.CANCELLED
     assert not queue_of(app).enqueue_periodic(queue_of(app).registry["statistics.hourly"], skipped)
     (row,) = (row for row in scheduled(queue_of(app)) if row.name == "statistics.hourly")
     assert row.next == skipped + 3_600_000
-    assert visit.post("/schedule/mail.send/run").status_code == 404
+    assert visit.post("/schedule/mail.send", act="run").status_code == 404
 
 
 def test_a_time_that_is_far_ahead_is_not_skipped(app: flask.Flask, visit: Visit) -> None:

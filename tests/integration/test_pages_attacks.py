@@ -38,7 +38,7 @@ EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 CHANGES = {
     "/jobs/confirm": "operator", "/jobs/act": "operator", "/workers/pause": "operator", "/workers/resume": "operator",
     "/workers/flush": "operator", "/workers/bypass": "operator", "/workers/bypass/end": "operator",
-    "/schedule/main/run": "operator", "/schedule/main/skip": "operator", "/messages": "helpdesk",
+    "/schedule/main": "operator", "/messages": "helpdesk",
     "/account/end": "helpdesk", "/account/end-all": "helpdesk", "/prove": "helpdesk",
     "/factors/remove": "helpdesk", "/factors/codes": "helpdesk",
     "/smtp/save": "admin", "/smtp/test/main": "admin", "/smtp/probe/main": "admin", "/smtp/delete/main": "admin",

@@ -40,7 +40,7 @@ PAGES = {
     "GET /": "helpdesk", "GET /messages": "helpdesk", "POST /messages": "helpdesk",
     "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /workers": "viewer",
     "GET /failures": "viewer", "GET /events": "viewer",
-    "POST /schedule/<identifier>/run": "operator", "POST /schedule/<identifier>/skip": "operator",
+    "POST /schedule/<identifier>": "operator",
     "GET /schedule": "viewer", "GET /audit": "admin",
     "GET /prove": "helpdesk", "POST /prove": "helpdesk",
     "GET /account": "helpdesk", "POST /account/end": "helpdesk", "POST /account/end-all": "helpdesk",

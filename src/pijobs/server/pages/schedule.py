@@ -16,8 +16,7 @@ from pijobs.server.pages.web_session import Problem, requires, say
 
 def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.get("/schedule")(schedule)
-    blueprint.post("/schedule/<identifier>/run", endpoint="run_now")(run)
-    blueprint.post("/schedule/<identifier>/skip", endpoint="skip")(leave_out)
+    blueprint.post("/schedule/<identifier>", endpoint="act_on_schedule")(act)
 
 
 @requires("viewer")
@@ -30,25 +29,20 @@ def schedule() -> str:
 
 
 @requires("operator")
-def run(identifier: str) -> Response:
-    """Run a periodic job now, once more than its schedule says."""
+def act(identifier: str) -> Response:
+    """``run`` a periodic job now, once more than its schedule says, or ``skip`` its next time."""
     storage()
+    asked = flask.request.form.get("act")
     try:
-        id = run_now(current_queue(), identifier)
+        if asked == "run":
+            id = run_now(current_queue(), identifier)
+            audit("schedule.run", on=identifier, fields=[id])
+            return flask.redirect(flask.url_for(".job", id=id), 303)
+        if asked == "skip":
+            skip(current_queue(), identifier, by=flask.g.pijobs_visitor.name)
+            audit("schedule.skip", on=identifier)
+            say(_("The next time of {name} is skipped.", name=identifier))
+            return flask.redirect(flask.url_for(".schedule"), 303)
     except UnknownJob as error:
         raise Problem(404, str(error)) from None
-    audit("schedule.run", on=identifier, fields=[id])
-    return flask.redirect(flask.url_for(".job", id=id), 303)
-
-
-@requires("operator")
-def leave_out(identifier: str) -> Response:
-    """Skip the next time of a periodic job."""
-    storage()
-    try:
-        skip(current_queue(), identifier, by=flask.g.pijobs_visitor.name)
-    except UnknownJob as error:
-        raise Problem(404, str(error)) from None
-    audit("schedule.skip", on=identifier)
-    say(_("The next time of {name} is skipped.", name=identifier))
-    return flask.redirect(flask.url_for(".schedule"), 303)
+    raise Problem(400, _("there is no such action"), _("expected one of {names}", names="run, skip"))

@@ -69,7 +69,8 @@ def register_commands(cli: click.Group) -> None:
 
 @hookimpl
 def register_checks(queue: Queue) -> list[Check]:
-    return [servers.servers_check(queue.settings), alerts.alerts_check(queue.settings)]
+    settings = queue.settings
+    return [servers.servers_check(settings), *servers.sink_checks(settings), alerts.alerts_check(settings)]
 
 
 @hookimpl

@@ -27,7 +27,7 @@ from pijobs.definitions import (
     login_without_tls_setting,
     timeout_field,
 )
-from pijobs.plugins.hookspecs import Check
+from pijobs.plugins.hookspecs import Check, CheckResult
 from pijobs.settings import Setting, Settings
 from pijobs.settings.worker import address_of
 from pijobs_mail.compose.addresses import ascii_host, sender_of
@@ -214,11 +214,17 @@ def servers_check(settings: Settings) -> Check:
             raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
         if not place.verify:
             yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
-        if settings[SINK]:
-            yield f"SMTP server {identifier!r} gets no mail: {SINK} gives all to {settings[SINK]}"
         yield from in_clear(definition, settings)
 
     return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=CA_FILE, look=look)
+
+
+def sink_checks(settings: Settings) -> list[Check]:
+    """One that is red while a sink gets all mails, also those of servers that a host such as privacyIDEA defines."""
+    if not settings[SINK]:
+        return []
+    told = f"no mail server gets a mail: {SINK} gives all to {settings[SINK]}"
+    return [Check("sink", lambda: CheckResult(True, told, f"remove {SINK}", warning=True, alarm=True))]
 
 
 def limits_of(definition: Mapping[str, Any]) -> Limits:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
 
+import flask
 import jinja2
 import pytest
 from jinja2 import nodes
@@ -19,8 +20,9 @@ from pijobs.observe import people
 from pijobs.server.accounts import ROLES
 from pijobs.server.exposition import BREAKERS
 from pijobs.server.pages import timeline
-from pijobs.server.pages.formatting import label
+from pijobs.server.pages.formatting import count, label
 from pijobs.server.pages.jobs import TIMES
+from pijobs.server.pages.languages import LANGUAGES, Languages, _
 from pijobs_mail.pages import NAMES
 from pijobs_mail.servers import definitions as servers
 from pijobs_mail.servers import presets as mail_presets
@@ -155,3 +157,13 @@ def test_no_template_has_a_text_that_can_not_be_translated() -> None:
             left = {*shown.sub(" ", attributes.sub("", text)).split(), *told.findall(text)}
             same_everywhere = {"UTC", "UTC:", "95", "%", "job."}
             assert {one for one in left - same_everywhere if re.search(r"[a-zA-Z]", one)} == set(), file.name
+
+
+def test_a_file_with_a_mistake_takes_no_page_down(tmp_path: Path) -> None:
+    wrong = {"{n} of it": "{n.x}", "{n} of all": "{n[0]}", "1,000.5": "x"}
+    (tmp_path / "en.json").write_text(json.dumps(wrong))
+    app = flask.Flask("an_app")
+    app.extensions[LANGUAGES] = Languages([tmp_path])
+    with app.test_request_context():
+        assert [_(text, n=5) for text in wrong if "n" in text] == ["5 of it", "5 of all"]
+        assert count(1234.5) == "1,234.5"

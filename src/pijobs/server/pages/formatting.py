@@ -50,6 +50,8 @@ def after(moment: str, begin: str) -> str:
 def count(number: float) -> str:
     """``12,345``; ``12,345.678``; by the signs of the language."""
     signs = _("1,000.5")
+    if len(signs) != 7:  # somebody's file
+        signs = "1,000.5"
     return f"{number:,}".translate({ord(","): signs[1], ord("."): signs[-2]})
 
 

@@ -91,7 +91,7 @@ def _(text: str, /, **values: Any) -> str:
         found = escape(found)
     try:
         return found.format(**values)
-    except (KeyError, IndexError, ValueError):  # somebody's file
+    except (AttributeError, LookupError, TypeError, ValueError):  # somebody's file
         return text.format(**values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contract.workers import LONG, enqueue, new_instance
-from pijobs.errors import Bypassed
+from pijobs.errors import Bypassed, KeyConflict
 from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 
@@ -28,6 +28,19 @@ def test_nothing_new_of_the_group_is_stored_for_who_can_run_it(storage: Storage)
         storage.enqueue(new, timeout=5, bypassable=True)
     storage.enqueue(first, timeout=5)  # it comes from a spool
     assert storage.depths().counts == {("test.job", State.QUEUED): 3, ("test.job", State.SCHEDULED): 1}
+
+
+def test_two_with_one_key_do_not_both_happen(storage: Storage) -> None:
+    first, kept, refused, newest = (new_instance(key="k") for _ in range(4))
+    storage.enqueue(first, timeout=5)
+    storage.bypass(reason="r")
+    assert storage.enqueue(kept, timeout=5, on_conflict="keep", bypassable=True).id == first.id
+    with pytest.raises(KeyConflict):
+        storage.enqueue(refused, timeout=5, on_conflict="error", bypassable=True)
+    assert storage.enqueue(newest, timeout=5, bypassable=True).replaced == first.id
+    storage.cancel(newest.id, reason="r")
+    with pytest.raises(Bypassed):
+        storage.enqueue(new_instance(key="k"), timeout=5, bypassable=True)
 
 
 def test_a_bypass_of_all_is_told_and_ends(storage: Storage) -> None:

@@ -186,8 +186,8 @@ class Storage(ABC):
         :param worker_within: store only if any worker gave a sign of life within so many ms, else raise
             :class:`~pijobs.errors.NoLiveWorker`; costs no further round trip.
         :param bypassable: whether the caller can run what a :meth:`bypass` is about; it is told by
-            :class:`~pijobs.errors.Bypassed`, with the ids of those that are new, due now and of such a group. Then
-            nothing is stored.
+            :class:`~pijobs.errors.Bypassed`, with the ids of those that are new, due now, of such a group, and whose
+            key no other one waits with. Then nothing is stored.
         :raises KeyConflict: an instance with ``"error"`` has the key of one that waits, or that comes before it.
         """
 

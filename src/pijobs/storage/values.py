@@ -5,7 +5,7 @@ Times are whole milliseconds since the epoch on the storage's own clock, duratio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -306,11 +306,17 @@ class GroupRecord:
         return self.pause is not None
 
 
-def to_bypass(new: Iterable[NewInstance], groups: Collection[str], now: int) -> list[str]:
-    """Ids of those that are due now and of a group that is bypassed.
+def to_bypass(
+    new: Iterable[NewInstance], groups: Collection[str], now: int, *, waits: Callable[[str], bool]
+) -> list[str]:
+    """Ids of those that are due now and of a group that is bypassed. Where another one with the key waits, what becomes
+    of both is the queue's to say: else both would happen, the older one last.
 
-    :param groups: "" stands for all."""
-    return [one.id for one in new if (one.due is None or one.due <= now) and ("" in groups or one.group in groups)]
+    :param groups: "" stands for all.
+    :param waits: whether an instance with this key waits.
+    """
+    due = (one for one in new if (one.due is None or one.due <= now) and ("" in groups or one.group in groups))
+    return [one.id for one in due if one.key is None or not waits(one.key)]
 
 
 def whole(value: Any) -> int | None:

@@ -116,10 +116,18 @@ class MemoryStorage(Storage):
             seen = self._sessions.seen
             if unknown and worker_within is not None and (seen is None or now - seen > worker_within):
                 raise NoLiveWorker
-            if bypassable and (bypassed := to_bypass((new for new, _ in unknown), self._bypasses, now)):
-                raise Bypassed(bypassed)
+            if bypassable:
+                self._refuse_bypassed(unknown, now)
             self._refuse_conflicts(unknown, now)
             return [self._enqueue(new, on_conflict, now) for new, on_conflict in batch]
+
+    def _refuse_bypassed(self, batch: Sequence[tuple[NewInstance, OnConflict]], now: int) -> None:
+        def waits(key: str) -> bool:
+            item = self._items.waiting_with(key)
+            return item is not None and not item.overdue(now)
+
+        if found := to_bypass((new for new, _ in batch), self._bypasses, now, waits=waits):
+            raise Bypassed(found)
 
     def _refuse_conflicts(self, batch: Sequence[tuple[NewInstance, OnConflict]], now: int) -> None:
         claimed: dict[str, str] = {}

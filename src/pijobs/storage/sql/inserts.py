@@ -66,7 +66,7 @@ def _look(tx: Tx, batch: Batch, worker_within: int | None, bypassable: bool) -> 
 
 
 def _refuse_bypassed(tx: Tx, batch: Batch, groups: Mapping[str, Pause]) -> None:
-    found = to_bypass((new for new, _ in batch), groups, tx.now)
+    found = to_bypass((new for new, _ in batch), groups, tx.now, waits=lambda key: holder_of(tx, key)[0] is not None)
     if new := [one for one in found if _known(tx, one) is None]:
         raise Bypassed(new)
 

@@ -58,10 +58,16 @@ if within ~= '' then
     if not alive and not i.present then return {now, 'no worker'} end
   end
 end
+-- Whether another instance with the key waits: then what becomes of both is the queue's to say.
+local function is_taken(key)
+  local id = key ~= '' and call('HGET', P .. 'key', key)
+  local other = id and call('HMGET', P .. 'i:' .. id, 'state', 'deadline') or {}
+  return (other[1] == 'queued' or other[1] == 'scheduled') and (number(other[2]) or now + 1) > now
+end
 if bypassable == '1' and call('EXISTS', P .. 'bypass') == 1 then
   local ids, all = {now, 'bypassed'}, call('HEXISTS', P .. 'bypass', '') == 1
   for _, i in ipairs(batch) do
-    local new = not i.present and i.state == 'queued'
+    local new = not i.present and i.state == 'queued' and not is_taken(i.key)
     if new and (all or call('HEXISTS', P .. 'bypass', i.group) == 1) then ids[#ids + 1] = i.id end
   end
   if ids[3] then return ids end

@@ -134,6 +134,10 @@ def test_a_person_is_found_by_name_address_and_number_the_newest_first(queue: Qu
     assert people.messages(queue, "carol") == []
 
 
+def test_half_a_letter_is_looked_for_and_enqueued_like_any_other(queue: Queue) -> None:
+    assert people.messages(queue, "al\ud800ice") == [] and spelled("al\ud800ice") == "al?ice"
+
+
 def test_nothing_in_the_storage_tells_the_person(queue: Queue, storage: MemoryStorage) -> None:
     queue.enqueue("mail.send", kwargs={"to": "alice@example.com", "user": "alice"})
     (new,) = storage.take_out(1, hold=1)

@@ -86,5 +86,6 @@ def lookups(queue: Queue, subject: str | None) -> list[str | None]:
     """By what the subject may have been stored, under each key. Releases before 0.2.0 stored numbers as they were."""
     if subject is None:
         return [None]
-    keys, spellings = KeyRing.of(queue.settings), dict.fromkeys((spelled(subject), subject, subject.lower()))
+    written = subject.encode(errors="replace").decode()
+    keys, spellings = KeyRing.of(queue.settings), dict.fromkeys((spelled(subject), written, written.lower()))
     return [lookup for text in spellings for lookup in keys.lookups("subject", text)]

@@ -15,6 +15,7 @@ _LAST = 8
 
 def spelled(text: str) -> str:
     """The one spelling of all that mean the same: of a number its last digits, of all else lower case."""
-    text = text.strip()
+    # Half a letter, which JSON can bring, has no bytes to be hashed.
+    text = text.encode(errors="replace").decode().strip()
     digits = re.sub(r"\D", "", text) if _NUMBER.fullmatch(text) else ""
     return f"number {digits[-_LAST:]}" if len(digits) >= _SHORTEST else text.lower()

@@ -77,6 +77,13 @@ def test_acts_on_the_pages(app: flask.Flask) -> None:
     assert told(app, "act", "outcome") == ("job.retry", "failed")
 
 
+def test_what_somebody_enqueues_by_http(app: flask.Flask) -> None:
+    client, body = Client(app, "admin"), {"name": "mail.send", "kwargs": {"server": "main", "to": "a@example.com"}}
+    answer = client._client.post("/jobs", json=body, headers={"Authorization": client.token}).get_json()
+    id = answer["result"]["value"]["id"]
+    assert told(app, "act", "who", "on", "fields") == ("job.enqueue", "admin", "mail.send", [id])
+
+
 def test_what_changed_in_a_definition_is_told_by_name_and_no_value(app: flask.Flask) -> None:
     visit = Visit(app)
     values = {

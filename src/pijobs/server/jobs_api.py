@@ -5,6 +5,7 @@ The helpdesk finds the messages of one person, a viewer sees all jobs, an operat
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,7 @@ from pijobs.storage.contract import Storage
 MOST = 500
 #: Seconds between two looks for one listener, and for which it may listen; listeners of one process.
 LOOK, LISTEN, LISTENERS = 1.0, 60.0, 20
+log = logging.getLogger(__name__)
 _listeners = threads.BoundedSemaphore(LISTENERS)
 
 REASON = Parameter("reason", "for the audit log")
@@ -147,6 +149,10 @@ def enqueue() -> flask.Response:
         raise ApiError(409, 409, str(error)) from None
     except InstanceRefused as error:
         raise ApiError(413, 413, str(error)) from None
+    if isinstance(machine, Machine):  # so many that they would push all else out of the audit log
+        log.info("job %s %s: enqueued by the token %r", name, handle.id, machine.name)
+    else:
+        audit("job.enqueue", on=name, fields=[handle.id])
     return answer({"id": handle.id, "state": handle.state.value, "via": handle.via, "reason": handle.reason})
 
 

@@ -20,7 +20,7 @@ from pijobs.errors import StorageUnavailable
 from pijobs.execution import groups
 from pijobs.execution.runner import Runner
 from pijobs.jobs import JobContext, State
-from pijobs.request import queue, spool
+from pijobs.request import enqueuer, spool
 from pijobs.storage.contract import End
 from pijobs.storage.memory.groups import Group
 from pijobs.storage.memory.items import Items
@@ -254,7 +254,7 @@ MUTATIONS: dict[str, Mutation] = {
     "spool-on-its-own-clock": Mutation(
         "spool",
         "what moves has its times on the other clock",
-        lambda: [_set(module, "on_clock", lambda new, codec, shift: new) for module in (spool, queue)],
+        lambda: [_set(module, "on_clock", lambda new, codec, shift: new) for module in (spool, enqueuer)],
     ),
     "nobody-empties-the-spool": Mutation(
         "spool",

@@ -87,3 +87,9 @@ def test_a_fault_is_found_and_its_story_is_short() -> None:
     assert len(plan.calls) <= 3
     assert any("BROKEN" in what for _, _, what in outcome.story)
     assert play(plan).broken is None
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_each_mend_can_be_taken_out(name: str) -> None:
+    with mutated(name):
+        assert MUTATIONS[name].patches()

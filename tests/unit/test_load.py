@@ -14,6 +14,7 @@ from pijobs.base import clock, release
 from pijobs.cli.main import main
 from pijobs.factory import OWN_CLASS, Installation, build
 from pijobs.observe.load import load, told_load
+from pijobs.storage import protocol
 from pijobs.storage.contract import SessionInfo
 from pijobs.storage.sql import SqlStorage
 from pijobs.testing import ManualClock, in_memory
@@ -119,7 +120,8 @@ Pijobs = Callable[..., tuple[int, str, str]]
 def storage(tmp_path: Path) -> Iterator[SqlStorage]:
     storage = SqlStorage(f"sqlite:///{tmp_path}/queue.sqlite", "privacyidea")
     for pid in (1, 2):
-        storage.open_session(SessionInfo(f"s{pid}", "jobs1", pid, storage.now(), "1", commit="abc"), lease=60_000)
+        info = SessionInfo(f"s{pid}", "jobs1", pid, storage.now(), "1", commit="abc", protocol=protocol.NEWEST)
+        storage.open_session(info, lease=60_000)
     yield storage
     storage.close()
 
@@ -166,6 +168,25 @@ def test_a_host_without_worker_and_a_time_that_is_over_are_said(storage: SqlStor
     assert code == 1 and "no live worker of jobs9; hosts with one: jobs1" in said
     code, _, said = pijobs("quiet", "jobs1", "--timeout", "0")
     assert code == 1 and "0 jobs still run" in said
+
+
+def test_the_end_is_told_again_to_a_worker_that_told_of_itself_at_the_same_moment(
+    storage: SqlStorage, pijobs: Pijobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [replace(record.info, quiet=1) for record in storage.sessions()]
+    stale = [*before]  # what the worker had read when it wrote
+    for info in before:
+        storage.retell(info)
+    monkeypatch.setattr(clock, "sleep", lambda _seconds: storage.retell(stale.pop()) if stale else None)
+    assert pijobs("quiet", "jobs1", "--end")[0] == 0 and not stale
+    assert not any(record.info.quiet for record in storage.sessions())
+
+
+def test_a_worker_of_a_release_that_can_not_be_quiet_is_said(storage: SqlStorage, pijobs: Pijobs) -> None:
+    storage.retell(replace(storage.sessions()[0].info, protocol=protocol.FIRST))
+    code, _, said = pijobs("quiet", "jobs1", "--timeout", "0")
+    assert code == 1 and "1 worker processes of jobs1 are of release 0.1.0" in said
+    assert not any(record.info.quiet for record in storage.sessions())
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -11,6 +11,7 @@ import click
 from pijobs.base import clock
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.storage.contract import SessionRecord, Storage
+from pijobs.storage.protocol import FIRST
 
 #: Seconds between two looks.
 LOOK = 0.5
@@ -35,11 +36,14 @@ def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, 
         known = ", ".join(sorted({record.info.host for record in storage.sessions()})) or "none"
         click.echo(f"no live worker of {host}{f' with pid {pid}' if pid else ''}; hosts with one: {known}", err=True)
         return 1
+    if deaf := sum(one.info.protocol == FIRST for one in found):
+        click.echo(
+            f"{deaf} worker processes of {host} are of release 0.1.0, which does not know this; stop them", err=True
+        )
+        return 1
     audit(queue.settings, "worker.quiet-end" if end else "worker.quiet", on=f"{host} {pid or ''}".strip())
     if end:
-        _tell(storage, found, 0)
-        click.echo(f"{len(found)} worker processes of {host} take work again, with their next sign of life")
-        return 0
+        return _end(storage, host, pid, timeout)
     click.echo(f"{len(found)} worker processes of {host} take no more")
     return _wait(storage, host, pid, timeout)
 
@@ -51,6 +55,18 @@ def _of(storage: Storage, host: str, pid: int | None) -> list[SessionRecord]:
 def _tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
     for record in records:
         storage.retell(replace(record.info, quiet=at))
+
+
+def _end(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
+    until = clock.monotonic() + timeout
+    # Again and again, as in _wait: else one would stay quiet for good.
+    while quiet := [one for one in _of(storage, host, pid) if one.info.quiet]:
+        _tell(storage, quiet, 0)
+        if clock.monotonic() >= until:
+            break
+        clock.sleep(LOOK)
+    click.echo(f"the workers of {host} take work again, with their next sign of life")
+    return 0
 
 
 def _wait(storage: Storage, host: str, pid: int | None, timeout: float) -> int:

@@ -134,6 +134,15 @@ def test_a_person_is_found_by_name_address_and_number_the_newest_first(queue: Qu
     assert people.messages(queue, "carol") == []
 
 
+def test_what_has_moved_to_the_storage_is_told_as_that_has_it(queue: Queue, storage: MemoryStorage) -> None:
+    queue.enqueue("mail.send", kwargs={"to": "alice@example.com"})
+    spool = MemoryStorage("spool", clock=ManualClock())
+    spool.enqueue(storage.take_out(1, hold=0)[0], timeout=1)
+    end(storage, State.DONE)
+    (row,) = people.messages(queue, "alice@example.com", places=[storage, spool])
+    assert row["state"] == "done"
+
+
 def test_half_a_letter_is_looked_for_and_enqueued_like_any_other(queue: Queue) -> None:
     assert people.messages(queue, "al\ud800ice") == [] and spelled("al\ud800ice") == "al?ice"
 

@@ -87,10 +87,13 @@ def messages(
     kinds = list(_kinds(queue))
     for place in queue.places if places is None else places:
         now, spooled = place.now(), place is queue.spool
+        here: dict[str, dict[str, Any]] = {}
         for lookup in lookups(queue, who.strip()[:LONGEST]):
             for state in State:
                 page = place.page(state, subject=lookup, limit=limit)
-                rows |= {one.id: instance(one, now, spooled=spooled) for one in page.records}
+                here |= {one.id: instance(one, now, spooled=spooled) for one in page.records}
+        # What has just moved from a spool is held there until that is forgotten; the storage knows better.
+        rows = here | rows
     newest = sorted(rows.values(), key=lambda row: str(row["created"]), reverse=True)[:limit]
     add_afterwards(queue, newest)
     held = _Held(queue)

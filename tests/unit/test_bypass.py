@@ -64,6 +64,14 @@ def test_what_fails_in_the_request_is_a_dead_letter_and_no_outage(queue: Queue) 
     )
 
 
+def test_what_fails_in_the_request_keeps_none_behind_it_from_being_sent(queue: Queue) -> None:
+    queue.present_storage().bypass(reason="r")
+    queue.direct_raises = True
+    with pytest.raises(ValueError, match="550"):
+        queue.enqueue_many([call("broken"), call("main")])
+    assert sent == ["main"]
+
+
 Pijobs = Callable[..., tuple[int, str, str]]
 
 

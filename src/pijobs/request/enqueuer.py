@@ -41,10 +41,7 @@ WORKER_ABSENT = 30.0
 
 
 class Enqueuer:
-    """Of one queue.
-
-    :ivar mover: empties the spool; None: there is none.
-    """
+    """Of one queue. :ivar mover: empties the spool; None: there is none."""
 
     def __init__(self, queue: Queue, storage: Storage, spool: Storage | None, outage: Outage) -> None:
         self._queue = queue
@@ -112,24 +109,21 @@ class Enqueuer:
         self._storage_answered()
         others = [one for one in batch if one.new.id not in ids]
         handles = self._ask(others, began) if others else {}
-        for one in batch:
-            if one.new.id in ids:
-                self._count_fallback(one.new.name, "bypass")
-                log.info("job %s %s: the queue is bypassed, it runs in the request", one.new.name, one.new.id)
-                handles[one.new.id] = self._run_now(one.call, one.new, began)
-        return handles
+        bypassed = [one for one in batch if one.new.id in ids]
+        for one in bypassed:
+            self._count_fallback(one.new.name, "bypass")
+            log.info("job %s %s: the queue is bypassed, it runs in the request", one.new.name, one.new.id)
+        return handles | self._run_all(bypassed, began)
 
     def _without_worker(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
         self._storage_answered()
         patient = [one for one in batch if not one.has_deadline]
         handles = self._ask(patient, began) if patient else {}
-        for one in batch:
-            if one.has_deadline:
-                new = one.new
-                self._count_fallback(new.name, "without_worker")
-                log.warning("job %s %s: no worker gave a sign of life, it runs in the request", new.name, new.id)
-                handles[new.id] = self._run_now(one.call, new, began)
-        return handles
+        urgent = [one for one in batch if one.has_deadline]
+        for one in urgent:
+            self._count_fallback(one.new.name, "without_worker")
+            log.warning("job %s %s: no worker gave a sign of life, it runs in the request", one.new.name, one.new.id)
+        return handles | self._run_all(urgent, began)
 
     def refuse_full(self, names: Collection[str]) -> None:
         """:raises QueueFull: so many instances of one of the jobs wait that it is refused."""
@@ -175,7 +169,7 @@ class Enqueuer:
             if way == "direct":
                 for one in left:
                     self._count_fallback(one.new.name, way)
-                    handles[one.new.id] = self._run_now(one.call, one.new, began)
+                handles.update(self._run_all(left, began))
             elif self._queue.spool is not None:
                 # A spool helps what has a deadline only if somebody empties it.
                 for urgent in (False, True):
@@ -232,6 +226,18 @@ class Enqueuer:
         return {
             one.new.id: self._queue.stored(one.new, told, via="spool") for one, told in zip(batch, stored, strict=True)
         }
+
+    def _run_all(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
+        """Each of them, also behind one whose error the caller is given (``DIRECT_RAISES``)."""
+        handles, raised = dict[str, Handle](), list[Exception]()
+        for one in batch:
+            try:
+                handles[one.new.id] = self._run_now(one.call, one.new, began)
+            except Exception as error:
+                raised.append(error)
+        if raised:
+            raise raised[0]
+        return handles
 
     def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:
         """As a fallback: once, in a context of its own; its outcome is logged, recorded, and in the handle.

@@ -537,6 +537,16 @@ def test_names_and_texts_are_given_in_rows(app: flask.Flask, visit: Visit) -> No
     assert store.get("main")["parameters"] == {"key": "hunter22"}
 
 
+def test_a_secret_of_a_row_is_typed_again_when_the_form_was_refused(app: flask.Flask, visit: Visit) -> None:
+    """Masked, it would be saved as the one that is kept already."""
+    form = {"identifier": "main", "provider": "http", "url": "not an address", "method": "POST", "new": "0"}
+    rows = {"parameters.name": ["key", "old"], "parameters.text": ["hunter33", CENSORED]}
+    page = visit.post("/sms/save", **form, **rows).text
+    assert 'name="parameters.name" value="key"' in page and "hunter33" not in page
+    shown = re.findall(r'name="parameters.text" value="([^"]*)"', page)
+    assert shown[:2] == ["", CENSORED]
+
+
 def test_a_server_that_is_not_there_is_told_by_the_step_that_failed(visit: Visit) -> None:
     visit.post("/smtp/save", **{**SERVER, "server": "127.0.0.1", "port": "1"})
     page = visit.post("/smtp/test/main", recipient="alice@example.com")

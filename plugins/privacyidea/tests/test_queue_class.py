@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import threading
+from collections.abc import Iterator
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from privacyidea.lib.queues.base import BaseQueue, QueueError
 
 import pijobs_privacyidea
-from pijobs.errors import ConfigurationError, SettingsError
+from pijobs.errors import ConfigurationError, SettingsError, StorageUnavailable
 from pijobs.settings import CORE_SETTINGS, Settings
 from pijobs_mail.errors import MessageError
 from pijobs_mail.servers.definitions import SETTINGS as MAIL_SETTINGS
@@ -253,6 +254,15 @@ def finding(level: str, text: str = "", advice: str = "", *, queued: bool = Fals
 )
 def test_the_doctor_ends_with_the_next_thing_to_do(findings: list[doctor.Finding], line: str) -> None:
     assert doctor.verdict(findings) == line
+
+
+def test_the_doctor_names_the_setting_of_a_storage_that_is_away() -> None:
+    def look() -> Iterator[doctor.Finding]:
+        raise StorageUnavailable("Redis is not available")
+        yield
+
+    [found] = doctor._guarded("the old queue", look)
+    assert found.level is doctor.Level.BAD and "PI_JOB_QUEUE_URL" in found.advice
 
 
 @pytest.mark.parametrize(("series", "level"), [((3, 12), "warning"), ((3, 11), "bad")])

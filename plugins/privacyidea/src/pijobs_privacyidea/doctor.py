@@ -89,6 +89,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from list(look())
+    except StorageUnavailable as error:
+        advice = "start the queue's storage, or correct PI_JOB_QUEUE_URL in pi.cfg"
+        yield Finding(Level.BAD, f"{what} can't be looked at: {error}", advice)
     except PijobsError as error:
         yield Finding(Level.BAD, f"{what} can't be looked at: {error}", "look at pi.cfg")
     except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use

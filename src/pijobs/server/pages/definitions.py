@@ -275,9 +275,13 @@ def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
     if field.kind is str:
         return CENSORED if value == CENSORED else ""
     try:
-        return censored(field.typed(field.convert(value)))
+        shown = censored(field.typed(field.convert(value)))
     except ValueError:
         return ""
+    if isinstance(value, dict):
+        # Masked stays what is kept. What was typed is not: saved as it stands, it would be the old one again.
+        shown = {name: "" if text == CENSORED != value.get(name) else text for name, text in shown.items()}
+    return shown
 
 
 def _sections(

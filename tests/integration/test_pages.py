@@ -540,7 +540,7 @@ def test_names_and_texts_are_given_in_rows(app: flask.Flask, visit: Visit) -> No
 def test_a_secret_of_a_row_is_typed_again_when_the_form_was_refused(app: flask.Flask, visit: Visit) -> None:
     """Masked, it would be saved as the one that is kept already."""
     form = {"identifier": "main", "provider": "http", "url": "not an address", "method": "POST", "new": "0"}
-    rows = {"parameters.name": ["key", "old"], "parameters.text": ["hunter33", CENSORED]}
+    rows: dict[str, Any] = {"parameters.name": ["key", "old"], "parameters.text": ["hunter33", CENSORED]}
     page = visit.post("/sms/save", **form, **rows).text
     assert 'name="parameters.name" value="key"' in page and "hunter33" not in page
     shown = re.findall(r'name="parameters.text" value="([^"]*)"', page)

@@ -64,7 +64,7 @@ help:
 	@echo "make programs            the Debian packages that tests need; by root (ARGS=long: those of make chaos, too)"
 	@echo "make bench [ARGS=…]      the benchmarks"
 	@echo "make format              ruff's format and its safe fixes"
-	@echo "make example             pi.cfg.example from the tables of settings"
+	@echo "make example             pi.cfg.example and docs/reference from the code"
 	@echo "make release             wheels, source archives and checksums in dist, of a tree that is a release"
 	@echo "make audit               known vulnerabilities of what we depend on, and sbom.json (CycloneDX)"
 	@echo "make screenshots         docs/_static from the pages, in chromium"
@@ -150,6 +150,7 @@ format: $(DEV)
 
 example: $(RUN)
 	$(BIN)/python docs/_ext/example_file.py > pi.cfg.example
+	$(BIN)/python docs/_ext/from_code.py
 
 release: $(DEV)
 	@$(BIN)/python contrib/release.py

@@ -12,7 +12,7 @@ project = "pijobs"
 copyright = "the pijobs authors, Apache-2.0"
 version = release = metadata.version("pijobs")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
 exclude_patterns = ["_build", "_ext", "_static"]
 source_suffix = {".md": "markdown"}
 nitpicky = False

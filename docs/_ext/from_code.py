@@ -1,6 +1,6 @@
-"""The parts of the reference that are written from the code, so that they can't differ from it.
+"""The parts of the reference that are written from the code, so that they can't differ from it (``make example``).
 
-A page takes one by a line ``<!-- from code: NAME -->``.
+A page takes one between the lines ``<!-- from code: NAME -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import runpy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -23,11 +23,9 @@ from pijobs.plugins import hookspecs
 from pijobs.plugins.loading import Plugins
 from pijobs.settings import CORE_SETTINGS, Setting
 
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
-
 PLUGINS = Path(__file__).parents[2] / "plugins"
-MARK = re.compile(r"<!-- from code: (\w+) -->")
+PAGES = sorted((Path(__file__).parents[1] / "reference").glob("*.md"))
+MARK = re.compile(r"<!-- from code: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def tables() -> dict[str, Sequence[Setting]]:
@@ -91,7 +89,7 @@ def commands() -> Iterator[str]:
     """Each command with its arguments and options, depth first."""
     from pijobs.cli.main import cli  # the example file needs no commands and no server
 
-    with click.Context(cli, info_name="pijobs") as context:
+    with click.Context(cli, info_name="pijobs", terminal_width=80) as context:
         cli.list_commands(context)  # has the plugins add theirs
         yield from _command(cli, context)
 
@@ -103,7 +101,8 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is not None and record[1]:
-            yield f"`{record[0]}`\n: {_text(record[1])}\n"
+            yield f"- `{record[0]}`: {_text(record[1])}"
+    yield ""
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
@@ -131,7 +130,7 @@ def metrics() -> Iterator[str]:
     """Each metric with its kind, its labels and what it tells."""
     for family in FAMILIES:
         labels = ", ".join(f"`{label}`" for label in family.labels)
-        yield f"`{family.name}`\n: {family.kind}{' by ' if labels else ''}{labels}. {_text(family.help)}\n"
+        yield f"- `{family.name}`: {family.kind}{' by ' if labels else ''}{labels}. {_text(family.help)}"
 
 
 def checks() -> Iterator[str]:
@@ -146,6 +145,7 @@ def codes() -> Iterator[str]:
     """The codes of errors, as the module of the answers has them."""
     from pijobs.server import api
 
+    yield "| code | status | means |\n| --- | --- | --- |"
     for line in (api.__doc__ or "").splitlines():
         if re.match(r"-?\d", line):
             code, status, meaning = line.split(maxsplit=2)
@@ -181,9 +181,14 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
 }
 
 
-def write(source: str) -> str:
-    """The page with its parts written."""
-    return MARK.sub(lambda match: "\n".join(PARTS[match[1]]()), source)
+def write(page: str) -> str:
+    """The page with its parts as the code has them now."""
+
+    def part(match: re.Match[str]) -> str:
+        lines = "\n".join(PARTS[match[1]]()).strip()
+        return f"<!-- from code: {match[1]} -->\n\n{lines}\n\n<!-- end -->"
+
+    return MARK.sub(part, page)
 
 
 def _text(text: str | None) -> str:
@@ -200,16 +205,6 @@ def _doc(function: Any) -> str:
     return text.replace("``", "`")
 
 
-def _read(app: Sphinx, name: str, source: list[str]) -> None:
-    source[0] = write(source[0])
-
-
-def _outdated(app: Sphinx, env: Any, *changes: set[str]) -> list[str]:
-    return [name for name in env.found_docs if MARK.search(env.doc2path(name).read_text())]
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Sphinx calls this."""
-    app.connect("source-read", _read)
-    app.connect("env-get-outdated", _outdated)
-    return {"parallel_read_safe": True}
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(write(path.read_text()))

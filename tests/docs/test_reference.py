@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from from_code import tables
+from from_code import PAGES, tables, write
 
 import pijobs
 import pijobs_mail.errors as mail_errors
@@ -62,6 +62,11 @@ def commands(command: click.Command = cli, *path: str) -> Iterator[tuple[str, cl
             child = command.get_command(context, name)
             assert child is not None
             yield from commands(child, *path, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.stem))
+def test_a_page_is_up_to_date(page: Path) -> None:
+    assert page.read_text() == write(page.read_text()), "run 'make example'"
 
 
 def test_every_setting(reference: dict[str, str]) -> None:

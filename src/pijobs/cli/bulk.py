@@ -58,7 +58,10 @@ def cancel(invocation: Invocation, /, **given: Any) -> int:
 
 @click.command()
 @takes_instances
-@click.option("--state", type=click.Choice([state.value for state in State if state in ENDED]), help="All of this state that fit.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in State if state in ENDED]),
+    help="All of this state that fit.",
+)  # fmt: skip
 @pass_invocation
 def purge(invocation: Invocation, /, state: str | None, **given: Any) -> int:
     """Delete the records of ended instances: these, or all of a state that fit the options."""

@@ -184,20 +184,25 @@ class Life(RuleBasedStateMachine):
                 action()
         else:
             action()
-            self.move(instance, then)
+            self.move(instance, then, by_hand=True)
             return True
         return False
 
-    def move(self, instance: str, state: State) -> None:
+    def move(self, instance: str, state: State, *, by_hand: bool = False) -> None:
         self.states[instance] = state
         self.keys.pop(instance, None)
         self.held.pop(instance, None)
         if state in WAITING and instance in self.all_keys:
-            self.take_key(instance)
+            self.take_key(instance, by_hand)
 
-    def take_key(self, instance: str) -> None:
-        """Of two that wait, the one that was enqueued later stays."""
+    def take_key(self, instance: str, by_hand: bool) -> None:
+        """Of two that wait, the one that was enqueued later stays. What comes back by itself gives way to the newest
+        where that ran meanwhile, too."""
         key, order = self.all_keys[instance], list(self.all_keys)
+        newest = [one for one, its in self.all_keys.items() if its == key][-1]
+        if newest != instance and not by_hand and self.states.get(newest, State.CANCELLED) is not State.CANCELLED:
+            self.states[instance] = State.CANCELLED
+            return
         other = next((one for one, taken in self.keys.items() if taken == key), None)
         if other is not None and order.index(other) > order.index(instance):
             self.states[instance] = State.CANCELLED

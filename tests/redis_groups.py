@@ -60,12 +60,14 @@ class Node:
         return bool(role) and role[0] == b"master"
 
     def is_in_sync(self) -> bool:
-        """As a replica with its master, as a master with all replicas that have found it."""
+        """As a replica with its master; as a master with all replicas that have found it, and have told to have it all: one
+        that has loaded a first copy is ``online`` a second before it gets what was written since."""
         facts = self.ask("INFO", "replication") or {}
         if facts.get("role") == "slave":
             return bool(facts["master_link_status"] == "up")
         replicas = [value for name, value in facts.items() if name.startswith("slave") and isinstance(value, dict)]
-        return bool(replicas) and all(one["state"] == "online" for one in replicas)
+        written = facts.get("master_repl_offset", 0)
+        return bool(replicas) and all(one["state"] == "online" and one["offset"] >= written for one in replicas)
 
     def kill(self) -> None:
         assert self.process is not None

@@ -60,8 +60,9 @@ class Node:
         return bool(role) and role[0] == b"master"
 
     def is_in_sync(self) -> bool:
-        """As a replica with its master; as a master with all replicas that have found it and told to have it all: one that
-        has loaded a first copy is ``online`` a second before it gets what was written since."""
+        """As a replica with its master; as a master with all replicas that have found it and told to have it all.
+
+        One that has loaded a first copy is ``online`` a second before it gets what was written since."""
         facts = self.ask("INFO", "replication") or {}
         if facts.get("role") == "slave":
             return bool(facts["master_link_status"] == "up")

@@ -6,7 +6,7 @@ import pytest
 
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
-from pijobs.observe.status import resume
+from pijobs.observe.switches import resume
 from pijobs.storage.contract import End, GroupRecord, Pause, Storage
 
 from .conftest import Advance

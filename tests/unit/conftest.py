@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pijobs.cli.main import main
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.clock import ManualClock
@@ -16,6 +17,7 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 AddModule = Callable[[str, str], str]
 Install = Callable[..., None]
+Pijobs = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -80,3 +82,21 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def _forget(name: str) -> None:
     for module in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
         del sys.modules[module]
+
+
+@pytest.fixture
+def pijobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pijobs:
+    """Run a command on a queue in an SQLite file; its exit code, and what it printed to both."""
+    config = tmp_path / "pi.cfg"
+    config.touch(0o600)
+    config.write_text(
+        "SECRET_KEY = 's3cr3t'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_PLUGINS = []\n"
+        f"PI_JOB_QUEUE_URL = 'sqlite:///{tmp_path}/queue.sqlite'\n"
+    )
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["--config", str(config), *arguments])
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run

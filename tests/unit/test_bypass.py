@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pijobs.cli.main import main
 from pijobs.decorator import job
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
@@ -22,6 +20,8 @@ from pijobs.settings import CORE_SETTINGS, validate
 from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.sql import SqlStorage
+
+from .conftest import Pijobs
 
 sent: list[str] = []
 
@@ -70,26 +70,6 @@ def test_what_fails_in_the_request_keeps_none_behind_it_from_being_sent(queue: Q
     with pytest.raises(ValueError, match="550"):
         queue.enqueue_many([call("broken"), call("main")])
     assert sent == ["main"]
-
-
-Pijobs = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pijobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pijobs:
-    config = tmp_path / "pi.cfg"
-    config.touch(0o600)
-    config.write_text(
-        "SECRET_KEY = 's3cr3t'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_PLUGINS = []\n"
-        f"PI_JOB_QUEUE_URL = 'sqlite:///{tmp_path}/queue.sqlite'\n"
-    )
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["--config", str(config), *arguments])
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def test_the_command_switches_it_on_in_red_and_off(pijobs: Pijobs) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from pijobs.cli.main import main
 from pijobs.jobs import State
 from pijobs.storage.contract import End, NewInstance
 from pijobs.storage.sql import SqlStorage
 
-Pijobs = Callable[..., tuple[int, str, str]]
+from .conftest import Pijobs
+
 DOWN, REFUSED = "the relay is down", "550 no such user b***@example.com"
 
 
@@ -25,24 +25,6 @@ def storage(tmp_path: Path) -> Iterator[SqlStorage]:
     storage = SqlStorage(f"sqlite:///{tmp_path}/queue.sqlite", "privacyidea")
     yield storage
     storage.close()
-
-
-@pytest.fixture
-def pijobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pijobs:
-    """Run a command; its exit code, and what it printed to both."""
-    config = tmp_path / "pi.cfg"
-    config.touch(0o600)
-    config.write_text(
-        "SECRET_KEY = 's3cr3t'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_PLUGINS = []\n"
-        f"PI_JOB_QUEUE_URL = 'sqlite:///{tmp_path}/queue.sqlite'\n"
-    )
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["--config", str(config), *arguments])
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def dead(storage: SqlStorage, *, reason: str, name: str = "mail.send", ago: float = 0) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import flask
 import pytest
 
 from pijobs.base import clock, release
-from pijobs.cli.main import main
 from pijobs.factory import OWN_CLASS, Installation, build
 from pijobs.observe.load import load, told_load
 from pijobs.storage import protocol
@@ -23,7 +22,7 @@ from pijobs.worker.engine import Engine
 from pijobs.worker.load import Load
 from pijobs.worker.main import WorkerOptions, make_engine
 
-from .conftest import AddModule
+from .conftest import AddModule, Pijobs
 
 PLUGIN = """
 from pijobs import job
@@ -113,9 +112,6 @@ def test_a_quiet_worker_ends_what_it_has_takes_no_more_and_says_when_it_is_idle(
     assert engine.dequeue() is not None
 
 
-Pijobs = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SqlStorage]:
     storage = SqlStorage(f"sqlite:///{tmp_path}/queue.sqlite", "privacyidea")
@@ -124,23 +120,6 @@ def storage(tmp_path: Path) -> Iterator[SqlStorage]:
         storage.open_session(info, lease=60_000)
     yield storage
     storage.close()
-
-
-@pytest.fixture
-def pijobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pijobs:
-    config = tmp_path / "pi.cfg"
-    config.touch(0o600)
-    config.write_text(
-        "SECRET_KEY = 's3cr3t'\nPI_JOB_QUEUE_CLASS = 'pijobs.HueyQueue'\nPI_JOB_QUEUE_PLUGINS = []\n"
-        f"PI_JOB_QUEUE_URL = 'sqlite:///{tmp_path}/queue.sqlite'\n"
-    )
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["--config", str(config), *arguments])
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def test_the_command_asks_one_host_and_waits_until_it_is_idle(

@@ -15,6 +15,7 @@ from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_aw
 from pijobs.cli.watch import watch
 from pijobs.jobs import State
 from pijobs.observe import status as answers
+from pijobs.observe import switches
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
@@ -133,7 +134,7 @@ def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bo
         told = "what waits with a deadline, such as a one-time password, expires meanwhile"
         click.confirm(f"pause {named}? {told}", abort=True)
     reason = reason or ("no reason was given" if yes else click.prompt("reason"))
-    reason = answers.pause(storage, group, by=who(), reason=str(reason))
+    reason = switches.pause(storage, group, by=who(), reason=str(reason))
     log.warning("%s is paused by %s: %s", named, who(), reason)
     audit(queue.settings, "group.pause" if group else "queue.pause", on=group or "", reason=reason)
     click.echo(f"{named} is paused")
@@ -145,7 +146,7 @@ def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bo
 def resume(invocation: Invocation, group: str | None) -> None:
     """End a pause. If the destination of GROUP is down, one instance tries it now."""
     queue, storage = _queue_and_storage(invocation)
-    down = answers.resume(storage, group)
+    down = switches.resume(storage, group)
     log.warning("%s is resumed by %s", f"group {group}" if group else "the queue", who())
     audit(queue.settings, "group.resume" if group else "queue.resume", on=group or "")
     told = "its destination is down: one instance tries it now, its outcome decides" if down else "goes on"
@@ -165,7 +166,7 @@ def flush(invocation: Invocation, group: str) -> int:
     if storage.group(group) is None:
         click.echo(f"there is no group {group!r} (any more); 'pijobs groups' lists them", err=True)
         return 1
-    down, number = answers.flush(storage, group)
+    down, number = switches.flush(storage, group)
     log.warning("group %s is flushed by %s", group, who())
     audit(queue.settings, "group.flush", on=group)
     told = "its destination is down: one instance tries it now, its outcome decides; " if down else ""
@@ -197,7 +198,7 @@ def bypass(invocation: Invocation, group: str | None, end: bool, reason: str | N
     if not yes:
         click.confirm(f"bypass {named}? requests wait for what they send, and nothing is tried again", abort=True)
     reason = reason or ("no reason was given" if yes else click.prompt("reason"))
-    reason = answers.bypass(storage, group, by=who(), reason=str(reason))
+    reason = switches.bypass(storage, group, by=who(), reason=str(reason))
     log.warning("%s is bypassed by %s: %s", named, who(), reason)
     audit(queue.settings, "bypass.begin", on=group or "", reason=reason)
     click.echo(f"{named} is bypassed: new calls run in the request; 'pijobs bypass --end' ends that")

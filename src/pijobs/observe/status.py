@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pijobs.base.redact import redact
 from pijobs.errors import StorageUnavailable
 from pijobs.execution.groups import DEFAULT_BOUND, Policy
 from pijobs.jobs import WAITING, State
@@ -38,8 +37,6 @@ LAST_MOMENT = 253_402_300_799_999
 FAILURES = 5
 #: Seconds for which people are told that the storage lost something.
 LOSS_TOLD = 24 * 3600.0
-#: Characters of the reason of a pause.
-LONGEST_REASON = 200
 
 
 def overview(queue: Queue) -> dict[str, Any]:
@@ -397,55 +394,3 @@ def moment(ms: int | None) -> str | None:
 def age(then: int, now: int) -> float:
     """Seconds, never negative."""
     return max(0.0, (now - then) / 1000)
-
-
-def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
-    """Pause the queue or a group.
-
-    :param by: who does it.
-    :returns: the reason as it is kept: masked, and cut.
-    """
-    reason = " ".join(redact(reason).split())[:LONGEST_REASON]
-    storage.pause(group, by=by, reason=reason)
-    return reason
-
-
-def bypass(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
-    """Have what is enqueued (for a group) run in the request, in all processes, from their next call on.
-
-    :param by: who does it.
-    :returns: the reason as it is kept: masked, and cut.
-    """
-    reason = " ".join(redact(reason).split())[:LONGEST_REASON]
-    storage.bypass(group, by=by, reason=reason)
-    return reason
-
-
-def flush(storage: Storage, group: str) -> tuple[bool, int]:
-    """Try a destination now: its breaker lets one instance through, and what waits for its next attempt is due.
-
-    :returns: whether its breaker is open, and how many are due.
-    """
-    number = storage.hurry(group)
-    return _probe(storage, group), number
-
-
-def resume(storage: Storage, group: str | None) -> bool:
-    """End a pause of the queue or of a group. Where the circuit breaker of the group is open, one instance tries now.
-
-    :returns: whether the breaker is open.
-    """
-    storage.resume(group)
-    return group is not None and _probe(storage, group)
-
-
-def _probe(storage: Storage, group: str) -> bool:
-    """Let one instance try, if the breaker is open; whether it is."""
-    while (record := storage.group(group)) is not None:
-        if not Policy.loads(record.policy).opened:
-            return False
-        if record.blocked_until is None or storage.set_group(
-            group, version=record.version, limit=record.limit, blocked_until=None, policy=record.policy
-        ):
-            return True
-    return False

@@ -1,16 +1,21 @@
-"""Checks of what people have switched: pauses, and bypasses of the queue."""
+"""What people switch, pauses, bypasses of the queue, and a try of a destination now; and the checks that tell of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from pijobs.base.redact import redact
+from pijobs.execution.groups import Policy
 from pijobs.jobs import State
 from pijobs.observe.status import told_age, told_bypass, told_pause
 from pijobs.plugins.hookspecs import CheckResult
+from pijobs.storage.contract import Storage
 
 #: Seconds after which a pause may have been forgotten.
 FORGOTTEN = 4 * 3600.0
+#: Characters of the reason of a pause.
+LONGEST_REASON = 200
 
 
 def paused(answer: Mapping[str, Any]) -> CheckResult:
@@ -52,3 +57,59 @@ def bypassed(answer: Mapping[str, Any]) -> CheckResult:
     if not found:
         return CheckResult(True, "nobody bypasses the queue")
     return CheckResult(False, "; ".join(found), "'pijobs bypass --end' gives new calls to the queue again")
+
+
+def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
+    """Pause the queue or a group.
+
+    :param by: who does it.
+    :returns: the reason as it is kept: masked, and cut.
+    """
+    reason = _kept(reason)
+    storage.pause(group, by=by, reason=reason)
+    return reason
+
+
+def bypass(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
+    """Have what is enqueued (for a group) run in the request, in all processes, from their next call on.
+
+    :param by: who does it.
+    :returns: the reason as it is kept: masked, and cut.
+    """
+    reason = _kept(reason)
+    storage.bypass(group, by=by, reason=reason)
+    return reason
+
+
+def flush(storage: Storage, group: str) -> tuple[bool, int]:
+    """Try a destination now: its breaker lets one instance through, and what waits for its next attempt is due.
+
+    :returns: whether its breaker is open, and how many are due.
+    """
+    number = storage.hurry(group)
+    return _probe(storage, group), number
+
+
+def resume(storage: Storage, group: str | None) -> bool:
+    """End a pause of the queue or of a group. Where the circuit breaker of the group is open, one instance tries now.
+
+    :returns: whether the breaker is open.
+    """
+    storage.resume(group)
+    return group is not None and _probe(storage, group)
+
+
+def _probe(storage: Storage, group: str) -> bool:
+    """Let one instance try, if the breaker is open; whether it is."""
+    while (record := storage.group(group)) is not None:
+        if not Policy.loads(record.policy).opened:
+            return False
+        if record.blocked_until is None or storage.set_group(
+            group, version=record.version, limit=record.limit, blocked_until=None, policy=record.policy
+        ):
+            return True
+    return False
+
+
+def _kept(reason: str) -> str:
+    return " ".join(redact(reason).split())[:LONGEST_REASON]

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING, State
-from pijobs.observe import status
+from pijobs.observe import status, switches
 from pijobs.observe.load import load
 from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
@@ -85,7 +85,7 @@ def pause() -> str | Response:
         waiting = queued if record is None else record.waiting
         named = _("the queue") if group is None else _("group {name}", name=group)
         return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
-    reason = status.pause(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
+    reason = switches.pause(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
     log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
     audit("queue.pause" if group is None else "group.pause", on=group or "", reason=reason)
     say(_("{what} is paused. What runs goes on; nothing new starts.", what=_said(group)), "warn")
@@ -98,7 +98,7 @@ def resume() -> Response:
     group = _group()
     log.warning("%s is resumed by %s", _named(group), flask.g.pijobs_visitor.name)
     audit("queue.resume" if group is None else "group.resume", on=group or "")
-    if status.resume(storage(), group):
+    if switches.resume(storage(), group):
         say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
     else:
         say(_("{what} goes on.", what=_said(group)))
@@ -110,7 +110,7 @@ def flush() -> Response:
     """Try the destination of a ``group`` now, with all that waits for its next attempt."""
     if (group := _group()) is None:
         raise Problem(404, _("there is no group of that name (any more)"))
-    down, number = status.flush(storage(), group)
+    down, number = switches.flush(storage(), group)
     log.warning("%s is flushed by %s", _named(group), flask.g.pijobs_visitor.name)
     audit("group.flush", on=group)
     if down:
@@ -131,7 +131,7 @@ def bypass() -> str | Response:
     reason = flask.request.form.get("reason", "").strip()
     if not reason:
         return flask.render_template("pijobs/bypass.html", group=group)
-    reason = status.bypass(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
+    reason = switches.bypass(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
     log.warning("%s is bypassed by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
     audit("bypass.begin", on=group or "", reason=reason)
     say(_("{what} is bypassed: new calls run in the request.", what=_said(group)), "warn")

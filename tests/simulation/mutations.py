@@ -145,27 +145,31 @@ def _step_of_lost_lease(self: Items, end: End, now: int) -> Any:
 _carry_out = Items.carry_out
 
 MUTATIONS: dict[str, Mutation] = {
-    "outage-is-death": Mutation("storage", "an outage longer than a lease is nobody's death", _no_gap),
-    "clock-set-back": Mutation(
-        "storage", "a clock that is set back keeps each session the rest of its lease", _clock_back
+    "outage-is-death": Mutation(
+        "storage", "if the storage was away for longer than a lease, no worker counts as dead", _no_gap
     ),
-    "key-of-what-waits": Mutation("storage", "of the instances with one key only the newest waits", _key_free),
+    "clock-set-back": Mutation(
+        "storage", "if the clock is set back, each session keeps the rest of its lease", _clock_back
+    ),
+    "key-of-what-waits": Mutation("storage", "of the instances with one key, only the newest waits", _key_free),
     "newer-one-that-ran": Mutation(
         "storage",
-        "what comes back gives way to a newer call with its key that ran meanwhile",
+        "a returned instance is cancelled if a newer call with its key ran meanwhile",
         lambda: [_wrap(Items, "back", _back_by_hand)],
     ),
     "order-of-due": Mutation(
         "storage",
-        "what is due is promoted by priority, 20 at once",
+        "due instances are promoted by priority, 20 at once",
         lambda: [_set(MemoryStorage, "_promote", _order_of_due)],
     ),
     "end-of-a-lost-lease": Mutation(
-        "storage", "an end without the lease is refused", lambda: [_set(Items, "carry_out", _step_of_lost_lease)]
+        "storage",
+        "an outcome that comes without the lease is refused",
+        lambda: [_set(Items, "carry_out", _step_of_lost_lease)],
     ),
     "guilt-by-presence": Mutation(
         "storage",
-        "only what was alone when its worker went down can be guilty",
+        "a crash makes an instance `dead` only if it ran alone",
         lambda: [_wrap(Items, "crash", _crash_counts)],
     ),
     "limit-of-a-paused-group": Mutation(
@@ -186,43 +190,45 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "lease-from-the-answer": Mutation(
         "session",
-        "what the storage has and nobody runs goes back",
+        "a lease that no worker runs goes back to the queue",
         lambda: [_wrap(MemoryStorage, "beat", _deaf_to_unknown)],
     ),
     "timeout-after-end": Mutation(
         "session",
-        "what ended in time is not given up while its end waits",
+        "a job that ended in time keeps its lease until its outcome is stored",
         lambda: [_set(Session, "finish", lambda self, lease: None)],
     ),
     "stuck-for-ever": Mutation(
-        "session", "a job past its timeout is given up", lambda: [_set(Session, "_give_up_stuck", lambda self: None)]
+        "session",
+        "a job past its timeout loses its lease",
+        lambda: [_set(Session, "_give_up_stuck", lambda self: None)],
     ),
     "loss-not-told": Mutation(
         "session",
-        "a worker tells that its storage was emptied or restored",
+        "a worker reports that its storage was emptied or restored",
         lambda: [_set(Session, "_loss", lambda self, beat: None)],
     ),
     "neighbours": Mutation(
         "session",
-        "what died on this host is recovered at once",
+        "instances of a dead process on this host are recovered at once",
         lambda: [_set(Session, "_recover_neighbours", lambda self: None)],
     ),
     "no-look-before-the-effect": Mutation(
-        "engine", "deadline and lease are looked at right before the effect", lambda: [_set(JobContext, "check", _late)]
+        "engine", "deadline and lease are checked right before the effect", lambda: [_set(JobContext, "check", _late)]
     ),
     "end-not-kept": Mutation(
         "engine",
-        "an end that the storage did not take is tried again",
+        "an outcome that the storage did not accept is reported again",
         lambda: [_wrap(engine.Engine, "_step", _ends_lost)],
     ),
     "interruption-does-not-count": Mutation(
         "engine",
-        "only a stopping worker gives back uncounted",
+        "only a stopping worker returns instances uncounted",
         lambda: [_set(Runner, "_reraise_interruption", _interrupted)],
     ),
     "suspects-together": Mutation(
         "engine",
-        "a suspect runs alone in its process",
+        "an instance that was present at a crash runs alone in its process",
         lambda: [
             _set(Solitude, "enter", lambda self, token, patience=5.0: True),
             _set(Solitude, "is_wanted", lambda self: False),
@@ -231,7 +237,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "rate-not-asked": Mutation(
         "groups",
-        "the rate of a group is asked before each start",
+        "each start checks the rate of its group",
         lambda: [_set(attempts.Attempts, "held_back", lambda self, session, lease: None)],
     ),
     "limit-not-bounded": Mutation(
@@ -239,31 +245,37 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "breaker-for-ever": Mutation(
         "groups",
-        "an open breaker lets one through after its pause",
+        "an open circuit breaker lets one instance through after its pause",
         lambda: [_set(groups, "pause_of", lambda opened: 10**9)],
     ),
     "mover-forgets-first": Mutation(
-        "spool", "what moves is forgotten when it is stored", lambda: [_wrap(spool.Mover, "move", _lost_acknowledged)]
+        "spool",
+        "a moved instance leaves the spool only after the storage has it",
+        lambda: [_wrap(spool.Mover, "move", _lost_acknowledged)],
     ),
     "full-storage-parks": Mutation(
-        "spool", "a storage that is full parks nobody", lambda: [_set(spool.Mover, "_takes_others", lambda self: True)]
+        "spool",
+        "a full storage does not turn spooled instances into dead letters",
+        lambda: [_set(spool.Mover, "_takes_others", lambda self: True)],
     ),
     "spool-asks-nobody": Mutation(
-        "spool", "what the storage has, too, is left to it", lambda: [_set(engine.Engine, "_stored", lambda *_: [])]
+        "spool",
+        "a worker does not run from the spool what the storage has",
+        lambda: [_set(engine.Engine, "_stored", lambda *_: [])],
     ),
     "spool-on-its-own-clock": Mutation(
         "spool",
-        "what moves has its times on the other clock",
+        "the times of a moved instance are converted to the storage's clock",
         lambda: [_set(module, "on_clock", lambda new, codec, shift: new) for module in (spool, enqueuer)],
     ),
     "nobody-empties-the-spool": Mutation(
         "spool",
-        "an enqueue empties a spool without a worker",
+        "an enqueue empties a spool that has no worker",
         lambda: [_set(spool.Mover, "after_enqueue", lambda self: None)],
     ),
     "spool-without-worker": Mutation(
         "spool",
-        "a deadline goes to the spool only if a worker is there",
+        "a job with a deadline goes to the spool only if a worker empties it",
         lambda: [
             _wrap(
                 MemoryStorage,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -12,13 +14,17 @@ from preloaded import Programs
 from quick_instance import made
 from redis_on_disk import Redis
 from services import wait_until
+from sms_gateway import Gateway
 
+from pijobs import InstanceEvent
 from pijobs_mail.sink.server import Sink
 from pijobs_privacyidea import HueyQueue, tokens, usage
 from pijobs_privacyidea.instance import ADMIN, Instance
 
 # privacyIDEA's own warnings are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
+
+HTTP = "privacyidea.lib.smsprovider.HttpSMSProvider.HttpSMSProvider"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, pr
     settings = {
         "PI_AUDIT_MODULE": "pijobs_privacyidea.statistics",
         "PI_JOB_QUEUE_PRIVACYIDEA_APPLICATIONS": {"vpn": ["127.0.0.0/8"]},
+        "PI_JOB_QUEUE_PRIVACYIDEA_SECOND_CHANNEL": {"mail": "gate"},
     }
     with made(here, programs, redis_on_disk.url, **settings) as instance:
         yield instance
@@ -50,6 +57,21 @@ def test_logins_challenges_and_mails_are_counted_and_shown_to_administrators(ins
     assert ",privacyidea.mail,vpn,,,demo,done,email,1,1" in visit.ask("/jobqueue/pages/statistics/csv")[1]
 
 
+def test_an_sms_in_place_of_a_refused_mail_is_counted_as_what_it_is(instance: Instance, sink: Sink) -> None:
+    sink.fail_at("RCPT", "550 5.1.1 no such user")
+    instance.set_smtp_server("otp", sink.port, queued=True)
+    with Gateway() as gateway, instance.working():
+        options = {"URL": gateway.url, "HTTP_METHOD": "GET", "to": "{phone}", "text": "{otp}"}
+        instance.ask("/smsgateway", name="gate", module=HTTP, **{f"option.{name}": options[name] for name in options})
+        challenge(instance)
+        gateway.wait_for(1, PATIENCE)
+        wait_until(lambda: "privacyidea.sms" in counted(instance), PATIENCE, what="the end of the SMS")
+    by = {"realm": "demo", "token_type": "email", "application": "vpn"}
+    found = counted(instance)
+    assert found["privacyidea.sms"] == [{**by, "result": "done"}]
+    assert {**by, "result": "dead"} in found["privacyidea.mail"]
+
+
 def counted(instance: Instance) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in instance.ask("/jobqueue/statistics?per=day", "GET")["result"]["value"]["rows"]:
@@ -71,6 +93,29 @@ def test_a_request_is_counted_by_what_it_comes_from(agent: str, client: str, fou
     app.config["_app_local_store"] = {"job_queue": queue}
     with app.app_context():
         assert usage.application(agent, client) == found
+
+
+def test_clients_have_the_names_that_privacyidea_gives_them() -> None:
+    catalogue = pytest.importorskip("privacyidea.lib.integrations", reason="privacyIDEA 3.14 has it")
+    theirs = catalogue.AGENT_TO_INTEGRATION
+    assert {agent: usage._KNOWN.get(agent) for agent in theirs} == theirs
+
+
+@pytest.mark.parametrize(
+    ("label", "notes", "found"),
+    [
+        ("SMS as second channel, token T (realm demo, type email, by vpn)", {}, "privacyidea.sms"),
+        ("mail as second channel, token T (realm demo, type sms, by vpn)", {"first": "unsure"}, "privacyidea.mail"),
+        ("SMS as second channel, token T", {"first": "arrived"}, None),
+    ],
+)  # fmt: skip
+def test_a_second_message_is_counted_unless_the_first_one_arrived(
+    label: str, notes: dict[str, str], found: str | None
+) -> None:
+    record = SimpleNamespace(label=label, history=[json.dumps({"event": "done", "notes": notes})])
+    queue: Any = SimpleNamespace(places=SimpleNamespace(find=lambda instance: (None, record)))
+    event = InstanceEvent("1", "privacyidea.second_channel", "sms:gate", "done")
+    assert [name for name, _ in usage.count_end(queue, event)] == ([found] if found else [])
 
 
 def test_a_label_tells_people_and_statistics() -> None:

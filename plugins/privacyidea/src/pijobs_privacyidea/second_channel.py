@@ -7,16 +7,19 @@ A message that is refused for good has the second one sent at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 from pijobs import FailJob, Job, JobContext, RetryJob, Settings, State
 from pijobs.errors import InstanceNotFound, PijobsError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY
+from pijobs_privacyidea.origin import origin
 from pijobs_privacyidea.settings import SECOND_CHANNEL
-from pijobs_privacyidea.tokens import labelled, login_for, owner_of
+from pijobs_privacyidea.tokens import FIRST_ARRIVED, Circumstances, circumstances_in, labelled, login_for, owner_of
+from pijobs_privacyidea.usage import counts, present
 
 if TYPE_CHECKING:
     from pijobs_privacyidea.queue import HueyQueue
@@ -43,6 +46,7 @@ def plan(
     first: str,
     expires: float,
     at_once: bool = False,
+    about: Circumstances | None = None,
 ) -> bool:
     """Enqueue the second message of an OTP. Nothing happens for what is no OTP of a token, or has no second channel.
 
@@ -51,13 +55,16 @@ def plan(
     :param first: id of its instance; empty when there is none.
     :param expires: seconds for which the OTP is valid.
     :param at_once: whether the first one is known not to arrive.
+    :param about: what it is counted by; default: as the present request tells it.
     :returns: whether it was enqueued.
     """
     if token is None or not text or not is_set_up(queue.settings, name):
         return False
     channel = _CHANNELS[name]
     through = queue.settings[SECOND_CHANNEL][channel]
-    call = {"first": first, "channel": channel, "through": through, "token": token, "text": text}
+    call: dict[str, Any] = {"first": first, "channel": channel, "through": through, "token": token, "text": text}
+    if about is not None:
+        call["about"] = astuple(about)
     queue.enqueue(
         NAME, (), call, delay=None if at_once else expires * PART, expires=expires, key=f"second channel of {token}"
     )
@@ -75,22 +82,27 @@ def when_refused(ctx: JobContext, token: str | None, text: str | None) -> Iterat
         if token is None or not has_job_queue() or not 0 < ctx.time_left() < float("inf"):
             raise
         try:
-            plan(get_job_queue(), ctx.name, token, text, first=ctx.id, expires=ctx.time_left(), at_once=True)
+            queue = get_job_queue()
+            about = _counted_as(queue, ctx.id)
+            plan(queue, ctx.name, token, text, first=ctx.id, expires=ctx.time_left(), at_once=True, about=about)
         except Exception as error:  # the one that waits already is there for this
             ctx.log.warning("the second channel has to wait for its time (%s)", type(error).__name__)
         raise
 
 
-def send_second(ctx: JobContext, first: str, channel: str, through: str, token: str, text: str) -> None:
+def send_second(
+    ctx: JobContext, first: str, channel: str, through: str, token: str, text: str, about: Sequence[str] = ()
+) -> None:
     """Send an OTP by the other channel, unless the first message arrived. Runs in privacyIDEA's app context.
 
     :param first: id of the first message; empty when there is none.
     :param channel: that of the first message, ``"mail"`` or ``"sms"``.
     :param through: the SMS gateway, or SMTP server, of the second one.
     :param token: serial of the token whose OTP it is; its owner gets it.
+    :param about: what it is counted by, where the first message tells it.
     """
     if first and _arrived(first):
-        ctx.note(first="arrived")
+        ctx.note(first=FIRST_ARRIVED)
         return
     from pijobs_privacyidea import mail, sms_job
 
@@ -121,11 +133,24 @@ def job() -> Job:
         priority=OTP_PRIORITY,
         timeout=900,
         group=lambda channel, through, **_: f"{'sms' if channel == 'mail' else 'smtp'}:{through}",
-        label=lambda channel, token, **_: labelled(
-            f"{'SMS' if channel == 'mail' else 'mail'} as second channel", token
-        ),
+        label=_label,
         person=lambda token, **_: login_for(token),
     )
+
+
+def _counted_as(queue: HueyQueue, first: str) -> Circumstances | None:
+    """What the first message is counted by; None where nobody counts, or where nobody can tell."""
+    if not counts():
+        return None
+    try:
+        return circumstances_in(queue.places.find(first)[1].label)
+    except PijobsError:
+        return None
+
+
+def _label(channel: str, token: str, about: Sequence[str] = (), **_: Any) -> str:
+    counted = Circumstances(*about) if about else present(token, origin().type)
+    return labelled(f"{'SMS' if channel == 'mail' else 'mail'} as second channel", token, counted)
 
 
 def _arrived(first: str) -> bool:

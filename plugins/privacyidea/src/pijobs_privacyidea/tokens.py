@@ -13,6 +13,8 @@ from typing import Any
 import flask
 
 NONE = "none"
+#: What a second message notes about the first one when it is not needed.
+FIRST_ARRIVED = "arrived"
 _LABELLED = re.compile(r", token (\S+)(?: \(.*\))?$")
 _CIRCUMSTANCES = re.compile(r" \(realm (\S+), type (\S+), by (\S+)\)$")
 

@@ -3,9 +3,10 @@ messages."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -17,7 +18,7 @@ from pijobs.base.redact import describe
 from pijobs.errors import PijobsError
 from pijobs.request.queue import Queue
 from pijobs_privacyidea.settings import APPLICATIONS
-from pijobs_privacyidea.tokens import NONE, Circumstances, circumstances_in, token_of
+from pijobs_privacyidea.tokens import FIRST_ARRIVED, NONE, Circumstances, circumstances_in, token_of
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,20 @@ _LOGINS = ("/validate/check", "/validate/radiuscheck", "/validate/samlcheck", "/
 _TRIGGER = "/validate/triggerchallenge"
 #: Of privacyIDEA's ``result.authentication``; a challenge is no result of a login.
 _RESULTS = {"ACCEPT": "accepted", "REJECT": "rejected", "DECLINED": "declined"}
-_MESSAGES = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms"}
-#: What privacyIDEA's own clients call themselves in ``User-Agent``; strangers may write anything there.
-_KNOWN = (
-    "privacyidea-cp", "privacyidea-pam", "privacyidea-keycloak", "privacyidea-adfs", "privacyidea-ldap-proxy",
-    "privacyidea-simplesamlphp", "privacyidea-shibboleth", "privacyidea-nextcloud", "privacyidea-app", "freeradius",
-    "simplesamlphp", "pam",
-)  # fmt: skip
+#: What a job sends, if its label does not tell.
+_MESSAGES = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms", "privacyidea.second_channel": None}
+#: How labels begin.
+_KINDS = {"mail": "mail", "SMS": "sms", "push": "push"}
+#: What privacyIDEA's own clients call themselves in ``User-Agent``, and what privacyIDEA 3.14 calls them
+#: (``privacyidea.lib.integrations``); strangers may write anything there.
+_KNOWN = {
+    "pam-privacyidea": "pam", "privacyidea-pam": "pam", "privacyidea-simplesamlphp": "simplesamlphp",
+    **{name: name for name in (
+        "privacyidea-cp", "privacyidea-keycloak", "privacyidea-adfs", "privacyidea-ldap-proxy", "privacyidea-app",
+        "privacyidea-shibboleth", "privacyidea-nextcloud", "privacyidea-webui", "freeradius", "simplesamlphp", "pam",
+        "pam-passkey", "entraid-via-keycloak",
+    )},
+}  # fmt: skip
 
 
 def counts() -> bool:
@@ -108,19 +116,27 @@ def application(agent: str, client: str) -> str:
     for name, marks in get_job_queue().settings[APPLICATIONS].items():
         if any(mark.lower() == program or _within(client, mark) for mark in marks):
             return str(name)
-    return program if program in _KNOWN else "browser" if program == "mozilla" else "other"
+    return _KNOWN.get(program) or ("browser" if program == "mozilla" else "other")
 
 
 def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:
     """What became of a message, for the hook of ``pijobs-statistics``."""
     if event.name not in _MESSAGES or event.state not in (State.DONE, State.DEAD, State.EXPIRED):
         return []
+    label, history = _told(queue, event.id)
+    if history and json.loads(history[-1]).get("notes", {}).get("first") == FIRST_ARRIVED:
+        return []  # there was nothing to send
+    kind = _KINDS.get(label.partition(" ")[0], _MESSAGES[event.name])
+    return [(f"privacyidea.{kind}", {"result": event.state, **asdict(circumstances_in(label))})] if kind else []
+
+
+def _told(queue: Queue, instance: str) -> tuple[str, Sequence[str]]:
+    """Its label and its history; empty where nobody can tell."""
     try:
-        label = queue.places.find(event.id)[1].label or ""
+        record = queue.places.find(instance)[1]
     except PijobsError:
-        label = ""
-    kind = "push" if label.startswith("push") else _MESSAGES[event.name]
-    return [(f"privacyidea.{kind}", {"result": event.state, **asdict(circumstances_in(label))})]
+        return "", ()
+    return record.label or "", record.history
 
 
 def _realm(name: object) -> str:

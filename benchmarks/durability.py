@@ -21,8 +21,8 @@ from contextlib import closing
 
 from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.storage import open_storage
-from pijobs.storage.contract import NewInstance, Retention, Storage
-from pijobs.storage.values import Durability
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import Durability, NewInstance, Retention
 
 DURABILITIES: tuple[Durability, ...] = ("server", "disk", "replica")
 #: Seconds. Redis with ``appendfsync everysec`` takes one.

@@ -36,7 +36,9 @@ from pijobs.observe import instances, status
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
-from pijobs.storage.contract import MAX_TOTALS, End, Lease, NewInstance, SessionInfo, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import MAX_TOTALS, End, Lease, NewInstance
 from pijobs.worker.slots import AHEAD_MOST
 
 LIMIT = 5.0  # ms

@@ -43,7 +43,8 @@ from integration.redis_server import LONG, Server, running
 from services import wait_until
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, SessionInfo
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End
 from pijobs_mail.send import send_mail
 from pijobs_mail.servers.definitions import open_store
 from pijobs_mail.sink.server import Received, Sink

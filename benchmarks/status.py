@@ -34,7 +34,8 @@ from pijobs.observe import instances, status
 from pijobs.observe.readiness import readiness
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, NewInstance, SessionInfo
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 
 LIMIT = 200.0  # ms
 JOBS, GROUPS, SUBJECTS = 20, 50, 5000

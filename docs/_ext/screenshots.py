@@ -33,8 +33,9 @@ from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
 from pijobs.server.accounts import Accounts
 from pijobs.storage import periods
-from pijobs.storage.contract import End, Lease, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, Lease
 from pijobs.testing.clock import ManualClock
 from pijobs_mail.servers.definitions import open_store
 from pijobs_sms import gateways

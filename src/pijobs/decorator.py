@@ -27,7 +27,7 @@ from pijobs.jobs import Job, JobContext
 if TYPE_CHECKING:
     from pijobs.request.calls import JobCall
     from pijobs.request.queue import Handle, Queue
-    from pijobs.storage.contract import OnConflict
+    from pijobs.storage.values import OnConflict
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

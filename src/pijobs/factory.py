@@ -30,7 +30,8 @@ from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, validate
 from pijobs.settings.stand_ins import stand_in_settings
 from pijobs.settings.table import cross_faults
 from pijobs.storage import open_file, open_storage
-from pijobs.storage.contract import NewInstance, Retention, Storage, Stored
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import NewInstance, Retention, Stored
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from pijobs.jobs import ENDED, State
 from pijobs.request.queue import Queue
 from pijobs.server.accounts import Accounts
 from pijobs.settings import read_config
-from pijobs.storage.contract import Record
+from pijobs.storage.records import Record
 
 from .web import Web
 

@@ -14,7 +14,7 @@ import pytest
 from services import free_port
 
 from pijobs import State
-from pijobs.storage.contract import Record
+from pijobs.storage.records import Record
 from pijobs_mail.alerts.job import JOB
 from pijobs_mail.send import send_mail
 from pijobs_mail.servers.definitions import open_store

@@ -10,7 +10,7 @@ from pathlib import Path
 from acceptance.site import Site
 
 from pijobs.jobs import ENDED, State
-from pijobs.storage.contract import Record
+from pijobs.storage.records import Record
 
 from .jobs_under_chaos import NAME
 

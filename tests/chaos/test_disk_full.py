@@ -15,8 +15,8 @@ from services import wait_until
 
 from pijobs.errors import QueueUnavailable, StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import End
 
 from .conftest import MakeSite
 from .jobs_under_chaos import NAME

@@ -11,10 +11,11 @@ from uuid import uuid4
 import pytest
 from redis_groups import cluster
 
-from pijobs.storage.contract import Retention, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import Retention
 from pijobs.testing.clock import ManualClock
 
 from .time_travel import TimeMachine

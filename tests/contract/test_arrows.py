@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from pijobs.jobs import WAITING, State
-from pijobs.storage.contract import End, Record, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.records import Record
+from pijobs.storage.values import End
 from pijobs.testing.clock import ManualClock
 
 from .conftest import Advance

@@ -12,7 +12,8 @@ from multiprocessing.process import BaseProcess
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Lease
 
 from .conftest import StartWorker
 from .workers import LONG, Worker, enqueue, new_instance, store

@@ -11,7 +11,8 @@ from services import wait_until
 
 from pijobs.errors import StorageDamaged
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End
 
 from .conftest import Advance, StartWorker
 from .workers import LONG, Worker, enqueue

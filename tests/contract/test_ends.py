@@ -7,7 +7,8 @@ import json
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import MAX_HISTORY, End, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import MAX_HISTORY, End
 
 from .conftest import StartWorker
 from .workers import LONG, Worker, enqueue

@@ -10,7 +10,8 @@ from services import wait_until
 
 from pijobs.errors import KeyConflict, NoLiveWorker
 from pijobs.jobs import State
-from pijobs.storage.contract import BATCH, NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import BATCH, NewInstance, OnConflict, Stored
 
 from .conftest import Advance, StartWorker
 from .workers import LONG, Worker, enqueue, new_instance, store

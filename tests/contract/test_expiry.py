@@ -8,7 +8,8 @@ import pytest
 
 from pijobs.errors import InstanceNotFound, StateConflict
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Retention, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Retention
 
 from .conftest import Advance, OpenStorage, StartWorker
 from .workers import LONG, Worker, enqueue

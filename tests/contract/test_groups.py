@@ -7,7 +7,9 @@ import pytest
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
 from pijobs.observe.switches import resume
-from pijobs.storage.contract import End, GroupRecord, Pause, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import GroupRecord
+from pijobs.storage.values import End, Pause
 
 from .conftest import Advance
 from .workers import LONG, Worker, enqueue

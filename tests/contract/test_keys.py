@@ -9,7 +9,8 @@ import pytest
 
 from pijobs.errors import KeyConflict
 from pijobs.jobs import WAITING, State
-from pijobs.storage.contract import End, Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Lease
 
 from .conftest import Advance, StartWorker
 from .workers import LONG, Worker, enqueue, store

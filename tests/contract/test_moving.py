@@ -6,7 +6,8 @@ import pytest
 
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import State
-from pijobs.storage.contract import End, NewInstance, Retention, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, NewInstance, Retention
 
 from .conftest import Advance, OpenStorage
 from .workers import LONG, Worker, connected, enqueue, new_instance

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End
 
 from .conftest import Advance, StartWorker
 from .time_travel import TimeMachine

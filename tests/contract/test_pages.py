@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 from .conftest import Advance
 from .test_people import bring_to

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pijobs.jobs import State
-from pijobs.storage.contract import MAX_HISTORY, PROGRESS, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import MAX_HISTORY, PROGRESS
 
 from .workers import LONG, Worker, enqueue
 

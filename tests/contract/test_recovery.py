@@ -7,7 +7,8 @@ import json
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import MAX_CRASHES, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import MAX_CRASHES
 
 from .conftest import Advance, StartWorker
 from .workers import LONG, Worker, enqueue
@@ -267,7 +268,7 @@ def test_abandoned_leases_go_back_as_crashed(storage: Storage, worker: Worker) -
 
 
 def test_an_abandoned_lease_is_lost(storage: Storage, worker: Worker) -> None:
-    from pijobs.storage.contract import End
+    from pijobs.storage.values import End
 
     instance = enqueue(storage)
     lease = worker.take_one()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End
 
 from .conftest import Advance, StartWorker
 from .workers import LONG, Worker, enqueue

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from pijobs.errors import InstanceNotFound, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.storage.contract import MAX_CRASHES, End, Lease
+from pijobs.storage.values import MAX_CRASHES, End, Lease
 
 from .conftest import CLUSTER, SERVERS
 from .time_travel import TimeMachine

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from pijobs.storage.contract import LEFT_OUT, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.periods import HOUR, MINUTE, Period, Step, add
+from pijobs.storage.values import LEFT_OUT
 
 from .conftest import OpenStorage
 from .workers import Worker

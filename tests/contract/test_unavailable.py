@@ -15,7 +15,8 @@ from services import free_port
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End
 
 from .conftest import open_kind
 from .workers import new_instance

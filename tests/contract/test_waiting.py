@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pijobs.jobs import State
-from pijobs.storage.contract import Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import Lease
 
 from .conftest import Advance, StartWorker
 from .test_groups import decide

@@ -11,7 +11,7 @@ from functools import cache, partial
 
 import sqlalchemy as sa
 
-from pijobs.storage.contract import Retention, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.redis.scripts import Scripts
@@ -20,6 +20,7 @@ from pijobs.storage.sql import SqlStorage
 from pijobs.storage.sql.dialect import Sqlite
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.transactions import DatabaseClock, Tx
+from pijobs.storage.values import Retention
 from pijobs.testing.clock import ManualClock
 
 #: Milliseconds by which a storage may be wrong about the time of its server, on a busy machine.

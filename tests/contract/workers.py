@@ -12,7 +12,9 @@ from services import wait_until
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo, Step, Storage, Stored
+from pijobs.storage.contract import Storage
+from pijobs.storage.sessions import Beat, SessionInfo
+from pijobs.storage.values import End, Ended, Lease, NewInstance, Step, Stored
 
 #: Milliseconds that no test lives to see the end of.
 LONG = 600_000

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services import program
 
 from pijobs.metrics.definitions import FAMILIES
-from pijobs.storage.contract import NewInstance
+from pijobs.storage.values import NewInstance
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "contrib/prometheus/alerts.yml"

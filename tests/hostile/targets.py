@@ -30,7 +30,7 @@ from pijobs.factory import configure
 from pijobs.payload.codec import Call, Codec
 from pijobs.payload.keys import KeyRing
 from pijobs.settings import read_config
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 from pijobs_mail.alerts import webhook as webhooks
 from pijobs_mail.compose.message import Letter, compose
 from pijobs_mail.engine import verdicts

@@ -26,7 +26,8 @@ from pijobs.factory import Installation, build
 from pijobs.jobs import ENDED, State
 from pijobs.request import spool
 from pijobs.request.calls import JobCall, checked
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 from pijobs.worker.main import WorkerOptions, make_engine
 
 JOB = "crash.effect"

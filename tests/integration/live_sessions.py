@@ -5,7 +5,8 @@ from __future__ import annotations
 from services import wait_until
 
 from pijobs.errors import StorageUnavailable
-from pijobs.storage.contract import Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import Lease
 from pijobs.worker.session import Session, describe_process
 
 

@@ -16,8 +16,10 @@ import redis
 import services
 from services import free_port, wait_until
 
-from pijobs.storage.contract import NewInstance, SessionInfo, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.redis import RedisStorage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import NewInstance
 
 LONG = 600_000
 

@@ -19,7 +19,9 @@ from pijobs.request.queue import Queue
 from pijobs.server import create_app
 from pijobs.server.accounts import Accounts
 from pijobs.settings import Settings
-from pijobs.storage.contract import End, NewInstance, SessionInfo, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 
 PASSWORD = "correct horse battery"
 SECRET_KEY = "the secret key of a test server"

@@ -26,7 +26,8 @@ from pijobs.observe.checks import TABLE, severity_of
 from pijobs.observe.readiness import configuration, readiness
 from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
-from pijobs.storage.contract import End, NewInstance, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, NewInstance
 
 from .test_deployment_checks import add, add_worker, close, make_queue
 

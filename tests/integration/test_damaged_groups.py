@@ -10,9 +10,10 @@ import redis
 import sqlalchemy as sa
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis import RedisStorage
+from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import End, NewInstance
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,11 @@ from pijobs.observe.status import overview
 from pijobs.payload.keys import KeyRing
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.redis.topology import Place
+from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage
 from pijobs.storage.sql import storage as sql_storage
+from pijobs.storage.values import End, NewInstance
 
 from .redis_server import Server, running
 

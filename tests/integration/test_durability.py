@@ -14,8 +14,9 @@ from services import wait_until
 from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.storage import open_storage
-from pijobs.storage.contract import Durability, Retention, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.sql import inserts as saving
+from pijobs.storage.values import Durability, Retention
 
 
 def opened(url: str, durability: Durability) -> Any:

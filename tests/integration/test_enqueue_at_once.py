@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 from contract.workers import new_instance
 
-from pijobs.storage.contract import NewInstance
 from pijobs.storage.sql import SqlStorage
 from pijobs.storage.sql.connection import Link
 from pijobs.storage.sql.schema import RANK_STEP, instance
+from pijobs.storage.values import NewInstance
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from pijobs.payload.codec import open_envelope
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
 from pijobs.settings import read_config
-from pijobs.storage.contract import End, NewInstance, SessionInfo
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 from pijobs_mail.servers.definitions import open_store
 
 SECRET = "the secret key of this test, long enough"

@@ -20,7 +20,8 @@ from pijobs.database import Database
 from pijobs.errors import ConfigurationError, EncodeError, StorageUnavailable
 from pijobs.flask import JobQueue
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import NewInstance, OnConflict, Stored
 from pijobs.testing import drain, in_memory
 
 ran: list[str] = []

@@ -28,7 +28,7 @@ from pijobs.server.app import create_app
 from pijobs.server.host import HostSignIn
 from pijobs.server.pages import bulk
 from pijobs.settings.pages import contrast
-from pijobs.storage.contract import End, NewInstance
+from pijobs.storage.values import End, NewInstance
 from pijobs_mail.servers.definitions import open_store
 from pijobs_mail.sink.server import Fault, Sink
 from pijobs_sms import gateways

@@ -26,7 +26,8 @@ from pijobs.server.host import HostSignIn
 from pijobs.server.pages.site import Site
 from pijobs.server.pages.web_session import PAGES
 from pijobs.server.sessions import IDLE, LIFETIMES, Sessions
-from pijobs.storage.contract import End, NewInstance, SessionInfo
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 from pijobs_mail.servers.definitions import open_store
 from pijobs_mail.sink.server import Sink
 from pijobs_sms import gateways

@@ -18,8 +18,9 @@ from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.request.queue import Handle, Queue
-from pijobs.storage.contract import End, Lease, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.redis import topology
+from pijobs.storage.values import End, Lease
 
 TIMEOUT = 0.25
 #: Seconds that a busy machine may take on top of a time-out; the spool waits for its disk.

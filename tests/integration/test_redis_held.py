@@ -13,9 +13,9 @@ import redis
 from contract.workers import LONG, Worker, new_instance
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Retention
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.redis.scripts import Scripts
+from pijobs.storage.values import End, Retention
 from pijobs.worker.slots import AHEAD_MOST
 
 JOBS, GROUPS, WAITING = 10, 800, 2_400

@@ -15,8 +15,8 @@ from services import free_port, wait_until
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End
 from pijobs.storage.redis import RedisStorage
+from pijobs.storage.values import End
 
 TIMEOUT = 0.25
 #: Seconds that a slow machine may take on top of the time-out.

@@ -15,8 +15,8 @@ from services import free_port, missing, wait_until
 
 from pijobs.errors import ConfigurationError, InstanceNotFound, StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End, NewInstance, Retention
 from pijobs.storage.redis import RedisStorage
+from pijobs.storage.values import End, NewInstance, Retention
 
 
 def works(storage: RedisStorage) -> bool:

@@ -24,7 +24,7 @@ from pijobs.observe.readiness import readiness as checks_of
 from pijobs.observe.status import LOSS_TOLD, overview, sentences
 from pijobs.plugins.hookspecs import Check, CheckResult, hookimpl
 from pijobs.server.health import serve_health
-from pijobs.storage.contract import MAX_TOTALS
+from pijobs.storage.values import MAX_TOTALS
 
 #: The name of a plugin that is this module.
 JOBS = "integration.test_server_health"

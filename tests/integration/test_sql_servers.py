@@ -15,8 +15,9 @@ from sqlalchemy import make_url
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End, SessionInfo
+from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage, connection_sources
+from pijobs.storage.values import End
 
 #: Seconds that a slow machine may take on top of a time-out.
 GRACE = 1.5

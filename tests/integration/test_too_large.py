@@ -16,9 +16,10 @@ from pijobs.jobs import State
 from pijobs.payload.codec import Codec
 from pijobs.payload.keys import KeyRing
 from pijobs.request.spool import HOLD, Mover
-from pijobs.storage.contract import NewInstance, Retention, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import NewInstance, Retention
 
 #: More than a server of these tests takes.
 TOO_LARGE = 2_000_000

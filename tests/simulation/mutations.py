@@ -21,11 +21,11 @@ from pijobs.execution import groups
 from pijobs.execution.runner import Runner
 from pijobs.jobs import JobContext, State
 from pijobs.request import enqueuer, spool
-from pijobs.storage.contract import End
 from pijobs.storage.memory.groups import Group
 from pijobs.storage.memory.items import Items
 from pijobs.storage.memory.sessions import Sessions
 from pijobs.storage.memory.storage import MemoryStorage
+from pijobs.storage.values import End
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import play
 from pijobs.worker import attempts, engine

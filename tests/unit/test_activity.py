@@ -9,8 +9,9 @@ import pytest
 
 from pijobs.jobs import State
 from pijobs.observe import activity
-from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 from pijobs.testing.clock import ManualClock
 
 SESSION = "session"

@@ -18,8 +18,10 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.bounds import RARELY, Bound, Bounds
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import NewInstance, SessionInfo, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import NewInstance
 from pijobs.testing.clock import ManualClock
 
 NewQueue = Callable[..., Queue]

@@ -17,9 +17,10 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.calls import JobCall
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs.storage.contract import End, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import End, NewInstance
 
 from .conftest import Pijobs
 

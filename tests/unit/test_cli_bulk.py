@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import End, NewInstance
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import End, NewInstance
 
 from .conftest import Pijobs
 

@@ -12,8 +12,8 @@ import pytest
 
 from pijobs.cli.main import main
 from pijobs.jobs import State
-from pijobs.storage.contract import NewInstance
 from pijobs.storage.sql import SqlStorage
+from pijobs.storage.values import NewInstance
 
 Check = Callable[..., tuple[int, str]]
 

@@ -11,7 +11,8 @@ from pijobs.cli.main import main
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, NewInstance, SessionInfo
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 
 Move = Callable[..., tuple[int, str, str]]
 

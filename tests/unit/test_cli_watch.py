@@ -14,7 +14,7 @@ from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.observe.events import events
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, NewInstance
+from pijobs.storage.values import End, NewInstance
 
 SETTINGS: dict[str, Any] = {
     "SECRET_KEY": "x" * 32, "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": "memory://",

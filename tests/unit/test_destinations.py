@@ -12,8 +12,10 @@ from pijobs import Job, Limits
 from pijobs.errors import DestinationDown, HeldBack, StorageUnavailable
 from pijobs.execution.groups import OPEN_FIRST, Policy
 from pijobs.jobs import State
-from pijobs.storage.contract import End, GroupRecord, Lease, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.records import GroupRecord
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, Lease, NewInstance
 from pijobs.testing.clock import ManualClock
 from pijobs.worker.destinations import Destinations
 

@@ -9,7 +9,7 @@ import pytest
 from pijobs import State
 from pijobs.base import clock
 from pijobs.request.direct import TELLING, Ends
-from pijobs.storage.contract import End, NewInstance
+from pijobs.storage.values import End, NewInstance
 
 
 def test_a_request_tells_no_more_ends_of_others_than_it_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ from pijobs import JobContext, Limits, State
 from pijobs.factory import OWN_CLASS, Installation, build
 from pijobs.observe.instances import instance
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, NewInstance, OnConflict, Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
+from pijobs.storage.values import End, NewInstance, OnConflict
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
 from pijobs.worker import attempts, engine
 from pijobs.worker.destinations import Destinations

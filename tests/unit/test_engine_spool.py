@@ -17,8 +17,9 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.calls import JobCall, checked
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs.storage.contract import End, NewInstance, Step, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.values import End, NewInstance, Step
 from pijobs.testing.clock import ManualClock
 from pijobs.worker.engine import TURN, Engine
 from pijobs.worker.main import WorkerOptions, make_engine

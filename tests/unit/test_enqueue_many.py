@@ -23,8 +23,9 @@ from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import NewInstance, OnConflict, SessionInfo, Stored
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import NewInstance, OnConflict, Stored
 from pijobs.testing.clock import ManualClock
 
 NewQueue = Callable[..., Queue]

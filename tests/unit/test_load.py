@@ -14,7 +14,7 @@ from pijobs.base import clock, release
 from pijobs.factory import OWN_CLASS, Installation, build
 from pijobs.observe.load import load, told_load
 from pijobs.storage import protocol
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage
 from pijobs.testing import ManualClock, in_memory
 from pijobs.worker import engine as engine_module

@@ -22,8 +22,11 @@ from pijobs.request.queue import Handle, Queue
 from pijobs.server.exposition import exposition
 from pijobs.server.pages.summary import Topic, headline
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import Depths, NewInstance, Record, SessionInfo, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.records import Depths, Record
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import NewInstance
 from pijobs.testing.clock import ManualClock
 
 AWAY = StorageUnavailable("connection refused")

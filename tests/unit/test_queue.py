@@ -28,8 +28,10 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.calls import LABEL_LENGTH
 from pijobs.request.queue import Queue
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import NewInstance, OnConflict, SessionInfo, Storage, Stored
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import NewInstance, OnConflict, Stored
 from pijobs.testing.clock import ManualClock
 
 NewQueue = Callable[..., Queue]

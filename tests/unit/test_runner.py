@@ -25,8 +25,10 @@ from pijobs.execution.verdict import LEAST_WAIT, decide
 from pijobs.payload.codec import VERSION, Call, Codec
 from pijobs.payload.keys import KeyRing
 from pijobs.plugins.registry import Registry
-from pijobs.storage.contract import End, Lease, NewInstance, Record, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.records import Record
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, Lease, NewInstance
 from pijobs.testing.clock import ManualClock
 
 INF = float("inf")

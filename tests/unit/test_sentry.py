@@ -17,7 +17,7 @@ from sentry_sdk.transport import Transport
 from pijobs import FailJob, JobContext, State, job
 from pijobs.flask import JobQueue
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import Ended
+from pijobs.storage.values import Ended
 from pijobs.testing import ManualClock, drain, in_memory
 from pijobs.worker import sentry
 from pijobs.worker.report import Report

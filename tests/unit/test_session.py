@@ -17,8 +17,9 @@ from pijobs import State
 from pijobs.base import processes
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import Permit
-from pijobs.storage.contract import Beat, End, Ended, Lease, NewInstance, SessionInfo
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.sessions import Beat, SessionInfo
+from pijobs.storage.values import End, Ended, Lease, NewInstance
 from pijobs.testing.clock import ManualClock
 from pijobs.worker.session import Session, describe_process
 

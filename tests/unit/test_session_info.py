@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 
 INFO = SessionInfo("w", "host", 1, 1_700_000_000_000, "0.2.0", keys=("ab",), jobs=("mail.send",), other_keys={"cd": 5})
 JUNK: list[Any] = [

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from pijobs.jobs import State
-from pijobs.storage.contract import Lease, NewInstance
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.values import Lease, NewInstance
 from pijobs.testing import ManualClock, SwitchedStorage
 from pijobs.worker import slots
 from pijobs.worker.session import Session, describe_process

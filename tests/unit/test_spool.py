@@ -21,8 +21,11 @@ from pijobs.request.calls import JobCall
 from pijobs.request.queue import Handle, Queue
 from pijobs.request.spool import HOLD, LEFT_ALONE, MOST_STRIKES, REQUEST_BATCH, Mover, known, on_clock
 from pijobs.settings import CORE_SETTINGS, PREFIX, validate
-from pijobs.storage.contract import NewInstance, OnConflict, Page, Record, SessionInfo, Storage, Stored
+from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
+from pijobs.storage.records import Page, Record
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import NewInstance, OnConflict, Stored
 from pijobs.testing.clock import ManualClock
 
 AWAY = StorageUnavailable("connection refused")

@@ -19,7 +19,7 @@ from pijobs.definitions import DefinitionError, Definitions, Field, Url
 from pijobs.errors import RetryJob
 from pijobs.execution.verdict import shown_notes
 from pijobs.settings.setting import told_url
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.texts import storable_text
 from pijobs_mail.engine import auth, verdicts
 from pijobs_mail.engine.connection import offers

@@ -19,7 +19,7 @@ from services import wait_until
 
 from pijobs.definitions import Fingerprint
 from pijobs.observe.readiness import readiness
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 from pijobs_privacyidea import HueyQueue
 from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
 

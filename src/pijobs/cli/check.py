@@ -11,7 +11,8 @@ import click
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
 from pijobs.cli.status import json_option
-from pijobs.storage.contract import Fault, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Fault
 
 
 @click.command()

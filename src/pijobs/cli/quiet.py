@@ -10,8 +10,9 @@ import click
 
 from pijobs.base import clock
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
-from pijobs.storage.contract import SessionRecord, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.protocol import FIRST
+from pijobs.storage.sessions import SessionRecord
 
 #: Seconds between two looks.
 LOOK = 0.5

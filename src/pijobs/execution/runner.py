@@ -35,7 +35,8 @@ from pijobs.metrics.counting import Metrics
 from pijobs.payload.codec import Call, Codec, open_envelope
 from pijobs.plugins.registry import Registry
 from pijobs.settings import Settings
-from pijobs.storage.contract import End, Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Lease
 
 #: What this worker can't run is looked at again after so many seconds: at first, and when it was held for long.
 HELD_WAIT, HELD_LONGEST = 2.0, 60.0

@@ -12,7 +12,8 @@ from typing import Any
 from pijobs.jobs import State
 from pijobs.observe.selection import without_addresses
 from pijobs.observe.status import age, moment
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 SPAN = 3_600_000  # ms
 #: Records that are read of each kind of end.

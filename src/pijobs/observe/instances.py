@@ -15,7 +15,8 @@ from pijobs.observe.status import STATE_ORDER, age, group, moment, pause_of, ses
 from pijobs.payload.codec import open_envelope
 from pijobs.plugins.loading import call_hook
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 _TOO_OLD = "it was older than PI_JOB_QUEUE_MAX_AGE allows"
 #: Pages of the storage that are read for one list. With several filters they may hold few records or none.

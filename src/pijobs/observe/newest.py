@@ -13,7 +13,8 @@ from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import place_in_time
 from pijobs.observe.status import STATE_ORDER
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 #: Parts a cursor; a state that has no more, and one that was not begun.
 _BETWEEN, _NO_MORE, _FROM_THE_BEGIN = "~", "-", ""

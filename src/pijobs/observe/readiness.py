@@ -17,7 +17,9 @@ from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, takes,
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
-from pijobs.storage.contract import MAX_TOTALS, Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
+from pijobs.storage.values import MAX_TOTALS
 
 #: Seconds for which an instance may wait for a worker that can run it (a rolling upgrade; DESIGN, section 5).
 HELD_GRACE = 600.0

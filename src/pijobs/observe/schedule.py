@@ -9,7 +9,8 @@ from pijobs.errors import InstanceNotFound, StateConflict, UnknownJob
 from pijobs.jobs import Job
 from pijobs.plugins.hookspecs import Scheduled
 from pijobs.request.queue import Queue, periodic_id
-from pijobs.storage.contract import TAKEN_AHEAD, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import TAKEN_AHEAD
 
 #: How far ahead the next due time is looked for (ms).
 _AHEAD = 366 * 24 * 60 * schedules.MINUTE

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pijobs.errors import DecodeError, InstanceNotFound
 from pijobs.jobs import State
 from pijobs.payload.codec import Codec, Envelope, open_envelope
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 #: Where bodies are.
 STATES = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)

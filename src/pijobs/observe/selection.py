@@ -10,7 +10,8 @@ from pijobs.jobs import ENDED, State
 from pijobs.payload.keys import KeyRing
 from pijobs.payload.subjects import spelled
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 _PAGE = 200
 _MASKED = re.compile(r"[^\s<>:;,]*\*\*\*[^\s<>:;,]*")

@@ -21,7 +21,10 @@ from pijobs.request.bounds import Bound
 from pijobs.request.places import ONLY_HERE, Places
 from pijobs.request.queue import Queue
 from pijobs.settings import Settings
-from pijobs.storage.contract import GROUPS, Depths, GroupRecord, Loss, Pause, Record, SessionRecord, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Depths, GroupRecord, Loss, Record
+from pijobs.storage.sessions import SessionRecord
+from pijobs.storage.values import GROUPS, Pause
 
 if TYPE_CHECKING:
     from pijobs.definitions.records import Fingerprint

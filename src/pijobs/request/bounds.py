@@ -15,7 +15,8 @@ from typing import Any
 
 from pijobs.base import clock
 from pijobs.errors import StorageUnavailable
-from pijobs.storage.contract import NewInstance, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import NewInstance
 
 log = logging.getLogger(__name__)
 

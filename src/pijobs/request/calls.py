@@ -23,7 +23,7 @@ from pijobs.plugins.registry import Registry
 from pijobs.request.bounds import Bounds
 from pijobs.request.options import due_of
 from pijobs.request.places import Places
-from pijobs.storage.contract import BATCH, NewInstance, OnConflict
+from pijobs.storage.values import BATCH, NewInstance, OnConflict
 
 log = logging.getLogger(__name__)
 

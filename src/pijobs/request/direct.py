@@ -25,7 +25,8 @@ from pijobs.execution.verdict import history_line
 from pijobs.jobs import ENDED, State
 from pijobs.payload.codec import Call, Codec
 from pijobs.request.spool import on_clock
-from pijobs.storage.contract import End, Lease, NewInstance, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Lease, NewInstance
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,8 @@ from pijobs.request.calls import Handle, Pending, batches
 from pijobs.request.outage import Outage
 from pijobs.request.spool import Mover, on_clock
 from pijobs.settings import PREFIX
-from pijobs.storage.contract import End, NewInstance, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, NewInstance
 
 if TYPE_CHECKING:
     from pijobs.request.queue import Queue

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pijobs.errors import InstanceNotFound, StorageUnavailable
-from pijobs.storage.contract import Depths, Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Depths, Record
 
 #: What is told with a look at the spool alone.
 ONLY_HERE = "only what lies in the spool of this machine is shown"

@@ -41,8 +41,9 @@ from pijobs.request.places import Places
 from pijobs.request.transactions import Transactions
 from pijobs.settings import PREFIX, Settings
 from pijobs.storage import protocol
-from pijobs.storage.contract import NewInstance, OnConflict, Storage, Stored
+from pijobs.storage.contract import Storage
 from pijobs.storage.trial import Fitness
+from pijobs.storage.values import NewInstance, OnConflict, Stored
 
 log = logging.getLogger(__name__)
 

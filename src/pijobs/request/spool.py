@@ -31,8 +31,9 @@ from pijobs.errors import (
 )
 from pijobs.jobs import State
 from pijobs.payload.codec import Codec
-from pijobs.storage.contract import BATCH as MOST_AT_ONCE
-from pijobs.storage.contract import End, NewInstance, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import BATCH as MOST_AT_ONCE
+from pijobs.storage.values import End, NewInstance
 
 log = logging.getLogger(__name__)
 

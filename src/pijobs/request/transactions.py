@@ -18,7 +18,8 @@ from pijobs.jobs import State
 from pijobs.request.calls import Handle, JobCall, Made, Pending
 from pijobs.request.spool import Mover
 from pijobs.settings import PREFIX
-from pijobs.storage.contract import BATCH, NewInstance, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import BATCH, NewInstance
 
 if TYPE_CHECKING:
     from pijobs.request.queue import Queue

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from pijobs.errors import ConfigurationError
-from pijobs.storage.contract import Retention, Storage
-from pijobs.storage.values import Durability
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import Durability, Retention
 
 #: Where it is not any: MariaDB and MySQL know no durability of one transaction, and a file has no replica.
 _DURABILITIES = {

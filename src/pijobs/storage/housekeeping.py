@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from pijobs.base import clock
 from pijobs.errors import StorageUnavailable
-from pijobs.storage.values import Audit, Ended
+from pijobs.storage.records import Audit
+from pijobs.storage.values import Ended
 
 log = logging.getLogger(__name__)
 

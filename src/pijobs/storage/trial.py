@@ -12,7 +12,9 @@ from typing import Any
 from pijobs.base import clock
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
-from pijobs.storage.contract import End, NewInstance, SessionInfo, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.sessions import SessionInfo
+from pijobs.storage.values import End, NewInstance
 
 #: Names in a trial.
 JOB, GROUP, SESSION, TOTAL = "pijobs.trial", "trial", "trial-session", "trial"

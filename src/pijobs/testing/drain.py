@@ -14,7 +14,7 @@ from pijobs.factory import HueyQueue
 from pijobs.jobs import State
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, Lease
+from pijobs.storage.values import End, Lease
 from pijobs.testing.clock import ManualClock
 from pijobs.worker.engine import Engine, Pause
 from pijobs.worker.periodic import Periodic

@@ -8,7 +8,7 @@ from typing import Any
 
 from pijobs.jobs import State
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import Record
+from pijobs.storage.records import Record
 
 
 @dataclass(frozen=True)

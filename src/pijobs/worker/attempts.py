@@ -17,7 +17,8 @@ from pijobs.execution.verdict import LEAST_WAIT, history_line
 from pijobs.jobs import Permit, State
 from pijobs.payload.codec import Call
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import End, Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Lease
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.replays import Done, ledger_of
 from pijobs.worker.session import Session

@@ -14,7 +14,9 @@ from pijobs.base.redact import describe
 from pijobs.errors import HeldBack, StorageUnavailable
 from pijobs.execution.groups import Policy, after_failure, after_slowdown, after_success, round_of_others
 from pijobs.jobs import Job, Limits, Permit, State
-from pijobs.storage.contract import End, GroupRecord, Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import GroupRecord
+from pijobs.storage.values import End, Lease
 
 log = logging.getLogger(__name__)
 

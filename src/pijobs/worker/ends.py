@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pijobs.base.redact import describe
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import End
+from pijobs.storage.values import End
 from pijobs.worker.session import Session
 
 log = logging.getLogger("pijobs.job")

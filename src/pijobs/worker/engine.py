@@ -31,7 +31,8 @@ from pijobs.observe.status import fingerprint
 from pijobs.request.queue import Queue
 from pijobs.request.spool import known
 from pijobs.request.tasks import JobHuey
-from pijobs.storage.contract import End, Ended, Lease, Step, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Ended, Lease, Step
 from pijobs.worker import sentry
 from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
 from pijobs.worker.ends import store_one_by_one

@@ -21,7 +21,8 @@ from pijobs.logs import guard_loggers
 from pijobs.observe import clear_text
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import KeyRing
-from pijobs.storage.contract import Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import Lease
 from pijobs.worker import sentry
 from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine, Pause

@@ -14,7 +14,7 @@ from pijobs.base import schedules
 from pijobs.base.redact import describe
 from pijobs.jobs import Job
 from pijobs.request.queue import Queue
-from pijobs.storage.contract import TAKEN_AHEAD
+from pijobs.storage.values import TAKEN_AHEAD
 
 log = logging.getLogger(__name__)
 

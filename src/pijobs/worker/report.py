@@ -15,7 +15,8 @@ from pijobs.payload.codec import Call
 from pijobs.plugins.hookspecs import InstanceEvent
 from pijobs.request.queue import Queue
 from pijobs.storage import periods
-from pijobs.storage.contract import End, Ended, Lease, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.values import End, Ended, Lease
 from pijobs.worker import sentry
 
 log = logging.getLogger("pijobs.job")

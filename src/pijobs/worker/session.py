@@ -32,7 +32,9 @@ from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import Permit, State
 from pijobs.metrics.counting import Metrics
 from pijobs.storage import periods, protocol
-from pijobs.storage.contract import Beat, End, Ended, Lease, LossKind, SessionInfo, Step, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.sessions import Beat, SessionInfo
+from pijobs.storage.values import End, Ended, Lease, LossKind, Step
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pijobs.base import clock
 from pijobs.jobs import State
-from pijobs.storage.contract import End, Lease
+from pijobs.storage.values import End, Lease
 from pijobs.worker.session import Session
 
 #: Seconds of work to lease at once, at most so many instances (whose script holds Redis for 4 ms where each has a group

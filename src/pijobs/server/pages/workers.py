@@ -17,7 +17,8 @@ from pijobs.server.audited import audit
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.languages import _, plural
 from pijobs.server.pages.web_session import Problem, requires, say
-from pijobs.storage.contract import Depths, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Depths
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pijobs.storage.contract import GroupRecord, Pause
+from pijobs.storage.records import GroupRecord
+from pijobs.storage.values import Pause
 
 
 @dataclass(slots=True)

@@ -15,17 +15,8 @@ import msgspec
 from pijobs.base import threads
 from pijobs.errors import InstanceNotFound
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.storage.contract import (
-    HOUSEKEEPING_BATCH,
-    MAX_CRASHES,
-    MAX_HISTORY,
-    End,
-    Ended,
-    Lease,
-    NewInstance,
-    Record,
-    is_newer,
-)
+from pijobs.storage.records import Record
+from pijobs.storage.values import HOUSEKEEPING_BATCH, MAX_CRASHES, MAX_HISTORY, End, Ended, Lease, NewInstance, is_newer
 
 
 @dataclass(slots=True)

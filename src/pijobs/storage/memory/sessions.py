@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 
 
 @dataclass(slots=True)

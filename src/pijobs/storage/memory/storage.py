@@ -17,7 +17,15 @@ from pijobs.base.clock import Clock, SystemClock, to_ms
 from pijobs.errors import Bypassed, KeyConflict, NoLiveWorker, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.storage import protocol
-from pijobs.storage.contract import (
+from pijobs.storage.contract import Storage
+from pijobs.storage.memory.groups import Counts, Group
+from pijobs.storage.memory.items import Item, Items
+from pijobs.storage.memory.sessions import Sessions
+from pijobs.storage.periods import Period
+from pijobs.storage.records import Depths, GroupRecord, Loss, Page, Record
+from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
+from pijobs.storage.texts import storable_json, storable_name, storable_text
+from pijobs.storage.values import (
     GIVEN_BACK,
     GROUPS,
     HOUSEKEEPING_BATCH,
@@ -26,33 +34,19 @@ from pijobs.storage.contract import (
     PROGRESS,
     TAKEN_AHEAD,
     UNTOLD,
-    Beat,
-    Depths,
     End,
     Ended,
-    GroupRecord,
     Lease,
-    Loss,
     LossKind,
     NewInstance,
     OnConflict,
-    Page,
     Pause,
-    Record,
     Retention,
-    SessionInfo,
-    SessionRecord,
     Step,
-    Storage,
     Stored,
     is_newer,
+    to_bypass,
 )
-from pijobs.storage.memory.groups import Counts, Group
-from pijobs.storage.memory.items import Item, Items
-from pijobs.storage.memory.sessions import Sessions
-from pijobs.storage.periods import Period
-from pijobs.storage.texts import storable_json, storable_name, storable_text
-from pijobs.storage.values import to_bypass
 
 PROMOTE_BATCH = 20
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)

@@ -8,23 +8,9 @@ from typing import Any
 
 from pijobs.errors import KeyConflict
 from pijobs.jobs import State
-from pijobs.storage.contract import (
-    Audit,
-    Beat,
-    Depths,
-    Ended,
-    Fault,
-    GroupRecord,
-    Lease,
-    Loss,
-    NewInstance,
-    Pause,
-    Record,
-    SessionInfo,
-    SessionRecord,
-    Stored,
-    whole,
-)
+from pijobs.storage.records import Audit, Depths, Fault, GroupRecord, Loss, Record
+from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
+from pijobs.storage.values import Ended, Lease, NewInstance, Pause, Stored, whole
 
 _LEASE_FIELDS = 11
 _ENDED_FIELDS = 7

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pijobs.storage.contract import End, NewInstance
+from pijobs.storage.values import End, NewInstance
 
 Argument = str | bytes | int
 

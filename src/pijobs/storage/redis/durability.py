@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pijobs.errors import StorageUnavailable, StorageUnfit
-from pijobs.storage.contract import Durability
 from pijobs.storage.redis.connection import Wire
+from pijobs.storage.values import Durability
 
 #: What is asked for, the time to wait for it (ms) comes behind.
 _COMMANDS = {"disk": ("WAITAOF", 1, 0), "replica": ("WAIT", 1)}

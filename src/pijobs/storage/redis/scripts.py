@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, MAX_CRASHES, MAX_HISTORY, TAKEN_AHEAD, Retention
-from pijobs.storage.values import LOOKED_AT, SAME_TIME
+from pijobs.storage.values import (
+    HOUSEKEEPING_BATCH,
+    LOOKED_AT,
+    MAX_CRASHES,
+    MAX_HISTORY,
+    SAME_TIME,
+    TAKEN_AHEAD,
+    Retention,
+)
 
 #: Instances whose time has come that one step promotes.
 PROMOTE_BATCH = 20

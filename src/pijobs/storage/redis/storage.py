@@ -11,35 +11,11 @@ from typing import Any, Literal
 from pijobs.base import clock
 from pijobs.errors import Bypassed, InstanceNotFound, NoLiveWorker, StateConflict, StorageUnavailable
 from pijobs.jobs import State
-from pijobs.storage.contract import (
-    GROUPS,
-    HOUSEKEEPING_BATCH,
-    LEFT_OUT,
-    MAX_TOTALS,
-    PROGRESS,
-    Audit,
-    Beat,
-    Depths,
-    Durability,
-    End,
-    Ended,
-    GroupRecord,
-    LossKind,
-    NewInstance,
-    OnConflict,
-    Page,
-    Pause,
-    Record,
-    Retention,
-    SessionInfo,
-    SessionRecord,
-    Step,
-    Storage,
-    Stored,
-)
+from pijobs.storage.contract import Storage
 from pijobs.storage.housekeeping import Housekeeping, Slice
 from pijobs.storage.periods import Period
 from pijobs.storage.pool import ConnectionPool
+from pijobs.storage.records import Audit, Depths, GroupRecord, Page, Record
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.connection import Wire
@@ -48,8 +24,26 @@ from pijobs.storage.redis.durability import require_durability, wait_until_durab
 from pijobs.storage.redis.scripts import RECOVERED, Script, Scripts
 from pijobs.storage.redis.topology import PROTOCOL_FIELDS, Place, key_prefix, read_protocol
 from pijobs.storage.redis.trial import Admission, Lent, on_trial, require_commands
+from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.texts import storable_json, storable_name, storable_text
 from pijobs.storage.trial import live_once
+from pijobs.storage.values import (
+    GROUPS,
+    HOUSEKEEPING_BATCH,
+    LEFT_OUT,
+    MAX_TOTALS,
+    PROGRESS,
+    Durability,
+    End,
+    Ended,
+    LossKind,
+    NewInstance,
+    OnConflict,
+    Pause,
+    Retention,
+    Step,
+    Stored,
+)
 
 #: Seconds that workers and pages wait for an answer.
 TIMEOUT = 5.0

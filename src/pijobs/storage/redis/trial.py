@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TypeVar
 
 from pijobs.errors import StorageUnavailable, StorageUnfit
-from pijobs.storage.contract import Retention, Storage
+from pijobs.storage.contract import Storage
 from pijobs.storage.redis.connection import Wire, lacks_something, was_refused
 from pijobs.storage.redis.scripts import Scripts
 from pijobs.storage.redis.topology import Place
 from pijobs.storage.trial import enqueue_once
+from pijobs.storage.values import Retention
 
 S = TypeVar("S", bound=Storage)
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from pijobs.storage.contract import MAX_CRASHES, MAX_HISTORY, PROGRESS, End, Ended, Lease, Record, Retention, is_newer
+from pijobs.storage.records import Record
 from pijobs.storage.sql.schema import CODE_OF, ENDED, WAITING, Code
+from pijobs.storage.values import MAX_CRASHES, MAX_HISTORY, PROGRESS, End, Ended, Lease, Retention, is_newer
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, bindparam, case, exists, func, literal_column, or_, select, type_coerce
 from sqlalchemy.dialects import postgresql
 
-from pijobs.storage.contract import NewInstance, Stored
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialect import Dialect
 from pijobs.storage.sql.schema import RANK_STEP, Code, group, instance, queue
+from pijobs.storage.values import NewInstance, Stored
 
 if TYPE_CHECKING:
     from pijobs.storage.sql.transactions import Tx

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pijobs.errors import InstanceNotFound
-from pijobs.storage.contract import Ended
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.connection import Row as Values
 from pijobs.storage.sql.rows import find, restore, save
 from pijobs.storage.sql.schema import ENDED, RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import Ended
 
 #: Rows that one part looks at.
 PART = 200

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pijobs.storage.contract import (
-    GIVEN_BACK,
-    HOUSEKEEPING_BATCH,
-    UNTOLD,
-    Beat,
-    Ended,
-    LossKind,
-    SessionInfo,
-    SessionRecord,
-)
+from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.sql.gaps import keep_through_a_gap
 from pijobs.storage.sql.rows import save, to_rows, told
 from pijobs.storage.sql.schema import Code
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import GIVEN_BACK, HOUSEKEEPING_BATCH, UNTOLD, Ended, LossKind
 
 
 def open_session(tx: Tx, info: SessionInfo, lease: int) -> None:

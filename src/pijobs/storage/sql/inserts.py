@@ -7,14 +7,23 @@ from contextlib import suppress
 from typing import Any
 
 from pijobs.errors import Bypassed, InstanceNotFound, KeyConflict, NoLiveWorker, PijobsError, StateConflict
-from pijobs.storage.contract import LOOKED_AT, TAKEN_AHEAD, End, NewInstance, OnConflict, Pause, Stored, is_newer
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.dialect import Trouble
 from pijobs.storage.sql.limits import bypasses
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
-from pijobs.storage.values import to_bypass
+from pijobs.storage.values import (
+    LOOKED_AT,
+    TAKEN_AHEAD,
+    End,
+    NewInstance,
+    OnConflict,
+    Pause,
+    Stored,
+    is_newer,
+    to_bypass,
+)
 
 Batch = Sequence[tuple[NewInstance, OnConflict]]
 

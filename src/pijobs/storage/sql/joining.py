@@ -11,11 +11,11 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from pijobs.errors import QueueUnavailable, StorageUnavailable, StorageUnfit, StorageVersion
-from pijobs.storage.contract import Stored
 from pijobs.storage.sql import inserts
 from pijobs.storage.sql.connection import Link, Row, Statement
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import Stored
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY
 from pijobs.errors import InstanceNotFound
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
 from pijobs.storage.sql.arrows import Row
 from pijobs.storage.sql.rows import find, save, to_rows
 from pijobs.storage.sql.schema import RANK_STEP, Code
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
 
 PROMOTE_BATCH = 20
 #: Groups up to which each is looked at.

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pijobs.storage.contract import HOUSEKEEPING_BATCH, LEFT_OUT, GroupRecord, Pause, whole
 from pijobs.storage.periods import Period
+from pijobs.storage.records import GroupRecord
 from pijobs.storage.sql.connection import Row
 from pijobs.storage.sql.schema import Code
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import HOUSEKEEPING_BATCH, LEFT_OUT, Pause, whole
 
 
 def groups(tx: Tx, after: str, limit: int) -> list[GroupRecord]:

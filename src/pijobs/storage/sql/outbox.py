@@ -7,8 +7,8 @@ from sqlalchemy.exc import ArgumentError
 
 from pijobs.errors import ConfigurationError
 from pijobs.settings import PREFIX, Settings
-from pijobs.storage.contract import Retention
 from pijobs.storage.sql.storage import SqlStorage
+from pijobs.storage.values import Retention
 
 SETTING = "SQLALCHEMY_DATABASE_URI"
 #: Of the queue's own connections, whatever the application uses.

@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 from pijobs.base import clock, threads
 from pijobs.base.forks import gate
 from pijobs.errors import StorageUnavailable
-from pijobs.storage.contract import Retention
 from pijobs.storage.sql import leasing
 from pijobs.storage.sql.connection import Link
 from pijobs.storage.sql.connection_sources import Lane, LocalLane, ServerLane
@@ -20,6 +19,7 @@ from pijobs.storage.sql.room import PAGE, Room
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.sql.tables import ensure_tables
 from pijobs.storage.sql.transactions import DatabaseClock, Transactions, Tx
+from pijobs.storage.values import Retention
 
 #: Seconds that one look of the poller may take.
 LOOK_TIMEOUT = 5.0

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Collection
 
 from pijobs.jobs import State
-from pijobs.storage.contract import Depths, Loss, Page, Pause
+from pijobs.storage.records import Depths, Loss, Page
 from pijobs.storage.sql.arrows import CODES, Row
 from pijobs.storage.sql.limits import bypasses
 from pijobs.storage.sql.schema import CODE_OF, FINISHED, Code, codes_of
 from pijobs.storage.sql.transactions import Tx
-from pijobs.storage.values import MOST_COUNTED
+from pijobs.storage.values import MOST_COUNTED, Pause
 
 _CURSOR = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
 _FAR = 2**63 - 1

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pijobs.errors import InstanceNotFound
-from pijobs.storage.contract import Ended
 from pijobs.storage.sql import connection as link
 from pijobs.storage.sql.arrows import MOVED, RESTORED, Row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import Ended
 
 
 def to_rows(tx: Tx, found: Sequence[link.Row]) -> list[Row]:

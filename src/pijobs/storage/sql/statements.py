@@ -52,7 +52,7 @@ INSTANCE_COLUMNS = tuple(
     if column.name not in ("seq", "started", "ended", "session", "token", "held_since", "reason", "error", "history")
 )
 
-#: What makes a :class:`~pijobs.storage.contract.NewInstance`, in the order of its fields.
+#: What makes a :class:`~pijobs.storage.values.NewInstance`, in the order of its fields.
 NEW_COLUMNS = (
     "id", "name", "envelope", "body", "grp", "priority", "created", "deadline", "due", "ukey", "subject", "lim", "keep",
     "label", "person",

@@ -20,33 +20,11 @@ from pijobs.base import clock
 from pijobs.base.redact import masked_query
 from pijobs.errors import ConfigurationError, InstanceRefused, StateConflict, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
-from pijobs.storage.contract import (
-    GROUPS,
-    HOUSEKEEPING_BATCH,
-    MAX_TOTALS,
-    Audit,
-    Beat,
-    Depths,
-    Durability,
-    End,
-    Ended,
-    Fault,
-    GroupRecord,
-    LossKind,
-    NewInstance,
-    OnConflict,
-    Page,
-    Pause,
-    Record,
-    Retention,
-    SessionInfo,
-    SessionRecord,
-    Step,
-    Storage,
-    Stored,
-)
+from pijobs.storage.contract import Storage
 from pijobs.storage.housekeeping import Housekeeping
 from pijobs.storage.periods import Period
+from pijobs.storage.records import Audit, Depths, Fault, GroupRecord, Page, Record
+from pijobs.storage.sessions import Beat, SessionInfo, SessionRecord
 from pijobs.storage.sql import at_once, auditing, diagnosis, housekeeping, joining, leasing, limits, tables
 from pijobs.storage.sql import inserts as saving
 from pijobs.storage.sql import queries as inspection
@@ -59,6 +37,21 @@ from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import DiskFull, Tx
 from pijobs.storage.sql.trial import TakenBack, rehearse
 from pijobs.storage.texts import storable_json, storable_name, storable_text
+from pijobs.storage.values import (
+    GROUPS,
+    HOUSEKEEPING_BATCH,
+    MAX_TOTALS,
+    Durability,
+    End,
+    Ended,
+    LossKind,
+    NewInstance,
+    OnConflict,
+    Pause,
+    Retention,
+    Step,
+    Stored,
+)
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from pijobs.base import clock
 from pijobs.errors import InstanceRefused, PijobsError, StorageFull, StorageUnavailable, StorageUnfit
-from pijobs.storage.contract import Ended, Retention
 from pijobs.storage.sql.arrows import Arrows
 from pijobs.storage.sql.connection import Link, Row, Statement
 from pijobs.storage.sql.connection_sources import Busy, Lane, dialect_errors
 from pijobs.storage.sql.dialect import Dialect, Trouble
 from pijobs.storage.sql.statements import Statements
+from pijobs.storage.values import Ended, Retention
 
 T = TypeVar("T")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pijobs.errors import InstanceNotFound
-from pijobs.storage.contract import NewInstance
 from pijobs.storage.sql.arrows import KINDS
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import WAITING, Code
 from pijobs.storage.sql.statements import NEW_COLUMNS
 from pijobs.storage.sql.transactions import Tx
+from pijobs.storage.values import NewInstance
 
 
 def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:

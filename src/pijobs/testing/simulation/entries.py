@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 
 from pijobs.errors import InstanceNotFound
-from pijobs.storage.contract import Record, Storage
+from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 from pijobs.testing.simulation.plan import Call
 from pijobs.testing.simulation.world import Process, Task
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pijobs.factory import Parts
 from pijobs.storage import protocol
-from pijobs.storage.contract import Record
+from pijobs.storage.records import Record
 from pijobs.testing.simulation import staging, stand_ins
 from pijobs.testing.simulation.admin import Admin
 from pijobs.testing.simulation.books import Books

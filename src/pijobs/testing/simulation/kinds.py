@@ -186,9 +186,9 @@ def _sqlite(url: str) -> Iterator[MakePlace]:
 def _redis(url: str) -> Iterator[MakePlace]:
     import redis
 
-    from pijobs.storage.contract import Retention
     from pijobs.storage.redis import RedisStorage
     from pijobs.storage.redis.scripts import Scripts
+    from pijobs.storage.values import Retention
 
     client: Any = redis.Redis.from_url(url)
     run = secrets.token_hex(4)

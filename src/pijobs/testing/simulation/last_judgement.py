@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pijobs.jobs import ENDED, State
-from pijobs.storage.contract import Record
+from pijobs.storage.records import Record
 from pijobs.storage.values import MAX_CRASHES
 from pijobs.testing.simulation.entries import GUILTY, Entry, crashes_of, record_of
 from pijobs.testing.simulation.places import Place

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from pijobs.storage.contract import SessionInfo
+from pijobs.storage.sessions import SessionInfo
 from pijobs.testing.simulation.world import World
 from pijobs.worker import engine as engine_module
 from pijobs.worker import main as worker_main

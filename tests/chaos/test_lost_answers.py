@@ -14,7 +14,7 @@ from services import wait_until
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.redis import RedisStorage
-from pijobs.storage.redis import storage as redis_storage
+from pijobs.storage.redis import workers as redis_storage
 
 
 @pytest.fixture

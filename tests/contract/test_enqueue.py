@@ -14,6 +14,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.values import BATCH, NewInstance, OnConflict, Stored
 
 from .conftest import Advance, StartWorker
+from .time_travel import SLACK
 from .workers import LONG, Worker, enqueue, new_instance, store
 
 
@@ -38,7 +39,7 @@ def test_a_record_shows_what_was_stored(storage: Storage) -> None:
 def test_a_new_instance_is_due_at_once(storage: Storage) -> None:
     before = storage.now()
     due = storage.get(enqueue(storage)).due
-    assert before - 50 <= due <= storage.now() + 50
+    assert before - SLACK <= due <= storage.now() + SLACK
 
 
 def test_a_due_time_in_the_past_means_at_once(storage: Storage) -> None:

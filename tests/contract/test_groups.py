@@ -12,6 +12,7 @@ from pijobs.storage.records import GroupRecord
 from pijobs.storage.values import End, Pause
 
 from .conftest import Advance
+from .time_travel import SLACK
 from .workers import LONG, Worker, enqueue
 
 
@@ -278,7 +279,7 @@ def test_a_pause_tells_who_when_and_why(storage: Storage, peer: Storage, group: 
     before = storage.now()
     storage.pause(group, by="root on db1", reason="moving \N{HOUSE BUILDING}, \0")
     pause = told()
-    assert pause is not None and pause.at is not None and before - 100 <= pause.at <= storage.now() + 100
+    assert pause is not None and pause.at is not None and before - SLACK <= pause.at <= storage.now() + SLACK
     assert (pause.by, pause.reason) == ("root on db1", "moving \N{HOUSE BUILDING}, \\x00")
     storage.pause(group, by="somebody else")
     assert (pause := told()) is not None and (pause.by, pause.reason) == ("somebody else", "")
@@ -344,7 +345,7 @@ def test_a_refused_event_learns_when_one_more_is_allowed(storage: Storage, advan
     advance(200)
     allowed = storage.count("key", limit=1, per=LONG)
     assert allowed is not None
-    assert before - 50 <= allowed - LONG <= after + 50
+    assert before - SLACK <= allowed - LONG <= after + SLACK
 
 
 def test_one_more_is_allowed_at_that_time(storage: Storage, advance: Advance) -> None:

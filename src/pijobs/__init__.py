@@ -15,10 +15,11 @@ from pijobs import moved
 
 if TYPE_CHECKING:
     from pijobs.base.redact import mask_address, mask_number
+    from pijobs.context import JobContext
     from pijobs.decorator import JobFunction, job
     from pijobs.errors import DestinationDown, FailJob, RetryJob
     from pijobs.factory import HueyQueue
-    from pijobs.jobs import Job, JobContext, Limits, RetryPolicy, State
+    from pijobs.jobs import Job, Limits, RetryPolicy, State
     from pijobs.plugins.hookspecs import Check, CheckResult, InstanceEvent, Page, Scheduled, hookimpl, hookspec
     from pijobs.plugins.loading import call_hook
     from pijobs.plugins.registration import jobs_in
@@ -33,7 +34,8 @@ _MODULES = {
     "errors": ("DestinationDown", "FailJob", "RetryJob"),
     "factory": ("HueyQueue",),
     "base.redact": ("mask_address", "mask_number"),
-    "jobs": ("Job", "JobContext", "Limits", "RetryPolicy", "State"),
+    "context": ("JobContext",),
+    "jobs": ("Job", "Limits", "RetryPolicy", "State"),
     "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "Scheduled", "hookimpl", "hookspec"),
     "plugins.loading": ("call_hook",),
     "plugins.registration": ("jobs_in",),

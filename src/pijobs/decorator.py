@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from pijobs.base.functions import place_of
+from pijobs.context import JobContext
 from pijobs.errors import ConfigurationError, UnknownJob
-from pijobs.jobs import Job, JobContext
+from pijobs.jobs import Job
 
 if TYPE_CHECKING:
     from pijobs.request.calls import JobCall
@@ -53,8 +54,8 @@ class JobFunction(Job, Generic[P, R_co]):
     def __call__(self, /, *args: Any, **kwargs: Any) -> R_co:
         """Run the function here, as one: its result and its exceptions are the caller's.
 
-        A function that wants a :class:`~pijobs.jobs.JobContext` gets one of its own, with the settings of the current
-        app, or the defaults where there is none; or that of the caller, which may come first.
+        A function that wants a :class:`~pijobs.context.JobContext` gets one of its own, with the settings of the
+        current app, or the defaults where there is none; or that of the caller, which may come first.
         """
         # Imported with its first use: a process that calls no job needs none of it.
         from pijobs.plugins.registration import takes_context

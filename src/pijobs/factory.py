@@ -21,7 +21,7 @@ from pijobs.base import files, threads
 from pijobs.base.clock import to_ms
 from pijobs.errors import ConfigurationError, SettingsError
 from pijobs.jobs import Job, State
-from pijobs.logs import guard_loggers, redact_records
+from pijobs.logs.records import guard_loggers, redact_records
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.calls import JobCall, checked

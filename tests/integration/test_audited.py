@@ -20,7 +20,7 @@ from pijobs.cli.invocation import who as operating_user
 from pijobs.cli.main import cli
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
-from pijobs.logs import CLASSIC, JsonFormatter, RedactingFormatter
+from pijobs.logs.formatting import CLASSIC, JsonFormatter, RedactingFormatter
 from pijobs.payload.keys import KeyRing
 from pijobs_mail.servers.definitions import open_store
 

@@ -16,10 +16,11 @@ from unittest.mock import patch
 
 import msgspec
 
+from pijobs.context import JobContext
 from pijobs.errors import StorageUnavailable
 from pijobs.execution import groups
 from pijobs.execution.runner import Runner
-from pijobs.jobs import JobContext, State
+from pijobs.jobs import State
 from pijobs.request import enqueuer, spool
 from pijobs.storage.memory.groups import Group
 from pijobs.storage.memory.items import Items

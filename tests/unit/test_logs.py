@@ -25,20 +25,9 @@ import sqlalchemy as sa
 from pijobs.base.redact import Known
 from pijobs.errors import ConfigurationError
 from pijobs.factory import configure
-from pijobs.logs import (
-    CLASSIC,
-    MOST_INNER,
-    MOST_OUTER,
-    SIMPLE,
-    InstanceLogger,
-    JsonFormatter,
-    RedactingFormatter,
-    configure_log,
-    guard_loggers,
-    log_warnings,
-    redact_records,
-    write_where,
-)
+from pijobs.logs.configuration import configure_log, log_warnings
+from pijobs.logs.formatting import CLASSIC, MOST_INNER, MOST_OUTER, SIMPLE, JsonFormatter, RedactingFormatter
+from pijobs.logs.records import InstanceLogger, guard_loggers, redact_records, write_where
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 BODY = "Dear Alice, your code is 739105"
@@ -320,7 +309,8 @@ def test_a_folder_that_is_gone_disturbs_nobody(tmp_path: Path, capsys: pytest.Ca
 
 def test_no_locale_makes_lines_vanish_or_shows_their_arguments(tmp_path: Path) -> None:
     code = (
-        "import logging, pathlib, sys; from pijobs.logs import configure_log, guard_loggers; "
+        "import logging, pathlib, sys; from pijobs.logs.configuration import configure_log; "
+        "from pijobs.logs.records import guard_loggers; "
         "from pijobs.settings import CORE_SETTINGS, validate; "
         "configure_log(validate({}, CORE_SETTINGS), pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None); "
         "logging.getLogger('pijobs.job').warning('f\\u00fcr %s \\udcff', 'alice@example.com')"

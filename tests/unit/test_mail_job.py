@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Settings
+from pijobs.context import Permit
 from pijobs.errors import DeadlinePassed, HeldBack, UnknownHere
-from pijobs.jobs import Permit
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.engine import connection
 from pijobs_mail.engine.replies import Reply

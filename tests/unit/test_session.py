@@ -15,8 +15,8 @@ from services import wait_until
 
 from pijobs import State
 from pijobs.base import processes
+from pijobs.context import Permit
 from pijobs.errors import StorageUnavailable
-from pijobs.jobs import Permit
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.sessions import Beat, SessionInfo
 from pijobs.storage.values import End, Ended, Lease, NewInstance

@@ -23,7 +23,7 @@ from pijobs.errors import (
     StorageUnavailable,
     StorageUnfit,
 )
-from pijobs.logs import log_warnings
+from pijobs.logs.configuration import log_warnings
 
 if TYPE_CHECKING:
     import flask

@@ -11,7 +11,7 @@ import click
 from pijobs.base import threads
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError, StorageUnavailable
-from pijobs.logs import configure_log
+from pijobs.logs.configuration import configure_log
 from pijobs.request.queue import Queue
 
 log = logging.getLogger(__name__)

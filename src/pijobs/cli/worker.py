@@ -17,7 +17,7 @@ from pijobs.base.requirements import unmet
 from pijobs.cli.invocation import Invocation, pass_invocation, version_option
 from pijobs.errors import ConfigurationError, StorageUnavailable, StorageUnfit
 from pijobs.factory import Installation
-from pijobs.logs import configure_log
+from pijobs.logs.configuration import configure_log
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, Settings
 from pijobs.settings.worker import WORKER_TYPES, address_of, reserve_of

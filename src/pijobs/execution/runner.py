@@ -15,6 +15,7 @@ from pijobs.base.clock import to_ms
 from pijobs.base.numbers import is_number
 from pijobs.base.processes import name_of_this, no_copies
 from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of, texts_in, values_in
+from pijobs.context import JobContext, Permit
 from pijobs.errors import (
     MAX_SECONDS,
     Damaged,
@@ -29,8 +30,8 @@ from pijobs.errors import (
     UnknownJob,
 )
 from pijobs.execution.verdict import Verdict, decide, fault, frames_of, history_line, shown_notes
-from pijobs.jobs import Job, JobContext, Permit, State
-from pijobs.logs import InstanceLogger
+from pijobs.jobs import Job, State
+from pijobs.logs.records import InstanceLogger
 from pijobs.metrics.counting import Metrics
 from pijobs.payload.codec import Call, Codec, open_envelope
 from pijobs.plugins.registry import Registry

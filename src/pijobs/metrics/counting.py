@@ -31,7 +31,7 @@ MOST_SERIES = 100
 OTHER = "other"
 #: Characters of a label's value, so that the longest name of a total fits into the storage.
 LONGEST_VALUE = 80
-#: Labels besides the job that a job may give to :meth:`pijobs.jobs.JobContext.measure`.
+#: Labels besides the job that a job may give to :meth:`pijobs.context.JobContext.measure`.
 MOST_LABELS = 3
 #: Seconds that a process collects before it tells what must not wait: a fallback, a failed attempt.
 FLUSH_AFTER = 1.0
@@ -208,7 +208,7 @@ class Metrics:
             share.add("pijobs_fallbacks_total", (("job", job), ("way", way)))
 
     def measure(self, job: str, name: str, value: float, labels: Mapping[str, object]) -> None:
-        """See :meth:`pijobs.jobs.JobContext.measure`. Raises nothing: the job may have done its work already."""
+        """See :meth:`pijobs.context.JobContext.measure`. Raises nothing: the job may have done its work already."""
         try:
             if fault := _fault(name, value, labels):
                 log.error("job %s measures %.80r, which is not counted: %s", job, name, fault)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
-from pijobs.jobs import Job, JobContext
+from pijobs.context import JobContext
+from pijobs.jobs import Job
 from pijobs.payload.annotations import Annotations
 from pijobs.payload.packing import KINDS
 

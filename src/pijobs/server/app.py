@@ -31,7 +31,7 @@ from pijobs.errors import (
     StorageUnavailable,
 )
 from pijobs.flask import JobQueue
-from pijobs.logs import configure_log
+from pijobs.logs.configuration import configure_log
 from pijobs.observe import clear_text
 from pijobs.payload.keys import SHORTEST
 from pijobs.server import auth, health, jobs_api, openapi, schedule_api

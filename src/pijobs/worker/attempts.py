@@ -11,10 +11,11 @@ import msgspec
 from pijobs.base import clock
 from pijobs.base.clock import SystemClock, to_ms
 from pijobs.base.redact import describe
+from pijobs.context import Permit
 from pijobs.errors import StorageUnavailable
 from pijobs.execution.runner import Outcome, Runner
 from pijobs.execution.verdict import LEAST_WAIT, history_line
-from pijobs.jobs import Permit, State
+from pijobs.jobs import State
 from pijobs.payload.codec import Call
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage

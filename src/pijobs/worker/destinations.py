@@ -11,9 +11,10 @@ import msgspec
 
 from pijobs.base.clock import Clock, to_ms
 from pijobs.base.redact import describe
+from pijobs.context import Permit
 from pijobs.errors import HeldBack, StorageUnavailable
 from pijobs.execution.groups import Policy, after_failure, after_slowdown, after_success, round_of_others
-from pijobs.jobs import Job, Limits, Permit, State
+from pijobs.jobs import Job, Limits, State
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import GroupRecord
 from pijobs.storage.values import End, Lease

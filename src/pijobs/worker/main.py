@@ -17,7 +17,7 @@ from huey.constants import WORKER_GREENLET, WORKER_PROCESS
 from pijobs.errors import ConfigurationError
 from pijobs.execution.runner import Runner
 from pijobs.factory import HueyQueue, Installation
-from pijobs.logs import guard_loggers
+from pijobs.logs.records import guard_loggers
 from pijobs.observe import clear_text
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import KeyRing

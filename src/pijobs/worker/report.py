@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pijobs.base.redact import MAX_LENGTH, class_name
 from pijobs.execution.runner import Outcome
 from pijobs.jobs import State
-from pijobs.logs import Shown, shown_error
+from pijobs.logs.records import Shown, shown_error
 from pijobs.payload.codec import Call
 from pijobs.plugins.hookspecs import InstanceEvent
 from pijobs.request.queue import Queue

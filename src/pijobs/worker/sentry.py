@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pijobs.base.redact import redact
 from pijobs.base.traces import NOTHING
-from pijobs.logs import shown_error
+from pijobs.logs.records import shown_error
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint

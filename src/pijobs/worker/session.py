@@ -28,8 +28,9 @@ from typing import Any
 from pijobs.base import processes, threads
 from pijobs.base.clock import Clock, SystemClock, to_ms
 from pijobs.base.release import commit
+from pijobs.context import Permit
 from pijobs.errors import StorageUnavailable, StorageUnfit
-from pijobs.jobs import Permit, State
+from pijobs.jobs import State
 from pijobs.metrics.counting import Metrics
 from pijobs.storage import periods, protocol
 from pijobs.storage.contract import Storage

@@ -17,7 +17,7 @@ from pijobs import Handle, Job, State
 from pijobs.base import clock
 from pijobs.errors import ConfigurationError, EncodeError, InstanceNotFound, QueueUnavailable, StorageError, UnknownJob
 from pijobs.jobs import ENDED
-from pijobs.logs import write_where
+from pijobs.logs.records import write_where
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_VALIDITY
 from pijobs_privacyidea import mail, second_channel

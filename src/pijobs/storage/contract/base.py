@@ -18,8 +18,6 @@ class Base(ABC):
     #: session opens; until the storage was asked, what all releases can read.
     protocol: int = protocol.FIRST
 
-    # -- clock and connection ------------------------------------------------------------------------------------
-
     @abstractmethod
     def now(self, *, timeout: float = 0.2) -> int:
         """The storage's time. After a first answer this is an estimate that costs no round trip: last known time of

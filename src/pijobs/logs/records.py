@@ -1,0 +1,169 @@
+"""Records that are redacted where they are made, and loggers that no failing handler can stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol
+
+from pijobs.base import clock, files
+from pijobs.base.redact import Known, class_name, message_of, redact, text_of
+from pijobs.logs.formatting import REDACTED, error_lines
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_JOBS = logging.getLogger("pijobs.job")
+
+
+class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Puts the instance in front of each line that a job logs, and keeps its arguments out of line and error.
+
+    :param secrets: what must not be shown.
+    """
+
+    def __init__(self, name: str, instance_id: str, attempt: int, secrets: HasSecrets) -> None:
+        super().__init__(_JOBS, {})
+        self._instance = {"id": instance_id, "job": name, "attempt": attempt}
+        self._prefix = f"{instance_id} attempt {attempt}"
+        self._secrets = secrets
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if not self.isEnabledFor(level):
+            return
+        known = self._secrets.known
+        if error := _error_of(kwargs.pop("exc_info", None)):
+            kwargs["exc_info"] = shown_error(error, message_of(error, known))
+        text = redact(line_of(logging.LogRecord("", level, "", 0, msg, args or None, None)), known)
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), "instance": self._instance}
+        self.logger.log(level, Shown(f"{self._prefix}: {text}"), **kwargs)
+
+
+class HasSecrets(Protocol):
+    """Knows which texts must not be shown."""
+
+    @property
+    def known(self) -> Known: ...
+
+
+def line_of(record: logging.LogRecord) -> str:
+    """The line; where its arguments do not fit, what it is made of, without them."""
+    try:
+        return str.__str__(record.getMessage())
+    except Exception:
+        return text_of(record.msg)
+
+
+def shown_error(error: BaseException, message: str) -> ExceptionInfo:
+    """The same error with another message: what a formatter writes of it is not ours to choose.
+
+    :returns: for the argument ``exc_info`` of a logger.
+    """
+    shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(*filter(None, [message]))
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(files.OURS):
+        trace = trace.tb_next
+    return type(shown), shown, trace
+
+
+def _error_of(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple):
+        return exc_info[1] if len(exc_info) == 3 else None
+    return sys.exc_info()[1] if exc_info else None
+
+
+class Shown(str):
+    """A line of the log whose parts were redacted where they came from."""
+
+    __slots__ = ()
+
+
+class _Records:
+    """Makes the records of this process, those of ours redacted.
+
+    :param make: made them before.
+    """
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+        #: Whether this process is ours, and so are all of its records.
+        self.all = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        if (self.all or is_ours(record.name)) and not hasattr(record, REDACTED):
+            if not isinstance(record.msg, Shown):
+                record.msg, record.args = redact(line_of(record)), ()
+            if record.exc_info and record.exc_info[1] is not None:
+                kind, error, _ = shown_error(record.exc_info[1], message_of(record.exc_info[1]))
+                record.exc_info = kind, error, record.exc_info[2]
+                # Formatters write this rather than a traceback of their own, with its source lines.
+                record.exc_text = "\n".join(error_lines(record))
+            setattr(record, REDACTED, True)
+        return record
+
+
+def redact_records(*, all_of_them: bool = False) -> None:
+    """Redact each record of our loggers when it is made, whoever writes it.
+
+    :param all_of_them: those of other loggers, too: this process is a worker or a server of ours.
+    """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _Records):
+        make = _Records(make)
+        logging.setLogRecordFactory(make)
+    make.all |= all_of_them
+
+
+def is_ours(name: Any) -> bool:
+    first = str(name).partition(".")[0]
+    return first in ("pijobs", "huey") or first.startswith("pijobs_")
+
+
+#: Seconds between two words on standard error about handlers that fail.
+_REMIND_AFTER = 60.0
+
+_reminded = float("-inf")
+
+
+def guard_loggers() -> None:
+    """Let no handler or filter that fails reach our code through a line of the log, or the attempt of a job would end
+    by it. May be called again when there are more loggers."""
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if is_ours(name) and isinstance(logger, logging.Logger) and "handle" not in vars(logger):
+            logger.handle = partial(_handle, logger)  # type: ignore[method-assign]
+
+
+def write_where(host: logging.Logger) -> None:
+    """Send the lines of our loggers where those of a host's logger go, at its level, unless they are sent somewhere.
+
+    A host that configures its log when our modules are imported already has disabled them
+    (:func:`logging.config.dictConfig`), and may have no handler at the root. May be called again.
+    """
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if is_ours(name) and isinstance(logger, logging.Logger):
+            logger.disabled = False
+            top = logging.getLogger(name.partition(".")[0])
+            if host.handlers and not top.handlers and top.parent is logging.getLogger():
+                top.parent = host
+
+
+def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
+    try:
+        type(logger).handle(logger, record)
+    except Exception as error:
+        tell_of_loss(error)
+
+
+def tell_of_loss(error: BaseException | None) -> None:
+    global _reminded
+    now = clock.monotonic()
+    if now - _reminded >= _REMIND_AFTER and sys.stderr is not None:
+        _reminded = now
+        with suppress(Exception):  # it may be closed
+            print(f"pijobs: lines of the log get lost, its handler fails ({class_name(error)})", file=sys.stderr)  # noqa: T201

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pijobs import moved
 
 if TYPE_CHECKING:
-    from pijobs.base.redact import mask_address, mask_number
+    from pijobs.base.masks import mask_address, mask_number
     from pijobs.context import JobContext
     from pijobs.decorator import JobFunction, job
     from pijobs.errors import DestinationDown, FailJob, RetryJob
@@ -33,7 +33,7 @@ _MODULES = {
     "decorator": ("JobFunction", "job"),
     "errors": ("DestinationDown", "FailJob", "RetryJob"),
     "factory": ("HueyQueue",),
-    "base.redact": ("mask_address", "mask_number"),
+    "base.masks": ("mask_address", "mask_number"),
     "context": ("JobContext",),
     "jobs": ("Job", "Limits", "RetryPolicy", "State"),
     "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "Scheduled", "hookimpl", "hookspec"),

@@ -23,7 +23,8 @@ from integration.visits import Visit
 from werkzeug.datastructures import MultiDict
 
 from hostile.inputs import SECRET, Inputs
-from pijobs.base.redact import Known, describe, redact
+from pijobs.base.known_texts import Known
+from pijobs.base.redact import describe, redact
 from pijobs.cli.main import main
 from pijobs.errors import ConfigurationError, DecodeError, DefinitionError, PijobsError
 from pijobs.factory import configure

@@ -13,7 +13,8 @@ import pytest
 from costs import NASTY, seconds_of
 
 from pijobs.base.foreign import MOST, cut, decoded
-from pijobs.base.redact import Known, describe, redact, text_of
+from pijobs.base.known_texts import Known
+from pijobs.base.redact import describe, redact, text_of
 
 SECRETS = {"number": "+491701234567", "code": "AB12CD", "key": "APIKEY-SECRET-88", "password": "pass wörd&<x>\"'\\"}
 

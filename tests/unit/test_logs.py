@@ -22,7 +22,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from pijobs.base.redact import Known
+from pijobs.base.known_texts import Known
 from pijobs.errors import ConfigurationError
 from pijobs.factory import configure
 from pijobs.logs.configuration import configure_log, log_warnings

@@ -10,7 +10,9 @@ from email.mime.text import MIMEText
 import pytest
 from costs import seconds_of
 
-from pijobs.base.redact import MAX_LENGTH, Known, describe, mask_address, mask_number, redact, texts_in, values_in
+from pijobs.base.known_texts import Known, texts_in, values_in
+from pijobs.base.masks import mask_address, mask_number
+from pijobs.base.redact import MAX_LENGTH, describe, redact
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from pijobs.base import files, threads
 from pijobs.base.forks import gate
-from pijobs.base.redact import masked_query
+from pijobs.base.masks import masked_query
 from pijobs.database.changes import FileWatch
 from pijobs.database.engine import ANSWER, PATIENCE, READ, engine_of, in_file, parsed_url
 from pijobs.database.failures import translated

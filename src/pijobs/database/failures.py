@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from pijobs.base.redact import masked_query, redact
+from pijobs.base.masks import masked_query
+from pijobs.base.redact import redact
 from pijobs.database.engine import PATIENCE
 from pijobs.errors import DatabaseConflict, DatabaseError, DatabaseUnavailable
 

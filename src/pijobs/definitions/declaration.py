@@ -77,7 +77,7 @@ class Declaration:
         return frozenset(name for fields in every for name, field in fields.items() if field.secret)
 
     def credentials(self, values: Mapping[str, Any]) -> list[str]:
-        """The secret texts of a definition with these values, for :class:`pijobs.base.redact.Known`."""
+        """The secret texts of a definition with these values, for :class:`pijobs.base.known_texts.Known`."""
         fields = self.fields_of(values)
         return [text for name in self.secrets_of(values) for text in texts(fields[name].typed(values.get(name)))]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from pijobs.base import clock, functions, traces
 from pijobs.base.clock import to_ms
+from pijobs.base.known_texts import Known, texts_in, values_in
 from pijobs.base.numbers import is_number
 from pijobs.base.processes import name_of_this, no_copies
-from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of, texts_in, values_in
+from pijobs.base.redact import class_name, describe, message_of, redact, text_of
 from pijobs.context import JobContext, Permit
 from pijobs.errors import (
     MAX_SECONDS,

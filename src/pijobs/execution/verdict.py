@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from pijobs.base import files
-from pijobs.base.redact import Known, class_name, describe, message_of, redact, text_of
+from pijobs.base.known_texts import Known
+from pijobs.base.redact import class_name, describe, message_of, redact, text_of
 from pijobs.errors import MAX_SECONDS, AttemptEnd, DeadlinePassed, DestinationDown, HeldBack, LeaseLost, RetryJob
 from pijobs.jobs import Job, State
 

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from pijobs.base import clock, files
-from pijobs.base.redact import Known, class_name, message_of, redact, text_of
+from pijobs.base.known_texts import Known
+from pijobs.base.redact import class_name, message_of, redact, text_of
 from pijobs.logs.formatting import REDACTED, error_lines
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]

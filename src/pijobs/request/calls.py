@@ -12,7 +12,9 @@ from typing import Any
 
 from pijobs.base import clock, traces
 from pijobs.base.clock import to_ms
-from pijobs.base.redact import describe, mask_address, redact, texts_in
+from pijobs.base.known_texts import texts_in
+from pijobs.base.masks import mask_address
+from pijobs.base.redact import describe, redact
 from pijobs.errors import EncodeError, InstanceNotFound, StateConflict, StorageUnavailable
 from pijobs.execution.groups import start_limit
 from pijobs.jobs import ENDED, Job, State

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 from pijobs.base.foreign import cut
-from pijobs.base.redact import masked_query
+from pijobs.base.masks import masked_query
 
 if TYPE_CHECKING:  # a plugin's "list[Setting]" needs no type argument
     from typing_extensions import TypeVar

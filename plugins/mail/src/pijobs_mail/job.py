@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
 from pijobs.base import clock
-from pijobs.base.redact import mask_address, redact, texts_in
+from pijobs.base.known_texts import texts_in
+from pijobs.base.masks import mask_address
+from pijobs.base.redact import redact
 from pijobs.definitions import FALLBACK, Failover, unknown_here
 from pijobs.errors import (
     DatabaseError,

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryPolicy
-from pijobs.base.redact import mask_number
+from pijobs.base.masks import mask_number
 from pijobs.definitions import Failover
 from pijobs.errors import DeadlinePassed, UnknownHere
 from pijobs_mail.job import OTP_PRIORITY

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
-from pijobs.base.redact import mask_number, redact, texts_in
+from pijobs.base.known_texts import texts_in
+from pijobs.base.masks import mask_number
+from pijobs.base.redact import redact
 from pijobs.definitions import Failover, unknown_here
 from pijobs.errors import (
     DatabaseError,

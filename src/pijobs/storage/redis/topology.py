@@ -19,8 +19,8 @@ from redis.connection import Connection, SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from pijobs.base.masks import masked_query
 from pijobs.base.network import is_local
-from pijobs.base.redact import masked_query
 from pijobs.errors import ConfigurationError, StorageVersion
 from pijobs.storage import protocol
 from pijobs.storage.redis.connection import FOREIGN, Wire, unavailable

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from pijobs.base.redact import masked_query
+from pijobs.base.masks import masked_query
 from pijobs.errors import ConfigurationError, StorageUnavailable
 from pijobs.storage import contract
 from pijobs.storage.housekeeping import Housekeeping

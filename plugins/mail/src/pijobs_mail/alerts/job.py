@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pijobs import CheckResult, FailJob, Job, JobContext, RetryPolicy, State, crontab
-from pijobs.base.redact import describe, mask_address
+from pijobs.base.masks import mask_address
+from pijobs.base.redact import describe
 from pijobs.errors import DefinitionNotFound, DestinationDown, PijobsError
 from pijobs.flask import current_queue
 from pijobs.observe.instances import explained, listing

@@ -17,7 +17,7 @@ from email.utils import format_datetime
 from functools import cached_property
 
 from pijobs.base import clock
-from pijobs.base.redact import mask_address
+from pijobs.base.masks import mask_address
 from pijobs_mail.compose import headers
 from pijobs_mail.compose.addresses import Mailbox, mailboxes, parse, sender_of
 from pijobs_mail.compose.attachment import Attachment

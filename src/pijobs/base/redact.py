@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from pijobs.base.foreign import MOST, cut, decoded, runs
 from pijobs.base.known_texts import NOTHING_KNOWN, Known
-from pijobs.base.masks import ADDRESS
+from pijobs.base.masks import ADDRESS, mask_address, mask_number  # noqa: F401 - here in 0.1
 
 LAYERS = 3  # of encodings, with a secret behind each
 MAX_LENGTH = 400  # characters; an error is a line, not a page

@@ -8,7 +8,7 @@ from pijobs.errors import InstanceNotFound
 from pijobs.storage.sql.arrows import KINDS
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import WAITING, Code
-from pijobs.storage.sql.statements import NEW_COLUMNS
+from pijobs.storage.sql.statements.instances import NEW_COLUMNS
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import NewInstance
 

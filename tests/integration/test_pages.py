@@ -176,7 +176,7 @@ def test_what_lies_in_the_spool_is_told_with_its_age(tmp_path: Path) -> None:
     visit, spool = Visit(app), queue_of(app).spool
     assert spool is not None and "In the spool" not in visit.text("/")
     spool.enqueue(NewInstance("one", "test.job", b"e", b"b", "test.job", created=spool.now()), timeout=5)
-    assert re.search(r"In the spool of this machine: 1 waiting of test.job, the oldest for \d+ m?s", visit.text("/"))
+    assert re.search(r"In the spool of this machine: 1 waiting of test.job, the oldest for [\d.]+ m?s", visit.text("/"))
 
 
 def test_while_the_storage_is_away_the_pages_show_the_spool(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pijobs.storage.redis import RedisStorage
 from pijobs.storage.redis.scripts import Scripts
 from pijobs.storage.redis.topology import key_prefix
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.dialect import Sqlite
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.transactions import DatabaseClock, Tx
 from pijobs.storage.values import Retention

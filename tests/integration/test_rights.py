@@ -27,7 +27,7 @@ from pijobs.storage.redis import RedisStorage, trial
 from pijobs.storage.redis.connection import unavailable, was_refused
 from pijobs.storage.redis.topology import key_prefix
 from pijobs.storage.sql import SqlStorage
-from pijobs.storage.sql.dialect import dialect_for
+from pijobs.storage.sql.dialects import dialect_for
 from pijobs.storage.sql.tables import script
 
 QUEUE = "rights"

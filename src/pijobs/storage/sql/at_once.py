@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, bindparam, case, exists, func, literal_column
 from sqlalchemy.dialects import postgresql
 
 from pijobs.storage.sql.connection import Statement
-from pijobs.storage.sql.dialect import Dialect
+from pijobs.storage.sql.dialects.dialect import Dialect
 from pijobs.storage.sql.schema import RANK_STEP, Code, group, instance, queue
 from pijobs.storage.values import NewInstance, Stored
 

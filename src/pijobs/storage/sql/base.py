@@ -16,7 +16,9 @@ from pijobs.storage import contract
 from pijobs.storage.housekeeping import Housekeeping
 from pijobs.storage.records import Audit, Fault
 from pijobs.storage.sql import auditing, diagnosis, tables
-from pijobs.storage.sql.dialect import Dialect, Sqlite, dialect_for
+from pijobs.storage.sql.dialects import dialect_for
+from pijobs.storage.sql.dialects.dialect import Dialect
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import DiskFull, Tx

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.sql.elements import ClauseElement
 
-from pijobs.storage.sql.dialect import Dialect
+from pijobs.storage.sql.dialects.dialect import Dialect
 
 Row = Sequence[Any]
 

@@ -20,7 +20,8 @@ from pijobs.base.forks import gate
 from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.storage.pool import ConnectionPool
 from pijobs.storage.sql.connection import Link
-from pijobs.storage.sql.dialect import Dialect, Sqlite, Trouble
+from pijobs.storage.sql.dialects.dialect import Dialect, Trouble
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.room import give_way
 from pijobs.storage.sql.watchdog import Watchdog
 

@@ -7,7 +7,7 @@ import shutil
 import stat
 
 from pijobs.base import clock
-from pijobs.storage.sql.dialect import Sqlite
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.transactions import Tx
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pijobs.errors import Bypassed, InstanceNotFound, KeyConflict, NoLiveWorker, PijobsError, StateConflict
 from pijobs.storage.sql.arrows import Row
-from pijobs.storage.sql.dialect import Trouble
+from pijobs.storage.sql.dialects.dialect import Trouble
 from pijobs.storage.sql.limits import bypasses
 from pijobs.storage.sql.rows import find, holder_of, save, to_row
 from pijobs.storage.sql.schema import RANK_STEP, WAITING, Code

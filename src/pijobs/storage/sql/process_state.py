@@ -13,7 +13,8 @@ from pijobs.errors import StorageUnavailable
 from pijobs.storage.sql import leasing
 from pijobs.storage.sql.connection import Link
 from pijobs.storage.sql.connection_sources import Lane, LocalLane, ServerLane
-from pijobs.storage.sql.dialect import Dialect, Sqlite
+from pijobs.storage.sql.dialects.dialect import Dialect
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.poller import Eye, Poller, Sight
 from pijobs.storage.sql.room import PAGE, Room
 from pijobs.storage.sql.statements import Statements

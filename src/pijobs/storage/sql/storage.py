@@ -15,7 +15,7 @@ from sqlalchemy import URL
 
 from pijobs.errors import StorageUnfit
 from pijobs.storage import contract
-from pijobs.storage.sql.dialect import Sqlite
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.people import ForPeople
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.servers import ForServers

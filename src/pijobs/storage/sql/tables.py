@@ -11,7 +11,10 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from pijobs.storage import protocol
 from pijobs.storage.sql.connection import Link, Statement
-from pijobs.storage.sql.dialect import Dialect, Mariadb, Sqlite, Trouble, dialect_for
+from pijobs.storage.sql.dialects import dialect_for
+from pijobs.storage.sql.dialects.dialect import Dialect, Trouble
+from pijobs.storage.sql.dialects.mariadb import Mariadb
+from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.schema import ADDED, ADDITIONS, FILLED, FIRST_VERSION, NEW_INDEXES, metadata
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.sql.transactions import Tx

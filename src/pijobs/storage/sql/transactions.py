@@ -12,7 +12,7 @@ from pijobs.errors import InstanceRefused, PijobsError, StorageFull, StorageUnav
 from pijobs.storage.sql.arrows import Arrows
 from pijobs.storage.sql.connection import Link, Row, Statement
 from pijobs.storage.sql.connection_sources import Busy, Lane, dialect_errors
-from pijobs.storage.sql.dialect import Dialect, Trouble
+from pijobs.storage.sql.dialects.dialect import Dialect, Trouble
 from pijobs.storage.sql.statements import Statements
 from pijobs.storage.values import Ended, Retention
 

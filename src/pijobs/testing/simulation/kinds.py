@@ -94,7 +94,7 @@ def _sql(url: str) -> Iterator[MakePlace]:
 
     from pijobs.storage.sql import SqlStorage
     from pijobs.storage.sql.connection_sources import LocalLane, ServerLane
-    from pijobs.storage.sql.dialect import Sqlite
+    from pijobs.storage.sql.dialects.sqlite import Sqlite
     from pijobs.storage.sql.process_state import Live
     from pijobs.storage.sql.schema import instance, meta, metadata, queue
 

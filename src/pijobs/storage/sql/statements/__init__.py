@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import bindparam, or_, select, update
 
 from pijobs.storage.sql.connection import Statement
-from pijobs.storage.sql.dialect import Dialect
+from pijobs.storage.sql.dialects.dialect import Dialect
 from pijobs.storage.sql.schema import meta
 from pijobs.storage.sql.statements.groups import GroupStatements
 from pijobs.storage.sql.statements.housekeeping import HousekeepingStatements

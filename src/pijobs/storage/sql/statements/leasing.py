@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from pijobs.storage.sql.connection import Statement
-from pijobs.storage.sql.dialect import Dialect
+from pijobs.storage.sql.dialects.dialect import Dialect
 from pijobs.storage.sql.schema import (
     Code,
     group,

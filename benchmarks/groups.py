@@ -1,9 +1,10 @@
 """How long a storage is held at once while many groups are in use: no operation may hold Redis for more than 5 ms.
 
-    python benchmarks/groups.py [URL] [--groups 10000] [--instances 100000] [--rounds 100] [--json]
+    python benchmarks/groups.py [URL] [--groups 10000] [--instances 100000] [--workers 50] [--rounds 100] [--json]
 
 Without a URL: a private Redis, then a file of SQLite. The instances wait in all groups, a tenth of them for their time.
-One group of a hundred is paused, and one has an open circuit breaker; two of three totals are in use.
+Each of the worker processes, which are sessions only, holds 8 of them. One group of a hundred is paused, and one has an
+open circuit breaker; two of three totals are in use.
 
 =========  ===========================================================================================================
 Redis      milliseconds for which it was held by the longest kind of command of each operation, as its SLOWLOG tells
@@ -38,7 +39,7 @@ from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
 from pijobs.storage.contract import Storage
 from pijobs.storage.sessions import SessionInfo
-from pijobs.storage.values import MAX_TOTALS, End, Lease, NewInstance
+from pijobs.storage.values import BATCH, MAX_TOTALS, End, Lease, NewInstance
 from pijobs.worker.slots import AHEAD_MOST
 
 LIMIT = 5.0  # ms
@@ -58,21 +59,27 @@ class Life:
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     held: list[Lease] = field(default_factory=list)
 
+    def fill(self, number: int, workers: int) -> None:
+        later = self.storage.now() + HOUR
+        for begin in range(0, number, BATCH):
+            batch = [
+                self.instance(f"group{one % self.groups:05}", due=later if one % 10 == 9 else None)
+                for one in range(begin, min(begin + BATCH, number))
+            ]
+            self.storage.enqueue_many([(new, "replace") for new in batch], timeout=30)
+        for one in range(0, self.groups, 100):
+            self.storage.pause(f"group{one:05}")
+            self.block(f"group{one + 1:05}")
+        for _ in range(workers):
+            self.session = self.open_session()
+            self.storage.step(self.session, (), want=8)
+        self.storage.add_totals({f"bench_{one}": 1.0 for one in range(MAX_TOTALS * 2 // 3)})
+
     def open_session(self) -> str:
         session = uuid.uuid4().hex
         info = SessionInfo(session, "bench", 1, self.storage.now(), "1", workers=64)
         self.storage.open_session(info, lease=HOUR)
         return session
-
-    def fill(self, number: int) -> None:
-        self.session = self.open_session()
-        for one in range(number):
-            group = f"group{one % self.groups:05}"
-            self.enqueue(group, due=self.storage.now() + HOUR if one % 10 == 9 else None)
-        for one in range(0, self.groups, 100):
-            self.storage.pause(f"group{one:05}")
-            self.block(f"group{one + 1:05}")
-        self.storage.add_totals({f"bench_{one}": 1.0 for one in range(MAX_TOTALS * 2 // 3)})
 
     def block(self, group: str) -> None:
         record = self.storage.group(group)
@@ -81,13 +88,15 @@ class Life:
         self.storage.set_group(group, version=version, limit=5, blocked_until=now + HOUR, policy=policy, keep=HOUR)
 
     def enqueue(self, group: str | None = None, **facts: Any) -> None:
-        group = group or f"group{self.chance.randrange(self.groups):05}"
-        new = NewInstance(
+        new = self.instance(group or f"group{self.chance.randrange(self.groups):05}", **facts)
+        self.storage.enqueue(new, timeout=30)
+
+    def instance(self, group: str, **facts: Any) -> NewInstance:
+        return NewInstance(
             uuid.uuid4().hex, f"bench.job{self.chance.randrange(JOBS)}", b"envelope", b"body" * 100, group, limit=5,
             created=self.storage.now(), subject=f"user{self.chance.randrange(5000)}", keep=24 * HOUR,
             priority=self.chance.choice((0, 0, 0, 10, -10)), **facts,
         )  # fmt: skip
-        self.storage.enqueue(new, timeout=30)
 
     def step(self, want: int, *, floor: int | None = None, state: State = State.DONE, due: int | None = None) -> None:
         """End what the last step took, and take as many again."""
@@ -117,6 +126,7 @@ class Life:
             "step, 24 jobs to run again": lambda: self.step(AHEAD_MOST, state=State.SCHEDULED, due=storage.now() + 1),
             "step, nothing urgent waits": lambda: self.step(8, floor=900),
             "sign of life": self.beat,
+            "the other workers": storage.sessions,
             "a worker of 96 jobs dies": self.die,
             "jobs list": lambda: instances.listing(queue, limit=50),
             "groups": lambda: [*status.groups(storage)],
@@ -161,7 +171,7 @@ def slowest(kinds: Iterable[tuple[bytes, float]]) -> tuple[float, float, float]:
     return statistics.median(found), statistics.quantiles(found, n=100, method="inclusive")[-1], max(found)
 
 
-def run(url: str, groups: int, number: int, rounds: int) -> Iterator[Row]:
+def run(url: str, groups: int, number: int, workers: int, rounds: int) -> Iterator[Row]:
     values = {
         "SECRET_KEY": "bench", "PI_JOB_QUEUE_CLASS": "pijobs.HueyQueue", "PI_JOB_QUEUE_URL": url,
         "PI_JOB_QUEUE_NAME": f"bench-{uuid.uuid4().hex}", "PI_JOB_QUEUE_PLUGINS": (),
@@ -169,7 +179,7 @@ def run(url: str, groups: int, number: int, rounds: int) -> Iterator[Row]:
     queue = build(values).queue
     assert queue.storage is not None
     life, started = Life(queue.storage, groups), time.perf_counter()
-    life.fill(number)
+    life.fill(number, workers)
     print(f"{queue.storage.display_url}: filled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     measure = Held(url) if url.startswith("redis") else took
     for name, operate in life.operations(queue).items():
@@ -182,6 +192,7 @@ def main() -> int:
     parser.add_argument("url", nargs="?")
     parser.add_argument("--groups", type=int, default=10_000)
     parser.add_argument("--instances", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -191,7 +202,7 @@ def main() -> int:
     with bench.places(given.url) as urls:
         for url in urls:
             storage = url.partition(":")[0].partition("+")[0]
-            for name, median, late, longest in run(url, given.groups, given.instances, given.rounds):
+            for name, median, late, longest in run(url, given.groups, given.instances, given.workers, given.rounds):
                 held = storage == "redis" and median > LIMIT
                 rows.append({"storage": storage, "operation": name, "median": median, "p99": late, "longest": longest,
                              "ok": not held})  # fmt: skip

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from costs import NASTY, seconds_of
 
-from pijobs.base.foreign import MOST, cut, decoded
+from pijobs.base.foreign import MOST, cut, decoded, runs
 from pijobs.base.known_texts import Known
 from pijobs.base.redact import describe, redact, text_of
 
@@ -111,6 +111,12 @@ def test_an_address_behind_an_encoding_is_masked() -> None:
 def test_an_encoding_that_hides_nothing_stays_as_it_is() -> None:
     for text in ("GET /a%20b", "a &amp; b", r"C:\x41", "50% off", "dGhlIHF1aWNrIGJyb3du"):
         assert redact(text, ["secret 1"]) == text
+
+
+def test_an_id_of_a_mail_read_as_base64_is_noise_and_is_not_searched() -> None:
+    assert [reading for _, reading in runs("250 2.0.0 Ok: queued as 4XyKdz6mBhz9sR")] == [()]
+    noisy = base64.b64encode(b"\xff\xfe\xfd" + b"hunter2" + b"\xfc\xfb").decode()
+    assert "hunter2" in "".join(next(runs(noisy))[1])
 
 
 def test_a_text_is_cut_before_it_is_searched() -> None:

@@ -175,6 +175,12 @@ def test_a_job_measures_under_its_name(metrics: Metrics) -> None:
     assert told(metrics) == {("pijobs_smtp_replies_total", "mail.send", "2xx", "main"): 3.5}
 
 
+def test_names_that_were_right_before_do_not_make_a_value_right(metrics: Metrics) -> None:
+    metrics.measure("mail.send", "smtp_replies", 1, {"server": "main"})
+    metrics.measure("mail.send", "smtp_replies", -1, {"server": "main"})
+    assert told(metrics) == {("pijobs_smtp_replies_total", "mail.send", "main"): 1}
+
+
 class Unwritable:
     def __str__(self) -> str:
         raise RuntimeError("the password is hunter2")

@@ -39,6 +39,8 @@ _SEVERAL = re.compile(
     rf"|{_PIECE}(?:[ \r\n]{{1,2}}{_PIECE})+={{0,2}})"
 )
 _BETWEEN = re.compile(r"[ \r\n:,-]+(?:0[xX])?")
+#: A reading without as many letters in a row is noise: an id of a mail is no Base64, and read as such all the same.
+_LEGIBLE = re.compile("[^\ufffd]{4}")
 #: Of a longer run its readings are not read again.
 _NESTED = 400
 #: The letters of RFC 4648 5 as those of 4.
@@ -109,7 +111,7 @@ def _readings(run: str, depth: int = _DEPTH) -> tuple[str, ...]:
         for plain in [plain for plain in found if plain.isascii() and plain.isprintable()]:
             for deeper in (plain, *decoded(plain)):
                 found += [deeper, *(one for match in _RUN.finditer(deeper) for one in _readings(match[0], depth - 1))]
-    return tuple(dict.fromkeys(found))
+    return tuple(one for one in dict.fromkeys(found) if _LEGIBLE.search(one))
 
 
 def _base64(text: str) -> bytes:

@@ -98,7 +98,7 @@ def _without_runs(text: str, known: Known) -> str:
     for several in (False, True):
         found = list(runs(text, several=several))
         together = "\n".join(plain for _, readings in found for plain in readings)
-        if known.hide(together) == together:
+        if not together.strip() or known.hide(together) == together:
             continue
         for (start, end), readings in reversed(found):
             if any(known.hide(plain) != plain for plain in readings):

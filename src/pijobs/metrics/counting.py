@@ -210,13 +210,14 @@ class Metrics:
     def measure(self, job: str, name: str, value: float, labels: Mapping[str, object]) -> None:
         """See :meth:`pijobs.context.JobContext.measure`. Raises nothing: the job may have done its work already."""
         try:
-            if fault := _fault(name, value, labels):
+            given = (("job", job), *((label, str(labels[label])) for label in sorted(labels)))
+            share, about = self._share, f"{job} {name}"
+            # Names that were counted before are right.
+            if fault := _fault(value) or (given not in share.shown.get(about, ()) and _fault_of_names(name, labels)):
                 log.error("job %s measures %.80r, which is not counted: %s", job, name, fault)
                 return
-            given = (("job", job), *((label, str(labels[label])) for label in sorted(labels)))
-            share = self._share
             with share.lock:
-                share.add(f"pijobs_{name}_total", share.labels(f"{job} {name}", given), value)
+                share.add(f"pijobs_{name}_total", share.labels(about, given), value)
         except Exception as error:  # a value of the plugin's own kind that can't be written
             log.error("job %s measures %.80r, which is not counted: %s", job, name, type(error).__name__)
 
@@ -265,11 +266,15 @@ class Metrics:
             log.exception("what was counted could not be stored")
 
 
-def _fault(name: str, value: float, labels: Mapping[str, object]) -> str | None:
-    if not _NAME.fullmatch(name) or name.endswith("_total") or f"pijobs_{name}_total" in BY_NAME:
-        return "expected a name such as 'smtp_replies', without '_total' and none of pijobs' own"
+def _fault(value: float) -> str | None:
     if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
         return "expected a number above 0"
+    return None
+
+
+def _fault_of_names(name: str, labels: Mapping[str, object]) -> str | None:
+    if not _NAME.fullmatch(name) or name.endswith("_total") or f"pijobs_{name}_total" in BY_NAME:
+        return "expected a name such as 'smtp_replies', without '_total' and none of pijobs' own"
     if len(labels) > MOST_LABELS or not all(_LABEL.fullmatch(label) for label in labels):
         return f"expected at most {MOST_LABELS} labels with names such as 'server', not 'job' or 'le'"
     return None

@@ -105,11 +105,12 @@ class Pool:
 
     def close(self) -> None:
         """Say good-bye on all connections that carry no mail."""
-        with self._changed:
+        with self._lock:
             lines = [line for place in self._places.values() for line in place.idle]
             for place in self._places.values():
                 place.idle.clear()
-            self._changed.notify_all()
+            self._freed.notify_all()
+            self._closed.notify_all()
         close_all(line.conversation for line in lines)
 
     def _forget(self) -> None:
@@ -118,18 +119,21 @@ class Pool:
             conversation.abandon()
         #: Those in use among them; what one of the parent's threads sends over is nobody's here.
         self._open_ones: weakref.WeakSet[Conversation] = weakref.WeakSet()
-        self._changed = threads.Condition()
+        self._lock = threads.Lock()
+        #: A connection, or room for one, has become free. Apart from what the reaper waits for: to wake it after each
+        #: mail would cost as much as the connection.
+        self._freed, self._closed = threads.Condition(self._lock), threads.Condition(self._lock)
         self._places: dict[Endpoint, _Lines] = {}
         self._suspicions = Suspicions()
         self._reaper: threads.Thread | None = None
 
     def _distrusted(self, endpoint: Endpoint) -> frozenset[str]:
-        with self._changed:
+        with self._lock:
             place = self._places.get(endpoint)
             return place.distrusted if place is not None and clock.monotonic() < place.until else frozenset()
 
     def _remember(self, endpoint: Endpoint, without: frozenset[str]) -> None:
-        with self._changed:
+        with self._lock:
             place = self._places.setdefault(endpoint, _Lines())
             if without != place.distrusted:
                 place.distrusted, place.until = without, clock.monotonic() + MEMORY
@@ -153,10 +157,10 @@ class Pool:
     def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline, most: int) -> _Line | None:
         """An idle connection, now busy; None: room for a new one, which is counted already."""
         until = clock.monotonic() + min(endpoint.timeout, deadline.time_left())
-        with self._changed:
+        with self._lock:
             place = self._places.setdefault(endpoint, _Lines())
             while not place.idle and place.busy >= most:
-                if not self._changed.wait(until - clock.monotonic()) and clock.monotonic() >= until:
+                if not self._freed.wait(until - clock.monotonic()) and clock.monotonic() >= until:
                     deadline.check()
                     raise Busy(f"all {most} connections to {endpoint} that this process may have are in use")
             place.busy += 1
@@ -184,15 +188,15 @@ class Pool:
         return _Line(conversation, now, now)
 
     def _release(self, endpoint: Endpoint) -> None:
-        with self._changed:
+        with self._lock:
             self._places[endpoint].busy -= 1
-            self._changed.notify_all()
+            self._freed.notify_all()
 
     def _give_back(self, endpoint: Endpoint, line: _Line, share: int) -> None:
         line.used = clock.monotonic()
         worn = line.used_up or line.mails >= line.conversation.most or line.used - line.opened >= MAX_AGE
         worn = worn or not line.conversation.usable
-        with self._changed:
+        with self._lock:
             place = self._places.get(endpoint)
             if place is None:  # a fork in between
                 return
@@ -203,7 +207,7 @@ class Pool:
             place.busy += surplus + worn - 1
             if place.idle:
                 self._watch()
-            self._changed.notify_all()
+            self._freed.notify_all()
         for other in [*kept[:surplus], *([line] if worn else [])]:
             try:
                 other.conversation.close()
@@ -218,7 +222,7 @@ class Pool:
     def _reap(self) -> None:
         """Close what was idle for long; ends when nothing is."""
         while True:
-            with self._changed:
+            with self._lock:
                 now = clock.monotonic()
                 old = []
                 for place in self._places.values():
@@ -232,7 +236,7 @@ class Pool:
                     self._reaper = None
                     return
                 if not old:
-                    self._changed.wait(max(0.05, min(waiting) + IDLE - now))
+                    self._closed.wait(max(0.05, min(waiting) + IDLE - now))
             close_all(line.conversation for line in old)
 
 

@@ -10,28 +10,25 @@ import importlib
 import importlib.util
 import inspect
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pijobs.base import files, threads
-from pijobs.base.clock import to_ms
+from pijobs.base import threads
 from pijobs.errors import ConfigurationError, SettingsError
-from pijobs.jobs import Job, State
+from pijobs.jobs import Job
 from pijobs.logs.records import guard_loggers, redact_records
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
-from pijobs.request.calls import JobCall, checked
+from pijobs.request.foreign import ForeignQueue
 from pijobs.request.queue import Handle, Queue
+from pijobs.request.storages import storages
 from pijobs.settings import CORE_SETTINGS, PREFIX, AppPlaces, Settings, validate
 from pijobs.settings.stand_ins import stand_in_settings
 from pijobs.settings.table import cross_faults
-from pijobs.storage import open_file, open_storage
-from pijobs.storage.contract import Storage
-from pijobs.storage.values import NewInstance, Retention, Stored
+from pijobs.storage.values import NewInstance, Stored
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +80,7 @@ class HueyQueue(Queue):
         if threads.are_stopped_between_requests():
             log.warning("%s; %s", threads.STOPPED, threads.ADVICE)
         self._huey: Any = None
-        storage, spool = _storages(parts.settings)
+        storage, spool = storages(parts.settings)
         super().__init__(parts.settings, parts.registry, parts.plugins, storage=storage, spool=spool)
 
     @property
@@ -123,35 +120,6 @@ class HueyQueue(Queue):
         self._replace_registry(Registry({**self.registry, name: job}))
         if self._huey is not None:
             self._huey.add(job)
-
-
-class ForeignQueue(Queue):
-    """A class of somebody else behind the interface of :class:`Queue`: it gets the jobs and the calls, no options."""
-
-    foreign = True
-
-    def __init__(self, parts: Parts, foreign: Any) -> None:
-        super().__init__(parts.settings, parts.registry, parts.plugins)
-        self._foreign = foreign
-        for name, job in parts.registry.items():
-            foreign.register_job(name, job.function)
-
-    def enqueue(
-        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Handle:
-        given = [option for option, value in options.items() if value is not None]
-        if given:
-            raise ValueError(f"the queue class {self.settings.queue_class} takes no options, found {', '.join(given)}")
-        checked(self.registry, name, args, kwargs)
-        answer = self._foreign.enqueue(name, tuple(args), dict(kwargs or {}))
-        return Handle(str(getattr(answer, "id", "")), State.QUEUED, via="foreign")
-
-    def enqueue_many(self, calls: Iterable[JobCall], *, connection: Any = None) -> list[Handle]:
-        if connection is not None:
-            raise ValueError(f"the queue class {self.settings.queue_class} takes no options, found connection")
-        names = ("delay", "eta", "expires", "priority", "key")
-        return [self.enqueue(one.name, one.args, one.kwargs, **{name: getattr(one, name) for name in names})
-                for one in calls]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -256,7 +224,7 @@ def _queue(parts: Parts, values: Mapping[str, Any], *, strict: bool) -> Queue:
     options = {name[len(PREFIX) :].lower(): value for name, value in values.items() if name.startswith(PREFIX)}
     options.pop("class", None)
     try:
-        return ForeignQueue(parts, chosen(options))
+        return ForeignQueue(parts.settings, parts.registry, parts.plugins, foreign=chosen(options))
     except Exception as error:
         found = f"found {path!r} ({type(error).__name__})"
         log.error("%sCLASS: expected a class of queues, %s; the server runs without a queue", PREFIX, found)
@@ -298,32 +266,3 @@ def _privacyidea_installed() -> bool:
 def _made_by_privacyidea() -> bool:
     """Whether the one who makes a queue is privacyIDEA's ``create_app``."""
     return str(sys._getframe(2).f_globals.get("__name__")) == "privacyidea.lib.queue"
-
-
-def retention_of(settings: Settings) -> Retention:
-    """How much of what has ended is kept, and for how long."""
-    finished, finished_max = settings.keep_finished
-    return Retention(to_ms(finished), finished_max, to_ms(settings.keep_dead))
-
-
-def _storages(settings: Settings) -> tuple[Storage, Storage | None]:
-    """The storage, and the spool if there is one."""
-    retention = retention_of(settings)
-    name = settings.name
-    if settings.immediate:
-        return open_storage("memory://", name, retention), None
-    spool = settings.spool
-    storage = open_storage(settings.storage_url, name, retention, settings.enqueue_durability)
-    kept = open_file(str(spool), name, replace(retention)) if spool else None
-    return _if_there(storage), None if kept is None else _if_there(kept)
-
-
-def _if_there(storage: Storage) -> Storage:
-    """For who only looks: an empty storage in the place of an SQLite file that is not there yet."""
-    if not files.is_looking() or storage.file is None or os.path.exists(storage.file):
-        return storage
-    if not os.access(os.path.dirname(storage.file), os.W_OK | os.X_OK):
-        return storage  # which tells what is wrong with its folder
-    empty = open_storage("memory://", "not there", Retention())
-    empty.display_url = f"{storage.display_url} (not there yet)"
-    return empty

@@ -13,7 +13,8 @@ import pytest
 
 from pijobs import HueyQueue, State
 from pijobs.errors import ConfigurationError, PluginError, SettingsError
-from pijobs.factory import HISTORIC_CLASS, OWN_CLASS, ForeignQueue, Installation, build, configure, queue_class
+from pijobs.factory import HISTORIC_CLASS, OWN_CLASS, Installation, build, configure, queue_class
+from pijobs.request.foreign import ForeignQueue
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
 from pijobs.storage.memory import MemoryStorage

@@ -10,8 +10,9 @@ import pytest
 from pijobs import call_hook
 from pijobs.errors import PluginError
 from pijobs.factory import build
+from pijobs.plugins.discovery import Plugin
 from pijobs.plugins.hookspecs import InstanceEvent
-from pijobs.plugins.loading import Plugin, Plugins
+from pijobs.plugins.loading import Plugins
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
 from .conftest import PLUGINS, AddModule, Install

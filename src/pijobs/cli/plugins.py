@@ -10,7 +10,7 @@ import click
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, pass_invocation
 from pijobs.errors import ConfigurationError, PluginError
-from pijobs.plugins.loading import Plugin
+from pijobs.plugins.discovery import Plugin
 from pijobs.settings import CORE_SETTINGS, Settings
 
 

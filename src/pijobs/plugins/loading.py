@@ -11,8 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
 import pluggy
@@ -23,37 +21,14 @@ from pijobs.base.redact import describe
 from pijobs.errors import PluginError
 from pijobs.jobs import Job
 from pijobs.plugins import hookspecs
+from pijobs.plugins.discovery import Plugin, find, prefixes
 from pijobs.plugins.registration import faults, jobs_in
-from pijobs.settings import CORE_SETTINGS, PREFIX, Setting, Settings
+from pijobs.settings import CORE_SETTINGS, Setting, Settings
 
 log = logging.getLogger(__name__)
 
-#: Groups of entry points that somebody wrote for ours.
-_MEANT = re.compile(r"(?!pijobs$)pi[-_. ]?jobs?([-_. ](plugins?|jobs?|entry[-_ ]?points?))?", re.IGNORECASE)
 #: Files that say nothing about where a plugin went wrong.
 _LEADING = re.compile(rf"^{re.escape(files.OURS)}|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
-
-
-@dataclass
-class Plugin:
-    """One plugin that was found, for ``pijobs plugins``."""
-
-    name: str
-    #: What is imported.
-    module: str
-    #: Distribution and version; empty for a dotted module without packaging.
-    distribution: str = ""
-    version: str = ""
-    #: Installed, but ``PI_JOB_QUEUE_PLUGINS`` does not name it.
-    allowed: bool = True
-    #: Why it is not loaded.
-    error: str | None = None
-    settings: list[Setting] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
-
-    @property
-    def loaded(self) -> bool:
-        return self.allowed and self.error is None
 
 
 class Plugins:
@@ -67,7 +42,7 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._modules: dict[str, Any] = {}
         self._callers: dict[tuple[str, str], Any] = {}
-        self.found = list(_find(allowed))
+        self.found = list(find(allowed))
         # A plugin may give hooks of one that is loaded after it: all hooks are known before any is missed.
         for step in (self._import, self._register, self._collect_settings):
             for plugin in self.loaded:
@@ -86,7 +61,7 @@ class Plugins:
     @property
     def absent_prefixes(self) -> list[str]:
         """How the settings of plugins begin that are there but not loaded."""
-        return [prefix for plugin in self.found if not plugin.loaded for prefix in _prefixes(plugin)]
+        return [prefix for plugin in self.found if not plugin.loaded for prefix in prefixes(plugin)]
 
     def settings(self) -> list[Setting]:
         """The settings of all loaded plugins."""
@@ -213,8 +188,8 @@ class Plugins:
                 raise PluginError(f"register_settings: expected Setting objects, found {type(setting).__name__}")
             if setting.name in owners:
                 raise PluginError(f"setting {setting.name} of plugin {plugin.name!r} belongs to {owners[setting.name]}")
-            if not setting.name.startswith(_prefixes(plugin)):
-                raise PluginError(f"setting {setting.name}: expected a name that begins with {_prefixes(plugin)[0]}")
+            if not setting.name.startswith(prefixes(plugin)):
+                raise PluginError(f"setting {setting.name}: expected a name that begins with {prefixes(plugin)[0]}")
             owners[setting.name] = f"plugin {plugin.name!r}"
             settings.append(setting)
         plugin.settings = settings
@@ -307,42 +282,6 @@ def _refuse_to_hide(path: str) -> None:
             f"package {package!r} has the name {name!r} twice: a {type(there).__name__} in "
             f"{sys.modules[package].__file__}, and its module {path!r}, which would take that place; rename one of them"
         )
-
-
-def _find(allowed: Sequence[str] | None) -> Iterable[Plugin]:
-    """Installed plugins by name, then the dotted modules of the allow-list."""
-    installed: dict[str, Plugin] = {}
-    points = metadata.entry_points()
-    for point in sorted(points.select(group=hookspecs.PROJECT), key=lambda point: point.name):
-        plugin = _plugin(point, allowed)
-        distribution = plugin.distribution
-        first = installed.setdefault(point.name, plugin)
-        if first is not plugin and (first.module, first.distribution) != (plugin.module, distribution):
-            both = f"distributions {first.distribution!r} and {distribution!r}"
-            plugin.error = f"{both} bring a plugin {point.name!r}"
-            yield plugin
-    for group in points.groups:
-        if _MEANT.fullmatch(group):
-            for point in points.select(group=group):
-                plugin = installed.setdefault(point.name, _plugin(point, allowed))
-                plugin.error = plugin.error or (
-                    f"its entry point is in the group {group!r}, expected {hookspecs.PROJECT!r}; write "
-                    f"[project.entry-points.{hookspecs.PROJECT}] in its pyproject.toml, and install it again"
-                )
-    yield from installed.values()
-    yield from (Plugin(name, name) for name in dict.fromkeys(allowed or ()) if name not in installed)
-
-
-def _plugin(point: metadata.EntryPoint, allowed: Sequence[str] | None) -> Plugin:
-    distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-    return Plugin(point.name, point.value, distribution, version, allowed is None or point.name in allowed)
-
-
-def _prefixes(plugin: Plugin) -> tuple[str, ...]:
-    """How the names of its settings may begin. A dotted module may use its first or last part."""
-    parts = plugin.name.split(".")
-    names = dict.fromkeys(("_".join(parts), parts[-1], parts[0]))
-    return tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in names if name)
 
 
 def _reason(error: BaseException) -> str:

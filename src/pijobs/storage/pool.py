@@ -16,11 +16,9 @@ from typing import Generic, TypeVar
 
 from pijobs.base import clock, threads
 from pijobs.errors import PijobsError, StorageUnavailable
+from pijobs.storage.pool_state import PoolState
 
 C = TypeVar("C")
-
-#: Seconds for which the connector keeps trying after the last request for a connection.
-LINGER = 30.0
 
 
 class ConnectionPool(Generic[C]):
@@ -57,7 +55,7 @@ class ConnectionPool(Generic[C]):
         self._retry_max = retry_max
         self._usable = usable
         # By process: what a parent had stays referenced, so that no finaliser ends its connections in the child.
-        self._states: dict[int, _State[C]] = {}
+        self._states: dict[int, PoolState[C]] = {}
 
     def take(self, timeout: float) -> AbstractContextManager[C]:
         """Lend a connection. A :class:`StorageUnavailable` that leaves the block says that the connection is broken.
@@ -83,12 +81,12 @@ class ConnectionPool(Generic[C]):
         if thread is not None and thread is not threads.current_thread():
             thread.join(1.0)
 
-    def _state(self) -> _State[C]:
+    def _state(self) -> PoolState[C]:
         pid = os.getpid()
         # setdefault is atomic; a lock could have been copied by the fork while another thread held it.
-        return self._states.get(pid) or self._states.setdefault(pid, _State(pid, self._retry_after))
+        return self._states.get(pid) or self._states.setdefault(pid, PoolState(pid, self._retry_after))
 
-    def _obtain(self, state: _State[C], timeout: float) -> C:
+    def _obtain(self, state: PoolState[C], timeout: float) -> C:
         end = clock.monotonic() + timeout
         try:
             connection = self._wait_for_one(state, end, timeout)
@@ -98,7 +96,7 @@ class ConnectionPool(Generic[C]):
                 scrap, state.scrap = state.scrap, []
                 self._close_all(scrap)
 
-    def _wait_for_one(self, state: _State[C], end: float, timeout: float) -> C | None:
+    def _wait_for_one(self, state: PoolState[C], end: float, timeout: float) -> C | None:
         """None: the caller is to connect."""
         with state.changed:
             state.asked = clock.monotonic()
@@ -121,7 +119,7 @@ class ConnectionPool(Generic[C]):
             finally:
                 state.waiting -= 1
 
-    def _pick(self, state: _State[C]) -> C | None:
+    def _pick(self, state: PoolState[C]) -> C | None:
         while state.idle:
             connection = state.idle.pop()
             if self._usable(connection):
@@ -130,7 +128,7 @@ class ConnectionPool(Generic[C]):
             state.scrap.append(connection)
         return None
 
-    def _too_late(self, state: _State[C], timeout: float) -> StorageUnavailable:
+    def _too_late(self, state: PoolState[C], timeout: float) -> StorageUnavailable:
         if state.thread is None or state.lent:
             # One that is in use may come back in a moment: that is no outage.
             number = state.lent if state.lent else self._size
@@ -141,7 +139,7 @@ class ConnectionPool(Generic[C]):
 
     def _give_back(
         self,
-        state: _State[C],
+        state: PoolState[C],
         connection: C,
         *,
         broken: bool = False,
@@ -173,7 +171,7 @@ class ConnectionPool(Generic[C]):
 
     # -- in the calling thread ---------------------------------------------------------------------------------------
 
-    def _connects_here(self, state: _State[C]) -> bool:
+    def _connects_here(self, state: PoolState[C]) -> bool:
         """Whether the caller is to connect; if not, a thread does, as far as there is room."""
         if not state.has_room(self._size):
             return False
@@ -183,7 +181,7 @@ class ConnectionPool(Generic[C]):
             return False
         return state.trouble is None or clock.monotonic() >= state.retry_at
 
-    def _connect_here(self, state: _State[C], end: float) -> C:
+    def _connect_here(self, state: PoolState[C], end: float) -> C:
         connection, trouble = None, None
         try:
             if self._connect_within is None:
@@ -209,7 +207,7 @@ class ConnectionPool(Generic[C]):
 
     # -- in a thread -------------------------------------------------------------------------------------------------
 
-    def _start_connector(self, state: _State[C]) -> bool:
+    def _start_connector(self, state: PoolState[C]) -> bool:
         """Whether there is a thread that connects."""
         if state.thread is not None:
             state.changed.notify_all()
@@ -225,7 +223,7 @@ class ConnectionPool(Generic[C]):
             return False
         return True
 
-    def _run(self, state: _State[C]) -> None:
+    def _run(self, state: PoolState[C]) -> None:
         while self._wait_for_work(state):
             try:
                 connection = self._connect()
@@ -234,7 +232,7 @@ class ConnectionPool(Generic[C]):
             else:
                 self._connected(state, connection)
 
-    def _wait_for_work(self, state: _State[C]) -> bool:
+    def _wait_for_work(self, state: PoolState[C]) -> bool:
         with state.changed:
             work = state.connecting = not state.closed and state.wants(self._size)
             if not work:
@@ -243,7 +241,7 @@ class ConnectionPool(Generic[C]):
         self._close_all(scrap)
         return work
 
-    def _connected(self, state: _State[C], connection: C) -> None:
+    def _connected(self, state: PoolState[C], connection: C) -> None:
         with state.changed:
             closed = state.closed
             state.connecting = False
@@ -255,7 +253,7 @@ class ConnectionPool(Generic[C]):
         if closed:
             self._close_all([connection])
 
-    def _failed(self, state: _State[C], error: Exception) -> None:
+    def _failed(self, state: PoolState[C], error: Exception) -> None:
         with state.changed:
             state.connecting = False
             state.fail(error, self._retry_max)
@@ -289,49 +287,6 @@ class _Loan(AbstractContextManager[C]):
         broken = error is not None and (trouble is not None or not isinstance(error, PijobsError))
         late = trouble is not None and clock.monotonic() >= self._end
         self._pool._give_back(self._state, self._connection, broken=broken, trouble=trouble, late=late)
-
-
-class _State(Generic[C]):
-    """What a pool has in one process, from first use to close."""
-
-    def __init__(self, pid: int, delay: float) -> None:
-        self.pid = pid
-        self.changed = threads.Condition()
-        self.idle: list[C] = []
-        #: To be closed by whoever connects, since closing may take time too.
-        self.scrap: list[C] = []
-        self.lent = 0
-        self.waiting = 0
-        #: Connections that callers are just making.
-        self.opening = 0
-        self.asked = 0.0
-        self.connecting = False
-        self.closed = False
-        #: Why the pool is down, when to try again, and how long to wait after that.
-        self.trouble: Exception | None = None
-        self.retry_at = 0.0
-        self.delay = delay
-        self.thread: threads.Thread | None = None
-
-    def fail(self, trouble: Exception, longest: float) -> None:
-        """Nobody could connect."""
-        self.trouble = trouble
-        self.retry_at = clock.monotonic() + self.delay
-        self.delay = min(self.delay * 2, longest)
-
-    def is_down(self) -> bool:
-        return self.trouble is not None and not self.closed
-
-    def has_room(self, size: int) -> bool:
-        return self.lent + len(self.idle) + self.opening < size
-
-    def wants(self, size: int) -> bool:
-        """Whether a thread is to make one more connection."""
-        if not self.has_room(size):
-            return False
-        if self.trouble is not None:
-            return clock.monotonic() - self.asked < LINGER
-        return self.waiting > len(self.idle)
 
 
 def _unavailable(trouble: Exception) -> StorageUnavailable:

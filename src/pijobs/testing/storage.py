@@ -8,8 +8,8 @@ from typing import Any
 
 from pijobs.base.clock import Clock
 from pijobs.errors import StorageUnavailable
-from pijobs.factory import retention_of
 from pijobs.request.queue import Queue
+from pijobs.request.storages import retention_of
 from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
 

@@ -149,6 +149,6 @@ def test_plugins_needs_no_pi_cfg_at_all(
     run: Run, args: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("pijobs.settings.pifile._DEFAULT_PLACES", (tmp_path / "a.cfg", tmp_path / "b.cfg"))
-    monkeypatch.setattr("pijobs.plugins.loading.metadata.entry_points", lambda: metadata.EntryPoints(()))
+    monkeypatch.setattr("pijobs.plugins.discovery.metadata.entry_points", lambda: metadata.EntryPoints(()))
     result = run("plugins", *args)
     assert result.code == 0 and "no plugins are installed" in result.out

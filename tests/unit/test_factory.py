@@ -185,7 +185,7 @@ def test_jobs_of_the_settings_win_over_the_job(broken_plugins: None) -> None:
 
 
 def test_an_override_for_an_unknown_job_is_refused_with_a_close_match(broken_plugins: None, monkeypatch: Any) -> None:
-    monkeypatch.setattr("pijobs.plugins.loading.metadata.entry_points", lambda: metadata.EntryPoints(()))
+    monkeypatch.setattr("pijobs.plugins.discovery.metadata.entry_points", lambda: metadata.EntryPoints(()))
     with pytest.raises(SettingsError, match=r"found 'good\.shot'; did you mean 'good\.shout'\?"):
         built(plugins=["broken.good"], JOBS={"good.shot": {"priority": 1}})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 from collections.abc import Hashable, Mapping
@@ -17,33 +16,19 @@ from pijobs.database import Database
 from pijobs.definitions import records
 from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNREADABLE
-from pijobs.definitions.secrets import bound_to, censored
+from pijobs.definitions.sealing import Sealer, Stored, json_object
+from pijobs.definitions.secrets import censored
 from pijobs.definitions.tables import metadata, remembered, table
 from pijobs.errors import (
-    DecodeError,
     DefinitionDeleted,
     DefinitionError,
     DefinitionNotFound,
     DefinitionUnreadable,
     PijobsError,
 )
-from pijobs.payload.keys import KeyRing
 from pijobs.settings import Settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What is stored under an identifier.
-
-    :ivar lost: secrets that can't be read, and why.
-    :ivar bare: secrets in clear, since an older release did not take them for secrets.
-    """
-
-    values: dict[str, Any]
-    lost: dict[str, str]
-    bare: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +69,7 @@ class DefinitionStore:
         self.declaration = declaration
         self._settings = settings
         self._database = Database.of(settings)
+        self._sealer = Sealer(declaration, settings)
         self._kept = _Kept()
 
     @property
@@ -109,7 +95,7 @@ class DefinitionStore:
             rows = connection.execute(query).all()
         listed = {}
         for row in rows:
-            stored = self._opened(row)
+            stored = self._sealer.open(row)
             self._protect(row.identifier, stored)
             listed[row.identifier] = self._definition(row.identifier, stored)
             if stored.lost:
@@ -149,7 +135,7 @@ class DefinitionStore:
             raise DefinitionUnreadable(self.declaration.kind, identifier, stored.lost)
         return self._definition(identifier, stored)
 
-    def _stored(self, identifier: str) -> _Stored | None:
+    def _stored(self, identifier: str) -> Stored | None:
         if not self._database.has(metadata):
             return None
         with self._database.read() as connection:
@@ -162,7 +148,7 @@ class DefinitionStore:
             return {}
         with self._database.read() as connection:
             rows = connection.execute(sa.select(table).where(table.c.kind == self.kind)).all()
-        return {row.identifier: tuple(sorted(bare)) for row in rows if (bare := self._opened(row).bare)}
+        return {row.identifier: tuple(sorted(bare)) for row in rows if (bare := self._sealer.open(row).bare)}
 
     def save(self, identifier: str, values: Mapping[str, Any]) -> None:
         """Create a definition, or change what is given of one. All its secrets are encrypted by the newest key.
@@ -175,14 +161,14 @@ class DefinitionStore:
 
         def work(connection: Connection) -> None:
             known = self._find(connection, identifier, lock=True) if not fault else None
-            stored = known or _Stored({}, {})
+            stored = known or Stored({}, {})
             try:
                 validated = self.declaration.validate(values, stored.values, stored.lost)
             except DefinitionError as error:
                 raise DefinitionError([*fault, *error.faults]) from None
             if faults := fault or self.in_clear(identifier, validated):
                 raise DefinitionError(faults)
-            row = self._sealed(identifier, validated)
+            row = self._sealer.columns(identifier, validated)
             if known is None:
                 connection.execute(table.insert().values(kind=self.declaration.kind, identifier=identifier, **row))
             else:
@@ -231,7 +217,7 @@ class DefinitionStore:
         self._database.ensure(metadata)
         self._database.ensure(remembered)
 
-    def _definition(self, identifier: str, stored: _Stored) -> dict[str, Any]:
+    def _definition(self, identifier: str, stored: Stored) -> dict[str, Any]:
         # What can't be read is no value; the name of a variant that is not loaded is one.
         lost = {name: None for name in stored.lost if name not in stored.values}
         values = self.declaration.complete({**stored.values, **lost})
@@ -240,37 +226,24 @@ class DefinitionStore:
     def _place(self, identifier: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
         return table.c.kind == self.declaration.kind, table.c.identifier == identifier
 
-    def _find(self, connection: Connection, identifier: str, *, lock: bool = False) -> _Stored | None:
+    def _find(self, connection: Connection, identifier: str, *, lock: bool = False) -> Stored | None:
         if _identifier_fault(identifier, {}):
             return None
         query = sa.select(table).where(*self._place(identifier))
         row = connection.execute(query.with_for_update() if lock else query).first()
-        return None if row is None else self._opened(row)
+        return None if row is None else self._sealer.open(row)
 
-    def _sealed(self, identifier: str, values: Mapping[str, Any]) -> dict[str, str]:
-        """The columns of a definition. What is empty needs no key."""
-        secrets, content = {}, dict(values)
-        for name in self.declaration.secrets_of(values):
-            if not _is_empty(values[name]):
-                secrets[name] = self._seal(identifier, name, content.pop(name))
-        return {"content": json.dumps(content), "secrets": json.dumps(secrets)}
-
-    def _seal(self, identifier: str, name: str, value: Any) -> tuple[str, str]:
-        key = KeyRing.of(self._settings).newest
-        sealed = key.encrypt(json.dumps(value).encode(), bound_to(self.kind, identifier, name))
-        return key.id, base64.b64encode(sealed).decode()
-
-    def _protect(self, identifier: str, stored: _Stored) -> None:
+    def _protect(self, identifier: str, stored: Stored) -> None:
         """Encrypt what an older release left in clear. Who only looks, or may not write, leaves it to others."""
         if not stored.bare or is_looking():
             return
 
         def work(connection: Connection) -> None:
             row = connection.execute(sa.select(table).where(*self._place(identifier)).with_for_update()).first()
-            if row is None or not (bare := self._opened(row).bare):
+            if row is None or not (bare := self._sealer.open(row).bare):
                 return
-            content, secrets = _object(row.content), _object(row.secrets)
-            sealed = {name: self._seal(identifier, name, content.pop(name)) for name in sorted(bare)}
+            content, secrets = json_object(row.content), json_object(row.secrets)
+            sealed = {name: self._sealer.seal(identifier, name, content.pop(name)) for name in sorted(bare)}
             secrets = {**sealed, **secrets}
             columns = {"content": json.dumps(content), "secrets": json.dumps(secrets)}
             if connection.dialect.name == "sqlite":  # what was there is overwritten
@@ -282,50 +255,6 @@ class DefinitionStore:
             log.warning("%s %r: %s was in clear, and is encrypted now", self.kind, identifier, ", ".join(stored.bare))
         except PijobsError as error:
             log.error("%s %r: %s is in clear: %s", self.kind, identifier, ", ".join(stored.bare), error)
-
-    def _opened(self, row: sa.Row[Any]) -> _Stored:
-        """What is damaged is told of this definition, and does not hide the others."""
-        try:
-            values, secrets = _object(row.content), _object(row.secrets)
-        except ValueError:
-            return _Stored({}, {"definition": "damaged: expected JSON, found something else; save it anew"})
-        bare = frozenset(name for name in self.declaration.secrets_of(values) if not _is_empty(values.get(name)))
-        stored = _Stored(values, {}, bare)
-        stored.lost.update(self.declaration.unknown_variant(stored.values))
-        for name in (
-            secrets.keys() & self.declaration.fields_of(stored.values).keys()
-        ):  # others are of another version of the plugin
-            try:
-                stored.values[name] = json.loads(self._decrypted(row.identifier, name, secrets[name]))
-            except DecodeError as error:
-                stored.lost[name] = str(error)
-        return stored
-
-    def _decrypted(self, identifier: str, name: str, secret: Any) -> bytes:
-        try:
-            key_id, text = secret
-            sealed = base64.b64decode(text, validate=True)
-        except (ValueError, TypeError) as error:
-            raise DecodeError("damaged: expected a key id and Base64, found something else; save it anew") from error
-        ring = KeyRing.of(self._settings)
-        if key_id not in ring.ids:
-            raise DecodeError(
-                f"it was encrypted with key {key_id}, this process has {', '.join(ring.ids)}; "
-                "add the old key to PI_JOB_QUEUE_KEYS, or save it anew"
-            )
-        return ring.get(key_id).decrypt(sealed, bound_to(self.kind, identifier, name))
-
-
-def _is_empty(value: Any) -> bool:
-    return value in (None, "", {})
-
-
-def _object(text: str) -> dict[str, Any]:
-    """:raises ValueError: for what is no JSON object."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def _identifier_fault(identifier: str, values: Mapping[str, Any]) -> list[str]:

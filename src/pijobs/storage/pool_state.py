@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import Generic, TypeVar
 
 from pijobs.base import clock, threads
+
+C = TypeVar("C")
 
 #: Seconds for which the connector keeps trying after the last request for a connection.
 LINGER = 30.0

@@ -1,6 +1,6 @@
-"""Slow work leaves the request, and nothing gets lost on the way.
+"""A job queue: it moves slow work out of the request and loses none of it.
 
-The names here are the public ones for plugin authors; errors are in :mod:`pijobs.errors`, the Flask extension in
+The names here are public, for plugin authors. Errors are in :mod:`pijobs.errors`, the Flask extension in
 :mod:`pijobs.flask`, test fixtures in :mod:`pijobs.testing`.
 """
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pijobs.request.queue import Handle, Queue
     from pijobs.settings import Setting, Settings
 
-# Imported when they are asked for: a process that needs few of them starts sooner, and where one can't be imported
-# pijobs.base.requirements can still tell why.
+# Imported at first use: a process that needs few of them starts sooner, and if one can't be imported,
+# pijobs.base.requirements can still say why.
 _MODULES = {
     "decorator": ("JobFunction", "job"),
     "errors": ("DestinationDown", "FailJob", "RetryJob"),
@@ -60,17 +60,17 @@ def __getattr__(name: str) -> Any:
 def crontab(
     minute: str = "*", hour: str = "*", day: str = "*", month: str = "*", day_of_week: str = "*", strict: bool = False
 ) -> Callable[[datetime], bool]:
-    """huey's ``crontab``, for the schedule of a job: whether a time matches.
+    """huey's ``crontab``, for the schedule of a job: returns whether a time matches.
 
     :param day_of_week: 0 is Sunday.
-    :param strict: refuse what is no schedule.
+    :param strict: refuse an invalid schedule.
     :raises ValueError: if ``strict``.
     """
-    # huey imports the drivers of every database that it knows: a third of a second that most processes can do without.
+    # huey imports the drivers of all its databases, which takes a third of a second that most processes can save.
     from huey import crontab
 
     matches: Callable[[datetime], bool] = crontab(minute, hour, day, month, day_of_week, strict)
-    # huey keeps sets of numbers; people read what was written.
+    # huey stores sets of numbers; people want to read what they wrote.
     matches.__doc__ = " ".join((minute, hour, day, month, day_of_week))
     return matches
 

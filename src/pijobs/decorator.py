@@ -1,14 +1,14 @@
-"""A job is a function, and a type checker knows its arguments::
+"""The decorator ``@job`` makes a function a job. Type checkers know its arguments::
 
     @job("report.build", expires=3600)
     def build(ctx: JobContext, customer: str) -> None: ...
 
-    build.enqueue("acme")                      # a worker does it
+    build.enqueue("acme")                      # a worker runs it
     build.options(delay=60).enqueue("acme")    # in a minute
-    build("acme")                              # here and now, as a function
+    build("acme")                              # runs it here, as a function
     queue.enqueue_many(build.call(customer) for customer in customers)
 
-The decorated function is its :class:`~pijobs.jobs.Job`, so a hook returns it as it is.
+The decorated function is a :class:`~pijobs.jobs.Job`, so a hook can return it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 
 class JobFunction(Job, Generic[P, R_co]):
-    """A function that is a job. Its attributes are those of :class:`~pijobs.jobs.Job`; :func:`job` makes it."""
+    """A function that is a job. It has the attributes of :class:`~pijobs.jobs.Job`. :func:`job` creates it."""
 
     __name__: str
 
@@ -52,12 +52,12 @@ class JobFunction(Job, Generic[P, R_co]):
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> R_co:
-        """Run the function here, as one: its result and its exceptions are the caller's.
+        """Run the function in this process. Result and exceptions go to the caller.
 
-        A function that wants a :class:`~pijobs.context.JobContext` gets one of its own, with the settings of the
-        current app, or the defaults where there is none; or that of the caller, which may come first.
+        If the function takes a :class:`~pijobs.context.JobContext`, it gets a new one, with the settings of the
+        current app, or the defaults if there is no app. The caller can pass another one as the first argument.
         """
-        # Imported with its first use: a process that calls no job needs none of it.
+        # Imported at first use, because a process that calls no job does not need it.
         from pijobs.plugins.registration import takes_context
 
         if takes_context(self.function) and not (args and isinstance(args[0], JobContext)):
@@ -65,19 +65,19 @@ class JobFunction(Job, Generic[P, R_co]):
         return cast(R_co, self.function(*args, **kwargs))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
-        """Have it done by a worker; see :meth:`pijobs.request.queue.Queue.enqueue` of the queue of the current app.
+        """Enqueue the job in the queue of the current app; see :meth:`pijobs.request.queue.Queue.enqueue`.
 
-        :raises ConfigurationError: where there is no app, or it has no queue.
+        :raises ConfigurationError: if there is no app, or the app has no queue.
         """
         return self.options().enqueue(*args, **kwargs)
 
     def enqueue_on_commit(self, session: object, /, *args: P.args, **kwargs: P.kwargs) -> Handle:
-        """Have it done by a worker once the transaction of a session is committed, and not if it is rolled back; see
-        :meth:`pijobs.request.queue.Queue.enqueue_on_commit` of the queue of the current app."""
+        """Enqueue the job when the transaction of a session is committed, and not if it is rolled back; see
+        :meth:`pijobs.request.queue.Queue.enqueue_on_commit`."""
         return self.options().enqueue_on_commit(session, *args, **kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> JobCall:
-        """The call, for :meth:`pijobs.request.queue.Queue.enqueue_many`."""
+        """Describe a call, for :meth:`pijobs.request.queue.Queue.enqueue_many`."""
         return self.options().call(*args, **kwargs)
 
     def options(
@@ -91,9 +91,9 @@ class JobFunction(Job, Generic[P, R_co]):
         on_conflict: OnConflict = "replace",
         queue: Queue | None = None,
     ) -> OneCall[P]:
-        """The options of one call; :meth:`pijobs.request.queue.Queue.enqueue` tells them.
+        """Set options for one call; see :meth:`pijobs.request.queue.Queue.enqueue`.
 
-        :param queue: instead of that of the current app.
+        :param queue: the queue to use, instead of that of the current app.
         """
         given = {"delay": delay, "eta": eta, "expires": expires, "priority": priority, "key": key}
         told = {name: value for name, value in given.items() if value is not None}
@@ -114,7 +114,7 @@ class JobFunction(Job, Generic[P, R_co]):
 
 @dataclass(frozen=True)
 class OneCall(Generic[P]):
-    """A job with the options of one call."""
+    """A job with options for one call."""
 
     job: JobFunction[P, Any]
     given: dict[str, Any]
@@ -140,7 +140,7 @@ class OneCall(Generic[P]):
         return queue
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> JobCall:
-        """As :meth:`JobFunction.call`; the queue is the one that gets it."""
+        """As :meth:`JobFunction.call`, for the queue that gets the call."""
         from pijobs.request.calls import JobCall
 
         return JobCall(self.job.name, args, kwargs, **self.given)
@@ -164,7 +164,7 @@ class _Decorator(Protocol):
 def _with_the_options_of(
     made: Callable[Concatenate[str, Callable[..., Any], Q], Job],
 ) -> Callable[[Callable[..., Any]], Callable[Concatenate[str, Q], _Decorator]]:
-    """For type checkers: the decorator takes what ``Job`` takes, but for the function."""
+    """For type checkers: the decorator takes the parameters of ``Job`` except the function."""
     return lambda decorator: decorator
 
 
@@ -172,8 +172,8 @@ def _with_the_options_of(
 def job(name: str, **options: Any) -> Any:
     """Make a function a job: ``@job("sms.send", expires=120)``.
 
-    :param name: the name of the job; the options are those of :class:`~pijobs.jobs.Job`.
-    :raises ValueError: for a function that is none, such as a generator, or an option that can't be meant.
+    :param name: the name of the job. The options are those of :class:`~pijobs.jobs.Job`.
+    :raises ValueError: if the function can't be a job, such as a generator, or an option is invalid.
     """
     if not isinstance(name, str):
         shown = getattr(name, "__name__", repr(name))
@@ -182,7 +182,7 @@ def job(name: str, **options: Any) -> Any:
 
 
 def _present_queue() -> Queue | None:
-    """The queue of the current app; None where there is no app.
+    """The queue of the current app; None if there is no app.
 
     :raises ConfigurationError: for an app without a queue.
     """

@@ -3,44 +3,44 @@
 ::
 
     PijobsError
-    ├── ConfigurationError          what is written in pi.cfg or on the command line
+    ├── ConfigurationError          wrong pi.cfg or command line
     │   └── SettingsError           all faulty settings at once
-    ├── PluginError                 a plugin that does not load, or breaks a rule of registration
+    ├── PluginError                 a plugin can't be loaded, or breaks a rule of registration
     ├── JobError                    one call of one job
     │   ├── UnknownJob
-    │   ├── EncodeError             an argument that the codec does not know
-    │   ├── DecodeError             stored bytes that this process can't read (unknown key or version)
-    │   │   └── Damaged             that no process can read
+    │   ├── EncodeError             an argument of an unsupported type
+    │   ├── DecodeError             this process can't read the stored bytes (unknown key or version)
+    │   │   └── Damaged             no process can read them
     │   ├── KeyConflict             ``on_conflict="error"`` and the key is taken
     │   ├── InstanceNotFound
-    │   └── StateConflict           an arrow that the state diagram does not have
-    ├── StorageError                the storage answered, and said no
+    │   └── StateConflict           the state diagram has no such transition
+    ├── StorageError                the storage refused
     │   ├── StorageUnavailable      the storage did not answer
-    │   │   ├── StorageDamaged      what it keeps can't be used
+    │   │   ├── StorageDamaged      its data can't be used
     │   │   ├── StorageUnfit        it is too old, or its user lacks a right
-    │   │   └── StorageVersion      it belongs to a release that this one does not work with
-    │   ├── NoLiveWorker            it refused to store, because nobody would run the job
-    │   └── InstanceRefused         it can't take this instance, and takes others
-    ├── QueueUnavailable            neither the storage nor a fallback took the job
-    │   └── QueueFull               so many instances of the job wait that it is refused
-    ├── DatabaseError               the database of definitions and accounts answered, and said no
+    │   │   └── StorageVersion      it belongs to an incompatible release
+    │   ├── NoLiveWorker            it did not store the job, because no worker would run it
+    │   └── InstanceRefused         it can't store this instance, but can store others
+    ├── QueueUnavailable            neither the storage nor a fallback accepted the job
+    │   └── QueueFull               too many instances of the job wait
+    ├── DatabaseError               the database of definitions and accounts refused
     │   ├── DatabaseUnavailable     it did not answer
-    │   └── DatabaseConflict        another transaction was there first
-    ├── DefinitionError             all faulty values of a definition at once
-    ├── DefinitionNotFound          this database has no record of it
-    │   └── DefinitionDeleted       it was there, and was deleted
-    ├── DefinitionUnreadable        a secret in it was encrypted with a key that is not here
-    └── AttemptEnd                  raised by job functions to end an attempt
+    │   └── DatabaseConflict        another transaction was first
+    ├── DefinitionError             all wrong values of a definition together
+    ├── DefinitionNotFound          unknown in this database
+    │   └── DefinitionDeleted       it was deleted
+    ├── DefinitionUnreadable        a secret in it needs a key that is missing here
+    └── AttemptEnd                  job functions raise it to end an attempt
         ├── RetryJob
         ├── DestinationDown
         ├── FailJob
         ├── DeadlinePassed
         ├── LeaseLost
-        └── HeldBack                another worker, or a later moment, may do it
+        └── HeldBack                another worker can run it, or this one later
             └── UnknownHere
 
-The first line of each class's docstring is its message when it is raised without one. No message ever contains a
-secret, a body or a whole address.
+If an error is raised without a message, the first line of its class's docstring is the message. Messages never contain
+a secret, a body or a full address.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-#: Longest time anybody may mean (seconds; three thousand years), also a bound of times since the epoch.
+#: Longest time that is accepted (seconds; three thousand years), also for times since the epoch.
 MAX_SECONDS = 1e11
 
 
 class PijobsError(Exception):
     """something went wrong in the job queue"""
 
-    #: Of :meth:`pijobs.request.queue.Queue.enqueue_many`: the handles of what was stored before this happened.
+    #: Of :meth:`pijobs.request.queue.Queue.enqueue_many`: the handles of the calls that were stored before the error.
     stored: Sequence[Any] = ()
 
     def __init__(self, message: str | None = None) -> None:
@@ -69,7 +69,7 @@ class ConfigurationError(PijobsError):
 class SettingsError(ConfigurationError):
     """some settings can't be used
 
-    :param faults: one line for each fault, each with what was expected and what was found.
+    :param faults: one line per error, with what was expected and what was found.
     """
 
     def __init__(self, faults: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ class InstanceNotFound(JobError):
 
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
-        super().__init__(f"there is no job instance {instance_id!r}; it may have been trimmed")
+        super().__init__(f"there is no job instance {instance_id!r}; its record may have been removed")
 
 
 class StateConflict(JobError):
@@ -131,36 +131,36 @@ class StorageError(PijobsError):
 class StorageUnavailable(StorageError):
     """the storage does not answer"""
 
-    #: What it does, for sentences about it.
+    #: The problem, for sentences such as "the storage does not answer".
     what = "does not answer"
 
 
 class StorageDamaged(StorageUnavailable):
-    """the storage answers, but what it keeps can't be used
+    """the storage answers, but its data can't be used
 
-    Somebody else wrote there. ``pijobs check --repair`` may mend it.
+    Another program wrote to it. ``pijobs check --repair`` may repair it.
     """
 
     what = "keeps data that can't be used"
 
 
 class StorageFull(StorageUnavailable):
-    """the storage has no room; what it has goes on"""
+    """the storage is full; stored instances continue"""
 
     what = "is full"
 
 
 class StorageUnfit(StorageUnavailable):
-    """the server behind the storage can't do what the queue needs
+    """the server of the storage can't do what the queue needs
 
-    It will not get better by waiting: somebody has to change the server, or the rights of the user.
+    Waiting does not help: somebody must change the server, or the rights of its user.
     """
 
     what = "can't be used"
 
 
 class StorageVersion(StorageUnavailable):
-    """the storage belongs to another release of pijobs; an enqueue takes its fallback"""
+    """the storage belongs to another release of pijobs; an enqueue uses its fallback"""
 
     what = "belongs to another release"
 
@@ -174,16 +174,16 @@ class Bypassed(StorageError):
 
     def __init__(self, ids: Collection[str]) -> None:
         super().__init__(f"the queue is bypassed for {len(ids)} instances")
-        #: Those that are to run in the request.
+        #: The instances that must run in the request.
         self.ids = frozenset(ids)
 
 
 class InstanceRefused(StorageError):
-    """the storage can't take this instance"""
+    """the storage can't store this instance"""
 
 
 class QueueUnavailable(PijobsError):
-    """the storage does not answer, and no fallback took the job"""
+    """the storage does not answer, and no fallback accepted the job"""
 
 
 class QueueFull(QueueUnavailable):
@@ -199,13 +199,13 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class DatabaseConflict(DatabaseError):
-    """another transaction was there first"""
+    """another transaction was first"""
 
 
 class DefinitionError(PijobsError):
     """the values of a definition can't be used
 
-    :param faults: one line for each fault, each with what was expected and what was found.
+    :param faults: one line per error, with what was expected and what was found.
     """
 
     def __init__(self, faults: Sequence[str]) -> None:
@@ -225,13 +225,13 @@ class DefinitionNotFound(PijobsError):
 
 
 class DefinitionDeleted(DefinitionNotFound):
-    """the definition was deleted; the database remembers that"""
+    """the definition was deleted"""
 
 
 class DefinitionUnreadable(PijobsError):
     """a secret of a definition can't be read
 
-    :param reasons: by field.
+    :param reasons: the reason for each field.
     """
 
     def __init__(self, kind: str, identifier: str, reasons: Mapping[str, str]) -> None:
@@ -262,7 +262,7 @@ class DestinationDown(AttemptEnd):
     """the destination is down; the attempt does not count
 
     :param retry_after: seconds after which to try again, if the destination said so.
-    :param counted: the attempt counts all the same: its effect may have happened, and must not happen without end.
+    :param counted: count the attempt, because its effect may have happened and must not be repeated for ever.
     """
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None, counted: bool = False) -> None:
@@ -272,7 +272,7 @@ class DestinationDown(AttemptEnd):
 
 
 def _seconds(name: str, value: Any) -> float | None:
-    """Refused where it is made: whoever judges the attempt must be able to count on it."""
+    """Check the value when the exception is created, so that later code can rely on it."""
     if value is None or (isinstance(value, (int, float)) and -MAX_SECONDS <= value <= MAX_SECONDS):
         return value
     raise TypeError(f"{name}: expected a number of seconds or None, found {type(value).__name__}")
@@ -291,12 +291,12 @@ class LeaseLost(AttemptEnd):
 
 
 class HeldBack(AttemptEnd):
-    """a limit of the destination holds the instance back; it stays queued, and the attempt does not count"""
+    """a limit of the destination defers the instance; it stays queued, and the attempt does not count"""
 
 
 class UnknownHere(HeldBack):
     """this worker does not know what the job needs; any worker tries again later, and the attempt does not count
 
-    For what another worker may know: a definition that is not in this worker's database, a secret under a key that this
-    worker does not have, a file that is on another host.
+    Raise it for something that another worker may have: a definition that is not in this worker's database, a secret
+    under a key that this worker lacks, a file on another host.
     """

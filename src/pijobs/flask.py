@@ -3,7 +3,7 @@
     jobs = JobQueue(app)                 # or: jobs = JobQueue(); jobs.init_app(app)
     jobs.enqueue("mail.send", kwargs={…})
 
-The settings are those of ``app.config``. State is kept per app, in ``app.extensions["pijobs"]``.
+It uses the settings in ``app.config``. Each app has its own state, in ``app.extensions["pijobs"]``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class JobQueue:
     """Gives a Flask app its job queue.
 
     :param app: the app, or None and :meth:`init_app` later.
-    :param pages: path at which the app shows the pages of the queue, such as ``/jobqueue``; None: not at all.
-    :param authorize: with ``pages``: tells the role (``"helpdesk"``, ``"viewer"``, ``"operator"``, ``"admin"``) of
-        whoever asks, or a pair of role and name, by the app's own sign-in; None from it: may not look. Without it,
+    :param pages: path of the queue's pages in the app, such as ``/jobqueue``; None: no pages.
+    :param authorize: with ``pages``: returns the role of the present user by the app's own sign-in (``"helpdesk"``,
+        ``"viewer"``, ``"operator"`` or ``"admin"``), or a pair of role and name; None refuses access. Without it,
         people sign in with accounts of ``pijobs admin``.
     """
 
@@ -50,12 +50,12 @@ class JobQueue:
             self.init_app(app)
 
     def init_app(self, app: flask.Flask, *, directory: Path | None = None, file: Path | None = None) -> Installation:
-        """Build the queue that ``app.config`` describes. Connects to nothing.
+        """Build the queue that ``app.config`` describes, without connecting to anything.
 
         :param directory: folder of the ``pi.cfg``; default: that of the app's project.
-        :param file: the ``pi.cfg`` itself, if the app was configured by one.
-        :raises SettingsError: with all faults.
-        :raises ConfigurationError: for an app that has a queue already.
+        :param file: the ``pi.cfg`` itself, if the app was configured with it.
+        :raises SettingsError: with all errors.
+        :raises ConfigurationError: if the app already has a queue.
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("this app has a JobQueue already; use current_queue() instead of a second one")
@@ -101,26 +101,26 @@ class JobQueue:
 @click.pass_context
 def _commands(context: click.Context, args: tuple[str, ...]) -> None:
     """The job queue: worker, status, jobs and more; see 'flask jobs --help'."""
-    # They stand above this module, and announce themselves as the pages do.
+    # The commands import this module, so they announce themselves, like the pages.
     [announced] = metadata.entry_points(group="pijobs.commands")
     info = context.ensure_object(ScriptInfo)
     announced.load()(info.load_app(), args, info.app_import_path)
 
 
 def _add_pages() -> Callable[..., None]:
-    """The pages announce themselves by an entry point: they stand on this module, so it does not know them."""
+    """Find the pages by their entry point: they import this module, so this module can't import them."""
     [announced] = metadata.entry_points(group="pijobs.pages")
     return cast(Callable[..., None], announced.load())
 
 
 def _places(app: flask.Flask) -> AppPlaces:
     def engine() -> Any:
-        # Looked for at first use: the app may be given its SQLAlchemy after its JobQueue.
+        # Looked up at first use, because the app may get its SQLAlchemy after its JobQueue.
         extension = app.extensions.get("sqlalchemy")
         if extension is None:
             return None
         with app.app_context():
-            return getattr(extension, "db", extension).engine  # before Flask-SQLAlchemy 3.0 it is a state with ``db``
+            return getattr(extension, "db", extension).engine  # before Flask-SQLAlchemy 3.0 it is an object with ``db``
 
     return AppPlaces(Path(app.root_path), Path(app.instance_path), engine)
 
@@ -128,8 +128,8 @@ def _places(app: flask.Flask) -> AppPlaces:
 def current_installation() -> Installation:
     """The installation of the current app.
 
-    :raises ConfigurationError: for an app without a :class:`JobQueue`.
-    :raises RuntimeError: outside of an app context (Flask's own).
+    :raises ConfigurationError: if the app has no :class:`JobQueue`.
+    :raises RuntimeError: outside of an app context (raised by Flask).
     """
     try:
         return cast(Installation, flask.current_app.extensions[EXTENSION])

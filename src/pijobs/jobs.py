@@ -1,4 +1,4 @@
-"""What a plugin author handles: a :class:`Job`, its policies, and the context that a running job is given."""
+"""What plugin authors use: :class:`Job` and its policies."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pijobs.errors import FailJob
 if TYPE_CHECKING:
     pass
 
-#: What fits with the due time of a periodic instance into 255 characters, which is what databases index.
+#: The longest name that fits, with the due time of a periodic instance, into the 255 characters that databases index.
 MAX_NAME_LENGTH = 200
 NAME_PATTERN = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
 
 class State(str, Enum):
-    """Where a job instance stands."""
+    """The state of a job instance."""
 
-    #: Ready to be taken by a worker.
+    #: Ready for a worker.
     QUEUED = "queued"
     #: A worker holds a lease.
     RUNNING = "running"
     #: Waits for its time or its next attempt.
     SCHEDULED = "scheduled"
     DONE = "done"
-    #: Failed for good; a dead letter.
+    #: Failed for good: a dead letter.
     DEAD = "dead"
     #: The deadline passed before the effect.
     EXPIRED = "expired"
@@ -43,22 +43,22 @@ class State(str, Enum):
         return self.value
 
 
-#: States without an arrow to ``running`` but by an admin's hand.
+#: States that only an admin can change back to a waiting one.
 ENDED = frozenset({State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED})
 WAITING = frozenset({State.QUEUED, State.SCHEDULED})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """When a failed attempt is followed by another.
+    """Decides whether and when a failed attempt is followed by another one.
 
-    The wait before attempt ``n + 1`` is ``delay * backoff ** (n - 1)`` seconds, at most ``max_delay``, spread by
-    ``± jitter`` (a fraction), so that what failed together does not come back together.
+    The wait before attempt ``n + 1`` is ``delay * backoff ** (n - 1)`` seconds, at most ``max_delay``. It is varied by
+    ``± jitter`` (a fraction), so that instances that failed together are not tried again together.
 
-    :param max_attempts: counted attempts, the first included.
+    :param max_attempts: the most counted attempts, including the first.
     :param delay: seconds before the second attempt.
-    :param permanent: exception types that end the instance ``dead`` at once.
-    :param retry_on: if given, only these types are worth another attempt; all others are permanent.
+    :param permanent: exception types after which the instance is ``dead`` at once.
+    :param retry_on: if given, only after these types is there another attempt; all others are permanent.
     """
 
     max_attempts: int = 5
@@ -87,7 +87,7 @@ class RetryPolicy:
             raise ValueError("; ".join(faults))
 
     def is_permanent(self, error: BaseException) -> bool:
-        """Whether another attempt would be of no use."""
+        """Whether another attempt would not help."""
         if isinstance(error, (FailJob, *self.permanent)):
             return True
         return self.retry_on is not None and not isinstance(error, self.retry_on)
@@ -103,9 +103,9 @@ class RetryPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of a group (its destination), over all workers.
+    """Limits of a group (a destination), over all workers.
 
-    :param concurrency: at most so many instances at once; the group finds its own way up to it.
+    :param concurrency: the most instances that run at once; a group starts lower and adapts.
     :param rate: at most ``rate`` starts in any window of ``per`` seconds.
     """
 
@@ -126,26 +126,26 @@ class Limits:
 class Job:
     """A named unit of work.
 
-    ``group``, ``label``, ``subject`` and ``person`` are called with the job's own arguments, at enqueue.
+    ``group``, ``label``, ``subject`` and ``person`` are called with the job's arguments, at enqueue.
 
     :param name: ``[a-z0-9_]+(\\.[a-z0-9_]+)+``, such as ``"sms.send"``.
-    :param function: runs the job; a first parameter annotated :class:`JobContext` is given the context.
-    :param expires: seconds from enqueue after which the effect must not happen any more; None: never.
+    :param function: runs the job. If the first parameter is annotated :class:`JobContext`, it gets the context.
+    :param expires: seconds from enqueue after which the effect must not happen; None: no deadline.
     :param priority: -1000 to 1000, higher first.
-    :param timeout: seconds after which a run is taken for stuck, and its instance goes back to the queue.
-    :param group: names the destination that limits and breakers count by; None: the job's name, without bounds.
+    :param timeout: seconds after which a run counts as stuck, and its instance goes back to the queue.
+    :param group: returns the name of the destination, for limits and circuit breakers; None: the job's name, no limits.
     :param keep: seconds to keep the record of a finished instance, instead of ``PI_JOB_QUEUE_KEEP_FINISHED``.
-    :param keep_result: seconds to keep what the function returns, encrypted, with the record of the instance (``keep``,
-        if given, says for how long); for small values, up to 64 kB. None: it is not kept.
-    :param label: a short masked text for people, stored encrypted.
-    :param subject: what it is sent to, such as an address or a number: stored only as HMAC, to find instances by.
-    :param person: whom it is for, such as a login name: stored and found likewise.
-    :param upgrade: ``upgrade(args, kwargs)`` turns the arguments of instances that an older release enqueued into
-        ``(args, kwargs)`` for the function of today. It is called when stored arguments do not fit. Without it such
-        instances wait, with the reason, until their deadline or until they are too old.
+    :param keep_result: seconds to keep the function's result, encrypted, with the record of the instance. ``keep``, if
+        given, decides for how long. For small values, up to 64 kB. None: the result is not kept.
+    :param label: returns a short masked text for people, stored encrypted.
+    :param subject: returns where it is sent, such as an address or a number. Stored only as HMAC, for the search.
+    :param person: returns whom it is for, such as a login name. Stored only as HMAC, for the search.
+    :param upgrade: ``upgrade(args, kwargs)`` converts arguments that an older release enqueued into ``(args, kwargs)``
+        for the present function. It is called if stored arguments do not fit. Without it, such instances wait, with
+        the reason, until their deadline or ``PI_JOB_QUEUE_MAX_AGE``.
     :param schedule: ``crontab(…)`` of a periodic job; its function is called without arguments.
     :param missed: what happens to due times that passed while no worker ran: ``"once"`` or ``"skip"``.
-    :param timezone: IANA name that the schedule is read in.
+    :param timezone: IANA name of the schedule's time zone.
     """
 
     name: str
@@ -173,7 +173,7 @@ class Job:
             raise ValueError(f"job {self.name!r}: " + "; ".join(faults))
 
     def _faults(self) -> Iterator[str]:
-        # Authors without a type checker give anything.
+        # Authors without a type checker may pass anything.
         name, function, retry = cast("tuple[object, object, object]", (self.name, self.function, self.retry))
         if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
             yield (
@@ -183,7 +183,7 @@ class Job:
         if not callable(function):
             yield f"function must be callable, got {type(function).__name__}"
         elif is_generator(function):
-            yield "function must do the job when it is called, got a generator function: a call of it runs nothing"
+            yield "function must do the job when it is called, got a generator function, whose call runs nothing"
         if not isinstance(retry, RetryPolicy):
             yield f"retry must be a RetryPolicy, got {type(retry).__name__}"
         if not is_priority(self.priority):
@@ -197,9 +197,9 @@ class Job:
             if value is not None and not callable(value):
                 yield f"{option} must be a function or None, got {type(value).__name__}"
         if callable(self.schedule) and never_comes(self.schedule):
-            yield "schedule must come some time, got days that no calendar has"
+            yield "schedule must match some time, got days that no calendar has"
         if self.limits is not None and self.group is None:
-            yield "limits need a group: give a function that names the destination"
+            yield "limits need a group: pass a function that returns the name of the destination"
         if self.missed not in ("once", "skip"):
             yield f"missed must be 'once' or 'skip', got {self.missed!r}"
         if not _is_zone(self.timezone):

@@ -57,7 +57,7 @@ def state(path: Path) -> tuple[State, str | None]:
 
 
 def test_nothing_is_wrong(check: Check) -> None:
-    assert check() == (0, "all that is kept fits together\n")
+    assert check() == (0, "the stored data is consistent\n")
     assert check("--json") == (0, "[]\n")
 
 
@@ -68,10 +68,10 @@ def test_a_fault_is_told_and_mended_when_asked(check: Check, tmp_path: Path, pla
     damage(path)
     code, out = check()
     assert code == 1
-    assert out == f"{place}: some-id: damaged: priority\nfound 1 fault; 'pijobs check --repair' mends what it can\n"
+    assert out == f"{place}: some-id: damaged: priority\nfound 1 fault; 'pijobs check --repair' repairs what it can\n"
     code, out = check("--repair", "--json")
     assert (code, json.loads(out)) == (
         0, [{"in": place, "id": "some-id", "what": "damaged: priority", "mended": True}],
     )  # fmt: skip
     assert state(path) == (State.DEAD, 'damaged: priority is "high"')
-    assert check() == (0, "all that is kept fits together\n")
+    assert check() == (0, "the stored data is consistent\n")

@@ -64,7 +64,7 @@ def test_a_change_starts_server_and_worker_anew(started: list[Program]) -> None:
     development = dev.Development({"server": ["s"], "worker": ["w"]}, {"A": "1"}, told.append)
     development.run([[], ["tasks.py", "x.py"]])
     assert [program.name for program in started] == ["s", "w", "s", "w"] and started[0].environment["A"] == "1"
-    assert told == ["dev: tasks.py and 1 more changed; server and worker start anew"]
+    assert told == ["dev: tasks.py and 1 more changed; server and worker restart"]
     # A worker ends at once by a second signal.
     assert [program.signals for program in started] == [[signal.SIGTERM]] * 4
 

@@ -263,7 +263,7 @@ def test_a_pause_asks_first_and_wants_a_reason(tmp_path: Path, caplog: pytest.Lo
     command = ["--config", str(config), "pause"]
     refused = CliRunner().invoke(cli, command, input="n\n")
     assert refused.exit_code == 1 and "is paused" not in refused.output
-    assert "expires meanwhile" in refused.output
+    assert "expire meanwhile" in refused.output
     done = CliRunner().invoke(cli, command, input="y\nmoving house\n")
     assert done.exit_code == 0 and "the queue is paused" in done.output
     assert CliRunner().invoke(cli, [*command, "smtp:main", "--yes", "--reason", "too many"]).exit_code == 0

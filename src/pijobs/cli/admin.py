@@ -99,14 +99,14 @@ def password(invocation: Invocation, name: str, password_stdin: bool) -> None:
 
 @admin.command()
 @click.argument("name")
-@click.option("--require/--no-require", default=None, help="The account must have one, or need not.")
-@click.option("--reset", is_flag=True, help="Remove all that it has, for somebody who lost them.")
+@click.option("--require/--no-require", default=None, help="Require a second factor, or do not.")
+@click.option("--reset", is_flag=True, help="Remove all its factors, for somebody who lost them.")
 @pass_invocation
 def second_factor(invocation: Invocation, name: str, require: bool | None, reset: bool) -> None:
-    """Tell the second factors of an account; require one, or reset them. Both end its sessions.
+    """Show the second factors of an account; require one, or reset them. Both end the account's sessions.
 
-    An account that must have one and has none sets it up at its next sign-in, with the password alone: give that
-    password to nobody else.
+    If an account must have a factor and has none, it sets one up at its next sign-in with the password alone. So give
+    that password to nobody else.
     """
     from pijobs.server.accounts import Accounts
     from pijobs.server.factors import Factors, extra

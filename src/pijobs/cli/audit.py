@@ -18,14 +18,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.group()
 def audit() -> None:
-    """Who did what, when, on what, and what came of it: list, verify, export, erase."""
+    """The audit log: who did what, when, on what, and with what outcome. List, verify, export, erase."""
 
 
 @audit.command("list")
-@click.option("--who", "name", help="Only what this person did, or what concerns this person.")
-@click.option("--act", help="Only this act, or acts that begin so: 'sign-in', 'job.', 'definition.'")
+@click.option("--who", "name", help="Only entries by this person, or about this person.")
+@click.option("--act", help="Only this act, or acts that begin with it: 'sign-in', 'job.', 'definition.'")
 @click.option("--before", type=click.IntRange(1), help="Only entries before this number.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many (default 50).")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="Show at most this many (default 50).")
 @json_option
 @pass_invocation
 @looks
@@ -47,14 +47,14 @@ def list_entries(
 
 
 @audit.command()
-@click.option("--expect", metavar="NUMBER:DIGEST", help="The head of an earlier look: that entry must still be there.")
+@click.option("--expect", metavar="NUMBER:DIGEST", help="A head printed earlier: that entry must still exist.")
 @pass_invocation
 @looks
 def verify(invocation: Invocation, expect: str | None) -> int:
-    """Look whether an entry was changed, taken out or put in. Exit code 1 if so.
+    """Check whether an entry was changed, removed or inserted. Exit code 1 if so.
 
-    Prints the head. Note it elsewhere: who can write to the database can cut off the newest entries, and only
-    --expect shows that.
+    Prints the head. Keep it elsewhere: somebody who can write to the database can remove the newest entries, and only
+    --expect detects that.
     """
     from pijobs.audit import AuditLog
     from pijobs.audit.verify import verify as look
@@ -79,7 +79,7 @@ def verify(invocation: Invocation, expect: str | None) -> int:
 @pass_invocation
 @looks
 def export(invocation: Invocation, name: str) -> None:
-    """Print all that is kept about a person, as JSON: entries of the audit log, and sessions."""
+    """Print everything stored about a person, as JSON: entries of the audit log, and sessions."""
     from pijobs.audit import AuditLog
     from pijobs.server.sessions import Sessions
 
@@ -93,12 +93,12 @@ def export(invocation: Invocation, name: str) -> None:
 @audit.command()
 @click.argument("name")
 @click.option("--reason", prompt=True, help="Why; for the audit log.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @pass_invocation
 def erase(invocation: Invocation, name: str, reason: str, yes: bool) -> None:
-    """Take a person's name, addresses and reasons out of the audit log, and end the person's sessions.
+    """Erase a person's name, addresses and reasons from the audit log, and end the person's sessions.
 
-    The entries stay, and so does their chain. The account goes by 'pijobs admin remove'; do that first.
+    The entries stay, and their chain stays valid. Run 'pijobs admin remove' first, to remove the account.
     """
     from pijobs.audit import AuditLog, Entry
     from pijobs.server.sessions import Sessions
@@ -122,5 +122,5 @@ def _line(row: Mapping[str, Any]) -> str:
         f"[{', '.join(row['fields'][:5])}{', …' if len(row['fields']) > 5 else ''}]" if row["fields"] else "",
         f"because: {row['reason']}" if row["reason"] else "",
     ]
-    # A name that a stranger tried may hold commands for a terminal.
+    # A name that a stranger tried may contain control characters for a terminal.
     return "".join(one if one.isprintable() else "?" for one in "  ".join(filter(None, words)))

@@ -1,4 +1,4 @@
-"""``pijobs jobs retry``, ``cancel`` and ``purge``: on instances by their ids, or on all that fit."""
+"""``pijobs jobs retry``, ``cancel`` and ``purge``: on instances by their ids, or on all that match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pijobs.request.queue import Queue
 
 Act = Callable[[str], None]
 _DONE = {"retry": "queued again", "cancel": "cancelled", "delete": "deleted"}
-#: Ids that one entry of the audit log names.
+#: How many ids one entry of the audit log names.
 _NAMED = 200
 
 
@@ -25,7 +25,7 @@ def takes_instances(command: Command) -> Command:
     """Ids, or the filters of :func:`~pijobs.cli.selection.filter_options`; ``--yes`` and ``--reason``."""
     for option in (
         click.option("--reason", default="", help="Why; for the audit log."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
         filter_options,
         click.argument("ids", metavar="[ID]...", nargs=-1),
     ):
@@ -33,7 +33,7 @@ def takes_instances(command: Command) -> Command:
     return command
 
 
-all_option = click.option("--all", "everything", is_flag=True, help="All of them, whatever else they are.")
+all_option = click.option("--all", "everything", is_flag=True, help="All of them.")
 
 
 @click.command()
@@ -41,7 +41,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of them
 @all_option
 @pass_invocation
 def retry(invocation: Invocation, /, **given: Any) -> int:
-    """Queue dead letters again: these, or all that fit the options."""
+    """Queue dead letters again: those with these ids, or all that match the options."""
     queue = invocation.queue()
     return _carry_out(queue, "retry", (State.DEAD,), lambda id: instances.retry(queue, id), given)
 
@@ -51,7 +51,7 @@ def retry(invocation: Invocation, /, **given: Any) -> int:
 @all_option
 @pass_invocation
 def cancel(invocation: Invocation, /, **given: Any) -> int:
-    """Cancel waiting instances: these, or all that fit the options. One that runs is not touched."""
+    """Cancel waiting instances: those with these ids, or all that match. Running ones are not touched."""
     queue = invocation.queue()
     return _carry_out(queue, "cancel", tuple(WAITING), queue.cancel, given)
 
@@ -60,11 +60,11 @@ def cancel(invocation: Invocation, /, **given: Any) -> int:
 @takes_instances
 @click.option(
     "--state", type=click.Choice([state.value for state in State if state in ENDED]),
-    help="All of this state that fit.",
+    help="All of this state that match the other options.",
 )  # fmt: skip
 @pass_invocation
 def purge(invocation: Invocation, /, state: str | None, **given: Any) -> int:
-    """Delete the records of ended instances: these, or all of a state that fit the options."""
+    """Delete records of ended instances: those with these ids, or all of a state that match the options."""
     if bool(given["ids"]) == bool(state):
         raise click.UsageError("expected either ids or --state")
     queue = invocation.queue()
@@ -87,7 +87,7 @@ def _carry_out(queue: Queue, name: str, states: Sequence[State], act: Act, given
 
 
 def _each(queue: Queue, name: str, ids: Sequence[str], reason: str, act: Act) -> int:
-    """Do it for each id; what fails is said, the others go on. What was done stands in the audit log."""
+    """Act on each id. Report failures and continue. The audit log names what was done."""
     code, done = 0, []
     for instance_id in ids:
         try:
@@ -105,7 +105,7 @@ def _each(queue: Queue, name: str, ids: Sequence[str], reason: str, act: Act) ->
 
 
 def _many(queue: Queue, name: str, ids: Sequence[str], reason: str, act: Act) -> int:
-    """The same with one line for all, and a bar. Ctrl-C stops it; what was done stays done, and is told."""
+    """Act on all ids, with a progress bar. Ctrl-C stops it; the audit log names what was done until then."""
     code, done, passed_over = 0, list[str](), 0
     try:
         with click.progressbar(ids, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
@@ -113,7 +113,7 @@ def _many(queue: Queue, name: str, ids: Sequence[str], reason: str, act: Act) ->
                 try:
                     act(instance_id)
                     done.append(instance_id)
-                except JobError:  # it has moved on, or gone, meanwhile
+                except JobError:  # it has changed or was removed meanwhile
                     passed_over += 1
     except KeyboardInterrupt:
         code = 1

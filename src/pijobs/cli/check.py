@@ -16,16 +16,17 @@ from pijobs.storage.records import Fault
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Mend what does not fit.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @json_option
 @pass_invocation
 def check(invocation: Invocation, repair: bool, as_json: bool) -> int:
-    """Whether all that the queue and its spool keep fits together.
+    """Check the stored data of the queue and its spool.
 
-    Finds what can't be read, what would never run, expire or go, and entries that lead to nothing.
+    Finds instances that can't be read, instances that would never run, expire or be removed, and index entries without
+    an instance.
 
-    With --repair, what can't be read ends dead, with the reason "damaged: …", and keeps its body; all else takes its
-    place again. Workers do the same by themselves, a part with each sign of life. Exit code 1 for what is not mended.
+    With --repair, an unreadable instance ends dead with the reason "damaged: …" and keeps its body; everything else is
+    indexed again. Workers repair the same by themselves, a part with each sign of life. Exit code 1 if faults remain.
     """
     if not repair:
         return looks(_check)(invocation, repair, as_json)
@@ -45,7 +46,7 @@ def _check(invocation: Invocation, repair: bool, as_json: bool) -> int:
         click.echo(json.dumps([{"in": where, **asdict(fault)} for where, fault in found], indent=2))
     else:
         for where, fault in found:
-            click.echo(f"{where}: {fault.id}: {fault.what}{' (mended)' if fault.mended else ''}")
+            click.echo(f"{where}: {fault.id}: {fault.what}{' (repaired)' if fault.mended else ''}")
         click.echo(_verdict(len(found), sum(fault.mended for _, fault in found)))
     return int(any(not fault.mended for _, fault in found))
 
@@ -57,10 +58,10 @@ def _faults(storage: Storage, where: str, repair: bool) -> Iterator[tuple[str, F
 
 def _verdict(found: int, mended: int) -> str:
     if not found:
-        return "all that is kept fits together"
+        return "the stored data is consistent"
     faults = "1 fault" if found == 1 else f"{found} faults"
     return (
-        f"found and mended {faults}"
+        f"found and repaired {faults}"
         if mended == found
-        else f"found {faults}; 'pijobs check --repair' mends what it can"
+        else f"found {faults}; 'pijobs check --repair' repairs what it can"
     )

@@ -12,9 +12,9 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what completes commands and options of pijobs in SHELL.
+    """Print the completion script for SHELL.
 
-    In ~/.bashrc or ~/.zshrc: eval "$(pijobs completion bash)", or zsh; for fish: pijobs completion fish >
+    Add to ~/.bashrc or ~/.zshrc: eval "$(pijobs completion bash)", or zsh. For fish, run: pijobs completion fish >
     ~/.config/fish/completions/pijobs.fish
     """
     made = get_completion_class(shell)

@@ -18,7 +18,7 @@ from pijobs.storage.protocol import NEWEST
 
 @click.group()
 def config() -> None:
-    """The settings: are they right, and what do they amount to."""
+    """Check and show the settings."""
 
 
 @config.command()
@@ -43,7 +43,7 @@ def show(invocation: Invocation, as_json: bool) -> None:
 @pass_invocation
 @looks
 def check(invocation: Invocation) -> int:
-    """Validate pi.cfg and try what it names. Exit codes: 0 ok, 2 faults, 3 storage unreachable, 4 a plugin failed."""
+    """Validate pi.cfg and test what it names. Exit codes: 0 ok, 2 faults, 3 storage unreachable, 4 a plugin failed."""
     path = invocation.source()
     installation = invocation.installation(strict=True)
     click.echo(f"{path}: {len(installation.settings)} settings, all valid")
@@ -67,7 +67,7 @@ def _tell_storage(installation: Installation) -> None:
 
 
 def _tells_failure(check: tuple[str, CheckResult]) -> bool:
-    """Print what a check found; whether it failed."""
+    """Print what a check found. :returns: whether it failed."""
     name, result = check
     if result.warning:
         line = f"warning: {name}: {result.message}; {result.advice}"

@@ -1,4 +1,4 @@
-"""``pijobs dev``: server and worker of an app together, anew with each change of a file."""
+"""``pijobs dev``: server and worker of an app together; both restart when a file changes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pijobs.plugins.loading import Plugins
 from pijobs.settings import PREFIX, Settings
 from pijobs.settings.stand_ins import VARIABLE
 
-#: Endings of files whose change starts all anew, besides ``.py``.
+#: Suffixes of files whose change restarts both, besides ``.py``.
 _WATCHED = (".cfg", ".env", ".html", ".j2", ".jinja", ".jinja2", ".toml", ".yaml", ".yml")
-#: Seconds that a running job has to end before the worker starts anew.
+#: Seconds that a running job has to end before the worker restarts.
 _JOBS_END_WITHIN = 2
-#: Seconds that all have after Ctrl-C.
+#: Seconds that all processes have to end after Ctrl-C.
 _ALL_END_WITHIN = 5.0
-#: Milliseconds between two looks at the processes.
+#: Milliseconds between two checks of the processes.
 _LOOK_EVERY = 500
 
 Changes = Iterable[Sequence[str]]
@@ -38,7 +38,7 @@ class Development:
     """The processes of one ``pijobs dev``.
 
     :param commands: name to program and arguments.
-    :param environment: of these programs, besides the present one.
+    :param environment: variables for these programs, added to the present environment.
     :param tell: shows a line.
     """
 
@@ -50,18 +50,18 @@ class Development:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, changes: Changes) -> None:
-        """Until there are no more changes; an empty one is a look at the processes, between two changes."""
+        """Run until ``changes`` ends. An empty change only checks the processes."""
         try:
             self._start()
             for changed in changes:
                 if changed:
-                    self._tell(f"dev: {_shown(changed)} changed; server and worker start anew")
+                    self._tell(f"dev: {_shown(changed)} changed; server and worker restart")
                     self._end()
                     self._start()
                 else:
                     self._look()
         except KeyboardInterrupt:
-            # A terminal interrupts all of its programs. A second signal would keep running jobs from their end.
+            # A terminal interrupts all of its programs. A second signal would cut off running jobs.
             self._wait()
         finally:
             self._end()
@@ -95,14 +95,14 @@ class Development:
     "folders",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="Look for changes here, besides the working folder; may be repeated.",
+    help="Watch this folder, too, besides the working folder; repeatable.",
 )
 @pass_invocation
 def dev(invocation: Invocation, host: str, port: int, folders: tuple[Path, ...]) -> None:
-    """Run server and worker together while you develop, and start both anew when a file changes.
+    """Run server and worker together while you develop, and restart both when a file changes.
 
-    With --app (or 'flask jobs dev') the server is 'flask run' with its debugger, else 'pijobs server'. What jobs talk
-    to is replaced: mails are shown here and on a page, and do not leave this machine.
+    With --app (or 'flask jobs dev') the server is 'flask run' with its debugger, otherwise 'pijobs server'. Jobs talk
+    to stand-ins: you see mails here and on a page, and they do not leave this machine.
     """
     changes = _changes([Path.cwd(), *folders])
     path = _app_path(invocation)
@@ -121,7 +121,7 @@ def dev(invocation: Invocation, host: str, port: int, folders: tuple[Path, ...])
 
 
 def stand_ins(plugins: Plugins, cleanup: ExitStack, tell: Callable[[str], object]) -> dict[str, Any]:
-    """Start those of all plugins, until the clean-up. :returns: the settings that lead to them."""
+    """Start the stand-ins of all plugins, until the clean-up. :returns: settings that use them."""
     settings: dict[str, Any] = {}
     for _, one in plugins.call("stand_in", tell=tell):
         settings |= cleanup.enter_context(one)
@@ -129,7 +129,7 @@ def stand_ins(plugins: Plugins, cleanup: ExitStack, tell: Callable[[str], object
 
 
 def server_command(invocation: Invocation, app_path: str | None, host: str, port: int) -> list[str]:
-    """What serves the app, or else the pages of the queue."""
+    """The command that serves the app, or else the pages of the queue."""
     where = ["--host", host, "--port", str(port)]
     if app_path is None:
         return _pijobs(invocation, None, "server", *where)
@@ -137,7 +137,7 @@ def server_command(invocation: Invocation, app_path: str | None, host: str, port
 
 
 def worker_command(invocation: Invocation, app_path: str | None, settings: Settings) -> list[str]:
-    """The worker, whose log is on the terminal, unless ``PI_LOGCONFIG`` decides where it is."""
+    """The command of the worker. It logs to the terminal, unless ``PI_LOGCONFIG`` says otherwise."""
     config = settings.log_config
     log = [] if config and Path(config).exists() else ["--simple", "-l", "-"]
     return _pijobs(invocation, app_path, "worker", *log, "-t", str(_JOBS_END_WITHIN))
@@ -150,7 +150,7 @@ def _pijobs(invocation: Invocation, app_path: str | None, *arguments: str) -> li
 
 
 def _app_path(invocation: Invocation) -> str | None:
-    """Where the app is found by the processes, too; None: there is none, but a ``pi.cfg``."""
+    """The path by which the processes find the app; None if there is no app but a ``pi.cfg``."""
     if invocation.app_path is None and invocation.has_app:  # "flask jobs dev": flask looked in the working folder
         return next((name for name in ("wsgi.py", "app.py") if Path(name).is_file()), None)
     if invocation.app_path is None:

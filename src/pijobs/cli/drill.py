@@ -16,30 +16,30 @@ from pijobs.observe.drill import Drill, Exercise, Plan, Verdict
 @click.command()
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("--number", "--mails", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many.")
-@click.option("--rate", type=click.FloatRange(0.1, 1000), default=10.0, show_default=True, help="So many a second.")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=10.0, show_default=True, help="How many per second.")
 @click.option(
-    "--within", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds that one may take."
+    "--within", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds that each may take."
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address of this machine that the workers reach it by; the drill's own server listens there.",
+    help="Address of this machine that workers can reach; the drill's server listens there.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def drill(invocation: Invocation, /, name: str | None, as_json: bool, **plan: Any) -> int:
-    """Prove this installation: mails or SMS to a server of the drill's own, by the configured queue and live workers.
+    """Test this installation: send mails or SMS to the drill's own server, through the queue and the live workers.
 
-    NAME is mail or sms, or what another plugin gives; without it the first that is loaded.
+    NAME is mail or sms, or a drill of another plugin; the default is the first one that is loaded.
 
-    Tells how long they took from enqueue to accepted. No user gets one; the definition that it needs, and all job
-    instances, are removed at the end. Exit codes: 0 ok, 1 not ok, 3 the storage does not answer.
+    Prints how long they took from enqueue to accepted. No user gets a message. The definition and all job instances of
+    the drill are removed at the end. Exit codes: 0 ok, 1 not ok, 3 the storage does not answer.
     """
     queue = invocation.queue()
     given = [exercise for _, found in queue.plugins.call("register_drills") for exercise in found or ()]
     exercise = _chosen(given, name)
-    # Both end it as Ctrl-C does, also where somebody had SIGINT ignored (a shell's "&").
+    # Both signals end the drill like Ctrl-C, even if SIGINT was ignored (a shell's "&").
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with Drill(queue, exercise, Plan(**plan)) as running:

@@ -17,14 +17,14 @@ from pijobs.observe.activity import by_reason
 @click.command()
 @click.option("--since", type=Duration(), default="1h", show_default=True, help="How far back: 90s, 10m, 2h, 7d.")
 @click.option("--name", help="Only this job.")
-@click.option("--group", help="Only this group: what the job sends to, such as smtp:main.")
+@click.option("--group", help="Only this group (the destination of the job), such as smtp:main.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 @looks
 def failures(invocation: Invocation, /, as_json: bool, **filters: Any) -> int:
-    """What ended dead or expired, counted by job and reason, the most frequent first.
+    """Count dead and expired instances by job and reason, the most frequent first.
 
-    To act on those of one reason: 'pijobs jobs retry --because TEXT --since 1h'.
+    To retry all of one reason: 'pijobs jobs retry --because TEXT --since 1h'.
     """
     queue = invocation.queue()
     places, away = queue.places.within_reach()

@@ -1,4 +1,4 @@
-"""What the commands of one invocation share: which ``pi.cfg`` or app, and what it leads to, each made when needed."""
+"""What the commands of one invocation share: ``pi.cfg`` or app, and the objects built from it when they are needed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Invocation:
     """
 
     def __init__(self, config: str | None = None, app_path: str | None = None, app: flask.Flask | None = None) -> None:
-        #: Where the ``pi.cfg`` was said to be.
+        #: The ``pi.cfg`` of ``--config``.
         self.config = config
         self.app_path = app_path
         self._app = app
-        #: Plugins that failed and were told; a command that tells them all by itself puts None here.
+        #: Failed plugins that were reported. A command that reports all of them itself puts None here.
         self.told: set[str] | None = set()
 
     def config_path(self) -> Path:
@@ -46,17 +46,17 @@ class Invocation:
 
     @property
     def has_app(self) -> bool:
-        """Whether there is one; it is not imported yet."""
+        """Whether there is an app. Does not import it."""
         return self._app is not None or self.app_path is not None
 
     @cached_property
     def app(self) -> flask.Flask | None:
-        """The app of ``--app``. :raises ConfigurationError: when that is none."""
+        """The app of ``--app``. :raises ConfigurationError: when it is not an app."""
         return load_app(self.app_path) if self._app is None and self.app_path is not None else self._app
 
     @property
     def _of_app(self) -> Installation | None:
-        """What the settings of the app lead to, if it has a ``JobQueue``."""
+        """The installation of the app, if the app has a ``JobQueue``."""
         if self.app is None:
             return None
         from pijobs.flask import EXTENSION
@@ -65,17 +65,17 @@ class Invocation:
         return installation
 
     def source(self) -> str:
-        """Where the settings come from, for people."""
+        """The source of the settings, for messages."""
         return str(self.config_path()) if self.app is None or self._of_app is None else f"app {self.app.name}"
 
     @property
     def values(self) -> dict[str, Any]:
-        """The settings as they are written, in the ``pi.cfg`` or by the app."""
+        """The settings as written in the ``pi.cfg`` or by the app."""
         return self.file_values if self.app is None or self._of_app is None else dict(self.app.config)
 
     @cached_property
     def file_values(self) -> dict[str, Any]:
-        """What is written in the ``pi.cfg``."""
+        """The settings as written in the ``pi.cfg``."""
         path = self.config_path()
         for warning in config_warnings(path):
             click.echo(f"warning: {warning}", err=True)
@@ -83,7 +83,7 @@ class Invocation:
 
     @cached_property
     def plugins(self) -> Plugins:
-        """The plugins; those that the ``pi.cfg`` allows, or all when it can't be read."""
+        """The plugins that the ``pi.cfg`` allows, or all plugins if it can't be read."""
         if (of_app := self._of_app) is not None:
             return of_app.plugins
         try:
@@ -93,11 +93,11 @@ class Invocation:
         return Plugins(allowed if isinstance(allowed, (list, tuple)) else None)
 
     def installation(self, *, strict: bool = False) -> Installation:
-        """What the app or the ``pi.cfg`` leads to; see :func:`pijobs.factory.build`."""
+        """The installation of the app or the ``pi.cfg``; see :func:`pijobs.factory.build`."""
         if (of_app := self._of_app) is not None:
             if strict:
                 of_app.plugins.refuse_failed()
-            return of_app  # its warnings stand in the log of the app
+            return of_app  # its warnings are in the log of the app
         try:
             path = self.config_path()
         except ConfigurationError:
@@ -112,7 +112,7 @@ class Invocation:
         return installation
 
     def tell_failed(self, plugins: Plugins) -> None:
-        """Once, however often they are loaded."""
+        """Report failed plugins, each once."""
         for plugin in plugins.failed:
             if self.told is not None and plugin.name not in self.told:
                 self.told.add(plugin.name)
@@ -152,14 +152,14 @@ class Invocation:
         return storage
 
     def places(self) -> tuple[list[Storage], str | None]:
-        """Where to look now; see :meth:`pijobs.storage.places.Places.within_reach`."""
+        """The storages that answer; see :meth:`pijobs.storage.places.Places.within_reach`."""
         return self.queue().places.within_reach()
 
 
 def tell_if_away(away: str | None) -> int:
-    """The exit code: what was looked at is not all that there is.
+    """The exit code if a part of the data could not be read.
 
-    :param away: the sentence that :meth:`Invocation.places` gave.
+    :param away: the message from :meth:`Invocation.places`, or None.
     """
     if away is None:
         return 0
@@ -184,15 +184,15 @@ def load_app(path: str) -> flask.Flask:
 
 
 def who() -> str:
-    """Who runs the command, and where; with sudo the one behind it."""
+    """Who runs the command, and on which host. With sudo, the user who called sudo."""
     return f"{os.environ.get('SUDO_USER') or name_of(os.getuid())} on {socket.gethostname()}"
 
 
 def audit(
     settings: Settings, act: str, *, on: str = "", about: str = "", fields: Iterable[str] = (), reason: str = ""
 ) -> None:
-    """Tell the audit log what this command did."""
-    # SQLAlchemy takes long to import, and commands that only look need it not.
+    """Record in the audit log what this command did."""
+    # Importing SQLAlchemy takes long, and commands that only read do not need it.
     from pijobs.audit import AuditLog, Entry
 
     entry = Entry(act, who=who(), role="command", on=on, about=about, fields=tuple(fields), reason=reason)

@@ -33,17 +33,17 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many (default 50).")
-@click.option("--cursor", help="Go on where an earlier list ended; it told the cursor.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="Show at most this many (default 50).")
+@click.option("--cursor", help="Continue after an earlier list, which printed this cursor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 @looks
 def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: Any) -> int:
-    """List instances, those that run and wait first, the newest of each state first.
+    """List instances: running and waiting ones first, and in each state the newest first.
 
-    Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is listed.
+    Exit code 3 if the storage does not answer: then only the spool of this machine is listed.
 
-    Why did one user's mail not come: 'pijobs jobs find USER@EXAMPLE.COM', then 'pijobs jobs show ID'.
+    To find out why a user's mail did not come: 'pijobs jobs find USER@EXAMPLE.COM', then 'pijobs jobs show ID'.
     """
     queue = invocation.queue()
     places, away = queue.places.within_reach()
@@ -78,10 +78,10 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
 @pass_invocation
 @looks
 def find(invocation: Invocation, who: str, as_json: bool) -> int:
-    """Tell what became of the newest messages of a person, in one sentence each. WHO is a user's login name, an address
-    or a number.
+    """Show what happened to the newest messages of a person, in one sentence each. WHO is a user's login name, an
+    address or a number.
 
-    Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is looked at.
+    Exit code 3 if the storage does not answer: then only the spool of this machine is searched.
     """
     queue = invocation.queue()
     places, away = queue.places.within_reach()
@@ -102,7 +102,7 @@ def find(invocation: Invocation, who: str, as_json: bool) -> int:
 @pass_invocation
 @looks
 def show(invocation: Invocation, id: str, as_json: bool) -> None:
-    """Tell the life of one instance: each attempt and what came of it, why it waits, and what happens next."""
+    """Show the life of one instance: each attempt and its outcome, why it waits, and what happens next."""
     row = instances.explained(invocation.queue(), id)
     if as_json:
         click.echo(json.dumps(row, indent=2))
@@ -116,9 +116,9 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:
 @click.argument("arguments", metavar="[KEY=VALUE]...", nargs=-1)
 @pass_invocation
 def run(invocation: Invocation, name: str, arguments: tuple[str, ...]) -> int:
-    """Run a job here and now, in this process, in the context of the app: once, and by no worker.
+    """Run a job once, in this process and in the context of the app, without a worker.
 
-    A value is what the parameter's annotation wants: a text as it is, else JSON or a date.
+    The parameter's annotation decides how a value is read: as text, else as JSON or a date.
     """
     app, installation = invocation.host()
     queue = installation.queue
@@ -142,13 +142,13 @@ def run(invocation: Invocation, name: str, arguments: tuple[str, ...]) -> int:
 
 
 def value_of(registry: Registry, name: str, key: str, text: str) -> Any:
-    """What a text on the command line means for a parameter: the first of these that its annotation takes."""
+    """Convert a text from the command line: the first conversion that the parameter's annotation accepts."""
     for read in (str, json.loads, dt.date.fromisoformat, dt.datetime.fromisoformat):
         with suppress(ValueError, EncodeError):
             value: Any = read(text)
             registry.check_argument(name, key, value)
             return value
-    return text  # the call says what is wrong with it
+    return text  # the call reports what is wrong with it
 
 
 for command in (retry, cancel, purge):

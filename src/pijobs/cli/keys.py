@@ -1,4 +1,4 @@
-"""``pijobs keys …``: which keys are needed, a new one, and an old one that is needed no more."""
+"""``pijobs keys …``: which keys are needed, make a new one, retire an old one."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _BYTES = 32
 
 @click.group()
 def keys() -> None:
-    """The keys that encrypt what is stored: rotate them without losing a mail.
+    """The keys that encrypt stored data. Rotate them without losing a mail.
 
-    The order: 'pijobs keys new'; its line on every worker host, restart the workers; the line on every server, restart
-    the servers; 'pijobs keys retire'; take the old key out.
+    The order: run 'pijobs keys new'; put its line on every worker host and restart the workers; put it on every server
+    and restart the servers; run 'pijobs keys retire'; remove the old key.
     """
 
 
@@ -35,7 +35,7 @@ def keys() -> None:
 @pass_invocation
 @looks
 def list_keys(invocation: Invocation) -> None:
-    """Tell for each key who has it and what is stored under it."""
+    """Show for each key which workers have it and what is stored under it."""
     queue = invocation.queue()
     ring, used = KeyRing.of(queue.settings), _used(queue)
     having_keys, met = _worker_keys(queue), _met(queue)
@@ -53,18 +53,18 @@ def list_keys(invocation: Invocation) -> None:
 @keys.command()
 @pass_invocation
 def new(invocation: Invocation) -> None:
-    """Make a key, and tell where to write it, in which order. Changes nothing by itself."""
+    """Make a key, and print where to put it, in which order. Changes nothing."""
     settings = invocation.settings()
     key = secrets.token_urlsafe(_BYTES)
     old = "the keys that stand there now" if settings.encryption_keys else "SECRET_KEY"
     rest = f"…{old}…" if settings.encryption_keys else old
     click.echo(f'{PREFIX}KEYS = ["{key}", {rest}]')
-    click.echo(f"\nthe new key is {KeyRing([key]).newest.id}. Its line goes into pi.cfg, below SECRET_KEY:", err=True)
+    click.echo(f"\nthe new key is {KeyRing([key]).newest.id}. Put its line into pi.cfg, below SECRET_KEY:", err=True)
     for line in (
-        "1. on every worker host; then restart the workers, which can read both then",
-        "2. on every server; then restart the servers, which write with the new one from then on",
-        "3. 'pijobs keys retire' brings what is stored under the new key, and tells when the old one is needed no more",
-        "4. take the old key out of the line everywhere (and leave SECRET_KEY itself, which Flask needs)",
+        "1. on every worker host; then restart the workers, so that they can read both keys",
+        "2. on every server; then restart the servers, so that they write with the new key",
+        "3. run 'pijobs keys retire': it re-encrypts the stored data, and says when the old key is needed no more",
+        "4. remove the old key from the line everywhere (keep SECRET_KEY itself, which Flask needs)",
     ):
         click.echo(line, err=True)
 
@@ -72,16 +72,16 @@ def new(invocation: Invocation) -> None:
 @keys.command()
 @pass_invocation
 def retire(invocation: Invocation) -> int:
-    """Bring definitions and what waits under the newest key; tell whether older ones are still needed.
+    """Re-encrypt definitions and waiting instances with the newest key; print whether older keys are still needed.
 
-    Refused while a live worker does not have the newest key: it could not read what it is given then.
+    Refused while a live worker lacks the newest key, because it could not read the result.
     """
     queue = invocation.queue()
     ring = KeyRing.of(queue.settings)
     without = [name for name, ids in _worker_keys(queue).items() if ring.newest.id not in ids]
     if without:
         click.echo(f"refused: these workers do not have the newest key {ring.newest.id}: {', '.join(without)}")
-        click.echo("workers first: give them the line of PI_JOB_QUEUE_KEYS, restart them, and give the command again")
+        click.echo("workers first: give them the line of PI_JOB_QUEUE_KEYS, restart them, and run the command again")
         return 1
     for line in _bring_over(queue, ring):
         click.echo(line)
@@ -90,15 +90,15 @@ def retire(invocation: Invocation) -> int:
     for counts in _used(queue).values():
         needed.update({key: number for key, number in counts.items() if key != ring.newest.id})
     for key, number in needed.items():
-        click.echo(f"key {key} is still needed: {number} things are under it; give the command again in a while")
+        click.echo(f"key {key} is still needed: {number} instances or secrets use it; run the command again later")
     if not needed:
         older = [key for key in ring.ids if key != ring.newest.id]
         click.echo(f"needed no more: {', '.join(older) or 'there is no older key'}")
         if older:
             for key, ago in _met(queue).items():
                 click.echo(f"a server enqueued under {key} {ago:.0f} s ago: was it restarted since?")
-            click.echo(f"take it out of {PREFIX}KEYS, once every server has {ring.newest.id} as its first key")
-            click.echo("what ended under it is found by its subject no more")
+            click.echo(f"remove it from {PREFIX}KEYS when every server has {ring.newest.id} as its first key")
+            click.echo("instances that ended under it can't be found by subject any more")
     return 1 if needed else 0
 
 
@@ -106,19 +106,19 @@ def _bring_over(queue: Queue, ring: KeyRing) -> Iterator[str]:
     from pijobs.definitions.rotation import reencrypt
     from pijobs.server.factors import Factors
 
-    configuration(queue)  # reads all definitions: what an older release left in clear is encrypted by that
-    yield f"definitions: {reencrypt(queue.settings)} secrets were encrypted anew"
+    configuration(queue)  # reads all definitions, which encrypts what an older release left unencrypted
+    yield f"definitions: {reencrypt(queue.settings)} secrets were re-encrypted"
     if number := Factors.of(queue.settings).reencrypt():
-        yield f"second factors: {number} secrets were encrypted anew"
+        yield f"second factors: {number} secrets were re-encrypted"
     for name, storage in _storages(queue):
         found = seal_anew(storage, queue.codec(), lambda envelope: envelope.key_id != ring.newest.id)
-        yield f"{name}: {found.done} instances were sealed anew, {found.left} left, which run or changed just now"
+        yield f"{name}: {found.done} instances were re-encrypted, {found.left} left, which run or changed just now"
         for why, number in found.unreadable.items():
             yield f"{name}: {number} can't be read here: {why}"
 
 
 def _used(queue: Queue) -> dict[str, Counter[str]]:
-    """What is stored under each key, by what it is."""
+    """How much is stored under each key, by kind."""
     from pijobs.definitions.rotation import key_ids
     from pijobs.server.factors import Factors
 
@@ -133,12 +133,12 @@ def _used(queue: Queue) -> dict[str, Counter[str]]:
 def _storages(queue: Queue) -> Iterator[tuple[str, Storage]]:
     assert queue.storage is not None
     yield "storage", queue.storage
-    if queue.spool is not None and Path(queue.settings.spool or "").exists():  # a look does not make it
+    if queue.spool is not None and Path(queue.settings.spool or "").exists():  # reading must not create it
         yield "spool of this host", queue.spool
 
 
 def _met(queue: Queue) -> dict[str, float]:
-    """Keys under which workers met something though they have a newer one, and how many seconds ago it was enqueued."""
+    """Old keys that a server still uses, as seen by workers, and how many seconds ago it enqueued with them."""
     assert queue.storage is not None
     met: dict[str, float] = {}
     for row in workers(queue.storage):

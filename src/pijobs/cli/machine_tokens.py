@@ -21,12 +21,14 @@ def token() -> None:
 @click.argument("name")
 @click.option(
     "--scope", "scopes", multiple=True, required=True,
-    help="What it may do: 'status' (read jobs, workers, groups), 'enqueue:mail.send', 'enqueue:mail.*'; several times.",
+    help="What it may do: 'status' (read jobs, workers, groups), 'enqueue:mail.send', 'enqueue:mail.*'; repeatable.",
 )  # fmt: skip
-@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=365.0, help="Its life (default 365).")
+@click.option(
+    "--days", type=click.FloatRange(0, 3650, min_open=True), default=365.0, help="Days until it ends (default 365)."
+)
 @pass_invocation
 def add(invocation: Invocation, name: str, scopes: tuple[str, ...], days: float) -> None:
-    """Make a token, and print it: once. It is sent as 'Authorization: Bearer …'."""
+    """Make a token and print it once. Send it as 'Authorization: Bearer …'."""
     from pijobs.server.machines import ENQUEUE, Machines
 
     settings = invocation.settings()

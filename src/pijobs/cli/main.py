@@ -40,8 +40,8 @@ _EXIT_CODES: tuple[tuple[type[PijobsError], int], ...] = (
 )
 
 
-#: The commands of pijobs, by their modules in :mod:`pijobs.cli`. Each is imported when it is called: most need neither
-#: Flask nor huey, which take longer to import than the command runs.
+#: The commands of pijobs and their modules in :mod:`pijobs.cli`. Each module is imported when its command is called:
+#: most commands need neither Flask nor huey, whose import takes longer than the command.
 _MODULES = {
     "admin": ("admin",),
     "audit": ("audit",),
@@ -68,7 +68,7 @@ _MODULE_OF = {command: module for module, commands in _MODULES.items() for comma
 
 
 class RootGroup(click.Group):
-    """Takes ``--config`` anywhere, and asks the plugins for their commands when they may be needed."""
+    """Accepts ``--config`` anywhere, and loads the commands of plugins only if they may be needed."""
 
     _asked = False
 
@@ -99,7 +99,7 @@ class RootGroup(click.Group):
 
 
 def _invocation(ctx: click.Context) -> Invocation:
-    """The one of this call. Plugins are asked for commands before the group itself is called."""
+    """The invocation of this call. Plugin commands are loaded before the group itself is called."""
     if ctx.obj is None:
         ctx.obj = Invocation(ctx.params.get("config"), ctx.params.get("app"))
     invocation: Invocation = ctx.obj
@@ -107,7 +107,7 @@ def _invocation(ctx: click.Context) -> Invocation:
 
 
 def config_first(args: Sequence[str]) -> list[str]:
-    """The arguments with ``--config FILE`` and ``--app …`` moved to the front, wherever they stood before ``--``."""
+    """The arguments with ``--config FILE`` and ``--app …`` moved to the front from any place before ``--``."""
     front: list[str] = []
     rest: list[str] = []
     waiting = iter(args)
@@ -136,12 +136,12 @@ def config_first(args: Sequence[str]) -> list[str]:
     "--app",
     metavar="MODULE:FACTORY",
     is_eager=True,
-    help="The Flask app whose settings count, found as flask does (before or after the command). It needs no pi.cfg.",
+    help="Use the settings of this Flask app, found as flask does (before or after the command). It needs no pi.cfg.",
 )
 @version_option
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, app: str | None) -> None:
-    """The job queue: slow work leaves the request, and nothing gets lost on the way.
+    """The job queue: it moves slow work out of the request and loses none of it.
 
     Exit codes: 0 ok, 1 failure at run time, 2 usage or configuration, 3 storage unreachable, 4 a plugin failed.
     """
@@ -161,10 +161,10 @@ def worker_main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def flask_main(app: flask.Flask, args: Sequence[str], app_path: str | None = None) -> NoReturn:
-    """The command ``flask jobs``: those of ``pijobs``, with the settings of the app; ``flask jobs list`` is short for
-    ``flask jobs jobs list``.
+    """The command ``flask jobs``: the commands of ``pijobs``, with the settings of the app. ``flask jobs list`` is
+    short for ``flask jobs jobs list``.
 
-    :param app_path: where flask was told to look for the app; None: it looked by itself.
+    :param app_path: the app that flask was told to use; None if flask found it by itself.
     """
     from pijobs.cli.jobs import jobs
 
@@ -195,7 +195,7 @@ def _run(
         sys.exit(2)
     except PijobsError as error:
         for line in str(error).splitlines():
-            # Faults of settings are masked where they are made; masked again, a wrong number could not be seen.
+            # Errors of settings are already masked. Masking again would hide a wrong number.
             click.echo(f"{name}: {line if isinstance(error, SettingsError) else redact(line)}", err=True)
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
     sys.exit(result if isinstance(result, int) else 0)

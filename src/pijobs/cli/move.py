@@ -1,4 +1,4 @@
-"""``pijobs move``: what waits in one storage goes to another."""
+"""``pijobs move``: move waiting instances from one storage to another."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TIMEOUT = 5.0  # seconds to wait for one enqueue
 @click.argument("old", metavar="OLD_PI_CFG", type=click.Path(exists=True, dir_okay=False))
 @pass_invocation
 def move(invocation: Invocation, old: str) -> int:
-    """Move what waits in the storage of an old pi.cfg to the one of the present pi.cfg.
+    """Move waiting instances from the storage of an old pi.cfg to the storage of the present pi.cfg.
 
-    First give all servers the new pi.cfg and restart them, then stop the old workers and start new ones, then move.
-    What a worker of the old storage began already (a retry, a dead letter) stays there; the command tells how many.
-    Instances keep their ids, so an interrupted move is given once more. Exit code 1 if something stays.
+    First restart all servers with the new pi.cfg, then stop the old workers and start new ones, then move. Instances
+    that a worker of the old storage had begun (a retry, a dead letter) stay there; the command prints how many.
+    Instances keep their ids, so run the command again if it is interrupted. Exit code 1 if something stays.
     """
     target, source = invocation.queue(), Invocation(old).queue()
     assert target.storage is not None and source.storage is not None
@@ -44,9 +44,9 @@ def move(invocation: Invocation, old: str) -> int:
 
 
 def _are_the_same(one: Storage, other: Storage) -> bool:
-    """Whether two storages are one, however they are written: a mark in the first is seen in the second.
+    """Whether two storages are the same, however their URLs are written: a mark in the first is seen in the second.
 
-    Each instance of a move within one storage would be there already, and then be removed as moved.
+    A move within one storage would find each instance already there, and then remove it as moved.
     """
     mark = f"move.{uuid4().hex}"
     one.set_group(mark, version=0, limit=None, blocked_until=None, policy="")
@@ -54,11 +54,11 @@ def _are_the_same(one: Storage, other: Storage) -> bool:
 
 
 def _move(source: Queue, target: Queue) -> int:
-    """How many were moved. What the target can't take is a dead letter in the source."""
+    """:returns: how many were moved. An instance that the target can't store becomes a dead letter in the source."""
     assert target.storage is not None and source.storage is not None
     mover = Mover(source.storage, target.storage, target.codec, _TIMEOUT)
     total, idle_since = 0, clock.monotonic()
-    # What an earlier move that was cut off holds comes free after the hold.
+    # Instances held by an interrupted move become free when the hold ends.
     while clock.monotonic() - idle_since < HOLD + 1:
         if moved := mover.move():
             total, idle_since = total + moved, clock.monotonic()

@@ -19,9 +19,9 @@ from pijobs.settings import CORE_SETTINGS, Settings
 @pass_invocation
 @looks
 def plugins(invocation: Invocation, as_json: bool) -> int:
-    """Which plugins are installed, loaded, or failed and why, with their jobs. Needs no valid pi.cfg.
+    """List the installed plugins, with their state (loaded, or failed and why) and jobs. Needs no valid pi.cfg.
 
-    The exit code is 4 when a plugin failed.
+    Exit code 4 if a plugin failed.
     """
     invocation.told = None
     found = invocation.plugins

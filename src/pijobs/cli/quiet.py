@@ -1,4 +1,4 @@
-"""``pijobs quiet``: a worker takes no more, ends what it has, and says when it is idle."""
+"""``pijobs quiet``: a worker leases no more jobs, finishes its jobs, and says when it is idle."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.protocol import FIRST
 from pijobs.storage.sessions import SessionRecord
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 LOOK = 0.5
 
 
 @click.command()
 @click.argument("host", required=False)
 @click.option("--pid", type=int, help="Only this process; default: all workers of the host.")
-@click.option("--end", is_flag=True, help="Let them take work again.")
-@click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after so many seconds.")
+@click.option("--end", is_flag=True, help="Let them lease jobs again.")
+@click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after this many seconds.")
 @pass_invocation
 def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, timeout: float) -> int:
-    """Before a reboot: the workers of HOST (default: this one) take no more, and end what they have.
+    """Before a reboot: the workers of HOST (default: this host) lease no more jobs, and finish the ones they have.
 
-    Waits until they are idle, and says so; exit code 1 when the time is over first, or no worker is there. Other hosts
-    go on, and 'pijobs drain' would wait for the whole queue. Stopping the worker, or 'quiet --end', ends it.
+    Waits until they are idle, and says so. Exit code 1 if the timeout ends first, or there is no worker. Other hosts
+    continue ('pijobs drain' waits for the whole queue instead). Stop the worker, or run 'quiet --end', to end it.
     """
     queue, host = invocation.queue(), host or socket.gethostname()
     storage = queue.present_storage()
@@ -45,7 +45,7 @@ def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, 
     audit(queue.settings, "worker.quiet-end" if end else "worker.quiet", on=f"{host} {pid or ''}".strip())
     if end:
         return _end(storage, host, pid, timeout)
-    click.echo(f"{len(found)} worker processes of {host} take no more")
+    click.echo(f"{len(found)} worker processes of {host} take no more jobs")
     return _wait(storage, host, pid, timeout)
 
 
@@ -60,20 +60,20 @@ def _tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
 
 def _end(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
     until = clock.monotonic() + timeout
-    # Again and again, as in _wait: else one would stay quiet for good.
+    # Repeat it, as in _wait: otherwise a worker that missed it would stay quiet for ever.
     while quiet := [one for one in _of(storage, host, pid) if one.info.quiet]:
         _tell(storage, quiet, 0)
         if clock.monotonic() >= until:
             break
         clock.sleep(LOOK)
-    click.echo(f"the workers of {host} take work again, with their next sign of life")
+    click.echo(f"the workers of {host} take jobs again, with their next sign of life")
     return 0
 
 
 def _wait(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
     asked, until, before = storage.now(), clock.monotonic() + timeout, -1
     while found := _of(storage, host, pid):
-        # Again and again: a worker that told something about itself at the same moment has not heard it.
+        # Repeat it: a worker that reported its own state at the same moment has missed it.
         _tell(storage, [one for one in found if not one.info.quiet], asked)
         left = sum(len(one.running) for one in found)
         if all(one.info.quiet and one.info.resting for one in found):

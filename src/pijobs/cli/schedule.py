@@ -21,8 +21,7 @@ from pijobs.plugins.hookspecs import Scheduled
 @click.pass_context
 @pass_invocation
 def schedule(invocation: Invocation, ctx: click.Context, as_json: bool) -> None:
-    """What happens at certain times: when each comes next, in its time zone, for which time it ran last, and what came
-    of that."""
+    """List what happens at certain times: the next time in its time zone, and the last run with its outcome."""
     if ctx.invoked_subcommand is None:
         _show(invocation, as_json)
 
@@ -31,7 +30,7 @@ def schedule(invocation: Invocation, ctx: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @pass_invocation
 def run(invocation: Invocation, name: str) -> None:
-    """Run the periodic job NAME now, once more than its schedule says."""
+    """Run the periodic job NAME now, in addition to its schedule."""
     invocation.storage()
     id = run_now(invocation.queue(), name)
     audit(invocation.queue().settings, "schedule.run", on=name, fields=[id])
@@ -42,7 +41,7 @@ def run(invocation: Invocation, name: str) -> None:
 @click.argument("name")
 @pass_invocation
 def leave_out(invocation: Invocation, name: str) -> None:
-    """Leave out the next time of the periodic job NAME, at most three hours before it."""
+    """Skip the next run of the periodic job NAME. Possible in the three hours before it."""
     invocation.storage()
     due = skip(invocation.queue(), name, by=who())
     audit(invocation.queue().settings, "schedule.skip", on=name)
@@ -51,7 +50,7 @@ def leave_out(invocation: Invocation, name: str) -> None:
 
 @looks
 def _show(invocation: Invocation, as_json: bool) -> None:
-    invocation.storage()  # or says that there is none
+    invocation.storage()  # raises if there is none
     rows = [_shown(row) for row in scheduled(invocation.queue())]
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -28,9 +28,9 @@ _URLS = {
 @click.option("--user", help="Who gets the rights (default: the user in PI_JOB_QUEUE_URL).")
 @click.pass_context
 def schema(context: click.Context, kind: str | None, user: str | None) -> None:
-    """Print the SQL that makes the queue's tables and grants the rights on them.
+    """Print the SQL that creates the queue's tables and grants the rights on them.
 
-    For installations where somebody else makes tables. The user of the queue needs no right to create any then.
+    Use it if a database administrator creates tables. The user of the queue then needs no right to create tables.
     """
     if context.invoked_subcommand is not None:
         return
@@ -48,9 +48,9 @@ def schema(context: click.Context, kind: str | None, user: str | None) -> None:
 @schema.command()
 @pass_invocation
 def upgrade(invocation: Invocation) -> int:
-    """Take the format of this release into use, when the last process of the release before it has ended.
+    """Use the format of this release, after the last process of the previous release has ended.
 
-    Refused while a worker of that release lives. Its servers give no sign of life: restart them first.
+    Refused while a worker of that release lives. Its servers give no sign of life, so restart them first.
     """
     queue = invocation.queue()
     storage = _known(queue)
@@ -59,21 +59,21 @@ def upgrade(invocation: Invocation) -> int:
         return 0
     if older := _workers_below(storage, protocol.NEWEST):
         click.echo(f"refused: these workers are of an older release, which could not read it: {', '.join(older)}")
-        click.echo("restart them with this release, then give the command again")
+        click.echo("restart them with this release, then run the command again")
         return 1
     storage.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
-    click.echo(f"{storage.display_url} has protocol {protocol.NEWEST} now; processes learn it when they connect anew")
+    click.echo(f"{storage.display_url} has protocol {protocol.NEWEST} now; processes use it when they connect again")
     return 0
 
 
 @schema.command()
-@click.option("--tables", is_flag=True, help="SQL: when nothing is left, drop the columns of this release, too.")
+@click.option("--tables", is_flag=True, help="SQL: if nothing is left, drop the columns of this release, too.")
 @pass_invocation
 def downgrade(invocation: Invocation, tables: bool) -> int:
-    """Step back to the format of the release before this one, before that is started again.
+    """Return to the format of the previous release, before you start that release again.
 
-    What waits is rewritten. Processes that are connected may still write the format of this release: stop them, and
-    give the command once more; it tells what is left.
+    Rewrites the waiting instances. Connected processes may still write the format of this release: stop them, and run
+    the command again. It prints how many instances are left.
     """
     queue = invocation.queue()
     storage = _known(queue)
@@ -83,7 +83,7 @@ def downgrade(invocation: Invocation, tables: bool) -> int:
     for why, number in found.unreadable.items():
         click.echo(f"{number} can't be rewritten here: {why}")
     if found.left or found.unreadable:
-        click.echo(f"{found.left} are left, which run or changed just now; give the command again before you step back")
+        click.echo(f"{found.left} are left, which run or changed just now; run the command again before you step back")
         return 1
     if tables and (step_down := getattr(storage, "step_down", None)) is not None:
         step_down()
@@ -92,7 +92,7 @@ def downgrade(invocation: Invocation, tables: bool) -> int:
 
 
 def _known(queue: Queue) -> Storage:
-    """The storage, once it has told its protocol."""
+    """The storage, after it has read its protocol."""
     storage = queue.storage
     assert storage is not None
     storage.ping()

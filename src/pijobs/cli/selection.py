@@ -1,4 +1,4 @@
-"""Options that say which instances a command is about."""
+"""Options that select instances."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 _OPTIONS = (
     click.option("--name", help="Only this job."),
-    click.option("--group", help="Only this group: what the job sends to, such as smtp:main."),
-    click.option("--subject", help="Only what concerns this subject, where the job names one; mail: the recipient."),
+    click.option("--group", help="Only this group (the destination of the job), such as smtp:main."),
+    click.option("--subject", help="Only this subject, if the job has one; for mail the recipient."),
     click.option("--because", metavar="TEXT", help="Only those whose reason contains this."),
-    click.option("--since", type=Duration(), help="Only what ended, or else was enqueued, within 90s, 10m, 2h, 7d."),
-    click.option("--older-than", type=Duration(), help="Only what ended, or else was enqueued, longer ago."),
+    click.option("--since", type=Duration(), help="Only those that ended (or were enqueued) within 90s, 10m, 2h, 7d."),
+    click.option("--older-than", type=Duration(), help="Only those that ended (or were enqueued) longer ago."),
 )  # fmt: skip
 
 
@@ -46,5 +46,5 @@ def filter_options(command: Command) -> Command:
 
 
 def selection(states: tuple[State, ...], filters: dict[str, Any]) -> Selection:
-    """What the options of :func:`filter_options` say; they leave ``filters``."""
+    """The selection of the options of :func:`filter_options`, which are removed from ``filters``."""
     return Selection(states=states, **{name: filters.pop(name) for name in FILTERS})

@@ -25,7 +25,7 @@ def shell(invocation: Invocation, context: click.Context) -> None:
 
 
 def names(queue: Queue) -> dict[str, Any]:
-    """What the shell knows besides what the app gives to ``flask shell``. Of two functions with one name, the first."""
+    """Names in the shell, in addition to those of ``flask shell``. Of two functions with one name, the first."""
     functions: dict[str, Any] = {}
     for job in queue.registry.values():
         if isinstance(job, JobFunction):

@@ -34,14 +34,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Show it anew every SECONDS (2), with what happens, until Ctrl-C; needs pip install 'pijobs[watch]'.",
+    help="Refresh every SECONDS (2), with the last events, until Ctrl-C; needs pip install 'pijobs[watch]'.",
 )
 @pass_invocation
 @looks
 def status(invocation: Invocation, as_json: bool, every: float | None) -> int:
-    """Depth and age per job and state, workers, the longest waiting, failures, and each check that fails.
+    """Show depth and age per job and state, workers, the oldest waiting instance, failures, and failing checks.
 
-    Exit code 3 if the storage does not answer: then only what lies in the spool of this machine is known.
+    Exit code 3 if the storage does not answer: then only the spool of this machine is shown.
     """
     queue = invocation.queue()
     if every is not None:
@@ -69,9 +69,9 @@ def status(invocation: Invocation, as_json: bool, every: float | None) -> int:
 @pass_invocation
 @looks
 def workers(invocation: Invocation, as_json: bool) -> int:
-    """The live workers, with their last sign of life.
+    """List the live workers, with their last sign of life.
 
-    Exit code 3 if the storage does not answer: then only those that work from the spool of this machine are listed.
+    Exit code 3 if the storage does not answer: then only workers that use the spool of this machine are listed.
     """
     places, away = invocation.places()
     rows = answers.workers(places[0])
@@ -95,9 +95,9 @@ def workers(invocation: Invocation, as_json: bool) -> int:
 @pass_invocation
 @looks
 def groups(invocation: Invocation, as_json: bool) -> int:
-    """The groups, with their limits and breakers.
+    """List the groups, with their limits and circuit breakers.
 
-    Exit code 3 if the storage does not answer: then only those of the spool of this machine are listed.
+    Exit code 3 if the storage does not answer: then only the groups in the spool of this machine are listed.
     """
     places, away = invocation.places()
     rows = [*answers.groups(places[0])]
@@ -119,19 +119,19 @@ def groups(invocation: Invocation, as_json: bool) -> int:
 
 @click.command()
 @click.argument("group", required=False)
-@click.option("--reason", help="Why; who asks for the state of the queue is told.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--reason", help="Why; shown to everybody who looks at the queue.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @pass_invocation
 def pause(invocation: Invocation, group: str | None, reason: str | None, yes: bool) -> None:
-    """Start no more jobs (of one GROUP), until 'resume'. What runs goes on, and enqueueing, too.
+    """Start no more jobs (of one GROUP), until 'resume'. Running jobs continue, and applications can still enqueue.
 
-    Asks first, since what has a deadline expires meanwhile, and wants a reason. 'pijobs status', /healthz, the
-    pages and the log tell who paused it, when and why.
+    Asks for confirmation, because jobs with a deadline expire meanwhile, and for a reason. 'pijobs status', /healthz,
+    the pages and the log show who paused it, when and why.
     """
     queue, storage = _queue_and_storage(invocation)
     named = f"group {group}" if group else "the queue"
     if not yes:
-        told = "what waits with a deadline, such as a one-time password, expires meanwhile"
+        told = "instances with a deadline, such as one-time passwords, expire meanwhile"
         click.confirm(f"pause {named}? {told}", abort=True)
     reason = reason or ("no reason was given" if yes else click.prompt("reason"))
     reason = switches.pause(storage, group, by=who(), reason=str(reason))
@@ -157,10 +157,10 @@ def resume(invocation: Invocation, group: str | None) -> None:
 @click.argument("group")
 @pass_invocation
 def flush(invocation: Invocation, group: str) -> int:
-    """Try the destination of GROUP now, as 'postqueue -f' does: what waits for its next attempt is due at once.
+    """Try the destination of GROUP now, like 'postqueue -f': what waits for its next attempt is due at once.
 
-    If it is down, one instance tries it, and the others follow when that succeeds. What was never attempted keeps its
-    time. A pause stays.
+    If the destination is down, one instance tries it, and the others follow if that succeeds. Instances without an
+    attempt keep their time. A pause stays.
     """
     queue, storage = _queue_and_storage(invocation)
     if storage.group(group) is None:
@@ -176,16 +176,16 @@ def flush(invocation: Invocation, group: str) -> int:
 
 @click.command()
 @click.argument("group", required=False)
-@click.option("--end", is_flag=True, help="Give new calls to the queue again.")
-@click.option("--reason", help="Why; who asks for the state of the queue is told.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--end", is_flag=True, help="Let new calls use the queue again.")
+@click.option("--reason", help="Why; shown to everybody who looks at the queue.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @pass_invocation
 def bypass(invocation: Invocation, group: str | None, end: bool, reason: str | None, yes: bool) -> None:
-    """Have jobs (of one GROUP, such as smtp:main) run in the request, not by the queue, until 'bypass --end'.
+    """Run jobs (of one GROUP, such as smtp:main) in the request and not through the queue, until 'bypass --end'.
 
-    For three in the morning: no server is restarted, and each knows it before its next call. A request waits for its
-    mail then, and a failure is not tried again. What waits already is still done by workers. Asks first, and wants a
-    reason; 'pijobs status', /healthz and the pages are red meanwhile.
+    For emergencies: no server is restarted, and each process follows with its next call. Requests then wait for their
+    mails, and failures are not tried again. Workers still run the instances that already wait. Asks for confirmation
+    and a reason. 'pijobs status', /healthz and the pages are red meanwhile.
     """
     queue, storage = _queue_and_storage(invocation)
     named = f"group {group}" if group else "the queue"
@@ -205,11 +205,11 @@ def bypass(invocation: Invocation, group: str | None, end: bool, reason: str | N
 
 
 @click.command()
-@click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after so many seconds.")
+@click.option("--timeout", type=click.FloatRange(0), default=3600.0, help="Give up after this many seconds.")
 @pass_invocation
 @looks
 def drain(invocation: Invocation, timeout: float) -> int:
-    """Wait until nothing is queued or running any more. Exit code 1 when the time is over first."""
+    """Wait until nothing is queued or running. Exit code 1 if the timeout ends first."""
     places, end = invocation.queue().places, clock.monotonic() + timeout
     while True:
         left = sum(_left(depths.counts) for depths, _ in places.depths())

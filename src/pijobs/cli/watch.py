@@ -1,4 +1,4 @@
-"""``pijobs status --watch``: the overview as a page of the terminal, drawn by rich."""
+"""``pijobs status --watch``: the overview in the terminal, drawn by rich."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pijobs.request.queue import Queue
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-#: Events that are shown, if the terminal has so many lines.
+#: The most events shown, if the terminal has enough lines.
 LINES = 15
 _STYLES = {"dead": "red", "expired": "red", "scheduled": "yellow", "done": "green", "running": "blue"}
 
 
 def watch(queue: Queue, every: float, *, rounds: int | None = None, console: Console | None = None) -> None:
-    """Draw it anew until Ctrl-C.
+    """Draw and refresh it until Ctrl-C.
 
     :param every: seconds. :param rounds: how often; None: for ever.
-    :raises ConfigurationError: where rich is not installed.
+    :raises ConfigurationError: if rich is not installed.
     """
     try:
         from rich.live import Live
@@ -56,7 +56,7 @@ def page(queue: Queue) -> RenderableType:
 
 
 def _head(answer: Mapping[str, Any]) -> Iterator[str]:
-    """The sentences up to those about jobs."""
+    """The sentences before those about jobs."""
     for line in status.sentences(answer):
         if line.startswith(("  ", "the newest failures")):
             return

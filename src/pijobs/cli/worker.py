@@ -60,7 +60,7 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     "--reserve",
     type=Reserve(),
     multiple=True,
-    help="N more workers that only take jobs of this priority and above; may be repeated.",
+    help="N more workers only for jobs of this priority and above; repeatable.",
 )
 @click.option(
     "-d",
@@ -72,7 +72,7 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     "-b",
     "--backoff",
     type=click.FloatRange(1),
-    help="While the storage is away: each wait is so many times the last one (default 1.15).",
+    help="While the storage is away: factor between two waits (default 1.15).",
 )
 @click.option(
     "-m",
@@ -84,10 +84,10 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     "-c",
     "--health-check-interval",
     type=click.FloatRange(0.1),
-    help="Seconds between two looks for dead workers; at most half of PI_JOB_QUEUE_LEASE (default 10).",
+    help="Seconds between two checks for dead workers; at most half of PI_JOB_QUEUE_LEASE (default 10).",
 )
 @click.option("--disable-health-check/--health-check", "-C/ ", default=None, help="Do not replace workers that died.")
-@click.option("-M", "--max-tasks", type=click.IntRange(1), help="Replace a worker after so many jobs.")
+@click.option("-M", "--max-tasks", type=click.IntRange(1), help="Replace a worker after this many jobs.")
 @click.option(
     "-t",
     "--shutdown-timeout",
@@ -98,7 +98,7 @@ class Address(click.ParamType):  # type: ignore[type-arg]
     "-s",
     "--scheduler-interval",
     type=click.IntRange(1, 60),
-    help="Seconds between two looks at the periodic jobs; a divisor of 60 (default 1).",
+    help="Seconds between two checks of the periodic jobs; a divisor of 60 (default 1).",
 )
 @click.option("--no-periodic/--periodic", "-n/ ", default=None, help="Do not enqueue periodic jobs.")
 @click.option(
@@ -137,10 +137,10 @@ class Address(click.ParamType):  # type: ignore[type-arg]
 def worker(invocation: Invocation, /, **options: Any) -> None:
     """Run the jobs of the queue.
 
-    Each option has a setting in pi.cfg (--worker-type is PI_JOB_QUEUE_WORKER_TYPE), which it is stronger than.
+    Each option has a setting in pi.cfg, such as PI_JOB_QUEUE_WORKER_TYPE for --worker-type. The option overrides it.
 
-    SIGTERM and SIGINT let running jobs end, for the time of -t; then, or at a second signal, what runs goes back to
-    the queue. SIGHUP does the same and starts again. While the storage is away the worker waits for it.
+    SIGTERM and SIGINT let running jobs end, for the time of -t. Then, or at a second signal, running jobs go back to
+    the queue. SIGHUP does the same and restarts the worker. While the storage is away, the worker waits for it.
     """  # fmt: skip
     _check(options)
     if missing := unmet("pijobs"):
@@ -171,7 +171,7 @@ def worker(invocation: Invocation, /, **options: Any) -> None:
 
 
 def told_at_start(installation: Installation, workers: int, file: Path) -> str:
-    """What a person at the terminal should know of a worker that tells all else to its log."""
+    """What a worker prints on the terminal; everything else goes to its log."""
     queue = installation.queue
     assert queue.storage is not None
     jobs = ", ".join(installation.registry) or "none: no plugin brings any"
@@ -182,7 +182,7 @@ def told_at_start(installation: Installation, workers: int, file: Path) -> str:
 
 
 def _written(invocation: Invocation) -> Mapping[str, Any]:
-    """What stands in the ``pi.cfg``, as it is, before an app is imported; with one there need not be a ``pi.cfg``."""
+    """The settings as written in ``pi.cfg``, before an app is imported. With an app there may be no ``pi.cfg``."""
     try:
         return invocation.file_values
     except ConfigurationError:
@@ -192,7 +192,7 @@ def _written(invocation: Invocation) -> Mapping[str, Any]:
 
 
 def effective(options: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The options of the command line; where one is not given, its setting."""
+    """The options of the command line; for a missing one, its setting."""
     found = {
         name: settings.get(PREFIX + name.upper()) if value in (None, ()) else value for name, value in options.items()
     }
@@ -211,10 +211,10 @@ def _try_out(queue: Queue) -> None:
     try:
         queue.storage.try_out()
     except StorageUnfit as error:
-        # The log is where people look for a worker that is not there.
+        # People look into the log if a worker is missing.
         log.critical("the worker can't use the storage %s: %s", queue.storage.display_url, error)
         raise
-    except StorageUnavailable:  # the session waits for it, and says so
+    except StorageUnavailable:  # the session waits for it, and logs this
         pass
 
 
@@ -262,7 +262,7 @@ def _app(invocation: Invocation) -> tuple[flask.Flask, Installation]:
 
 
 def _log_to(installation: Installation, options: Mapping[str, Any]) -> Path | None:
-    """The file, if it is not the terminal or what ``PI_LOGCONFIG`` says."""
+    """The file of the log, unless it is the terminal or ``PI_LOGCONFIG`` decides."""
     file = None if options["logfile"] is None else Path(options["logfile"])
     config = installation.settings.log_config
     if file is not None and config and Path(config).exists():
@@ -281,5 +281,5 @@ def _serve_health(app: flask.Flask, installation: Installation, address: tuple[s
 
     try:
         serve_health(installation, address)
-    except (OSError, SystemExit) as error:  # werkzeug exits, having said why
+    except (OSError, SystemExit) as error:  # werkzeug exits after it printed the reason
         raise ConfigurationError(f"--http: expected a free address, found {address[0]}:{address[1]}") from error

@@ -1,4 +1,4 @@
-"""Measuring: what is counted, and what each metric means."""
+"""Metrics: counting, and the definition of each metric."""
 
 from pijobs import moved
 

@@ -1,10 +1,10 @@
-"""What one process has counted since it last told the storage.
+"""The counts of one process since it last added them to the storage.
 
-A process counts in its memory, and adds what it counted to the totals that the queue's storage keeps: a worker with
-each sign of life, a second after an attempt failed, and when it ends; a server process with the first enqueue that
-succeeds after a call took a fallback.
-Whoever is asked for ``/metrics`` shows the totals, so that all processes tell the same. A process that is killed takes
-with it what it counted since; if the answer of the storage gets lost on its way, that much may count twice.
+A process counts in memory, and adds its counts to the totals in the queue's storage: a worker with each sign of life, a
+second after a failed attempt, and when it ends; a server process with the first enqueue that succeeds after a call used
+a fallback.
+``/metrics`` shows the totals, so all processes show the same numbers. If a process is killed, its counts since then are
+lost. If the answer of the storage is lost, these counts may be added twice.
 
 Labels are names of jobs and of groups (destinations), and words of a short list; never a user or an address.
 """
@@ -26,14 +26,14 @@ from pijobs.metrics.definitions import BOUNDS, BY_NAME, Labels, Series, total_na
 
 log = logging.getLogger(__name__)
 
-#: Groups of a job, or values of the labels of a measured name, that a process tells apart; more count as OTHER.
+#: How many groups of a job, or label values of a measured name, a process counts separately; others are OTHER.
 MOST_SERIES = 100
 OTHER = "other"
-#: Characters of a label's value, so that the longest name of a total fits into the storage.
+#: Longest value of a label in characters, so that the longest name of a total fits into the storage.
 LONGEST_VALUE = 80
-#: Labels besides the job that a job may give to :meth:`pijobs.context.JobContext.measure`.
+#: The most labels, besides the job, that a job may pass to :meth:`pijobs.context.JobContext.measure`.
 MOST_LABELS = 3
-#: Seconds that a process collects before it tells what must not wait: a fallback, a failed attempt.
+#: Seconds that a process collects before it stores urgent counts: a fallback, a failed attempt.
 FLUSH_AFTER = 1.0
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,58}[a-z0-9]")
@@ -82,24 +82,24 @@ class _Work:
 
 
 class _Share:
-    """What one process holds."""
+    """The counts of one process."""
 
     def __init__(self) -> None:
         self.lock = threads.Lock()
-        #: Told once already, but the storage did not take it.
+        #: Counts that the storage did not accept.
         self.owed: dict[str, float] = {}
         self.flusher: threads.Thread | None = None
-        #: By job, or measured name: the labels as given, and as shown.
+        #: Per job or measured name: the labels as given, and as shown.
         self.shown: dict[str, dict[Labels, Labels]] = {}
         self.begin()
 
     def begin(self) -> None:
-        """From now on what is counted is new."""
+        """Start to count from zero."""
         self.work: dict[tuple[str, str], _Work] = {}
         self.counters: dict[Series, float] = {}
 
     def labels(self, about: str, given: Labels) -> Labels:
-        """As people may see them, bounded in length and number. The first one is the job."""
+        """The labels for people, limited in length and number. The first one is the job."""
         known = self.shown.setdefault(about, {})
         shown = known.get(given)
         if shown is None:
@@ -112,7 +112,7 @@ class _Share:
         self.counters[name, labels] = self.counters.get((name, labels), 0) + value
 
     def take(self) -> dict[str, float]:
-        """All that was not told yet, by the names of the totals."""
+        """All counts that the storage does not have, by the names of the totals."""
         with self.lock:
             work, counters, taken = self.work.values(), self.counters.items(), self.owed
             self.owed = {}
@@ -131,10 +131,10 @@ class _Share:
 
 
 class Metrics:
-    """Counts what happens in this process. For many threads; a child process begins with nothing."""
+    """Counts events of this process. It is thread-safe. A child process starts with zero."""
 
     def __init__(self) -> None:
-        # By process; what a parent counted stays behind, and is told by the parent alone.
+        # Per process: a child does not have the parent's counts, which only the parent stores.
         self._shares: dict[int, _Share] = {}
 
     @property
@@ -178,13 +178,13 @@ class Metrics:
             share.add("pijobs_failed_total", (*labels, ("state", state)))
 
     def crashed(self, job: str, group: str) -> None:
-        """Count an attempt that took down its worker, or whose worker fell silent."""
+        """Count an attempt whose worker died or gave no sign of life."""
         share = self._share
         with share.lock:
             share.add("pijobs_crashes_total", share.labels(job, (("job", job), ("group", group))))
 
     def lease_lost(self) -> None:
-        """Count an end that came too late."""
+        """Count an outcome that came after the lease."""
         share = self._share
         with share.lock:
             share.add("pijobs_leases_lost_total", ())
@@ -202,23 +202,23 @@ class Metrics:
             share.add("pijobs_signs_of_life_total", (("result", result),))
 
     def fallback(self, job: str, way: str) -> None:
-        """Count a call that the storage did not take. :param way: one of :data:`pijobs.metrics.definitions.WAYS`."""
+        """Count a call that the storage did not store. :param way: one of :data:`pijobs.metrics.definitions.WAYS`."""
         share = self._share
         with share.lock:
             share.add("pijobs_fallbacks_total", (("job", job), ("way", way)))
 
     def measure(self, job: str, name: str, value: float, labels: Mapping[str, object]) -> None:
-        """See :meth:`pijobs.context.JobContext.measure`. Raises nothing: the job may have done its work already."""
+        """See :meth:`pijobs.context.JobContext.measure`. Raises nothing, because the job may have had its effect."""
         try:
             given = (("job", job), *((label, str(labels[label])) for label in sorted(labels)))
             share, about = self._share, f"{job} {name}"
-            # Names that were counted before are right.
+            # Names that were counted before need no check.
             if fault := _fault(value) or (given not in share.shown.get(about, ()) and _fault_of_names(name, labels)):
                 log.error("job %s measures %.80r, which is not counted: %s", job, name, fault)
                 return
             with share.lock:
                 share.add(f"pijobs_{name}_total", share.labels(about, given), value)
-        except Exception as error:  # a value of the plugin's own kind that can't be written
+        except Exception as error:  # a value of the plugin's own type that can't be converted
             log.error("job %s measures %.80r, which is not counted: %s", job, name, type(error).__name__)
 
     # -- telling -------------------------------------------------------------------------------------------------
@@ -226,8 +226,8 @@ class Metrics:
     def flush(self, add_totals: AddTotals) -> None:
         """Add what was counted to the storage's totals.
 
-        :param add_totals: :meth:`pijobs.storage.contract.Storage.add_totals`; what it raises passes through, and
-            what was counted is kept for the next time.
+        :param add_totals: :meth:`pijobs.storage.contract.Storage.add_totals`; its exceptions pass through, and
+            the counts are kept for the next time.
         """
         share = self._share
         totals = share.take()
@@ -240,8 +240,8 @@ class Metrics:
             raise
 
     def flush_soon(self, add_totals: AddTotals) -> None:
-        """For a worker: the same in a moment, from a thread of its own. If the storage does not answer, what was
-        counted is kept for the next time."""
+        """For a worker: the same after a moment, in a separate thread. If the storage does not answer, the
+        counts are kept for the next time."""
         share = self._share
         with share.lock:
             if share.flusher is not None:
@@ -256,14 +256,14 @@ class Metrics:
 
     def _flush_later(self, share: _Share, add_totals: AddTotals) -> None:
         clock.sleep(FLUSH_AFTER)
-        # Before the flush: whoever counts from now on asks for another one.
+        # Before the flush: later counts request another flush.
         share.flusher = None
         try:
             self.flush(add_totals)
         except StorageUnavailable as error:
-            log.debug("what was counted is kept until the storage answers: %s", error)
+            log.debug("the counts are kept until the storage answers: %s", error)
         except Exception:
-            log.exception("what was counted could not be stored")
+            log.exception("the counts could not be stored")
 
 
 def _fault(value: float) -> str | None:
@@ -281,7 +281,7 @@ def _fault_of_names(name: str, labels: Mapping[str, object]) -> str | None:
 
 
 def shown_value(text: str) -> str:
-    """The value of a label as people may see it."""
-    # Redacted as a line of the log is: a group may be named by a function that knows no better.
+    """The value of a label, redacted and cut for people."""
+    # Redacted like a log line, because a plugin's function may put personal data into the name of a group.
     shown = redact("".join(letter if letter.isprintable() else "?" for letter in text))
     return shown if len(shown) <= LONGEST_VALUE else shown[: LONGEST_VALUE - 1] + "…"

@@ -1,7 +1,7 @@
-"""What a plugin can give to pijobs.
+"""The hooks that a plugin can implement.
 
-A plugin is a module (or object) with functions marked :data:`hookimpl`; pluggy finds them by their names. Every call is
-guarded: an error is logged with the plugin's name, and the others go on.
+A plugin is a module (or object) with functions marked :data:`hookimpl`; pluggy finds them by their names. pijobs guards
+every call: it logs an error with the plugin's name, and continues with the other plugins.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
-    :param ok: False makes readiness red: jobs do not get done, or get lost.
+    :param ok: False makes readiness red: jobs are not run, or are lost.
     :param message: one sentence for people.
-    :param advice: what to do, when it is not ok or a warning.
-    :param warning: it is ok, but somebody should look at it.
-    :param alarm: a warning that is shown in red: what is meant to protect is off.
+    :param advice: what to do, if it is not ok or a warning.
+    :param warning: ok, but somebody should look at it.
+    :param alarm: a warning that is shown in red, because a protection is off.
     """
 
     ok: bool
@@ -57,11 +57,11 @@ class Check:
 class Page:
     """An entry of the navigation.
 
-    :param endpoint: a Flask endpoint without arguments; of a :class:`~pijobs.server.pages.PageBlueprint` as
-        ``<blueprint>.<view>``. Empty: no entry, but a sentence of the overview.
-    :param things: what the plugin's jobs do, in plural ("mails"): the overview says whether they are going out.
-    :param jobs: how the names of these jobs begin ("mail.").
-    :param destination: what they go to ("the mail server"), for the sentences of the helpdesk.
+    :param endpoint: a Flask endpoint without arguments; in a :class:`~pijobs.server.pages.PageBlueprint`
+        ``<blueprint>.<view>``. Empty: no entry, only a sentence in the overview.
+    :param things: what the plugin's jobs send, in plural ("mails"): the overview says whether they are going out.
+    :param jobs: prefix of the names of these jobs ("mail.").
+    :param destination: where they are sent ("the mail server"), for the sentences on the page Messages.
     """
 
     title: str
@@ -76,13 +76,13 @@ class Scheduled:
     """Something that happens at certain times: a row of the page "Schedule".
 
     :param when: its schedule, for people: ``"20 2 * * *"``.
-    :param next: when it comes next, ms since the epoch; None: not within a year.
-    :param last: for which time it ran last, or began to; None: never.
-    :param timezone: that ``when`` is read in.
+    :param next: the next time, ms since the epoch; None: not within a year.
+    :param last: the time for which it last started; None: never.
+    :param timezone: the time zone of ``when``.
     :param instance: id of its last run.
-    :param state: of that run; ``""`` where nothing is known of it.
-    :param reason: why it is in this state.
-    :param missed: what becomes of missed times: ``"once"`` or ``"skip"``.
+    :param state: of that run; ``""`` if unknown.
+    :param reason: the reason for this state.
+    :param missed: what happens to missed times: ``"once"`` or ``"skip"``.
     """
 
     name: str
@@ -98,14 +98,14 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class InstanceEvent:
-    """What observers are told of a job instance; no argument, no body."""
+    """What observers learn about a job instance. It contains no arguments."""
 
     id: str
     name: str
     group: str
     state: str
     attempt: int = 0
-    #: Seconds from due to start, and the run itself; None where there was none.
+    #: Seconds from due time to start, and of the run; None if there was none.
     waited: float | None = None
     took: float | None = None
     error: str | None = None
@@ -119,15 +119,15 @@ def register_settings() -> Iterable[Setting]:  # type: ignore[empty-body]
 
 @hookspec
 def register_hookspecs() -> Iterable[Any]:  # type: ignore[empty-body]
-    """Modules with hooks of the plugin's own, functions marked :data:`hookspec`, which other plugins may give.
+    """The plugin's own hooks for other plugins: modules with functions marked :data:`hookspec`.
 
-    :func:`pijobs.call_hook` calls them.
+    Call these hooks with :func:`pijobs.call_hook`.
     """
 
 
 @hookspec
 def register_jobs(settings: Settings) -> Iterable[Job]:  # type: ignore[empty-body]
-    """The plugin's jobs. A module without this hook gives the functions with ``@job`` that it defines."""
+    """The plugin's jobs. Without this hook, these are the functions with ``@job`` that the module defines."""
 
 
 @hookspec
@@ -137,23 +137,23 @@ def register_blueprints(app: flask.Flask) -> Iterable[flask.Blueprint]:  # type:
 
 @hookspec
 def register_pages() -> Iterable[Page]:  # type: ignore[empty-body]
-    """Entries of the navigation of the server's pages."""
+    """Entries in the navigation of the server's pages."""
 
 
 @hookspec
 def register_commands(cli: click.Group) -> None:
-    """Adds commands to ``pijobs``."""
+    """Add commands to ``pijobs``."""
 
 
 @hookspec
 def register_drills() -> Iterable[Any]:  # type: ignore[empty-body]
-    """What ``pijobs drill`` can prove an installation by: :class:`pijobs.observe.drill.Exercise`."""
+    """Exercises for ``pijobs drill``, which tests an installation: :class:`pijobs.observe.drill.Exercise`."""
 
 
 @hookspec
 def stand_in(tell: Callable[[str], object]) -> AbstractContextManager[Mapping[str, Any]]:  # type: ignore[empty-body]
-    """What takes the place of the plugin's destinations while ``pijobs dev`` runs, such as an SMTP server of this
-    machine. Entering it gives the settings by which server and worker find it.
+    """Replaces the plugin's destinations while ``pijobs dev`` runs, for example by an SMTP server on this machine. The
+    context manager returns the settings with which server and worker use the stand-in.
 
     :param tell: shows a line on the terminal.
     """
@@ -166,14 +166,14 @@ def register_checks(queue: Any) -> Iterable[Check]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def host_app(settings: Settings) -> flask.Flask | None:
-    """The Flask app in whose context jobs run. The first plugin that returns one wins."""
+    """The Flask app in whose context jobs run. pijobs uses the first app that a plugin returns."""
 
 
 @hookspec
 def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping[str, str]:  # type: ignore[empty-body]
-    """What destinations told after instances had ended, such as "delivered", by their ids; for people, one line.
+    """What destinations reported after the instances had ended, such as "delivered": one line for people per id.
 
-    Called for each list of instances and each single one, so it must answer in milliseconds.
+    pijobs calls it for each list of instances and for each shown instance, so it must return within milliseconds.
 
     :param instances: ids of ended instances, each with the name of its job.
     """
@@ -181,7 +181,7 @@ def told_afterwards(settings: Settings, instances: Mapping[str, str]) -> Mapping
 
 @hookspec
 def list_schedules(queue: Any) -> Iterable[Scheduled]:  # type: ignore[empty-body]
-    """What the plugin has done at certain times beside its periodic jobs: rows of the page "Schedule"."""
+    """Rows of the page "Schedule" for what the plugin runs at certain times besides its periodic jobs."""
 
 
 @hookspec
@@ -192,7 +192,7 @@ def worker_started(worker: Any) -> None:
 
 @hookspec
 def worker_stopped(worker: Any) -> None:
-    """A worker process has finished its last job, and told all observers."""
+    """A worker process has finished its last job, and has called all observers for it."""
 
 
 @hookspec
@@ -209,7 +209,7 @@ def job_started(event: InstanceEvent) -> None:
 def job_finished(event: InstanceEvent) -> None:
     """An attempt, or the instance, ended in ``event.state``.
 
-    Told right before the storage is told: where the worker is killed in between, the instance runs again, and is told
-    again. What the storage ends on its own (a deadline that passed, a third worker that went down) is told by the
-    worker that finds it; where that one is killed in the same moment, by none.
+    pijobs calls it right before it stores the outcome. If the worker is killed in between, the instance runs again, and
+    the hook is called again. Some instances end without a worker (the deadline passed, a third worker died): the worker
+    that finds them calls the hook. If that worker is killed at that moment, no worker does.
     """

@@ -1,4 +1,4 @@
-"""Answers in privacyIDEA's envelope, and the parameters of requests.
+"""Answers in privacyIDEA's format, and the parameters of requests.
 
 ====  ======  ================================================================
 code  status  meaning (privacyIDEA's number; HTTP's, where privacyIDEA has none)
@@ -8,14 +8,14 @@ code  status  meaning (privacyIDEA's number; HTTP's, where privacyIDEA has none)
 303   403     no right
 905   400     a parameter is missing or wrong
 601   404     not found
-405   405     the route does not know this method
-409   409     the state of the thing does not allow that
+405   405     the route does not support this method
+409   409     the state does not allow that
 413   413     the request is too large
-429   429     too many failed tries to sign in
-903   500     a secret that is stored can't be read
-903   502     a server that we asked (SMTP) did not do its part
+429   429     too many failed attempts to sign in
+903   500     a stored secret can't be read
+903   502     a server that we called (SMTP) failed
 503   503     the storage or the database does not answer
--500  500     an error of ours; the log tells more
+-500  500     an internal error; the log has details
 ====  ======  ================================================================
 """
 
@@ -29,9 +29,9 @@ from pijobs.base.foreign import cut
 
 
 class ApiError(Exception):
-    """An answer that is an error.
+    """An error answer.
 
-    :param status: of HTTP. :param code: of the table above. :param message: for people, without secrets.
+    :param status: HTTP status. :param code: from the table above. :param message: for people, without secrets.
     """
 
     def __init__(self, status: int, code: int, message: str) -> None:
@@ -56,9 +56,9 @@ def _envelope(result: dict[str, Any], status: int) -> flask.Response:
 
 
 def parameters() -> dict[str, Any]:
-    """The parameters of the request: those of the query, and a JSON object or a form, which wins.
+    """The parameters of the request: from the query, and from a JSON object or a form, which overrides the query.
 
-    :raises ApiError: for a body that is not a JSON object, though it says so.
+    :raises ApiError: if the body claims to be JSON and is not a JSON object.
     """
     request = flask.request
     values: dict[str, Any] = request.args.to_dict()
@@ -74,14 +74,14 @@ def parameters() -> dict[str, Any]:
 
 
 def in_the_address(name: str) -> ApiError:
-    """For a secret that stands there."""
+    """The error for a secret in the address."""
     return ApiError(400, 905, f"{cut(name, 60)}: expected it in the body, found it in the address, which logs keep")
 
 
 def required(values: dict[str, Any], name: str) -> str:
     """A text parameter that must be there.
 
-    :raises ApiError: when it is missing, empty or not a text.
+    :raises ApiError: if it is missing, empty or not a text.
     """
     value = values.get(name)
     if not isinstance(value, str) or not value:

@@ -20,11 +20,11 @@ from pijobs.settings.worker import WorkerSettings
 
 @dataclass(frozen=True)
 class AppPlaces:
-    """Where a Flask app has its files and its database, for settings that come from its configuration.
+    """Files and database of a Flask app, for settings that come from its configuration.
 
     :param root: its root path.
     :param instance: its instance folder.
-    :param engine: gives the engine of its Flask-SQLAlchemy, or None where it has none.
+    :param engine: returns the engine of its Flask-SQLAlchemy, or None.
     """
 
     root: Path
@@ -33,7 +33,7 @@ class AppPlaces:
 
     @property
     def directory(self) -> Path:
-        """The folder of its project, where its ``pi.cfg`` usually lies; of an installed app, its root path."""
+        """The folder of its project, which usually contains ``pi.cfg``; for an installed app, its root path."""
         beside = self.instance.name == "instance" and self.instance.parent in (self.root, self.root.parent)
         return self.instance.parent if beside else self.root
 
@@ -41,8 +41,8 @@ class AppPlaces:
 class Settings(QueueSettings, WorkerSettings, PageSettings, HostSettings, Mapping[str, Any]):
     """Validated settings, defaults filled in; read-only: ``settings.lease``, by the full name, or by a plugin's row.
 
-    One object stands for one installation: what is derived from its settings on first use (keys, the database) is
-    kept here, see :meth:`resource`.
+    One object represents one installation. It keeps what is derived from the settings on first use (keys, the
+    database), see :meth:`resource`.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class Settings(QueueSettings, WorkerSettings, PageSettings, HostSettings, Mappin
     ) -> None:
         self.table = {setting.name: setting for setting in table}
         self._values = {name: values.get(name, setting.default) for name, setting in self.table.items()}
-        #: Folder of the ``pi.cfg``; relative files that belong to the installation lie here.
+        #: Folder of the ``pi.cfg``; the base of relative paths.
         self.directory = directory or (app.directory if app else Path.cwd())
         own = None if directory else app
-        #: Where Flask-SQLAlchemy looks for a relative SQLite file.
+        #: The folder in which Flask-SQLAlchemy looks for a relative SQLite file.
         self.instance = own.instance if own else self.directory / "instance"
-        #: Where releases before 0.2.0 looked for it.
+        #: The folder in which releases before 0.2.0 looked for it.
         self.older_directory = own.root if own else self.directory
-        #: Gives the engine of the app's Flask-SQLAlchemy, or None.
+        #: Returns the engine of the app's Flask-SQLAlchemy, or None.
         self.engine: Callable[[], Any] = app.engine if app else lambda: None
-        #: The ``pi.cfg`` itself, where that is known.
+        #: The ``pi.cfg`` itself, if known.
         self.file = file
         self.warnings = tuple(warnings)
         self._resources: dict[object, Any] = {}
@@ -89,7 +89,7 @@ class Settings(QueueSettings, WorkerSettings, PageSettings, HostSettings, Mappin
         return f"<Settings of {len(self)} values>"
 
     def resource(self, key: object, make: Callable[[], T]) -> T:
-        """The object of this installation under ``key``, made on first use."""
+        """The object of this installation under ``key``. It is made on first use."""
         with self._lock:
             if key not in self._resources:
                 self._resources[key] = make()
@@ -97,14 +97,14 @@ class Settings(QueueSettings, WorkerSettings, PageSettings, HostSettings, Mappin
             return resource
 
     def replaced(self, values: Mapping[str, Any]) -> Settings:
-        """The same installation with other values; what was derived from the former ones stays."""
+        """The same installation with other values. Objects derived from the former values stay."""
         changed = copy.copy(self)
         changed._values = {**self._values, **values}
         return changed
 
     @property
     def storage_url(self) -> str:
-        """The URL of the storage, also when it is given as HOST, PORT, DB and PASSWORD."""
+        """The URL of the storage, also if it is set by HOST, PORT, DB and PASSWORD."""
         if not self.host:
             return self.url
         login = f":{quote(self.password, safe='')}@" if self.password else ""
@@ -112,7 +112,7 @@ class Settings(QueueSettings, WorkerSettings, PageSettings, HostSettings, Mappin
         return f"redis://{login}{host}:{self.port or 6379}/{self.db or 0}"
 
     def shown(self) -> dict[str, str]:
-        """All values as people may see them."""
+        """All values, with secrets masked."""
         return {name: setting.shown(self._values[name]) for name, setting in self.table.items()}
 
 
@@ -126,13 +126,13 @@ def validate(
     extra_faults: Iterable[str] = (),
     app: AppPlaces | None = None,
 ) -> Settings:
-    """Check everything at once.
+    """Check all settings, and report all errors together.
 
-    Names outside the prefix that no table knows belong to somebody else and are left alone.
+    Names outside the prefix that no table contains belong to other software, and are ignored.
 
-    :param absent_prefixes: of plugins that are installed but not loaded; names that begin so are a warning.
-    :param app: of the Flask app that they configure.
-    :param extra_faults: faults found elsewhere, to be told together with these.
+    :param absent_prefixes: of plugins that are installed but not loaded; names with such a prefix are a warning.
+    :param app: files and database of the Flask app, if the settings come from an app.
+    :param extra_faults: errors found elsewhere, to be reported together with these.
     :raises SettingsError: with one line per fault.
     """
     rows = {setting.name: setting for setting in table}

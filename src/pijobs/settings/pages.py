@@ -40,16 +40,16 @@ def _setting(name: str, default: Any, expected: str, accepts: Any, help: str, ex
 
 
 class PageSettings:
-    """Those of the pages."""
+    """Settings of the pages."""
 
     pages_name: Setting[str] = _setting(
         "NAME", "", "a text of at most 60 characters", lambda v: isinstance(v, str) and len(v) <= 60,
-        "Pages: what stands at their top. Empty: the name of the queue; under privacyIDEA 'privacyIDEA · Job queue'.",
+        "Pages: the heading. Empty: the name of the queue; under privacyIDEA 'privacyIDEA · Job queue'.",
         "Example Ltd · Job queue",
     )  # fmt: skip
     pages_colour: Setting[str] = _setting(
         "COLOUR", "", "a colour such as '#1d57b0', dark enough to read text in it (contrast 4.5 to 1)", _is_colour,
-        "Pages: the colour of links and buttons. The dark pages take a lighter one of it.", "#7a2048",
+        "Pages: the colour of links and buttons. The dark theme uses a lighter shade.", "#7a2048",
     )  # fmt: skip
     pages_logo: Setting[str | Path | None] = _setting(
         "LOGO", None, "the absolute path of a file .svg or .png", _is_file,
@@ -57,6 +57,6 @@ class PageSettings:
     )  # fmt: skip
     pages_translations: Setting[str | Path | None] = _setting(
         "TRANSLATIONS", None, "the absolute path of a folder", _is_folder,
-        "Pages: a folder with further languages, or other words, as files such as 'fr.json'. English and German are "
-        "there.", "/etc/pijobs/translations",
+        "Pages: a folder with more languages, or other words, as files such as 'fr.json'. English and German are "
+        "built in.", "/etc/pijobs/translations",
     )  # fmt: skip

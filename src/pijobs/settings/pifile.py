@@ -37,10 +37,10 @@ def find_config(option: str | os.PathLike[str] | None = None, environ: Mapping[s
 
 
 def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The upper-case names of the file (:meth:`flask.Config.from_pyfile` takes the same ones), and below them what the
-    environment gives (:func:`environment_settings`).
+    """The upper-case names of the file (as :meth:`flask.Config.from_pyfile` reads it). Names that the file lacks come
+    from the environment (:func:`environment_settings`).
 
-    :raises ConfigurationError: with file and line, when it is missing, unreadable, not Python, or raises.
+    :raises ConfigurationError: with file and line, if the file is missing, unreadable, not Python, or raises.
     """
     try:
         source = path.read_bytes()
@@ -67,8 +67,8 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str
 
 
 def environment_settings(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What privacyIDEA (3.12 and later) takes from the environment, where ``pi.cfg`` does not have it: ``SECRET_KEY``,
-    and ``PRIVACYIDEA_X`` as ``X``, a value of JSON or else a text (:meth:`flask.Config.from_prefixed_env`)."""
+    """Settings from the environment, as privacyIDEA (3.12 and later) reads them: ``SECRET_KEY``, and ``PRIVACYIDEA_X``
+    for ``X``, as JSON or else as text (:meth:`flask.Config.from_prefixed_env`). ``pi.cfg`` overrides them."""
     found: dict[str, Any] = {"SECRET_KEY": environ["SECRET_KEY"]} if environ.get("SECRET_KEY") else {}
     for name, value in environ.items():
         if name.startswith(_ENVIRONMENT) and name != CONFIG_VARIABLE:
@@ -80,7 +80,7 @@ def environment_settings(environ: Mapping[str, str] = os.environ) -> dict[str, A
 
 
 def config_warnings(path: Path) -> list[str]:
-    """What is wrong with the file though it can be read."""
+    """Warnings about a file that can be read."""
     try:
         mode = path.stat().st_mode
     except OSError:

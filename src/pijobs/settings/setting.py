@@ -1,4 +1,4 @@
-"""A setting: one row of the table, what it accepts, and what may be told of a value."""
+"""A setting: one row of the table, what it accepts, and what may be shown of a value."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ else:
 
 PREFIX = "PI_JOB_QUEUE_"
 MASK = "********"
-# Up to the last "@": who forgot to quote a slash, a blank or an "@" in his password must not see it in an error either.
+# Up to the last "@": a password with an unquoted slash, blank or "@" must not appear in an error either.
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):.*@", re.DOTALL)
 _MISTYPED = re.compile(r":.*@", re.DOTALL)
-#: Who forgot the colon gave his password as a user.
+#: Without the colon, the password stands in the place of the user.
 _REDIS_USER = re.compile(r"(?<=redis://|ediss://|tinel://|uster://|.unix://)[^/@:]+@")
 _WORDS = re.compile("[A-Za-z_. ]{0,20}|[0-9.]{1,6}")
 
@@ -33,15 +33,15 @@ _WORDS = re.compile("[A-Za-z_. ]{0,20}|[0-9.]{1,6}")
 class Setting(Generic[T]):
     """One row of the table of settings.
 
-    In the body of a class of settings it is an attribute: ``settings.lease`` is the value. A plugin's value is
+    As an attribute of a class of settings: ``settings.lease`` is the value. A plugin's value is
     ``settings[ROW]``. Both have the type of the default.
 
     :param name: as written in ``pi.cfg``.
-    :param default: the value when it is not written there; not checked.
-    :param expected: ends the sentence "expected …".
-    :param accepts: tells whether a value can be used.
+    :param default: the value if ``pi.cfg`` does not have it; not checked.
+    :param expected: completes the sentence "expected …".
+    :param accepts: returns whether a value can be used.
     :param help: for the reference and ``pi.cfg.example``.
-    :param secret: never shown; of a URL only the password is hidden.
+    :param secret: never shown; in a URL only the password is hidden.
     :param example: the value shown in ``pi.cfg.example``, if it is not the default.
     """
 
@@ -54,18 +54,18 @@ class Setting(Generic[T]):
     example: Any = None
 
     def fault(self, value: object) -> str | None:
-        """None if the value can be used, else one line that says what was expected and found."""
+        """None if the value can be used, else one line with what was expected and found."""
         if value is None and self.default is None:
-            return None  # as good as not written; Flask's own defaults are written so
+            return None  # the same as not set; Flask's own defaults are None
         try:
             if self.accepts(value):
                 return None
-        except Exception:  # a check that trips over the value has refused it
+        except Exception:  # a check that raises for the value refuses it
             pass
         return f"{self.name}: expected {self.expected}, found {self._found(value)}"
 
     def _found(self, value: object) -> str:
-        """What may be told of a value that can't be: a secret may stand in the wrong place."""
+        """What may be shown of a refused value: a secret may have been written to the wrong setting."""
         if self.secret:
             return f"a value of type {type(value).__name__}"
         if self.name.endswith(("URL", "URI")):
@@ -74,7 +74,7 @@ class Setting(Generic[T]):
         return repr(value) if plain else cut(_shape(value), 200)
 
     def shown(self, value: object) -> str:
-        """The value as people may see it."""
+        """The value, with secrets masked."""
         return MASK if self.secret and value else masked_repr(value)
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ def rows(table: type) -> tuple[Setting, ...]:
 
 
 def masked_repr(value: object) -> str:
-    """``repr`` without the passwords of URLs, also of mistyped ones."""
+    """``repr`` without the passwords of URLs, also of mistyped URLs."""
     return repr(_masked(value))
 
 
@@ -112,7 +112,7 @@ def _masked(value: object) -> object:
 
 
 def told_url(value: object) -> str:
-    """What is known of a value that should be a URL, and is none: no more of it than how it begins."""
+    """What may be shown of a value that should be a URL and is not: only how it begins."""
     if not isinstance(value, str):
         return "None" if value is None else f"a value of type {type(value).__name__}"
     scheme, separator, _ = value.partition("://")
@@ -124,7 +124,7 @@ def told_url(value: object) -> str:
 
 
 def _shape(value: object, depth: int = 0) -> str:
-    """A value without its texts, which may be secret; names in a dictionary are told."""
+    """A value without its texts, which may be secret. Names in a dictionary are shown."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     if depth == 4:

@@ -1,4 +1,4 @@
-"""Settings that ``pijobs dev`` gives to the processes that it starts; they win over what ``pi.cfg`` or app says."""
+"""Settings that ``pijobs dev`` passes to the processes it starts. They override ``pi.cfg`` and app."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIABLE = "PIJOBS_STAND_INS"
 
 
 def stand_in_settings() -> Mapping[str, Any]:
-    """Upper-case names and values. :raises ConfigurationError: for a variable that is no JSON object."""
+    """Upper-case names and values. :raises ConfigurationError: if the variable is not a JSON object."""
     written = os.environ.get(VARIABLE)
     if not written:
         return {}

@@ -18,7 +18,7 @@ SCHEMES = (
     "redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "sqlite", "postgresql+psycopg", "mysql+pymysql",
     "mariadb+pymysql",
 )  # fmt: skip
-#: Taken, but not recommended: another name, and the storage of one process for tests.
+#: Accepted but not documented: another name, and the storage in memory for tests.
 _MORE_SCHEMES = ("sqlite+pysqlite", "memory")
 FALLBACKS = ("spool", "direct")
 Durability = Literal["server", "disk", "replica"]
@@ -98,19 +98,19 @@ def _core(name: str, default: T, expected: str, accepts: Any, help: str, **more:
 
 # fmt: off
 class QueueSettings:
-    """The queue's: where it is kept, and how it treats instances."""
+    """Settings of the queue: its storage, and how it treats instances."""
 
     queue_class = _core(
         "CLASS", "", "'' or a dotted path such as 'pijobs.HueyQueue'",
         lambda v: v == "" or (isinstance(v, str) and _DOTTED.fullmatch(v) is not None),
         "Empty: no queue, every job runs in the request. 'pijobs.HueyQueue' turns the queue on; the historic "
-        "'privacyidea.lib.queues.huey_queue.HueyQueue' does so, too, where privacyIDEA is not installed.",
+        "'privacyidea.lib.queues.huey_queue.HueyQueue' does so, too, if privacyIDEA is not installed.",
         example="pijobs.HueyQueue",
     )
     url = _core(
         "URL", "redis://localhost:6379/0", f"a URL that begins with one of {', '.join(s + '://' for s in SCHEMES)}",
         _is_url,
-        "Where the queue is kept: redis://, rediss://, unix:// (as redis-py reads them), "
+        "The storage of the queue: redis://, rediss://, unix:// (as redis-py reads them), "
         "redis+sentinel://[user:password@]host:port,host:port/SERVICE/DB, "
         "redis+cluster://[user:password@]host:port,host:port, or "
         "sqlite:///file, postgresql+psycopg://…, mysql+pymysql://… (as SQLAlchemy reads them).",
@@ -128,12 +128,12 @@ class QueueSettings:
     login_without_tls: Setting[Sequence[str]] = _core(
         "LOGIN_WITHOUT_TLS", (), "a list of host names as the URLs of storage and database have them",
         lambda v: isinstance(v, (list, tuple)) and all(isinstance(host, str) for host in v),
-        "Hosts of Redis, PostgreSQL and MariaDB that may be spoken to in clear, and of Redis without a password: on "
-        "a network of their own. Our own server refuses others; this machine always may.", example=["redis"])
+        "Hosts of Redis, PostgreSQL and MariaDB that may be used without TLS, and of Redis without a password, on "
+        "a separate network. Our own server refuses other hosts; this machine is always allowed.", example=["redis"])
     name = _core(
         "NAME", "privacyidea", "a text of letters, digits, dots, dashes and underscores, at most 64",
         lambda v: isinstance(v, str) and re.fullmatch(r"[\w.-]{1,64}", v, re.ASCII) is not None,
-        "Name of the queue; queues of different names do not meet.",
+        "Name of the queue; queues with different names are independent.",
     )
     immediate = _core("IMMEDIATE", False, "True or False", lambda v: isinstance(v, bool),
         "Run jobs in the calling process, through the codec; for tests.")
@@ -144,103 +144,103 @@ class QueueSettings:
         lambda v: is_number(v) and 0.01 <= v <= 30, "Seconds that a request may wait for the storage.")
     enqueue_durability: Setting[Durability] = _core(
         "ENQUEUE_DURABILITY", "server", "'server', 'disk' or 'replica'", lambda v: v in DURABILITIES,
-        "What an enqueue waits for: 'server', what the server is set to; 'disk', until the storage has it on disk; "
-        "'replica', until a replica has it, too. Redis and PostgreSQL; a SQLite file is always 'disk'.")
+        "What an enqueue waits for: 'server': as the server is configured; 'disk': until the storage has it on disk; "
+        "'replica': until a replica has it, too. For Redis and PostgreSQL; an SQLite file is always 'disk'.")
     fallback: Setting[Sequence[str]] = _core("FALLBACK", FALLBACKS, "a list of 'spool' and 'direct', or ()", _fallback,
-        "What enqueue does, in this order, when the storage does not answer; () raises QueueUnavailable.")
+        "What enqueue tries, in this order, if the storage does not answer; () raises QueueUnavailable.")
     direct_raises: Setting[bool | None] = _core(
         "DIRECT_RAISES", None, "True, False or None", lambda v: v is None or isinstance(v, bool),
-        "Whether the error of a job that ran in the request as a fallback reaches the caller. None: only under "
-        "privacyIDEA, whose callers tell the user. The handle, the log and the record tell it in any case.")
+        "Whether the exception of a job that ran in the request as a fallback reaches the caller. None: only under "
+        "privacyIDEA, whose callers inform the user. The handle, the log and the record have it in any case.")
     spool: Setting[str | Path | None] = _core("SPOOL", None, "the absolute path of a local file",
         lambda v: isinstance(v, (str, Path)) and Path(v).is_absolute(),
-        "A local SQLite file that takes jobs while the storage is away. Not set: no spool.",
+        "A local SQLite file that stores jobs while the storage is away. Not set: no spool.",
         example="/var/lib/privacyidea/spool.sqlite")
     outbox = _core("OUTBOX", False, "True or False", lambda v: isinstance(v, bool),
-        "True: what enqueue_on_commit enqueues is part of the transaction, in tables pijobs_* of the application's "
-        "database (Flask-SQLAlchemy's, or SQLALCHEMY_DATABASE_URI), and moves to the storage after the commit.")
+        "True: enqueue_on_commit stores the call in the transaction, in tables pijobs_* of the application's database "
+        "(Flask-SQLAlchemy's, or SQLALCHEMY_DATABASE_URI), and it moves to the storage after the commit.")
     without_worker = _core("WITHOUT_WORKER", "queue", "'queue' or 'direct'", lambda v: v in ("queue", "direct"),
-        "'direct': an instance with a deadline runs in the request when no worker gave a sign of life for 30 s.")
+        "'direct': a job with a deadline runs in the request if no worker gave a sign of life for 30 s.")
     encryption_keys: Setting[Sequence[str | bytes]] = _core("KEYS", (), "a list of texts, newest first",
         lambda v: isinstance(v, (tuple, list)) and all(_key(key) for key in v),
-        "Keys that encrypt what is stored, newest first. Empty: one is derived from SECRET_KEY.", secret=True)
+        "Keys that encrypt stored data, newest first. Empty: one key is derived from SECRET_KEY.", secret=True)
     plugins: Setting[Sequence[str] | None] = _core(
         "PLUGINS", None, "a list of plugin names or dotted modules, or None", _plugins,
-        "Which plugins are loaded; None: all that are installed. A dotted module is a plugin without packaging.",
+        "The plugins to load; None: all installed plugins. A dotted module is a plugin without packaging.",
         example=("mail", "my_company.jobs"))
     jobs: Setting[Mapping[str, Mapping[str, Any]]] = _core(
         "JOBS", {}, "a dictionary of job names, each with some of the options " + ", ".join(_JOB_OPTIONS), _jobs,
-        "Options per job, stronger than the job's own.",
+        "Options of jobs. They override the job's own options.",
         example={"mail.send": {"max_attempts": 8, "expires": 300, "priority": 10}})
     keep_finished: Setting[tuple[float, int]] = _core(
         "KEEP_FINISHED", (24 * 3600, 10_000), "a pair (seconds > 0, number of records per job)", _finished,
-        "How long, and how many per job, records of finished instances stay.")
+        "Seconds to keep records of finished instances, and how many per job.")
     keep_dead: Setting[float] = _core(
         "KEEP_DEAD", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
-        "Seconds that dead letters stay.")
+        "Seconds to keep dead letters.")
     audit_keep: Setting[float | None] = _core("AUDIT_KEEP", 365 * 24 * 3600, "a number of seconds > 0, or None",
         lambda v: v is None or (is_number(v) and v > 0),
-        "Seconds that entries of the audit log stay; None: for ever.")
+        "Seconds to keep entries of the audit log; None: for ever.")
     max_size = _core("MAX_SIZE", 10 * 1024 * 1024, "a number of bytes from 1024 to 512 MiB",
         lambda v: is_int(v) and 1024 <= v <= 512 * 1024 * 1024,
-        "Bytes of the largest body: the arguments of one call. A larger one is refused before anything is sent.")
+        "Largest body (the arguments of one call), in bytes. A larger one is refused before anything is sent.")
     max_age: Setting[float] = _core(
         "MAX_AGE", 7 * 24 * 3600, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
-        "Seconds after which an instance without a deadline is given up, counted from when it is due first.")
+        "Seconds after which an instance without a deadline expires, counted from its first due time.")
     bounds: Setting[Mapping[str, Mapping[str, Any]]] = _core(
         "BOUNDS", {"*": {"waiting": 100_000}}, "a dictionary of job names (or '*': all others), each with some of "
         "waiting (a number of instances), age (seconds) and full ('direct', 'refuse' or 'drop')", _bounds,
-        "How much of a job may wait, and what becomes of a call when that is reached: it runs in the request "
-        "(direct, the default), is refused (QueueFull), or takes the place of one that waits and is less urgent "
-        "(drop); where there is none, it is dropped itself if its priority is lower than the job's own.",
+        "How many instances of a job may wait, and what happens to a call at that limit: it runs in the request "
+        "(direct, the default), is refused (QueueFull), or replaces a waiting instance that is less urgent "
+        "(drop). If there is none, the call itself is dropped if its priority is lower than the job's own.",
         example={"*": {"waiting": 100_000}, "news.send": {"waiting": 5000, "age": 3600, "full": "refuse"}})
     ready_max_age: Setting[float] = _core(
         "READY_MAX_AGE", 60, "a number of seconds > 0", lambda v: is_number(v) and v > 0,
         "Age of the oldest due instance, in seconds, at which readiness turns red.")
     log_format = _core("LOG_FORMAT", "classic", "'classic' or 'json'", lambda v: v in ("classic", "json"),
-        "Lines of the worker's log.")
+        "Format of the worker's log.")
 
 
 class HostSettings:
-    """Those that Flask and privacyIDEA have, too, and the database."""
+    """Settings of Flask and privacyIDEA, and of the database."""
 
     secret_key: Setting[Any] = Setting(name="SECRET_KEY", default=None, expected="a text", secret=True,
-        # A function of the host's is asked at first use.
+        # A function of the host is called at first use.
         accepts=lambda v: _key(v) or (callable(v) and not isinstance(v, type)),
-        help="Flask's secret key; server and worker need the same.", example="change me: openssl rand -hex 32")
+        help="Flask's secret key; server and worker need the same one.", example="change me: openssl rand -hex 32")
     database: Setting[str | None] = Setting(
         name=PREFIX + "DATABASE", default=None,
         expected="a URL that begins with sqlite://, postgresql+psycopg://, mysql+pymysql:// or mariadb+pymysql://",
         accepts=lambda v: isinstance(v, str) and bool(re.match(r"(sqlite|postgresql|mysql|mariadb)(\+\w+)?://", v)),
-        help="Database of definitions and accounts, apart from SQLALCHEMY_DATABASE_URI of the application.",
+        help="Database of definitions and accounts, instead of the application's SQLALCHEMY_DATABASE_URI.",
         example="sqlite:////var/lib/pijobs/pijobs.sqlite")
     sqlalchemy_database_uri: Setting[str | None] = Setting(
         name="SQLALCHEMY_DATABASE_URI", default=None, expected="a URL as SQLAlchemy reads it",
         accepts=lambda v: isinstance(v, str) and "://" in v,
-        help="Database of definitions and accounts, one for all servers and workers. Not set: the file "
-        "pijobs.sqlite beside pi.cfg. A relative SQLite file lies in the instance folder ('instance' beside "
-        "pi.cfg), as with Flask-SQLAlchemy; in an app that has it, its database is taken. 'pijobs config check' "
-        "prints the full path.")
+        help="Database of definitions and accounts, the same for all servers and workers. Not set: the file "
+        "pijobs.sqlite beside pi.cfg. A relative SQLite file is in the instance folder ('instance' beside "
+        "pi.cfg), as with Flask-SQLAlchemy. In an app with Flask-SQLAlchemy, its database is used. 'pijobs config "
+        "check' prints the full path.")
     log_config: Setting[str | None] = Setting(
         name="PI_LOGCONFIG", default=None, expected="the path of a logging configuration (YAML, JSON or INI)",
-        accepts=_text, help="Configures logging wholly by this file, if it exists.")
+        accepts=_text, help="Configure logging with this file, if it exists.")
     log_level: Setting[int | str] = Setting(
         name="PI_LOGLEVEL", default=logging.INFO, expected="a level of the logging module",
         accepts=lambda v: is_int(v) or (isinstance(v, str) and v.upper() in logging.getLevelNamesMapping())
         if hasattr(logging, "getLevelNamesMapping")
         else is_int(v) or isinstance(logging.getLevelName(str(v).upper()), int),
-        help="Level of the log, as a number or a name.")
+        help="Log level, as a number or a name.")
 # fmt: on
 
 
-#: In the order of the reference.
+#: The settings in the order of the reference.
 CORE_SETTINGS: tuple[Setting, ...] = (
     *rows(QueueSettings), *rows(WorkerSettings), *rows(PageSettings), *rows(HostSettings),
 )  # fmt: skip
 
 
 def cross_faults(values: Mapping[str, Any]) -> list[str]:
-    """Faults that only several settings together have."""
+    """Errors in the combination of several settings."""
     faults = []
     parts = [name for name in ("HOST", "PORT", "DB", "PASSWORD") if values.get(PREFIX + name) is not None]
     if parts and PREFIX + "URL" in values:

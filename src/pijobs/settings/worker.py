@@ -1,6 +1,6 @@
 """One setting for each option of the worker, so that a worker is configured by ``pi.cfg`` alone.
 
-The setting of ``--worker-type`` is ``PI_JOB_QUEUE_WORKER_TYPE``, and so on. An option on the command line wins.
+The setting of ``--worker-type`` is ``PI_JOB_QUEUE_WORKER_TYPE``, and so on. An option on the command line overrides it.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ def _seconds(name: str, default: float, least: float, help: str) -> Setting[floa
 
 # fmt: off
 class WorkerSettings:
-    """The worker's."""
+    """Settings of the worker."""
 
     workers = _setting("WORKERS", 8, "an integer of at least 1", lambda v: is_int(v) and v >= 1,
         "Worker: how many jobs run at once, in threads (or in processes or greenlets).")
     worker_type = _setting("WORKER_TYPE", "thread", "'thread', 'process' or 'greenlet'", lambda v: v in WORKER_TYPES,
-        "Worker: in what its jobs run; 'greenlet' needs pip install 'pijobs[gevent]'.")
+        "Worker: what runs its jobs; 'greenlet' needs pip install 'pijobs[gevent]'.")
     reserve: Setting[Sequence[str]] = _setting("RESERVE", (), "a list of texts such as '1:10'",
         lambda v: isinstance(v, (tuple, list)) and all(reserve_of(one) is not None for one in v),
-        "Worker: N more workers that only take jobs of this priority and above, as 'N:PRIORITY'.",
+        "Worker: N more workers only for jobs of this priority and above, as 'N:PRIORITY'.",
         example=("1:10",))
     delay = _seconds("DELAY", 0.1, 0.01, "Worker: first wait between two tries while the storage is away, in seconds.")
     backoff = _setting("BACKOFF", 1.15, "a number >= 1", lambda v: is_number(v) and v >= 1,
-        "Worker: each of these waits is so many times the last one.")
-    max_delay = _seconds("MAX_DELAY", 1.0, 0.01, "Worker: longest of these waits, at most 1.")
+        "Worker: factor between two of these waits.")
+    max_delay = _seconds("MAX_DELAY", 1.0, 0.01, "Worker: the longest of these waits, at most 1.")
     health_check_interval = _seconds("HEALTH_CHECK_INTERVAL", 10.0, 0.1,
-        "Worker: seconds between two looks for workers that died; at most half of PI_JOB_QUEUE_LEASE.")
+        "Worker: seconds between two checks for dead workers; at most half of PI_JOB_QUEUE_LEASE.")
     disable_health_check = _switch("DISABLE_HEALTH_CHECK", "Worker: do not replace workers that died.")
     max_tasks: Setting[int | None] = _setting(
         "MAX_TASKS", None, "an integer of at least 1 or None", lambda v: is_int(v) and v >= 1,
-        "Worker: replace a worker after so many jobs.", example=10_000)
+        "Worker: replace a worker after this many jobs.", example=10_000)
     shutdown_timeout = _seconds(
         "SHUTDOWN_TIMEOUT", 30.0, 0, "Worker: seconds that running jobs have to end after SIGTERM or SIGINT.")
     scheduler_interval = _setting(
         "SCHEDULER_INTERVAL", 1, "a divisor of 60", lambda v: is_int(v) and 1 <= v <= 60 and 60 % v == 0,
-        "Worker: seconds between two looks at the periodic jobs.")
+        "Worker: seconds between two checks of the periodic jobs.")
     no_periodic = _switch("NO_PERIODIC", "Worker: do not enqueue periodic jobs.")
     logfile: Setting[str | None] = _setting(
         "LOGFILE", None, "the path of a file, '-' or None", lambda v: isinstance(v, str) and v != "",

@@ -26,7 +26,7 @@ from pijobs_mail.servers.probe import Probe, Step
     help="Seconds that the SMTP server of the demo waits before each reply.",
 )
 def demo(once: bool, delay: float) -> None:
-    """See a mail leave the request: server, worker and a slow SMTP server, on the embedded storage."""
+    """Compare a mail sent in the request with a queued one: server, worker and a slow SMTP server, without Redis."""
     try:
         MailDemo(delay=delay, say=click.echo).run(once=once)
     except DemoFailed as error:
@@ -45,9 +45,9 @@ def mail() -> None:
 @click.pass_obj
 @looks
 def probe(invocation: Any, identifier: str, recipient: str | None, as_json: bool) -> int:
-    """Examine the SMTP server IDENTIFIER from this machine: DNS, TCP, TLS, greeting, features, login.
+    """Test the SMTP server IDENTIFIER from this machine: DNS, TCP, TLS, greeting, features, login.
 
-    Each step tells its time, and what to do when it fails. Exit codes: 0 all is well, 1 a step failed.
+    Each step shows its time, and what to do if it fails. Exit codes: 0 all steps passed, 1 a step failed.
     """
     settings = invocation.settings()
     definition = open_store(settings).get(identifier)

@@ -3,18 +3,18 @@
 ::
 
     MailError
-    ├── MessageError            the mail itself can't be sent; found before anything is enqueued
-    │   └── AsciiOnly           the server takes no address beyond ASCII
-    ├── ServerTrouble           the server takes no mail now; no fault of this one
-    │   ├── LoginRefused        it does not take our login, or may not be given it
-    │   ├── Busy                all connections that we may have are in use
-    │   ├── TlsRefused          no connection that is encrypted and verified as asked for
-    │   └── SigningFailed       the definition wants signed mails, and has nothing to sign them by
-    ├── ConnectionLost          broken in the middle of a mail, before its end: it was not sent
-    │   └── FalseFeature        the server does not keep what it offers; it was not sent
-    └── MaybeSent               broken after the end of the mail, before the server's word: nobody knows
+    ├── MessageError            the mail itself is invalid; found before it is enqueued
+    │   └── AsciiOnly           the server accepts only ASCII addresses
+    ├── ServerTrouble           the server accepts no mail now; not the fault of this mail
+    │   ├── LoginRefused        it refuses our login, or we may not send it the login
+    │   ├── Busy                all allowed connections are in use
+    │   ├── TlsRefused          no connection with the required encryption and verification
+    │   └── SigningFailed       the definition requires signed mails, and they can't be signed
+    ├── ConnectionLost          lost before the end of the mail: it was not sent
+    │   └── FalseFeature        the server does not do what it offers; it was not sent
+    └── MaybeSent               lost after the end of the mail, before the reply: maybe it was sent
 
-Messages may quote a reply of the server, which may quote an address: redact them before people see them.
+Messages may quote a reply of the server, which may contain an address: redact them before people see them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MailError(PijobsError):
 
 
 class MessageError(MailError, ValueError):
-    """the mail can't be sent as it is"""
+    """the mail is invalid"""
 
 
 class AsciiOnly(MessageError):
@@ -36,11 +36,11 @@ class AsciiOnly(MessageError):
 
 
 class ServerTrouble(MailError):
-    """the SMTP server takes no mail now
+    """the SMTP server accepts no mail now
 
-    :param reply: what it said, if it said something.
-    :param retry_after: seconds after which it asked to be tried again.
-    :param supposed: it may be about the mail after all: other mails got the same reply.
+    :param reply: its reply, if there was one.
+    :param retry_after: seconds after which it asked for another attempt.
+    :param supposed: it may be about the mail after all; only a guess, because other mails got the same reply.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ServerTrouble(MailError):
 
 
 class LoginRefused(ServerTrouble):
-    """the SMTP server does not take the login"""
+    """the SMTP server refuses the login"""
 
 
 class Busy(ServerTrouble):
@@ -66,11 +66,11 @@ class Busy(ServerTrouble):
 
 
 class TlsRefused(ServerTrouble):
-    """there is no encrypted and verified connection to the SMTP server"""
+    """no encrypted and verified connection to the SMTP server is possible"""
 
 
 class SigningFailed(ServerTrouble):
-    """mails by this SMTP server can't be signed"""
+    """mails through this SMTP server can't be signed"""
 
 
 class ConnectionLost(MailError):
@@ -78,7 +78,7 @@ class ConnectionLost(MailError):
 
 
 class FalseFeature(ConnectionLost):
-    """the SMTP server does not keep what it offers
+    """the SMTP server does not do what it offers
 
     :param keyword: what it offered, such as ``CHUNKING``.
     """

@@ -12,7 +12,7 @@ from pijobs_mail.servers.definitions import open_store, with_port
 from pijobs_mail.servers.presets import PRESETS
 from pijobs_mail.servers.probe import Probe, Step
 
-#: Seconds that a step of the examination may take: somebody waits for the page.
+#: Seconds that a step of the probe may take, because somebody waits for the page.
 PATIENCE = 5.0
 NAMES = {
     "dns": "Name", "tcp": "Connection", "tls": "TLS", "greeting": "Greeting", "features": "Features",

@@ -1,4 +1,4 @@
-"""What this plugin gives to pijobs."""
+"""The hooks of this plugin."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def privacyidea() -> None:
 @privacyidea.command()
 @click.pass_obj
 def doctor(invocation: object) -> None:
-    """Look for what keeps mails from being sent. Exit code 1 if something does. The last line is the next thing to do,
+    """Find what prevents mails from being sent. Exit code 1 if something does. The last line is the next thing to do,
     or "ready"."""
     from pijobs_privacyidea.doctor import Level, examine, verdict
 
@@ -31,10 +31,10 @@ def doctor(invocation: object) -> None:
 
 
 @privacyidea.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def purge_old(invocation: object, yes: bool) -> None:
-    """Delete what privacyIDEA's own queue class left in Redis: pickles, which are never read."""
+    """Delete the tasks that privacyIDEA's own queue class left in Redis: pickles, which pijobs never reads."""
     from pijobs_privacyidea.old_queue import count_old, delete_old
 
     settings = invocation.settings()  # type: ignore[attr-defined]
@@ -48,13 +48,13 @@ def purge_old(invocation: object, yes: bool) -> None:
 @privacyidea.command()
 @click.argument("name")
 @click.option("--wraps", required=True, help="The gateway that sends.")
-@click.option("--failover", help="A second gateway, asked when the first one does not take a message.")
+@click.option("--failover", help="A second gateway, used if the first one does not accept a message.")
 @click.option(
-    "--expires", type=click.IntRange(1), help="Seconds until a message is too late (default: as its challenge)."
+    "--expires", type=click.IntRange(1), help="Seconds until a message expires (default: with its challenge)."
 )
 @click.pass_obj
 def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None, expires: int | None) -> None:
-    """Make the gateway NAME, which leaves its messages to the queue; privacyIDEA's pages can't make one."""
+    """Create the gateway NAME, which queues its messages. privacyIDEA's pages can't create it."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from pijobs_privacyidea.gateway import GatewayRefused, make_gateway
@@ -78,7 +78,7 @@ def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None,
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def queue_script(invocation: object, name: str, arguments: tuple[str, ...]) -> None:
-    """Have a worker run the script NAME of PI_JOB_QUEUE_PRIVACYIDEA_SCRIPTS with these arguments: for a script of
+    """Queue the script NAME of PI_JOB_QUEUE_PRIVACYIDEA_SCRIPTS with these arguments. Call it from a script of
     privacyIDEA's event handler."""
     from pijobs.errors import QueueUnavailable
     from pijobs_privacyidea import scripts
@@ -89,7 +89,7 @@ def queue_script(invocation: object, name: str, arguments: tuple[str, ...]) -> N
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
-        # Not as privacyIDEA's class does it, which needs its app.
+        # privacyIDEA's class needs its app, so it can't be used here.
         handle = Queue.enqueue(queue, scripts.NAME, (), {"script": name, "arguments": list(arguments)})
     except QueueUnavailable as error:
         raise click.ClickException(str(error)) from None
@@ -97,12 +97,12 @@ def queue_script(invocation: object, name: str, arguments: tuple[str, ...]) -> N
 
 
 @privacyidea.command()
-@click.option("--once", is_flag=True, help="End when it has been shown.")
+@click.option("--once", is_flag=True, help="End after one run.")
 @click.option(
     "--delay", type=click.FloatRange(0, 10), default=0.5, help="Seconds before each SMTP reply (default 0.5)."
 )
 def demo(once: bool, delay: float) -> None:
-    """A whole privacyIDEA in a folder of its own: a challenge, its mail, a sign-in, and the times."""
+    """Run a complete privacyIDEA in a temporary folder: a challenge, its mail, a sign-in, and the times."""
     from pijobs_privacyidea.demo import Demo
 
     with Demo(delay=delay, say=click.echo) as shown:

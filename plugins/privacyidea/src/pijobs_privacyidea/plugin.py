@@ -1,4 +1,4 @@
-"""What this plugin gives to pijobs."""
+"""The hooks of this plugin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pijobs.request.queue import Queue
 
-#: What this process works for, if it is a worker of privacyIDEA: its app, and the queue.
+#: The app and the queue of this process, if it is a worker of privacyIDEA.
 _works_for: tuple[flask.Flask, Queue] | None = None
 
 
@@ -39,7 +39,7 @@ def register_jobs(settings: Settings) -> list[Job]:
 
 @hookimpl
 def register_pages() -> list[Page]:
-    """Sentences of the overview; SMTP servers and gateways have their pages in privacyIDEA."""
+    """Sentences in the overview. SMTP servers and gateways have their pages in privacyIDEA."""
     return [
         Page("", "", "mails", "smtpserver.", "the mail server"),
         Page("", "", "messages", "privacyidea.", "the gateway"),
@@ -67,7 +67,7 @@ def register_commands(cli: click.Group) -> None:
 
 @hookimpl
 def host_app(settings: Settings) -> flask.Flask | None:
-    """privacyIDEA's app, where the queue is privacyIDEA's."""
+    """privacyIDEA's app, if the queue is privacyIDEA's."""
     if settings.queue_class != OWN_CLASS:
         return None
     from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
@@ -90,7 +90,7 @@ def worker_started(worker: Any) -> None:
 
 @hookimpl
 def job_finished(event: InstanceEvent) -> None:
-    """In a worker. What fails in the request privacyIDEA tells itself."""
+    """In a worker only: privacyIDEA itself reports failures in the request."""
     from pijobs_privacyidea import audit
 
     if _works_for is not None and audit.is_failure(event):
@@ -99,7 +99,7 @@ def job_finished(event: InstanceEvent) -> None:
 
 @hookimpl(optionalhook=True)
 def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:
-    """For ``pijobs-statistics``, if that is there."""
+    """For ``pijobs-statistics``, if that is installed."""
     from pijobs_privacyidea.usage import count_end
 
     return count_end(queue, event)

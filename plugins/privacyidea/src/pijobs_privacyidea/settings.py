@@ -12,7 +12,7 @@ from pijobs import Setting, crontab
 
 OWN_CLASS = "pijobs_privacyidea.HueyQueue"
 PREFIX = "PI_JOB_QUEUE_PRIVACYIDEA_"
-#: Commands of privacyIDEA that may be run at certain times.
+#: Commands of privacyIDEA that may run at certain times.
 PROGRAMS = [
     ["pi-manage"], ["privacyidea-token-janitor"], ["pi-tokenjanitor"], ["privacyidea-cron"],
     ["privacyidea-usercache-cleanup"], ["privacyidea-expired-users"], ["privacyidea-get-unused-tokens"],
@@ -65,7 +65,7 @@ def _command(given: Any) -> bool:
 def at(when: str) -> Callable[[datetime], bool]:
     """The schedule of a crontab's five fields.
 
-    :raises ValueError: for what is none.
+    :raises ValueError: if it is invalid.
     """
     minute, hour, day, month, day_of_week = when.split()
     return crontab(minute, hour, day, month, day_of_week, strict=True)
@@ -77,8 +77,8 @@ OTP_SERVERS: Setting[Sequence[str]] = Setting(
     expected="a list of identifiers of SMTP servers",
     accepts=lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value),
     help=(
-        "SMTP servers all of whose mails expire after email.validtime, notices, too. The OTPs of tokens do so by"
-        " themselves, whatever server they go by."
+        "SMTP servers whose mails all expire after email.validtime, including notices. The OTPs of tokens expire in"
+        " any case, with any server."
     ),
     example=["otp"],
 )
@@ -90,18 +90,18 @@ ROLES: Setting[Mapping[str, Sequence[str]]] = Setting(
     accepts=_roles,
     help=(
         "What privacyIDEA's administrators may do in the pages of the queue: the highest role that names them."
-        " Whom nothing names is a viewer."
+        " An administrator whom no role names is a viewer."
     ),
     example={"admin": ["root"], "operator": ["alice@admins", "@operators"]},
 )
 SECOND_CHANNEL: Setting[Mapping[str, str]] = Setting(
     name=PREFIX + "SECOND_CHANNEL",
     default={},
-    expected="a dictionary with the SMS gateway that follows 'mail' and the SMTP server that follows 'sms', or one",
+    expected="a dictionary with an SMS gateway for 'mail', an SMTP server for 'sms', or both",
     accepts=_channels,
     help=(
-        "By what the OTP of a token goes that did not arrive within half of its validity, or was refused: an SMS to"
-        " the mobile number of the token's owner, or a mail to his address."
+        "The second channel for the OTP of a token that was refused, or was not sent within half of its validity: an"
+        " SMS to the mobile number of the token's owner, or a mail to the owner's address."
     ),
     example={"mail": "gateway", "sms": "otp"},
 )
@@ -111,8 +111,8 @@ TASKS: Setting[bool] = Setting(
     expected="True or False",
     accepts=lambda value: isinstance(value, bool),
     help=(
-        "Workers run the periodic tasks that administrators define in privacyIDEA, once for all nodes; take"
-        " privacyidea-cron out of the crontab then."
+        "Workers run the periodic tasks that administrators define in privacyIDEA, once for all nodes. Remove"
+        " privacyidea-cron from the crontab then."
     ),
 )
 COMMANDS: Setting[Mapping[str, Sequence[str]]] = Setting(
@@ -122,7 +122,7 @@ COMMANDS: Setting[Mapping[str, Sequence[str]]] = Setting(
     " privacyIDEA, such as pi-manage or privacyidea-token-janitor",
     accepts=_commands,
     help=(
-        "Commands of privacyIDEA that a worker runs at certain times (UTC), once for all nodes: clean-ups, as a rule."
+        "Commands of privacyIDEA, usually clean-ups, that a worker runs at certain times (UTC), once for all nodes."
         " {today} in a command is the date."
     ),
     example={"audit_rotate": ("20 2 * * *", "pi-manage audit rotate --age 180")},
@@ -133,8 +133,8 @@ SCRIPTS: Setting[str] = Setting(
     expected="an absolute path",
     accepts=lambda value: isinstance(value, str) and (not value or value.startswith("/")),
     help=(
-        "Folder of the scripts that privacyIDEA's event handlers queue, beside PI_SCRIPT_HANDLER_DIRECTORY; see"
-        " 'pijobs privacyidea queue-script'."
+        "Folder of the real scripts that privacyIDEA's event handlers queue, in addition to"
+        " PI_SCRIPT_HANDLER_DIRECTORY; see 'pijobs privacyidea queue-script'."
     ),
     example="/etc/privacyidea/queued-scripts",
 )
@@ -144,7 +144,7 @@ APPLICATIONS: Setting[Mapping[str, Sequence[str]]] = Setting(
     expected="a dictionary of names in lower case, each with a list of addresses, networks, and names that clients give"
     " themselves (User-Agent)",
     accepts=_applications,
-    help="What logins and messages come from, by the names under which statistics count them.",
+    help="Names under which statistics count the clients of logins and messages.",
     example={"vpn": ["10.1.0.0/24", "192.0.2.7"], "mail": ["Roundcube"]},
 )
 SETTINGS = (OTP_SERVERS, ROLES, SECOND_CHANNEL, TASKS, COMMANDS, SCRIPTS, APPLICATIONS)

@@ -28,7 +28,7 @@ def sms() -> None:
     help="Seconds that the gateway of the demo takes to answer.",
 )
 def demo(once: bool, delay: float) -> None:
-    """See an SMS leave the request: server, worker and a slow gateway, on the embedded storage."""
+    """Compare an SMS sent in the request with a queued one: server, worker and a slow gateway, without Redis."""
     try:
         SmsDemo(delay=delay, say=click.echo).run(once=once)
     except DemoFailed as error:

@@ -3,13 +3,13 @@
 ::
 
     SmsError
-    ├── PhoneError          the number can't be sent to; found before anything is enqueued
-    ├── MaybeSent           nobody knows whether the gateway took the SMS
-    ├── GatewayDown         the gateway takes no SMS now; no fault of this one
-    └── GatewayRefused      the gateway does not take this SMS, and never will
-        └── AccountRefused  it does not take ours; another gateway might
+    ├── PhoneError          the number is invalid; found before the SMS is enqueued
+    ├── MaybeSent           the gateway may have accepted the SMS
+    ├── GatewayDown         the gateway accepts no SMS now; not the fault of this SMS
+    └── GatewayRefused      the gateway refuses this SMS for good
+        └── AccountRefused  it accepts none of ours; another gateway might
 
-Messages may quote an answer of the gateway, which may quote a number: the job redacts them before people see them.
+Messages may quote an answer of the gateway, which may contain a number: the job redacts them before people see them.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ class SmsError(PijobsError):
 
 
 class PhoneError(SmsError, ValueError):
-    """the phone number can't be sent to"""
+    """the phone number is invalid"""
 
 
 class MaybeSent(SmsError):
-    """nobody knows whether the gateway took the SMS
+    """nobody knows whether the gateway accepted the SMS
 
-    No other gateway is asked; this one is, once more.
+    The job tries the same gateway once more, and no other one.
     """
 
 
 class GatewayDown(SmsError):
-    """the gateway takes no SMS now
+    """the gateway accepts no SMS now
 
-    :param retry_after: seconds after which it asked to be tried again.
-    :param maybe_sent: whether the SMS may have been sent all the same; the attempt and the limits count then.
-    :param counted: whether the attempt counts, since it may be this SMS that the gateway can't bear.
+    :param retry_after: seconds after which it asked for another attempt.
+    :param maybe_sent: whether the SMS may have been sent; then the attempt and the limits count it.
+    :param counted: whether the attempt counts, because this SMS may cause the failure.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class GatewayDown(SmsError):
 
 
 class GatewayRefused(SmsError):
-    """the gateway does not take this SMS
+    """the gateway refuses this SMS
 
-    :param maybe_sent: whether it may have been sent all the same; the limits count it then.
+    :param maybe_sent: whether it may have been sent; then the limits count it.
     """
 
     def __init__(self, message: str, *, maybe_sent: bool = False) -> None:
@@ -61,4 +61,4 @@ class GatewayRefused(SmsError):
 
 
 class AccountRefused(GatewayRefused):
-    """the gateway takes no SMS from us, which is not this SMS's fault"""
+    """the gateway accepts no SMS from us; not the fault of this SMS"""

@@ -1,4 +1,4 @@
-"""The hook of this plugin, for others to give."""
+"""The hook of this plugin, for other plugins."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from pijobs_sms.provider import Provider
 
 @hookspec
 def register_sms_providers(settings: Settings) -> Iterable[Provider]:  # type: ignore[empty-body]
-    """Ways to speak to gateways. A name that is taken already is left out, with an error in the log."""
+    """Providers: protocols for gateways. A provider whose name already exists is ignored, with an error in the log."""

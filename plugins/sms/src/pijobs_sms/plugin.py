@@ -1,4 +1,4 @@
-"""What this plugin gives to pijobs."""
+"""The hooks of this plugin."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def register_jobs() -> list[Job]:
 
 @hookimpl
 def register_sms_providers(settings: Settings) -> list[Provider]:
-    """Those of this plugin; ``smtp`` where the mail plugin is loaded, too."""
+    """The providers of this plugin, and ``smtp`` if the mail plugin is loaded."""
     if not any(name.startswith("PI_JOB_QUEUE_MAIL_") for name in settings):
         return [http.PROVIDER, smpp.PROVIDER]
     from pijobs_sms import smtp

@@ -14,8 +14,8 @@ from pijobs_statistics.output import as_csv, as_json, query
 @click.command()
 @click.argument("name", required=False)
 @click.option("--per", type=click.Choice(["minute", "hour", "day"]), default="hour", show_default=True, help="Period.")
-@click.option("--since", help="Begin: ISO 8601, or seconds since the epoch. Default: a day ago.")
-@click.option("--until", help="End, likewise. Default: now.")
+@click.option("--since", help="Start: ISO 8601, or seconds since the epoch. Default: a day ago.")
+@click.option("--until", help="End, in the same format. Default: now.")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv_", is_flag=True, help="Print CSV.")
 @click.pass_obj
@@ -23,7 +23,7 @@ from pijobs_statistics.output import as_csv, as_json, query
 def statistics(
     invocation: Any, name: str | None, per: str, since: str | None, until: str | None, as_json_: bool, as_csv_: bool
 ) -> None:
-    """What was counted, by period (in UTC), name and tags."""
+    """Show counts by period (in UTC), name and tags."""
     from pijobs_statistics.store import Store
 
     try:

@@ -1,4 +1,4 @@
-"""The hook of this plugin, for others to give."""
+"""The hook of this plugin, for other plugins."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from pijobs.request.queue import Queue
 
 @hookspec
 def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:  # type: ignore[empty-body]
-    """What the end of an instance counts for beside ``jobs``: names and tags, as :func:`pijobs_statistics.record` takes
-    them. Called in workers; each end is counted once, as that of ``jobs`` is."""
+    """What to count for the outcome of an instance, besides ``jobs``: names and tags, as for
+    :func:`pijobs_statistics.record`. Called in workers. Each outcome is counted once, like that of ``jobs``."""

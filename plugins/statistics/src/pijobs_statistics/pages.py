@@ -19,17 +19,17 @@ from pijobs_statistics.output import as_csv
 from pijobs_statistics.store import SECONDS, Per, Row, Store
 from pijobs_statistics.values import Amount, number
 
-#: What may be chosen: steps of one plot, and words.
+#: The choices: number of steps in a plot, and its title.
 SPANS: Mapping[Per, tuple[int, str]] = {
     "minute": (60, "last hour, by minute"), "hour": (48, "last two days, by hour"), "day": (60, "last 60 days, by day"),
 }  # fmt: skip
-#: Names, and combinations of tags, that are shown; the CSV has all.
+#: The most names, or combinations of tags, on the page; the CSV has all.
 MOST = 60
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one name, or one combination of its tags, added up to. :ivar plot: its steps, oldest first."""
+    """The sum of one name, or one combination of its tags. :ivar plot: its steps, oldest first."""
 
     title: str
     count: int
@@ -45,7 +45,7 @@ def make_pages() -> PageBlueprint:
 
 @requires("viewer")
 def index() -> str:
-    """All names, or the tags of one (``name``), by ``per``."""
+    """Show all names, or the tags of one (``name``), by ``per``."""
     per, name = _chosen()
     since = _since(per)
     rows = _store().read(per, name=name or None, since=since)
@@ -58,7 +58,7 @@ def index() -> str:
 
 @requires("viewer")
 def as_file() -> flask.Response:
-    """What the page shows, all of it."""
+    """The data of the page as CSV, complete."""
     per, name = _chosen()
     text = as_csv(_store().read(per, name=name or None, since=_since(per)))
     headers = {"Content-Disposition": f"attachment; filename=statistics-{per}.csv"}
@@ -72,7 +72,7 @@ def _chosen() -> tuple[Per, str]:
 
 
 def _since(per: Per) -> int:
-    """The beginning of the first step; the last one is that of now."""
+    """The start of the first step; the last step is the present one."""
     steps, width = SPANS[per][0], SECONDS[per]
     return (int(clock.time()) // width - steps + 1) * width
 
@@ -92,7 +92,7 @@ def _lines(rows: Iterable[Row], per: Per, since: int, title_of: Any) -> list[Lin
 
 def _line(title: str, steps: Mapping[int, Amount], per: Per, since: int) -> Line:
     whole = sum(steps.values(), Amount(0, 0))
-    # What is below nothing has no bar.
+    # A negative value has no bar.
     places = range(SPANS[per][0])
     heights = [max(0.0, number(steps[place].total)) if place in steps else 0 for place in places]
     ats = [iso(since + place * SECONDS[per]) for place in places]

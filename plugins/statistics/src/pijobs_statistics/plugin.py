@@ -1,4 +1,4 @@
-"""What this plugin gives to pijobs."""
+"""The hooks of this plugin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import click
     from flask import Blueprint
 
-#: The watch of this process; a worker process has one.
+#: The watch of this process. Only a worker process has one.
 _watch: Watch | None = None
 _lock = threads.Lock()
 
@@ -60,7 +60,7 @@ def register_commands(cli: click.Group) -> None:
 @hookimpl
 def worker_started(worker: Any) -> None:
     global _watch
-    with _lock:  # each thread of a worker tells
+    with _lock:  # each thread of a worker calls it
         if _watch is None or _watch.pid != os.getpid():
             _watch = Watch(worker.queue)
 
@@ -81,7 +81,7 @@ def job_started(event: InstanceEvent) -> None:
 
 @hookimpl
 def job_finished(event: InstanceEvent) -> None:
-    # Also told by the thread that keeps house, of what ended without a run.
+    # The housekeeping thread calls it, too, for instances that ended without a run.
     current_attempt.set(None)
     if (watch := _watch) is not None:
         watch.ended(event)

@@ -1,4 +1,4 @@
-"""What this plugin gives to pijobs."""
+"""The hooks of this plugin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register_jobs(settings: Settings) -> list[Job]:
 
 @hookimpl
 def register_pages() -> list[Page]:
-    """A sentence of the overview."""
+    """A sentence in the overview."""
     return [Page("", "", "web hooks", "webhook.")]
 
 

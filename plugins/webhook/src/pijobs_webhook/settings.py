@@ -34,7 +34,7 @@ def _are_keys(value: object) -> bool:
 
 
 def keys_of(given: str | Sequence[str]) -> Sequence[str]:
-    """One, or several while a key is changed."""
+    """One key, or several while the key is changed."""
     return [given] if isinstance(given, str) else list(given) if isinstance(given, (list, tuple)) else []
 
 
@@ -44,7 +44,7 @@ ENDPOINTS: Setting[Mapping[str, str]] = Setting(
     expected="a dictionary of names, each with an http:// or https:// URL",
     accepts=_are_urls,
     secret=True,  # a URL is often the only key to its endpoint
-    help="Where web hooks may be posted to, by the names that callers use.",
+    help="The endpoints of web hooks: names that callers use, and URLs.",
     example={"audit": "https://audit.example.com/events"},
 )
 SECRETS: Setting[Mapping[str, str | Sequence[str]]] = Setting(
@@ -54,8 +54,8 @@ SECRETS: Setting[Mapping[str, str | Sequence[str]]] = Setting(
     accepts=_are_keys,
     secret=True,
     help=(
-        "Keys that sign what goes to an endpoint (Standard Webhooks, HMAC-SHA256). Several sign side by side, while the"
-        " receiver changes from one to the other. An endpoint without a key gets no signature."
+        "Keys that sign the posts to an endpoint (Standard Webhooks, HMAC-SHA256). Several keys sign together, while"
+        " the receiver changes from one to the other. Without a key there is no signature."
     ),
     example={"audit": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},  # of the specification
 )

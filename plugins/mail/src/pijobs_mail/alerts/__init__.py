@@ -1,4 +1,4 @@
-"""Tells people what failed: digests by mail and by webhook."""
+"""Reports failures to people: digests by mail and by webhook."""
 
 from pijobs import moved
 

@@ -1,6 +1,6 @@
-"""What failed in a span of time, in a few lines: read from the queue's own records, for mail and webhook alike.
+"""A summary of the failures in a period, read from the queue's records, for mail and webhook.
 
-Nothing here was ever secret: reasons were redacted before they were stored, labels are masked.
+It contains no secrets: reasons were redacted before they were stored, labels are masked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pijobs.request.queue import Queue
 
 #: States of instances that ended without their effect.
 FAILED = (State.DEAD, State.EXPIRED)
-#: Instances per state that one digest looks at, and kinds of failure that it tells apart.
+#: The most instances per state that one digest reads, and the most kinds of failure that it lists.
 MOST = 1000
 MOST_KINDS = 20
 _PAGE = 200
@@ -25,9 +25,9 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Failures of one job, for one group, in one state, by one class of error.
+    """The failures of one job, group, state and class of error.
 
-    :ivar reason: of the newest one, as are ``id``, ``ended`` and ``label``.
+    :ivar reason: of the newest failure, like ``id``, ``ended`` and ``label``.
     """
 
     job: str
@@ -43,9 +43,9 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Failures between two moments.
+    """The failures between two moments.
 
-    :ivar complete: False when there were more than a digest looks at.
+    :ivar complete: False if there were more than a digest reads.
     """
 
     queue: str
@@ -69,7 +69,7 @@ class Digest:
             yield f"  the newest: {kind.ended} {kind.id}" + (f" ({kind.label})" if kind.label else "")
         if len(self.kinds) > MOST_KINDS:
             yield f"\nand {len(self.kinds) - MOST_KINDS} other kinds of failure"
-        yield "\nLook at one by 'pijobs jobs show ID', at all by 'pijobs status'."
+        yield "\n'pijobs jobs show ID' shows one of them, 'pijobs status' all."
 
     def as_json(self) -> dict[str, Any]:
         """For a webhook. ``text`` is what chat servers show."""
@@ -85,10 +85,10 @@ class Digest:
 
 
 def collect(queue: Queue, since: dt.datetime, until: dt.datetime, *, leave_out: str) -> Digest:
-    """What failed in ``since <= ended < until``.
+    """Collect the failures with ``since <= ended < until``.
 
-    :param leave_out: a job whose failures are not told: that which tells them.
-    :raises StorageUnavailable: when the storage does not answer.
+    :param leave_out: a job whose failures are not reported: the digest job itself.
+    :raises StorageUnavailable: if the storage does not answer.
     """
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     count, complete = 0, True

@@ -1,8 +1,8 @@
-"""The job ``mail.digest``: tells people what failed, bundled; by mail, by webhook, or both.
+"""The job ``mail.digest`` reports failures to people, in one message: by mail, by webhook, or both.
 
-It is a periodic job, so the queue itself sees to it that one digest at a time is made over all workers, and where the
-last one ended stands in that one's record. A digest that nobody took ends dead, and the next one tells its failures,
-too. It makes no other instance and tells nothing of itself, so that no digest causes another one.
+It is a periodic job, so the queue makes sure that all workers together create one digest at a time. The record of each
+digest says where it ended. A digest that could not be delivered ends dead, and the next one repeats its failures. It
+creates no other instance and does not report itself, so no digest causes another one.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pijobs_mail.servers.definitions import PREFIX, open_store
 
 JOB = "mail.digest"
 _DIVISORS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
-#: Above what nobody waits for, below mails with one-time passwords.
+#: Higher than jobs that nobody waits for, lower than mails with one-time passwords.
 _PRIORITY = 5
-#: Seconds until an end that got its time just now can surely be read.
+#: Seconds after which an instance that ended can certainly be read.
 _SETTLED = 2.0
-#: Seconds to keep the record of a digest, which tells the next one where to begin.
+#: Seconds to keep the record of a digest, which says where the next one begins.
 _KEEP = 3 * 24 * 3600
 
 
@@ -47,7 +47,7 @@ SERVER: Setting[str | None] = Setting(
     default=None,
     expected="the identifier of an SMTP server definition, or None",
     accepts=lambda value: isinstance(value, str) and value != "",
-    help="SMTP server that digests of failed jobs are mailed by; best one that no other mail goes by.",
+    help="SMTP server for digests of failed jobs. Best use one that sends no other mail.",
     example="alerts",
 )
 TO: Setting[Sequence[str]] = Setting(
@@ -63,7 +63,7 @@ WEBHOOK: Setting[str | None] = Setting(
     default=None,
     expected="a URL http://… or https://… without a login, or None",
     accepts=is_webhook,
-    help="Where digests of failed jobs are posted as JSON, besides the mail or instead of it.",
+    help="URL to which digests of failed jobs are posted as JSON, in addition to the mail or instead of it.",
     secret=True,
     example="https://chat.example.com/hooks/T012ABC",
 )
@@ -72,13 +72,13 @@ EVERY = Setting(
     default=5,
     expected=f"a number of minutes, one of {', '.join(map(str, _DIVISORS))}",
     accepts=lambda value: type(value) is int and value in _DIVISORS,
-    help="Minutes that failed jobs are collected for one digest. Without a failure there is none.",
+    help="Minutes between two digests of failed jobs. Without a failure there is no digest.",
 )
 SETTINGS = (SERVER, TO, WEBHOOK, EVERY)
 
 
 def register(settings: Settings) -> Job:
-    """Without anybody to tell, it is not scheduled."""
+    """Without a recipient, the job is not scheduled."""
     every = settings[EVERY]
     minutes = "0" if every == 60 else f"*/{every}"
     return Job(
@@ -94,7 +94,7 @@ def register(settings: Settings) -> Job:
 
 
 def digest(ctx: JobContext) -> None:
-    """Tell what failed since the digest before. Done when somebody took it, or when there is nothing to tell."""
+    """Report failures since the last digest. Done if one recipient got it, or there are no failures."""
     queue = current_queue()
     ways = list(_ways(ctx.settings))
     if not ways or queue.storage is None:
@@ -111,7 +111,7 @@ def digest(ctx: JobContext) -> None:
         except (PijobsError, WebhookFailed) as error:
             faults.append(f"{name}: {describe(error)}")
             ctx.log.warning("the digest of %d failures was not taken by %s: %s", found.count, name, describe(error))
-            if isinstance(error, DestinationDown):  # it would let each other recipient wait as long
+            if isinstance(error, DestinationDown):  # every other recipient would wait as long
                 break
     ctx.note(failures=found.count, told=f"{took} of {len(ways)}")
     if not took:
@@ -119,7 +119,7 @@ def digest(ctx: JobContext) -> None:
 
 
 def _span(queue: Queue, ctx: JobContext) -> tuple[dt.datetime, dt.datetime]:
-    """From where the last digest ended to the start of this attempt, each a little earlier."""
+    """From the end of the last digest to the start of this attempt, both a little earlier."""
     settled = dt.timedelta(seconds=_SETTLED)
     until = parse(explained(queue, ctx.id)["started"]) - settled
     rows, _ = listing(queue, state=State.DONE, name=JOB, limit=1)
@@ -136,7 +136,7 @@ Way = tuple[str, Callable[[Queue, Digest], None]]
 
 
 def _ways(settings: Settings) -> Iterator[Way]:
-    """The webhook first: it takes ten seconds at most. A mail for each, so that one refused address is alone."""
+    """First the webhook, which takes ten seconds at most. Then a mail per address: a refused one affects no other."""
     if url := settings[WEBHOOK]:
         yield "the webhook", lambda _, found: post(url, found.as_json())
     if server := settings[SERVER]:
@@ -145,9 +145,9 @@ def _ways(settings: Settings) -> Iterator[Way]:
 
 
 def _mail(queue: Queue, found: Digest, *, server: str, to: str) -> None:
-    """In this attempt, whatever the toggle of the SMTP server: an instance of its own could fail unseen.
+    """Send it in this attempt, whatever the server's toggle says: a separate instance could fail unnoticed.
 
-    :raises PijobsError: when it was not taken.
+    :raises PijobsError: if it was not sent.
     """
     definition = open_store(queue.settings).get(server)
     if not definition["sender"]:
@@ -160,7 +160,7 @@ def _mail(queue: Queue, found: Digest, *, server: str, to: str) -> None:
 
 
 def alerts_check(settings: Settings) -> Check:
-    """Whether a digest would reach somebody, also when an SMTP server fails."""
+    """Whether a digest would reach somebody, even if an SMTP server fails."""
     return Check("alerts", lambda: _check(settings))
 
 

@@ -100,7 +100,7 @@ class JobFunction(Job, Generic[P, R_co]):
         return OneCall(self, told if on_conflict == "replace" else {**told, "on_conflict": on_conflict}, queue)
 
     def _context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobContext:
-        from pijobs.execution.runner import context_here
+        from pijobs.execution.contexts import context_here
         from pijobs.metrics.counting import Metrics
         from pijobs.payload.codec import Call
         from pijobs.settings import CORE_SETTINGS, validate

@@ -20,7 +20,8 @@ import pytest
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy, Settings, State
 from pijobs.base import functions
 from pijobs.errors import DeadlinePassed, LeaseLost, UnknownHere
-from pijobs.execution.runner import HELD_LONGEST, HELD_WAIT, Runner
+from pijobs.execution.ends import HELD_LONGEST, HELD_WAIT
+from pijobs.execution.runner import Runner
 from pijobs.execution.verdict import LEAST_WAIT, decide
 from pijobs.payload.codec import VERSION, Call, Codec
 from pijobs.payload.keys import KeyRing

@@ -12,24 +12,21 @@ from typing import Any
 
 from pijobs.base import clock, functions, traces
 from pijobs.base.clock import to_ms
-from pijobs.base.known_texts import Known, texts_in, values_in
-from pijobs.base.numbers import is_number
-from pijobs.base.processes import name_of_this, no_copies
-from pijobs.base.redact import class_name, describe, message_of, redact, text_of
+from pijobs.base.processes import no_copies
+from pijobs.base.redact import describe, redact
 from pijobs.context import JobContext, Permit
 from pijobs.errors import (
-    MAX_SECONDS,
     Damaged,
     DecodeError,
     DestinationDown,
     EncodeError,
     HeldBack,
     LeaseLost,
-    PijobsError,
-    StorageError,
     UnknownHere,
     UnknownJob,
 )
+from pijobs.execution.contexts import Progress, Secrets, context_here
+from pijobs.execution.ends import end_of, hold
 from pijobs.execution.verdict import Verdict, decide, fault, frames_of, history_line, shown_notes
 from pijobs.jobs import Job, State
 from pijobs.logs.records import InstanceLogger
@@ -40,12 +37,8 @@ from pijobs.settings import Settings
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import End, Lease
 
-#: What this worker can't run is looked at again after so many seconds: at first, and when it was held for long.
-HELD_WAIT, HELD_LONGEST = 2.0, 60.0
 #: Bytes of a result that is kept, sealed.
 RESULT_SIZE = 64 * 1024
-#: Seconds between two reports of progress that are kept, and characters of their text.
-PROGRESS_EVERY, PROGRESS_LENGTH = 1.0, 200
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +146,7 @@ class Runner:
             # Nothing above should raise. What does all the same is a failed attempt that counts.
             self._reraise_interruption(error)
             verdict = fault(job, error, lease.attempts + 1)
-            return Outcome(_end(lease, verdict, started, storage.now(), frames=frames_of(error)), error)
+            return Outcome(end_of(lease, verdict, started, storage.now(), frames=frames_of(error)), error)
 
     def _attempt(
         self,
@@ -190,7 +183,7 @@ class Runner:
             verdict = decide(job, failure, lease.attempts + 1, context.time_left(), secrets.known, held=held)
             sealed, verdict = self._sealed(lease, call, verdict)
         notes = shown_notes(context.notes, secrets.known) if context.notes else {}
-        end = _end(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
+        end = end_of(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
         return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
 
     def direct(self, job: Job, instance_id: str, call: Call, lifetime: float | None, group: str) -> None:
@@ -262,118 +255,3 @@ class Runner:
             return self._codec().reencode(lease.envelope, Call(args, kwargs, call.label, call.trace)), verdict
         except EncodeError as error:
             return None, Verdict(State.DEAD, reason=f"RetryJob: {describe(error)}", error="EncodeError")
-
-
-def context_here(
-    job: Job, instance_id: str, call: Call, settings: Settings, metrics: Metrics, lifetime: float | None, group: str
-) -> JobContext:
-    """The context of a call that runs in the caller's process, without a lease.
-
-    :param lifetime: seconds from now to its deadline; None: it has none.
-    """
-    secrets = Secrets(call, group)
-    return JobContext(
-        id=instance_id, name=job.name, attempt=1, deadline=None if lifetime is None else clock.time() + lifetime,
-        settings=settings, now=lambda: clock.time(), count=lambda *_: None,
-        log=InstanceLogger(job.name, instance_id, 1, secrets), hide=secrets.add,
-        measure=partial(metrics.measure, job.name),
-    )  # fmt: skip
-
-
-class Progress:
-    """Keeps how far an attempt is, now and then."""
-
-    def __init__(self, storage: Storage, lease: Lease, secrets: Secrets) -> None:
-        self._storage, self._lease, self._secrets = storage, lease, secrets
-        self._next = float("-inf")
-
-    def __call__(self, done: float, total: float | None, text: str) -> None:
-        now = clock.monotonic()
-        if now < self._next and done != total:
-            return
-        self._next = now + PROGRESS_EVERY
-        told = redact(text_of(text)[:PROGRESS_LENGTH], self._secrets.known) if text else None
-        entry = {
-            "event": "progress", "at": self._storage.now(), "attempt": self._lease.attempts + 1, "done": _number(done),
-            "total": _number(total), "text": told,
-        }  # fmt: skip
-        try:
-            self._storage.note_progress(self._lease.id, self._lease.token, history_line(entry))
-        except StorageError as error:
-            log.debug("job %s %s: its progress is not kept: %s", self._lease.name, self._lease.id, error)
-
-
-def _number(value: object) -> float | None:
-    return value if is_number(value) and abs(value) < MAX_SECONDS else None  # type: ignore[arg-type, return-value]
-
-
-class Secrets:
-    """The texts of a call that nobody may read outside of its body. Worked out at most once, when they are needed.
-
-    The name of a group is stored in clear anyway.
-    """
-
-    def __init__(self, call: Call, group: str) -> None:
-        self._call, self._group = call, group
-        self._further: list[str] = []
-        self._known: Known | None = None
-
-    def add(self, *texts: str | None) -> None:
-        """Further ones, which the job has from elsewhere."""
-        self._further += filter(None, texts)
-        self._known = None
-
-    @property
-    def known(self) -> Known:
-        if self._known is None:
-            values = [*values_in([self._call.args, self._call.kwargs, self._further])]
-            texts = (text for text in texts_in(values) if text not in self._group)
-            self._known = Known(texts, parts_of=values)
-        return self._known
-
-
-def hold(lease: Lease, now: int, error: Exception, known: Known | tuple[()] = ()) -> End:
-    """Give back what this process can't run, for any worker to try a little later. It ends at its deadline, or when it
-    is too old."""
-    name = class_name(error)
-    reason = message_of(error, known) if isinstance(error, PijobsError) else describe(error, known)
-    # The history tells the first time only; the record keeps the present reason.
-    first = lease.held_since is None
-    entry = history_line({"at": now, "event": "held", "error": name, "reason": reason}) if first else None
-    held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
-    # Slowly: where one of two workers can run it, most tries are over before the deadline of an OTP.
-    due = now + to_ms(max(HELD_WAIT, min(held / 8, HELD_LONGEST)))
-    return End(lease.id, lease.token, State.SCHEDULED, False, due=due, reason=reason, error=name, entry=entry)
-
-
-def _end(
-    lease: Lease,
-    verdict: Verdict,
-    started: int,
-    now: int,
-    *,
-    sealed: tuple[bytes, bytes] | None = None,
-    notes: Mapping[str, str] | None = None,
-    frames: list[str] | None = None,
-) -> End:
-    due = None if verdict.wait is None else now + to_ms(verdict.wait)
-    envelope, body = sealed or (None, None)
-    if verdict.state is State.QUEUED:  # deferred: no attempt was made
-        return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason, due=due)
-    entry = {
-        "at": now,
-        "event": "attempt",
-        "attempt": lease.attempts + 1,
-        "worker": name_of_this(),
-        "started": started,
-        "outcome": verdict.state.value,
-        "counted": None if verdict.counted else False,
-        "error": verdict.error,
-        "reason": verdict.reason,
-        "notes": notes,
-        "frames": frames,
-    }
-    return End(
-        lease.id, lease.token, verdict.state, counted=verdict.counted, reason=verdict.reason, error=verdict.error,
-        due=due, envelope=envelope, body=body, entry=history_line(entry),
-    )  # fmt: skip

@@ -25,7 +25,8 @@ from pijobs.base.clock import to_ms
 from pijobs.base.functions import close_loop
 from pijobs.base.redact import describe
 from pijobs.errors import FailJob, RetryJob, StorageUnavailable
-from pijobs.execution.runner import Outcome, Runner, hold
+from pijobs.execution.ends import hold
+from pijobs.execution.runner import Outcome, Runner
 from pijobs.jobs import State
 from pijobs.observe.status import fingerprint
 from pijobs.request.queue import Queue

@@ -12,6 +12,7 @@ from pijobs.storage.values import SAME_TIME
 from pijobs.testing.simulation.entries import Broken, Entry, Run, record_of
 from pijobs.testing.simulation.jobs import TIMEOUT
 from pijobs.testing.simulation.last_judgement import LastJudgement
+from pijobs.testing.simulation.order import judge_order, judge_what_is_left
 from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import LEASE, Call
 from pijobs.testing.simulation.world import Process, Task, World
@@ -246,37 +247,11 @@ class Books(LastJudgement):
             truth = place.truth
             if want and step.leases:
                 if isinstance(truth, MemoryStorage):
-                    self._judge_order(truth, step, floor)
+                    judge_order(truth, step, floor, self.breaks)
                 else:
-                    self._judge_what_is_left(place, step)
+                    judge_what_is_left(place, step, self.breaks)
 
         return judge
-
-    def _judge_order(self, truth: MemoryStorage, step: Any, floor: int | None) -> None:
-        priorities = [lease.priority for lease in step.leases]
-        now = truth.now()
-        ready = next((item for item in truth._ready(floor, now) if not item.overdue(now)), None)
-        if priorities != sorted(priorities, reverse=True):
-            self.breaks("order", f"leased with priorities {priorities}")
-        if ready is not None and ready.new.priority > priorities[-1]:
-            self.breaks("order", f"priority {priorities[-1]} was leased while {ready.new.priority} was ready")
-        for item in truth._items.of(State.SCHEDULED):
-            open_ = truth._groups[item.new.group].has_room(truth._items.running()[item.new.group], now)
-            is_due = item.due <= now and not item.overdue(now) and (floor is None or item.new.priority >= floor)
-            if is_due and open_ and item.new.priority > priorities[-1]:
-                self.breaks("order", f"priority {priorities[-1]} was leased while {item.new.priority} was due")
-
-    def _judge_what_is_left(self, place: Place, step: Any) -> None:
-        """The order, where nothing is known but what the storage tells: what stays behind is no more urgent."""
-        least, now = min(lease.priority for lease in step.leases), place.time() * 1000 - 1
-        depths = place.truth.depths()
-        for record in place.truth.page(State.QUEUED, limit=1000).records if depths.pause is None else ():
-            group = place.truth.group(record.group)
-            full = group is not None and group.limit is not None and group.running >= group.limit
-            held = group is not None and (group.pause is not None or (group.blocked_until or 0) > now)
-            is_over = record.deadline is not None and record.deadline <= now + 2
-            if record.priority > least and record.due <= now and not (full or held or is_over):
-                self.breaks("order", f"priority {least} was leased while {record.priority} was ready: {record.id[:8]}")
 
     # -- what is true --------------------------------------------------------------------------------------------
 

@@ -7,19 +7,16 @@ be refused, get lost, or its answer may.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pijobs.errors import PijobsError, StorageFull, StorageUnavailable
+from pijobs.errors import StorageFull, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
-from pijobs.storage.pool import ConnectionPool
+from pijobs.testing.simulation.connections import LATENCY, PATIENCE, Connections
 from pijobs.testing.simulation.world import EPOCH, Host, Process, Task, World
 
-#: Seconds that a call takes on its way, each way, and that one without a time-out of its own waits for its answer.
-LATENCY, PATIENCE = 0.002, 1.0
 #: How often a call takes a moment before it is done, and after. Each such moment costs as much as the call itself.
 BEFORE, AFTER = 0.6, 0.3
 #: What asks and changes nothing.
@@ -176,7 +173,7 @@ class Remote(Storage):
     def __init__(self, place: Place, process: Process, inner: Storage) -> None:
         self._place, self._process, self._inner = place, process, inner
         self.display_url, self.file = inner.display_url, inner.file
-        self._pool = Connections(place, process).pool() if place.has_connections else None
+        self._pool = Connections(place.world, process, self._arrive).pool() if place.has_connections else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Remote:
         """As a forked child has it."""
@@ -212,8 +209,7 @@ class Remote(Storage):
         began, chance = world.now, world.random.random
         if chance() < BEFORE or place.troubles:
             self._travel(began, patience)
-        if place.troubles or place.cut_off:
-            place.judge_arrival(self._process, name, began, patience)
+        self._arrive(name, began, patience)
         place.before_call()
         if name == "wait" and not place.waits_inside:
             place.wait(args[0])
@@ -230,6 +226,10 @@ class Remote(Storage):
             for new, _ in args[0]:
                 place.doubts.remove(new.id)
         return answer
+
+    def _arrive(self, name: str, began: float, patience: float) -> None:
+        if self._place.troubles or self._place.cut_off:
+            self._place.judge_arrival(self._process, name, began, patience)
 
     def _note(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], answer: Any) -> None:
         """What was done, whether or not the caller will hear of it."""
@@ -254,49 +254,6 @@ class Remote(Storage):
             world.pause(max(0.0, patience - (world.now - began)))
             raise StorageUnavailable("timed out")
         world.pause(seconds)
-
-
-class _Connection:
-    """One of a process, which one thread uses at a time."""
-
-    def __init__(self, process: Process) -> None:
-        self._process, self._is_used = process, False
-
-    @contextmanager
-    def used_by(self, process: Process) -> Iterator[None]:
-        assert process is self._process, f"{process.name} uses a connection of {self._process.name}"
-        assert not self._is_used, f"two threads of {process.name} use one connection"
-        self._is_used = True
-        try:
-            yield
-        except StorageUnavailable:
-            raise  # nobody knows what would be read next: it must not be used again
-        except PijobsError:
-            self._is_used = False
-            raise
-        self._is_used = False
-
-    def __deepcopy__(self, memo: object) -> _Connection:
-        """A fork copies no server's end of it."""
-        return self
-
-
-class Connections:
-    """Makes the connections of a process to a place."""
-
-    def __init__(self, place: Place, process: Process) -> None:
-        self._place, self._process = place, process
-
-    def pool(self) -> ConnectionPool[_Connection]:
-        return ConnectionPool(self._connect, lambda connection: None, connect_within=self._connect)
-
-    def _connect(self, within: float = PATIENCE) -> _Connection:
-        world = self._place.world
-        began = world.now
-        world.pause(min(within, world.random.random() * LATENCY))
-        if self._place.troubles or self._place.cut_off:
-            self._place.judge_arrival(self._process, "ping", began, within)
-        return _Connection(self._process)
 
 
 def _forward(name: str) -> Any:

@@ -9,7 +9,6 @@ from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.values import Step
 from pijobs.testing.simulation.places import Place
 
-
 Breaks = Callable[[str, str], None]
 
 

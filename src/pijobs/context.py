@@ -1,4 +1,4 @@
-"""What a running job is given: its :class:`JobContext`."""
+"""The context of a running job: :class:`JobContext`."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ if TYPE_CHECKING:
 
 
 class Permit:
-    """The destination's permit for one attempt, and what the attempt tells about that destination.
+    """The destination's permit for one attempt, and what the attempt reports about that destination.
 
-    :param enter: is asked before the effect; raises :class:`~pijobs.errors.HeldBack`.
+    :param enter: called before the effect; raises :class:`~pijobs.errors.HeldBack`.
     """
 
     def __init__(self, enter: Callable[[str, Limits], int | None] = lambda destination, limits: None) -> None:
         self.enter = enter
-        #: Those that count instead of the job's own.
+        #: Limits that replace the job's own.
         self.limits: Limits | None = None
-        #: Why the destination wants fewer at once.
+        #: Why fewer attempts should run at once.
         self.slowed: str | None = None
-        #: What is wrong with it, although the attempt found a way.
+        #: What is wrong with the destination, although the attempt found a way around it.
         self.warning: str | None = None
         self.down: DestinationDown | None = None
-        #: Whether a run that is cut off from here on must be known to the next one.
+        #: Whether a run that is cut off after this must count in ``crashes``.
         self.once = False
 
 
 class JobContext:
-    """What a running job knows about itself, and what it may do besides returning.
+    """What a running job knows about itself, and what it can do besides returning.
 
-    :ivar id: id of the instance; the same over all attempts.
+    :ivar id: id of the instance; the same for all attempts.
     :ivar name: name of the job.
     :ivar attempt: number of this attempt, from 1.
     :ivar deadline: seconds since the epoch on the storage's clock, or None.
-    :ivar created: likewise, of the call that made the instance; the same over all attempts.
-    :ivar crashes: how many runs of this instance were cut off, so that nobody knows how far they came.
+    :ivar created: time of the call, in the same unit; the same for all attempts.
+    :ivar crashes: how many runs of this instance were cut off; nobody knows how far they got.
     :ivar settings: the validated settings.
-    :ivar log: a logger whose lines carry the id and the attempt.
+    :ivar log: a logger whose lines contain the id and the attempt.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class JobContext:
         self._progress = progress
 
     def time_left(self) -> float:
-        """Seconds until the deadline, on the storage's clock; infinite without one, never below 0."""
+        """Seconds until the deadline, on the storage's clock; infinite without a deadline, never below 0."""
         return float("inf") if self.deadline is None else max(0.0, self.deadline - self._now())
 
     def lease_left(self) -> float | None:
-        """Seconds for which the worker keeps the lease of this attempt at most: the rest of the job's ``timeout``.
-        Infinite without a timeout. None where there is no lease, since the job runs in the request."""
+        """Seconds for which the worker can keep the lease of this attempt: the rest of the job's ``timeout``. Infinite
+        without a timeout. None if there is no lease, because the job runs in the request."""
         return None if self._lease_until is None else self._lease_until - clock.monotonic()
 
     def check(self) -> None:
-        """Call this right before the effect. Asks nobody, so it costs nothing.
+        """Call this right before the effect. It sends no request, so it costs nothing.
 
-        :raises DeadlinePassed: which ends the instance ``expired``.
-        :raises LeaseLost: when this worker may not run the instance any more (it was frozen, or could not reach the
+        :raises DeadlinePassed: the instance then ends ``expired``.
+        :raises LeaseLost: this worker may no longer run the instance (it was frozen, or could not reach the
             storage for longer than a lease). Another worker runs it.
         """
         if self.deadline is not None and self._now() >= self.deadline:
@@ -109,72 +109,72 @@ class JobContext:
     check_deadline = check
 
     def note(self, **facts: Any) -> None:
-        """Keep facts about this attempt (what the destination said) in the instance's history. They are shown to
-        operators after redaction; never put a secret there."""
+        """Record facts about this attempt, such as the destination's reply, in the instance's history. Operators see
+        them redacted. Never pass a secret."""
         self.notes.update(facts)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Tell people how far this attempt is, such as ``ctx.progress(40, 100, "page 40")``. Pages, ``jobs show`` and
-        ``GET /jobs/<id>/events`` show the last one. It is kept at most once a second, besides the last of all
-        (``done == total``), so call it as often as you like. Raises nothing: what the storage does not take is skipped.
+        """Report the progress of this attempt, such as ``ctx.progress(40, 100, "page 40")``. Pages, ``jobs show`` and
+        ``GET /jobs/<id>/events`` show the last report. Call it as often as you like: one report a second is kept, and
+        the last one (``done == total``). Raises nothing: a report that the storage does not store is skipped.
 
-        :param text: shown after redaction; never put a secret there.
+        :param text: shown redacted; never pass a secret.
         """
         self._progress(done, total, text)
 
     def hide(self, *texts: str | None) -> None:
-        """Keep further texts, such as the password of a destination, out of what is told of this attempt: notes, log
-        and reason. The arguments of the job are kept out anyway."""
+        """Hide more texts, such as the password of a destination, from notes, log and reason of this attempt. The
+        arguments of the job are always hidden."""
         self._hide(*texts)
 
     def count(self, key: str, limit: int, per: float) -> float | None:
         """Count one event against ``limit`` events in ``per`` seconds, over all workers.
 
-        :returns: None when it was counted, else the seconds after which one more will be allowed.
+        :returns: None if it was counted, else the seconds until another event is allowed.
         """
         return self._count(key, limit, per)
 
     def limit(self, destination: str, limits: Limits) -> int | None:
-        """Keep within limits that are known only now, such as those of a definition: over all workers, and instead of
-        the job's own. Call this before the effect. A job that runs in the request is not limited.
+        """Keep limits that are known only now, such as those of a definition. They apply to all workers and replace the
+        job's own limits. Call this before the effect. A job that runs in the request is not limited.
 
-        :param destination: what the rate is counted by; attempts that name the same one share it.
-        :returns: how much of the concurrency falls to this process when each takes the same, for what a process keeps
-            to itself, such as connections; 0 where there are more processes. None: nothing is shared.
-        :raises HeldBack: when a limit is reached; the instance stays queued until there is room.
+        :param destination: name of the rate counter; attempts with the same name share it.
+        :returns: this process's share of the concurrency if all processes get the same, for things that a process
+            keeps to itself, such as connections; 0 if there are more processes. None: nothing is shared.
+        :raises HeldBack: a limit is reached; the instance stays queued until there is room.
         """
         self._permit.limits = limits
         return self._permit.enter(destination, limits)
 
     def slow_down(self, reason: str) -> None:
-        """Tell that the destination wants fewer at once. The limit of the group is halved, over all workers, and grows
-        back with time.
+        """Report that the destination wants fewer requests at once. The limit of the group is halved, over all workers,
+        and grows back with time.
 
         :param reason: for people, without secrets.
         """
         self._permit.slowed = reason
 
     def warn(self, reason: str) -> None:
-        """Tell that the destination is in trouble, though the job found a way around. People see it with the group,
-        until an attempt succeeds without.
+        """Report that the destination is in trouble, although the job found a way around it. People see it with the
+        group, until an attempt succeeds without a warning.
 
         :param reason: for people, without secrets.
         """
         self._permit.warning = reason
 
     def only_once(self) -> None:
-        """Call this right before an effect that must not happen twice: a run that is cut off from here on is counted
-        in :attr:`crashes`, also where its worker is stopped by force."""
+        """Call this right before an effect that must not happen twice. If this run is cut off after that, it counts in
+        :attr:`crashes`, even if its worker was stopped by force."""
         self._permit.once = True
 
     def measure(self, name: str, value: float = 1, **labels: object) -> None:
         """Add to a counter that ``/metrics`` shows as ``pijobs_<name>_total``, with the job's name as label ``job``.
 
-        Raises nothing: what can't be counted is logged.
+        Raises nothing: an invalid call is logged.
 
         :param name: lower case, digits and underscores; at most 60 characters.
         :param value: above 0.
-        :param labels: at most three, whose values come from a short list (a destination, a kind of reply); never a
-            user or an address. A process tells 100 combinations apart, and shows further ones as ``"other"``.
+        :param labels: at most three, with few values (a destination, a kind of reply); never a
+            user or an address. A process counts 100 combinations, and further ones as ``"other"``.
         """
         self._measure(name, value, labels)

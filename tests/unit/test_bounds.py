@@ -76,7 +76,7 @@ def test_what_is_less_urgent_than_usual_can_be_dropped(new_queue: NewQueue, stor
     assert (low.via, low.state, usual.via) == ("dropped", State.CANCELLED, "storage")
     record = storage.get(low.id)
     assert (record.state, record.has_body) == (State.CANCELLED, False)
-    assert record.reason == low.reason == "dropped, since its priority is low: 1 instances wait, which is its bound"
+    assert record.reason == low.reason == "dropped, because its priority is low: 1 instances wait, which is its bound"
 
 
 def test_what_waits_and_is_less_urgent_makes_room(

@@ -477,7 +477,7 @@ def test_what_differs_from_its_envelope_is_not_sealed_anew(
     forged = msgspec.structs.replace(as_spooled(queue), **change)
     moved = on_clock(forged, queue.codec(), AHEAD * 1000)
     assert (moved.envelope, moved.body) == (forged.envelope, forged.body)
-    assert "its envelope is that of another instance" in caplog.text
+    assert "its envelope belongs to another instance" in caplog.text
 
 
 def test_the_deadline_is_that_of_the_envelope(queue: Queue) -> None:

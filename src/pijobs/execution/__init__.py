@@ -1,1 +1,1 @@
-"""One attempt of a job and what its end means; used by a request that runs the job itself, and by the worker."""
+"""One attempt of a job and its outcome; used by requests that run a job themselves, and by the worker."""

@@ -25,14 +25,14 @@ from pijobs.storage.values import Lease
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two reports of progress that are kept, and characters of their text.
+#: Seconds between two kept reports of progress, and the most characters of their text.
 PROGRESS_EVERY, PROGRESS_LENGTH = 1.0, 200
 
 
 def context_here(
     job: Job, instance_id: str, call: Call, settings: Settings, metrics: Metrics, lifetime: float | None, group: str
 ) -> JobContext:
-    """The context of a call that runs in the caller's process, without a lease.
+    """The context of a call in the caller's process, without a lease.
 
     :param lifetime: seconds from now to its deadline; None: it has none.
     """
@@ -46,7 +46,7 @@ def context_here(
 
 
 class Progress:
-    """Keeps how far an attempt is, now and then."""
+    """Stores the progress of an attempt, now and then."""
 
     def __init__(self, storage: Storage, lease: Lease, secrets: Secrets) -> None:
         self._storage, self._lease, self._secrets = storage, lease, secrets
@@ -73,9 +73,9 @@ def shown_number(value: object) -> float | None:
 
 
 class Secrets:
-    """The texts of a call that nobody may read outside of its body. Worked out at most once, when they are needed.
+    """The texts of a call that must not appear outside of its body. They are collected at most once, when needed.
 
-    The name of a group is stored in clear anyway.
+    The name of a group is not one of them, because it is stored unencrypted.
     """
 
     def __init__(self, call: Call, group: str) -> None:
@@ -84,7 +84,7 @@ class Secrets:
         self._known: Known | None = None
 
     def add(self, *texts: str | None) -> None:
-        """Further ones, which the job has from elsewhere."""
+        """Add texts that the job got from elsewhere."""
         self._further += filter(None, texts)
         self._known = None
 

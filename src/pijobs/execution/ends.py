@@ -15,20 +15,20 @@ from pijobs.execution.verdict import Verdict, history_line
 from pijobs.jobs import State
 from pijobs.storage.values import End, Lease
 
-#: What this worker can't run is looked at again after so many seconds: at first, and when it was held for long.
+#: Seconds until an instance that this worker can't run is tried again: at first, and after a long time.
 HELD_WAIT, HELD_LONGEST = 2.0, 60.0
 
 
 def hold(lease: Lease, now: int, error: Exception, known: Known | tuple[()] = ()) -> End:
-    """Give back what this process can't run, for any worker to try a little later. It ends at its deadline, or when it
-    is too old."""
+    """Return an instance that this process can't run, so that any worker tries it a little later. It ends at its
+    deadline, or when it is too old."""
     name = class_name(error)
     reason = message_of(error, known) if isinstance(error, PijobsError) else describe(error, known)
-    # The history tells the first time only; the record keeps the present reason.
+    # The history contains the first time only; the record contains the present reason.
     first = lease.held_since is None
     entry = history_line({"at": now, "event": "held", "error": name, "reason": reason}) if first else None
     held = 0.0 if lease.held_since is None else (now - lease.held_since) / 1000
-    # Slowly: where one of two workers can run it, most tries are over before the deadline of an OTP.
+    # Grow slowly: if one of two workers can run it, that should happen before the deadline of an OTP.
     due = now + to_ms(max(HELD_WAIT, min(held / 8, HELD_LONGEST)))
     return End(lease.id, lease.token, State.SCHEDULED, False, due=due, reason=reason, error=name, entry=entry)
 
@@ -45,7 +45,7 @@ def end_of(
 ) -> End:
     due = None if verdict.wait is None else now + to_ms(verdict.wait)
     envelope, body = sealed or (None, None)
-    if verdict.state is State.QUEUED:  # deferred: no attempt was made
+    if verdict.state is State.QUEUED:  # deferred: there was no attempt
         return End(lease.id, lease.token, verdict.state, counted=False, reason=verdict.reason, due=due)
     entry = {
         "at": now,

@@ -5,15 +5,15 @@ outcome. A group begins with a small limit, gains one per success up to its boun
 fails. After :data:`OPEN_AFTER` failures in a row the breaker opens: nothing runs for a while that doubles each time;
 then a single instance probes (half-open), and its outcome closes the breaker or opens it again.
 
-A destination that says "too many at once" is not down: the limit is halved, and from there it may grow by one in
-:data:`REGAIN`, also when it fails in between. At a limit of one, a destination that takes nothing is down.
+A destination that says "too many at once" is not down: the limit is halved. From there it may grow by one in
+:data:`REGAIN`, even if attempts fail in between. A destination that accepts nothing at a limit of one is down.
 
-An unproven group (no success since its last failure) holds at most a fifth of the workers, so that a destination
-that hangs cannot take them all. A proven one leaves a fifth of them to the others, since it may begin to hang with all
-that it holds; of fewer than five workers it may have each.
+An unproven group (no success since its last failure) holds at most a fifth of the workers, so that a hanging
+destination cannot take them all. A proven one leaves a fifth of the workers to the others, because it may begin to
+hang with all workers that it holds. If there are fewer than five workers, it may have all of them.
 
-Many attempts may fail together because the destination went down under them. Those that began before the breaker
-opened tell nothing new; only a probe makes its pause longer.
+Many attempts may fail together when the destination goes down under them. Those that began before the breaker opened
+contain no new information; only a probe makes its pause longer.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ START = 2
 OPEN_AFTER = 3
 #: First and longest time that an open breaker blocks (ms).
 OPEN_FIRST, OPEN_LONGEST = 5_000, 60_000
-#: Others that may each try a destination before an instance that found it down tries again.
+#: How many other instances try a destination before an instance that found it down tries again.
 MOST_OTHERS = 50
-#: Time in which a group that was slowed down may gain one more (ms).
+#: Time after which the limit of a slowed group may grow by one (ms).
 REGAIN = 5_000
-#: Bound of a group whose job names none.
+#: Bound of a group without limits.
 DEFAULT_BOUND = 64
-#: One of so many workers is what an unproven group may hold, and what a proven one leaves to the others.
+#: An unproven group may hold one worker in this many; a proven one leaves one in this many to the others.
 SHARE = 5
 
 Breaker = Literal["closed", "open"]
@@ -49,21 +49,21 @@ _Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is remembered of a group between two outcomes."""
+    """The state of a group between two outcomes."""
 
     limit: _Limit = START
     #: Failures of the destination in a row.
     failures: _Number = 0
-    #: How often in a row the breaker opened.
+    #: How many times in a row the breaker opened.
     opened: _Number = 0
-    #: Since when it fails (ms on the storage's clock); 0: it does not, or an older release saw it begin.
+    #: Start of its failure (ms on the storage's clock); 0: it works, or an older release recorded the start.
     since: _Moment = 0
-    #: When it last opened (ms).
+    #: When the breaker last opened (ms).
     opened_at: _Moment = 0
     proven: bool = False
-    #: What the last failure was, or what is wrong all the same, in words without secrets.
+    #: The last failure, or the last warning, in words without secrets.
     reason: str | None = None
-    #: The limit after the destination last wanted fewer at once, when that was (ms), and why.
+    #: The limit after the last slowdown, the time of it (ms), and the reason.
     slowed_to: _Limit | None = None
     slowed_at: _Moment = 0
     slowed_reason: str | None = None
@@ -74,7 +74,7 @@ class Policy:
         return "open" if self.opened else "closed"
 
     def ceiling(self, now: int) -> int | None:
-        """The limit that a destination which wanted fewer at once is given by now (ms); None: it never did."""
+        """The present limit after a slowdown (now in ms); None: there was none."""
         return None if self.slowed_to is None else self.slowed_to + max(0, now - self.slowed_at) // REGAIN
 
     def dumps(self) -> str:
@@ -82,8 +82,8 @@ class Policy:
 
     @classmethod
     def loads(cls, text: str) -> Policy:
-        """The policy kept by the storage; a fresh one for a text that is not there or not understood, such as one that
-        another release wrote. Names that are not known are left out."""
+        """The policy from the storage. A missing or unreadable text, such as one that another release wrote, gives a
+        new policy. Unknown names are ignored."""
         try:
             return msgspec.json.decode(text, type=cls) if text else cls()
         except msgspec.DecodeError:
@@ -91,22 +91,22 @@ class Policy:
 
 
 def start_limit(limits: Limits | None) -> int:
-    """The limit of a group that nobody has seen yet."""
+    """The limit of a new group."""
     return min(START, bound(limits))
 
 
 def bound(limits: Limits | None) -> int:
-    """The highest limit that the group may ever reach."""
+    """The highest limit that the group may reach."""
     return limits.concurrency if limits is not None and limits.concurrency is not None else DEFAULT_BOUND
 
 
 def after_success(
     policy: Policy, limits: Limits | None, *, workers: int, now: int, warning: str | None = None
 ) -> Policy:
-    """One more may run; a breaker closes, and the group begins anew.
+    """The limit grows by one. A breaker closes, and the group starts again.
 
     :param workers: number of workers that share the queue, as far as known.
-    :param warning: what is wrong all the same, in words without secrets.
+    :param warning: a warning about the destination, in words without secrets.
     """
     most = min(max(START, workers - workers // SHARE), bound(limits))
     limit = min(start_limit(limits) if policy.opened else policy.limit + 1, most)
@@ -122,11 +122,11 @@ def after_success(
 def after_failure(
     policy: Policy, *, now: int, began: int, workers: int, retry_after: int | None = None, reason: str | None = None
 ) -> tuple[Policy, int | None]:
-    """The policy, and until when the group is blocked (ms; None: no longer than it is).
+    """The policy, and until when the group is blocked (ms; None: no change).
 
     :param began: when the attempt began (ms).
     :param workers: number of workers that share the queue, as far as known.
-    :param retry_after: ms after which the destination wants to be asked again, if it said so.
+    :param retry_after: ms after which the destination wants another attempt, if it said so.
     :param reason: what is wrong with it, in words without secrets.
     """
     if policy.opened and began < policy.opened_at:
@@ -146,12 +146,12 @@ def after_failure(
 
 
 def pause_of(opened: int) -> int:
-    """How long an open breaker blocks (ms), after it opened so often in a row."""
+    """How long an open breaker blocks (ms), after it opened this many times in a row."""
     return int(min(OPEN_FIRST * 2 ** min(opened, 10), OPEN_LONGEST))
 
 
 def round_of_others(policy: Policy, others: int) -> int:
-    """How long it takes (ms) until so many others have tried a destination that stays down, one after the other."""
+    """The time (ms) in which this many others try a destination that stays down, one after the other."""
     return sum(pause_of(policy.opened + number) for number in range(min(others, MOST_OTHERS)))
 
 
@@ -159,9 +159,9 @@ def after_slowdown(
     policy: Policy, *, now: int, began: int, workers: int, down: bool, retry_after: int | None = None,
     reason: str | None = None,
 ) -> tuple[Policy, int | None]:  # fmt: skip
-    """The policy after the destination wanted fewer at once; arguments and result as of :func:`after_failure`.
+    """The policy after a slowdown; arguments and result as in :func:`after_failure`.
 
-    :param down: whether it took nothing of this attempt.
+    :param down: whether it accepted nothing of this attempt.
     """
     if policy.slowed_to is not None and began < policy.slowed_at:
         return policy, None

@@ -1,4 +1,4 @@
-"""Runs one attempt of one instance, and decides how it ends. Never raises but for an interruption of the process."""
+"""Runs one attempt of one instance, and decides its outcome. Raises only if the process is interrupted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pijobs.settings import Settings
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import End, Lease
 
-#: Bytes of a result that is kept, sealed.
+#: The most bytes of a kept result, encrypted.
 RESULT_SIZE = 64 * 1024
 
 log = logging.getLogger(__name__)
@@ -45,23 +45,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: what the storage is told, and what only this process knows."""
+    """The outcome of an attempt: what the storage gets, and what only this process knows."""
 
     end: End
-    #: As the job raised it; it may hold anything.
+    #: The exception as the job raised it. It may contain secrets.
     error: BaseException | None = None
-    #: What the function returned.
+    #: The function's result.
     value: Any = None
-    #: Whether it went back before its effect; no attempt was made.
+    #: Whether it was returned before its effect, so that there was no attempt.
     held: bool = False
-    #: What the job noted, as people may see it.
+    #: The notes of the job, redacted.
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner:
     """Runs attempts in the context of the host app.
 
-    :param app_context: makes the context that each attempt runs in.
+    :param app_context: makes the app context of each attempt.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Runner:
         self._settings = settings
         self._app_context = app_context
         self._metrics = metrics or Metrics()
-        #: Whether a KeyboardInterrupt comes from outside, and not from the job itself; a worker knows better.
+        #: Whether a KeyboardInterrupt comes from outside and not from the job itself. A worker replaces this.
         self.interrupted: Callable[[], bool] = lambda: True
 
     def decode(self, lease: Lease, now: int) -> Call | End:
-        """The call; or how an instance ends that is damaged, or goes back because this process can't run it."""
+        """The call; or the outcome of an instance that is damaged, or that this process can't run."""
         try:
             call = self._codec().decode(lease.envelope, lease.body)
             if call.envelope is None or (call.envelope.id, call.envelope.name) != (lease.id, lease.name):
@@ -93,7 +93,7 @@ class Runner:
             entry = history_line({"at": now, "event": "damaged", "error": "Damaged", "reason": reason})
             return End(lease.id, lease.token, State.DEAD, False, reason=reason, error="Damaged", entry=entry)
         except UnknownJob:
-            told = "restart it, if its plugin was installed or changed since; 'pijobs plugins' lists what it would know"
+            told = "restart it, if its plugin was installed or changed since; 'pijobs plugins' lists its jobs then"
             return hold(lease, now, UnknownJob(f"this worker does not know job {lease.name!r}; {told}"))
         except (DecodeError, EncodeError) as error:
             return hold(lease, now, error)
@@ -107,12 +107,12 @@ class Runner:
         holds: Callable[[], bool] = lambda: True,
         before: Callable[[], None] = lambda: None,
     ) -> Outcome:
-        """Run the job once and tell how its lease ends.
+        """Run the job once and return the outcome for its lease.
 
-        :param permit: learns what the job tells of its destination.
+        :param permit: gets what the job reports about its destination.
         :param holds: whether this worker still holds the lease.
-        :param before: called right before the function; what it raises ends the attempt.
-        :raises KeyboardInterrupt: the process is told to stop at once; the lease is still held.
+        :param before: called right before the function; an exception ends the attempt.
+        :raises KeyboardInterrupt: the process must stop at once; the lease is still held.
         """
         if not traces.on():
             return self._guarded(storage, lease, call, permit, holds, before)
@@ -143,7 +143,7 @@ class Runner:
             context = self._context(storage, lease, call, permit, holds, secrets)
             return self._attempt(job, storage, lease, call, permit, context, secrets, started, before)
         except BaseException as error:
-            # Nothing above should raise. What does all the same is a failed attempt that counts.
+            # Nothing above should raise. If it does, the attempt failed and counts.
             self._reraise_interruption(error)
             verdict = fault(job, error, lease.attempts + 1)
             return Outcome(end_of(lease, verdict, started, storage.now(), frames=frames_of(error)), error)
@@ -163,7 +163,7 @@ class Runner:
         value: Any = None
         failure: BaseException | None = None
         try:
-            # The context ends before the verdict: a session that can't be closed is a failed attempt, too.
+            # The context ends before the verdict, so a session that can't be closed is a failed attempt, too.
             with self._app_context():
                 context.check()
                 before()
@@ -187,7 +187,7 @@ class Runner:
         return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
 
     def direct(self, job: Job, instance_id: str, call: Call, lifetime: float | None, group: str) -> None:
-        """Run the job in this process, in the context that there is; its exception reaches the caller.
+        """Run the job in this process and in the present context. Its exception reaches the caller.
 
         :param lifetime: seconds from now to its deadline; None: it has none.
         """
@@ -216,7 +216,7 @@ class Runner:
         secrets: Secrets,
     ) -> JobContext:
         name, attempt = lease.name, lease.attempts + 1
-        # From the envelope, which is authenticated; the record's copy is for the storage.
+        # Taken from the envelope, which is authenticated. The record has a copy for the storage.
         envelope = call.envelope or open_envelope(lease.envelope)
         deadline = envelope.deadline
 
@@ -234,7 +234,7 @@ class Runner:
         )  # fmt: skip
 
     def _result(self, job: Job, lease: Lease, call: Call, value: Any) -> tuple[tuple[bytes, bytes] | None, Verdict]:
-        """Envelope and body of what a job returned, if that is kept."""
+        """Envelope and body of the result, if it is kept."""
         if job.keep_result is None:
             return None, Verdict(State.DONE)
         try:
@@ -247,7 +247,7 @@ class Runner:
         return sealed, Verdict(State.DONE)
 
     def _sealed(self, lease: Lease, call: Call, verdict: Verdict) -> tuple[tuple[bytes, bytes] | None, Verdict]:
-        """Envelope and body for a next attempt with other arguments."""
+        """Envelope and body for the next attempt with other arguments."""
         if verdict.kwargs is None or verdict.state is not State.SCHEDULED:
             return None, verdict
         try:

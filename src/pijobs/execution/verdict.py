@@ -1,4 +1,4 @@
-"""What the end of an attempt means for its instance. Pure: no storage, no clock, no log."""
+"""Decides what the outcome of an attempt means for its instance. Pure: no storage, no clock, no log."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from pijobs.base.redact import class_name, describe, message_of, redact, text_of
 from pijobs.errors import MAX_SECONDS, AttemptEnd, DeadlinePassed, DestinationDown, HeldBack, LeaseLost, RetryJob
 from pijobs.jobs import Job, State
 
-#: Least seconds until an attempt that did not count is followed by another: nothing runs in a tight loop.
+#: The least seconds between an attempt that did not count and the next one, so that nothing loops.
 LEAST_WAIT = 1.0
-#: Seconds up to which the wait of a destination grows that names a short one again and again.
+#: The longest wait (seconds) for a destination that asks for a short wait again and again.
 LONGEST_BRAKE = 30.0
-#: Seconds until the next attempt when the end of this one could not be worked out.
+#: Seconds until the next attempt if the verdict on this one failed.
 FAULT_WAIT = 5.0
-#: Places of a traceback that are kept, the first and the innermost ones; links of a chain of causes that are followed.
+#: How many places of a traceback are kept (the first and the innermost), and how many causes are followed.
 MOST_FRAMES, MOST_CAUSES = 12, 3
-#: Notes of an attempt that are kept, and characters of their names.
+#: How many notes of an attempt are kept, and the most characters of their names.
 MOST_NOTES, LONGEST_NAME = 50, 80
 
-#: Files that only led to the job's function.
+#: Files whose frames only lead to the job's function.
 _LEADING = (files.OURS, os.path.dirname(asyncio.__file__) + os.sep)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How an attempt ends, before it is written down."""
+    """The outcome of an attempt, before it is stored."""
 
     state: State
     counted: bool = True
@@ -55,14 +55,14 @@ def decide(
     *,
     held: float = 0.0,
 ) -> Verdict:
-    """What a failed attempt leads to.
+    """Decide what follows a failed attempt.
 
-    :param attempt: number of this attempt, from 1, counted ones only.
-    :param time_left: seconds to the deadline; no attempt is planned beyond it.
+    :param attempt: number of this attempt, from 1, counting only counted ones.
+    :param time_left: seconds to the deadline; no attempt is planned after it.
     :param known: texts that must not appear in the reason.
-    :param held: seconds since the first of the uncounted ends that came one after the other; the waits grow with it.
+    :param held: seconds since the first uncounted outcome in a row; the waits grow with it.
     """
-    # The class of how a job ends its attempt says nothing that the state does not.
+    # The class of an AttemptEnd adds nothing to the state.
     said = message_of(error, known) if isinstance(error, AttemptEnd) else ""
     reason, name = said or describe(error, known), class_name(error)
     if isinstance(error, DeadlinePassed):
@@ -86,10 +86,10 @@ def decide(
 
 
 def _wait_for_destination(job: Job, error: DestinationDown, attempt: int, held: float) -> float:
-    # The breaker of a group paces its instances; without one nothing else would.
+    # The circuit breaker of a group paces its instances; without a group, this wait does.
     paced = min(held / 4, job.retry.max_delay) if job.group is None else 0.0
     if error.retry_after is not None:
-        # A destination that names a time is taken at its word, but not for ever at a short one.
+        # Wait as long as the destination says, but longer if it names a short time again and again.
         return max(0.0 if error.counted else LEAST_WAIT, error.retry_after, min(paced, LONGEST_BRAKE))
     return max(LEAST_WAIT, job.retry.wait_after(attempt), paced)
 
@@ -102,7 +102,7 @@ def _within(verdict: Verdict, time_left: float) -> Verdict:
 
 
 def fault(job: Job, error: BaseException, attempt: int) -> Verdict:
-    """A failed attempt, for when its own end could not be worked out."""
+    """A failed attempt, used if the verdict itself failed."""
     reason = f"the end of the attempt failed ({type(error).__name__})"
     if attempt >= job.retry.max_attempts:
         reason = f"all {attempt} attempts used up; last: {reason}"
@@ -113,36 +113,36 @@ def fault(job: Job, error: BaseException, attempt: int) -> Verdict:
 # -- what is kept of an attempt --------------------------------------------------------------------------------------
 
 
-#: Of these an empty one says nothing; 0 and False do.
+#: Empty values of these types are omitted; 0 and False are not.
 _EMPTY = (type(None), dict, list)
 
 
 def history_line(entry: Mapping[str, Any]) -> str:
-    """An entry of an instance's history; what says nothing is left out."""
+    """An entry of an instance's history, without empty values."""
     told = {key: value for key, value in entry.items() if value or not isinstance(value, _EMPTY)}
     return msgspec.json.encode(told).decode()
 
 
 def shown_notes(notes: Mapping[Any, Any], known: Iterable[str] | Known) -> dict[str, str]:
-    """Facts that a job noted, as people may see them."""
-    # A copy, made in one go: a thread that the job left behind may still write.
+    """The notes of a job, redacted."""
+    # Copy them in one step, because a thread that the job left behind may still write.
     some = [(_shown_name(name), text_of(value)) for name, value in list(dict(notes).items())[:MOST_NOTES]]
     shown: dict[str, str] = {}
     for name, value in some:
-        # What stands in another one, such as the id of a mail in a server's reply, is told by that one anyway.
+        # Skip a note that another one contains, such as the id of a mail in a server's reply.
         shown[name] = value if any(value in told for told in shown.values()) else redact(value, known)
     return shown
 
 
 def _shown_name(name: object) -> str:
     text = text_of(name)
-    # Most are keyword arguments, which can't hold what would be masked.
+    # Most names are keyword arguments, which can't contain secrets.
     return (text if text.isascii() and text.isidentifier() else redact(text))[:LONGEST_NAME]
 
 
 def frames_of(error: BaseException | None) -> list[str]:
-    """Where an error was raised, from the outermost call to the innermost, then the same of what caused it: file, line
-    and function. No value, no source line, no message."""
+    """Where an error was raised, from the outermost call to the innermost, then the same for its causes: file, line and
+    function, without values, source lines and messages."""
     places: list[str] = []
     for _ in range(MOST_CAUSES):
         if error is None:
@@ -150,14 +150,14 @@ def frames_of(error: BaseException | None) -> list[str]:
         if places:
             places.append(f"caused by {class_name(error)}")
         every = list(_places(error.__traceback__))
-        # However deep it failed, the first place is what the job's author wrote.
+        # The first place is always code of the job's author.
         places += every if len(every) <= MOST_FRAMES else every[:1] + every[1 - MOST_FRAMES :]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return places
 
 
 def _places(trace: TracebackType | None) -> Iterator[str]:
-    """The frames behind those of pijobs that led to the job's function."""
+    """The frames after those of pijobs that lead to the job's function."""
     led_here = True
     for frame, number in walk_tb(trace):
         file = frame.f_code.co_filename

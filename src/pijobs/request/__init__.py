@@ -1,1 +1,1 @@
-"""The way into the queue, bounded in time: from a call to an instance that is stored, spooled, or run at once."""
+"""The way into the queue, limited in time: from a call to an instance that is stored, spooled, or run at once."""

@@ -1,8 +1,8 @@
-"""How much may wait: a bound for each job, so that one that floods the queue takes not all of the storage.
+"""Limits on waiting instances: each job has a bound, so that no job can fill the whole storage.
 
-The depth of a job is looked at now and then, each process for itself, and never before the storage has just answered:
-an enqueue costs a look at a clock more. A process that stored as many as there was room for looks at once, so a bound
-is passed by what other processes store between two looks.
+Each process counts the waiting instances of a job now and then, and only after the storage has answered, so an enqueue
+costs only a look at the clock. A process counts at once when it has stored as many as there was room for. So the number
+can exceed the bound by what other processes store in between.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pijobs.storage.values import NewInstance
 
 log = logging.getLogger(__name__)
 
-#: What to do with a call when too many wait: run it in the request, refuse it, or drop the least urgent, which is one
-#: that waits, or the call itself if it is less urgent than usual for its job; if neither is, it runs in the request.
+#: What to do with a call at the bound: run it in the request, refuse it, or drop the least urgent instance. That is a
+#: waiting one, or the call itself if it is less urgent than usual for its job. If neither is, it runs in the request.
 ANSWERS = ("direct", "refuse", "drop")
-#: Holds for all jobs that have no bound of their own.
+#: Applies to all jobs without their own bound.
 ALL = "*"
-#: Seconds between two looks at a job that is far from its bound, and at one that is not.
+#: Seconds between two counts of a job: far from its bound, and close to it.
 RARELY, OFTEN = 10.0, 1.0
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Of one job.
+    """The bound of one job.
 
-    :ivar waiting: instances that may wait; None: any number.
+    :ivar waiting: how many instances may wait; None: any number.
     :ivar age: seconds for which the oldest due one may wait; None: any time.
     :ivar full: one of :data:`ANSWERS`.
     """
@@ -49,7 +49,7 @@ class Bound:
         return cls(**found) if found else None
 
     def reached(self, waiting: int, age: float) -> str | None:
-        """What is too much, in words."""
+        """A sentence about the bound that is reached, or None."""
         if self.waiting is not None and waiting >= self.waiting:
             return f"{self.waiting} instances wait, which is its bound"
         if self.age is not None and age > self.age:
@@ -61,28 +61,28 @@ class Bound:
 class _Look:
     again: float = 0.0
     reached: str | None = None
-    #: Instances for which there was room, less those that this process has stored since.
+    #: How many more instances there was room for, minus those that this process has stored since.
     left: float = 0
 
 
 @dataclass
 class Bounds:
-    """What one process knows of the depth of each job in one storage."""
+    """What one process knows about the waiting instances of each job in one storage."""
 
     storage: Storage
     settings: Mapping[str, Mapping[str, Any]]
-    #: Seconds that a look may take.
+    #: Seconds that a count may take.
     timeout: float
     _looks: dict[str, _Look] = field(default_factory=dict)
 
     def of(self, name: str) -> Bound:
-        """The bound of a job; none at all if there is none."""
+        """The bound of a job, or an unlimited one."""
         return Bound.of(self.settings, name) or Bound()
 
     def reached(self, name: str) -> str | None:
-        """Why no further instance of the job is to wait, as far as this process knows; looks only if it was so.
+        """Why no more instances of the job may wait, as far as this process knows. Counts only if it was so before.
 
-        :raises StorageUnavailable: when it does not answer.
+        :raises StorageUnavailable: the storage does not answer.
         """
         look = self._looks.get(name)
         if look is None or look.reached is None:
@@ -92,10 +92,10 @@ class Bounds:
         return look.reached
 
     def made_room(self, new: NewInstance, reached: str) -> bool:
-        """Whether one that waits and is less urgent was given up for this one.
+        """Whether a waiting, less urgent instance was dropped for this one.
 
-        :param reached: what is too much, in words.
-        :raises StorageUnavailable: when it does not answer.
+        :param reached: the sentence about the bound.
+        :raises StorageUnavailable: the storage does not answer.
         """
         reason = f"dropped for a more urgent one: {reached}"
         given_up = self.storage.make_room(new.name, priority=new.priority, reason=reason, timeout=self.timeout)
@@ -104,26 +104,26 @@ class Bounds:
         return given_up is not None
 
     def room(self, name: str) -> float:
-        """How many instances of the job may be stored at once, at least 1; it may take a look."""
+        """How many instances of the job may be stored at once, at least 1. May count first."""
         if (bound := Bound.of(self.settings, name)) is None or bound.waiting is None:
             return math.inf
         look = self._looks.setdefault(name, _Look())
         if look.left <= 0 and look.reached is None:
             try:
                 self._look(name, look)
-            except StorageUnavailable:  # the enqueue will tell
+            except StorageUnavailable:  # the enqueue reports it
                 return math.inf
         return max(1, look.left)
 
     def stored(self, name: str, number: int = 1) -> None:
-        """The storage took instances of the job: look, if it is time to."""
+        """The storage stored instances of the job. Count, if it is time to."""
         look = self._looks.setdefault(name, _Look())
         look.left -= number
         if look.left <= 0 or clock.monotonic() >= look.again:
             try:
                 self._look(name, look)
             except StorageUnavailable as error:
-                log.debug("job %s: how many wait could not be counted: %s", name, error)
+                log.debug("job %s: its waiting instances could not be counted: %s", name, error)
 
     def _look(self, name: str, look: _Look) -> None:
         bound = Bound.of(self.settings, name)

@@ -1,4 +1,4 @@
-"""Makes an instance out of the call of a job."""
+"""Makes an instance from the call of a job."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from pijobs.storage.values import BATCH, NewInstance, OnConflict
 
 log = logging.getLogger(__name__)
 
-#: A label without an address, or with one that its job has masked already, as the mail job does.
+#: A label without an address, or with an address that the job has masked, as the mail job does.
 _MASKED = re.compile(r"[^@]*|(?:[^@\d]*\s)?[^@\s]?\*{3}@[\w.-]+(?: and \d{1,5} more)?")
-#: Bytes that are stored at once, unless one instance alone has more.
+#: The most bytes that are stored at once, unless a single instance has more.
 BATCH_SIZE = 1024 * 1024
-#: Characters of a label that the record keeps.
+#: The most characters of a label in the record.
 LABEL_LENGTH = 200
 
 
@@ -43,22 +43,22 @@ class Handle:
 
     id: str
     state: State
-    #: Where the instance went: "storage", "spool", "direct" (it ran in this process), "commit" (it is part
-    #: of a transaction, or follows it), or "dropped" (too many wait).
+    #: Where the instance is: "storage", "spool", "direct" (it ran in this process), "commit" (it is part
+    #: of a transaction, or is enqueued after it), or "dropped" (too many wait).
     via: str = "storage"
-    #: Why it is in this state, as far as that was told.
+    #: Why it is in this state, if known.
     reason: str | None = None
-    #: Where it is looked up; None: there is no more to tell.
+    #: Looks up the instance; None: there is no record.
     places: Callable[[], Places] | None = field(default=None, repr=False, compare=False)
 
     #: Reads its result.
     reads: Callable[[str], Any] | None = field(default=None, repr=False, compare=False)
 
     def result(self) -> Any:
-        """What the function returned, if the job has ``keep_result``, and the instance is done: see :meth:`refresh`.
+        """The function's result, if the job has ``keep_result`` and the instance is done; see :meth:`refresh`.
 
-        :raises StateConflict: it is not done, or kept no result; what runs in the request keeps none.
-        :raises InstanceNotFound: its record is not kept any more.
+        :raises StateConflict: it is not done, or has no result. A job that ran in the request has none.
+        :raises InstanceNotFound: its record was removed.
         :raises StorageUnavailable:
         """
         if self.reads is None:
@@ -66,9 +66,9 @@ class Handle:
         return self.reads(self.id)
 
     def refresh(self) -> Handle:
-        """The same instance as it stands now, with state and reason. This handle does not change.
+        """A handle of the same instance with its present state and reason. This handle does not change.
 
-        :raises InstanceNotFound: its record is not kept any more.
+        :raises InstanceNotFound: its record was removed.
         :raises StorageUnavailable:
         """
         if self.places is None:
@@ -77,10 +77,10 @@ class Handle:
         return replace(self, state=record.state, reason=record.reason)
 
     def wait(self, timeout: float) -> Handle:
-        """The instance when it has ended, or as it stands after ``timeout`` seconds. The storage is asked again and
-        again, at first after 20 ms, later each half second; one that does not answer is waited for.
+        """Wait until the instance has ended, for at most ``timeout`` seconds, and return its handle. It asks the
+        storage again and again, first after 20 ms, later each half second. If the storage does not answer, it goes on.
 
-        This is for commands and tests: a view that waits makes its user wait, too, and holds its thread.
+        Use it in commands and tests only: a view that waits makes its user wait, and occupies a thread.
         """
         end, pause, handle = clock.monotonic() + timeout, 0.02, self
         while True:
@@ -95,9 +95,9 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class JobCall:
-    """A call of a job that was not made yet, for :meth:`pijobs.request.queue.Queue.enqueue_many`.
+    """The description of a call, for :meth:`pijobs.request.queue.Queue.enqueue_many`.
 
-    :param name: of the job; arguments and options are those of :meth:`pijobs.request.queue.Queue.enqueue`.
+    :param name: name of the job; arguments and options are those of :meth:`pijobs.request.queue.Queue.enqueue`.
     """
 
     name: str
@@ -112,13 +112,13 @@ class JobCall:
     on_conflict: OnConflict = "replace"
 
 
-#: A call that was looked at, its job, and its arguments.
+#: A checked call, its job, and its arguments.
 Made = tuple[JobCall, Job, Call]
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An instance on its way to the storage, and its call, in case that it has to run at once."""
+    """An instance on its way to the storage, and its call, in case it must run at once."""
 
     call: Call
     new: NewInstance
@@ -126,8 +126,8 @@ class Pending:
 
     @property
     def has_deadline(self) -> bool:
-        """Whether caller or job gave one. What the storage is given as deadline may be no more than the bound of the
-        instance's age."""
+        """Whether caller or job set one. The deadline that the storage gets may be only the limit of the instance's
+        age."""
         return open_envelope(self.new.envelope).deadline is not None
 
     @property
@@ -137,9 +137,9 @@ class Pending:
 
 
 def batches(pending: Sequence[Pending], bounds: Bounds) -> Iterator[Sequence[Pending]]:
-    """What is stored at once: up to :data:`~pijobs.storage.values.BATCH` instances, or :data:`BATCH_SIZE` bytes, and of
-    each job no more than may wait."""
-    if len(pending) == 1:  # nothing is looked at beforehand
+    """Split into batches that are stored at once: up to :data:`~pijobs.storage.values.BATCH` instances, or
+    :data:`BATCH_SIZE` bytes, and of each job no more than may wait."""
+    if len(pending) == 1:  # nothing is counted beforehand
         yield pending
         return
     begin, size, room = 0, 0, dict[str, float]()
@@ -157,13 +157,15 @@ def batches(pending: Sequence[Pending], bounds: Bounds) -> Iterator[Sequence[Pen
 
 
 def checked(registry: Registry, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> tuple[Job, Call]:
-    """The job and the call.
+    """Check a call. :returns: the job and the call.
 
     :raises UnknownJob: no plugin registers this name.
-    :raises EncodeError: for arguments that do not fit its function.
+    :raises EncodeError: the arguments do not fit its function.
     """
     job = registry[name]
-    if isinstance(args, (str, bytes, Mapping)) or not isinstance(args, Iterable):  # a text would be taken apart
+    if isinstance(args, (str, bytes, Mapping)) or not isinstance(
+        args, Iterable
+    ):  # a text would be split into characters
         raise EncodeError(
             f"job {name!r}: expected a list or tuple as args, found {type(args).__name__}; "
             "write the arguments in brackets, or by their names: kwargs={…}"
@@ -185,10 +187,10 @@ def new_instance(
     created: int,
     max_age: float,
 ) -> NewInstance:
-    """:param options: those of the call.
+    """:param options: the options of the call.
     :param created: ms on the storage's clock.
-    :param max_age: seconds after which an instance without a deadline is given up.
-    :raises EncodeError: for arguments that can't be stored.
+    :param max_age: seconds after which an instance without a deadline expires.
+    :raises EncodeError: the arguments can't be stored.
     """
     expires, priority, key = options.expires, options.priority, options.key
     keep = job.keep_result if job.keep is None else job.keep
@@ -212,12 +214,12 @@ def new_instance(
 
 
 def group_of(registry: Registry, job: Job, call: Call) -> str:
-    """What the call goes to; by default the job itself."""
+    """The group (destination) of the call; by default the job itself."""
     return _named(registry, job, "group", call) or job.name
 
 
 def _named(registry: Registry, job: Job, what: str, call: Call) -> str | None:
-    """Group, label, subject or person of a call, by the job's own function. One that fails must not stop the call."""
+    """Group, label, subject or person of a call, from the job's function. If that fails, the call continues."""
     try:
         value = registry.named(job, what, call)
     except Exception as error:
@@ -230,9 +232,9 @@ def _named(registry: Registry, job: Job, what: str, call: Call) -> str | None:
 
 
 def _masked(label: str) -> str:
-    """As the record keeps it, in clear."""
+    """The label as the record keeps it, unencrypted."""
     text = label if _MASKED.fullmatch(label) else redact(label) if "@" in label else label
-    if "@" in text and "***" not in text:  # an address that does not look like one
+    if "@" in text and "***" not in text:  # an address that the mask did not recognise
         text = mask_address(label)
     text = text[:LABEL_LENGTH]
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)

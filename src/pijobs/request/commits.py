@@ -1,7 +1,7 @@
-"""What a session of SQLAlchemy does when its transaction has been committed, and does not if it is rolled back.
+"""Calls a function after the transaction of a SQLAlchemy session was committed, and not if it is rolled back.
 
-A session commits in levels: a savepoint that is released hands what it holds to the transaction around it, one that is
-rolled back takes it with it. What happens after the commit must not fail it: everything is written already.
+Sessions commit in levels. A released savepoint passes its items to the enclosing transaction; a savepoint that is
+rolled back drops them. Code after the commit must not fail the commit, because everything is written.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sqlalchemy import event
 log = logging.getLogger(__name__)
 
 KEY = "pijobs"
-#: Told of what was added for it, after the commit.
+#: Called with its items after the commit.
 Committed = Callable[[list[Any]], None]
 
 
 @dataclass
 class _Promised:
-    """Of one session."""
+    """The pending items of one session."""
 
-    #: (transaction, who is told, what)
+    #: (transaction, function to call, item)
     items: list[tuple[Any, Committed, Any]] = field(default_factory=list)
-    #: What is committed, and told as soon as the session can be used again.
+    #: Committed items, for which the function is called as soon as the session can be used again.
     ready: list[tuple[Committed, Any]] = field(default_factory=list)
 
 
@@ -38,9 +38,9 @@ def plain(session: Any) -> Any:
 
 
 def add(session: Any, committed: Committed, item: Any) -> None:
-    """Have ``committed`` called with this and all else that was added for it, after the commit.
+    """Call ``committed`` after the commit, with this item and all others that were added for it.
 
-    :param session: a plain one.
+    :param session: a plain session.
     """
     promised: _Promised = session.info.get(KEY) or _listen(session)
     transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()

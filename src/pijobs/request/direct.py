@@ -1,7 +1,7 @@
-"""A job that runs in the calling process, because no storage took it: once, and in a context of its own.
+"""Runs a job in the calling process because no storage accepted it: once, and in a new context.
 
-The caller's app context is not the job's: a database session hangs on it, and what the job commits there would be
-whatever the caller has begun.
+The job must not use the caller's app context: it contains a database session, and a commit of the job would also commit
+what the caller has begun.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pijobs.storage.values import End, Lease, NewInstance
 
 log = logging.getLogger(__name__)
 
-#: Ends that a process keeps for a storage that is away.
+#: How many outcomes a process keeps while the storage is away.
 MOST_UNTOLD = 100
-#: Seconds of a request in which it may tell the storage of ends of others: what is left, the next one tells.
+#: Seconds that a request may spend on storing outcomes of earlier requests. The next one stores the rest.
 TELLING = 0.1
 
 
 def fresh_context() -> AbstractContextManager[Any]:
-    """Another app context of the present app; nothing where there is none."""
+    """A new app context of the present app, if there is an app."""
     flask = sys.modules.get("flask")
     if flask is None or not flask.has_app_context():
         return nullcontext()
@@ -45,9 +45,9 @@ def fresh_context() -> AbstractContextManager[Any]:
 
 
 def run(runner: Runner, new: NewInstance, call: Call, began: float) -> tuple[End, BaseException | None]:
-    """How the one attempt ended, ``done``, ``dead`` or ``expired``, and what the job raised.
+    """Run the only attempt. :returns: the outcome (``done``, ``dead`` or ``expired``), and the exception.
 
-    :param began: when the instance was made (monotonic seconds).
+    :param began: when the call was made (monotonic seconds).
     """
     lease = Lease(
         new.id, "", new.name, new.envelope, new.body, new.group, new.priority, attempts=0, crashes=0, held_since=None,
@@ -60,9 +60,9 @@ def run(runner: Runner, new: NewInstance, call: Call, began: float) -> tuple[End
 def immediately(
     runner: Runner, storage: Storage, codec: Codec, most: int, new: NewInstance
 ) -> tuple[State, str | None]:
-    """All attempts at once, without the waits between them: nobody would make the next one later.
+    """Make all attempts at once, without waits, because nobody would make the next one later.
 
-    :param most: attempts.
+    :param most: the most attempts.
     """
     body, reason = new.body, None
     for attempts in range(most):
@@ -74,12 +74,12 @@ def immediately(
         if end.state in ENDED:
             return end.state, end.reason
         body, reason = end.body or body, end.reason
-    return State.DEAD, f"immediate mode waits for nothing; last: {reason}"
+    return State.DEAD, f"immediate mode does not wait; last: {reason}"
 
 
 def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
-    """A dead letter for a call that was refused, so that people find it where they look. Without a body, and with a
-    deadline that has passed: another try would be refused as well."""
+    """A dead letter for a refused call, so that people find it in the usual place. It has no body and a deadline in the
+    past, because a retry would be refused, too."""
     reason, name = describe(error), type(error).__name__
     entry = history_line({"at": new.created, "event": "refused", "error": name, "reason": reason})
     end = End(new.id, "", State.DEAD, counted=False, reason=f"refused at enqueue: {reason}", error=name, entry=entry)
@@ -87,7 +87,7 @@ def refusal(new: NewInstance, error: Exception) -> tuple[NewInstance, End]:
 
 
 def _ended(end: End) -> End:
-    """Nobody makes another attempt."""
+    """There is no second attempt."""
     if end.state in ENDED:
         return msgspec.structs.replace(end, envelope=None, body=None)
     reason = f"it ran in the request, where there is one attempt: {end.reason or 'it was deferred'}"
@@ -98,20 +98,20 @@ def _ended(end: End) -> End:
 
 
 class Ends:
-    """Records how jobs ended in this process: in the spool, or in the storage as soon as it answers.
+    """Records the outcomes of jobs that ran in this process: in the spool, or in the storage when it answers.
 
     :param timeout: seconds that one record may take.
     """
 
     def __init__(self, spool: Storage | None, storage: Storage, codec: Callable[[], Codec], timeout: float) -> None:
         self._spool, self._storage, self._codec, self._timeout = spool, storage, codec, timeout
-        #: What no storage was told of, the newest.
+        #: The newest outcomes that no storage has.
         self._untold: deque[tuple[NewInstance, End]] = deque(maxlen=MOST_UNTOLD)
 
     def record(self, new: NewInstance, end: End, *, away: bool) -> None:
         """:param away: whether the storage does not answer at present."""
         if end.state is not State.DEAD:
-            new = msgspec.structs.replace(new, body=b"")  # it would go anyway
+            new = msgspec.structs.replace(new, body=b"")  # it would be deleted anyway
         if away and self._spool is not None:
             try:
                 mine = on_clock(new, self._codec(), self._spool.now() - self._storage.now())
@@ -124,25 +124,25 @@ class Ends:
             self.tell()
 
     def tell(self) -> None:
-        """The storage answers: tell it what is left to tell, as far as a request may take the time."""
+        """The storage answers: store the kept outcomes, within the time that a request may spend."""
         enough = clock.monotonic() + TELLING
         while self._untold and clock.monotonic() < enough:
             try:
                 new, end = self._untold.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread was faster
                 return
             try:
                 self._storage.record_end(new, end, timeout=self._timeout)
             except InstanceRefused as error:
-                log.warning("job %s %s: its end is not recorded: %s", new.name, new.id, error)
+                log.warning("job %s %s: its outcome is not recorded: %s", new.name, new.id, error)
             except StorageError as error:
                 self._untold.appendleft((new, end))
-                log.debug("the ends of jobs are kept until the storage answers: %s", error)
+                log.debug("the outcomes of jobs are kept until the storage answers: %s", error)
                 return
 
 
 class _Away:
-    """What an attempt asks of a storage, for one that does not answer: its time goes on, and nothing is counted."""
+    """Replaces a storage that does not answer during an attempt: its clock runs, and nothing is counted."""
 
     def __init__(self, created: int, began: float) -> None:
         self._created, self._began = created, began
@@ -154,5 +154,5 @@ class _Away:
         """Always allowed."""
 
     def note_progress(self, *_: str) -> bool:
-        """Nobody sees it."""
+        """Not recorded."""
         return False

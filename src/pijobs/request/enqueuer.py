@@ -1,4 +1,4 @@
-"""Stores what was called, and takes the fallbacks for what the storage does not take now."""
+"""Stores calls, and uses the fallbacks if the storage does not store them."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A worker that gave no sign of life for so long is no worker (seconds; DESIGN section 4, WITHOUT_WORKER).
+#: After this many seconds without a sign of life a worker does not count (WITHOUT_WORKER).
 WORKER_ABSENT = 30.0
 
 
 class Enqueuer:
-    """Of one queue. :ivar mover: empties the spool; None: there is none."""
+    """The enqueuer of one queue. :ivar mover: empties the spool; None: there is no spool."""
 
     def __init__(self, queue: Queue, storage: Storage, spool: Storage | None, outage: Outage) -> None:
         self._queue = queue
         self._settings, self._metrics, self._outage = queue.settings, queue.metrics, outage
         timeout = self._settings.enqueue_timeout
-        #: Fallbacks were counted that the storage was not told of.
+        #: Whether fallbacks were counted that the storage does not have yet.
         self._owes_counts = False
         self.ends = direct.Ends(spool, storage, queue.codec, timeout)
         self._bounds = Bounds(storage, self._settings.bounds, timeout)
@@ -61,7 +61,7 @@ class Enqueuer:
         handles: dict[str, Handle] = {}
         try:
             for batch in batches(pending, self._bounds):
-                # Those behind a batch that got no answer do not wait for one.
+                # After a batch without an answer, later batches do not wait.
                 handles.update(self._store(batch, away=bool(handles) and self._outage.since is not None))
         except PijobsError as error:
             error.stored = (*handles.values(), *error.stored)
@@ -69,9 +69,9 @@ class Enqueuer:
         return [handles[one.new.id] for one in pending]
 
     def _store(self, batch: Sequence[Pending], *, away: bool) -> dict[str, Handle]:
-        """All of a batch, or none; handles by id.
+        """Store all of a batch, or none. :returns: handles by id.
 
-        :param away: it is not worth asking the storage."""
+        :param away: do not ask the storage."""
         began = clock.monotonic()
         self.refuse_full({one.new.name for one in batch})
         handles = {one.new.id: handle for one in batch if (handle := self._bounded(one, began)) is not None}
@@ -106,7 +106,7 @@ class Enqueuer:
         return self._fall_back(batch, StorageUnavailable("it gave no answer a moment ago"), began)
 
     def _bypass(self, batch: Sequence[Pending], ids: Collection[str], began: float) -> dict[str, Handle]:
-        """Run these in the request, and store the others."""
+        """Run the instances with these ids in the request, and store the others."""
         self._storage_answered()
         others = [one for one in batch if one.new.id not in ids]
         handles = self._ask(others, began) if others else {}
@@ -127,11 +127,11 @@ class Enqueuer:
         return handles | self._run_all(urgent, began)
 
     def refuse_full(self, names: Collection[str]) -> None:
-        """:raises QueueFull: so many instances of one of the jobs wait that it is refused."""
+        """:raises QueueFull: too many instances of one of the jobs wait."""
         for name in names:
             try:
                 reached = self._bounds.reached(name)
-            except StorageUnavailable:  # the enqueue will tell
+            except StorageUnavailable:  # the enqueue reports it
                 continue
             if reached is not None and self._bounds.of(name).full == "refuse":
                 log.info("job %s: %s", name, reached)
@@ -139,13 +139,13 @@ class Enqueuer:
                 raise QueueFull(f"job {name!r} is refused: {reached}; see {PREFIX}BOUNDS")
 
     def _bounded(self, one: Pending, began: float) -> Handle | None:
-        """What becomes of the call if too many of its job wait; None: it may wait, too."""
+        """The handle of the call if too many of its job wait; None: it may be stored."""
         new = one.new
         full = self._bounds.of(new.name).full
         try:
             reached = self._bounds.reached(new.name)
             makes_room = reached is not None and full == "drop" and self._bounds.made_room(new, reached)
-        except StorageUnavailable:  # the enqueue will tell
+        except StorageUnavailable:  # the enqueue reports it
             return None
         if reached is None:
             return None
@@ -158,7 +158,7 @@ class Enqueuer:
         return self._run_now(one.call, new, began)
 
     def _dropped(self, new: NewInstance, reached: str) -> Handle:
-        reason = f"dropped, since its priority is low: {reached}"
+        reason = f"dropped, because its priority is low: {reached}"
         self.ends.record(new, End(new.id, "", State.CANCELLED, counted=False, reason=reason), away=False)
         return Handle(new.id, State.CANCELLED, via="dropped", reason=reason)
 
@@ -172,7 +172,7 @@ class Enqueuer:
                     self._count_fallback(one.new.name, way)
                 handles.update(self._run_all(left, began))
             elif self._queue.spool is not None:
-                # A spool helps what has a deadline only if somebody empties it.
+                # A job with a deadline goes to the spool only if a worker empties it.
                 for urgent in (False, True):
                     handles.update(
                         self._spooled(self._queue.spool, [one for one in left if one.has_deadline is urgent])
@@ -188,7 +188,7 @@ class Enqueuer:
         raise refused from error
 
     def _refused(self, batch: Sequence[Pending], error: InstanceRefused, began: float) -> dict[str, Handle]:
-        """This is no outage. The spool would not help: it moves there."""
+        """This is not an outage. The spool would not help, because its instances move to the storage."""
         if "direct" not in self._settings.fallback:
             for one in batch:
                 self._count_fallback(one.new.name, "refused")
@@ -196,14 +196,14 @@ class Enqueuer:
         if len(batch) > 1:
             return {one.new.id: handle for one in batch for handle in self._ask([one], began).values()}
         [one] = batch
-        log.error("job %s %s: the storage does not take it: %s", one.new.name, one.new.id, error)
+        log.error("job %s %s: the storage can't store it: %s", one.new.name, one.new.id, error)
         self._count_fallback(one.new.name, "direct")
         return {one.new.id: self._run_now(one.call, one.new, began)}
 
     def _spooled(self, spool: Storage, batch: Sequence[Pending]) -> dict[str, Handle]:
-        """Of instances that all have a deadline, or none of them: the handles of those that the spool took."""
+        """Store instances in the spool. Either all or none have a deadline. :returns: handles of the stored ones."""
         assert self.mover is not None
-        # Its workers give a sign of life several times in a lease.
+        # Workers give it a sign of life several times in a lease.
         alive = min(self._settings.lease, WORKER_ABSENT)
         shift = spool.now() - self._queue.present_storage().now()
         try:
@@ -229,7 +229,7 @@ class Enqueuer:
         }
 
     def _run_all(self, batch: Sequence[Pending], began: float) -> dict[str, Handle]:
-        """Each of them, also behind one whose error the caller is given (``DIRECT_RAISES``)."""
+        """Run each of them, even after one whose exception goes to the caller (``DIRECT_RAISES``)."""
         handles, raised = dict[str, Handle](), list[Exception]()
         for one in batch:
             try:
@@ -241,7 +241,7 @@ class Enqueuer:
         return handles
 
     def _run_now(self, call: Call, new: NewInstance, began: float) -> Handle:
-        """As a fallback: once, in a context of its own; its outcome is logged, recorded, and in the handle.
+        """Run a job as a fallback: once, in a new context. The outcome is logged, recorded, and in the handle.
 
         :param began: when the call was made (monotonic seconds).
         """
@@ -285,15 +285,15 @@ class Enqueuer:
                 mover.after_enqueue()
 
     def _tell_counts(self) -> None:
-        """Of the fallbacks. In the calling thread: a server that runs no threads would stop another one, perhaps while
-        it holds a lock of the storage."""
+        """Store the counts of fallbacks, in the calling thread: a server that runs no threads would stop another
+        thread, maybe while it holds a lock of the storage."""
         self._owes_counts = False
         add_totals = partial(self._queue.present_storage().add_totals, timeout=self._settings.enqueue_timeout)
         try:
             self._metrics.flush(add_totals)
         except StorageError as error:
             self._owes_counts = True
-            log.debug("what was counted is kept until the storage answers: %s", error)
+            log.debug("the counts are kept until the storage answers: %s", error)
 
     def _parked(self, new: NewInstance) -> None:
         self._metrics.failed(new.name, new.group, State.DEAD.value)

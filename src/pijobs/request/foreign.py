@@ -1,4 +1,4 @@
-"""A queue class of somebody else."""
+"""A foreign queue class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pijobs.settings import Settings
 
 
 class ForeignQueue(Queue):
-    """A class of somebody else behind the interface of :class:`Queue`: it gets the jobs and the calls, no options."""
+    """A foreign class behind the interface of :class:`Queue`. It gets the jobs and the calls, but no options."""
 
     foreign = True
 

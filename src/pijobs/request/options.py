@@ -1,4 +1,4 @@
-"""The options of a call: when, until when, how urgent, under which key."""
+"""The options of a call: time, deadline, priority, key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pijobs.base.numbers import is_number, is_priority
 
 
 def due_of(delay: float | None, eta: dt.datetime | float | None, now: int) -> int | None:
-    """The moment of the first attempt (ms); None: at once.
+    """The time of the first attempt (ms); None: at once.
 
     :param now: ms.
     """
@@ -23,7 +23,7 @@ def due_of(delay: float | None, eta: dt.datetime | float | None, now: int) -> in
 
 
 def refuse_others(name: object, others: Collection[str]) -> None:
-    """:raises TypeError: for keywords that are no options; the job's own arguments have a place of their own."""
+    """:raises TypeError: for unknown keywords. The job's arguments are passed separately."""
     for other in others:
         raise TypeError(
             f"job {name!r}: {other!r} is no option of enqueue; the job's own arguments go into kwargs={{{other!r}: …}}"
@@ -31,7 +31,7 @@ def refuse_others(name: object, others: Collection[str]) -> None:
 
 
 class Options(Protocol):
-    """What is looked at, of whatever kind it may be."""
+    """An object with the options of a call."""
 
     @property
     def delay(self) -> object: ...
@@ -48,7 +48,7 @@ class Options(Protocol):
 
 
 def check_options(given: Options) -> None:
-    """:raises ValueError: for options that can't be meant."""
+    """:raises ValueError: for invalid options."""
     delay, eta, expires, priority, key = given.delay, given.eta, given.expires, given.priority, given.key
     on_conflict = given.on_conflict
     aware = isinstance(eta, dt.datetime) and eta.tzinfo is not None

@@ -1,4 +1,4 @@
-"""What one process knows of an outage of its storage: told once, and not waited for by each call."""
+"""An outage of the storage as one process sees it: logged once, and calls do not wait for it each time."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 
 from pijobs.base import clock, threads
 
-#: Seconds after which one call of an outage waits its whole time-out again.
+#: Seconds after which one call during an outage waits its whole timeout again.
 RETRY_EVERY = 1.0
 
 
 @dataclass
 class Outage:
-    """The present outage of the storage, and how many calls took another way; for status and metrics."""
+    """The present outage of the storage, and how many calls used a fallback; for status and metrics."""
 
     since: float | None = None
     fallbacks: int = 0
     _next_try: float = 0.0
-    #: Whoever gets it tells of the outage. Nobody ever waits for it, so that a fork does no harm.
+    #: The thread that gets this lock logs the outage. No thread waits for it, so a fork is harmless.
     _told: threads.Lock = field(default_factory=lambda: threads.Lock(), repr=False, compare=False)
 
     def begins(self) -> bool:
-        """A call got no answer; whether it is the first one of this outage."""
+        """A call got no answer. :returns: whether it is the first one of this outage."""
         self.fallbacks += 1
         if not self._told.acquire(blocking=False):
             return False
@@ -30,9 +30,9 @@ class Outage:
         return True
 
     def patience(self, timeout: float) -> float:
-        """Seconds that a call may wait for the storage now: not all calls of an outage wait the whole time-out.
+        """Seconds that a call may wait for the storage now: not all calls during an outage wait the whole timeout.
 
-        Storages on a server know by themselves that they are away; a file that somebody keeps locked does not.
+        Storages on a server know themselves that they are away; a locked file does not.
         """
         if self.since is None:
             return timeout
@@ -43,13 +43,13 @@ class Outage:
         return timeout / 5
 
     def ends(self) -> float | None:
-        """A call got an answer; seconds that the outage lasted, for the first one after it."""
+        """A call got an answer. :returns: for the first one after an outage, the seconds that the outage lasted."""
         since = self.since
         if since is None:
             return None
         self.since = None
         try:
             self._told.release()
-        except RuntimeError:  # another thread was quicker
+        except RuntimeError:  # another thread was faster
             return None
         return clock.time() - since

@@ -1,4 +1,4 @@
-"""Where the instances of a queue are: in its storage, and in the spool of this machine."""
+"""The places of a queue's instances: its storage, and the spool of this machine."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from pijobs.errors import InstanceNotFound, StorageUnavailable
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths, Record
 
-#: What is told with a look at the spool alone.
+#: Shown if only the spool was read.
 ONLY_HERE = "only what lies in the spool of this machine is shown"
 
 
 @dataclass(frozen=True)
 class Places:
-    """The storage, and the spool where there is one.
+    """The storage, and the spool if there is one.
 
-    :param path: file of the spool; None: it is no file.
+    :param path: file of the spool; None: it is not a file.
     """
 
     storage: Storage
     spool: Storage | None = None
     path: str | Path | None = None
-    #: Of calls that are part of transactions.
+    #: The outbox, for calls that are part of transactions.
     outbox: Storage | None = None
 
     def __iter__(self) -> Iterator[Storage]:
         yield self.storage
-        # A look must not make the file: it would belong to whoever looked.
+        # Reading must not create the file: it would belong to the user who reads.
         if self.spool is not None and (self.path is None or Path(self.path).exists()):
             yield self.spool
         if self.outbox is not None:
             yield self.outbox
 
     def within_reach(self) -> tuple[list[Storage], str | None]:
-        """Those to look at now; and, if the storage does not answer, a sentence that tells so: what lies in the spool
-        of this machine is there all the same.
+        """The storages to read now, and a message if the storage does not answer. Then only the spool of this machine
+        is read.
 
-        :raises StorageUnavailable: of the storage, where there is no spool.
+        :raises StorageUnavailable: the storage does not answer, and there is no spool.
         """
         try:
             self.storage.ping()
@@ -51,10 +51,10 @@ class Places:
         return [*self], None
 
     def find(self, instance_id: str) -> tuple[Storage, Record]:
-        """Where the instance is, and its record.
+        """The storage of the instance, and its record.
 
-        :raises InstanceNotFound: when it is in neither.
-        :raises StorageUnavailable: when it may be in the one that does not answer.
+        :raises InstanceNotFound: it is in neither.
+        :raises StorageUnavailable: it may be in the one that does not answer.
         """
         trouble: StorageUnavailable | None = None
         for place in self:
@@ -67,15 +67,15 @@ class Places:
         raise trouble or InstanceNotFound(instance_id)
 
     def depths(self) -> list[tuple[Depths, int]]:
-        """How much there is in each, and the time there (ms). A spool that does not answer holds up nobody here; its
-        own check tells of it.
+        """The counts of each place, and the time there (ms). A spool that does not answer is left out; its own check
+        reports it.
 
-        :raises StorageUnavailable: of the storage.
+        :raises StorageUnavailable: the storage does not answer.
         """
         return [(self.storage.depths(), self.storage.now()), *self.depths_here()]
 
     def depths_here(self) -> list[tuple[Depths, int]]:
-        """The same of the spool alone, if there is one that answers."""
+        """The same for the spool alone, if there is one and it answers."""
         found = []
         for place in self:
             if place is not self.storage:

@@ -1,10 +1,10 @@
-"""The queue as a caller sees it: a job leaves the request, or runs in it.
+"""The queue as a caller sees it: it stores jobs, or runs them in the request.
 
-* *off* (no ``PI_JOB_QUEUE_CLASS``): the arguments are checked as the codec would, the job runs in the caller's process
-  and context, once, and its exception reaches the caller.
-* *immediate*: the same, but through the whole codec; the outcome stands in the handle. For tests.
-* *queued*: the instance is stored, within ``PI_JOB_QUEUE_ENQUEUE_TIMEOUT``; if the storage does not answer, each
-  ``PI_JOB_QUEUE_FALLBACK`` is tried in its order.
+* *off* (no ``PI_JOB_QUEUE_CLASS``): the arguments are checked as the codec does. The job runs once, in the caller's
+  process and context, and its exception reaches the caller.
+* *immediate*: the same, but through the complete codec, and the outcome is in the handle. For tests.
+* *queued*: the instance is stored within ``PI_JOB_QUEUE_ENQUEUE_TIMEOUT``. If the storage does not answer, the queue
+  tries each ``PI_JOB_QUEUE_FALLBACK`` in order.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def periodic_id(name: str, due: int) -> str:
 
 
 class Queue:
-    """Takes job calls. Made by :mod:`pijobs.factory`; neither connects nor starts a thread before first use.
+    """Accepts job calls. :mod:`pijobs.factory` creates it. It connects and starts threads only at first use.
 
-    :param storage: None when the queue is off.
-    :param spool: a second storage on this machine, for when the first one does not answer.
+    :param storage: None if the queue is off.
+    :param spool: a second storage on this machine, used if the first one does not answer.
     """
 
-    #: Whether the error of a job that ran in the request as a fallback reaches the caller, unless a setting says so.
+    #: Whether the exception of a job that ran as a fallback reaches the caller; a setting can override it.
     direct_raises = False
-    #: Whether a class of somebody else takes the jobs.
+    #: Whether a foreign queue class handles the jobs.
     foreign = False
 
     def __init__(
@@ -131,23 +131,23 @@ class Queue:
         connection: Any = None,
         **others: NoReturn,
     ) -> Handle:
-        """Have a job done.
+        """Enqueue a job.
 
         :param delay: seconds to wait before the first attempt.
-        :param eta: moment of the first attempt: an aware datetime, or seconds since the epoch.
-        :param expires: seconds from now after which the effect must not happen any more.
+        :param eta: time of the first attempt: an aware datetime, or seconds since the epoch.
+        :param expires: seconds from now after which the effect must not happen.
         :param priority: -1000 to 1000, higher first.
-        :param key: of the instances with this key only the newest waits, whichever way it came to wait.
-        :param on_conflict: what to do when one waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
-        :param connection: of SQLAlchemy, to the database that the queue lives in: store it in this transaction, as part
-            of it. Nothing else is tried if that fails.
+        :param key: of the instances with this key, only the newest waits, also after a retry or recovery.
+        :param on_conflict: what to do if one already waits: ``"replace"`` it, ``"keep"`` it, or raise (``"error"``).
+        :param connection: a connection of SQLAlchemy to the queue's database: store the instance in its transaction. If
+            that fails, no fallback is used.
         :raises UnknownJob: no plugin registers this name.
         :raises EncodeError: the arguments can't be stored, are too large, or don't fit the function.
-        :raises ValueError: an option that can't be meant.
+        :raises ValueError: an option is invalid.
         :raises KeyConflict: with ``on_conflict="error"``.
-        :raises InstanceRefused: the storage can't take this one, and ``"direct"`` is no fallback.
-        :raises QueueFull: so many instances of the job wait that it is refused.
-        :raises QueueUnavailable: neither the storage nor a fallback took it.
+        :raises InstanceRefused: the storage can't store this instance, and ``"direct"`` is not a fallback.
+        :raises QueueFull: too many instances of the job wait.
+        :raises QueueUnavailable: neither the storage nor a fallback accepted it.
         """
         refuse_others(name, others)
         call = JobCall(
@@ -157,16 +157,16 @@ class Queue:
         return self.enqueue_many([call], connection=connection)[0]
 
     def enqueue_many(self, calls: Iterable[JobCall], *, connection: Any = None) -> list[Handle]:
-        """Have many jobs done: as :meth:`enqueue` of each, but with one question to the storage for 100 of them.
+        """Enqueue many jobs: like :meth:`enqueue` for each, but with one request to the storage for 100 of them.
 
-        All calls are looked at before the first one is stored. Then they are stored in batches of up to 100, and up to
-        1 MB: all of a batch, or none. Each batch may wait for the storage as long as one :meth:`enqueue`; those behind
-        one that got no answer do not wait any more, and take the fallbacks.
+        All calls are checked before the first one is stored. Then they are stored in batches of up to 100, and up to
+        1 MB: all calls of a batch, or none. Each batch may wait for the storage as long as one :meth:`enqueue`. If a
+        batch gets no answer, later batches do not wait and use the fallbacks.
 
         :param calls: made by ``call`` of a function with ``@job``, or as ``JobCall("mail.send", kwargs={…})``.
         :param connection: as in :meth:`enqueue`.
-        :returns: a handle for each, in their order.
-        :raises PijobsError: as :meth:`enqueue` does. What was stored by then stays: its ``stored`` has the handles.
+        :returns: a handle for each call, in the same order.
+        :raises PijobsError: as :meth:`enqueue` does. Stored calls stay; the error's ``stored`` has their handles.
         """
         made = [self.checked(one) for one in calls]
         with self._span(made) if traces.on() else traces.NOTHING:
@@ -192,18 +192,18 @@ class Queue:
         return self.enqueuer.store(pending)
 
     def enqueue_on_commit(self, session: Any, call: JobCall) -> Handle:
-        """Have a job done once the present transaction of a session is committed, and not if it, or its savepoint, is
-        rolled back.
+        """Enqueue a job when the present transaction of a session is committed, and not if the transaction, or its
+        savepoint, is rolled back.
 
-        Where the queue lives in the database of the session, or ``PI_JOB_QUEUE_OUTBOX`` is set, the call is part of the
-        transaction. Otherwise it is enqueued right after the commit, as :meth:`enqueue` does it; a process that dies
-        in between loses it, and what the queue does not take then is logged.
+        If the queue is in the database of the session, or ``PI_JOB_QUEUE_OUTBOX`` is set, the call is part of the
+        transaction. Otherwise it is enqueued right after the commit, like :meth:`enqueue`. If the process dies in
+        between, the call is lost. If the queue does not accept it then, this is logged.
 
-        :param session: of SQLAlchemy, or ``db.session`` of Flask-SQLAlchemy.
+        :param session: a session of SQLAlchemy, or ``db.session`` of Flask-SQLAlchemy.
         :param call: made by ``call`` of a function with ``@job``, or ``JobCall("mail.send", kwargs={…})``.
-        :returns: a handle with the id, which may be kept in the same transaction. It is found after the commit.
-        :raises UnknownJob: these, ``EncodeError`` and ``ValueError`` as :meth:`enqueue`, at once.
-        :raises QueueUnavailable: the transaction can't go on.
+        :returns: a handle with the id, which you may store in the same transaction. The instance exists after it.
+        :raises UnknownJob: like ``EncodeError`` and ``ValueError``, as in :meth:`enqueue`, at once.
+        :raises QueueUnavailable: the transaction can't continue.
         """
         return self.transactions.on_commit(session, call)
 
@@ -223,22 +223,22 @@ class Queue:
         return Handle(new.id, state, via="direct", reason=reason)
 
     def run(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Handle:
-        """Run a job in this process, once, whatever the mode; its exception reaches the caller."""
+        """Run a job once in this process, in any mode. Its exception reaches the caller."""
         job, call = checked(self.registry, name, args, kwargs)
         return self._direct(job, secrets.token_hex(16), call, None)
 
     def enqueue_periodic(self, job: Job, due: int) -> bool:
-        """Store the instance of a periodic job for one due time (ms); False if that was done already.
+        """Store the instance of a periodic job for one due time (ms); False if it is stored already.
 
-        :raises StorageUnavailable: no fallback: the due time is asked for again.
+        :raises StorageUnavailable: no fallback is used; the due time is tried again.
         """
         new = self._instance(job, periodic_id(job.name, due), Call((), {}), JobCall(job.name, eta=due / 1000))
         return self.present_storage().enqueue_periodic(new, due=due)
 
     def record_refusal(self, name: str, kwargs: Mapping[str, Any], error: Exception) -> None:
-        """Leave a dead letter of a call that a host refused before it enqueued: its user sees no exception.
+        """Record a dead letter for a call that a host refused before it enqueued, because its user sees no exception.
 
-        :param kwargs: what the job's group, label and subject are made of; it is not kept.
+        :param kwargs: arguments for the job's group, label and subject; they are not stored.
         """
         if self.mode != "queued":
             return
@@ -249,9 +249,9 @@ class Queue:
         self.enqueuer.ends.record(new, end, away=self.outage.since is not None)
 
     def handle(self, instance_id: str) -> Handle:
-        """The handle of a call that was made before, by its id, with the state of now.
+        """The handle of an earlier call by its id, with the present state.
 
-        :raises InstanceNotFound: for an id that is not there (any more).
+        :raises InstanceNotFound: the id is unknown, or its record was removed.
         :raises StorageUnavailable:
         """
         return Handle(instance_id, State.QUEUED, places=lambda: self.places, reads=self.result).refresh()
@@ -282,9 +282,9 @@ class Queue:
 
     @property
     def places(self) -> Places:
-        """Where the instances are.
+        """The storages that contain the instances.
 
-        :raises QueueUnavailable: when the queue is off.
+        :raises QueueUnavailable: the queue is off.
         """
         return Places(self.present_storage(), self.spool, self.settings.spool, self.transactions.outbox)
 
@@ -312,18 +312,18 @@ class Queue:
         return Handle(stored.id, stored.state, via=via, places=lambda: self.places, reads=self.result)
 
     def move_from_spool(self) -> None:
-        """For a worker of this machine, when the storage answers: move there what waits in the spool. Looks at most
+        """For a worker of this machine, when the storage answers: move the instances in the spool there. Checks at most
         once a second."""
         if self.storage is not None and self.enqueuer.mover is not None:
             self.enqueuer.mover.after_step()
 
     def move_from_outbox(self) -> None:
-        """For a worker, when the storage answers: move there what waits in the outbox. Looks at most once a second."""
+        """For a worker, when the storage answers: move the outbox there. Checks at most once a second."""
         if self.transactions.mover is not None:
             self.transactions.mover.after_step()
 
     def _instance(self, job: Job, instance_id: str, call: Call, options: JobCall) -> NewInstance:
-        # A call that times out here does not wait a second time: the storage then knows that it is away.
+        # A call that times out here does not wait a second time, because the storage object then knows the outage.
         created = self.present_storage().now(timeout=self.settings.enqueue_timeout)
         return new_instance(
             job, instance_id, call, options, registry=self.registry, codec=self.codec(), keys=KeyRing.of(self.settings),

@@ -1,12 +1,12 @@
-"""The spool: a storage on this machine that takes jobs while the queue's own does not answer, and gives them back.
+"""The spool: a storage on this machine that stores jobs while the queue's own storage does not answer.
 
-Workers on this machine lease from both, and move to the queue's storage what none of them has leased, once that answers
-again. Only where no worker lives, the server does: in the thread of an enqueue that succeeded, for a moment. It has no
-thread for that: a server that runs no threads (uWSGI by default) would stop it in the middle of a transaction.
+Workers on this machine lease from both. When the storage answers again, they move the instances that none of them has
+leased. If no worker lives, the server does it for a moment, in the thread of an enqueue that succeeded. It uses no
+other thread: a server that runs no threads (uWSGI by default) would stop that thread in the middle of a transaction.
 
 A move takes instances out of the spool (which holds them back from workers), stores them under the same id, and then
-removes them from the spool. After a crash in between, the hold runs out, and the next one to move them finds their ids
-in the storage. What the storage can't take, while it takes others, is parked in the spool as a dead letter.
+removes them from the spool. After a crash in between, the hold ends, and the next move finds their ids in the storage.
+An instance that the storage can't store, although it stores others, becomes a dead letter in the spool.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from pijobs.storage.values import End, NewInstance
 log = logging.getLogger(__name__)
 
 #: Instances that are taken out at once; for how long they are held, and how long their move may take (seconds). The
-#: hold is longer, and counts from a later moment: a process that was stopped in between begins no move after it.
+#: hold is longer, and starts later: a process that was stopped in between begins no move after it.
 BATCH, HOLD, MOVE_TIME = 50, 2.0, 1.0
-#: The same of a request, which lends its own time.
+#: The same in a request, which lends its time.
 REQUEST_BATCH, REQUEST_TIME = 20, 0.1
-#: Seconds until a process looks into the spool again, while there is something, and if there was nothing.
+#: Seconds between two checks of the spool: if it has instances, and if it is empty.
 LOOK_AGAIN, LOOK_EVERY = 1.0, 30.0
-#: Seconds without a move after one that failed: longer than the hold, so that workers of this machine take what waits.
+#: Seconds without a move after a failed one: longer than the hold, so that workers here can lease the instances.
 LEFT_ALONE = 4.0
-#: An instance that failed in so many moves, each of which found a storage that answers, is at fault itself.
+#: After this many failed moves while the storage answered, the instance itself is at fault.
 MOST_STRIKES = 3
 
 
 def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     """The same instance with its times on another storage's clock.
 
-    The times are sealed in the envelope, so it is encoded anew, by what the envelope tells: columns are not
-    authenticated, and whoever can write to the spool must not have a name, an id or a deadline of his choice sealed.
-    What can't be decoded here, or differs from its record, stays as it is; a worker judges it.
+    The times are sealed in the envelope, so it is encoded again, from the data in the envelope: columns are not
+    authenticated, and somebody who can write to the spool must not get a name, id or deadline of his choice sealed. An
+    instance that can't be decoded here, or differs from its record, does not change; a worker judges it.
 
     :param shift: ms that the other clock is ahead.
     """
@@ -69,9 +69,9 @@ def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
     sealed = call.envelope
     assert sealed is not None
     if (sealed.id, sealed.name) != (new.id, new.name):
-        log.error("job %s %s: its envelope is that of another instance; it is not sealed anew", new.name, new.id)
+        log.error("job %s %s: its envelope belongs to another instance; it is not sealed again", new.name, new.id)
         return new
-    # What is sealed is the caller's deadline, and not the bound of the instance's age.
+    # Seal the caller's deadline, and not the limit of the instance's age.
     created, deadline, bound, due = (
         None if time is None else time + shift for time in (sealed.created, sealed.deadline, new.deadline, new.due)
     )
@@ -82,7 +82,7 @@ def on_clock(new: NewInstance, codec: Codec, shift: int) -> NewInstance:
 
 
 def known(ids: Sequence[str], storage: Storage) -> list[str]:
-    """Those that the storage has; none any more once it does not answer."""
+    """The ids that the storage has; none after it stopped answering."""
     found = []
     for instance_id in ids:
         try:
@@ -96,13 +96,13 @@ def known(ids: Sequence[str], storage: Storage) -> list[str]:
 
 
 class Mover:
-    """Moves to the storage what no worker took from the spool, from an outbox, or from a storage that is given up.
+    """Moves instances to the storage: from the spool, from an outbox, or from a storage that is given up.
 
-    It never removes from there what the storage has not acknowledged; the two must not be the same storage.
+    It never removes an instance before the storage has acknowledged it. The two must not be the same storage.
 
     :param timeout: seconds to wait for one enqueue.
-    :param parked: told of each instance that the storage can't take.
-    :param keeps_house: nobody else does in the spool: no worker leases from it.
+    :param parked: called with each instance that the storage can't store.
+    :param keeps_house: do the housekeeping of the spool, because no worker leases from it.
     """
 
     def __init__(
@@ -123,18 +123,18 @@ class Mover:
         self._timeout = timeout
         self._parked = parked
         self._next_look = float("-inf")
-        #: By process: a child may be forked while a thread of its parent moves.
+        #: Per process, because a child may be forked while a thread of its parent moves.
         self._moving: dict[int, threads.Lock] = {}
-        #: How often the move of an instance failed.
+        #: How many times the move of an instance failed.
         self._strikes: dict[str, int] = {}
 
     def look_soon(self) -> None:
-        """There is something in the spool: look into it when the storage answers again."""
+        """The spool has instances: check it when the storage answers again."""
         self._next_look = float("-inf")
 
     def after_enqueue(self) -> None:
-        """For a server: an enqueue succeeded. Costs nearly always a look at a clock, and never more than
-        :data:`REQUEST_TIME` and what is just being moved."""
+        """For a server: an enqueue succeeded. This nearly always costs only a look at the clock, and never more than
+        :data:`REQUEST_TIME` and the present move."""
         self._look(REQUEST_BATCH, REQUEST_TIME, only_if_no_worker_lives=True)
 
     def after_step(self) -> None:
@@ -147,7 +147,7 @@ class Mover:
                 self.spool.beat("", lease=to_ms(LOOK_EVERY))
 
     def carry(self, batch: Sequence[NewInstance]) -> None:
-        """Move these, of which it is known that they are there. What does not succeed is left to :meth:`after_step`."""
+        """Move these instances, which are certainly there. The rest is left to :meth:`after_step`."""
         try:
             for start in range(0, len(batch), MOST_AT_ONCE):
                 some = batch[start : start + MOST_AT_ONCE]
@@ -156,7 +156,7 @@ class Mover:
                 self._storage.enqueue_many([(new, "replace") for new in there], timeout=self._timeout)
                 self.spool.forget([new.id for new in some], timeout=self._timeout)
         except (StorageUnavailable, InstanceRefused, EncodeError) as error:
-            log.warning("%d job instances stay where they are, and are moved later: %s", len(batch), error)
+            log.warning("%d job instances are not moved now, but later: %s", len(batch), error)
 
     def _look(self, most: int, seconds: float, *, only_if_no_worker_lives: bool, every: float = LOOK_EVERY) -> None:
         now = clock.monotonic()
@@ -181,28 +181,29 @@ class Mover:
                     break
         except StorageUnavailable as error:
             self._next_look = now + LEFT_ALONE
-            log.warning("the spool could not be emptied, its workers go on, and it is tried again: %s", error)
+            log.warning("the spool could not be emptied; its workers continue, and the next move follows: %s", error)
         except Exception:
             log.exception("the spool could not be emptied")
         finally:
             lock.release()
 
     def _something_waits(self) -> bool:
-        """Without a lock on the spool, which its workers need."""
+        """Check without a lock on the spool, because its workers need it."""
         return any(self.spool.page(state, limit=1).records for state in (State.QUEUED, State.SCHEDULED))
 
     def move(self, most: int = BATCH, seconds: float = MOVE_TIME) -> int:
-        """Move up to so many instances, for so many seconds at most; returns how many were moved.
+        """Move up to this many instances, for at most this many seconds; returns how many were moved.
 
-        :raises StorageUnavailable: of one of the two; what was not moved can be leased from the spool after the hold.
+        :raises StorageUnavailable: one of the two does not answer. Instances that were not moved can be leased from
+            the spool after the hold.
         """
-        # The hold begins later than this: what happens before the end of the time happens within it.
+        # The hold begins later than this, so it covers the whole time.
         end = clock.monotonic() + min(seconds, MOVE_TIME)
         batch = self.spool.take_out(most, hold=to_ms(HOLD), timeout=seconds)
         moved: list[str] = []
         failed = 0
         try:
-            # What failed before comes last, so that it keeps nobody waiting.
+            # Instances that failed before come last, so that others do not wait for them.
             for new in sorted(batch, key=lambda new: self._strikes.get(new.id, 0)):
                 if clock.monotonic() >= end:
                     break
@@ -233,10 +234,10 @@ class Mover:
     # -- what the storage can't take ---------------------------------------------------------------------------------
 
     def _strike(self, new: NewInstance, error: StorageUnavailable) -> bool:
-        """Whether the instance is at fault, and not the storage, and was parked for it.
+        """Whether the instance is at fault, and not the storage, and became a dead letter for that.
 
-        Not every storage says so: Redis hangs up on a value that is too large. But a storage that is full, or takes no
-        writes, fails in the same way, and answers all the same: so it is tried out first.
+        Not every storage says so: Redis closes the connection for a value that is too large. A storage that is full or
+        read-only fails in the same way, although it answers. So test the storage first.
         """
         strikes = self._strikes[new.id] = self._strikes.get(new.id, 0) + 1
         if strikes <= MOST_STRIKES or not self._takes_others():
@@ -254,7 +255,7 @@ class Mover:
     def _park(self, new: NewInstance, error: PijobsError) -> None:
         self._strikes.pop(new.id, None)
         size = len(new.envelope) + len(new.body)
-        reason = f"the storage does not take this instance ({size / 1e6:.1f} MB), though it takes others: {error}"
+        reason = f"the storage can't store this instance ({size / 1e6:.1f} MB), though it stores others: {error}"
         log.error("job %s %s: %s -> dead in %s: %s", new.name, new.id, State.QUEUED, self.spool.display_url, reason)
         entry = msgspec.json.encode({"at": self.spool.now(), "event": "parked", "reason": reason}).decode()
         end = End(new.id, "", State.DEAD, counted=False, reason=reason, error=type(error).__name__, entry=entry)

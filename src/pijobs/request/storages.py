@@ -1,4 +1,4 @@
-"""The storage and the spool that the settings ask for."""
+"""Creates the storage and the spool of the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pijobs.storage.values import Retention
 
 
 def retention_of(settings: Settings) -> Retention:
-    """How much of what has ended is kept, and for how long."""
+    """How many ended instances are kept, and for how long."""
     finished, finished_max = settings.keep_finished
     return Retention(to_ms(finished), finished_max, to_ms(settings.keep_dead))
 
@@ -32,11 +32,11 @@ def storages(settings: Settings) -> tuple[Storage, Storage | None]:
 
 
 def _if_there(storage: Storage) -> Storage:
-    """For who only looks: an empty storage in the place of an SQLite file that is not there yet."""
+    """For commands that only read: an empty storage instead of an SQLite file that does not exist yet."""
     if not files.is_looking() or storage.file is None or os.path.exists(storage.file):
         return storage
     if not os.access(os.path.dirname(storage.file), os.W_OK | os.X_OK):
-        return storage  # which tells what is wrong with its folder
+        return storage  # which reports what is wrong with its folder
     empty = open_storage("memory://", "not there", Retention())
     empty.display_url = f"{storage.display_url} (not there yet)"
     return empty

@@ -1,8 +1,8 @@
-"""The jobs as huey's tasks: what :attr:`pijobs.HueyQueue.huey` is, in server and worker.
+"""The jobs as huey tasks: :attr:`pijobs.HueyQueue.huey`, in server and worker.
 
-Each job is a task under its name and the module of its function; periodic jobs are in huey's periodic registry. A call
-of a task is an enqueue of its job. What pijobs has in another way (results, revocation, locks, pipelines) is refused
-with the way to go.
+Each job is a task under its name and the module of its function; periodic jobs are in huey's periodic registry. Calling
+a task enqueues its job. Features that pijobs has in another way (results, revocation, locks, pipelines) are refused
+with a message that names the alternative.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pijobs.base.functions import layers
 from pijobs.jobs import Job
 from pijobs.request.queue import Handle, Queue
 
-#: Names of huey's methods, what they are for, and what to do instead.
+#: Names of huey's methods, their feature, and the alternative.
 UNSUPPORTED: tuple[tuple[str, str, str], ...] = (
     (
         "result all_results result_count put put_result put_if_empty get get_raw",
@@ -51,19 +51,19 @@ UNSUPPORTED: tuple[tuple[str, str, str], ...] = (
 
 
 class NoStorage:
-    """What huey sees of a storage: only these two names are ever asked for."""
+    """The storage that huey sees. It uses only these two names."""
 
-    #: ``dequeue`` waits by itself, so huey's worker must not sleep between turns.
+    #: ``dequeue`` waits itself, so huey's worker must not sleep between turns.
     blocking = True
 
     def close(self) -> None:
-        """Called by huey before it forks. Our storages are safe over a fork by themselves."""
+        """huey calls it before it forks. Our storages handle forks themselves."""
 
 
 class JobHuey(huey.RedisHuey):  # type: ignore[misc]
     """huey with the jobs of a queue as its tasks.
 
-    It derives from :class:`huey.RedisHuey` because programs written for privacyIDEA's queue class ask for that.
+    It derives from :class:`huey.RedisHuey` because programs written for privacyIDEA's queue class check for it.
     Signals, ``pre_execute``, ``post_execute``, ``on_startup`` and ``on_shutdown`` are huey's own; the worker calls
     them.
     """
@@ -81,7 +81,7 @@ class JobHuey(huey.RedisHuey):  # type: ignore[misc]
 
     def _emit(self, signal: str, task: Task, *args: Any, **kwargs: Any) -> None:
         receivers = self._signal.receivers
-        if signal in receivers or receivers["any"]:  # nearly never
+        if signal in receivers or receivers["any"]:  # rarely
             super()._emit(signal, task, *args, **kwargs)
 
     def add(self, job: Job) -> None:
@@ -98,13 +98,13 @@ class JobHuey(huey.RedisHuey):  # type: ignore[misc]
         self._classes[job.name] = kind
 
     def take_over(self, other: JobHuey) -> None:
-        """Call the hooks and receivers that another one was given."""
+        """Call the hooks and receivers of another one."""
         for name in ("_signal", "_pre_execute", "_post_execute", "_startup", "_shutdown"):
             setattr(self, name, getattr(other, name))
 
     def task_of(self, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, **more: Any) -> Task:
         """A task of a job."""
-        # Not by the ``s()`` of a wrapper: that takes names such as "expires" out of the job's own arguments.
+        # Do not use ``s()`` of a wrapper: it removes names such as "expires" from the job's arguments.
         return self._classes[name](args, kwargs, **more)
 
     def enqueue(self, task: Task) -> Handle:
@@ -125,7 +125,7 @@ class JobHuey(huey.RedisHuey):  # type: ignore[misc]
         return handle
 
     def enqueued(self, name: str, instance_id: str) -> None:
-        """Tell huey's receivers of an instance that was stored. Its arguments are sealed."""
+        """Send huey's signal for a stored instance. Its arguments are encrypted."""
         self._emit(signals.SIGNAL_ENQUEUED, self.task_of(name, id=instance_id))
 
     def delete(self, key: str) -> bool:
@@ -133,7 +133,7 @@ class JobHuey(huey.RedisHuey):  # type: ignore[misc]
         return False
 
     def read_schedule(self, timestamp: Any = None) -> list[Task]:
-        """Nothing: the storage promotes what is due."""
+        """Returns nothing, because the storage promotes due instances."""
         return []
 
     def dequeue(self) -> Task | None:

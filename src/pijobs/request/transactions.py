@@ -1,8 +1,8 @@
-"""Calls that follow a transaction of the caller: in it where the queue or an outbox lies in its database, else right
-after its commit.
+"""Calls that belong to a transaction of the caller: part of it if the queue or an outbox is in the same database,
+otherwise enqueued right after the commit.
 
-An outbox is a storage as the spool is one: what lies there is moved to the queue's storage, at once by the server whose
-transaction was committed, else by a worker.
+An outbox is a storage, like the spool. Its instances are moved to the queue's storage, at once by the server that
+committed the transaction, otherwise by a worker.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Transactions:
-    """Of one queue."""
+    """The transactional calls of one queue."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
     @property
     def outbox(self) -> Storage | None:
-        """Where calls wait that are part of a transaction, until they are moved to the storage; None: nowhere."""
+        """The storage of calls that are part of a transaction, until they are moved; None: there is none."""
         return None if self.mover is None else self.mover.spool
 
     @cached_property
@@ -77,7 +77,7 @@ class Transactions:
         if storage is self.outbox and one.on_conflict != "replace":
             found = f"found {one.on_conflict!r}"
             raise ValueError(f"job {call.name!r}: expected on_conflict='replace', where an outbox is used; {found}")
-        if hasattr(given, "sync_session"):  # its statements run within run_sync only
+        if hasattr(given, "sync_session"):  # its statements run only in run_sync
             raise ConfigurationError(
                 f"job {call.name!r}: the call is part of the transaction, and asks the database; with an AsyncSession "
                 "write 'await session.run_sync(lambda plain: ….enqueue_on_commit(plain, …))'"
@@ -88,7 +88,7 @@ class Transactions:
         return handle
 
     def _part_of(self, session: Any) -> Storage | None:
-        """Where a call is part of the session's transaction; None: nowhere."""
+        """The storage that can store a call in the session's transaction; None: there is none."""
         url = session.get_bind().engine.url
         storage, outbox = self._queue.present_storage(), self.outbox
         if storage.is_in(url):

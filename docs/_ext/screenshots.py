@@ -32,6 +32,7 @@ from pijobs.jobs import State
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
 from pijobs.server.accounts import Accounts
+from pijobs.server.machines import Machines
 from pijobs.storage import periods
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.sessions import SessionInfo
@@ -169,6 +170,7 @@ def shown() -> Iterator[tuple[str, str, Hour]]:
             PLUGINS=("mail", "sms", "statistics"), STATISTICS_JOURNAL=f"{folder}/journal",
         )  # fmt: skip
         Accounts.of(settings_of(app)).add("root", PASSWORD, "admin")
+        Machines.of(settings_of(app)).add("shop", ["enqueue:mail.send", "status"], days=90)
         store, values = open_store(settings_of(app)), {"sender": "otp@example.com", "enqueue_job": True}
         store.save(
             "main", {"server": "mail.example.com", "port": 587, "tls": True, "description": "OTP mails", **values}
@@ -228,6 +230,11 @@ def take(folder: Path, *, all_pages: bool = False) -> None:
                 "schedule": "/schedule",
                 "messages": "/messages",
                 "workers": "/workers",
+                "events": "/events",
+                "audit": "/audit",
+                "tokens": "/tokens",
+                "token": "/tokens/new",
+                "account": "/account",
                 "smtp": "/smtp/",
                 "server": "/smtp/edit/main",
                 "new": "/smtp/new",

@@ -314,6 +314,8 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
             "/?span=week",
             "/account",
             "/audit",
+            "/tokens",
+            "/tokens/new",
             "/prove",
             "/factors/new",
             "/messages",

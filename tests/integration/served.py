@@ -20,6 +20,7 @@ from pijobs.server import create_app
 from pijobs.server.accounts import Accounts
 from pijobs.settings import Settings
 from pijobs.storage.contract import Storage
+from pijobs.storage.protocol import NEWEST
 from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.values import End, NewInstance
 
@@ -104,7 +105,9 @@ def add_worker(app: Flask, *, keys: tuple[str, ...] | None = None) -> str:
     known = KeyRing.of(settings_of(app)).ids if keys is None else keys
     jobs = ("test.job", *queue_of(app).registry)
     release = metadata.version("pijobs")
-    info = SessionInfo(session, "worker.example.com", 4711, storage.now(), release, keys=known, jobs=jobs)
+    info = SessionInfo(
+        session, "worker.example.com", 4711, storage.now(), release, keys=known, jobs=jobs, protocol=NEWEST
+    )
     storage.open_session(info, lease=LEASE)
     return session
 

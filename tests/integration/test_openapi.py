@@ -10,7 +10,17 @@ from typing import Any
 import flask
 import pytest
 from hypothesis import HealthCheck, given, settings
-from integration.served import PASSWORD, SECRET_KEY, Client, error_of, make_app, queue_of, settings_of, value_of
+from integration.served import (
+    PASSWORD,
+    SECRET_KEY,
+    Client,
+    error_of,
+    make_app,
+    queue_of,
+    settings_of,
+    storage_of,
+    value_of,
+)
 from openapi_spec_validator import validate
 
 from pijobs.audit import AuditLog
@@ -77,6 +87,9 @@ def play(app: flask.Flask, examples: int) -> Iterator[str]:
 
         call()
         yield operation.label
+    # Whatever was switched meanwhile.
+    storage_of(app).resume()
+    storage_of(app).end_bypass()
 
 
 def test_each_route_answers_as_the_document_says_whatever_it_allows(app: flask.Flask) -> None:

@@ -39,6 +39,7 @@ EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
 CHANGES = {
     "/jobs/confirm": "operator", "/jobs/act": "operator", "/workers/pause": "operator", "/workers/resume": "operator",
     "/workers/flush": "operator", "/workers/bypass": "operator", "/workers/bypass/end": "operator",
+    "/workers/quiet": "operator", "/tokens/new": "admin", "/tokens/remove": "admin",
     "/schedule/main": "operator", "/messages": "helpdesk",
     "/account/end": "helpdesk", "/account/end-all": "helpdesk", "/prove": "helpdesk",
     "/factors/remove": "helpdesk", "/factors/codes": "helpdesk",

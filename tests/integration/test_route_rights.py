@@ -23,6 +23,9 @@ API = {
     "GET /api/openapi.json": "", "GET /api/docs": "",
     "GET /jobs": "viewer", "GET /jobs/<id>": "viewer", "GET /jobs/<id>/events": "viewer", "GET /workers": "viewer",
     "GET /groups": "viewer", "GET /schedule": "viewer",
+    "POST /groups/pause": "operator", "POST /groups/resume": "operator", "POST /groups/flush": "operator",
+    "POST /groups/bypass": "operator", "DELETE /groups/bypass": "operator",
+    "POST /workers/quiet": "operator", "DELETE /workers/quiet": "operator",
     "POST /schedule/<identifier>/run": "operator", "POST /schedule/<identifier>/skip": "operator",
     "DELETE /jobs/<id>": "operator", "POST /jobs/<id>/retry": "operator",
     "GET /smtpserver/": "viewer", "POST /smtpserver/<identifier>": "admin", "DELETE /smtpserver/<identifier>": "admin",
@@ -48,6 +51,8 @@ PAGES = {
     "POST /jobs/confirm": "operator", "POST /jobs/act": "operator",
     "POST /workers/pause": "operator", "POST /workers/resume": "operator",
     "POST /workers/flush": "operator", "POST /workers/bypass": "operator", "POST /workers/bypass/end": "operator",
+    "POST /workers/quiet": "operator",
+    "GET /tokens": "admin", "GET /tokens/new": "admin", "POST /tokens/new": "admin", "POST /tokens/remove": "admin",
     "GET /statistics/": "viewer", "GET /statistics/csv": "viewer",
     **{
         f"{method} /{name}{path}": role

@@ -103,6 +103,7 @@ def elsewhere() -> Iterator[str]:
         "Workers",
         "Schedule",
         "Audit",
+        "Tokens",
     )
     yield from (
         "does not answer",

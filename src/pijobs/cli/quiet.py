@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from dataclasses import replace
 
 import click
 
 from pijobs.base import clock
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
+from pijobs.observe.quiet import deaf, tell, workers_of
 from pijobs.storage.contract import Storage
-from pijobs.storage.protocol import FIRST
-from pijobs.storage.sessions import SessionRecord
 
 #: Seconds between two checks.
 LOOK = 0.5
@@ -32,14 +29,14 @@ def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, 
     """
     queue, host = invocation.queue(), host or socket.gethostname()
     storage = queue.present_storage()
-    found = _of(storage, host, pid)
+    found = workers_of(storage, host, pid)
     if not found:
         known = ", ".join(sorted({record.info.host for record in storage.sessions()})) or "none"
         click.echo(f"no live worker of {host}{f' with pid {pid}' if pid else ''}; hosts with one: {known}", err=True)
         return 1
-    if deaf := sum(one.info.protocol == FIRST for one in found):
+    if number := deaf(found):
         click.echo(
-            f"{deaf} worker processes of {host} are of release 0.1.0, which does not know this; stop them", err=True
+            f"{number} worker processes of {host} are of release 0.1.0, which does not know this; stop them", err=True
         )
         return 1
     audit(queue.settings, "worker.quiet-end" if end else "worker.quiet", on=f"{host} {pid or ''}".strip())
@@ -49,20 +46,11 @@ def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, 
     return _wait(storage, host, pid, timeout)
 
 
-def _of(storage: Storage, host: str, pid: int | None) -> list[SessionRecord]:
-    return [one for one in storage.sessions() if one.info.host == host and pid in (None, one.info.pid)]
-
-
-def _tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
-    for record in records:
-        storage.retell(replace(record.info, quiet=at))
-
-
 def _end(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
     until = clock.monotonic() + timeout
     # Repeat it, as in _wait: otherwise a worker that missed it would stay quiet for ever.
-    while quiet := [one for one in _of(storage, host, pid) if one.info.quiet]:
-        _tell(storage, quiet, 0)
+    while quiet := [one for one in workers_of(storage, host, pid) if one.info.quiet]:
+        tell(storage, quiet, 0)
         if clock.monotonic() >= until:
             break
         clock.sleep(LOOK)
@@ -72,9 +60,9 @@ def _end(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
 
 def _wait(storage: Storage, host: str, pid: int | None, timeout: float) -> int:
     asked, until, before = storage.now(), clock.monotonic() + timeout, -1
-    while found := _of(storage, host, pid):
+    while found := workers_of(storage, host, pid):
         # Repeat it: a worker that reported its own state at the same moment has missed it.
-        _tell(storage, [one for one in found if not one.info.quiet], asked)
+        tell(storage, [one for one in found if not one.info.quiet], asked)
         left = sum(len(one.running) for one in found)
         if all(one.info.quiet and one.info.resting for one in found):
             break

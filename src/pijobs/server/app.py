@@ -34,7 +34,7 @@ from pijobs.flask import JobQueue
 from pijobs.logs.configuration import configure_log
 from pijobs.observe import clear_text
 from pijobs.payload.keys import SHORTEST
-from pijobs.server import auth, health, jobs_api, openapi, schedule_api
+from pijobs.server import auth, health, jobs_api, openapi, schedule_api, switches_api
 from pijobs.server.api import ApiError, error_answer, in_the_address
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
@@ -100,8 +100,8 @@ def create_app(
         # gunicorn configures its own loggers only.
         configure_log(installation.settings, None)
         app.logger.removeHandler(flask.logging.default_handler)
-    for blueprint in (health.blueprint, jobs_api.blueprint, schedule_api.blueprint, openapi.blueprint):
-        app.register_blueprint(blueprint)
+    for module in (health, jobs_api, switches_api, schedule_api, openapi):
+        app.register_blueprint(module.blueprint)
     if host_sign_in is None:
         app.register_blueprint(auth.blueprint)
     else:

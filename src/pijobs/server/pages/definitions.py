@@ -15,7 +15,7 @@ from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.secrets import censored
 from pijobs.errors import DefinitionError, StorageUnavailable
 from pijobs.flask import current_queue
-from pijobs.observe import instances
+from pijobs.observe import instances, status
 from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit, delete_definition, given_reason, save_definition
@@ -164,7 +164,7 @@ class _Views:
     def try_out(self, identifier: str) -> Answer:
         """Send a test by one, examine where it leads, and show both; what is queued is shown on its way."""
         stored, recipient = self._stored(identifier), flask.request.form.get("recipient", "").strip()
-        row, fault, status = None, "", 200
+        row, fault, code = None, "", 200
         audit("definition.test", on=f"{self._store().kind} {identifier}")
         try:
             handle = self.test(identifier, recipient)
@@ -172,14 +172,14 @@ class _Views:
             if error.status < 500:
                 faults = [error.message]
                 return self._form(stored, identifier, new=False, faults=faults, recipient_was=recipient), error.status
-            fault, status = error.message, error.status
+            fault, code = error.message, error.status
         else:
             row = None if handle.via == "direct" else instances.explained(current_queue(), handle.id, advice=False)
         page = flask.render_template(
             "pijobs/tested.html", identifier=identifier, steps=list(self.examine(identifier)), fault=fault, row=row,
             life=[] if row is None else life(row), **self.words,
         )  # fmt: skip
-        return page, status
+        return page, code
 
     def probe(self, identifier: str) -> Answer:
         """Examine where one leads. A script is given each step as soon as it is done; others the whole page."""
@@ -197,21 +197,22 @@ class _Views:
     def confirm_delete(self, identifier: str) -> str:
         """Ask before one is deleted."""
         self._stored(identifier)
-        waiting = self._waiting(identifier)
+        row = self._destination(identifier)
+        waiting = 0 if row is None else row["waiting"]
         return flask.render_template(
             "pijobs/delete_definition.html", identifier=identifier, waiting=waiting, **self.words
         )
 
-    def _waiting(self, identifier: str) -> int:
-        """Instances that a change of this definition concerns, as far as the storage answers."""
+    def _destination(self, identifier: str) -> Values | None:
+        """The group of what goes by this definition, as far as the storage answers."""
         storage = current_queue().storage
         if not self.group or not identifier or storage is None:
-            return 0
+            return None
         try:
             found = storage.group(f"{self.group}{identifier}")
+            return None if found is None else status.group(found, storage.now())
         except StorageUnavailable:
-            return 0
-        return 0 if found is None else found.waiting
+            return None
 
     def delete(self, identifier: str) -> Answer:
         """Delete one. Wants a ``reason``."""
@@ -255,7 +256,7 @@ class _Views:
             sections=list(_sections(declaration, values, shown)), values=shown, identifier=identifier, new=new,
             choice=declaration.choice, variants=declaration.variants, faults=faults or [],
             unreadable=values.get("unreadable", {}), recipient_was=recipient_was,
-            waiting=0 if new else self._waiting(identifier), **self.words,
+            destination=None if new else self._destination(identifier), **self.words,
         )  # fmt: skip
 
 

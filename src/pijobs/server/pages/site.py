@@ -44,6 +44,7 @@ from pijobs.server.pages import (
     schedule,
     second_factor,
     sign_in,
+    tokens,
     workers,
 )
 from pijobs.server.pages import formatting as words
@@ -110,13 +111,16 @@ class Site:
     @cached_property
     def entries(self) -> Sequence[tuple[str, str, Page]]:
         """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
-        own = [Page(title, title.lower()) for title in ("Overview", "Messages", "Jobs", "Workers", "Schedule", "Audit")]
+        own = [
+            Page(title, title.lower())
+            for title in ("Overview", "Messages", "Jobs", "Workers", "Schedule", "Audit", "Tokens")
+        ]
         entries = []
         for page, plugin in [*((one, "pijobs") for one in own), *self._pages]:
             endpoint = self._endpoint(page.endpoint)
             if endpoint is not None:
                 entries.append((page.title, endpoint, page))
-            elif page.endpoint and flask.current_app.extensions.get(HOST_SIGN_IN) is None:
+            elif page.endpoint and plugin != "pijobs" and flask.current_app.extensions.get(HOST_SIGN_IN) is None:
                 log.error("plugin %s: expected an endpoint of the app, found %r", plugin, page.endpoint)
         return entries
 
@@ -233,6 +237,8 @@ def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> fla
         account.add_to(blueprint)
         if HOST_SIGN_IN not in app.extensions:
             second_factor.add_to(blueprint)
+            if "pijobs_openapi" in app.blueprints:  # the server's own app, which has the routes for them
+                tokens.add_to(blueprint)
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)

@@ -1,8 +1,7 @@
-"""The workers and the destinations; pause, resume and bypass."""
+"""The workers and the destinations; what can be switched about them."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import flask
@@ -11,16 +10,14 @@ from werkzeug.wrappers import Response
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING, State
-from pijobs.observe import status, switches
+from pijobs.observe import status
 from pijobs.observe.load import load
-from pijobs.server.audited import audit
+from pijobs.server import switched
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.languages import _, plural
 from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths
-
-log = logging.getLogger(__name__)
 
 #: Groups that are shown; there may be one for each of many destinations.
 MOST_GROUPS = 200
@@ -33,6 +30,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.post("/workers/flush")(flush)
     blueprint.post("/workers/bypass")(bypass)
     blueprint.post("/workers/bypass/end")(end_bypass)
+    blueprint.post("/workers/quiet")(quiet)
 
 
 @requires("viewer")
@@ -86,9 +84,7 @@ def pause() -> str | Response:
         waiting = queued if record is None else record.waiting
         named = _("the queue") if group is None else _("group {name}", name=group)
         return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
-    reason = switches.pause(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
-    log.warning("%s is paused by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
-    audit("queue.pause" if group is None else "group.pause", on=group or "", reason=reason)
+    switched.pause(storage(), group, reason)
     say(_("{what} is paused. What runs goes on; nothing new starts.", what=_said(group)), "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
@@ -97,9 +93,7 @@ def pause() -> str | Response:
 def resume() -> Response:
     """End a pause, and let one instance try a destination that is down."""
     group = _group()
-    log.warning("%s is resumed by %s", _named(group), flask.g.pijobs_visitor.name)
-    audit("queue.resume" if group is None else "group.resume", on=group or "")
-    if switches.resume(storage(), group):
+    if switched.resume(storage(), group):
         say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
     else:
         say(_("{what} goes on.", what=_said(group)))
@@ -111,9 +105,7 @@ def flush() -> Response:
     """Try the destination of a ``group`` now, with all that waits for its next attempt."""
     if (group := _group()) is None:
         raise Problem(404, _("there is no group of that name (any more)"))
-    down, number = switches.flush(storage(), group)
-    log.warning("%s is flushed by %s", _named(group), flask.g.pijobs_visitor.name)
-    audit("group.flush", on=group)
+    down, number = switched.flush(storage(), group)
     if down:
         say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
     else:
@@ -132,9 +124,7 @@ def bypass() -> str | Response:
     reason = flask.request.form.get("reason", "").strip()
     if not reason:
         return flask.render_template("pijobs/bypass.html", group=group)
-    reason = switches.bypass(storage(), group, by=flask.g.pijobs_visitor.name, reason=reason)
-    log.warning("%s is bypassed by %s: %s", _named(group), flask.g.pijobs_visitor.name, reason)
-    audit("bypass.begin", on=group or "", reason=reason)
+    switched.bypass(storage(), group, reason)
     say(_("{what} is bypassed: new calls run in the request.", what=_said(group)), "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
@@ -143,10 +133,23 @@ def bypass() -> str | Response:
 def end_bypass() -> Response:
     """Give new calls, of one ``group`` or all, to the queue again."""
     group = flask.request.form.get("group") or None
-    storage().end_bypass(group)
-    log.warning("the bypass of %s is ended by %s", group or "the queue", flask.g.pijobs_visitor.name)
-    audit("bypass.end", on=group or "")
+    switched.end_bypass(storage(), group)
     say(_("{what}: new calls go by the queue again.", what=_said(group)))
+    return flask.redirect(flask.url_for(".workers"), 303)
+
+
+@requires("operator")
+def quiet() -> Response:
+    """Have a worker process, of ``host`` and ``pid``, take no more, or, with ``end``, take work again."""
+    form = flask.request.form
+    host, pid, end = form.get("host", ""), form.get("pid", ""), bool(form.get("end"))
+    number = pid.isascii() and pid.isdigit() and len(pid) < 11
+    if not number or not switched.take_no_more(storage(), host, int(pid), end=end):
+        raise Problem(404, _("that worker is not there any more"))
+    said = (
+        _("{host} takes work again.", host=host) if end else _("{host} takes no more, and ends what it has.", host=host)
+    )
+    say(said, "good" if end else "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
@@ -155,10 +158,6 @@ def _group() -> str | None:
     if group is not None and storage().group(group) is None:
         raise Problem(404, _("there is no group of that name (any more)"))
     return group
-
-
-def _named(group: str | None) -> str:
-    return "The queue" if group is None else f"Group {group}"
 
 
 def _said(group: str | None) -> str:

@@ -1,0 +1,29 @@
+"""Workers that shall take no more, before a reboot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pijobs.storage.contract import Storage
+from pijobs.storage.protocol import FIRST
+from pijobs.storage.sessions import SessionRecord
+
+
+def workers_of(storage: Storage, host: str, pid: int | None) -> list[SessionRecord]:
+    """The live worker processes of a host, or one of them."""
+    return [one for one in storage.sessions() if one.info.host == host and pid in (None, one.info.pid)]
+
+
+def deaf(records: Sequence[SessionRecord]) -> int:
+    """How many of them are of release 0.1.0, which does not know this."""
+    return sum(one.info.protocol == FIRST for one in records)
+
+
+def tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
+    """Have them take no more, from their next sign of life on. One that tells of itself just then does not hear it.
+
+    :param at: milliseconds since the epoch; 0: they take work again.
+    """
+    for record in records:
+        storage.retell(replace(record.info, quiet=at))

@@ -1,0 +1,116 @@
+"""``/groups/…`` and ``/workers/quiet``: what an operator switches."""
+
+from __future__ import annotations
+
+import flask
+
+from pijobs.flask import current_queue
+from pijobs.server import switched
+from pijobs.server.api import ApiError, answer, parameters, required
+from pijobs.server.audited import given_reason
+from pijobs.server.described import Parameter, takes
+from pijobs.server.rights import requires
+from pijobs.storage.contract import Storage
+
+GROUP = Parameter("group", "such as smtp:main; default: the whole queue")
+WHY = Parameter("reason", "who asks for the state of the queue is told", required=True)
+HOST = Parameter("host", "as GET /workers names it", required=True)
+PID = Parameter("pid", "of one worker process; default: all of the host", {"type": "integer", "minimum": 1})
+
+blueprint = flask.Blueprint("pijobs_switches", __name__)
+
+
+@blueprint.post("/groups/pause")
+@requires("operator")
+@takes(GROUP, WHY)
+def pause() -> flask.Response:
+    """Start no more jobs, of one ``group`` or at all. What runs goes on; what has a deadline expires meanwhile."""
+    switched.pause(_storage(), _group(), _reason())
+    return answer(True)
+
+
+@blueprint.post("/groups/resume")
+@requires("operator")
+@takes(GROUP)
+def resume() -> flask.Response:
+    """End a pause. ``down`` tells that the destination is down, so that one instance tries it now."""
+    return answer({"down": switched.resume(_storage(), _group())})
+
+
+@blueprint.post("/groups/flush")
+@requires("operator")
+@takes(Parameter("group", "such as smtp:main", required=True))
+def flush() -> flask.Response:
+    """Try the destination of a ``group`` now. ``due`` tells how many that waited for their next attempt are due now;
+    ``down`` is that of :func:`resume`."""
+    storage = _storage()
+    required(parameters(), "group")
+    down, due = switched.flush(storage, str(_group()))
+    return answer({"down": down, "due": due})
+
+
+@blueprint.post("/groups/bypass")
+@requires("operator")
+@takes(GROUP, WHY)
+def bypass() -> flask.Response:
+    """Have new calls, of one ``group`` or all, run in the request, until it is ended. ``/healthz`` is red meanwhile."""
+    switched.bypass(_storage(), _group(), _reason())
+    return answer(True)
+
+
+@blueprint.delete("/groups/bypass")
+@requires("operator")
+@takes(GROUP)
+def end_bypass() -> flask.Response:
+    """Give new calls, of one ``group`` or all, to the queue again."""
+    switched.end_bypass(_storage(), str(parameters().get("group") or "") or None)
+    return answer(True)
+
+
+@blueprint.post("/workers/quiet")
+@requires("operator")
+@takes(HOST, PID)
+def take_no_more() -> flask.Response:
+    """Have the workers of a host take no more, before a reboot, and end what they have. The answer is how many
+    processes were told. ``GET /workers`` tells when they have heard it (``quiet``), and when they are
+    idle (``resting``)."""
+    return _told(end=False)
+
+
+@blueprint.delete("/workers/quiet")
+@requires("operator")
+@takes(HOST, PID)
+def take_again() -> flask.Response:
+    """Have the workers of a host take work again. The answer is how many processes were told."""
+    return _told(end=True)
+
+
+def _told(*, end: bool) -> flask.Response:
+    storage, values = _storage(), parameters()
+    host, pid = required(values, "host"), str(values.get("pid") or "")
+    if pid and not (pid.isascii() and pid.isdigit() and len(pid) < 11):
+        raise ApiError(400, 905, f"pid: expected a number, found {pid[:20]!r}")
+    told = switched.take_no_more(storage, host, int(pid) if pid else None, end=end)
+    if not told:
+        raise ApiError(404, 601, "there is no live worker of that host and pid; GET /workers lists them")
+    return answer(told)
+
+
+def _storage() -> Storage:
+    storage = current_queue().storage
+    if storage is None:
+        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
+    return storage
+
+
+def _group() -> str | None:
+    group = str(parameters().get("group") or "") or None
+    if group is not None and _storage().group(group) is None:
+        raise ApiError(404, 601, "there is no group of that name (any more); GET /groups lists them")
+    return group
+
+
+def _reason() -> str:
+    values = parameters()
+    required(values, "reason")
+    return given_reason(values)

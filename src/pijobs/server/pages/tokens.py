@@ -25,13 +25,13 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("admin")
 def tokens() -> str:
-    """The tokens, with scope, end and last use."""
+    """Show the tokens, with scope, end and last use."""
     return flask.render_template("pijobs/tokens.html", rows=_machines().list(), now=clock.time())
 
 
 @requires("admin", recent=True)
 def new_token() -> str:
-    """The form of a new one."""
+    """Show the form for a new token."""
     return _form("")
 
 

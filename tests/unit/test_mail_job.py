@@ -15,10 +15,11 @@ from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Setti
 from pijobs.context import Permit
 from pijobs.errors import DeadlinePassed, HeldBack, UnknownHere
 from pijobs.settings import CORE_SETTINGS, validate
+from pijobs_mail.attempt import IfMaybeSent
 from pijobs_mail.engine import connection
 from pijobs_mail.engine.replies import Reply
 from pijobs_mail.engine.transport import Conversation
-from pijobs_mail.job import IfMaybeSent, register, send, send_unsaved
+from pijobs_mail.job import register, send, send_unsaved
 from pijobs_mail.servers.definitions import SETTINGS, open_store
 from pijobs_mail.sink.server import Fault, Sink
 

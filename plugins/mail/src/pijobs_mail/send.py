@@ -9,11 +9,11 @@ from pijobs import Handle
 from pijobs.definitions import submit
 from pijobs.flask import current_queue
 from pijobs.request.queue import Queue
+from pijobs_mail.attempt import IfMaybeSent
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.attachment import Attachment
 from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
-from pijobs_mail.job import IfMaybeSent
 from pijobs_mail.servers.definitions import open_store
 
 

@@ -14,10 +14,11 @@ from email.mime.text import MIMEText
 from typing import Any
 
 from pijobs import DestinationDown, FailJob, Job, JobContext, Settings
+from pijobs_mail.attempt import UNSAVED, attempt
 from pijobs_mail.compose.addresses import parse, sender_of
 from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
-from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, UNSAVED, attempt, label, subject
+from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, label, subject
 from pijobs_mail.servers.definitions import parse_server
 from pijobs_privacyidea import definitions, second_channel
 from pijobs_privacyidea.origin import Origin, origin

@@ -1,0 +1,223 @@
+"""One attempt at a mail by one server.
+
+The engine tells what became of each recipient; here it is decided whether the instance is done, comes back for the
+rest, waits for its server, or is dead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+from pijobs import DestinationDown, FailJob, JobContext, RetryJob
+from pijobs.base import clock
+from pijobs.base.known_texts import texts_in
+from pijobs.base.redact import redact
+from pijobs.errors import (
+    HeldBack,
+)
+from pijobs_mail import conclusions
+from pijobs_mail.compose import message as messages
+from pijobs_mail.compose.addresses import sender_of
+from pijobs_mail.compose.message import Letter
+from pijobs_mail.compose.smime import load_signer
+from pijobs_mail.engine.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
+from pijobs_mail.engine.pool import process_pool
+from pijobs_mail.engine.replies import Reply, Step
+from pijobs_mail.engine.transport import deliver
+from pijobs_mail.engine.verdicts import wants_fewer
+from pijobs_mail.errors import (
+    AsciiOnly,
+    Busy,
+    ConnectionLost,
+    MailError,
+    MaybeSent,
+    MessageError,
+    ServerTrouble,
+    SigningFailed,
+)
+from pijobs_mail.servers.definitions import AUTO_SUBMITTED, DEFINITIONS, endpoint, limits_of
+
+#: The server in the metrics, when its definition has no name yet.
+UNSAVED = "unsaved"
+
+#: Seconds to wait for the server's word on a mail that is sent in the request, where somebody waits.
+WORD_IN_REQUEST = 30.0
+
+#: Seconds of the lease that are left when that wait ends, to write down what became of the mail.
+_MARGIN = 10.0
+
+#: What becomes of a mail that may have been sent: an OTP is sent again, a notice must not arrive twice.
+IfMaybeSent = Literal["again", "not"]
+
+
+class _Secrets:
+    """What nobody may read of a mail; worked out where something is told of it."""
+
+    def __init__(self, letter: Letter, secrets: Sequence[str | None]) -> None:
+        self._letter, self._secrets = letter, secrets
+
+    def __iter__(self) -> Iterator[str]:
+        letter = self._letter
+        yield from texts_in([letter.to, letter.subject, letter.text, letter.html, letter.message, *self._secrets])
+
+
+class NotSent(RetryJob):
+    """the connection broke before the end of the mail, and another server may take it"""
+
+
+def attempt(
+    ctx: JobContext,
+    server: str,
+    definition: Mapping[str, Any],
+    letter: Letter,
+    recipients: Sequence[str] | None,
+    refused: Mapping[str, int],
+    *,
+    if_maybe_sent: IfMaybeSent = "again",
+    in_doubt: bool = False,
+    patience: float = math.inf,
+) -> None:
+    """One attempt at a letter, for whoever has definitions of his own.
+
+    :param server: its name in metrics and limits.
+    :param definition: the fields of an SMTP server, secrets in clear.
+    :param recipients: those that do not have it yet; None: all.
+    :param refused: those that earlier attempts were refused for good.
+    :param patience: seconds after which a server that took no mail yet is in trouble.
+    :param in_doubt: whether an earlier attempt may have sent it.
+    :raises RetryJob: with the keyword arguments ``recipients``, ``refused`` or ``in_doubt`` for the next attempt;
+        :class:`NotSent` where this very server could not be given the mail.
+    :raises DestinationDown: when the server takes no mail now. :raises FailJob: when all that is left are refusals.
+    """
+    once = if_maybe_sent == "not"
+    if once and ctx.crashes:
+        raise FailJob(f"may have been sent: a worker was lost while it had the mail; {_NOT_AGAIN}")
+    definition = DEFINITIONS.complete(definition)
+    share = None if server == UNSAVED else ctx.limit(f"smtp:{server}", limits_of(definition))
+    secrets = [definition.get(name) for name in DEFINITIONS.secrets_of(definition)]
+    ctx.hide(*secrets)
+    known = _Secrets(letter, secrets)
+    place = endpoint(definition, ctx.settings)
+    deadline = _deadline(ctx, patience, ctx.only_once if once else lambda: None)
+
+    def hand_over(letter: Letter, recipients: Sequence[str] | None) -> Delivery:
+        mail = replace(_mail(ctx, definition, letter, recipients), careful=once)
+        if server == UNSAVED:
+            return deliver(place, mail, deadline)
+        most = definition["max_connections"] if share is None else share
+        return process_pool().deliver(place, mail, deadline, share=most)
+
+    with _ends(ctx, server, known, not_again=_NOT_AGAIN if once else _NOT_A_THIRD_TIME if in_doubt else None):
+        delivery, left_out = _hand_over_in_ascii_if_need_be(letter, recipients, hand_over)
+    _judge(ctx, server, delivery, known)
+    conclusions.note(ctx, str(place), delivery)
+    conclusions.conclude(delivery, letter, [*letter.faults, *left_out], refused, known)
+
+
+def _hand_over_in_ascii_if_need_be(
+    letter: Letter, recipients: Sequence[str] | None, hand_over: Callable[[Letter, Sequence[str] | None], Delivery]
+) -> tuple[Delivery, list[str]]:
+    """The delivery, and why recipients were left out: a server without SMTPUTF8 gets what can be said in ASCII."""
+    try:
+        return hand_over(letter, recipients), []
+    except AsciiOnly as error:
+        rest, left_out = letter.in_ascii()
+        still = None if recipients is None else [who for who in recipients if who.isascii()]
+        if not rest.to or still == []:
+            raise
+        return hand_over(rest, still), [f"{who}: {error}" for who in left_out]
+
+
+@contextmanager
+def _ends(ctx: JobContext, server: str, known: _Secrets, *, not_again: str | None) -> Iterator[None]:
+    """What the engine raises, as the end of an attempt. The causes stay behind: their texts are the server's, and may
+    quote anything.
+
+    :param not_again: why a mail that may have been sent is not sent again.
+    """
+    try:
+        yield
+    except Busy as error:
+        raise HeldBack(str(error)) from None
+    except ServerTrouble as error:
+        conclusions.count(ctx, server, error.reply)
+        _look_for_haste(ctx, [error.reply] if error.reply else [], known)
+        told = redact(str(error), known)
+        raise DestinationDown(told, retry_after=error.retry_after, counted=error.supposed) from None
+    except ConnectionLost as error:
+        conclusions.count(ctx, server, None)
+        raise NotSent(redact(str(error), known)) from None
+    except MaybeSent as error:
+        conclusions.count(ctx, server, None)
+        reason = f"may have been sent: {redact(str(error), known)}"
+        if not_again:
+            raise FailJob(f"{reason}; {not_again}") from None
+        raise RetryJob(reason, kwargs={"in_doubt": True}) from None
+    except MailError as error:
+        raise FailJob(redact(str(error), known)) from None
+
+
+def _judge(ctx: JobContext, server: str, delivery: Delivery, known: _Secrets) -> None:
+    for outcome in delivery.outcomes.values():
+        conclusions.count(ctx, server, outcome.reply)
+    # A 421 before the end of a mail comes with its refusals here ("too many errors"), and is about that mail.
+    told = [one.reply for one in delivery.outcomes.values() if one.reply.code != 421 or one.step is Step.END]
+    _look_for_haste(ctx, told, known)
+
+
+_NOT_AGAIN = "it is not sent again, since it must not arrive twice"
+
+_NOT_A_THIRD_TIME = "it was sent again after a doubt already, and a doubt is tried again once"
+
+
+def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None]) -> Deadline:
+    until = clock.monotonic() + patience
+
+    def check() -> None:
+        ctx.check()
+        before_effect()
+
+    def last_word() -> float:
+        leased = ctx.lease_left()
+        return WORD_IN_REQUEST if leased is None else max(0.0, min(FINAL_TIMEOUT, leased - _MARGIN))
+
+    return Deadline(lambda: min(ctx.time_left(), until - clock.monotonic()), check, last_word)
+
+
+def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: Iterable[str]) -> None:
+    """A server that is given too much at once gets less, also where it took some of it."""
+    if reply := next(filter(wants_fewer, replies), None):
+        ctx.slow_down(redact(f"the server wants fewer at once: {reply}", known))
+
+
+def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipients: Sequence[str] | None) -> Mail:
+    sender = letter.sender or definition["sender"]
+    if not sender:
+        raise MessageError("sender: expected one in the SMTP server or in the call, found neither")
+    message_id = messages.message_id_of(ctx.id, sender)
+    content = messages.compose(
+        letter, sender=sender, message_id=message_id, date=messages.at(ctx.created),
+        auto_submitted=ctx.settings[AUTO_SUBMITTED],
+    )  # fmt: skip
+    if definition["smime"]:
+        content = _signed(ctx, definition, content)
+    to = [box.spec for box in letter.recipients] if recipients is None else recipients
+    return Mail(sender_of(sender).spec, tuple(to), content, utf8=letter.is_utf8(sender))
+
+
+def _signed(ctx: JobContext, definition: Mapping[str, Any], content: bytes) -> bytes:
+    """:raises SigningFailed: when it can't be signed, and ``dont_send_on_error`` is on. The mail waits: the definition
+    or a file is wrong, not the mail."""
+    paths = definition["certificate"] or "", definition["private_key"] or ""
+    try:
+        return load_signer(*paths, definition["private_key_password"] or "").sign(content)
+    except SigningFailed as error:
+        if definition["dont_send_on_error"]:
+            raise
+        ctx.note(smime=f"not signed: {error}")
+        ctx.log.warning("the mail goes unsigned: %s", error)
+        return content

@@ -253,7 +253,7 @@ class RetryJob(AttemptEnd):
     def __init__(
         self, message: str | None = None, *, delay: float | None = None, kwargs: Mapping[str, Any] | None = None
     ) -> None:
-        self.delay = _seconds("delay", delay)
+        self.delay = _checked_seconds("delay", delay)
         self.kwargs = dict(kwargs) if kwargs is not None else None
         super().__init__(message)
 
@@ -266,13 +266,12 @@ class DestinationDown(AttemptEnd):
     """
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None, counted: bool = False) -> None:
-        self.retry_after = _seconds("retry_after", retry_after)
+        self.retry_after = _checked_seconds("retry_after", retry_after)
         self.counted = bool(counted)
         super().__init__(message)
 
 
-def _seconds(name: str, value: Any) -> float | None:
-    """Check the value when the exception is created, so that later code can rely on it."""
+def _checked_seconds(name: str, value: Any) -> float | None:
     if value is None or (isinstance(value, (int, float)) and -MAX_SECONDS <= value <= MAX_SECONDS):
         return value
     raise TypeError(f"{name}: expected a number of seconds or None, found {type(value).__name__}")
@@ -297,6 +296,5 @@ class HeldBack(AttemptEnd):
 class UnknownHere(HeldBack):
     """this worker does not know what the job needs; any worker tries again later, and the attempt does not count
 
-    Raise it for something that another worker may have: a definition that is not in this worker's database, a secret
-    under a key that this worker lacks, a file on another host.
+    Raise it for something that another worker may have: a definition, the key of a secret, a file.
     """

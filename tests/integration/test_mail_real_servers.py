@@ -14,7 +14,7 @@ from mail_servers import MailServer
 
 from pijobs import Settings
 from pijobs.settings import CORE_SETTINGS, validate
-from pijobs_mail.compose import message as messages
+from pijobs_mail.compose import message_id
 from pijobs_mail.compose.attachment import Attachment
 from pijobs_mail.compose.message import Letter, compose
 from pijobs_mail.compose.smime import load_signer
@@ -43,7 +43,7 @@ def mail_server(request: pytest.FixtureRequest) -> MailServer:
 
 
 def composed(letter: Letter = LETTER) -> bytes:
-    return compose(letter, sender=SENDER, message_id="<fixed@example.com>", date=messages.now())
+    return compose(letter, sender=SENDER, message_id="<fixed@example.com>", date=message_id.now())
 
 
 def endpoint(server: MailServer, **values: Any) -> Endpoint:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pijobs_mail.compose.attachment import Attachment
-from pijobs_mail.compose.message import Letter, compose, make_message_id, message_id_of
+from pijobs_mail.compose.message import Letter, compose
+from pijobs_mail.compose.message_id import make_message_id, message_id_of
 from pijobs_mail.errors import MessageError
 
 DATE = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)

@@ -12,16 +12,8 @@ from pijobs.database import Database
 from pijobs.definitions.tables import table
 from pijobs.errors import DefinitionError
 from pijobs.settings import CORE_SETTINGS, Settings, validate
-from pijobs_mail.servers.definitions import (
-    PREFIX,
-    SETTINGS,
-    endpoint,
-    limits_of,
-    open_store,
-    parse_server,
-    servers_check,
-    with_port,
-)
+from pijobs_mail.servers.definitions import PREFIX, SETTINGS, endpoint, limits_of, open_store, servers_check
+from pijobs_mail.servers.server_address import parse_server, with_port
 
 
 @pytest.fixture

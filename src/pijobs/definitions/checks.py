@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pijobs.definitions.failover import FALLBACK
@@ -65,11 +65,7 @@ def _check(
         bare = store.left_in_clear()
     except PijobsError as error:
         return CheckResult(False, f"one of the {thing}s can't be read: {error}", "save it again, with its password")
-    alarms = [
-        f"{thing} {identifier!r}: {', '.join(names)} lie in clear in {store.place}, as an older release left them; "
-        "a server or worker of this release encrypts them when it starts, and so does 'pijobs keys retire'"
-        for identifier, names in bare.items()
-    ]
+    alarms = [_lies_in_clear(thing, identifier, names, store) for identifier, names in bare.items()]
     for identifier, definition in found.items():
         try:
             alarms += look(definition)
@@ -82,3 +78,10 @@ def _check(
         message = f"the fallback of {thing} {lost[0]!r} is not there: {found[lost[0]][FALLBACK.name]!r}"
         return CheckResult(True, message, "create it, or name another one", warning=True)
     return CheckResult(True, f"{len(found)} {thing}s in {store.place}")
+
+
+def _lies_in_clear(thing: str, identifier: str, names: Sequence[str], store: DefinitionStore) -> str:
+    return (
+        f"{thing} {identifier!r}: {', '.join(names)} lie in clear in {store.place}, as an older release left them; "
+        "a server or worker of this release encrypts them when it starts, and so does 'pijobs keys retire'"
+    )

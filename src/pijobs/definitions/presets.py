@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,15 +62,7 @@ def preset_command(
             return
         if name not in presets:
             raise click.UsageError(f"expected one of {', '.join(presets)}, found {name!r}")
-        values = dict(presets[name].values)
-        fields = declaration.fields_of(declaration.complete(values))
-        for change in changes:
-            field, equals, value = change.partition("=")
-            if not equals or field not in fields:
-                raise click.UsageError(
-                    f"--set: expected FIELD=VALUE, a field being {', '.join(fields)}; found {field!r}"
-                )
-            values[field] = value
+        values = _changed(declaration, presets[name].values, changes)
         if identifier is not None:
             store = open_store(invocation.settings())
             if identifier in store.list():
@@ -79,13 +71,27 @@ def preset_command(
         if as_json:
             click.echo(json.dumps({"preset": name, "values": values, "notes": presets[name].notes}, indent=2))
             return
-        for field, value in values.items():
-            click.echo(f"{field:<22}{json.dumps(value) if isinstance(value, dict) else value}")
+        for row, value in values.items():
+            click.echo(f"{row:<22}{json.dumps(value) if isinstance(value, dict) else value}")
         click.echo(presets[name].notes)
         if identifier is not None:
             click.echo(f"{thing} {identifier} is saved; {advice.format(identifier)}")
 
     return preset
+
+
+def _changed(declaration: Definitions, preset: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The values of a preset with those of ``--set FIELD=VALUE``."""
+    import click
+
+    values = dict(preset)
+    fields = declaration.fields_of(declaration.complete(values))
+    for change in changes:
+        named, equals, value = change.partition("=")
+        if not equals or named not in fields:
+            raise click.UsageError(f"--set: expected FIELD=VALUE, a field being {', '.join(fields)}; found {named!r}")
+        values[named] = value
+    return values
 
 
 def _list(presets: Mapping[str, Preset], *, as_json: bool) -> None:

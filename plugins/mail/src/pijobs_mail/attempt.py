@@ -23,6 +23,7 @@ from pijobs_mail import conclusions
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.addresses import sender_of
 from pijobs_mail.compose.message import Letter
+from pijobs_mail.compose.message_id import at, message_id_of
 from pijobs_mail.compose.smime import load_signer
 from pijobs_mail.engine.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
 from pijobs_mail.engine.pool import process_pool
@@ -198,9 +199,9 @@ def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipi
     sender = letter.sender or definition["sender"]
     if not sender:
         raise MessageError("sender: expected one in the SMTP server or in the call, found neither")
-    message_id = messages.message_id_of(ctx.id, sender)
+    given_id = message_id_of(ctx.id, sender)
     content = messages.compose(
-        letter, sender=sender, message_id=message_id, date=messages.at(ctx.created),
+        letter, sender=sender, message_id=given_id, date=at(ctx.created),
         auto_submitted=ctx.settings[AUTO_SUBMITTED],
     )  # fmt: skip
     if definition["smime"]:

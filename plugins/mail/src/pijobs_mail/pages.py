@@ -8,9 +8,10 @@ from dataclasses import replace
 from pijobs.flask import current_queue
 from pijobs.server.pages import PageBlueprint, definition_pages
 from pijobs_mail.routes import send_test
-from pijobs_mail.servers.definitions import open_store, with_port
+from pijobs_mail.servers.definitions import open_store
 from pijobs_mail.servers.presets import PRESETS
 from pijobs_mail.servers.probe import Probe, Step
+from pijobs_mail.servers.server_address import with_port
 
 #: Seconds that a step of the probe may take, because somebody waits for the page.
 PATIENCE = 5.0

@@ -18,7 +18,8 @@ from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
 from pijobs_mail.send import as_arguments
-from pijobs_mail.servers.definitions import open_store, with_port
+from pijobs_mail.servers.definitions import open_store
+from pijobs_mail.servers.server_address import with_port
 
 SERVERS = DefinitionRoutes(open_store, with_port)
 

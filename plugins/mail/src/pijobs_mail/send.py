@@ -13,6 +13,7 @@ from pijobs_mail.attempt import IfMaybeSent
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.attachment import Attachment
 from pijobs_mail.compose.message import Letter
+from pijobs_mail.compose.message_id import make_message_id
 from pijobs_mail.errors import MessageError
 from pijobs_mail.servers.definitions import open_store
 
@@ -76,7 +77,7 @@ def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
         "attachments": [attachment.as_argument() for attachment in letter.attachments] or None,
         "reply_to": letter.reply_to,
         "sender": letter.sender,
-        "message_id": letter.message_id or messages.make_message_id(sender),
+        "message_id": letter.message_id or make_message_id(sender),
         "date": letter.date,
     }
     return {name: value for name, value in fields.items() if value is not None}

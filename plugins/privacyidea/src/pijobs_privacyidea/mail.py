@@ -19,7 +19,7 @@ from pijobs_mail.compose.addresses import parse, sender_of
 from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
 from pijobs_mail.job import OTP_PRIORITY, OTP_VALIDITY, RETRY, label, subject
-from pijobs_mail.servers.definitions import parse_server
+from pijobs_mail.servers.server_address import parse_server
 from pijobs_privacyidea import definitions, second_channel
 from pijobs_privacyidea.origin import Origin, origin
 from pijobs_privacyidea.settings import OTP_SERVERS

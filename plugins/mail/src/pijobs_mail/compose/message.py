@@ -8,27 +8,25 @@ import copy
 import email.policy
 import hashlib
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from email.message import EmailMessage, Message
 from email.utils import format_datetime
 from functools import cached_property
 
-from pijobs.base import clock
 from pijobs.base.masks import mask_address
 from pijobs_mail.compose import headers
 from pijobs_mail.compose.addresses import Mailbox, mailboxes, parse, sender_of
 from pijobs_mail.compose.attachment import Attachment
 from pijobs_mail.compose.content import reencode
 from pijobs_mail.compose.fields import CarefulPolicy, check_fields, verified
+from pijobs_mail.compose.message_id import check_message_id
 from pijobs_mail.errors import MessageError
 
 _POLICY = CarefulPolicy(linesep="\r\n", cte_type="7bit")
 #: Octets of a line without its end (RFC 5321 4.5.3.1.6).
 LONGEST = 998
-_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _UNFOLDED = re.compile(r"\0|\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n(?![ \t])")
 
 
@@ -102,7 +100,7 @@ class Letter:
         if self.sender is not None:
             sender_of(self.sender)
         _encodable(self.subject or "", "subject")
-        _check_message_id(self.message_id)
+        check_message_id(self.message_id)
         if self.message is not None:
             _check_ready(self)
         elif self.text is None and self.html is None:
@@ -262,25 +260,6 @@ def _boundary(seed: str, index: int) -> str:
     return f"=_{hashlib.sha256(f'{seed} {index}'.encode()).hexdigest()[:32]}"
 
 
-def make_message_id(sender: str) -> str:
-    """A new Message-ID in the domain of the sender."""
-    return message_id_of(secrets.token_hex(16), sender)
-
-
-def message_id_of(instance_id: str, sender: str) -> str:
-    """The Message-ID of a job instance that was given none: the same at each attempt."""
-    return f"<{re.sub(r'[^A-Za-z0-9.-]', '', instance_id)}@{sender_of(sender).domain or 'localhost'}>"
-
-
-def now() -> datetime:
-    return datetime.fromtimestamp(clock.time(), timezone.utc).replace(microsecond=0)
-
-
-def at(seconds: float) -> datetime:
-    """The date of a mail by seconds since the epoch."""
-    return datetime.fromtimestamp(int(seconds), timezone.utc)
-
-
 def as_recipients(to: str | Sequence[str]) -> tuple[str, ...]:
     """One recipient or several."""
     return (to,) if isinstance(to, str) else tuple(to)
@@ -294,11 +273,6 @@ def _encodable(value: str, name: str) -> None:
     except UnicodeEncodeError:
         # Not chained: that error quotes the text.
         raise MessageError(f"{name}: expected text that can be encoded, found something else") from None
-
-
-def _check_message_id(message_id: str | None) -> None:
-    if message_id is not None and not re.fullmatch(rf"<{_LOCAL.pattern}@{_LOCAL.pattern}>", message_id):
-        raise MessageError("message_id: expected <something@a.domain>, found something else")
 
 
 def _check_ready(letter: Letter) -> None:

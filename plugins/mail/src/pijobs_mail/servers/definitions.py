@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pijobs import Limits
 from pijobs.base.network import is_local, tls_context
@@ -30,15 +29,13 @@ from pijobs.definitions import (
 from pijobs.plugins.hookspecs import Check, CheckResult
 from pijobs.settings import Setting, Settings
 from pijobs.settings.worker import address_of
-from pijobs_mail.compose.addresses import ascii_host, sender_of
+from pijobs_mail.compose.addresses import sender_of
 from pijobs_mail.engine.delivery import Endpoint
 from pijobs_mail.engine.oauth import Grant
 from pijobs_mail.errors import MessageError
+from pijobs_mail.servers.server_address import _HOST, parse_server, parts_of
 
 PREFIX = "PI_JOB_QUEUE_MAIL_"
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]*:[0-9a-fA-F:.]+(%\w+)?")
-_NO_SERVER = re.compile(r"[\s\0-\x1f\x7f]")
-_PORTS = {"smtp": 25, "smtps": 465}
 _SMIME, _OAUTH = "S/MIME", "Login by XOAUTH2"
 _RATE = re.compile(r"(\d{1,6})\s*/\s*(s|min|h|d)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -51,7 +48,7 @@ def _check_server(value: str) -> str | None:
         parse_server(value)
     except ValueError as error:
         return str(error)
-    parts = _parts(value)
+    parts = parts_of(value)
     more = parts.username or parts.password or parts.path.strip("/") or parts.query or parts.fragment
     return "expected no more than a scheme, a host and a port, found a login or a path, too" if more else None
 
@@ -233,45 +230,6 @@ def limits_of(definition: Mapping[str, Any]) -> Limits:
     if match is None:
         return Limits(concurrency=definition["max_connections"])
     return Limits(concurrency=definition["max_connections"], rate=int(match[1]), per=_SECONDS[match[2]])
-
-
-@lru_cache(maxsize=64)
-def parse_server(server: str) -> tuple[str, str, int | None]:
-    """Scheme (``smtp`` or ``smtps``), host, and the port if it is there: ``host``, ``host:587``, ``smtps://host``.
-
-    A login or a path is passed over, as privacyIDEA does.
-
-    :raises ValueError: for anything else; why is its message.
-    """
-    try:
-        parts = _parts(server)
-        scheme, host, port = parts.scheme or "smtp", (parts.hostname or "").rstrip("."), parts.port
-        if scheme not in _PORTS or not host:
-            raise ValueError
-        return scheme, host if ":" in host and _HOST.fullmatch(host) else ascii_host(host), port
-    except ValueError:
-        raise ValueError(
-            "expected a host name, an address, host:port, or a URL smtp://host or smtps://host, found something else"
-        ) from None
-
-
-def _parts(server: str) -> SplitResult:
-    if _NO_SERVER.search(server := server.strip()):
-        raise ValueError  # the library would leave them out
-    if "//" in server:
-        return urlsplit(server)
-    return urlsplit(f"//[{server}]" if _HOST.fullmatch(server) and server.count(":") > 1 else f"//{server}")
-
-
-def with_port(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the port that belongs to the server, unless there is one."""
-    completed = dict(values)
-    if completed.get("port") in (None, ""):
-        completed.pop("port", None)
-        scheme, separator, _ = str(completed.get("server", "")).partition("://")
-        if separator and scheme in _PORTS:
-            completed["port"] = _PORTS[scheme]
-    return completed
 
 
 def endpoint(definition: Mapping[str, Any], settings: Settings) -> Endpoint:

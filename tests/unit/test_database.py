@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from processes import run_at_once
 
 from pijobs.database import Database
+from pijobs.database.engine import parsed_url
 from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
 from pijobs.settings import CORE_SETTINGS, Settings, validate
 
@@ -250,6 +251,7 @@ def test_threads_that_read_and_write_do_not_lose_anything(database: Database, nu
 CREATE = """
 import sys, pathlib, sqlalchemy as sa
 from pijobs.database import Database
+from pijobs.database.engine import parsed_url
 url, name = sys.argv[1:]
 metadata = sa.MetaData()
 for number in range(5):
@@ -309,3 +311,10 @@ def test_a_child_has_connections_of_its_own(database: Database, numbers: sa.Tabl
     before = connection_id()
     assert in_child(connection_id) != str(before)
     assert connection_id() == before
+
+
+def test_a_folder_that_may_not_be_looked_into_is_no_older_place(tmp_path: Path) -> None:
+    """A command that another user starts in the folder of root."""
+    closed = tmp_path / ("x" * 300)  # it can't be looked into, by root neither
+    assert parsed_url("sqlite:///file", tmp_path, closed).database == f"{tmp_path}/file"
+    assert parsed_url("sqlite:///file", closed, tmp_path).database == f"{closed}/file"

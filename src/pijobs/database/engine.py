@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +39,8 @@ def parsed_url(url: str | URL, directory: Path, older: Path | None = None) -> UR
         ) from None
     if in_file(parsed):
         file = (directory / str(parsed.database)).absolute()
-        if older is not None and not file.exists() and (older / str(parsed.database)).exists():
+        # Not Path.exists, which raises where it may not look: as another user, in the folder where root stood.
+        if older is not None and not os.path.exists(file) and os.path.exists(older / str(parsed.database)):
             file = (older / str(parsed.database)).absolute()
         parsed = parsed.set(database=str(file))
     return parsed

@@ -36,6 +36,8 @@ PI_VERSION ?= 3.14
 PI_VENV ?= .venvs/privacyidea$(if $(filter-out 3.14,$(PI_VERSION)),-$(PI_VERSION))
 PI_UNPINNED ?= huey
 PI := $(PI_VENV)/.installed
+# Statistics need SQLAlchemy 2, which privacyIDEA takes from 3.13 on.
+PI_STATISTICS := $(if $(filter 3.11% 3.12%,$(PI_VERSION)),,plugins/statistics)
 PI_TESTS ?= plugins/privacyidea/tests
 
 # What "make compat" makes: a target for each version of something that we work with.
@@ -83,7 +85,7 @@ test-privacyidea: $(PI)
 
 # privacyIDEA's own tests of queue, SMTP servers and e-mail token, with our class in place of theirs.
 upstream-privacyidea: $(PI)
-	@$(PI_VENV)/bin/python -m pip install --quiet --constraint $(PI_VENV)/pins.txt mock responses testfixtures
+	@$(PI_VENV)/bin/python -m pip install --quiet --constraint $(PI_VENV)/pins.txt mock pyparsing responses testfixtures
 	$(PI_VENV)/bin/python plugins/privacyidea/tests/upstream.py $(TESTS)
 
 # Side by side: the tests wait half of the time.
@@ -209,7 +211,7 @@ $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS= PI_INSTALL="--no-deps privacyidea==$(PI_VERSION)" pi-install
 	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
 		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
-	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea plugins/statistics plugins/webhook" pi-install \
+	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea plugins/webhook $(PI_STATISTICS)" pi-install \
 		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout pytest-xdist"
 	@touch $@
 

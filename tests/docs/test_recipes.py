@@ -26,6 +26,8 @@ NGINX = (CONTRIB / "nginx/pijobs.conf").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/compose.yml").read_text())
 #: What runs beside a privacyIDEA, which is not installed here; its own tests start the same commands.
 PRIVACYIDEA: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/privacyidea.yml").read_text())
+#: Beside privacyIDEA's own compose.yaml.
+IMAGE: dict[str, Any] = yaml.safe_load((CONTRIB / "docker/privacyidea-image.yml").read_text())
 
 CHART = CONTRIB / "helm/pijobs"
 #: The templates of the chart, whose commands and times stand in them as they are. tests/docs/rendered_chart.py has Helm
@@ -216,6 +218,18 @@ def test_server_and_worker_of_privacyidea_share_image_state_and_redis() -> None:
     assert set(PRIVACYIDEA["volumes"]) == {"redis", "state"}
 
 
+def test_server_and_worker_of_privacyideas_own_image_have_the_same_settings_and_time_to_end() -> None:
+    server, worker = IMAGE["services"]["pi"], IMAGE["services"]["pi-queue"]
+    assert server["environment"].items() <= worker["environment"].items()
+    assert server["volumes"] == worker["volumes"] and server["image"] == worker["image"]
+    command: list[str] = worker["command"]
+    app = command[command.index("--app") + 1]
+    assert server["command"][-1] == f"{app}()"
+    options = command[command.index("worker") + 1 :]
+    assert worker_options(options)
+    assert int(worker["stop_grace_period"].removesuffix("s")) > int(options[options.index("-t") + 1])
+
+
 def test_apache_takes_its_site(tmp_path: Path) -> None:
     apache = program("apache2")
     modules = Path("/usr/lib/apache2/modules")
@@ -245,10 +259,10 @@ def test_the_image_is_made_of_what_there_is() -> None:
         assert (CONTRIB / "docker" / built["context"] / built["dockerfile"]).resolve().exists()
 
 
-@pytest.mark.parametrize("recipe", [COMPOSE, PRIVACYIDEA], ids=["pijobs", "privacyidea"])
+@pytest.mark.parametrize("recipe", [COMPOSE, PRIVACYIDEA, IMAGE], ids=["pijobs", "privacyidea", "its own image"])
 def test_redis_has_a_password_and_a_network_of_its_own(recipe: dict[str, Any]) -> None:
     redis = recipe["services"]["redis"]
     assert redis["command"][-2] == "--requirepass" and "REDIS_PASSWORD" in redis["command"][-1]
     assert redis["networks"] == ["queue"] and recipe["networks"]["queue"] == {"internal": True}
     assert "ports" not in redis
-    assert all("queue" in recipe["services"][name]["networks"] for name in ("server", "worker"))
+    assert all("queue" in recipe["services"][name]["networks"] for name in recipe["services"] if name != "redis")

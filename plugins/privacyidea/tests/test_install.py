@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from challenges import arrives_and_signs_in, challenge
+import yaml
+from challenges import PIN, arrives_and_signs_in, challenge
 from redis_on_disk import Redis
 
 from pijobs_mail.sink.server import Sink
+from pijobs_privacyidea.doctor import _series
 from pijobs_privacyidea.instance import APP, Instance
 
 # privacyIDEA's own warnings are not ours to mend.
@@ -72,3 +76,55 @@ def test_a_wrong_setting_stops_the_start_and_all_faults_are_told(
     assert server.wait(120) != 0
     log = copy.log.read_text()
     assert [fault for fault in told if fault not in log] == []
+
+
+class Container(Instance):
+    """Laid out as privacyIDEA's own image: no pi.cfg, secrets in files, all else in the environment."""
+
+    def __init__(self, here: Path, settings: dict[str, str]) -> None:
+        super().__init__(here, {})
+        self.config.unlink()
+        self._settings = settings
+        (here / "enckey").write_bytes(os.urandom(96))
+        (here / "secret_key").write_text(os.urandom(32).hex())
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PRIVACYIDEA_", "PI_"))}
+        return {
+            **kept, **self._settings, "PI_CONFIG_NAME": "docker", "PI_PEPPER": "pepper",
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{self.here}/privacyidea.sqlite",
+            "PI_ENCFILE": f"{self.here}/enckey", "PI_SECRET_KEY_FILE": f"{self.here}/secret_key",
+            "PRIVACYIDEA_PI_AUDIT_NO_SIGN": "true", "PRIVACYIDEA_PI_HASH_ALGO_LIST": '["pbkdf2_sha512"]',
+        }  # fmt: skip
+
+    def run(self, *command: str, **environment: str) -> Any:
+        return super().run(str(Path(sys.executable).with_name(command[0])), *command[1:], **environment)
+
+
+@pytest.mark.skipif(_series() < (3, 14), reason="the image of earlier releases has another layout")
+def test_in_the_layout_of_privacyideas_image_the_recipe_needs_no_file_of_settings(
+    tmp_path: Path, redis_server: Redis, sink: Sink
+) -> None:
+    recipe = Path(__file__).parents[3] / "contrib/docker/privacyidea-image.yml"
+    server, worker = (yaml.safe_load(recipe.read_text())["services"][name] for name in ("pi", "pi-queue"))
+    settings = {
+        **server["environment"],
+        "PRIVACYIDEA_PI_JOB_QUEUE_URL": redis_server.url,
+        "PRIVACYIDEA_PI_JOB_QUEUE_SPOOL": f"{tmp_path}/spool.sqlite",
+    }
+    one = {"0.0.0.0:8080": "127.0.0.1:{port}", "4": "1"}
+    serve = [sys.executable, *(one.get(word, word) for word in server["command"][1:])]
+    work = [str(Path(sys.executable).with_name("pijobs")), *worker["command"][1:]]
+    with Container(tmp_path, settings) as container:
+        container.run("pi-manage", "setup", "create_tables")
+        container.run("pi-manage", "admin", "add", "admin", "--password", container.password)
+        container.serve(*serve)
+        container.add_people("alice")
+        container.set_smtp_server("otp", sink.port, queued=True)
+        container.ask("/system/setConfig", **{"email.identifier": "otp"})
+        container.add_email_token("alice", PIN)
+        container.start(*work)
+        container.wait_for("/healthz")
+        arrives_and_signs_in(container, sink, challenge(container))
+        told = container.run("pijobs", "--app", APP, "privacyidea", "doctor")
+    assert told.stdout.endswith("\nready\n"), told.stdout + told.stderr

@@ -29,6 +29,7 @@ HTTP = "privacyidea.lib.smsprovider.HttpSMSProvider.HttpSMSProvider"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, programs: Programs) -> Iterator[Instance]:
+    pytest.importorskip("pijobs_statistics", reason="it needs SQLAlchemy 2, so privacyIDEA 3.13")
     here = tmp_path_factory.mktemp("usage")
     settings = {
         "PI_AUDIT_MODULE": "pijobs_privacyidea.statistics",

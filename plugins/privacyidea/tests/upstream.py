@@ -2,11 +2,13 @@
 
 The source of the installed release comes from PyPI into a folder that is thrown away; nothing of it is part of this
 source. One file is changed: the tests of the queue class import ours, and name ours in their configuration. The others
-are run as they are. Arguments go to pytest.
+are run as they are. Then all tests that send mails are run once more, and each mail goes through our queue, too, see
+:mod:`forced`. Arguments go to pytest.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -17,6 +19,12 @@ from pathlib import Path
 THEIRS, OURS = "privacyidea.lib.queues.huey_queue", "pijobs_privacyidea"
 QUEUE = "tests/test_lib_queue.py"
 TESTS = (QUEUE, "tests/test_lib_smtpserver.py", "tests/test_api_smtpserver.py", "tests/test_lib_tokens_email.py")
+
+#: More that send mails.
+SENDING = (
+    "tests/test_api_events.py", "tests/test_api_register.py", "tests/test_api_validate_challengeresponse.py",
+    "tests/test_lib_eventhandler_usernotification.py", "tests/test_lib_recovery.py", "tests/test_lib_smsprovider.py",
+)  # fmt: skip
 
 
 def fetch(release: str, folder: Path) -> Path:
@@ -41,8 +49,13 @@ def main() -> int:
         (source / QUEUE).write_text(text.replace(THEIRS, OURS), encoding="utf-8")
         # From there, privacyIDEA itself is that of the source: its tests find their files relative to it.
         options = ["-q", "-p", "no:cacheprovider", "-o", "pijobs_real_storage=true"]
-        command = [sys.executable, "-m", "pytest", *options, *TESTS, *sys.argv[1:]]
-        return subprocess.run(command, cwd=source).returncode
+        command = [sys.executable, "-m", "pytest", *options]
+        alone = subprocess.run([*command, *TESTS, *sys.argv[1:]], cwd=source).returncode
+        print("the same, with every mail through the queue")
+        sending = [path for path in SENDING if (source / path).exists()]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        forced = [*command, "-p", "forced", *TESTS, *sending, *sys.argv[1:]]
+        return alone or subprocess.run(forced, cwd=source, env=environment).returncode
 
 
 if __name__ == "__main__":

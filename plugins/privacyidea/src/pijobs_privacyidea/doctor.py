@@ -124,7 +124,9 @@ def _class(settings: Settings) -> Iterator[Finding]:
 
 def _environment(settings: Settings) -> Iterator[Finding]:
     """privacyIDEA takes settings from there, too, since 3.12; a service has an environment of its own."""
-    written = {} if settings.file is None else read_config(settings.file, {})
+    if settings.file is None:  # they are those of an app, as in a container
+        return
+    written = read_config(settings.file, {})
     known = sorted(name for name in environment_settings() if name in settings.table and name not in written)
     if not known:
         return

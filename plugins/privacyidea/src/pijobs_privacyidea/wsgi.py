@@ -1,6 +1,7 @@
 """privacyIDEA's app with the routes and pages of the job queue under ``/jobqueue``.
 
-In the WSGI file: ``from pijobs_privacyidea.wsgi import create_app`` instead of the one of ``privacyidea.app``.
+In the WSGI file: ``from pijobs_privacyidea.wsgi import create_app`` instead of the one of ``privacyidea.app``. Commands
+take the settings of that app by ``pijobs --app pijobs_privacyidea.wsgi:create_app``, where there is no ``pi.cfg``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from pijobs.errors import ConfigurationError
+from pijobs.flask import EXTENSION
 from pijobs.server import create_app as create_server
 from pijobs_privacyidea.administrators import Administrators
 from pijobs_privacyidea.fingerprint import DefinitionsFingerprint
@@ -19,21 +21,22 @@ from pijobs_privacyidea.host import Host, IdleFiles
 MOUNT = "/jobqueue"
 
 
-def create_app(config_name: str = "production", **options: Any) -> flask.Flask:
+def create_app(config_name: str = "production", silent: bool = True, **options: Any) -> flask.Flask:
     """privacyIDEA's ``create_app``, and routes and pages beside it; with no queue configured they say so.
 
-    :param options: as privacyIDEA takes them: ``config_file``, ``silent``, ``initialize_hsm``.
+    :param silent: whether privacyIDEA prints nothing of its start: what commands print may be read by programs.
+    :param options: as privacyIDEA takes them: ``config_file``, ``initialize_hsm``.
     :raises ConfigurationError: when the class of the queue can't be imported, or there is no ``SECRET_KEY``.
     :raises SettingsError: with all faults.
     """
     from privacyidea.app import create_app as create_privacyidea
 
-    app: flask.Flask = create_privacyidea(config_name=config_name, **options)
+    app: flask.Flask = create_privacyidea(config_name=config_name, silent=silent, **options)
     _check_class(app)
     IdleFiles.watch(app)
     server = create_server(settings=dict(app.config), host_sign_in=Administrators(app).sign_in(MOUNT))
-    own = server.extensions["pijobs"].settings
-    DefinitionsFingerprint.install(own).host = Host.adopt(own, app)
+    app.extensions[EXTENSION] = installation = server.extensions[EXTENSION]
+    DefinitionsFingerprint.install(installation.settings).host = Host.adopt(installation.settings, app)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: server})  # type: ignore[method-assign]
     return app
 

@@ -12,7 +12,7 @@ project = "pijobs"
 copyright = "the pijobs authors, Apache-2.0"
 version = release = metadata.version("pijobs")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "diagrams"]
 exclude_patterns = ["_build", "_ext", "_static"]
 source_suffix = {".md": "markdown"}
 nitpicky = False
@@ -26,4 +26,6 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["docs.css"]
 html_title = "pijobs"

@@ -77,7 +77,7 @@ TABLE = (
     Program("m4", "m4", "tests/mail_relays.py", long=True),
     Program("dovecot", "dovecot-submissiond", "tests/mail_relays.py", also="dovecot-core", long=True),
     Program("postgrey", "postgrey", "tests/mail_relays.py", user="postgrey", long=True),
-    Program("npm", "npm", "tests/mail_relays.py, for Haraka", long=True),
+    Program("npm", "npm", "tests/mail_relays.py, for Haraka; make diagrams", long=True),
     Program("node", "nodejs", "tests/mail_relays.py, for Haraka", long=True),
     Program("nginx", "nginx", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),
     Program("logrotate", "logrotate", "tests/acceptance/test_deployed.py, tests/docs/test_recipes.py"),

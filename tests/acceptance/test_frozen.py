@@ -58,7 +58,7 @@ def test_a_job_that_lost_its_lease_has_no_effect(site: Site) -> None:
     site.start_worker()
     wait_until(lambda: site.effects_of("late") == ["happened"], what="the effect in another worker")
     frozen.send_signal(signal.SIGCONT)
-    wait_until(lambda: "taken for dead" in site.output(), what="the word that it was taken for dead")
+    wait_until(lambda: "counted as dead" in site.output(), what="the message that it counted as dead")
     time.sleep(1)
     assert site.effects_of("late") == ["happened"]
 

@@ -149,7 +149,7 @@ def test_what_a_job_leaves_behind_reaches_neither_the_next_job_nor_the_worker(si
     wait_until(lambda: f"{after}: running -> done" in site.output(), what="the log of the next job")
     assert "the working directory was and the umask was" in site.output()
     worker.send_signal(signal.SIGHUP)
-    wait_until(lambda: "starts again" in site.output(), what="the restart")
+    wait_until(lambda: "restarts" in site.output(), what="the restart")
     again = site.queue.enqueue("test.count", (2,)).id
     assert site.wait_for(again).state is State.DONE
     assert site.wait_for(site.queue.enqueue("test.litter").id).state is State.DONE

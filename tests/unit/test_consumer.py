@@ -25,7 +25,7 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_worker_that_ends_before_it_was_told_to_is_an_error(consumer: Any) -> None:
-    with pytest.raises(PijobsError, match="before it was told to"):
+    with pytest.raises(PijobsError, match="ended without a signal"):
         consumer.run()
     consumer.huey.close.assert_called_once_with()
 

@@ -265,7 +265,7 @@ def test_closing_during_an_outage_only_warns(
 ) -> None:
     storage.away = True
     session.close()
-    assert "not closed, its leases end by themselves" in caplog.text
+    assert "not closed, its leases will time out" in caplog.text
 
 
 def test_a_worker_waits_for_a_storage_that_is_away_at_its_start(
@@ -492,7 +492,7 @@ def test_a_storage_that_was_emptied_is_told(
     session.beat()
     loss = empty.depths().loss
     assert loss is not None and (loss.kind, loss.at) == ("emptied", empty.now())
-    assert "was emptied" in caplog.text and "taken for dead" not in caplog.text
+    assert "was emptied" in caplog.text and "counted as dead" not in caplog.text
     session.beat()
     assert len(empty.sessions()) == 1
 

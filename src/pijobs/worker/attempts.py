@@ -1,4 +1,4 @@
-"""One attempt in a worker: what it needs from its destination, and what its outcome means there."""
+"""One attempt in a worker: what it needs from its destination, and what its outcome means for it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from pijobs.worker.session import Session
 
 log = logging.getLogger("pijobs.job")
 
-#: How often an instance may come back within RETURNS_WITHIN seconds without an attempt that counts: because limits held
-#: it back, and for a reason that nobody expected.
+#: How many times an instance may return within RETURNS_WITHIN seconds without an attempt that counts: because of
+#: limits, and for an unexpected reason.
 HELD_BACK_RETURNS, RETURNS, RETURNS_WITHIN = 1000, 20, 24 * 3600.0
 
 
@@ -44,7 +44,7 @@ class Attempts:
         self.done = Done(ledger_of(queue.settings, queue.settings.name))
 
     def stored(self, ends: Sequence[End], lost: Sequence[str]) -> None:
-        """The storage took these ends, but for those whose lease was lost."""
+        """The storage stored these outcomes, except those whose lease was lost."""
         for instance_id in lost:
             log.warning("job %s: the lease was lost, its result does not count", instance_id)
             self._queue.metrics.lease_lost()
@@ -53,13 +53,11 @@ class Attempts:
                 self.done.add(end.id)
 
     def again(self, session: Session, lease: Lease, call: Call) -> End | None:
-        """How an instance ends that was done before; None: it was not, as far as is known."""
+        """The outcome of an instance that was done before; None: it was not, as far as this process knows."""
         created = call.envelope.created if call.envelope is not None else 0
         if not self.done.has(lease.id, (session.storage.now() - created) / 1000):
             return None
-        reason = (
-            "it was done before, came again, and was not run: somebody wrote to the storage, or a backup was restored"
-        )
+        reason = "it was done before and did not run again: somebody wrote to the storage, or restored a backup"
         log.error("job %s %s: %s", lease.name, lease.id, reason)
         self._queue.metrics.security_event("replayed")
         entry = history_line({"at": session.storage.now(), "event": "replayed", "reason": reason})
@@ -68,7 +66,7 @@ class Attempts:
     def held_back(self, session: Session, lease: Lease) -> str | None:
         """Why the instance must not start now."""
         if not session.holds(lease):
-            return "its lease ran out before it began"
+            return "its lease ended before it began"
         try:
             allowed = self._destinations.allowed_at(session.storage, self._queue.registry[lease.name].limits, lease)
         except StorageUnavailable:
@@ -80,8 +78,8 @@ class Attempts:
     ) -> tuple[Outcome, Permit, float]:
         """Make one attempt.
 
-        :param before: called right before the job's function; what it raises ends the attempt.
-        :returns: the outcome, what the job told of its destination, and the seconds that it took.
+        :param before: called right before the job's function; an exception ends the attempt.
+        :returns: the outcome, the job's report about its destination, and the seconds that it took.
         :raises KeyboardInterrupt: the worker stops.
         """
         permit = self._destinations.permit(session.storage, lease)
@@ -93,7 +91,7 @@ class Attempts:
         return outcome, permit, clock.monotonic() - started
 
     def after(self, storage: Storage, lease: Lease, call: Call, permit: Permit, outcome: Outcome) -> End:
-        """What the outcome means for the destination, and what that means for the next attempt."""
+        """Tell the destination's group about the outcome, which may delay the next attempt."""
         end = outcome.end
         if end.state is State.QUEUED:
             return self.braked(storage, lease, end, HELD_BACK_RETURNS)
@@ -103,15 +101,15 @@ class Attempts:
         try:
             deadline = call.envelope.deadline if call.envelope is not None else None
             return self._destinations.ended(storage, job, lease, permit, end, deadline=deadline)
-        except Exception as error:  # a record of the group that nobody expected: the attempt has ended all the same
+        except Exception as error:  # an unexpected record of the group; the attempt has ended anyway
             log.error("group %s: its limit could not be worked out: %s", lease.group, describe(error))
         return end
 
     def braked(self, storage: Storage, lease: Lease, end: End, most: int) -> End:
-        """An end that does not count waits; after so many without one that counts, the instance is dead."""
+        """An uncounted outcome waits. After ``most`` of them without a counted one, the instance is dead."""
         due = max(end.due or 0, storage.now() + to_ms(LEAST_WAIT))
         try:
-            # Counted over all workers, and only here: this is not the way that instances usually go.
+            # Counted over all workers, and only here, because few instances come this way.
             over = storage.count(f"returned {lease.id} {lease.attempts}", limit=most, per=to_ms(RETURNS_WITHIN))
         except Exception as error:
             log.warning("job %s: its returns could not be counted: %s", lease.id, describe(error))

@@ -1,8 +1,8 @@
 """The :class:`huey.consumer.Consumer` subclass: signals, worker slots, and the end of a worker.
 
-Both SIGTERM and SIGINT finish what runs, for the time of ``-t``; then, or at a second signal, what runs goes back to
+SIGTERM and SIGINT let running jobs end, for the time of ``-t``. Then, or at a second signal, running jobs go back to
 the queue, as the last act before the process exits (a thread can't be interrupted). Children of ``-k process`` ignore
-both, since systemd and terminals signal the whole group; the parent interrupts them by SIGUSR1.
+both signals, because systemd and terminals signal the whole group. The parent interrupts them with SIGUSR1.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from pijobs.worker.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
-#: Seconds a child has to give back what it runs after it was interrupted, before it is killed.
+#: Seconds that an interrupted child has to return its job before it is killed.
 KILL_AFTER = 2.0
-#: So many threads per worker that hang are replaced.
+#: How many hanging threads per worker are replaced.
 MOST_STUCK = 3
 
 
 class Worker(huey_consumer.Worker):  # type: ignore[misc]
-    """One slot. ``floor`` is the priority it is reserved for."""
+    """One slot. ``floor`` is its lowest priority."""
 
     def __init__(
         self, floor: int | None, parent: int, on_start: Callable[[], None], on_stop: Callable[[], None], **options: Any
@@ -49,7 +49,7 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
 
     def initialize(self) -> None:
         self.huey.stop_flag = self.stop_flag
-        # First: the sign of life that opens a session tells observers what ended with the workers before.
+        # First: the sign of life that opens a session reports to observers what ended with former workers.
         self._on_start()
         if self.huey.surroundings is None:
             self.huey.surroundings = Surroundings()
@@ -61,7 +61,7 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
             log.error("the worker's parent process %d is gone; child %d stops", self._parent, os.getpid())
             self.stop_flag.set()
             return
-        if self.is_stuck:  # its job has ended after all; another worker took its place
+        if self.is_stuck:  # its job has ended after all; another worker replaced it
             raise huey_consumer.WorkerRecycle
         super().loop(now)
 
@@ -83,7 +83,7 @@ class Worker(huey_consumer.Worker):  # type: ignore[misc]
 class Scheduler(huey_consumer.Scheduler):  # type: ignore[misc]
     """Enqueues periodic jobs; scheduled instances are promoted by the storage itself."""
 
-    #: Look at each turn (``-s`` seconds), not on a minute grid that begins when the process starts.
+    #: Check in each turn (``-s`` seconds), not on a minute grid that begins with the process.
     periodic_task_seconds = 0
 
     def __init__(self, periodic_jobs: Periodic, parent: int, **options: Any) -> None:
@@ -107,7 +107,7 @@ class Scheduler(huey_consumer.Scheduler):  # type: ignore[misc]
 
 
 class _ProcessEnvironment(huey_consumer.ProcessEnvironment):  # type: ignore[misc]
-    """Children that ignore the signals of their group."""
+    """Creates children that ignore the signals of their group."""
 
     def init_child(self, process: Any) -> None:
         super().init_child(process)
@@ -116,8 +116,8 @@ class _ProcessEnvironment(huey_consumer.ProcessEnvironment):  # type: ignore[mis
 
     def create_process(self, runnable: Any, name: str) -> Any:
         process = super().create_process(runnable, name)
-        # A daemon may have no children of its own, and jobs may use multiprocessing. It ends by itself when its parent
-        # is gone.
+        # Not a daemon, because daemons may have no children and jobs may use multiprocessing. It ends itself when its
+        # parent is gone.
         process.daemon = False
         return process
 
@@ -130,9 +130,9 @@ class _ProcessEnvironment(huey_consumer.ProcessEnvironment):  # type: ignore[mis
 
 
 class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
-    """huey's consumer with slots of their own floor, and an end that gives everything back.
+    """huey's consumer with a lowest priority per slot, and an end that returns all leases.
 
-    :param floors: one entry per worker: the lowest priority it takes, or None.
+    :param floors: one entry per worker: its lowest priority, or None.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._signum: int | None = None
         self._ended_early = False
         self._hurry = False
-        #: Start again at the end (huey's own restart would leave the sessions open).
+        #: Restart at the end (huey's own restart would leave the sessions open).
         self._again = False
         self._systemd = Notifier()
         self._replaced = 0.0
@@ -175,7 +175,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
     def check_worker_health(self) -> bool:
-        # huey makes the replacements in the order of the dead: hand their floors out in the same order.
+        # huey creates the replacements in the order of the dead, so use their priorities in the same order.
         dead = [worker for worker, process in self.worker_threads if not self.environment.is_alive(process)]
         self._floors.extend(worker.floor for worker in dead)
         healthy: bool = super().check_worker_health()
@@ -188,7 +188,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self.huey.queue.plugins.call("worker_stopped", worker=self.huey)
 
     def _handle_signal(self, signum: int, frame: Any) -> None:
-        # No exception is raised from here (huey's own handler does, the second time): it could strike anywhere.
+        # Raise no exception here (huey's own handler does, the second time): it could appear anywhere.
         if self._signum is not None:
             self._hurry = True
             self._again = self._again and signum == signal.SIGHUP
@@ -197,7 +197,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._again, self._graceful = self._signal_actions[signal.Signals(signum)]
 
     def start(self) -> None:
-        # huey sets its handlers when the workers run already: until then a signal would take their jobs down.
+        # huey sets its handlers after the workers started: until then, a signal would kill their jobs.
         self._set_signal_handlers()
         super().start()
         self._systemd.started()
@@ -210,7 +210,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         return super().loop(health_check_ts)
 
     def _replace_ended(self) -> None:
-        """At once after ``-M`` jobs; at most once a second where workers die."""
+        """Replace ended workers: at once after ``-M`` jobs, at most once a second if workers die."""
         ended = [process for _, process in self.worker_threads if not self.environment.is_alive(process)]
         recycled = any(getattr(process, "exitcode", 0) == 0 for process in ended)
         if ended and (recycled or clock.monotonic() - self._replaced >= 1):
@@ -218,14 +218,14 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
             self.check_worker_health()
 
     def _replace_stuck(self) -> None:
-        """A thread can't be ended; its place is taken by another, or a worker with one thread would stand still."""
+        """A stuck thread can't be ended. Start another one, or a worker with one thread would stop working."""
         self._stuck = [process for process in self._stuck if self.environment.is_alive(process)]
         for index, (worker, process) in enumerate(self.worker_threads):
             if not worker.is_stuck or not self.environment.is_alive(process) or self.environment.forks:
                 continue
             if len(self._stuck) >= MOST_STUCK * len(self.worker_threads):
-                return  # each of them holds memory, and there is no end to them
-            log.error("worker %d: its job does not end; another takes its place", index + 1)
+                return  # each of them uses memory, so there is a limit
+            log.error("worker %d: its job does not end; another one replaces it", index + 1)
             self._stuck.append(process)
             self._floors.append(worker.floor)
             new = self._create_worker()
@@ -233,9 +233,9 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
             self.worker_threads[index][1].start()
 
     def _join_workers(self) -> bool:
-        """Wait until all have ended; False if the time is over before that.
+        """Wait until all have ended; False if the time ends first.
 
-        :raises KeyboardInterrupt: after a second signal, as huey expects it.
+        :raises KeyboardInterrupt: after a second signal, as huey expects.
         """
         end = clock.monotonic() + self.shutdown_timeout
         processes = [process for _, process in self.worker_threads] + [self.scheduler]
@@ -251,21 +251,21 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
     def stop(self, graceful: bool = False) -> None:
         self._systemd.stopping()
         name = "a signal" if self._signum is None else signal.Signals(self._signum).name
-        log.info("%s: the worker stops; what runs has %g s to end", name, self.shutdown_timeout if graceful else 0)
+        log.info("%s: the worker stops; running jobs have %g s to end", name, self.shutdown_timeout if graceful else 0)
         for session in self.huey.sessions:
             session.storage.wake()
         super().stop(graceful)
 
     def _interrupt_workers(self) -> None:
-        log.warning("the worker ends now; what still runs goes back to the queue")
+        log.warning("the worker ends now; running jobs go back to the queue")
         self._ended_early = True
         super()._interrupt_workers()
 
     def run(self) -> None:
-        """Run until a signal. Does not return if jobs were still running: the process exits with code 0 then; nor after
-        SIGHUP: another worker takes its place.
+        """Run until a signal. If jobs still run, the process exits with code 0 and this does not return. After
+        SIGHUP, another worker replaces it.
 
-        :raises PijobsError: when it ended without a signal.
+        :raises PijobsError: it ended without a signal.
         """
         try:
             super().run()
@@ -276,13 +276,13 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
             if self._again:
                 if self.huey.surroundings is not None:
                     self.huey.surroundings.put_back("the last job")
-                log.info("worker %d starts again", os.getpid())
+                log.info("worker %d restarts", os.getpid())
                 logging.shutdown()
-                # Not by sys.argv: "python -m pijobs" would begin to look for its imports inside of pijobs.
+                # Do not use sys.argv: "python -m pijobs" would look for its imports inside of pijobs.
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             if self._ended_early:
-                # Threads that still run must not go on after their instances went back.
+                # Threads that still run must not continue after their instances went back.
                 logging.shutdown()
                 os._exit(0 if self._signum is not None else 1)
         if self._signum is None:
-            raise PijobsError("the worker ended before it was told to; its log says more")
+            raise PijobsError("the worker ended without a signal; its log has details")

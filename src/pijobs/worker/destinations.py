@@ -1,4 +1,4 @@
-"""Tells the storage what the outcome of an attempt means for its group, and holds back what its limits forbid."""
+"""Updates the group of an attempt in the storage after its outcome, and defers attempts that its limits forbid."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pijobs.storage.values import End, Lease
 
 log = logging.getLogger(__name__)
 
-#: A destination that nothing is sent to is remembered for so long (ms): one that does well, and one in trouble.
+#: How long an unused destination is remembered (ms): a working one, and one in trouble.
 KEEP, KEEP_TROUBLE = 60_000, 600_000
-#: A policy read longer ago (seconds) may have been changed by another worker.
+#: After this many seconds, another worker may have changed a policy.
 _FRESH = 1.0
-#: The workers of all processes are counted again after so many seconds.
+#: Seconds between two counts of the workers of all processes.
 _COUNT_EVERY = 10.0
 _TRIES = 10
 
@@ -34,14 +34,14 @@ _TRIES = 10
 class _Known:
     policy: Policy
     read: float
-    #: Nothing of the group is leased before this time (ms), as far as known.
+    #: No instance of the group is leased before this time (ms), as far as known.
     blocked_until: int | None = None
     #: How many other instances of the group wait.
     others: int = 0
 
 
 class Destinations:
-    """The groups that this process works for.
+    """The groups of the instances that this process runs.
 
     :param own: number of workers of this process.
     """
@@ -54,7 +54,7 @@ class Destinations:
         self._counted: dict[Storage, tuple[int, int, float]] = {}
 
     def permit(self, storage: Storage, lease: Lease) -> Permit:
-        """For an attempt that is about to begin."""
+        """The permit of an attempt that is about to begin."""
         return Permit(partial(self._enter, storage, lease))
 
     def ended(
@@ -63,7 +63,7 @@ class Destinations:
         """An attempt has ended.
 
         :param deadline: of the instance (ms).
-        :returns: the end, with a later next attempt if another instance is to try the destination first.
+        :returns: the outcome, with a later next attempt if another instance must try the destination first.
         """
         if permit.slowed is not None:
             self._slowed(storage, lease, permit)
@@ -76,8 +76,8 @@ class Destinations:
         return self._behind_others(storage, job, lease, end, deadline)
 
     def _behind_others(self, storage: Storage, job: Job, lease: Lease, end: End, deadline: int | None) -> End:
-        """While the breaker is open, others try first: this instance may be the only one that makes its destination
-        look down. The longer it made no progress, the more of them."""
+        """While the breaker is open, others try first: maybe only this instance makes its destination
+        look down. The longer it made no progress, the more others go first."""
         known = self._known.get((storage, lease.group))
         if known is None or not known.policy.opened or known.blocked_until is None or not known.others:
             return end
@@ -89,9 +89,9 @@ class Destinations:
         return end if end.due is not None and due <= end.due else msgspec.structs.replace(end, due=due)
 
     def succeeded(self, storage: Storage, limits: Limits | None, lease: Lease, *, warning: str | None = None) -> None:
-        """The destination did what was asked.
+        """The destination worked.
 
-        :param warning: what is wrong all the same; redacted already.
+        :param warning: what is wrong anyway; already redacted.
         """
 
         def decide(policy: Policy) -> tuple[Policy, int | None]:
@@ -99,14 +99,14 @@ class Destinations:
             return after_success(policy, limits, workers=workers, now=now, warning=warning), None
 
         known = self._recently(storage, lease.group)
-        if known is None or decide(known)[0] != known:  # else at its bound: nothing to write
+        if known is None or decide(known)[0] != known:  # else it is at its bound: nothing to write
             self._change(storage, lease.group, decide)
 
     def failed(self, storage: Storage, lease: Lease, retry_after: float | None, *, reason: str | None = None) -> None:
         """The destination is down.
 
-        :param retry_after: seconds, if it said when to come back.
-        :param reason: for people; redacted already.
+        :param retry_after: seconds, if the destination said when to try again.
+        :param reason: for people; already redacted.
         """
         pause = None if retry_after is None else to_ms(retry_after)
 
@@ -131,10 +131,10 @@ class Destinations:
         self._change(storage, lease.group, decide)
 
     def allowed_at(self, storage: Storage, limits: Limits | None, lease: Lease, name: str | None = None) -> int | None:
-        """None if the rate allows a start now (which is counted); else when it will. The group is blocked until then,
-        so that nothing else of it is leased in vain.
+        """None if the rate allows a start now (which is counted); else the time when it will. The group is blocked
+        until then, so that no other instance is leased in vain.
 
-        :param name: what the rate is counted by; None: the group.
+        :param name: the name of the rate counter; None: the group.
         :raises StorageUnavailable:
         """
         if limits is None or limits.rate is None:
@@ -145,7 +145,7 @@ class Destinations:
         return allowed
 
     def _enter(self, storage: Storage, lease: Lease, destination: str, limits: Limits) -> int | None:
-        """What :meth:`pijobs.JobContext.limit` asks."""
+        """Implements :meth:`pijobs.JobContext.limit`."""
         try:
             if limits.concurrency is not None and not self._has_room(storage, lease.group, limits.concurrency):
                 raise HeldBack(f"group {lease.group} is at its limit of {limits.concurrency}")
@@ -156,12 +156,12 @@ class Destinations:
             raise HeldBack(f"the storage did not tell whether the limits of {destination} allow it") from None
 
     def _has_room(self, storage: Storage, group: str, most: int) -> bool:
-        """Whether no more than ``most`` of the group run. From then on the storage enforces it."""
+        """Whether no more than ``most`` instances of the group run. After that, the storage enforces it."""
         known = self._recently(storage, group)
         if known is not None and known.limit <= most:
             return True
         record = storage.group(group)
-        if record is None or record.limit is None:  # the job has no group of its own
+        if record is None or record.limit is None:  # the job has no group
             return True
         if record.limit > most:
             self._change(storage, group, lambda policy: (replace(policy, limit=min(policy.limit, most)), None))
@@ -171,7 +171,7 @@ class Destinations:
         return record.running <= most
 
     def _share(self, storage: Storage, group: str, most: int) -> int:
-        """What of it falls to this process, as far as the destination takes so much at once."""
+        """The share of this process, if the destination accepts that much at once."""
         known = self._recently(storage, group)
         ceiling = known.ceiling(storage.now()) if known is not None else None
         return (most if ceiling is None else min(most, ceiling)) // self._processes(storage)
@@ -182,14 +182,14 @@ class Destinations:
         return known.policy if known is not None and self._clock.monotonic() - known.read < _FRESH else None
 
     def _workers(self, storage: Storage) -> int:
-        """Of all processes that give this storage signs of life.
+        """The number of workers of all processes that give this storage signs of life.
 
         :raises StorageUnavailable:
         """
         return max(self._count(storage)[0], self._own)
 
     def _processes(self, storage: Storage) -> int:
-        """Likewise. :raises StorageUnavailable:"""
+        """The number of these processes. :raises StorageUnavailable:"""
         return max(self._count(storage)[1], 1)
 
     def _count(self, storage: Storage) -> tuple[int, int]:
@@ -202,13 +202,13 @@ class Destinations:
         return workers, processes
 
     def _change(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> None:
-        """Read, decide, and write if nobody wrote in between. A failure here costs no more than a late reaction."""
+        """Read, decide, and write if nobody wrote in between. A failure here only means a late reaction."""
         try:
             for _ in range(_TRIES):
                 if self._try(storage, group, decide):
                     return
-            log.warning("group %s: others changed its limit each time that this worker wanted to", group)
-        except Exception as error:  # also a record of the group that nobody expected
+            log.warning("group %s: other workers changed its limit each time that this worker tried to", group)
+        except Exception as error:  # also an unexpected record of the group
             log.warning("group %s: its limit could not be written: %s", group, describe(error))
 
     def _try(self, storage: Storage, group: str, decide: Callable[[Policy], tuple[Policy, int | None]]) -> bool:
@@ -216,7 +216,7 @@ class Destinations:
         before = _policy(record)
         policy, blocked = decide(before)
         present = record.blocked_until if record else None
-        # What somebody else found to be a reason for a longer block (breaker, rate, a destination's wish) stays one.
+        # Keep a longer block that another worker set (breaker, rate, a destination's wish).
         closes = before.opened and not policy.opened
         until = blocked if closes else max(filter(None, (present, blocked)), default=None)
         others = record.waiting if record else 0
@@ -236,7 +236,7 @@ class Destinations:
 
 
 def _policy(record: GroupRecord | None) -> Policy:
-    """What is remembered; of a group without outcomes, the limit that it was enqueued with."""
+    """The policy of the record. Without outcomes, it has the limit from the enqueue."""
     if record is None or record.policy or record.limit is None:
         return Policy.loads(record.policy if record else "")
     return Policy(limit=record.limit)

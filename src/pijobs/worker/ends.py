@@ -1,4 +1,4 @@
-"""Ends of attempts that the storage does not take as they are."""
+"""Outcomes of attempts that the storage can't store as they are."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ log = logging.getLogger("pijobs.job")
 
 
 def store_one_by_one(session: Session, ends: Sequence[End]) -> None:
-    """An end that the storage can't take keeps neither the others nor the worker: it is stored without what was to
-    be told of it, and if that fails, too, it counts as a crash.
+    """Store outcomes one by one, so that one that can't be stored blocks neither the others nor the worker. Such an
+    outcome is stored without its details. If that fails, too, it counts as a crash.
 
     :raises StorageUnavailable:
     """
@@ -28,14 +28,14 @@ def store_one_by_one(session: Session, ends: Sequence[End]) -> None:
             except StorageUnavailable:
                 raise
             except Exception as error:
-                log.error("job %s: its end could not be stored: %s", end.id, describe(error))
+                log.error("job %s: its outcome could not be stored: %s", end.id, describe(error))
         else:
             session.abandon(end.id, end.token)
 
 
 def _bare(end: End) -> End:
-    """The same end without what was to be told of it."""
-    # Without its new arguments another attempt would do the old work again.
+    """The same outcome without its details."""
+    # Without its new arguments, another attempt would do the old work again.
     state = State.DEAD if end.body is not None else end.state
-    reason = "how it ended could not be stored as it was"
+    reason = "its outcome could not be stored with its details"
     return End(end.id, end.token, state, counted=end.counted, due=end.due, reason=reason, error="Unstorable")

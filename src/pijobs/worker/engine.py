@@ -1,10 +1,11 @@
-"""The :class:`huey.Huey` subclass: huey's workers take their tasks from leases and hand back ends.
+"""The :class:`huey.Huey` subclass: huey's workers get their tasks from leases and return outcomes.
 
-A worker's turn is ``dequeue`` (end what ran before and lease the next, in one call to the storage), then ``execute``.
-An end that the storage did not take is kept and tried again: the lease is renewed as long as the process lives, so
-nobody else runs the job meanwhile. Undecodable instances are deferred inside ``dequeue``; huey never sees them.
+A worker's turn is ``dequeue`` (store the outcome of the last job and lease the next one, in one call to the storage),
+then ``execute``. An outcome that the storage did not store is kept and tried again. The lease is renewed as long as the
+process lives, so no other worker runs the job meanwhile. Instances that can't be decoded are deferred inside
+``dequeue``; huey never sees them.
 
-huey's results, revocation, pipelines, locks and retries are not used: a lease needs none of them.
+huey's results, revocation, pipelines, locks and retries are not used, because leases replace them.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ from pijobs.worker.surroundings import Surroundings
 
 log = logging.getLogger("pijobs.job")
 
-#: Longest wait for work in one turn (seconds); after it a stop flag is looked at.
+#: Longest wait for work in one turn (seconds); after it the stop flag is checked.
 TURN = 1.0
 
 
 @dataclass(frozen=True)
 class Pause:
-    """How to wait while the storage is away: huey's ``-d``, ``-b`` and ``-m``, the last capped at a second."""
+    """The waits while the storage is away: huey's ``-d``, ``-b`` and ``-m`` (at most a second)."""
 
     first: float = 0.1
     factor: float = 1.15
@@ -60,11 +61,11 @@ class Pause:
 
 
 class Engine(JobHuey):
-    """huey, fed by leases.
+    """huey with tasks from leases.
 
     :param workers: number of workers of this installation, as far as this process knows.
-    :param sessions: makes the sessions of this process (called once in each process that runs jobs); the first one that
-        answers is waited on, the others (the spool) are looked at each turn.
+    :param sessions: creates the sessions of this process (called once in each process that runs jobs). The engine waits
+        for work in the first one that answers, and checks the others (the spool) each turn.
     """
 
     def __init__(
@@ -78,16 +79,16 @@ class Engine(JobHuey):
         runner.interrupted = self._is_stopping
         self._report = Report(queue)
         self._make_sessions = sessions
-        #: Put back after each job; None: left alone.
+        #: Restored after each job; None: not restored.
         self.surroundings: Surroundings | None = None
-        #: The slots that run something, by the token of its lease.
+        #: The slots that run a job, by the token of its lease.
         self.busy: dict[str, Slot] = {}
-        #: Slots whose threads may never come back to hand in what they have: another one does.
+        #: Slots whose threads may never return to store their outcomes; another slot does it.
         self._left_behind: list[Slot] = []
         self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self.load = Load()
-        #: When it was first seen to be quiet (monotonic seconds); None: it is not.
+        #: When this worker became quiet (monotonic seconds); None: it is not quiet.
         self._quiet_since: float | None = None
         self._local = threads.local()
         self._start_lock = threads.Lock()
@@ -114,7 +115,7 @@ class Engine(JobHuey):
         nothing_at, slot.found_nothing = slot.found_nothing, None
         for session, want in self._in_turn(slot):
             if nothing_at is not None and session is nothing_at[0] and not slot.unacknowledged.get(session):
-                # It said so a moment ago, and a wait misses nothing that came since.
+                # It said so a moment ago, and the wait misses no later instance.
                 answered[session] = nothing_at[1]
                 continue
             try:
@@ -138,31 +139,31 @@ class Engine(JobHuey):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether somebody asked this worker to take no more."""
+        """Whether somebody asked this worker to lease no more jobs."""
         return any(session.info.quiet for session in self.sessions[:1])
 
     def _rest(self, slot: Slot) -> None:
-        """Take nothing; what is in line goes back."""
+        """Lease nothing, and return the leases of the batch."""
         slot.give_back()
         self._hand_in(slot)
         if self.stop_flag is not None:
             self.stop_flag.wait(TURN)
 
     def facts(self) -> dict[str, int]:
-        """What the sign of life tells of the work here."""
+        """Facts about the work here, for the sign of life."""
         self.load.sample()
         now = clock.monotonic()
         if not self.is_quiet:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = now
-        # Who waited for work when it was asked to be quiet may take it for one more turn.
+        # A slot that waited for work when the worker became quiet may lease for one more turn.
         settled = self._quiet_since is not None and now - self._quiet_since > 2 * TURN
         idle = not any(session.running for session in self.sessions)
         return {**self.load.told(), "resting": int(settled and idle)}
 
     def _step_aside(self, slot: Slot) -> None:
-        """Another slot has something that must run alone: hold nothing meanwhile."""
+        """Another slot has an instance that must run alone: hold no leases meanwhile."""
         slot.give_back()
         self._hand_in(slot)
         if not any(slot.unacknowledged.values()):
@@ -178,8 +179,8 @@ class Engine(JobHuey):
     def _in_turn(self, slot: Slot) -> Sequence[tuple[Session, int]]:
         """The sessions, each with the number of instances to lease.
 
-        While the storage answers, what waits in the spool moves there. Once a second the spool comes first, for what no
-        move takes because it was leased before: a storage that is never empty must not keep it waiting.
+        While the storage answers, the spool's instances move there. Once a second the spool comes first, because some
+        of its instances can't move (they were leased before), and must not wait for a storage that is never empty.
         """
         want = slot.want()
         if slot.storage_answers:
@@ -187,7 +188,7 @@ class Engine(JobHuey):
         if len(self.sessions) == 1:
             return [(self.sessions[0], want)]
         storage, spool = self.sessions
-        # Before the storage has answered, nobody knows whether it has what lies in the spool.
+        # Before the storage has answered, nobody knows whether it has the spool's instances, too.
         if clock.monotonic() - slot.looked_round < TURN or not slot.storage_answers:
             return [(storage, want), (spool, 0 if slot.storage_answers else want)]
         slot.looked_round = clock.monotonic()
@@ -195,7 +196,7 @@ class Engine(JobHuey):
         return [(spool, want), (storage, want)]
 
     def execute(self, task: Task, timestamp: Any = None) -> None:
-        """Run a task that :meth:`dequeue` returned. Its end goes to the storage with the next turn."""
+        """Run a task that :meth:`dequeue` returned. The next turn stores the outcome."""
         lease = task.leased[1]
         self.busy[lease.token] = self.slot
         self.load.begin(lease.token)
@@ -215,7 +216,7 @@ class Engine(JobHuey):
         try:
             outcome, permit, took = self._attempts.make(session, lease, call, partial(self._before, task))
         except KeyboardInterrupt:
-            # The worker stops: only now an attempt goes back without being counted.
+            # The worker stops: only in this case an attempt is returned uncounted.
             if not session.interrupted(lease):
                 self.slot.end(
                     session, End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
@@ -229,7 +230,7 @@ class Engine(JobHuey):
         try:
             end = self._attempts.after(session.storage, lease, call, permit, outcome)
         finally:
-            # Whatever fails or interrupts from here on, the end of the attempt is kept for the storage.
+            # Whatever fails or interrupts from here on, the outcome of the attempt is kept.
             self.slot.end(session, end)
         if end is not outcome.end:
             outcome = replace(outcome, end=end)
@@ -243,7 +244,7 @@ class Engine(JobHuey):
             self._finished(lease, end, took)
 
     def _before(self, task: Task) -> None:
-        """What huey does before a task runs. :raises FailJob: (or RetryJob) when a hook cancels it."""
+        """Do what huey does before a task runs. :raises FailJob: (or RetryJob) when a hook cancels it."""
         self._emit(signals.SIGNAL_EXECUTING, task)
         if not self._pre_execute:
             return
@@ -267,7 +268,7 @@ class Engine(JobHuey):
             self._emit(signals.SIGNAL_RETRYING, task)
 
     def look_at_definitions(self) -> None:
-        """Now and then. Not with the sign of life, which must not wait for another database."""
+        """Read the definitions now and then. Not with the sign of life, which must not wait for another database."""
         if (found := fingerprint(self.queue.settings)) is not None:
             found.read_if_old()
 
@@ -283,7 +284,7 @@ class Engine(JobHuey):
         return slot
 
     def enter(self, floor: int | None) -> Slot:
-        """Called by each thread or child process before its first turn; the first one opens the sessions."""
+        """Each thread or child process calls it before its first turn. The first call opens the sessions."""
         slot = self._local.slot = Slot(floor)
         with self._start_lock:
             if not self.sessions:
@@ -293,21 +294,21 @@ class Engine(JobHuey):
         return slot
 
     def leave(self) -> None:
-        """Called by each thread or child process after its last turn: hands in the last ends, or leaves them to another
-        slot of this process. Its session would renew their leases for ever."""
+        """Each thread or child process calls it after its last turn. It stores the last outcomes, or leaves them to
+        another slot of this process, because the session would renew their leases for ever."""
         self.slot.give_back()
         self._left_behind.append(self.slot)
         for session in self.sessions:
             try:
                 self._step(session, self.slot, want=0)
             except StorageUnavailable as error:
-                log.error("the end of the last job could not be stored, it may run again: %s", error)
+                log.error("the outcome of the last job could not be stored, it may run again: %s", error)
         self._attempts.done.tell(last=True)
-        with suppress(Exception):  # what a job left in its event loop must not keep the worker from its end
+        with suppress(Exception):  # what a job left in its event loop must not prevent the worker from ending
             close_loop()
 
     def close(self) -> None:
-        """Close the sessions; what they hold goes back to the queue."""
+        """Close the sessions; their leases go back to the queue."""
         for session in self.sessions:
             session.close()
 
@@ -324,7 +325,7 @@ class Engine(JobHuey):
         except Exception as error:
             if not ends:
                 raise
-            log.error("the ends of %d jobs could not be stored together: %s", len(ends), describe(error))
+            log.error("the outcomes of %d jobs could not be stored together: %s", len(ends), describe(error))
             store_one_by_one(session, ends)
             step = Step([], [], None)
         slot.unacknowledged.pop(session, None)
@@ -341,20 +342,20 @@ class Engine(JobHuey):
                 log.info("job %s %s: left to the storage, which has it, too", lease.name, lease.id)
                 slot.end(session, End(lease.id, lease.token, State.QUEUED, counted=False))
         if slot.unacknowledged.get(session):
-            # What goes back does so before the first one begins, which may take down this process.
+            # Return these before the first one begins, because that one may kill this process.
             with suppress(StorageUnavailable):
                 self._step(session, slot, want=0)
                 session.storage.forget(stored)
 
     def _stored(self, session: Session, slot: Slot, leases: Sequence[Lease]) -> list[str]:
-        """Of leases from the spool: ids that the storage has. The answer to their enqueue got lost, or they moved."""
+        """Of leases from the spool: the ids that the storage has, too, because an answer was lost, or they moved."""
         storage = self.sessions[0]
         if session is storage or not (slot.storage_answers or storage.reachable):
             return []
         return known([lease.id for lease in leases], storage.storage)
 
     def _from_ahead(self, slot: Slot) -> Task | None:
-        """The next task of those leased ahead; when the worker stops, they go back."""
+        """The next task of the batch. If the worker stops, the batch goes back."""
         if self._is_stopping():
             slot.give_back()
         while (taken := slot.next()) is not None:
@@ -373,7 +374,7 @@ class Engine(JobHuey):
                 call = self._attempts.again(session, lease, call) or self._alone(session, slot, lease) or call
             if not isinstance(call, End) and (reason := self._attempts.held_back(session, lease)) is not None:
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
-        except Exception as error:  # an instance that no line above expects must not get lost between two lines
+        except Exception as error:  # an unexpected instance must not be lost between two lines
             call = hold(lease, session.storage.now(), error)
             call = self._attempts.braked(session.storage, lease, call, RETURNS)
         if isinstance(call, End):
@@ -390,10 +391,10 @@ class Engine(JobHuey):
         return task
 
     def _alone(self, session: Session, slot: Slot, lease: Lease) -> End | None:
-        """Run an instance whose worker crashed before alone in this process; if it can't be now, give it back."""
+        """Make an instance whose worker crashed run alone in this process. If it can't now, return it."""
         later = None
         if self._solitude.belongs_to_another(lease.token):
-            reason = "something runs that must be alone in its process"
+            reason = "an instance runs that must be alone in its process"
         elif lease.crashes:
             slot.give_back()
             self._hand_in(slot)
@@ -409,7 +410,7 @@ class Engine(JobHuey):
         self._report.finished(lease, end, took)
 
     def stuck(self, storage: Storage, lease: Lease) -> None:
-        """A job ran past its timeout: its slot is lost until it ends."""
+        """A job ran past its timeout. Its slot is blocked until it ends."""
         if (slot := self.busy.get(lease.token)) is not None:
             slot.is_stuck = True
             self._left_behind.append(slot)
@@ -417,7 +418,7 @@ class Engine(JobHuey):
         self._attempts.stuck(storage, lease)
 
     def report_ended(self, ended: Ended) -> None:
-        """Log and announce a transition that the storage made on its own."""
+        """Report a state change that the storage made on its own."""
         self._report.storage_ended(ended)
         self._tell_huey_of(ended)
 
@@ -450,7 +451,7 @@ class Engine(JobHuey):
         return self._from_ahead(slot)
 
     def _wait_out(self, slot: Slot) -> None:
-        """Wait while the storage is away, a little longer each time."""
+        """Wait while the storage is away, longer each time."""
         longest = min(self._pause.longest, TURN)
         slot.outage_wait = min(longest, max(self._pause.first, slot.outage_wait * self._pause.factor))
         if self.stop_flag is not None:

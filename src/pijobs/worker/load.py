@@ -6,18 +6,18 @@ import math
 
 from pijobs.base import clock, threads
 
-#: Seconds after which what was weighs about a third.
+#: Seconds after which older values have a weight of about a third.
 MEMORY = 60.0
 
 
 class Load:
-    """Of one process. All threads tell it when an attempt begins and ends."""
+    """The load of one process. All threads report when an attempt begins and ends."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
-        #: By token: when the attempt began, and up to when it is counted (monotonic seconds).
+        #: By token: when the attempt began, and until when it is counted (monotonic seconds).
         self._running: dict[str, tuple[float, float]] = {}
-        #: Seconds of work that no sample has counted, and attempts that ended, with all their seconds.
+        #: Seconds of work that no sample has counted; ended attempts; their total seconds.
         self._worked, self._ended, self._lasted = 0.0, 0, 0.0
         self._sampled: float | None = None
         #: Mean number of attempts that run at the same time.
@@ -32,7 +32,7 @@ class Load:
             self._running[token] = now, now
 
     def end(self, token: str) -> None:
-        """It has ended."""
+        """An attempt has ended."""
         now = clock.monotonic()
         with self._lock:
             began, counted = self._running.pop(token, (now, now))
@@ -41,7 +41,7 @@ class Load:
             self._lasted += now - began
 
     def sample(self) -> None:
-        """Take in what happened since the last sample; called with each sign of life."""
+        """Add what happened since the last sample. Called with each sign of life."""
         now = clock.monotonic()
         with self._lock:
             for token, (began, counted) in self._running.items():
@@ -57,7 +57,7 @@ class Load:
         self._sampled = now
 
     def told(self) -> dict[str, int]:
-        """The facts of a session, rounded, so that they do not change with each sign of life."""
+        """The load as facts of the session, rounded so that they do not change with each sign of life."""
         took = self.took * 1000
         step = 10 ** max(0, math.floor(math.log10(took)) - 1) if took >= 1 else 1
         return {"busy": round(self.busy * 20) * 50, "took": round(took / step) * step}

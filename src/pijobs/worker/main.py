@@ -1,4 +1,4 @@
-"""Puts a worker together from an installation and its options, and runs it."""
+"""Creates a worker from an installation and its options, and runs it."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class WorkerOptions:
     shutdown_timeout: float = 30.0
     scheduler_interval: int = 1
     periodic: bool = True
-    #: (number of workers, lowest priority they take), from ``-r``.
+    #: (number of workers, their lowest priority), from ``-r``.
     reserved: tuple[tuple[int, int], ...] = ()
 
     def floors(self) -> list[int | None]:
-        """The floor of each worker; the reserved ones come on top of ``-w``."""
+        """The lowest priority of each worker. The reserved workers are in addition to ``-w``."""
         return [None] * self.workers + [floor for number, floor in self.reserved for _ in range(number)]
 
 
 def make_consumer(installation: Installation, app: flask.Flask, options: WorkerOptions) -> Consumer:
     """The consumer, not started.
 
-    :raises ConfigurationError: for coroutine functions among greenlets: all greenlets of a thread share one event loop.
+    :raises ConfigurationError: coroutine functions with greenlets: all greenlets of a thread share one event loop.
     """
     coroutines = [name for name in installation.registry if installation.registry.is_coroutine(name)]
     if options.worker_type == WORKER_GREENLET and coroutines:
@@ -69,7 +69,7 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
     sentry.guard()
     engine = make_engine(installation, app, options)
     lease = installation.queue.settings.lease
-    # A child that was killed is replaced within half a lease, or its work waits for nobody.
+    # Replace a killed child within half a lease, so that its work does not wait longer.
     interval = min(options.health_check_interval, lease / 2)
     consumer = Consumer(
         engine,
@@ -85,7 +85,7 @@ def make_consumer(installation: Installation, app: flask.Flask, options: WorkerO
         scheduler_interval=options.scheduler_interval,
         periodic=options.periodic,
     )
-    # Now that huey has made its own ones, too.
+    # After huey has created its own.
     guard_loggers()
     return consumer
 

@@ -1,8 +1,8 @@
 """Periodic jobs, exactly once per due time over all workers.
 
-A due time is a minute that the job's ``crontab`` matches in the job's time zone. Every worker asks for the newest one
-that has come; the storage takes each only once. What passed while no worker ran is made good once
-(``missed="once"``) or forgotten (``"skip"``). How a schedule is read, :mod:`pijobs.base.schedules` tells.
+A due time is a minute that the job's ``crontab`` matches in the job's time zone. Every worker tries to store the newest
+due time; the storage accepts each only once. Due times that passed while no worker ran are run once (``missed="once"``)
+or skipped (``"skip"``). :mod:`pijobs.base.schedules` describes how a schedule is read.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pijobs.storage.values import TAKEN_AHEAD
 log = logging.getLogger(__name__)
 
 _MINUTE = 60_000  # ms
-#: How far back a missed due time is looked for (minutes).
+#: How far back a missed due time is searched (minutes).
 _LOOK_BACK = 366 * 24 * 60
-#: A due time is enqueued by a worker that comes so late without being "missed" (ms).
+#: How late (ms) a due time may be enqueued without counting as missed.
 _LATE = 2 * _MINUTE
 
 
 class Periodic:
     """The periodic jobs of one queue.
 
-    :param since: ms since the epoch; what was due before is not looked at. None: as the storage knows it.
+    :param since: ms since the epoch; due times before it are ignored. None: use the storage's record.
     """
 
     def __init__(self, queue: Queue, since: int | None = None) -> None:
@@ -37,9 +37,9 @@ class Periodic:
         self._asked = None if since is None else since // _MINUTE
 
     def enqueue_due(self) -> None:
-        """Enqueue what has become due. Cheap when the minute is still the same.
+        """Enqueue due jobs. Cheap if the minute has not changed.
 
-        :raises StorageUnavailable: when the storage does not answer; nothing is missed by that.
+        :raises StorageUnavailable: the storage does not answer. No due time is missed.
         """
         storage = self._queue.storage
         if storage is None or not self._jobs:
@@ -48,8 +48,8 @@ class Periodic:
         minute = now // _MINUTE
         if minute == self._asked:
             return
-        # What was looked at is not looked at again, or a yearly job would cost a year of minutes each minute. A clock
-        # that was set back leaves only what the storage knows.
+        # Do not search the same minutes again, or a yearly job would search a year of minutes each minute. After a
+        # clock was set back, only the storage knows what was done.
         looked = self._asked * _MINUTE if self._asked is not None and self._asked < minute else None
         for job in self._jobs:
             last = storage.last_periodic(job.name)
@@ -71,7 +71,7 @@ def _guarded_due(job: Job, last: int | None, now: int) -> int | None:
 def newest_due(job: Job, last: int | None, now: int) -> int | None:
     """The newest due time after ``last`` that has come, or None.
 
-    :param last: the due time that was enqueued last (ms); None: never, then only the present minute counts.
+    :param last: the last enqueued due time (ms); None: never, then only the present minute counts.
     :param now: ms since the epoch.
     """
     assert job.schedule is not None

@@ -1,12 +1,12 @@
-"""What was done, so that none of it is done again.
+"""Remembers what was done, so that it is not done again.
 
-Whoever can write to the storage can put back an instance that was done; so does a backup that is restored. Each worker
-process remembers the newest :data:`MOST` that the storage took as done, and tells them to the database of definitions,
-which who writes to the storage can't reach: other processes, and those that start later, read them there
-(:mod:`pijobs.definitions.done`). What is left open: what a process did and has not told yet, for other processes (it
-tells once a second, when one of its threads looks for the next instance); what was done before so many others; what
-ended in another way; a database that does not answer, or that was restored, too. Behind its deadline nothing runs: the
-envelope tells that, and can't be changed.
+Somebody who can write to the storage can put back a done instance. So can a restored backup. Each worker process
+remembers the newest :data:`MOST` instances that the storage stored as done. It shares them through the database of
+definitions (:mod:`pijobs.definitions.done`), which a writer of the storage can't reach. Other processes, and those that
+start later, read them there. This does not cover: done instances that a process has not shared yet (it does once a
+second, when one of its threads looks for the next instance); instances older than the newest ones; other outcomes; a
+database that does not answer, or was restored, too. An instance past its deadline never runs, because the deadline is
+in the envelope, which can't be changed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pijobs.definitions.done import Ledger
     from pijobs.settings import Settings
 
-#: Instances that a process remembers; about 100 bytes each.
+#: How many instances a process remembers; about 100 bytes each.
 MOST = 50_000
-#: Seconds between two looks at what other processes did, and between two times that this one tells what it did.
+#: Seconds between reading the instances of other processes, and between storing those of this one.
 EVERY = 1.0
-#: Seconds; what was enqueued so lately was not done by another process before.
+#: Seconds since enqueue within which no other process can have done an instance.
 YOUNG = 1.5
 
 
 def ledger_of(settings: Settings, queue: str) -> Ledger | None:
-    """Where the processes of a queue tell each other; None where no plugin has definitions, and so no database."""
+    """The shared table of a queue's processes; None if no plugin has definitions, and so there is no database."""
     if "pijobs.definitions.records" not in sys.modules:
         return None
     from pijobs.definitions.done import Ledger
@@ -41,36 +41,36 @@ def ledger_of(settings: Settings, queue: str) -> Ledger | None:
 
 
 def mark_of(instance_id: str) -> int:
-    """64 bits that stand for an instance. Ids are authenticated, so nobody makes two that look alike."""
+    """A 64-bit mark of an instance. Ids are authenticated, so nobody can create two with the same mark."""
     return int.from_bytes(blake2b(instance_id.encode(errors="replace"), digest_size=8).digest(), "big")
 
 
 class Done:
     """Marks of instances that are done.
 
-    :param ledger: where processes tell each other; None: this one remembers for itself.
-    :param most: the oldest go first.
+    :param ledger: the shared table; None: this process remembers only its own instances.
+    :param most: how many to remember; the oldest are forgotten first.
     """
 
     def __init__(self, ledger: Ledger | None = None, most: int = MOST) -> None:
         self._ledger = ledger
         self._most = most
         self._lock = threads.Lock()
-        # Apart: who asks does not wait until others have told.
+        # A separate lock: readers do not wait until others have stored.
         self._telling, self._asking = threads.Lock(), threads.Lock()
         self._known: OrderedDict[int, None] = OrderedDict()
         self._untold: list[int] = []
         self._told = self._asked = float("-inf")
 
     def add(self, instance_id: str) -> None:
-        """Remember one that the storage took as done."""
+        """Remember an instance that the storage stored as done."""
         mark = mark_of(instance_id)
         self._remember([mark])
         if self._ledger is not None:
             self._untold.append(mark)
 
     def has(self, instance_id: str, age: float) -> bool:
-        """Whether an instance is done, as far as this process knows or the database tells.
+        """Whether an instance is done, as far as this process or the database knows.
 
         :param age: seconds since it was enqueued.
         """
@@ -80,9 +80,9 @@ class Done:
         return mark in self._known
 
     def tell(self, *, last: bool = False) -> None:
-        """Now and then: tell the other processes. It costs a transaction a second at most.
+        """Share new instances with the other processes, in one transaction a second at most.
 
-        :param last: tell all, since the process ends.
+        :param last: share all, because the process ends.
         """
         if not self._untold or not self._telling.acquire(blocking=last):
             return
@@ -91,7 +91,7 @@ class Done:
                 self._told = clock.monotonic()
                 marks = self._untold[: self._ledger.most_in_row]
                 if not self._ledger.append(marks):
-                    # It is away, or not there yet: what it is told later has a bound, too.
+                    # The database is away or missing. What is stored later is limited, too.
                     del self._untold[: -self._most]
                     break
                 del self._untold[: len(marks)]
@@ -101,7 +101,7 @@ class Done:
     def _ask(self) -> None:
         if self._ledger is None:
             return
-        # Who comes meanwhile waits for the answer.
+        # Other threads wait for the answer.
         with self._asking:
             if clock.monotonic() - self._asked >= EVERY:
                 self._asked = clock.monotonic()

@@ -1,4 +1,4 @@
-"""Tells people and observers what happens to instances: log, metrics, hooks. Nothing here may disturb an attempt."""
+"""Reports what happens to instances: log, metrics, hooks. Nothing here may disturb an attempt."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 
 def undisturbed(method: Method) -> Method:
-    """A report that fails is logged, and ends nothing but itself."""
+    """A report that fails is logged, and affects nothing else."""
 
     @functools.wraps(method)
     def report(*args: Any) -> None:
         try:
             method(*args)
-        except KeyboardInterrupt:  # the worker is told to stop
+        except KeyboardInterrupt:  # the worker must stop
             raise
         except BaseException as error:
             log.error("%s could not be reported (%s)", method.__name__, class_name(error))
@@ -40,7 +40,7 @@ def undisturbed(method: Method) -> Method:
 
 
 class Report:
-    """Reports of one worker process."""
+    """The reports of one worker process."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -71,7 +71,7 @@ class Report:
         why = f": {end.reason}" if end.reason else ""
         notes = "; ".join(f"{name}: {fact}" for name, fact in outcome.notes.items())
         told = f"{why} [{notes}]" if notes else why
-        # The reason is told once, in the line itself.
+        # The reason appears once, in the line itself.
         shown = shown_error(outcome.error, "") if failed and outcome.error is not None else None
         level = logging.WARNING if failed else logging.INFO
         if log.isEnabledFor(level):
@@ -94,21 +94,21 @@ class Report:
             lease.name, lease.group, end.state.value, waited=_waited(lease), took=took, since_enqueue=since_enqueue
         )
         if end.state is not State.DONE and self._queue.storage is not None:
-            # A failure is told before the next sign of life.
+            # A failure is stored before the next sign of life.
             metrics.flush_soon(functools.partial(periods.add, self._queue.storage))
 
     @undisturbed
     def not_run(self, lease: Lease, end: End) -> None:
-        """An instance ended, or went back, without an attempt."""
-        first = logging.INFO if end.state is State.QUEUED else logging.WARNING  # limits hold back, as they should
-        again = first if lease.held_since is None else logging.DEBUG  # it comes back every few seconds
+        """An instance ended or was returned without an attempt."""
+        first = logging.INFO if end.state is State.QUEUED else logging.WARNING  # deferring is what limits are for
+        again = first if lease.held_since is None else logging.DEBUG  # it returns every few seconds
         level = logging.ERROR if end.state is State.DEAD else again
         line = "job %s %s: running -> %s (%s)"
         log.log(level, line, lease.name, lease.id, end.state, end.reason, extra=_fields(lease, end.state))
 
     @undisturbed
     def finished(self, lease: Lease, end: End, took: float | None) -> None:
-        """Observers are told of an end.
+        """Call the observers for an outcome.
 
         :param took: seconds; None: there was no attempt.
         """
@@ -124,7 +124,7 @@ class Report:
 
     @undisturbed
     def storage_ended(self, ended: Ended) -> None:
-        """The storage made a transition on its own."""
+        """The storage changed the state of an instance on its own."""
         fields = {"id": ended.id, "job": ended.name, "state": ended.state.value, "attempt": ended.attempts}
         line = "job %s %s: -> %s (%s)"
         log.warning(line, ended.name, ended.id, ended.state, ended.reason, extra={"instance": fields})
@@ -146,5 +146,5 @@ def _waited(lease: Lease) -> float:
 
 
 def _fields(lease: Lease, state: State) -> dict[str, Any]:
-    """What the log as JSON has in fields of their own."""
+    """Separate fields for the JSON log."""
     return {"instance": {"id": lease.id, "job": lease.name, "state": state.value, "attempt": lease.attempts + 1}}

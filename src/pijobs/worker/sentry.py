@@ -1,6 +1,6 @@
-"""Sentry, in a worker whose app has set up its SDK: what failed for good is an event there, with the redacted text that
-the log has, and without the variables of any frame. What integrations of Sentry note of HTTP requests, as breadcrumbs
-and spans, goes there without their addresses: a gateway is given number and OTP in those. Elsewhere nothing is
+"""Sentry, in a worker whose app has set up its SDK. Each instance that failed for good is an event, with the redacted
+text of the log, and without the variables of any frame. Breadcrumbs and spans of HTTP requests lose their addresses,
+because gateways get number and OTP in them. In other processes nothing is
 imported."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
 
-#: Of an address all but scheme and host. Its parts may stand beside it, too.
+#: Matches all of an address except scheme and host. Its parts may appear separately, too.
 _ADDRESS = re.compile(r"(https?://)(?:[^/\s?#]*@)?([^/\s?#]*)\S*")
 _PARTS = ("query", "fragment", "path", "query_string", "target")
 
@@ -31,7 +31,7 @@ def on() -> bool:
 
 
 def isolated() -> AbstractContextManager[Any]:
-    """Within the body breadcrumbs and tags are those of one instance."""
+    """In this context, breadcrumbs and tags belong to one instance."""
     if not on():
         return NOTHING
     import sentry_sdk
@@ -40,8 +40,8 @@ def isolated() -> AbstractContextManager[Any]:
 
 
 def guard() -> None:
-    """From now on no event of this process has the variables of a frame, which are arguments of jobs. Also those of
-    lines of the log, and of an app's own ``capture_exception``."""
+    """Remove the variables of frames, which contain arguments of jobs, from all later events of this process. This
+    includes events from log lines, and from an app's own ``capture_exception``."""
     if on():
         import sentry_sdk
 
@@ -49,10 +49,10 @@ def guard() -> None:
 
 
 def tell(*, name: str, id: str, attempt: int, reason: str, error: BaseException | None, label: str | None) -> None:
-    """Tell of an instance that failed for good.
+    """Send an event for an instance that failed for good.
 
     :param reason: redacted.
-    :param error: what the job raised; None: it did not end by itself.
+    :param error: the job's exception; None: the job did not end by itself.
     :param label: masked.
     """
     if not on():
@@ -72,10 +72,10 @@ def tell(*, name: str, id: str, attempt: int, reason: str, error: BaseException 
 
 
 def scrub(event: Event, hint: Hint) -> Event | None:
-    """An event without the variables of frames, and with redacted texts; none, if its shape is not known."""
+    """The event without variables of frames, and with redacted texts; None if its structure is unknown."""
     try:
         _scrub(event)
-    except Exception:  # Sentry would go on with the event as it was
+    except Exception:  # Sentry would send the unchanged event
         return None
     return event
 

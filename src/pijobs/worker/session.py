@@ -1,15 +1,15 @@
-"""A worker process's sign of life, and the leases that hang on it.
+"""A worker process's sign of life, and its leases.
 
-One thread per process renews all leases at once (four times per lease), and lets the storage keep house. When the
-storage says that the session was taken for dead (the process was stopped for a while), a new one is opened; what
-ran under the old one has gone back to the queue, and its end will be refused by the storage as lost.
+One thread per process renews all leases at once (four times per lease), and makes the storage do its housekeeping. If
+the storage says that the session counted as dead (the process was stopped for a while), a new session is opened. The
+instances of the old one have gone back to the queue, and the storage refuses their outcomes.
 
-The storage answers each sign of life with the leases that it has under this session. What is there and does not run
-here, twice in a row, goes back: nobody was told of that lease, or the storage forgot its end. What runs here and is
-not there any more is lost.
+The storage answers each sign of life with the leases of this session. A lease that does not run here, twice in a row,
+goes back: its answer was lost, or the storage forgot its outcome. An instance that runs here and has no lease any more
+is lost.
 
-A lease counts from the moment it was asked for, on this host's monotonic clock. So a process that was frozen knows on
-waking that its leases have run out, before it has asked anybody: :meth:`Session.holds`.
+A lease counts from the moment it was requested, on this host's monotonic clock. So a process that was frozen knows when
+it wakes up that its leases have ended, before it asks the storage: :meth:`Session.holds`.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from pijobs.storage.values import End, Ended, Lease, LossKind, Step
 
 log = logging.getLogger(__name__)
 
-#: So many leases that went back unknown are remembered, in case that the answer that tells of them comes late.
+#: How many unknown, returned leases are remembered, in case the answer with them comes late.
 _DISOWNED = 1000
 _LOSSES: dict[LossKind, str] = {
     "emptied": "was emptied: instances, dead letters and pauses are gone",
-    "restored": "went back to an earlier state: what came after it is gone, and what ended after it may run again",
+    "restored": "went back to an earlier state: later instances are gone, and those that ended later may run again",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A lease, until when its attempt may run (monotonic seconds), and what that tells of its destination."""
+    """A lease, until when its attempt may run (monotonic seconds), and its permit."""
 
     lease: Lease
     #: Id of the session that it was leased to.
     session: str
     limit: float | None = None
     permit: Permit | None = None
-    #: The storage has given it away.
+    #: The storage has given it to another worker.
     lost: bool = False
 
     @property
@@ -65,15 +65,15 @@ class _Held:
 
 
 class Session:
-    """One process at one storage.
+    """The session of one process at one storage.
 
     :param lease: seconds without a sign of life until the leases end.
-    :param on_ended: told of each transition that the storage made on its own.
-    :param on_stuck: told the lease of a job that ran past its ``timeout``, after the lease was given up.
+    :param on_ended: called with each state change that the storage made on its own.
+    :param on_stuck: called with the lease of a job that ran past its ``timeout``, after the lease was given up.
     :param on_beat: called before each sign of life of the thread.
-    :param metrics: what this process counts.
-    :param facts: what the session tells, asked again at each sign of life: what has changed is told anew.
-    :param flushes: whether signs of life are counted, and what was counted goes to this storage with each of them.
+    :param metrics: the counters of this process.
+    :param facts: returns facts about the session. It is called at each sign of life; changed facts are stored.
+    :param flushes: whether to count signs of life, and to add the counts to this storage with each of them.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Session:
         self.info = info
         #: Whether the storage answered last time; None before the first time.
         self.reachable: bool | None = None
-        #: Why the storage can't be used, however long one waits.
+        #: Why the storage can't be used, even after a wait.
         self._unfit = ""
         self._lease_ms = to_ms(lease)
         self._on_ended = on_ended
@@ -106,31 +106,31 @@ class Session:
         self._clock = clock or SystemClock()
         self._held: dict[str, _Held] = {}
         self._abandoned: list[tuple[str, str]] = []
-        #: What the storage had under this session and this process did not run, at the last sign of life.
+        #: Leases of this session that this process did not run, at the last sign of life.
         self._unknown: set[tuple[str, str]] = set()
         self._disowned: deque[str] = deque(maxlen=_DISOWNED)
-        #: What happened to the storage, until it is told.
+        #: The loss of the storage, until it is reported.
         self._untold_loss: LossKind | None = None
-        #: What the last sign of life was answered.
+        #: The answer to the last sign of life.
         self._last: Beat | None = None
         self._lock = threads.Lock()
         self._stop = threads.Event()
         self._open = False
         self._was_open = False
-        #: When the leases run out unless the next sign of life is answered (monotonic seconds).
+        #: When the leases end unless the next sign of life is answered (monotonic seconds).
         self._until = float("-inf")
         self._thread: threads.Thread | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to give signs of life. Does not fail when the storage is away, or fails oddly: it waits."""
+        """Start the signs of life. If the storage is away or fails, wait for it."""
         self._try_to_beat()
         self._thread = threads.Thread(target=self._beats, name="pijobs-session", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End the session; what it still runs goes back to the queue, not counted unless it must not happen twice."""
+        """End the session. Running instances go back to the queue, uncounted unless they must not happen twice."""
         self._stop.set()
         if self._thread is not None and self._thread is not threads.current_thread():
             self._thread.join(timeout=1)
@@ -141,11 +141,11 @@ class Session:
                     self._tell(self.storage.beat(self.info.id, lease=self._lease_ms, abandoned=abandoned).ended)
                 self._tell(self.storage.close_session(self.info.id))
             except StorageUnavailable as error:
-                log.warning("session %s: not closed, its leases end by themselves: %s", self.info.id, error)
+                log.warning("session %s: not closed, its leases will time out: %s", self.info.id, error)
         self._flush()
 
     def beat(self) -> None:
-        """One sign of life; opens the session if it is not open."""
+        """Give one sign of life. Opens the session if it is not open."""
         self._give_up_stuck()
         try:
             with self._lock:
@@ -157,7 +157,7 @@ class Session:
                 log.error("the storage %s %s", self.storage.display_url, _LOSSES[loss])
                 self._untold_loss = loss
             elif not beat.alive and not self._stop.is_set():
-                log.warning("session %s was taken for dead; its instances went back to the queue", self.info.id)
+                log.warning("session %s counted as dead; its instances went back to the queue", self.info.id)
             self._last = beat
             if not beat.alive and not self._stop.is_set():
                 self._open = False
@@ -197,27 +197,27 @@ class Session:
         return beat
 
     def _look_round(self) -> None:
-        """Whether somebody asked this worker to be quiet, or a neighbour died; and tell the news of this one."""
+        """Check whether this worker must be quiet or a neighbour died, and store changed facts about this one."""
         live = [record.info for record in self.storage.sessions()]
         own = next((info for info in live if info.id == self.info.id), self.info)
         if own.quiet != self.info.quiet:
-            told = "takes no more, since somebody asked for it" if own.quiet else "takes work again"
+            told = "leases no more jobs, because somebody asked for it" if own.quiet else "leases jobs again"
             log.warning("session %s: this worker %s", own.id, told)
-        # Who asked wrote all facts, and some may have been old.
+        # The request to be quiet wrote all facts, and some may have been old.
         self.info = replace(self.info, quiet=own.quiet, **self._facts())
         if own != self.info:
             self.storage.retell(self.info)
         self._recover_neighbours(live)
 
     def _recover_neighbours(self, live: Sequence[SessionInfo]) -> None:
-        """What ran in a process of this host that has died goes back at once, not when its lease is over."""
+        """Instances of a dead process on this host go back at once, and not after their lease."""
         own = self.info
         if not own.place or not own.process_started:
             return
         for info in live:
             known = info.place == own.place and info.process_started and info.id != own.id
             if known and processes.is_surely_dead(info.pid, info.process_started):
-                log.warning("worker process %d of this host died; what it ran goes back to the queue", info.pid)
+                log.warning("worker process %d of this host died; its instances go back to the queue", info.pid)
                 self._crashed(self.storage.close_session(info.id, crashed=True))
 
     def _crashed(self, ended: Sequence[Ended]) -> None:
@@ -227,11 +227,11 @@ class Session:
                 self._metrics.crashed(one.name, one.group)
 
     def _loss(self, beat: Beat) -> LossKind | None:
-        """Whether the storage lost what it had acknowledged, as far as this session can tell."""
+        """Whether the storage lost acknowledged data, as far as this session knows."""
         last = self._last
         if last is None:
             return None
-        # An empty storage has no epoch until a session opens in it: that is no second loss.
+        # An empty storage has no epoch until a session opens in it. That is not a second loss.
         if beat.epoch != last.epoch != 0 or (beat.before is None and not beat.alive):
             return "emptied"
         return "restored" if beat.before is not None and beat.before < last.now else None
@@ -248,17 +248,17 @@ class Session:
                 log.debug("session %s: its counts wait for the next sign of life: %s", self.info.id, error)
 
     def _reopen(self) -> None:
-        # What the old session held has gone back; under a new id its renewals can't reach it, nor a late answer.
+        # The old session's instances have gone back. With a new id, old renewals and late answers can't affect it.
         session_id = uuid.uuid4().hex[:12] if self._was_open else self.info.id
-        # Asks for the time; now() alone would not wait for a storage that is slow to connect.
+        # Ask for the time, because now() alone would not wait for a storage that connects slowly.
         self.storage.ping()
         if self.reachable is False and not self._was_open:
-            # It was away when the worker started, and nobody could try it out then.
+            # It was away when the worker started, and could not be tested then.
             try:
                 self.storage.try_out()
             except StorageUnfit:
                 raise
-            except StorageUnavailable as error:  # full, perhaps, and to be emptied
+            except StorageUnavailable as error:  # maybe it is full, and somebody empties it
                 log.warning("storage %s: a trial failed: %s", self.storage.display_url, error)
         self.info = replace(self.info, id=session_id, started=self.storage.now(), **self._facts())
         asked = self._clock.monotonic()
@@ -274,11 +274,11 @@ class Session:
         try:
             self._on_beat()
             self.beat()
-        except Exception:  # a session that stops beating takes its worker with it
+        except Exception:  # without signs of life, the session would take the worker down
             log.exception("session %s: a sign of life failed", self.info.id)
 
     def _pause(self) -> float:
-        """Seconds to the next beat: a quarter of a lease, or the next moment at which a job is stuck."""
+        """Seconds to the next sign of life: a quarter of a lease, or until a job is stuck."""
         lease = self._lease_ms / 1000
         pause = lease / 4 if self.reachable else min(1.0, lease / 10)
         with self._lock:
@@ -300,10 +300,10 @@ class Session:
     # -- leases --------------------------------------------------------------------------------------------------
 
     def step(self, ends: Sequence[End], *, want: int, floor: int | None = None, wait: float | None = None) -> Step:
-        """:meth:`Storage.step` for this session, or, to wait for work (without ends) for so many seconds,
+        """:meth:`Storage.step` for this session, or, to wait for work (without outcomes) for ``wait`` seconds,
         :meth:`Storage.wait_for_step`.
 
-        :raises StorageUnavailable: also while the session is not open.
+        :raises StorageUnavailable: also if the session is not open.
         """
         if not self._open:
             raise StorageUnavailable("the session is not open")
@@ -322,8 +322,8 @@ class Session:
         return step if len(leases) == len(step.leases) else replace(step, leases=leases)
 
     def give_back(self, leases: Sequence[Lease]) -> None:
-        """Leases of which nothing has begun go back, uncounted. Where the storage does not answer, a sign of life finds
-        that they do not run here."""
+        """Return leases that have not begun, uncounted. If the storage does not answer, a later sign of life finds that
+        they do not run here."""
         with self._lock:
             for lease in leases:
                 self._held.pop(lease.token, None)
@@ -334,30 +334,30 @@ class Session:
             log.debug("session %s: %d leases go back later: %s", self.info.id, len(ends), error)
 
     def begin(self, lease: Lease, timeout: float | None, permit: Permit | None = None) -> None:
-        """An attempt begins. From now on the lease is renewed for ``timeout`` seconds at most (None: without end); then
-        its instance goes back."""
+        """An attempt begins. Renew its lease for at most ``timeout`` seconds (None: no limit). After that its instance
+        goes back."""
         limit = None if timeout is None else self._clock.monotonic() + timeout
         with self._lock:
             if held := self._held.get(lease.token):
                 self._held[lease.token] = _Held(held.lease, held.session, limit, permit, held.lost)
 
     def finish(self, lease: Lease) -> None:
-        """The attempt has ended in time: its lease is renewed, however long the storage can't take the end."""
+        """The attempt has ended in time. Renew its lease until the storage can store the outcome."""
         with self._lock:
             held = self._held.get(lease.token)
             if held is not None and held.limit is not None:
                 self._held[lease.token] = replace(held, limit=None)
 
     def holds(self, lease: Lease) -> bool:
-        """Whether this process may still run the instance, as far as it can know without asking."""
-        held = self._held.get(lease.token)  # one look needs no lock
+        """Whether this process may still run the instance, as far as it knows without asking the storage."""
+        held = self._held.get(lease.token)  # a single read needs no lock
         if held is None or held.lost or held.session != self.info.id:
             return False
         return self._clock.monotonic() < self._until
 
     def interrupted(self, lease: Lease) -> bool:
-        """An attempt ended in the middle. True if that counts as a crash, which is told to the storage here: the effect
-        may have happened, and must not happen twice."""
+        """An attempt was interrupted. Returns whether that counts as a crash, because the effect may have happened and
+        must not happen twice. Such a crash is reported to the storage here."""
         with self._lock:
             held = self._held.get(lease.token)
             if held is None or not held.irrevocable:
@@ -367,13 +367,13 @@ class Session:
         return True
 
     def abandon(self, instance_id: str, token: str) -> None:
-        """Give up a lease whose end can't be stored: it counts as a crash, which is told with the next sign of life."""
+        """Give up a lease whose outcome can't be stored. It counts as a crash, reported with the next sign of life."""
         with self._lock:
             if self._held.pop(token, None) is not None:
                 self._abandoned.append((instance_id, token))
 
     def _cut_off(self) -> list[tuple[str, str]]:
-        """What counts as a crash when the session ends now."""
+        """The leases that count as a crash if the session ends now."""
         with self._lock:
             return [
                 *self._abandoned,
@@ -382,7 +382,7 @@ class Session:
 
     @property
     def running(self) -> list[Lease]:
-        """What this process holds."""
+        """The leases that this process holds."""
         with self._lock:
             return [held.lease for held in self._held.values()]
 
@@ -403,7 +403,7 @@ class Session:
 
 
 def describe_process(**more: Any) -> SessionInfo:
-    """What a worker process tells about itself."""
+    """The facts about a worker process."""
     return SessionInfo(
         id=uuid.uuid4().hex[:12], host=socket.gethostname(), pid=os.getpid(), started=0,
         version=metadata.version("pijobs"), protocol=protocol.NEWEST, place=processes.place(),

@@ -1,7 +1,7 @@
-"""What belongs to the whole process, and is put back after each job: working directory, umask, signal handlers, log.
+"""Process-wide state that is restored after each job: working directory, umask, signal handlers, log configuration.
 
-A job that changes one of these would change it for all jobs after it, and for the worker: SIGHUP starts the worker
-again by a path that may be relative, and ``logging.config.dictConfig`` switches off the loggers that it does not know.
+A job that changes it would change it for all later jobs, and for the worker: SIGHUP restarts the worker with a path
+that may be relative, and ``logging.config.dictConfig`` disables the loggers that it does not know.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SIGNALS = tuple(
 )
 
 
-#: Without the wrapper, which makes an enum of each answer: this is asked after each job.
+#: Without the wrapper, which converts each result to an enum, because this runs after each job.
 _handler_of: Callable[[int], Any] = importlib.import_module("_signal").getsignal
-#: A logger, and what its handlers, level, propagate and disabled were.
+#: A logger, and its former handlers, level, propagate and disabled.
 _Was = tuple[logging.Logger, list[logging.Handler], int, bool, bool]
 
 
 class Surroundings:
-    """As they are when the worker begins."""
+    """The state when the worker begins."""
 
     _directory = "/"
 
@@ -47,16 +47,16 @@ class Surroundings:
         ]
 
     def put_back(self, job: str) -> None:
-        """Undo what a job changed, and tell so.
+        """Undo what a job changed, and log it.
 
-        :param job: which one has just ended; with several threads it may have been another.
+        :param job: the job that has just ended. With several threads, another one may have changed it.
         """
         changed = [*self._put_back_files(), *self._put_back_loggers()]
-        if threads.get_ident() == threads.main_thread().ident:  # nobody can change or put back a handler elsewhere
+        if threads.get_ident() == threads.main_thread().ident:  # handlers can't be changed or restored in other threads
             changed += self._put_back_signals()
         if changed:
             logging.getLogger(__name__).warning(
-                "%s changed by a job (noticed after %s) and put back: they belong to all jobs of the process",
+                "%s changed by a job (noticed after %s) and restored: all jobs of the process share them",
                 " and ".join(changed), job,
             )  # fmt: skip
 
@@ -82,7 +82,7 @@ class Surroundings:
 
     def _put_back_loggers(self) -> Iterator[str]:
         present = (logging.root.manager.disable, logging.getLogRecordFactory())
-        # These two loggers tell of each new configuration; to look at all would cost as much as a short job.
+        # These two loggers reveal each new configuration. Checking all would take as long as a short job.
         if not any(map(_is_changed, self._loggers[:2])) and present == (self._least_level, self._make_record):
             return
         logging.setLogRecordFactory(self._make_record)
@@ -93,7 +93,7 @@ class Surroundings:
             logger.propagate, logger.disabled = propagate, disabled
             logger.setLevel(level)
         known = {was[0] for was in self._loggers}
-        for logger in _ours():  # those that came later
+        for logger in _ours():  # those that were created later
             if logger not in known:
                 logger.disabled = False
         yield "the configuration of the log was"

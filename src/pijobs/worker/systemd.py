@@ -9,10 +9,10 @@ from pijobs.base import clock
 
 
 class Notifier:
-    """The service manager's socket, as it stands in the environment.
+    """The service manager's socket, from the environment.
 
-    The watchdog covers the main thread only: a worker whose main thread is stuck can neither be stopped by a signal
-    nor replace a dead child. A job that hangs is ended by its timeout, and a storage that is away needs no restart.
+    The watchdog covers the main thread only: a worker whose main thread is stuck can't be stopped by a signal
+    and can't replace a dead child. Timeouts end hanging jobs, and an outage of the storage needs no restart.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Feed the watchdog, at most twice in ``WatchdogSec``. To be called often."""
+        """Feed the watchdog, at most twice in ``WatchdogSec``. Call it often."""
         if self._pause and clock.monotonic() - self._pinged >= self._pause:
             self._pinged = clock.monotonic()
             self._send("WATCHDOG=1")
@@ -42,12 +42,12 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 channel.sendto(message.encode(), address)
         except OSError:
-            # Nobody listens there any more, which must not stop the worker.
+            # Nobody listens any more. That must not stop the worker.
             self._address = ""
 
 
 def _watchdog_seconds() -> float:
-    """``WatchdogSec`` of the unit; 0 without one, or if it is meant for another process (sd_watchdog_enabled(3))."""
+    """``WatchdogSec`` of the unit; 0 without it, or if it is meant for another process (sd_watchdog_enabled(3))."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     wanted = os.environ.get("WATCHDOG_USEC", "")

@@ -147,7 +147,7 @@ def test_what_a_job_leaves_behind_reaches_neither_the_next_job_nor_the_worker(si
     after = site.queue.enqueue("test.count", (1,)).id
     assert site.wait_for(after).state is State.DONE
     wait_until(lambda: f"{after}: running -> done" in site.output(), what="the log of the next job")
-    assert "the working directory was and the umask was" in site.output()
+    assert "a job changed the working directory and the umask" in site.output()
     worker.send_signal(signal.SIGHUP)
     wait_until(lambda: "restarts" in site.output(), what="the restart")
     again = site.queue.enqueue("test.count", (2,)).id

@@ -1,4 +1,4 @@
-"""Who brings jobs: plugins are found, loaded, called by hooks, and their jobs registered."""
+"""Plugins: finding, loading and calling them, and registering their jobs."""
 
 from pijobs import moved
 

@@ -1,4 +1,4 @@
-"""Finds the plugins that are installed, by their entry points, or named by the allow-list."""
+"""Finds installed plugins by their entry points, and those that the allow-list names."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pijobs.jobs import Job
 from pijobs.plugins import hookspecs
 from pijobs.settings import PREFIX, Setting
 
-#: Groups of entry points that somebody wrote for ours.
+#: Mistyped names of our group of entry points.
 _MEANT = re.compile(r"(?!pijobs$)pi[-_. ]?jobs?([-_. ](plugins?|jobs?|entry[-_ ]?points?))?", re.IGNORECASE)
 
 
 @dataclass
 class Plugin:
-    """One plugin that was found, for ``pijobs plugins``."""
+    """A plugin that was found, for ``pijobs plugins``."""
 
     name: str
-    #: What is imported.
+    #: The imported object.
     module: str
     #: Distribution and version; empty for a dotted module without packaging.
     distribution: str = ""
     version: str = ""
     #: Installed, but ``PI_JOB_QUEUE_PLUGINS`` does not name it.
     allowed: bool = True
-    #: Why it is not loaded.
+    #: The reason why it is not loaded.
     error: str | None = None
     settings: list[Setting] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
@@ -67,7 +67,7 @@ def _plugin(point: metadata.EntryPoint, allowed: Sequence[str] | None) -> Plugin
 
 
 def prefixes(plugin: Plugin) -> tuple[str, ...]:
-    """How the names of its settings may begin. A dotted module may use its first or last part."""
+    """The allowed prefixes of its settings. A dotted module may use its first or last part."""
     parts = plugin.name.split(".")
     names = dict.fromkeys(("_".join(parts), parts[-1], parts[0]))
     return tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in names if name)

@@ -1,4 +1,4 @@
-"""Finds plugins, loads them one by one, keeps each failure with its reason, and guards every call into them."""
+"""Loads plugins one by one, keeps each failure with its reason, and guards every call of a plugin."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pijobs.settings import CORE_SETTINGS, Setting, Settings
 
 log = logging.getLogger(__name__)
 
-#: Files that say nothing about where a plugin went wrong.
+#: Files whose frames do not show where a plugin failed.
 _LEADING = re.compile(rf"^{re.escape(files.OURS)}|\bimportlib\b|[\\/]pluggy[\\/]|^<string>$")
 
 
 class Plugins:
     """The plugins of one process.
 
-    :param allowed: ``PI_JOB_QUEUE_PLUGINS``: names of plugins, or dotted modules; None for all that are installed.
+    :param allowed: ``PI_JOB_QUEUE_PLUGINS``: names of plugins, or dotted modules; None for all installed ones.
     """
 
     def __init__(self, allowed: Sequence[str] | None = None) -> None:
@@ -43,7 +43,7 @@ class Plugins:
         self._modules: dict[str, Any] = {}
         self._callers: dict[tuple[str, str], Any] = {}
         self.found = list(find(allowed))
-        # A plugin may give hooks of one that is loaded after it: all hooks are known before any is missed.
+        # A plugin may implement hooks of a later plugin, so collect all hooks before reporting unknown ones.
         for step in (self._import, self._register, self._collect_settings):
             for plugin in self.loaded:
                 self._guarded(plugin, step)
@@ -60,7 +60,7 @@ class Plugins:
 
     @property
     def absent_prefixes(self) -> list[str]:
-        """How the settings of plugins begin that are there but not loaded."""
+        """The prefixes of settings of installed plugins that are not loaded."""
         return [prefix for plugin in self.found if not plugin.loaded for prefix in prefixes(plugin)]
 
     def settings(self) -> list[Setting]:
@@ -68,14 +68,14 @@ class Plugins:
         return [setting for plugin in self.loaded for setting in plugin.settings]
 
     def refuse_failed(self) -> None:
-        """:raises PluginError: if any plugin failed; a process that runs jobs must know all of them."""
+        """:raises PluginError: a plugin failed. A process that runs jobs must know all jobs."""
         if self.failed:
             raise PluginError("\n".join(f"plugin {plugin.name!r}: {plugin.error}" for plugin in self.failed))
 
     # -- registration --------------------------------------------------------------------------------------------
 
     def register_jobs(self, settings: Settings) -> list[Job]:
-        """The jobs of all loaded plugins; a plugin that breaks a rule fails as a whole."""
+        """The jobs of all loaded plugins; a plugin that breaks a rule fails completely."""
         for plugin in self.loaded:
             self._guarded(plugin, lambda plugin: self._collect_jobs(plugin, settings))
         return [job for plugin in self.loaded for job in plugin.jobs]
@@ -106,7 +106,7 @@ class Plugins:
         return self._flat(plugin, "register_jobs", settings=settings)
 
     def _import(self, plugin: Plugin) -> None:
-        """Import the plugin, and learn its own hooks."""
+        """Import the plugin, and register its own hooks."""
         path, _, name = plugin.module.partition(":")
         _refuse_to_hide(path)
         try:
@@ -127,7 +127,7 @@ class Plugins:
             )
         self._modules[plugin.name] = module
         self._refuse_unknown_parameters(plugin)
-        # Asked alone: hooks must be known before anybody who gives them is registered, or their maker had the blame.
+        # Call it first: hooks must be known before their implementations are registered, or the wrong plugin is blamed.
         alone = pluggy.PluginManager(hookspecs.PROJECT)
         alone.add_hookspecs(hookspecs)
         alone.register(module, name=plugin.name)
@@ -142,7 +142,7 @@ class Plugins:
         self._refuse_unmarked_hooks(plugin)
 
     def _hooks(self, plugin: Plugin) -> Iterator[tuple[str, Sequence[str], Any]]:
-        """The functions of a plugin that are named like hooks: name, the hook's parameters, function."""
+        """The functions of a plugin with names of hooks: name, the hook's parameters, function."""
         for name, caller in vars(self._manager.hook).items():
             function = getattr(self._modules[plugin.name], name, None)
             if (spec := getattr(caller, "spec", None)) is not None and inspect.isroutine(function):
@@ -171,7 +171,7 @@ class Plugins:
             raise PluginError(f"hook {unknown[0]!r} is not known to pijobs ({where}); {advice}")
 
     def _refuse_unmarked_hooks(self, plugin: Plugin) -> None:
-        """A function named like a hook that nobody would ever call."""
+        """Refuse a function with the name of a hook that would never be called."""
         for name, _, function in self._hooks(plugin):
             if not any(hasattr(function, f"{hookspecs.PROJECT}_{marker}") for marker in ("impl", "spec")):
                 raise PluginError(
@@ -195,7 +195,7 @@ class Plugins:
         plugin.settings = settings
 
     def _guarded(self, plugin: Plugin, step: Callable[[Plugin], None]) -> None:
-        """Do one step of a plugin's registration; if it fails, the plugin is out, with the reason."""
+        """Do one step of a plugin's registration. If it fails, the plugin is removed, with the reason."""
         try:
             step(plugin)
         except (Exception, SystemExit) as error:
@@ -207,7 +207,7 @@ class Plugins:
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def call(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """Call a hook of every loaded plugin; one that raises is logged with its name and left out.
+        """Call a hook of every loaded plugin. A plugin that raises is logged with its name and skipped.
 
         :returns: (plugin name, result), in the order of the plugins.
         """
@@ -222,14 +222,14 @@ class Plugins:
         return results
 
     def listen(self, hook: str) -> bool:
-        """Whether any plugin gives this hook; to be asked before an event is made for nobody."""
+        """Whether any plugin implements this hook. Check it before you create an event."""
         caller = getattr(self._manager.hook, hook, None)
         return caller is not None and bool(caller.get_hookimpls())
 
     def first(self, hook: str, **arguments: Any) -> Any:
-        """The first result that is not None, of a hook that gives one.
+        """The first result of a hook that is not None.
 
-        :raises PluginError: when a plugin raises; there is nothing to go on without.
+        :raises PluginError: a plugin raises, because there is no alternative.
         """
         for plugin in self.loaded:
             try:
@@ -256,25 +256,25 @@ class Plugins:
                     "put it into brackets: return […]"
                 )
             yield from result
-        self._callers.clear()  # made before all plugins were registered
+        self._callers.clear()  # created before all plugins were registered
 
 
 def call_hook(settings: Settings, hook: str, /, **arguments: Any) -> list[tuple[str, Any]]:
-    """What the plugins of an installation answer to a hook, such as one that a plugin made by ``register_hookspecs``.
+    """Call a hook of all plugins of an installation, such as one from ``register_hookspecs``.
 
-    :returns: (plugin name, result) of each that gives the hook; one that raises is logged and left out.
+    :returns: (plugin name, result) of each plugin that implements it. A plugin that raises is logged and skipped.
     """
     plugins = settings.resource(Plugins, lambda: Plugins(()))
     return plugins.call(hook, **arguments)
 
 
 def _optional(caller: pluggy.HookCaller, plugin: Plugin) -> bool:
-    """Whether the plugin gives the hook for when another plugin is there that knows it."""
+    """Whether the plugin implements the hook only for the case that another plugin declares it."""
     return all(one.optionalhook for one in caller.get_hookimpls() if one.plugin_name == plugin.name)
 
 
 def _refuse_to_hide(path: str) -> None:
-    """The import of a module would take the place of another thing in its package, such as its ``JobQueue``."""
+    """Refuse a module whose import would replace another object in its package, such as its ``JobQueue``."""
     package, _, name = path.rpartition(".")
     there = getattr(sys.modules.get(package), name, None)
     if path not in sys.modules and there is not None and not inspect.ismodule(there):
@@ -285,7 +285,7 @@ def _refuse_to_hide(path: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The error, and where in the plugin it was raised."""
+    """The error, and the place in the plugin where it was raised."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code

@@ -1,4 +1,4 @@
-"""What can be seen of a job when it is registered, so that it does not show at its first call."""
+"""Checks of a job at its registration, so that mistakes do not appear at its first call."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Parameters = list[inspect.Parameter]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the group, label, subject or person function of a job is called with a call of the job."""
+    """How to call a job's group, label, subject or person function for a call of the job."""
 
     kind: typing.Literal["as called", "names", "places"]
-    #: The names that it takes; None: any.
+    #: The names of its parameters; None: any.
     names: frozenset[str] | None
-    #: How many places it takes; None: any number.
+    #: How many positional parameters it has; None: any number.
     places: int | None
-    #: Of the job's function, without the context: names and defaults.
+    #: Parameters of the job's function, without the context: names and defaults.
     defaults: Mapping[str, Any]
 
     def taken(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Those arguments of the job that the function takes.
 
-        :param arguments: of the call, by the names of their parameters.
+        :param arguments: the arguments of the call, by the names of their parameters.
         """
         if self.kind == "names":
             return [], {n: value for n, value in arguments.items() if self.names is None or n in self.names}
@@ -44,7 +44,7 @@ class Way:
 
 
 def faults(job: Job) -> Iterator[str]:
-    """One line for each fault: what was expected, and what was found."""
+    """One line for each mistake: what was expected, and what was found."""
     signature = signature_of(job.function)
     if signature is None:
         return
@@ -79,7 +79,7 @@ def _parameter_faults(own: Parameters, annotations: Annotations) -> Iterator[str
                 "run time, not under TYPE_CHECKING"
             )
         elif _is_required(parameter) and not is_storable(annotations.get(parameter.name, Any)):
-            # Python 3.13 alone tells that Path lives in a module of its own.
+            # Only Python 3.13 shows that Path is in a separate module.
             shown = inspect.formatannotation(annotations.get(parameter.name)).replace("pathlib._local.", "pathlib.")
             yield (
                 f"parameter {parameter.name!r} is a {shown}, which can't be stored; take text, numbers, bytes, lists, "
@@ -88,7 +88,7 @@ def _parameter_faults(own: Parameters, annotations: Annotations) -> Iterator[str
 
 
 def is_storable(kind: Any) -> bool:
-    """Whether any value that fits this annotation can be stored. True in doubt."""
+    """Whether any value that fits this annotation can be stored. True if unknown."""
     if kind is None or kind is Any or isinstance(kind, (str, typing.TypeVar)):
         return True
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
@@ -109,27 +109,27 @@ def _fits_a_kind(kind: Any) -> bool:
     if not isinstance(kind, type) or typing.is_typeddict(kind):
         return True
     try:
-        # A subclass of a message is stored as a message; of all others only the very type.
+        # A subclass of a message is stored as a message; of all other types only the exact type.
         return any(issubclass(one, kind) for one in KINDS) or issubclass(kind, Message)
-    except TypeError:  # a protocol that can't be asked
+    except TypeError:  # a protocol that can't be checked
         return True
 
 
-#: Attribute of an object that stands for a job.
+#: Attribute of an object that represents a job.
 STANDS_FOR = "__pijobs_job__"
 
 
 def jobs_in(module: types.ModuleType | str) -> list[Job]:
-    """The functions with ``@job`` that a module or package defines and its name space holds, in their order; not those
-    that it imports from elsewhere.
+    """The functions with ``@job`` that a module or package defines and its name space contains, in their order, without
+    those that it imports from elsewhere.
 
-    :param module: or its name, such as ``__name__``.
+    :param module: the module or its name, such as ``__name__``.
     """
     namespace = vars(importlib.import_module(module) if isinstance(module, str) else module)
     own = namespace["__name__"]
-    # What stands for a job has it; looked up without asking a proxy, such as Flask's current_app.
+    # Objects that represent a job have it. The look-up does not resolve proxies such as Flask's current_app.
     values = [inspect.getattr_static(one, STANDS_FOR, one) for one in namespace.values()]
-    # A plain Job does not tell where it was made; its hook does.
+    # A plain Job does not know where it was made; its hook does.
     found = {id(one): one for one in values if isinstance(one, Job) and "__module__" in vars(one)}
     return [one for one in found.values() if f"{one.__module__}.".startswith(f"{own}.")]
 
@@ -138,7 +138,7 @@ def jobs_in(module: types.ModuleType | str) -> list[Job]:
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
-    """None for functions that do not tell: some of those written in C."""
+    """The signature, or None for some functions written in C."""
     try:
         return inspect.signature(function)
     except (ValueError, TypeError):
@@ -164,7 +164,7 @@ def _is_context(parameter: inspect.Parameter, annotations: Annotations) -> bool:
     if parameter.annotation is inspect.Parameter.empty:
         return False
     known = annotations.get(parameter.name)
-    if known is None:  # a name that exists for type checkers only
+    if known is None:  # a name that exists only for type checkers
         return str(parameter.annotation).split(".")[-1] == "JobContext"
     return known is JobContext
 
@@ -177,7 +177,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def way_to_call(function: Callable[..., Any], own: Parameters) -> Way | None:
-    """How the group, label, subject or person function of a job can be called with each call of it; None: not at all.
+    """How a job's group, label, subject or person function can be called for each call; None: it can't.
 
     :param own: the parameters of the job's function, without the context.
     """

@@ -19,7 +19,7 @@ from pijobs.plugins.registration import signature_of, takes_context, way_to_call
 
 
 class Registry(Mapping[str, Job]):
-    """Jobs by name. Read-only: build a new one instead (:meth:`of`)."""
+    """Jobs by name. Read-only: to change it, build a new one (:meth:`of`)."""
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = dict(jobs)
@@ -36,7 +36,7 @@ class Registry(Mapping[str, Job]):
 
     @classmethod
     def of(cls, jobs: Iterable[Job], overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Registry:
-        """These jobs, with ``PI_JOB_QUEUE_JOBS`` applied. :mod:`pijobs.plugins.loading` made sure that names differ."""
+        """These jobs, with ``PI_JOB_QUEUE_JOBS`` applied. Their names differ (:mod:`pijobs.plugins.loading`)."""
         return cls({job.name: override(job, overrides.get(job.name, {})) for job in jobs})
 
     def __getitem__(self, name: str) -> Job:
@@ -67,27 +67,27 @@ class Registry(Mapping[str, Job]):
         return self._wants_context[name]
 
     def is_coroutine(self, name: str) -> bool:
-        """Whether the job's function is written as ``async def``."""
+        """Whether the job's function is an ``async def``."""
         return self._is_coroutine[name]
 
     def _names(self, name: str) -> tuple[inspect.Signature | None, frozenset[str], frozenset[str]]:
-        """The signature of a job's function, and the names that a call by keywords alone must have and may have."""
+        """The signature of a job's function, and the required and allowed names of a call with keywords only."""
         signature = signature_of(self._jobs[name].function)
         parameters = self._own_parameters(name)
         by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if any(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in parameters):
-            return signature, frozenset({""}), frozenset()  # no call by keywords alone fits
+            return signature, frozenset({""}), frozenset()  # no call with keywords only fits
         return signature, frozenset(p.name for p in by_name if p.default is p.empty), frozenset(p.name for p in by_name)
 
     def _own_parameters(self, name: str) -> list[inspect.Parameter]:
-        """Of the job's function, without the context."""
+        """The parameters of the job's function, without the context."""
         signature = signature_of(self._jobs[name].function)
         parameters = list(signature.parameters.values()) if signature else []
         return parameters[1 if self._wants_context[name] else 0 :]
 
     def check_call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """:raises EncodeError: when the job's function can't be called like that, or an argument is of another type
-        than its annotation says."""
+        """:raises EncodeError: the job's function can't be called with these arguments, or an argument does not match
+        its annotation."""
         signature, required, possible = self._signatures[name]
         if signature is None:
             return
@@ -97,19 +97,19 @@ class Registry(Mapping[str, Job]):
         self._annotations[name].check(arguments, f"job {name!r}")
 
     def check_argument(self, name: str, key: str, value: Any) -> None:
-        """:raises EncodeError: when a parameter is of another type.
+        """:raises EncodeError: the value does not match the annotation.
         :raises UnknownJob:
         """
         self._annotations[self[name].name].check({key: value}, f"job {name!r}")
 
     def fitting(self, name: str, call: Call) -> Call:
-        """A stored call as the job's function takes it today: it may come from a release with another signature.
+        """A stored call, converted for the present function. It may come from a release with another signature.
 
         :raises UnknownJob:
-        :raises EncodeError: when it does not fit, also not after the job's ``upgrade``.
+        :raises EncodeError: it does not fit, even after the job's ``upgrade``.
         """
         job = self[name]
-        # A message comes back as another class of message, so types are compared only where that can be mended.
+        # A message may be restored as another class of message, so types are checked only if ``upgrade`` can help.
         check = self._check_names if job.upgrade is None else self.check_call
         try:
             check(name, call.args, call.kwargs)
@@ -127,10 +127,10 @@ class Registry(Mapping[str, Job]):
             self.bound(name, args, kwargs)
 
     def bound(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments by the names of their parameters, without those that go to ``*args``, ``**kwargs`` or a
-        function that does not tell its parameters.
+        """The arguments by the names of their parameters, without those for ``*args`` and ``**kwargs``, or of a
+        function without a signature.
 
-        :raises EncodeError: when the job's function can't be called like that.
+        :raises EncodeError: the job's function can't be called with these arguments.
         """
         signature = self._signatures[name][0]
         if signature is None:
@@ -150,7 +150,7 @@ class Registry(Mapping[str, Job]):
         return bound
 
     def named(self, job: Job, what: str, call: Call) -> str | None:
-        """What the job's group, label, subject or person function says of a call; None without such a function."""
+        """The result of the job's group, label, subject or person function for a call; None without such a function."""
         function: Callable[..., str | None] | None = getattr(job, what)
         if function is None:
             return None
@@ -165,7 +165,7 @@ class Registry(Mapping[str, Job]):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call with other values for some parameters, however the caller passed them.
 
-        :raises EncodeError: when the job's function has no such parameter.
+        :raises EncodeError: the job's function has no such parameter.
         """
         signature = self._signatures[name][0]
         parameters = signature.parameters.values() if signature else ()
@@ -188,7 +188,7 @@ def _upgraded(job: Job, upgrade: Callable[..., Any], call: Call) -> tuple[tuple[
 
 
 def override(job: Job, options: Mapping[str, Any]) -> Job:
-    """The job with other options; those of its retry policy are told by their names."""
+    """The job with other options, including those of its retry policy."""
     retry_names = {field.name for field in dataclasses.fields(job.retry)}
     retry = {name: value for name, value in options.items() if name in retry_names}
     rest = {name: value for name, value in options.items() if name in job_options(job) and name not in retry}

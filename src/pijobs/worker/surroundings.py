@@ -56,7 +56,7 @@ class Surroundings:
             changed += self._put_back_signals()
         if changed:
             logging.getLogger(__name__).warning(
-                "%s changed by a job (noticed after %s) and restored: all jobs of the process share them",
+                "a job changed %s (noticed after %s); it is restored, because all jobs of the process share it",
                 " and ".join(changed), job,
             )  # fmt: skip
 
@@ -67,9 +67,9 @@ class Surroundings:
             moved = True
         if moved:
             os.chdir(self._directory)
-            yield "the working directory was"
+            yield "the working directory"
         if os.umask(self._umask) != self._umask:
-            yield "the umask was"
+            yield "the umask"
 
     def _put_back_signals(self) -> Iterator[str]:
         changed = [(number, handler) for number, handler in self._signals if _handler_of(number) is not handler]
@@ -78,7 +78,7 @@ class Surroundings:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if changed:
-            yield "signal handlers were"
+            yield "signal handlers"
 
     def _put_back_loggers(self) -> Iterator[str]:
         present = (logging.root.manager.disable, logging.getLogRecordFactory())
@@ -96,7 +96,7 @@ class Surroundings:
         for logger in _ours():  # those that were created later
             if logger not in known:
                 logger.disabled = False
-        yield "the configuration of the log was"
+        yield "the configuration of the log"
 
 
 def _is_changed(was: _Was) -> bool:

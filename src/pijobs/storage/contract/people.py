@@ -1,4 +1,4 @@
-"""What an operator asks: records, numbers, and switches."""
+"""For operators: records, counts, and switches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pijobs.storage.values import (
 
 
 class ForPeople(ABC):
-    """What an operator asks: records, numbers, and switches."""
+    """For operators: records, counts, and switches."""
 
     @abstractmethod
     def get(self, instance_id: str) -> Record:
-        """:raises InstanceNotFound: for an id that is not there (any more)."""
+        """:raises InstanceNotFound: the id is unknown, or its record was removed."""
 
     @abstractmethod
     def body(self, instance_id: str) -> bytes | None:
-        """The encrypted body, for those who may look at a label; None when it has gone."""
+        """The encrypted body, which contains the label; None if it was deleted."""
 
     @abstractmethod
     def page(
@@ -36,37 +36,37 @@ class ForPeople(ABC):
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page:
-        """Records of one state: those that wait or run newest first by enqueue, the ended ones newest first by end.
-        Without scanning for any single filter; with several, a page may hold fewer than ``limit`` records while
-        its cursor goes on. A cursor that this storage did not make raises ``ValueError``.
+        """Records of one state: waiting and running ones newest first by enqueue, ended ones newest first by end. A
+        single filter needs no scan. With several filters, a page may have fewer than ``limit`` records although its
+        cursor continues. A cursor of another storage raises ``ValueError``.
 
         :param subject: HMAC of the subject or the person of an instance."""
 
     @abstractmethod
     def depths(self) -> Depths:
-        """Numbers per job and state."""
+        """Counts per job and state."""
 
     @abstractmethod
     def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
-        """How many instances of a job wait (``queued``, ``scheduled``), counted up to ``most``; and when the one became
-        due that was queued first, None if none is. Quick: an enqueue asks.
+        """How many instances of a job wait (``queued``, ``scheduled``), counted up to ``most``; and the due time of the
+        one that was queued first, None if there is none. Fast, because an enqueue calls it.
 
         :param timeout: as in :meth:`take_out`."""
 
     @abstractmethod
     def make_room(self, name: str, *, priority: int, reason: str, timeout: float | None = None) -> str | None:
-        """``queued, scheduled -> cancelled`` of one instance of a job: of what waits and has less than this priority,
-        that of the lowest priority, and of several the one that was enqueued last. Returns its id, or None. Quick: an
-        enqueue waits for it, so it looks at the newest :data:`LOOKED_AT` of each of the two states.
+        """``queued, scheduled -> cancelled`` for one instance of a job: the one of the lowest priority among those
+        below this priority, and of several the one enqueued last. Returns its id, or None. Fast, because an enqueue
+        waits for it: it reads the newest :data:`LOOKED_AT` of each of the two states.
 
         :param timeout: as in :meth:`take_out`."""
 
     @abstractmethod
     def oldest_due(self, *, without: Collection[str]) -> int | None:
-        """The due time of the longest waiting ``queued`` instance of all groups but these; None if there is none.
+        """The due time of the ``queued`` instance that waits longest, without these groups; None if there is none.
 
-        Costs more than :meth:`depths`. Where instances are not indexed by group, the storage looks at the first
-        thousand of each job, and gives None if all of them belong to these groups."""
+        Costs more than :meth:`depths`. If instances are not indexed by group, the storage reads the first
+        thousand of each job, and returns None if all of them belong to these groups."""
 
     @abstractmethod
     def sessions(self) -> list[SessionRecord]:
@@ -78,14 +78,14 @@ class ForPeople(ABC):
 
     @abstractmethod
     def retry(self, instance_id: str) -> None:
-        """``dead -> queued`` with attempts and crashes at zero, its place by its old rank.
-        It is ``cancelled`` instead when a newer instance with its key waits.
-        :raises StateConflict: for another state, or when the body has gone or the deadline has passed.
+        """``dead -> queued`` with attempts and crashes at zero, in its old place.
+        It becomes ``cancelled`` instead if a newer instance with its key waits.
+        :raises StateConflict: for another state, or if the body was deleted or the deadline has passed.
         :raises InstanceNotFound:"""
 
     @abstractmethod
     def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
-        """Replace envelope and body of an instance that does not run, if they still are the ``old`` ones; else False.
+        """Replace envelope and body of an instance that does not run, if they are still the ``old`` ones; else False.
         For ``pijobs keys`` and ``pijobs schema``; nothing else about the instance changes."""
 
     @abstractmethod
@@ -95,8 +95,8 @@ class ForPeople(ABC):
 
     @abstractmethod
     def pause(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
-        """Lease nothing (of this group) until :meth:`resume`. What runs goes on. Who did it last, when and why, is
-        told by :attr:`Depths.pause` and :attr:`GroupRecord.pause`."""
+        """Lease nothing (of this group) until :meth:`resume`. Running instances continue. Who did it last, when and
+        why, is in :attr:`Depths.pause` and :attr:`GroupRecord.pause`."""
 
     @abstractmethod
     def resume(self, group: str | None = None) -> None:
@@ -104,32 +104,33 @@ class ForPeople(ABC):
 
     @abstractmethod
     def hurry(self, group: str) -> int:
-        """Make due what is ``scheduled`` in a group for its next attempt; what was never attempted keeps its time.
-        Returns how many. Wakes the workers. Happens in parts of :data:`HOUSEKEEPING_BATCH` instances."""
+        """Make instances due that are ``scheduled`` in a group for their next attempt. Others keep their time.
+        Returns how many. Wakes the workers. Works in parts of :data:`HOUSEKEEPING_BATCH` instances."""
 
     @abstractmethod
     def bypass(self, group: str | None = None, *, by: str = "", reason: str = "") -> None:
-        """Store nothing new (of this group) that its caller can run, until :meth:`end_bypass`: see
-        :meth:`enqueue_many`. What waits goes on. Who did it last, when and why, is told by :attr:`Depths.bypasses`."""
+        """Store no new instance (of this group) that its caller can run, until :meth:`end_bypass`: see
+        :meth:`enqueue_many`. Waiting instances continue. Who did it last, when and why, is in
+        :attr:`Depths.bypasses`."""
 
     @abstractmethod
     def end_bypass(self, group: str | None = None) -> None:
         """End a :meth:`bypass`."""
 
     def check(self, *, repair: bool = False) -> Iterator[Audit]:
-        """Look at everything that the queue keeps, a part at a time: what can't be read, what no list leads to (so that
-        it would never run, expire or go), entries that lead to nothing. Each sign of life does a part of it, and
-        mends.
+        """Check everything that the queue keeps, a part at a time: instances that can't be read, instances that no
+        index lists (so they would never run, expire or be removed), and index entries without an instance. Each sign of
+        life checks a part, and repairs it.
 
-        :param repair: mend it: what can't be read ends ``dead``, with the reason ``"damaged: …"``, and keeps its body;
-            all else takes its place again.
+        :param repair: repair the faults: an unreadable instance ends ``dead``, with the reason ``"damaged: …"``, and
+            keeps its body; everything else is indexed again.
         """
         yield Audit(last=True)
 
     @abstractmethod
     def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
-        """Known groups, by name: up to ``limit`` of those behind ``after``. Fewer mean that these were the last."""
+        """Known groups, by name: up to ``limit`` after the name ``after``. Fewer mean that these were the last."""
 
     @abstractmethod
     def totals(self, period: Period | None = None) -> dict[str, float]:
-        """All totals by name, as they were at one moment; of a period nobody knows any more none."""
+        """All totals by name, at one moment; none for a period that was removed."""

@@ -75,3 +75,13 @@ def test_a_periodic_instance_is_like_any_other(storage: Storage, worker: Worker)
     assert (record.deadline, record.envelope) == (new.deadline, new.envelope)
     assert worker.take_one().body == new.body
     assert storage.depths().counts[("test.job", State.RUNNING)] == 1
+
+
+def test_a_time_that_was_cancelled_before_it_came_does_not_run(storage: Storage, worker: Worker) -> None:
+    due = storage.now() + 60_000
+    new = new_instance(id="skipped", due=due, keep=90_000)
+    storage.enqueue(new, timeout=5)
+    storage.cancel("skipped", reason="skipped")
+    storage.enqueue_periodic(new, due=due)
+    assert storage.get("skipped").state is State.CANCELLED and storage.last_periodic("test.job") == due
+    assert not worker.take()

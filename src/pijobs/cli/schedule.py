@@ -41,7 +41,7 @@ def run(invocation: Invocation, name: str) -> None:
 @click.argument("name")
 @pass_invocation
 def leave_out(invocation: Invocation, name: str) -> None:
-    """Skip the next run of the periodic job NAME. Possible in the three hours before it."""
+    """Skip the next run of the periodic job NAME. Deleting its record (jobs purge) undoes it."""
     invocation.storage()
     due = skip(invocation.queue(), name, by=who())
     audit(invocation.queue().settings, "schedule.skip", on=name)

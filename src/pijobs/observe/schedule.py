@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 
+from msgspec.structs import replace
+
 from pijobs.base import schedules
 from pijobs.errors import InstanceNotFound, StateConflict, UnknownJob
-from pijobs.jobs import Job
+from pijobs.jobs import Job, State
 from pijobs.plugins.hookspecs import Scheduled
 from pijobs.request.queue import Queue, periodic_id
 from pijobs.storage.contract import Storage
@@ -14,6 +16,8 @@ from pijobs.storage.values import TAKEN_AHEAD
 
 #: How far ahead the next due time is looked for (ms).
 _AHEAD = 366 * 24 * 60 * schedules.MINUTE
+#: How long the record of a skipped time stays after it (ms): a worker may come to it late.
+_AFTERWARDS = 7 * 24 * 60 * schedules.MINUTE
 
 
 def scheduled(queue: Queue) -> list[Scheduled]:
@@ -40,16 +44,17 @@ def skip(queue: Queue, name: str, *, by: str) -> int:
     """Leave out the next time of a periodic job; that time, in ms. A cancelled instance stands for it.
 
     :raises UnknownJob: for a name that is none of a periodic job.
-    :raises StateConflict: when it comes in more than three hours (no storage remembers a time so far ahead), or not at
-        all.
+    :raises StateConflict: when it does not come within a year.
     :raises StorageUnavailable: when the storage does not answer.
     """
     job, storage = _periodic(queue, name), queue.places.storage
     due, _last = _next(job, storage)
-    if due is None or due > storage.now() + TAKEN_AHEAD:
-        raise StateConflict(f"{name} does not come within three hours; a time can be skipped shortly before it only")
-    if queue.enqueue_periodic(job, due):
-        storage.cancel(periodic_id(name, due), reason=f"skipped by {by}")
+    if due is None:
+        raise StateConflict(f"{name} does not come within a year")
+    # No worker takes it before its time, and its record stays until then, so that it is not enqueued anew.
+    new = replace(queue.periodic(job, due), keep=due - storage.now() + _AFTERWARDS)
+    storage.enqueue(new, timeout=queue.settings.enqueue_timeout)
+    storage.cancel(new.id, reason=f"skipped by {by}")
     return due
 
 
@@ -66,7 +71,17 @@ def _next(job: Job, storage: Storage) -> tuple[int | None, int | None]:
     now, last = storage.now(), storage.last_periodic(job.name)
     taken = last if last is not None and last <= now + TAKEN_AHEAD else 0
     begin = max(now, taken) // schedules.MINUTE * schedules.MINUTE + schedules.MINUTE
-    return schedules.first(job.schedule, job.timezone, begin, begin + _AHEAD), last
+    end = begin + _AHEAD
+    while (due := schedules.first(job.schedule, job.timezone, begin, end)) is not None and _skipped(storage, job, due):
+        begin = due + schedules.MINUTE
+    return due, last
+
+
+def _skipped(storage: Storage, job: Job, due: int) -> bool:
+    try:
+        return storage.get(periodic_id(job.name, due)).state is State.CANCELLED
+    except InstanceNotFound:
+        return False
 
 
 def _row(job: Job, storage: Storage) -> Scheduled:

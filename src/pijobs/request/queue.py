@@ -232,8 +232,11 @@ class Queue:
 
         :raises StorageUnavailable: no fallback is used; the due time is tried again.
         """
-        new = self._instance(job, periodic_id(job.name, due), Call((), {}), JobCall(job.name, eta=due / 1000))
-        return self.present_storage().enqueue_periodic(new, due=due)
+        return self.present_storage().enqueue_periodic(self.periodic(job, due), due=due)
+
+    def periodic(self, job: Job, due: int) -> NewInstance:
+        """The instance of a periodic job for one due time (ms)."""
+        return self._instance(job, periodic_id(job.name, due), Call((), {}), JobCall(job.name, eta=due / 1000))
 
     def record_refusal(self, name: str, kwargs: Mapping[str, Any], error: Exception) -> None:
         """Record a dead letter for a call that a host refused before it enqueued, because its user sees no exception.

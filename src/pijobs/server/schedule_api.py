@@ -49,7 +49,7 @@ def run(identifier: str) -> flask.Response:
 @requires("operator")
 @takes(REASON)
 def leave_out(identifier: str) -> flask.Response:
-    """Skip the next time of a periodic job, at most three hours before it. The answer is that time."""
+    """Skip the next time of a periodic job. The answer is that time."""
     _queue()
     try:
         due = skip(current_queue(), identifier, by=flask.g.account.name)

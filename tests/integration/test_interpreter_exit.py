@@ -13,7 +13,7 @@ PROGRAM = """
 import atexit, os, sys
 from contract.workers import new_instance
 from pijobs.storage import open_storage
-from pijobs.storage.contract import Retention
+from pijobs.storage.values import Retention
 
 class Last:
     def __init__(self):

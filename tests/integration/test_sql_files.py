@@ -232,7 +232,7 @@ import sys
 sys.path[:0] = {path!r}
 from contract.workers import Worker
 from pijobs.jobs import State
-from pijobs.storage.contract import End
+from pijobs.storage.values import End
 from pijobs.storage.sql import SqlStorage
 
 worker = Worker(SqlStorage({url!r}, "files"), lambda ms: None)

@@ -1,1 +1,1 @@
-"""From a mail and a server to its reply: connections, their pool, sign-in, delivery, and what replies mean."""
+"""Delivers mails to SMTP servers: connections, their pool, login, delivery, and the meaning of replies."""

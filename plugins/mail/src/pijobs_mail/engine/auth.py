@@ -14,31 +14,31 @@ from collections.abc import Callable, Iterator
 
 from pijobs_mail.engine.replies import Reply
 
-#: Gives the answer to each challenge of the server, in turn.
+#: Returns the answer to each challenge of the server, in turn.
 Answer = Callable[[bytes], bytes]
-#: Name, initial response if there is one, and the answers to what the server asks then.
+#: Name, initial response if there is one, and the answers to later challenges.
 Mechanism = tuple[str, "bytes | None", list[Answer]]
 
-#: Replies to a mechanism, or to how it begins, that the server does not take, whatever the password (RFC 4954 6).
+#: Replies that refuse the mechanism itself, with any password (RFC 4954 6).
 OTHER_MECHANISM = (500, 501, 502, 503, 504, 534, 538)
-#: Rounds of PBKDF2 that a server may ask for: RFC 7677 wants 4096, and more than this only costs time.
+#: The most rounds of PBKDF2: RFC 7677 requires 4096, and more than this only costs time.
 MAX_ROUNDS = 100_000
 
 
 class ServerUnknown(Exception):
-    """The server does not know the password that it asks for."""
+    """The server can't prove that it knows the password."""
 
 
 def log_in(
     offered: list[str], username: str, password: str, ask: Callable[[str], Reply], *, token: bool = False
 ) -> tuple[str, Reply] | None:
-    """Log in by the first mechanism that both sides know and that the server does not refuse as such.
+    """Log in with the first mechanism that both sides support and that the server does not refuse.
 
     :param offered: the mechanisms that the server offers.
-    :param ask: sends a line and gives the reply.
-    :param token: the password is an access token: XOAUTH2, or no login.
-    :returns: the mechanism, and the last reply without what we sent; None when no mechanism is known to both.
-    :raises ServerUnknown: the other end proved to be another server.
+    :param ask: sends a line and returns the reply.
+    :param token: the password is an access token: use XOAUTH2, or no login.
+    :returns: the mechanism, and the last reply without our secrets; None if both sides support no common mechanism.
+    :raises ServerUnknown: the other end is not the right server.
     """
     found = None
     for name, initial, answers in _mechanisms(offered, username, password, token=token):
@@ -71,7 +71,7 @@ def _mechanisms(offered: list[str], username: str, password: str, *, token: bool
     user, secret = prepared(username).encode(), prepared(password).encode()
     plain = b"\0" + user + b"\0" + secret
     known: list[Mechanism] = [
-        # A server that asks, though it was told, is told again.
+        # If the server asks although we sent it, send it again.
         ("PLAIN", plain, [lambda _: plain]),
         ("LOGIN", None, [lambda _: user, lambda _: secret]),
         _scram(user, secret),
@@ -82,7 +82,7 @@ def _mechanisms(offered: list[str], username: str, password: str, *, token: bool
 
 def _xoauth2(user: bytes, token: bytes) -> Mechanism:
     response = b"user=" + user + b"\1auth=Bearer " + token + b"\1\1"
-    # What comes as a challenge is an error in JSON; an empty answer brings the reply with its code.
+    # The challenge is an error in JSON. After an empty answer, the server sends the reply with its code.
     return "XOAUTH2", response, [lambda challenge: b"" if challenge else response]
 
 
@@ -94,7 +94,7 @@ def _scram(user: bytes, secret: bytes) -> Mechanism:
 
     def prove(challenge: bytes) -> bytes:
         nonlocal signature
-        if challenge == b"":  # it asks for what it was told
+        if challenge == b"":  # it asks for what we sent
             return b"n,," + first
         fields = dict(part.split(b"=", 1) for part in challenge.split(b",") if b"=" in part)
         nonce, rounds = fields.get(b"r", b""), fields.get(b"i", b"")
@@ -128,7 +128,7 @@ def _number(digits: bytes) -> int:
 
 
 def prepared(text: str) -> str:
-    """By SASLprep (RFC 4013): the same letters are the same bytes, however they were typed. What it forbids stays."""
+    """Apply SASLprep (RFC 4013): the same letters become the same bytes, however typed. Forbidden ones stay."""
     if text.isascii():
         return text
     mapped = "".join(
@@ -144,12 +144,12 @@ def prepared(text: str) -> str:
 
 
 def encode(response: bytes) -> str:
-    """A response as it goes over the wire; ``*`` cancels, and an empty one is a line of its own."""
+    """A response as it is sent; ``*`` cancels, and an empty one is an empty line."""
     return "*" if response == b"*" else base64.b64encode(response).decode()
 
 
 def decode(challenge: str) -> bytes:
-    """Empty for what is not base64: LOGIN's prompts carry no meaning, and some servers send them in clear."""
+    """Empty if it is not base64: LOGIN's prompts have no meaning, and some servers send them as plain text."""
     try:
         return base64.b64decode(challenge, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""One connection to an SMTP server: opened, encrypted, logged in; commands and replies, and what these say of it."""
+"""One connection to an SMTP server: opening, encryption, login, commands and replies, and what replies mean for it."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from pijobs_mail.engine.verdicts import judge, retry_after
 from pijobs_mail.engine.wire import Wire
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
 
-#: Seconds that a mail which is delivered already may wait for the good-bye.
+#: Seconds to wait for the reply to QUIT after a mail was delivered.
 QUIT_TIMEOUT = 5.0
 
 
 class Connection:
-    """One connection to one server. Not for several threads at once."""
+    """One connection to one server. It is not thread-safe."""
 
     def __init__(self, endpoint: Endpoint, without: frozenset[str] = frozenset()) -> None:
-        """:param without: features not to believe in, whatever the server offers."""
+        """:param without: features to ignore, even if the server offers them."""
         self.endpoint = endpoint
         self._without = without
-        #: What the server offers in its answer to EHLO: keyword to parameters, both in capitals.
+        #: The features in the server's answer to EHLO: keyword to parameters, both in capitals.
         self.features: Mapping[str, str] = MappingProxyType({})
         self._wire: Wire | None = None
         self._unfinished = False
         #: How many mails may go over it.
         self.most = endpoint.mails or MAILS_PER_CONNECTION
-        #: Whether the server took a chunk on this connection, and told the id of the mail.
+        #: Whether the server accepted a chunk on this connection, and reported the id of the mail.
         self._names_mails = False
 
     def open(self, deadline: Deadline = NO_DEADLINE) -> None:
-        """Connect, greet, encrypt and log in, as the endpoint says.
+        """Connect, greet, encrypt and log in, as the endpoint requires.
 
-        :raises ServerTrouble: or one of its kinds, for everything that can go wrong.
+        :raises ServerTrouble: or a subclass, for every failure.
         """
         try:
             with self._span("connect"):
@@ -58,7 +58,7 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """Say good-bye. Whatever the server makes of that, a mail it took is taken."""
+        """Send QUIT. Its result does not matter for mails that the server accepted."""
         close_all([self])
 
     def _say_good_bye(self, seconds: float) -> None:
@@ -76,20 +76,20 @@ class Connection:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close without a word."""
+        """Close without QUIT."""
         if self._wire is not None:
             self._wire.close()
             self._wire = None
 
     @property
     def usable(self) -> bool:
-        """Whether another mail can follow. What came in unasked leaves a doubt, and so does a closed connection."""
+        """Whether another mail can follow. It can't after unexpected input, or if the connection is closed."""
         return self._wire is not None and self._wire.quiet()
 
     def check(self, deadline: Deadline = NO_DEADLINE) -> None:
-        """One round trip, for a connection that was idle: something in between may have forgotten it.
+        """Test an idle connection with one round trip: a device in between may have dropped it.
 
-        :raises ServerTrouble: or :class:`ConnectionLost`, when it is of no more use.
+        :raises ServerTrouble: or :class:`ConnectionLost`, it can't be used any more.
         """
         try:
             self._expect(Step.MAIL, self._ask(Step.MAIL, "RSET", deadline))
@@ -101,7 +101,7 @@ class Connection:
     def _reach(self, deadline: Deadline) -> None:
         """Connect to the first of the host's addresses that greets (RFC 5321 5.1).
 
-        They share the time for connecting; to greet, each has its share of what is left until the deadline.
+        They share the time for connecting. For its greeting, each has its share of the time until the deadline.
         """
         started, seconds = clock.monotonic(), self._seconds(deadline)
         with self._connecting(deadline, seconds):
@@ -163,7 +163,7 @@ class Connection:
     def _hello(self, deadline: Deadline) -> None:
         name = self._own_name()
         reply = self._ask(Step.EHLO, f"EHLO {name}", deadline)
-        if not reply.accepted and not reply.temporary:  # RFC 5321 3.2: an old server knows HELO only
+        if not reply.accepted and not reply.temporary:  # RFC 5321 3.2: an old server supports HELO only
             reply = self._ask(Step.EHLO, f"HELO {name}", deadline)
             self._expect(Step.EHLO, reply)
             self.features = MappingProxyType({})
@@ -181,7 +181,7 @@ class Connection:
         if not reply.accepted:
             raise TlsRefused(f"{self.endpoint} refused STARTTLS: {reply}", reply=reply, retry_after=retry_after(reply))
         self._encrypt(deadline, self._seconds(deadline))
-        self._hello(deadline)  # RFC 3207 4.2: forget what was offered in clear
+        self._hello(deadline)  # RFC 3207 4.2: discard what was offered without TLS
 
     def _login(self, deadline: Deadline) -> None:
         endpoint = self.endpoint
@@ -206,7 +206,7 @@ class Connection:
         self._expect(Step.AUTH, done[1])
 
     def _ask(self, step: Step, command: str | None, deadline: Deadline) -> Reply:
-        """Send a command and wait for its reply. Without a command it belongs to one that left before."""
+        """Send a command and wait for its reply. Without a command, read the reply to an earlier one."""
         if command is None:
             return self._answer(step, None, deadline)
         with self._span(str(step)) as span:
@@ -238,19 +238,19 @@ class Connection:
 
     def _tell(self, commands: list[str], seconds: float) -> None:
         early = self._link.unasked()
-        if early is not None:  # RFC 5321 3.8: 421 may come at any time; nothing else may
+        if early is not None:  # RFC 5321 3.8: 421 may come at any time; other replies may not
             if early.code == 421:
                 raise trouble(ServerTrouble, f"{self.endpoint} closes the connection", early)
             raise ProtocolError(f"a reply {early.code} that nothing was asked for")
         self._link.send("".join(f"{command}\r\n" for command in commands).encode(), seconds)
 
     def _expect(self, step: Step, reply: Reply) -> None:
-        """:raises ServerTrouble: unless the server agrees."""
+        """:raises ServerTrouble: the server refused."""
         if self._judge(step, reply) is not Verdict.ACCEPTED:
             raise trouble(ServerTrouble, f"{self.endpoint} refused {step}", reply)
 
     def _judge(self, step: Step, reply: Reply) -> Verdict:
-        """:raises ServerTrouble: when the reply is about more than this mail."""
+        """:raises ServerTrouble: the reply is about more than this mail."""
         if 300 <= reply.code < 400:
             kind = ServerTrouble if step.before_mail else ConnectionLost
             raise kind(f"{self.endpoint} answered {reply.code} at {step}, which says nothing there")
@@ -272,8 +272,8 @@ class Connection:
 
 
 def offers(reply: Reply, without: frozenset[str] = frozenset()) -> dict[str, str]:
-    """What a server offers in its answer to EHLO: keyword to parameters, both in capitals. Old servers and clients have
-    a second line ``AUTH=…`` beside ``AUTH …``; all lines of a keyword count."""
+    """The features in a server's answer to EHLO: keyword to parameters, both in capitals. Old servers and clients have
+    a second line ``AUTH=…`` besides ``AUTH …``; all lines of a keyword are combined."""
     found: dict[str, str] = {}
     for line in reply.lines[1:]:
         keyword, *rest = re.split(r"[ =]", line.strip().upper(), maxsplit=1)
@@ -283,7 +283,7 @@ def offers(reply: Reply, without: frozenset[str] = frozenset()) -> dict[str, str
 
 
 def close_all(connections: Iterable[Connection]) -> None:
-    """Say good-bye on all of them, and wait for the answers together: one server that hangs takes the time of one."""
+    """Send QUIT on all of them, and wait for the replies together, so several hanging servers take the time of one."""
     until = clock.monotonic() + QUIT_TIMEOUT
     open_ones = [connection for connection in connections if connection._wire is not None]
     try:
@@ -302,7 +302,7 @@ def trouble(kind: type[ServerTrouble], message: str, reply: Reply, *, supposed: 
 
 
 def tell_reply(span: Any, reply: Reply) -> None:
-    """The code of a reply, for a trace. :param span: or None."""
+    """Add the code of a reply to a trace. :param span: the span, or None."""
     if span is not None:
         span.set_attribute("smtp.reply_code", reply.code)
 
@@ -314,6 +314,6 @@ def why(error: Exception) -> str:
 
 
 def _host_name() -> str | None:
-    """The host's full name if it knows one by itself; a look-up could take longer than the mail."""
+    """The host's full name if it is known locally; a look-up could take longer than the mail."""
     name = socket.gethostname()
     return name if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name) else None

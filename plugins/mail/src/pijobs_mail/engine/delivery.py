@@ -1,4 +1,4 @@
-"""The values that the engine takes and gives."""
+"""The parameters and results of the engine."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Literal
 from pijobs_mail.engine.oauth import Grant
 from pijobs_mail.engine.replies import Reply, Step, Verdict
 
-#: Seconds to wait for the reply to the end of the data (RFC 5321 4.5.3.2.6): who gives up early sends the mail twice.
+#: Seconds to wait for the reply to the end of the data (RFC 5321 4.5.3.2.6): a client that gives up early sends the
+#: mail twice.
 FINAL_TIMEOUT = 600.0
-#: Mails over one connection, unless the server is known to take more: Exim delivers so many at once, and leaves the
-#: others to its queue run (smtp_accept_queue_per_connection). A Postfix, which says so in its greeting, does not.
+#: Mails over one connection, unless the server is known to accept more: Exim delivers this many at once, and leaves the
+#: others to its queue run (smtp_accept_queue_per_connection). Postfix, which its greeting reveals, has no such limit.
 MAILS_PER_CONNECTION, MAILS_TO_POSTFIX = 10, 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """A server, and how to speak to it. Equal endpoints can share a connection.
+    """A server, and how to connect to it. Equal endpoints can share a connection.
 
     :param timeout: seconds for connecting and for each reply.
-    :param login_without_tls: whether login and password may go to another machine in clear.
+    :param login_without_tls: whether login and password may be sent to another machine without TLS.
     :param verify: whether certificate and host name must be right.
     :param ca_file: PEM file of authorities to trust besides the system's.
-    :param oauth: gives the access token that takes the password's place, by XOAUTH2.
-    :param mails: how many may go over one connection; None: what its greeting tells of the server decides.
-    :param ehlo: the name we give ourselves; None: the host's name, or its address.
+    :param oauth: provides the access token for XOAUTH2, instead of a password.
+    :param mails: how many may be sent over one connection; None: the greeting of the server decides.
+    :param ehlo: our name in EHLO; None: the host's name, or its address.
     """
 
     host: str
@@ -49,11 +50,11 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Mail:
-    """An envelope and its content; addresses are checked already.
+    """An envelope and its content. The addresses are already checked.
 
-    :param careful: the content leaves only after the server took the envelope, though that costs a round trip: a
-        connection that is lost before leaves no doubt then.
-    :param utf8: an address in the envelope or the header is beyond ASCII, so the server must offer SMTPUTF8.
+    :param careful: send the content only after the server accepted the envelope, which costs a round trip. Then a
+        connection that is lost before leaves no uncertainty.
+    :param utf8: an address in the envelope or the header is not ASCII, so the server must offer SMTPUTF8.
     """
 
     sender: str = field(repr=False)
@@ -65,20 +66,20 @@ class Mail:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one recipient; never ``TROUBLE`` or ``LOGIN``."""
+    """The outcome for one recipient; never ``TROUBLE`` or ``LOGIN``."""
 
     verdict: Verdict
     reply: Reply = field(repr=False)
-    #: What the reply answered.
+    #: The step that the reply answers.
     step: Step
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a mail.
+    """The outcome of a mail.
 
-    :ivar reply: the last word of the server.
-    :ivar queue_id: the server's own id for the mail, if it told one.
+    :ivar reply: the last reply of the server.
+    :ivar queue_id: the server's id of the mail, if it reported one.
     """
 
     outcomes: Mapping[str, Outcome] = field(repr=False)
@@ -94,9 +95,9 @@ class Delivery:
 class Deadline:
     """The time of one mail.
 
-    :param time_left: seconds; bounds every wait before the effect.
-    :param check: raises when the time is over; called right before the effect. What it raises passes through.
-    :param last_word: seconds to wait for the server's word on the mail, after its end.
+    :param time_left: returns the remaining seconds; limits every wait before the effect.
+    :param check: raises if the time is over; called right before the effect. Its exceptions pass through.
+    :param last_word: seconds to wait for the reply to the mail, after its end.
     """
 
     time_left: Callable[[], float] = lambda: math.inf
@@ -104,7 +105,7 @@ class Deadline:
     last_word: Callable[[], float] = lambda: FINAL_TIMEOUT
 
     def share(self, parts: int) -> Deadline:
-        """For the first of several waits that have the time that is left together."""
+        """The share of the first of several waits in the remaining time."""
         return replace(self, time_left=lambda: self.time_left() / parts)
 
 

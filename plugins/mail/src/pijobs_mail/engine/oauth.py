@@ -1,4 +1,4 @@
-"""Access tokens (OAuth 2.0, RFC 6749) for logins by XOAUTH2: Microsoft 365, Google, and whoever else wants them."""
+"""Access tokens (OAuth 2.0, RFC 6749) for logins with XOAUTH2: Microsoft 365, Google and others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pijobs.base import clock
 from pijobs.base.network import tls_context
 from pijobs_mail.errors import LoginRefused, ServerTrouble
 
-#: Seconds before its end at which a token is not used any more.
+#: Seconds before its expiry after which a token is not used any more.
 MARGIN = 60.0
-#: Seconds that a token is kept whose answer names none (RFC 6749 5.1 leaves it open).
+#: Seconds to keep a token if the answer names no expiry (RFC 6749 5.1 makes it optional).
 _UNTOLD = 300.0
 _MAX_ANSWER = 64 * 1024  # bytes
 _SHOWN = 300  # characters
@@ -25,9 +25,9 @@ _SHOWN = 300  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """What gives access tokens.
+    """The data for requesting access tokens.
 
-    :param token_url: ``https://…``; ``http://`` for this machine alone.
+    :param token_url: ``https://…``; ``http://`` only for this machine.
     :param refresh_token: of a user who agreed (RFC 6749 6); empty: the client's own credentials (RFC 6749 4.4).
     :param ca_file: PEM file of authorities to trust besides the system's.
     """
@@ -40,7 +40,7 @@ class Grant:
     ca_file: str | None = None
 
     def form(self) -> dict[str, str]:
-        """The request for a token. Empty fields stay out."""
+        """The request for a token, without empty fields."""
         kind = "refresh_token" if self.refresh_token else "client_credentials"
         form = {"grant_type": kind, "client_id": self.client_id, "client_secret": self.client_secret}
         form.update(refresh_token=self.refresh_token, scope=self.scope)
@@ -53,16 +53,16 @@ class _Token:
     until: float
 
 
-# By grant; of this process. One that several threads miss at the same time is fetched by each: no lock to be forked.
+# Tokens of this process, by grant. If several threads need one at once, each fetches it: a lock could be forked.
 _tokens: dict[Grant, _Token] = {}
 
 
 def access_token(grant: Grant, seconds: float) -> str:
-    """A token that is valid for a while yet: kept, or fetched.
+    """A token that is valid for some time: the kept one, or a new one.
 
-    :param seconds: for fetching it.
-    :raises LoginRefused: the server of tokens does not give one to this client.
-    :raises ServerTrouble: it does not answer, or not as it should.
+    :param seconds: the time for fetching it.
+    :raises LoginRefused: the token server refuses this client.
+    :raises ServerTrouble: it does not answer, or not correctly.
     """
     kept = _tokens.get(grant)
     if kept is not None and clock.monotonic() < kept.until:
@@ -73,12 +73,12 @@ def access_token(grant: Grant, seconds: float) -> str:
 
 
 def forget(grant: Grant) -> None:
-    """The SMTP server did not take its token: the next one is fetched anew."""
+    """The SMTP server refused its token: fetch a new one next time."""
     _tokens.pop(grant, None)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The secrets go to the address that was configured, and to no other."""
+    """Secrets are sent to the configured address only."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -110,7 +110,7 @@ def _ask(grant: Grant, seconds: float) -> Any:
 
 
 def read_refusal(status: int, content: bytes, host: str) -> ServerTrouble:
-    """In the words of the server's answer (RFC 6749 5.2)."""
+    """The error, in the words of the server's answer (RFC 6749 5.2)."""
     try:
         answer = json.loads(content)
         told = answer["error"], str(answer.get("error_description", "")).strip().partition("\n")[0].strip()
@@ -126,7 +126,7 @@ def read_refusal(status: int, content: bytes, host: str) -> ServerTrouble:
 def _read(answer: Any) -> _Token:
     try:
         value, lifetime = answer["access_token"], answer.get("expires_in", _UNTOLD)
-        # An error of float() quotes all of a text.
+        # An error of float() quotes the complete text.
         lifetime = float(lifetime[:40] if isinstance(lifetime, str) else lifetime)
         if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
             raise ValueError("no token")

@@ -1,4 +1,4 @@
-"""Warm connections: kept open between mails, shared by the threads of one process, bounded per server."""
+"""Connections that stay open between mails, shared by the threads of one process, limited per server."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, LoginRefused,
 
 #: Seconds without a mail after which a connection is closed.
 IDLE = 30.0
-#: Seconds without a mail after which a connection is tried before it gets one.
+#: Seconds without a mail after which a connection is tested before it gets one.
 CHECK_AFTER = 5.0
-#: Seconds that a connection may live: servers lose patience, too, and load balancers want to balance.
+#: Longest life of a connection in seconds: servers close old ones, and load balancers want to balance.
 MAX_AGE = 300.0
-#: Connections to a server, where nothing else is said.
+#: Connections to a server, by default.
 CONNECTIONS = 10
-#: Seconds to remember that a server does not keep what it offers.
+#: Seconds to remember that a server does not do what it offers.
 MEMORY = 3600.0
 
 
 @dataclass(eq=False)
 class _Line:
-    """A connection, and what decides how long it is kept."""
+    """A connection, and what decides how long it stays open."""
 
     conversation: Conversation
     opened: float
     used: float
     mails: int = 0
-    #: The server takes no more over it.
+    #: The server accepts no more mails over it.
     used_up: bool = False
 
 
 @dataclass(eq=False)
 class _Lines:
-    """Those to one endpoint."""
+    """The connections to one endpoint."""
 
     idle: list[_Line] = field(default_factory=list)
     busy: int = 0
@@ -67,14 +67,14 @@ class Pool:
     def deliver(
         self, endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE, *, share: int = CONNECTIONS
     ) -> Delivery:
-        """Send one mail over a warm connection, or a new one. Raises as
+        """Send one mail over an open connection, or a new one. Raises as
         :func:`pijobs_mail.engine.transport.deliver`, and
         :class:`~pijobs_mail.errors.Busy`.
 
-        :param share: connections to the endpoint that this process may have; 0: one, for as long as the mail takes.
+        :param share: how many connections to the endpoint this process may have; 0: one, while the mail is sent.
 
-        A kept connection that turns out to be closed or used up, and a feature that turns out to be none, are met by
-        another try at once: only where it is certain that nothing was sent.
+        If an open connection turns out to be closed or used up, or the server does not do what it offers, the mail is
+        tried again at once, but only if it is certain that nothing was sent.
         """
         without, fresh = self._distrusted(endpoint), False
         while True:
@@ -104,7 +104,7 @@ class Pool:
                 self._give_back(endpoint, line, share)
 
     def close(self) -> None:
-        """Say good-bye on all connections that carry no mail."""
+        """Send QUIT on all idle connections."""
         with self._lock:
             lines = [line for place in self._places.values() for line in place.idle]
             for place in self._places.values():
@@ -114,14 +114,14 @@ class Pool:
         close_all(line.conversation for line in lines)
 
     def _forget(self) -> None:
-        """After a fork: the connections belong to the parent; closing our copies of them says nothing to the server."""
+        """After a fork: the connections belong to the parent. Close our copies, which sends nothing to the server."""
         for conversation in list(getattr(self, "_open_ones", ())):
             conversation.abandon()
-        #: Those in use among them; what one of the parent's threads sends over is nobody's here.
+        #: The connections in use. Those that threads of the parent use do not belong to this process.
         self._open_ones: weakref.WeakSet[Conversation] = weakref.WeakSet()
         self._lock = threads.Lock()
-        #: A connection, or room for one, has become free. Apart from what the reaper waits for: to wake it after each
-        #: mail would cost as much as the connection.
+        #: A connection, or room for one, has become free. It is separate from the condition of the reaper, because
+        #: waking the reaper after each mail would cost as much as the connection.
         self._freed, self._closed = threads.Condition(self._lock), threads.Condition(self._lock)
         self._places: dict[Endpoint, _Lines] = {}
         self._suspicions = Suspicions()
@@ -149,13 +149,13 @@ class Pool:
                 if not fresh and self._good(line, deadline):
                     return line
                 line.conversation.close() if fresh else line.conversation.abandon()
-            except BaseException:  # the time of the mail was over while an idle connection was tried
+            except BaseException:  # the mail's deadline passed while an idle connection was tested
                 self._release(endpoint)
                 raise
             self._release(endpoint)
 
     def _wait_for_one(self, endpoint: Endpoint, deadline: Deadline, most: int) -> _Line | None:
-        """An idle connection, now busy; None: room for a new one, which is counted already."""
+        """An idle connection, now busy; None: there is room for a new one, which is already counted."""
         until = clock.monotonic() + min(endpoint.timeout, deadline.time_left())
         with self._lock:
             place = self._places.setdefault(endpoint, _Lines())
@@ -201,7 +201,7 @@ class Pool:
             if place is None:  # a fork in between
                 return
             kept = [*place.idle, *([] if worn else [line])]
-            # Those that were idle for the longest are too many; the server sees the end of one before the next begins.
+            # Close the surplus ones that were idle longest, before the next one begins.
             surplus = max(0, len(kept) + place.busy - 1 - share)
             place.idle = kept[surplus:]
             place.busy += surplus + worn - 1
@@ -220,7 +220,7 @@ class Pool:
             self._reaper.start()
 
     def _reap(self) -> None:
-        """Close what was idle for long; ends when nothing is."""
+        """Close connections that were idle for too long. Ends when there are no idle ones."""
         while True:
             with self._lock:
                 now = clock.monotonic()
@@ -249,15 +249,15 @@ def process_pool() -> Pool:
 
 
 def _is_over(error: MailError) -> bool:
-    """Whether it may say no more than that a connection which was kept is over."""
+    """Whether the error may only mean that a kept connection has ended."""
     reply = getattr(error, "reply", None)
-    # A login may end before its connection does: that of an access token, above all.
+    # A login may end before its connection, especially one with an access token.
     return reply is None or reply.temporary or isinstance(error, LoginRefused)
 
 
 def _is_used_up(delivery: Delivery) -> bool:
-    """Whether a connection that took mails before takes no more. A recipient is not named at MAIL; what comes later is
-    about the mail, unless the words are "too many"."""
+    """Whether a connection that accepted mails before accepts no more. At MAIL no recipient is known. Later replies are
+    about the mail, unless they say "too many"."""
     outcomes = delivery.outcomes.values()
     return all(
         not outcome.reply.accepted
@@ -267,7 +267,7 @@ def _is_used_up(delivery: Delivery) -> bool:
 
 
 def _suspects(conversation: Conversation, error: MailError) -> frozenset[str]:
-    """The features without which the mail may go, after it failed in a way that a false one would make it fail."""
+    """The features to omit after a failure that an unsupported feature could have caused."""
     if isinstance(error, FalseFeature):
         return frozenset({error.keyword})
     if getattr(error, "reply", None) is not None:

@@ -1,4 +1,4 @@
-"""Replies of an SMTP server, and how they are read from the wire. Pure."""
+"""Replies of an SMTP server, and their parser. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-#: Bytes of one reply that are read. RFC 5321 4.5.3.1.5 allows 512 a line; a longer one is read, too, since it decides
-#: about a mail. Whoever sends more than this, or more lines, does not speak SMTP.
+#: The most bytes of one reply that are read. RFC 5321 4.5.3.1.5 allows 512 a line. A longer line is read, too, because
+#: it decides about a mail. A server that sends more than this, or more lines, does not speak SMTP.
 MAX_REPLY = 2 * 1024 * 1024
 MAX_LINES = 1000
-#: Characters of one reply, and of each line, that are kept: a stranger's text is cut before anything looks at it.
+#: The most characters of one reply, and of each line, that are kept: foreign text is cut before it is read.
 KEPT, KEPT_OF_LINE = 8192, 512
 _SHOWN = 200  # characters
 
@@ -19,11 +19,11 @@ _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
 
 
 class ProtocolError(Exception):
-    """What the server sent is not SMTP, or not what can come at this point."""
+    """The input is not SMTP, or not allowed at this point."""
 
 
 class Step(str, Enum):
-    """Where in the conversation something happened; the value ends the sentence "the server … at"."""
+    """A step of the conversation; the value completes the sentence "the server … at"."""
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -40,19 +40,19 @@ class Step(str, Enum):
 
     @property
     def before_mail(self) -> bool:
-        """Whether no mail was named yet, so that whatever goes wrong is no fault of a mail."""
+        """Whether no mail has begun, so that a failure is not the fault of a mail."""
         return self not in (Step.MAIL, Step.RCPT, Step.DATA, Step.END)
 
 
 class Verdict(str, Enum):
-    """What a reply means for the mail."""
+    """The meaning of a reply for the mail."""
 
     ACCEPTED = "accepted"
     #: This mail or recipient: later.
     DEFERRED = "deferred"
     #: This mail or recipient: never.
     REFUSED = "refused"
-    #: No mail at present.
+    #: No mail now.
     TROUBLE = "trouble"
     #: No mail until the login of the definition is right.
     LOGIN = "login"
@@ -60,7 +60,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply (RFC 5321 4.2). Of its text no more than the first :data:`KEPT` characters are kept.
+    """One reply (RFC 5321 4.2). At most the first :data:`KEPT` characters of its text are kept.
 
     :ivar enhanced: the enhanced status code (RFC 3463), such as ``"4.7.1"``, if there is one of the same class.
     :ivar lines: the text, line by line, without codes.
@@ -90,14 +90,14 @@ class Reply:
         text = "".join(letter if letter.isprintable() else "?" for letter in self.text)
         shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
         if shown[:1].isdigit() and not self.enhanced:
-            shown = f"- {shown}"  # "250 349 byte chunk" would look like a number that is to be masked
+            shown = f"- {shown}"  # "250 349 byte chunk" would look like a number that must be masked
         return " ".join(part for part in (str(self.code), self.enhanced, shown) if part)
 
     def without(self, *secrets: str) -> Reply:
-        """The same reply with secrets that the server repeated blotted out."""
+        """The same reply, with secrets that the server repeated masked."""
         lines = self.lines
         for secret in filter(None, secrets):
-            # A short one, such as the user "u", stands in half of all words.
+            # A short one, such as the user "u", is in half of all words.
             pattern = re.escape(secret) if len(secret) > 3 else rf"(?<!\w){re.escape(secret)}(?!\w)"
             lines = tuple(re.sub(pattern, "***", line) for line in lines)
         return Reply(self.code, self.enhanced, lines)
@@ -114,7 +114,7 @@ def _cut(lines: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Replies:
-    """Takes replies out of the bytes of a connection. Each byte is looked at once, and a long text is not kept."""
+    """Parses replies from the bytes of a connection. Each byte is read once, and a long text is not kept."""
 
     def __init__(self) -> None:
         self._coming = bytearray()
@@ -124,17 +124,17 @@ class Replies:
         self._size = 0
 
     def __bool__(self) -> bool:
-        """Whether anything came in that was not taken yet."""
+        """Whether there is input that was not taken yet."""
         return bool(self._coming or self._lines)
 
     def feed(self, content: bytes) -> None:
-        """Bytes that came in."""
+        """Add received bytes."""
         self._coming += content
 
     def take(self) -> Reply | None:
-        """The next reply; None while it is not whole.
+        """The next reply; None if it is not complete yet.
 
-        :raises ProtocolError: for what is no reply, or too long.
+        :raises ProtocolError: the input is not a reply, or is too long.
         """
         while (end := self._coming.find(b"\n", self._searched)) >= 0:
             line = bytes(self._coming[:end]).rstrip(b"\r")
@@ -165,7 +165,7 @@ def _reply(code: int, lines: list[str]) -> Reply:
     match = _ENHANCED.match(lines[0])
     if match is None or match[1][0] != str(code)[0]:
         return Reply(code, None, tuple(lines))
-    # RFC 2034 3: the enhanced code stands in front of the text of every line.
+    # RFC 2034 3: every line begins with the enhanced code.
     return Reply(code, match[1], tuple(_plain(line) for line in lines))
 
 

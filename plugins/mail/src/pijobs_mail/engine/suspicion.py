@@ -1,4 +1,4 @@
-"""Whether a deferral is the mail's trouble or the server's: several different mails in a row got the same reply."""
+"""Detects deferrals that are the server's trouble: several different mails in a row get the same reply."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pijobs_mail.engine.delivery import Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.engine.replies import Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import may_be_the_servers
 
-#: Different mails in a row.
+#: How many different mails in a row.
 SEVERAL = 3
-#: Seconds after which such a row is forgotten.
+#: Seconds after which they are forgotten.
 MEMORY = 3600.0
 
 _Kind = tuple[Step, int, "str | None"]
@@ -25,14 +25,14 @@ class _Row:
 
 
 class Suspicions:
-    """What one process knows of its servers. A mail that is taken clears its server."""
+    """The suspicions of one process about its servers. An accepted mail clears its server."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
         self._rows: dict[Endpoint, _Row] = {}
 
     def weigh(self, endpoint: Endpoint, mail: Mail, delivery: Delivery) -> Reply | None:
-        """The reply that so many different mails in a row got that it is taken for the server's trouble."""
+        """The reply, if enough different mails in a row got it to count as the server's trouble."""
         now = clock.monotonic()
         with self._lock:
             self._rows = {place: row for place, row in self._rows.items() if now - row.last < MEMORY}
@@ -40,7 +40,7 @@ class Suspicions:
                 self._rows.pop(endpoint, None)
                 return None
             outcome = next(filter(_is_suspect, delivery.outcomes.values()), None)
-            if outcome is None:  # refused, greylisted: that says nothing of the server
+            if outcome is None:  # refused, greylisted: not about the server
                 return None
             kind = outcome.step, outcome.reply.code, outcome.reply.enhanced
             row = self._rows.get(endpoint)
@@ -57,7 +57,7 @@ def _is_suspect(outcome: Outcome) -> bool:
 
 
 def _what_differs(mail: Mail, outcome: Outcome) -> int:
-    """Two mails to the same recipient tell no more than one, where the reply may be about the recipient."""
+    """If the reply may be about the recipient, two mails to the same recipient count as one."""
     names_one, policy = "@" in outcome.reply.text, (outcome.reply.enhanced or "").startswith("4.7.")
     if outcome.step is Step.RCPT and (names_one or not policy):
         return hash(mail.recipients)

@@ -1,7 +1,7 @@
-"""The engine: mail transactions (RFC 5321), and what became of each recipient.
+"""The engine: mail transactions (RFC 5321), and the outcome for each recipient.
 
-It stands alone and knows nothing of jobs. Time comes in as a :class:`Deadline`. A :class:`Conversation` opens once and
-can send several mails, one after another, each in as few flights as the server allows.
+It does not depend on jobs. The caller passes a :class:`Deadline`. A :class:`Conversation` opens once and
+can send several mails, one after another, each in as few round trips as the server allows.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD, mail_id
 from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
 
-#: Commands in one flight: as many replies surely fit into the buffers, so that nobody waits for the other to read.
+#: The most commands sent together: their replies certainly fit into the buffers, so there is no deadlock.
 FLIGHT = 100
-#: Bytes of a content that leaves before the server agreed to its size.
+#: The most bytes of a content that is sent before the server accepted its size.
 WHOLE = 256 * 1024
-# Nothing that begins another parameter or command: no control character, and blanks and brackets in quotes only.
-# Empty: a bounce.
+# An address must not begin another parameter or command: no control characters; blanks and brackets only in quotes. An
+# empty address is a bounce.
 _ADDRESS = re.compile(r"""(?:[!#-;=?-\[\]-~\u00a1-\U0010ffff]|"(?:[^"\\\0-\x1f\x7f-\x9f]|\\[^\0-\x1f\x7f-\x9f])*")*""")
 
 
 def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
-    """Send one mail over a connection of its own.
+    """Send one mail over a new connection.
 
-    :raises ServerTrouble: no mail can be sent at present. Nothing was sent.
-    :raises ConnectionLost: this mail broke the connection, or something else did. Nothing was sent.
-    :raises MaybeSent: the whole mail left, and the server's word on it did not come.
-    :raises MessageError: the server takes 7 bits only, and the mail can't be made so. Nothing was sent.
-    :raises AsciiOnly: it takes no address beyond ASCII, and the mail has one. Nothing was sent.
+    :raises ServerTrouble: no mail can be sent now. Nothing was sent.
+    :raises ConnectionLost: the connection was lost, maybe because of this mail. Nothing was sent.
+    :raises MaybeSent: the complete mail was sent, but the server did not reply.
+    :raises MessageError: the server accepts 7 bits only, and the mail can't be converted. Nothing was sent.
+    :raises AsciiOnly: the server accepts only ASCII addresses, and the mail has another one. Nothing was sent.
     """
     conversation = Conversation(endpoint)
     try:
@@ -45,7 +45,7 @@ def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) ->
 
 
 class Conversation(Connection):
-    """A connection that mails are sent over."""
+    """A connection for sending mails."""
 
     def send(self, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
         """One mail transaction (RFC 5321 3.3). Raises as :func:`deliver`."""
@@ -54,7 +54,7 @@ class Conversation(Connection):
         try:
             return self._transaction(mail, deadline)
         except BaseException:
-            # Nobody knows where the server stands now; without the final dot it forgets the mail (RFC 5321 4.1.1.4).
+            # The state of the server is unknown. Without the final dot it discards the mail (RFC 5321 4.1.1.4).
             self.abandon()
             raise
 
@@ -75,7 +75,7 @@ class Conversation(Connection):
         self._unfinished = True
         reply = next(replies)
         self._doubt_parameters(mail, reply)
-        # A disk that is nearly full has no room for a big mail, and still some for the others.
+        # A nearly full disk may have no room for a big mail, but room for others.
         verdict = Verdict.DEFERRED if reply.code == 452 and len(content) > WHOLE else self._judge(Step.MAIL, reply)
         outcomes: dict[str, Outcome] = {}
         if verdict is not Verdict.ACCEPTED:
@@ -100,10 +100,10 @@ class Conversation(Connection):
         return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
 
     def _cut_short(self, mail: Mail, outcomes: Mapping[str, Outcome], reply: Reply, step: Step) -> Delivery:
-        """The server said 421 before the end of the mail, so it took nothing. After refusals in the same mail these are
-        why ("too many errors"): they stand, and the others may come again.
+        """The server replied 421 before the end of the mail, so it accepted nothing. If it refused recipients in the
+        same mail, these are the cause ("too many errors"): they are refused, and the others may be tried again.
 
-        :raises ServerTrouble: without any refusal, or when it says that it closes.
+        :raises ServerTrouble: it refused none, or it says that it closes.
         """
         decided = {who: outcome for who, outcome in outcomes.items() if outcome.verdict is not Verdict.ACCEPTED}
         if not decided or reply.enhanced == "4.3.2":
@@ -113,12 +113,12 @@ class Conversation(Connection):
         return Delivery({who: decided.get(who, rest) for who in mail.recipients}, reply)
 
     def _may_go_whole(self, mail: Mail) -> bool:
-        """Whether envelope and content may leave in one flight, see :meth:`_whole`."""
+        """Whether envelope and content may be sent together, see :meth:`_whole`."""
         at_once = {"PIPELINING", "CHUNKING"} <= self.features.keys() and self._names_mails
         return at_once and not mail.careful and len(mail.content) <= WHOLE and not could_be_commands(mail.content)
 
     def _commands(self, mail: Mail, size: int) -> list[tuple[Step, str]]:
-        said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: too big is said before it is sent
+        said = f" SIZE={size}" if "SIZE" in self.features else ""  # RFC 1870: it can be refused early
         if not mail.content.isascii():
             said += " BODY=8BITMIME"  # RFC 6152 3
         if mail.utf8:
@@ -130,7 +130,7 @@ class Conversation(Connection):
         return commands
 
     def _replies(self, commands: list[tuple[Step, str]], deadline: Deadline) -> Iterator[Reply]:
-        """The replies to commands that leave in one flight where the server allows it (RFC 2920), else in turn."""
+        """The replies to commands, sent together if the server allows it (RFC 2920), else in turn."""
         flight = FLIGHT if "PIPELINING" in self.features else 1
         for start in range(0, len(commands), flight):
             flying = commands[start : start + flight]
@@ -141,7 +141,7 @@ class Conversation(Connection):
                 yield self._ask(step, None, deadline)
 
     def _skip(self, replies: Iterator[Reply], deadline: Deadline) -> None:
-        """Nobody takes the mail. What left already is answered, and a server that waits for a text is given none."""
+        """All recipients are refused. Read the outstanding replies. If the server waits for a text, send none."""
         if "PIPELINING" not in self.features:
             return
         for reply in replies:
@@ -158,16 +158,16 @@ class Conversation(Connection):
             if verdict is Verdict.ACCEPTED:
                 raise ConnectionLost(f"expected 354 from {self.endpoint} at DATA, found {reply.code}")
             return _all(recipients, verdict, reply, Step.DATA)
-        # The final dot is the last that is sent: if sending fails, it did not leave.
+        # The final dot is sent last: if sending fails, the server did not get it.
         return self._end(content, recipients, deadline)
 
     def _whole(self, mail: Mail, deadline: Deadline) -> Delivery:
-        """Envelope and content, as one chunk, in one flight (RFC 2920, RFC 3030 4.2), so any doubt is one about a mail
-        that left.
+        """Send envelope and content together, the content as one chunk (RFC 2920, RFC 3030 4.2). So the outcome is only
+        unknown for a mail that was completely sent.
 
-        Replies carry no number, so one too many would be taken for the next. The one to the content tells the id of
-        the mail, and no other does: that keeps them apart. A server that is not known to tell it gets DATA, whose 354
-        does the same; so does the first mail of a connection.
+        Replies have no number, so one too many would be taken for the next one. Only the reply to the content contains
+        the id of the mail, which distinguishes it. A server that is not known to report ids gets DATA, whose 354 does
+        the same; so does the first mail of a connection.
         """
         content = lines(mail.content)
         commands = self._commands(mail, len(content))
@@ -185,7 +185,7 @@ class Conversation(Connection):
         start = len(commands) - len(mail.recipients)
         for _ in [*commands, Step.END]:
             replies.append(self._last_word(until - clock.monotonic()))
-            if replies[-1].code == 421 and len(replies) <= len(commands):  # nothing behind it was read
+            if replies[-1].code == 421 and len(replies) <= len(commands):  # nothing after it was read
                 return self._hung_up(mail, replies[start:-1], replies[-1])
         self._unfinished = not replies[-1].accepted
         if not _told_apart(replies[:start], replies[start:-1], replies[-1]):
@@ -197,7 +197,7 @@ class Conversation(Connection):
         return self._sum_up(mail, begun, recipients, last)
 
     def _hung_up(self, mail: Mail, recipients: list[Reply], last: Reply) -> Delivery:
-        """The server said 421 after the replies to some recipients, or before."""
+        """The server replied 421 after the replies to some recipients, or before."""
         outcomes = {
             who: Outcome(self._judge(Step.RCPT, reply), reply, Step.RCPT)
             for who, reply in zip(mail.recipients, recipients, strict=False)
@@ -205,13 +205,13 @@ class Conversation(Connection):
         return self._cut_short(mail, outcomes, last, Step.RCPT)
 
     def _settle(self, replies: list[Reply]) -> list[Reply]:
-        """After a reply too many, the word on another command looks like that on the mail. The answer to EHLO can't be
-        mistaken, and the reply right before it is the word on the mail.
+        """After a superfluous reply, the reply to another command may look like the reply to the mail. The answer to
+        EHLO can't be mistaken, and the reply right before it is the reply to the mail.
 
         :returns: the replies to envelope and content.
-        :raises FalseFeature: the text was answered like commands that are not understood; it was not taken.
-        :raises ConnectionLost: the mail was refused, and nobody can tell by which of the replies.
-        :raises MaybeSent: the server's word on the mail can't be found.
+        :raises FalseFeature: the server took the text for unknown commands. It did not accept the mail.
+        :raises ConnectionLost: the mail was refused, and it is unknown by which of the replies.
+        :raises MaybeSent: the reply to the mail can't be found.
         """
         count, last = len(replies), replies[-1]
         try:
@@ -220,7 +220,7 @@ class Conversation(Connection):
                 if last.code in NOT_UNDERSTOOD and reply.code in NOT_UNDERSTOOD:
                     raise FalseFeature(f"{self.endpoint} offers CHUNKING and refuses it: {last}", keyword="CHUNKING")
                 replies.append(reply)
-        except (OSError, ProtocolError):  # who refuses a mail may hang up then
+        except (OSError, ProtocolError):  # a server that refuses a mail may hang up then
             self.abandon()
             if any(reply.accepted for reply in replies[count - 1 :]):
                 raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit: {last}") from None
@@ -272,13 +272,13 @@ class Conversation(Connection):
             raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {why(error)}") from None
 
     def _doubt(self, keyword: str, reply: Reply) -> None:
-        """:raises FalseFeature: when a command is not understood in a flight, after those before it were."""
+        """:raises FalseFeature: the server understood the commands before this one, but not this one."""
         if keyword in self.features and reply.code in NOT_UNDERSTOOD:
             raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
 
     def _doubt_parameters(self, mail: Mail, reply: Reply) -> None:
-        """:raises FalseFeature: when MAIL is not understood with a parameter that the server offers."""
-        # RFC 5321 4.1.1.11 and RFC 3463 3.6; with another enhanced code it is about the address.
+        """:raises FalseFeature: the server does not understand MAIL with a parameter that it offers."""
+        # RFC 5321 4.1.1.11 and RFC 3463 3.6; with another enhanced code, the reply is about the address.
         if reply.code not in (501, 504, 555) or not (reply.enhanced or "5.5.4").startswith("5.5."):
             return
         for keyword, said in (("8BITMIME", not mail.content.isascii()), ("SIZE", True)):
@@ -286,8 +286,8 @@ class Conversation(Connection):
                 raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
 
     def _patience(self, deadline: Deadline) -> float:
-        """Seconds for the server's word on the mail. From here on the time that is left until the deadline does not
-        count: the effect may have happened."""
+        """Seconds to wait for the reply to the mail. The time until the deadline does not matter any more, because the
+        effect may have happened."""
         return max(self.endpoint.timeout, deadline.last_word())
 
     def _last_word(self, seconds: float) -> Reply:
@@ -301,11 +301,11 @@ class Conversation(Connection):
 
 
 def _told_apart(begun: list[Reply], recipients: list[Reply], last: Reply) -> bool:
-    """Whether these are surely the replies to one flight, none too many and none too few: that to an accepted content
-    alone tells the id of the mail.
+    """Whether these are certainly the replies to one group of commands, none too many and none too few: only the reply
+    to an accepted content contains the id of the mail.
 
-    :param begun: to RSET, if it was sent, and MAIL.
-    :param last: to the content.
+    :param begun: the replies to RSET, if it was sent, and MAIL.
+    :param last: the reply to the content.
     """
     if any(map(mail_id, [*begun, *recipients])):
         return False

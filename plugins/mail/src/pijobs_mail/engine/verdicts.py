@@ -1,7 +1,7 @@
 """What a reply of an SMTP server means: for one recipient, for the mail, or for all mails. Pure.
 
-One recipient's trouble is not the server's. A reply is about the server where it can't be about an address or a mail
-(:func:`judge`), or where several different mails in a row get it (:func:`may_be_the_servers`).
+One recipient's trouble is not the server's. A reply is about the server if it can't be about an address or a mail
+(:func:`judge`), or if several different mails in a row get it (:func:`may_be_the_servers`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 
 from pijobs_mail.engine.replies import Reply, Step, Verdict
 
-#: Seconds; what asks for more than this is taken for a mistake.
+#: Seconds; a longer wait counts as a mistake.
 MAX_RETRY_AFTER = 3600.0
-#: Codes by which a server says that it does not know the command, or not here.
+#: Codes for an unknown command, or one that is not allowed here.
 NOT_UNDERSTOOD = (500, 501, 502, 503, 504)
-#: Codes that ask for a login, or for another one (RFC 4954 6).
+#: Codes that require a login, or another one (RFC 4954 6).
 _LOGIN = (530, 534, 535, 538)
 
 _CLOCK = re.compile(r"\b(?:in|after|for) (\d{1,2}):(\d\d):(\d\d)\b", re.IGNORECASE)
@@ -28,7 +28,7 @@ _TOO_MANY = re.compile(
 )
 _OF_WHAT = re.compile(r"\b(?:connections?|sessions?|messages?|e?-?mails?)\b", re.IGNORECASE)
 _HASTE = re.compile(r"\brate[ -]limit|\bthrottl|\b(?:connections|thread) limit exceeded|\bserver busy\b", re.IGNORECASE)
-#: What an account, a customer or an installation may send, all mails together: Google, Amazon SES, Microsoft 365, GMX
+#: Limits of an account, a customer or an installation: Google, Amazon SES, Microsoft 365, GMX
 #: and IONOS, SendGrid, Zoho, cPanel, Plesk.
 _QUOTA = re.compile(
     r"\b(?:sending|send|relay|messaging) limit|\bsending (?:rate|quota|suspended|activity)\b|\bdaily message quota"
@@ -36,7 +36,7 @@ _QUOTA = re.compile(
     r"|\bmessages allowed per",
     re.IGNORECASE,
 )
-#: Of servers that ask for a login by another code: MailEnable, qmail, Exim as hosters have it.
+#: Words of servers that require a login with another code: MailEnable, qmail, Exim at hosters.
 _ASKS_FOR_LOGIN = re.compile(
     r"\bauth(?:entication|orization)? (?:is )?required|\brequires auth|\bauth(?:enticate)? first"
     r"|\bclient (?:was |is )?not authenticated|\byou are not authenticated",
@@ -67,7 +67,7 @@ def judge(reply: Reply, step: Step) -> Verdict:
     if _is_about_all_mails(reply, step):
         return Verdict.TROUBLE
     if _asks_for_login(reply, step):
-        # Some servers ask for a login where a mail leaves the house, so at one recipient.
+        # Some servers require a login only for external recipients, so the reply comes at a recipient.
         return Verdict.LOGIN if step is Step.MAIL else Verdict.DEFERRED
     return Verdict.DEFERRED if reply.temporary or wants_parts(reply, step) else Verdict.REFUSED
 
@@ -75,11 +75,11 @@ def judge(reply: Reply, step: Step) -> Verdict:
 def _is_about_all_mails(reply: Reply, step: Step) -> bool:
     if reply.enhanced in ("4.3.2", "5.4.5") or _QUOTA.search(reply.text):
         return True
-    if reply.code == 421:  # RFC 5321 3.8: the server closes the connection. It may do so over a text that it dislikes
+    if reply.code == 421:  # RFC 5321 3.8: the server closes the connection. It may do so because of the text
         return step is not Step.END
     if step is not Step.MAIL or not reply.temporary:
         return False
-    # At MAIL no recipient was named. What names the sender is about that one.
+    # At MAIL no recipient was named. A reply with the sender's address is about the sender.
     if reply.enhanced is None:
         return reply.code == 452  # insufficient system storage
     # X.3.X mail system status but "message too big"; X.4.5 mail system congestion
@@ -93,8 +93,8 @@ def _asks_for_login(reply: Reply, step: Step) -> bool:
 
 
 def may_be_the_servers(reply: Reply, step: Step) -> bool:
-    """Whether a deferral is the server's trouble if several different mails in a row get it: a filter that is away, a
-    full disk, a login that is missing. Greylisting and what is wrong with a recipient or his host is none."""
+    """Whether a deferral counts as the server's trouble if several different mails in a row get it: a filter is away,
+    the disk is full, a login is missing. Greylisting and trouble with a recipient or its host do not count."""
     parts = wants_parts(reply, step) and (reply.enhanced == "4.5.3" or "recipients" in reply.text.lower())
     if parts or is_greylisting(reply):
         return False
@@ -108,7 +108,7 @@ def may_be_the_servers(reply: Reply, step: Step) -> bool:
 
 
 def wants_parts(reply: Reply, step: Step) -> bool:
-    """Whether the server takes the recipients, but not all in one mail (RFC 5321 4.5.3.1.10)."""
+    """Whether the server accepts the recipients, but not all in one mail (RFC 5321 4.5.3.1.10)."""
     if step is not Step.RCPT:
         return False
     # 552 comes from old servers; "Multiple destination domains per transaction is unsupported" from Google.
@@ -117,8 +117,8 @@ def wants_parts(reply: Reply, step: Step) -> bool:
 
 
 def wants_fewer(reply: Reply) -> bool:
-    """Whether a server says that it is given too much at once: 421; 450 or 451 with an enhanced code 4.7.X (RFC 3463
-    3.8); or words for it. Greylisting is none of that, though some servers give it the same code, nor is what names an
+    """Whether a server says that it gets too much at once: 421; 450 or 451 with an enhanced code 4.7.X (RFC 3463 3.8);
+    or words for it. Greylisting is not included, though some servers use the same code, and neither is a reply with an
     address."""
     if not reply.temporary or is_greylisting(reply):
         return False
@@ -135,13 +135,13 @@ def is_greylisting(reply: Reply) -> bool:
 
 
 def says_too_many(reply: Reply) -> bool:
-    """Whether there were too many mails or connections, in words; on this connection, perhaps."""
+    """Whether the reply says that there were too many mails or connections, maybe on this connection."""
     many = _TOO_MANY.search(reply.text)
     return many is not None and _OF_WHAT.search(reply.text, many.end()) is not None
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Seconds after which the server wants to be tried again, if it says so ("greylisted for 300 seconds")."""
+    """Seconds after which the server wants another attempt, if it says so ("greylisted for 300 seconds")."""
     text = reply.text
     if match := _CLOCK.search(text):
         wait = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
@@ -153,10 +153,10 @@ def retry_after(reply: Reply) -> float | None:
 
 
 def mail_id(reply: Reply) -> str | None:
-    """The id under which the server goes on with the mail, to find it in the server's log.
+    """The server's id of the mail, to find it in the server's log.
 
-    A reply with an enhanced code X.1.X is about an address, so what looks like an id there is none: Google puts one
-    into each of its replies.
+    A reply with an enhanced code X.1.X is about an address, so it has no id of a mail: Google puts an id into each of
+    its replies.
     """
     if (reply.enhanced or "").startswith("2.1."):
         return None
@@ -166,5 +166,5 @@ def mail_id(reply: Reply) -> str | None:
 
 
 def _is_id(word: str) -> bool:
-    """A word of a sentence has vowels, no digit, and small letters, or is short: "queued", "Message", "OK"."""
+    """Ordinary words have vowels, no digit, and small letters, or are short: "queued", "Message", "OK"."""
     return len(word) > 3 and (word.isupper() or _NO_WORD.search(word) is not None)

@@ -1,4 +1,4 @@
-"""Bytes to and from an SMTP server: a socket, TLS around it, replies out of it. Every wait is bounded as a whole."""
+"""Bytes to and from an SMTP server: a socket, TLS, and replies. Every wait has a total limit."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pijobs.base.network import Address, positive
 from pijobs_mail.engine.replies import ProtocolError, Replies, Reply
 
 _CHUNK = 64 * 1024
-#: Seconds of silence until the other machine is asked whether it is there, seconds between two questions, and how many;
-#: milliseconds in which it must confirm what was sent.
+#: Seconds of silence until TCP sends a probe, seconds between two probes, and how many; milliseconds within which the
+#: other machine must confirm sent data.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
 class Wire:
     """One connection.
 
-    Methods raise :class:`TimeoutError` when the seconds are over, other :class:`OSError` when the connection is
-    broken, and :class:`~pijobs_mail.engine.replies.ProtocolError` when what comes in is not SMTP. After any of them the
-    connection is of no more use.
+    Methods raise :class:`TimeoutError` when the time is over, other :class:`OSError` if the connection is broken, and
+    :class:`~pijobs_mail.engine.replies.ProtocolError` if the input is not SMTP. After any of them, the connection can't
+    be used any more.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -34,15 +34,15 @@ class Wire:
 
     @classmethod
     def connect(cls, address: Address, seconds: float) -> Wire:
-        """:param address: one of those of :func:`pijobs.base.network.look_up`."""
+        """:param address: an address from :func:`pijobs.base.network.look_up`."""
         family, kind, protocol, _, place = address
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(positive(seconds))
             sock.connect(place)
-            # A server may take minutes over a mail; one whose machine is gone is found out by this.
+            # A server may need minutes for a mail. These options detect a dead machine.
             _keep_alive(sock)
-            # Commands are small and each waits for its reply: Nagle's algorithm could only delay them.
+            # Commands are small and wait for replies, so Nagle's algorithm would only delay them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             sock.close()
@@ -50,12 +50,12 @@ class Wire:
         return cls(sock)
 
     def is_of(self, sock: socket.socket) -> bool:
-        """Whether it reads from this socket."""
+        """Whether this wire uses the socket."""
         return self._socket is sock
 
     @property
     def loopback(self) -> bool:
-        """Whether the other end is this machine; judged by address, since a name may resolve to anything."""
+        """Whether the other end is this machine; by its address, because a name may resolve to anything."""
         return ipaddress.ip_address(self._socket.getpeername()[0].partition("%")[0]).is_loopback
 
     @property
@@ -67,9 +67,9 @@ class Wire:
     def start_tls(self, context: ssl.SSLContext, host: str, seconds: float) -> None:
         """Encrypt from here on.
 
-        :raises ProtocolError: when the server sent more in clear than it was asked for; what came before the
-            handshake could have been put there by anybody (CVE-2011-0411).
-        :raises ssl.SSLError: when the handshake or the verification failed.
+        :raises ProtocolError: the server sent more unencrypted data than it should. Anybody could have inserted data
+            before the handshake (CVE-2011-0411).
+        :raises ssl.SSLError: the handshake or the verification failed.
         """
         if self._replies:
             raise ProtocolError("expected the TLS handshake, found bytes in clear; taken for an attack")
@@ -82,7 +82,7 @@ class Wire:
         self._socket.sendall(content)
 
     def reply(self, seconds: float) -> Reply:
-        """The next reply, whole within the seconds."""
+        """The next reply, complete within the seconds."""
         until = clock.monotonic() + seconds
         while (reply := self._replies.take()) is None:
             self._socket.settimeout(positive(until - clock.monotonic()))
@@ -93,12 +93,12 @@ class Wire:
         return reply
 
     def unasked(self) -> Reply | None:
-        """A reply that is here already, before anything was asked for."""
+        """A reply that arrived before any command was sent."""
         return self._replies.take()
 
     def quiet(self) -> bool:
-        """Whether the connection is open, and nothing came in that was not asked for. Does not wait."""
-        # Usually the system has nothing, which costs less to hear than to read in vain.
+        """Whether the connection is open and has no unexpected input. Does not wait."""
+        # Usually there is no input, and checking costs less than an empty read.
         if not self._incoming.poll(0) and not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
             return not self._replies
         try:

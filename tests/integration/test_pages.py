@@ -135,7 +135,8 @@ def test_a_periodic_job_is_run_now_or_skipped_once(app: flask.Flask, visit: Visi
     skipped = storage.get(f"statistics.hourly@{before.next}")
     assert (skipped.state, skipped.reason) == (State.CANCELLED, "skipped by admin")
     (row,) = (row for row in scheduled(queue_of(app)) if row.name == "statistics.hourly")
-    assert before.next is not None and row.next == before.next + 3_600_000
+    assert before.next is not None and row.next == before.next + 3_600_000 and row.skipped == (before.next,)
+    assert '<span class="tag warn">skips ' in visit.text("/schedule")
     assert visit.post("/schedule/mail.send", act="run").status_code == 404
 
 

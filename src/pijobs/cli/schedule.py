@@ -59,8 +59,11 @@ def _show(invocation: Invocation, as_json: bool) -> None:
         missed = "missed times are made good once" if row["missed"] == "once" else "missed times are left out"
         when = f" ({row['when']})" if row["when"] else ""
         ended = f" {row['state']}" if row["state"] else ""
+        skipped = "".join(f"{time} is skipped, " for time in row["skipped"])
         why = f": {row['reason']}" if row["reason"] else ""
-        click.echo(f"{row['name']}{when}: next {row['next'] or 'not within a year'} ({row['timezone']}), ", nl=False)
+        click.echo(
+            f"{row['name']}{when}: next {row['next'] or 'not within a year'} ({row['timezone']}), {skipped}", nl=False
+        )
         click.echo(f"last {row['last'] or 'never'}{ended}{why}; {missed}")
     if not rows:
         click.echo("no periodic jobs; @job(…, schedule=crontab(…)) makes one")
@@ -68,7 +71,7 @@ def _show(invocation: Invocation, as_json: bool) -> None:
 
 def _shown(row: Scheduled) -> dict[str, Any]:
     times = {"next": _moment(row.next, row.timezone), "last": _moment(row.last, row.timezone)}
-    return {**dataclasses.asdict(row), **times}
+    return {**dataclasses.asdict(row), **times, "skipped": [_moment(time, row.timezone) for time in row.skipped]}
 
 
 def _moment(moment: int | None, timezone: str) -> str | None:

@@ -48,7 +48,7 @@ def skip(queue: Queue, name: str, *, by: str) -> int:
     :raises StorageUnavailable: when the storage does not answer.
     """
     job, storage = _periodic(queue, name), queue.places.storage
-    due, _last = _next(job, storage)
+    due, _last, _skips = _next(job, storage)
     if due is None:
         raise StateConflict(f"{name} does not come within a year")
     # No worker takes it before its time, and its record stays until then, so that it is not enqueued anew.
@@ -65,16 +65,17 @@ def _periodic(queue: Queue, name: str) -> Job:
     return job
 
 
-def _next(job: Job, storage: Storage) -> tuple[int | None, int | None]:
-    """When it comes next, behind what was skipped, and for which time it ran last."""
+def _next(job: Job, storage: Storage) -> tuple[int | None, int | None, tuple[int, ...]]:
+    """When it comes next, for which time it ran last, and the times before the next one that are skipped."""
     assert job.schedule is not None
     now, last = storage.now(), storage.last_periodic(job.name)
     taken = last if last is not None and last <= now + TAKEN_AHEAD else 0
     begin = max(now, taken) // schedules.MINUTE * schedules.MINUTE + schedules.MINUTE
-    end = begin + _AHEAD
+    end, skips = begin + _AHEAD, list[int]()
     while (due := schedules.first(job.schedule, job.timezone, begin, end)) is not None and _skipped(storage, job, due):
+        skips.append(due)
         begin = due + schedules.MINUTE
-    return due, last
+    return due, last, tuple(skips)
 
 
 def _skipped(storage: Storage, job: Job, due: int) -> bool:
@@ -85,7 +86,7 @@ def _skipped(storage: Storage, job: Job, due: int) -> bool:
 
 
 def _row(job: Job, storage: Storage) -> Scheduled:
-    comes, last = _next(job, storage)
+    comes, last, skips = _next(job, storage)
     # What huey's crontab has for a docstring, pijobs.crontab sets; a function of somebody else may have a long one.
     when = (inspect.getdoc(job.schedule) or "").partition("\n")[0][:80]
     instance, state, reason = "", "", ""
@@ -95,4 +96,4 @@ def _row(job: Job, storage: Storage) -> Scheduled:
             instance, state, reason = record.id, record.state.value, record.reason or ""
         except InstanceNotFound:  # its record is not kept any more
             pass
-    return Scheduled(job.name, when, comes, last, job.timezone, instance, state, reason, job.missed)
+    return Scheduled(job.name, when, comes, last, job.timezone, instance, state, reason, job.missed, skips)

@@ -83,6 +83,7 @@ class Scheduled:
     :param state: of that run; ``""`` if unknown.
     :param reason: the reason for this state.
     :param missed: what happens to missed times: ``"once"`` or ``"skip"``.
+    :param skipped: times before ``next`` that somebody left out, ms since the epoch.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Scheduled:
     state: str = ""
     reason: str = ""
     missed: str = "once"
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

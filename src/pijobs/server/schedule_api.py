@@ -65,4 +65,5 @@ def _queue() -> None:
 
 
 def _shown(row: Scheduled) -> dict[str, object]:
-    return {**dataclasses.asdict(row), "next": moment(row.next), "last": moment(row.last)}
+    times = {"next": moment(row.next), "last": moment(row.last), "skipped": [moment(time) for time in row.skipped]}
+    return {**dataclasses.asdict(row), **times}

@@ -318,3 +318,4 @@ def test_a_folder_that_may_not_be_looked_into_is_no_older_place(tmp_path: Path) 
     closed = tmp_path / ("x" * 300)  # it can't be looked into, by root neither
     assert parsed_url("sqlite:///file", tmp_path, closed).database == f"{tmp_path}/file"
     assert parsed_url("sqlite:///file", closed, tmp_path).database == f"{closed}/file"
+    assert not Database("sqlite:///file", closed).has(sa.MetaData())

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 from challenges import pijobs
+from redis_on_disk import Redis
 
 from pijobs.settings import CONFIG_VARIABLE
 from pijobs_privacyidea.instance import Instance
@@ -109,6 +111,37 @@ def test_the_doctor_finds_a_server_for_otps_that_is_not_there_and_settings_that_
         instance.ask("/system/sms.identifier", "DELETE")
         instance.ask("/system/email.mailserver", "DELETE")
         instance.ask("/system/setConfig", **{"email.identifier": "otp"})
+
+
+def test_the_doctor_finds_what_is_named_and_is_not_there_a_box_that_is_off_and_a_redis_that_evicts(
+    instance: Instance, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, queued in (("otp", False), ("plain", True)):
+        instance.set_smtp_server(name, 9, queued=queued)
+    module = "privacyidea.lib.smsprovider.HttpSMSProvider.HttpSMSProvider"
+    instance.ask("/smsgateway", name="sends", module=module, **{"option.URL": "http://127.0.0.1:9"})
+    assert pijobs(instance, "privacyidea", "sms-gateway", "queued", "--wraps", "sends").returncode == 0
+    instance.ask("/smsgateway/sends", "DELETE")
+    config = instance.here / "named.cfg"
+    config.write_text(f"{instance.config.read_text()}PI_JOB_QUEUE_PRIVACYIDEA_OTP_SERVERS = ['nowhere']\n")
+    monkeypatch.setattr(instance, "config", config)
+    client = redis.Redis.from_url(redis_server.url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        done = pijobs(instance, "privacyidea", "doctor")
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        instance.ask("/smsgateway/queued", "DELETE")
+        instance.set_smtp_server("otp", 9, queued=True)
+    told = [
+        "PI_JOB_QUEUE_PRIVACYIDEA_OTP_SERVERS names 'nowhere', which is no SMTP server",
+        "OTPs are sent by the SMTP server 'otp' (email.identifier) in the request: its box is off",
+        "SMS gateway 'queued': WRAPS: expected the name of a gateway, found 'sends', which is none",
+        "Redis evicts keys once somebody sets maxmemory (maxmemory-policy allkeys-lru), and jobs with them",
+    ]
+    assert done.returncode == 1 and [line for line in told if line not in done.stdout] == [], done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("not ready; next: correct it in pi.cfg; there are: 'otp', 'plain' (")
 
 
 def test_the_doctor_finds_a_login_that_would_go_in_clear(instance: Instance) -> None:

@@ -155,7 +155,8 @@ class Database:
 
         :raises DatabaseError: as :meth:`begin`.
         """
-        if self.file is not None and not self.file.exists():  # a look must not make it
+        # A look must not make it. Not Path.exists, which raises where this user may not look.
+        if self.file is not None and not os.path.exists(self.file):
             return False
         opened = self._open()
         if metadata not in opened.ensured:
@@ -185,7 +186,7 @@ class Database:
     def _new(self) -> _Opened:
         if self._foreign is not None:
             return _Opened(self._foreign, foreign=True)
-        if files.is_looking() and self.file is not None and not self.file.exists():
+        if files.is_looking() and self.file is not None and not os.path.exists(self.file):
             return _Opened(engine_of(URL.create("sqlite")))  # as empty as the file would be
         return _Opened(engine_of(self._url))
 

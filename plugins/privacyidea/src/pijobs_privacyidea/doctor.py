@@ -297,16 +297,26 @@ def _otp(settings: Settings, servers: dict[str, Any], sender: str | None) -> Ite
     named = settings[OTP_SERVERS]
     for name in named:
         if name not in servers:
-            known = ", ".join(map(repr, servers)) or "none"
-            yield Finding(Level.BAD, f"{OTP_SERVERS} names {name!r}, which is no SMTP server", f"there are: {known}")
+            there = ", ".join(map(repr, servers)) or "none"
+            yield Finding(
+                Level.BAD,
+                f"{OTP_SERVERS} names {name!r}, which is no SMTP server",
+                f"correct it in pi.cfg; there are: {there}",
+            )
     if sender and sender not in servers:
         yield Finding(
             Level.BAD,
             f"OTPs are sent by the SMTP server {sender!r} (email.identifier), which does not exist",
             f"make it, or choose another one; there are: {', '.join(map(repr, servers)) or 'none'}",
         )
+    elif sender and not servers[sender].get("enqueue_job"):
+        yield Finding(
+            Level.WARNING,
+            f"OTPs are sent by the SMTP server {sender!r} (email.identifier) in the request: its box is off",
+            "tick its box (send through the job queue)",
+        )
     elif sender:
         validity = definitions.otp_validity()
         yield Finding(Level.OK, f"OTPs go by SMTP server {sender!r} and expire after {validity:g} s (email.validtime)")
-    if named:
-        yield Finding(Level.OK, f"all mails of {', '.join(named)} expire after {definitions.otp_validity():g} s")
+    if known := [name for name in named if name in servers]:
+        yield Finding(Level.OK, f"all mails of {', '.join(known)} expire after {definitions.otp_validity():g} s")

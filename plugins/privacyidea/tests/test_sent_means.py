@@ -41,7 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, redis_on_disk: Redis, pr
         )  # fmt: skip
         instance.ask("/realm/editable", resolvers="sql")
         action = "realm=editable, resolver=sql, smtpconfig=notices"
-        instance.ask("/policy/register", scope="register", action=action)
+        instance.ask("/policy/register", scope="register", action=action, realm="")  # 3.11 wants it named
         instance.ask("/policy/reset", scope="user", action="password_reset", realm="editable")
         instance.ask("/system/setConfig", **{"recovery.identifier": "notices"})
         yield instance

@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pijobs_mail.engine.replies import (
-    MAX_REPLY,
-    ProtocolError,
-    Replies,
-    Reply,
-    Step,
-    Verdict,
-)
+from pijobs_mail.engine.replies import MAX_REPLY, ProtocolError, Replies, Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import judge, mail_id, retry_after
 
 

@@ -19,13 +19,7 @@ from pijobs.definitions.fields import CENSORED, IDENTIFIER, MAX_IDENTIFIER, UNRE
 from pijobs.definitions.sealing import Sealer, Stored, json_object
 from pijobs.definitions.secrets import censored
 from pijobs.definitions.tables import metadata, remembered, table
-from pijobs.errors import (
-    DefinitionDeleted,
-    DefinitionError,
-    DefinitionNotFound,
-    DefinitionUnreadable,
-    PijobsError,
-)
+from pijobs.errors import DefinitionDeleted, DefinitionError, DefinitionNotFound, DefinitionUnreadable, PijobsError
 from pijobs.settings import Settings
 
 log = logging.getLogger(__name__)

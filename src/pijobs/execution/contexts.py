@@ -10,10 +10,7 @@ from pijobs.base.known_texts import Known, texts_in, values_in
 from pijobs.base.numbers import is_number
 from pijobs.base.redact import redact, text_of
 from pijobs.context import JobContext
-from pijobs.errors import (
-    MAX_SECONDS,
-    StorageError,
-)
+from pijobs.errors import MAX_SECONDS, StorageError
 from pijobs.execution.verdict import history_line
 from pijobs.jobs import Job
 from pijobs.logs.records import InstanceLogger

@@ -8,9 +8,7 @@ from pijobs.base.clock import to_ms
 from pijobs.base.known_texts import Known
 from pijobs.base.processes import name_of_this
 from pijobs.base.redact import class_name, describe, message_of
-from pijobs.errors import (
-    PijobsError,
-)
+from pijobs.errors import PijobsError
 from pijobs.execution.verdict import Verdict, history_line
 from pijobs.jobs import State
 from pijobs.storage.values import End, Lease

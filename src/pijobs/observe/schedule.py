@@ -10,7 +10,8 @@ from pijobs.base import schedules
 from pijobs.errors import InstanceNotFound, StateConflict, UnknownJob
 from pijobs.jobs import Job, State
 from pijobs.plugins.hookspecs import Scheduled
-from pijobs.request.queue import Queue, periodic_id
+from pijobs.request.calls import periodic_id
+from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import TAKEN_AHEAD
 

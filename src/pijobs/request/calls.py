@@ -213,6 +213,11 @@ def new_instance(
     )  # fmt: skip
 
 
+def periodic_id(name: str, due: int) -> str:
+    """The id of the one instance of a periodic job for a due time (ms)."""
+    return f"{name}@{due}"
+
+
 def group_of(registry: Registry, job: Job, call: Call) -> str:
     """The group (destination) of the call; by default the job itself."""
     return _named(registry, job, "group", call) or job.name

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pijobs.errors import InstanceNotFound, StorageUnavailable
+from pijobs.errors import Damaged, InstanceNotFound, StateConflict, StorageUnavailable
+from pijobs.jobs import State
+from pijobs.payload.codec import Codec
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths, Record
 
@@ -82,3 +85,18 @@ class Places:
                 with suppress(StorageUnavailable):
                     found.append((place.depths(), place.now()))
         return found
+
+    def result(self, instance_id: str, codec: Codec) -> Any:
+        """What the job of an instance returned.
+
+        :raises StateConflict: it has no result, or none yet.
+        """
+        storage, record = self.find(instance_id)
+        body = storage.body(instance_id) if record.state is State.DONE else None
+        if body is None:
+            why = "kept no result; give its job keep_result=…" if record.state is State.DONE else "has no result yet"
+            raise StateConflict(f"instance {instance_id} is {record.state} and {why}")
+        call = codec.decode(record.envelope, body)
+        if call.envelope is None or call.envelope.id != instance_id:
+            raise Damaged("damaged: envelope and record differ")
+        return call.args[0]

@@ -13,16 +13,11 @@ import datetime as dt
 import logging
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Literal, NoReturn
 
 from pijobs.base import guard, traces
-from pijobs.errors import (
-    Damaged,
-    QueueUnavailable,
-    StateConflict,
-)
+from pijobs.errors import QueueUnavailable
 from pijobs.execution.runner import Runner
 from pijobs.jobs import Job, State
 from pijobs.metrics.counting import Metrics
@@ -33,11 +28,12 @@ from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request import direct
 from pijobs.request.calls import Handle as Handle
-from pijobs.request.calls import JobCall, Made, Pending, checked, group_of, new_instance
+from pijobs.request.calls import JobCall, Made, Pending, checked, group_of, new_instance, periodic_id
 from pijobs.request.enqueuer import Enqueuer
 from pijobs.request.options import check_options, refuse_others
 from pijobs.request.outage import Outage
 from pijobs.request.places import Places
+from pijobs.request.told import log_stored, span_of
 from pijobs.request.transactions import Transactions
 from pijobs.settings import PREFIX, Settings
 from pijobs.storage import protocol
@@ -48,11 +44,6 @@ from pijobs.storage.values import NewInstance, OnConflict, Stored
 log = logging.getLogger(__name__)
 
 Mode = Literal["off", "immediate", "queued"]
-
-
-def periodic_id(name: str, due: int) -> str:
-    """The id of the one instance of a periodic job for a due time (ms)."""
-    return f"{name}@{due}"
 
 
 class Queue:
@@ -169,16 +160,8 @@ class Queue:
         :raises PijobsError: as :meth:`enqueue` does. Stored calls stay; the error's ``stored`` has their handles.
         """
         made = [self.checked(one) for one in calls]
-        with self._span(made) if traces.on() else traces.NOTHING:
+        with span_of(made, self.settings.name) if traces.on() else traces.NOTHING:
             return self._enqueue(made, connection)
-
-    def _span(self, made: Sequence[Made]) -> AbstractContextManager[Any]:
-        names = {job.name for _, job, _ in made}
-        return traces.span(
-            f"enqueue {names.pop() if len(names) == 1 else 'jobs'}", "PRODUCER", messaging__system="pijobs",
-            messaging__operation__type="send", messaging__destination__name=self.settings.name,
-            messaging__batch__message_count=len(made) if len(made) > 1 else None,
-        )  # fmt: skip
 
     def _enqueue(self, made: Sequence[Made], connection: Any) -> list[Handle]:
         if connection is not None:
@@ -261,15 +244,7 @@ class Queue:
 
     def result(self, instance_id: str) -> Any:
         """See :meth:`pijobs.Handle.result`."""
-        storage, record = self.places.find(instance_id)
-        body = storage.body(instance_id) if record.state is State.DONE else None
-        if body is None:
-            why = "kept no result; give its job keep_result=…" if record.state is State.DONE else "has no result yet"
-            raise StateConflict(f"instance {instance_id} is {record.state} and {why}")
-        call = self.codec().decode(record.envelope, body)
-        if call.envelope is None or call.envelope.id != instance_id:
-            raise Damaged("damaged: envelope and record differ")
-        return call.args[0]
+        return self.places.result(instance_id, self.codec())
 
     def retry(self, instance_id: str) -> None:
         """Queue a dead letter again; see :meth:`Storage.retry`."""
@@ -303,12 +278,7 @@ class Queue:
         return Handle(instance_id, State.DONE, via="direct")
 
     def stored(self, new: NewInstance, stored: Stored, via: str = "storage") -> Handle:
-        where = f" in {via}" if via == "spool" else ""
-        if log.isEnabledFor(logging.INFO):
-            fields = {"id": stored.id, "job": new.name, "state": stored.state.value}
-            log.info("job %s %s: new -> %s%s", new.name, stored.id, stored.state, where, extra={"instance": fields})
-        if stored.replaced is not None:
-            log.info("job %s %s: -> cancelled (superseded by %s)", new.name, stored.replaced, stored.id)
+        log_stored(new, stored, via)
         if self.plugins.listen("job_enqueued"):
             event = InstanceEvent(id=stored.id, name=new.name, group=new.group, state=stored.state.value)
             self.plugins.call("job_enqueued", event=event)

@@ -14,14 +14,7 @@ import flask
 
 from pijobs.base import clock, threads
 from pijobs.base.redact import redact
-from pijobs.errors import (
-    EncodeError,
-    InstanceNotFound,
-    InstanceRefused,
-    KeyConflict,
-    StorageUnavailable,
-    UnknownJob,
-)
+from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, KeyConflict, StorageUnavailable, UnknownJob
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.observe import instances, people, status

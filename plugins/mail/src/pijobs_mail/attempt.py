@@ -16,9 +16,7 @@ from pijobs import DestinationDown, FailJob, JobContext, RetryJob
 from pijobs.base import clock
 from pijobs.base.known_texts import texts_in
 from pijobs.base.redact import redact
-from pijobs.errors import (
-    HeldBack,
-)
+from pijobs.errors import HeldBack
 from pijobs_mail import conclusions
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.addresses import sender_of

@@ -15,21 +15,13 @@ from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPol
 from pijobs.base.masks import mask_address
 from pijobs.base.redact import redact
 from pijobs.definitions import FALLBACK, Failover, unknown_here
-from pijobs.errors import (
-    DatabaseError,
-    DefinitionDeleted,
-    DefinitionNotFound,
-    DefinitionUnreadable,
-    UnknownHere,
-)
+from pijobs.errors import DatabaseError, DefinitionDeleted, DefinitionNotFound, DefinitionUnreadable, UnknownHere
 from pijobs_mail.attempt import UNSAVED, IfMaybeSent, NotSent, attempt
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.addresses import mailboxes
 from pijobs_mail.compose.attachment import Attachment
 from pijobs_mail.compose.message import Letter
-from pijobs_mail.errors import (
-    MessageError,
-)
+from pijobs_mail.errors import MessageError
 from pijobs_mail.servers.definitions import open_store
 
 #: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).

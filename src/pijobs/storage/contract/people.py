@@ -9,9 +9,7 @@ from pijobs.jobs import State
 from pijobs.storage.periods import Period
 from pijobs.storage.records import Audit, Depths, GroupRecord, Page, Record
 from pijobs.storage.sessions import SessionRecord
-from pijobs.storage.values import (
-    GROUPS,
-)
+from pijobs.storage.values import GROUPS
 
 
 class ForPeople(ABC):

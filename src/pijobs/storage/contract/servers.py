@@ -6,12 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from pijobs.storage.values import (
-    End,
-    NewInstance,
-    OnConflict,
-    Stored,
-)
+from pijobs.storage.values import End, NewInstance, OnConflict, Stored
 
 
 class ForServers(ABC):

@@ -8,13 +8,7 @@ from collections.abc import Mapping, Sequence
 from pijobs.storage.periods import Period
 from pijobs.storage.records import GroupRecord
 from pijobs.storage.sessions import Beat, SessionInfo
-from pijobs.storage.values import (
-    MAX_TOTALS,
-    End,
-    Ended,
-    LossKind,
-    Step,
-)
+from pijobs.storage.values import MAX_TOTALS, End, Ended, LossKind, Step
 
 
 class ForWorkers(ABC):

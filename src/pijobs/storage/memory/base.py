@@ -14,11 +14,7 @@ from pijobs.storage.memory.items import Item, Items
 from pijobs.storage.memory.sessions import Sessions
 from pijobs.storage.periods import Period
 from pijobs.storage.records import GroupRecord, Loss
-from pijobs.storage.values import (
-    NewInstance,
-    Pause,
-    Retention,
-)
+from pijobs.storage.values import NewInstance, Pause, Retention
 
 FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
 

@@ -16,10 +16,7 @@ from pijobs.storage.periods import Period
 from pijobs.storage.records import Depths, GroupRecord, Page, Record
 from pijobs.storage.sessions import SessionRecord
 from pijobs.storage.texts import storable_name, storable_text
-from pijobs.storage.values import (
-    GROUPS,
-    Pause,
-)
+from pijobs.storage.values import GROUPS, Pause
 
 
 class ForPeople(MemoryBase, contract.ForPeople):

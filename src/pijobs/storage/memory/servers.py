@@ -10,15 +10,7 @@ from pijobs.errors import Bypassed, KeyConflict, NoLiveWorker
 from pijobs.jobs import WAITING, State
 from pijobs.storage import contract
 from pijobs.storage.memory.base import MemoryBase
-from pijobs.storage.values import (
-    TAKEN_AHEAD,
-    End,
-    NewInstance,
-    OnConflict,
-    Stored,
-    is_newer,
-    to_bypass,
-)
+from pijobs.storage.values import TAKEN_AHEAD, End, NewInstance, OnConflict, Stored, is_newer, to_bypass
 
 
 class ForServers(MemoryBase, contract.ForServers):

@@ -20,10 +20,7 @@ from pijobs.storage.redis.durability import wait_until_durable
 from pijobs.storage.redis.scripts import Script, Scripts
 from pijobs.storage.redis.topology import PROTOCOL_FIELDS, Place, key_prefix
 from pijobs.storage.redis.trial import Admission, Lent
-from pijobs.storage.values import (
-    Durability,
-    Retention,
-)
+from pijobs.storage.values import Durability, Retention
 
 #: Seconds that workers and pages wait for an answer.
 TIMEOUT = 5.0

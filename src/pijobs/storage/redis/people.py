@@ -15,10 +15,7 @@ from pijobs.storage.redis import answers
 from pijobs.storage.redis.base import RedisBase
 from pijobs.storage.sessions import SessionRecord
 from pijobs.storage.texts import storable_name, storable_text
-from pijobs.storage.values import (
-    GROUPS,
-    Pause,
-)
+from pijobs.storage.values import GROUPS, Pause
 
 #: What one script looks at, at most.
 GROUPS_AT_ONCE, RECORDS_AT_ONCE, OLDEST_AT_ONCE = 50, 50, 200

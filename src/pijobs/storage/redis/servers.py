@@ -9,12 +9,7 @@ from pijobs.storage import contract
 from pijobs.storage.redis import answers, arguments
 from pijobs.storage.redis.arguments import Argument
 from pijobs.storage.redis.base import RedisBase
-from pijobs.storage.values import (
-    End,
-    NewInstance,
-    OnConflict,
-    Stored,
-)
+from pijobs.storage.values import End, NewInstance, OnConflict, Stored
 
 
 class ForServers(RedisBase, contract.ForServers):

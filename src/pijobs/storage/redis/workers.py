@@ -16,16 +16,7 @@ from pijobs.storage.redis.scripts import RECOVERED
 from pijobs.storage.redis.topology import PROTOCOL_FIELDS, read_protocol
 from pijobs.storage.sessions import Beat, SessionInfo
 from pijobs.storage.texts import storable_json, storable_name
-from pijobs.storage.values import (
-    HOUSEKEEPING_BATCH,
-    LEFT_OUT,
-    MAX_TOTALS,
-    PROGRESS,
-    End,
-    Ended,
-    LossKind,
-    Step,
-)
+from pijobs.storage.values import HOUSEKEEPING_BATCH, LEFT_OUT, MAX_TOTALS, PROGRESS, End, Ended, LossKind, Step
 
 #: Seconds of one blocking pop, and so how long :meth:`RedisStorage.wake` may take.
 NAP = 0.9

@@ -22,10 +22,7 @@ from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.tidying import Tidying
 from pijobs.storage.sql.transactions import DiskFull, Tx
-from pijobs.storage.values import (
-    Durability,
-    Retention,
-)
+from pijobs.storage.values import Durability, Retention
 
 T = TypeVar("T")
 

@@ -19,11 +19,7 @@ from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.texts import storable_name, storable_text
-from pijobs.storage.values import (
-    GROUPS,
-    HOUSEKEEPING_BATCH,
-    Pause,
-)
+from pijobs.storage.values import GROUPS, HOUSEKEEPING_BATCH, Pause
 
 
 class ForPeople(SqlBase, contract.ForPeople):

@@ -15,12 +15,7 @@ from pijobs.storage.sql import inserts as saving
 from pijobs.storage.sql import transfer as moving
 from pijobs.storage.sql.base import SqlBase
 from pijobs.storage.sql.transactions import Tx
-from pijobs.storage.values import (
-    End,
-    NewInstance,
-    OnConflict,
-    Stored,
-)
+from pijobs.storage.values import End, NewInstance, OnConflict, Stored
 
 #: How much longer encrypted bytes get when they are written into a statement.
 ESCAPED = 1.04

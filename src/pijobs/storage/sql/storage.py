@@ -21,9 +21,7 @@ from pijobs.storage.sql.process_state import Live
 from pijobs.storage.sql.servers import ForServers
 from pijobs.storage.sql.trial import TakenBack, rehearse
 from pijobs.storage.sql.workers import ForWorkers
-from pijobs.storage.values import (
-    Retention,
-)
+from pijobs.storage.values import Retention
 
 
 class SqlStorage(ForServers, ForWorkers, ForPeople, contract.Storage):

@@ -14,13 +14,7 @@ from pijobs.storage.sql import housekeeping, leasing, limits
 from pijobs.storage.sql.base import SqlBase
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.texts import storable_json, storable_name
-from pijobs.storage.values import (
-    MAX_TOTALS,
-    End,
-    Ended,
-    LossKind,
-    Step,
-)
+from pijobs.storage.values import MAX_TOTALS, End, Ended, LossKind, Step
 
 
 class ForWorkers(SqlBase, contract.ForWorkers):

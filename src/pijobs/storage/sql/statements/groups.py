@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    and_,
-    bindparam,
-    case,
-    delete,
-    exists,
-    func,
-    literal_column,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import and_, bindparam, case, delete, exists, func, literal_column, or_, select, update
 
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialects.dialect import Dialect
-from pijobs.storage.sql.schema import (
-    Code,
-    counter,
-    group,
-    instance,
-    total,
-)
+from pijobs.storage.sql.schema import Code, counter, group, instance, total
 from pijobs.storage.sql.statements.parts import OF_GROUP, G, I, code_of
 
 UNFINISHED = (Code.RUNNING, Code.QUEUED, Code.HELD, Code.SCHEDULED)

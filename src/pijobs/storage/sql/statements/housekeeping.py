@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    bindparam,
-    case,
-    delete,
-    exists,
-    func,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import bindparam, case, delete, exists, func, literal_column, select, update
 
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialects.dialect import Dialect
-from pijobs.storage.sql.schema import (
-    FINISHED,
-    WAITING,
-    meta,
-    queue,
-    session,
-)
+from pijobs.storage.sql.schema import FINISHED, WAITING, meta, queue, session
 from pijobs.storage.sql.statements.parts import IN_QUEUE, ROW, ROWS, RUNNING, G, I, Q, S, code_of, in_states, skipping
 
 

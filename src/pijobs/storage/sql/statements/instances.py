@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    and_,
-    bindparam,
-    case,
-    delete,
-    literal_column,
-    or_,
-    select,
-    true,
-    update,
-)
+from sqlalchemy import and_, bindparam, case, delete, literal_column, or_, select, true, update
 
 from pijobs.storage.sql import at_once
 from pijobs.storage.sql.arrows import MOVED, RESTORED
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialects.dialect import Dialect
-from pijobs.storage.sql.schema import (
-    Code,
-    group,
-    instance,
-    periodic,
-)
+from pijobs.storage.sql.schema import Code, group, instance, periodic
 from pijobs.storage.sql.statements.parts import IN_QUEUE, ROW, RUNNING, G, I, Q, code_of, skipping
 
 INSTANCE_COLUMNS = tuple(

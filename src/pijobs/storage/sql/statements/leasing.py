@@ -19,12 +19,7 @@ from sqlalchemy import (
 
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialects.dialect import Dialect
-from pijobs.storage.sql.schema import (
-    Code,
-    group,
-    instance,
-    queue,
-)
+from pijobs.storage.sql.schema import Code, group, instance, queue
 from pijobs.storage.sql.statements.parts import (
     IN_QUEUE,
     OF_GROUP,

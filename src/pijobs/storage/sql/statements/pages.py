@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    and_,
-    bindparam,
-    func,
-    literal_column,
-    or_,
-    select,
-)
+from sqlalchemy import and_, bindparam, func, literal_column, or_, select
 
 from pijobs.storage.sql.connection import Statement
-from pijobs.storage.sql.schema import (
-    WAITING,
-    Code,
-)
+from pijobs.storage.sql.schema import WAITING, Code
 from pijobs.storage.sql.statements.parts import IN_QUEUE, QUEUED, ROW, I, code_of, in_states
 
 

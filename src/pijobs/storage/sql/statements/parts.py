@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    ScalarSelect,
-    Select,
-    bindparam,
-    case,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import BindParameter, ColumnElement, ScalarSelect, Select, bindparam, case, func, literal_column, select
 
 from pijobs.storage.sql.arrows import COLUMNS
-from pijobs.storage.sql.schema import (
-    Code,
-    group,
-    instance,
-    queue,
-    session,
-)
+from pijobs.storage.sql.schema import Code, group, instance, queue, session
 
 I, G, S, Q = instance.c, group.c, session.c, queue.c  # noqa: E741
 

@@ -105,8 +105,6 @@ class Queue:
     def _protocol(self) -> int:
         return protocol.FIRST if self.storage is None else self.storage.protocol
 
-    # -- calls ---------------------------------------------------------------------------------------------------
-
     def enqueue(
         self,
         name: str,
@@ -197,8 +195,6 @@ class Queue:
 
     def pending(self, options: JobCall, job: Job, call: Call) -> Pending:
         return Pending(call, self._instance(job, secrets.token_hex(16), call, options), options.on_conflict)
-
-    # -- the ways ------------------------------------------------------------------------------------------------
 
     def _immediately(self, new: NewInstance) -> Handle:
         attempts = self.registry[new.name].retry.max_attempts

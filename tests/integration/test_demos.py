@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from docs.outputs import shape, shown
 
 
 def command(*options: str) -> list[str]:
@@ -28,10 +29,14 @@ def test_the_demo_shows_an_sms_that_leaves_the_request() -> None:
     options = [sys.executable, "-m", "pijobs", "sms", "demo", "--once", "--delay", "4"]
     done = subprocess.run(options, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    shown = dict(
+    took = dict(
         re.findall(r"(queued|inline): request answered after +(\d+) ms, SMS arrived .* to \+49170", done.stdout)
     )
-    assert int(shown["queued"]) < 4000 <= int(shown["inline"])
+    assert int(took["queued"]) < 4000 <= int(took["inline"])
+    # The page leaves out the text.
+    said = [shape(line) for line in done.stdout.splitlines()]
+    for line in shown("pijobs sms demo --once"):
+        assert any(one.startswith(shape(line.removesuffix("…"))) for one in said), line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.chaos)])

@@ -8,12 +8,16 @@ import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 from certificates import DAY, NOW, Authority, self_signed
+from click.testing import CliRunner
+from docs.outputs import shown
 
 from pijobs.settings import CORE_SETTINGS, validate
+from pijobs_mail.command import mail
 from pijobs_mail.engine.delivery import Endpoint, Mail
 from pijobs_mail.engine.hints import ADVICE
 from pijobs_mail.engine.transport import deliver
@@ -231,3 +235,21 @@ def test_a_host_name_with_the_dot_of_dns_is_the_same_name(authority: Authority, 
         deliver(endpoint_of(open_store(settings).check(place), settings), MAIL)
         assert len(sink.mails) == 1
         assert examined(tmp_path, sink, **place).steps[-1].ok
+
+
+def test_the_page_on_mails_shows_what_the_probe_prints_of_a_wrong_password(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """But for what the server says, and its advice where a line ends."""
+    settings = validate({"SECRET_KEY": "x" * 32}, [*CORE_SETTINGS, *SETTINGS], directory=tmp_path)
+    with Sink(tls=authority.context(), logins={"otp": "hunter2"}) as sink:
+        values = {"server": sink.host, "port": sink.port, "tls": True, "ca_file": authority.file, "username": "otp"}
+        open_store(settings).save("main", {**values, "password": "wrong", "sender": "otp@example.com"})
+        invocation = SimpleNamespace(settings=lambda: settings)
+        done = CliRunner().invoke(mail, ["probe", "main"], obj=invocation, standalone_mode=False)
+    assert done.return_value == 1, done.output
+
+    def steps(lines: list[str]) -> list[list[str]]:
+        return [line.split()[:2] if " ms " in line else [line.strip()] for line in lines]
+
+    assert steps(done.output.splitlines()) == steps(shown("pijobs mail probe main"))

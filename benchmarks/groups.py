@@ -122,8 +122,10 @@ class Life:
             "enqueue, with a key": lambda: self.enqueue(key=f"key{self.chance.randrange(10)}"),
             "enqueue, for later": lambda: self.enqueue(due=storage.now() + 1),
             "step, 8 jobs": lambda: self.step(8),
-            "step, 24 jobs": lambda: self.step(AHEAD_MOST),
-            "step, 24 jobs to run again": lambda: self.step(AHEAD_MOST, state=State.SCHEDULED, due=storage.now() + 1),
+            f"step, {AHEAD_MOST} jobs": lambda: self.step(AHEAD_MOST),
+            f"step, {AHEAD_MOST} jobs to run again": lambda: self.step(
+                AHEAD_MOST, state=State.SCHEDULED, due=storage.now() + 1
+            ),
             "step, nothing urgent waits": lambda: self.step(8, floor=900),
             "sign of life": self.beat,
             "the other workers": storage.sessions,

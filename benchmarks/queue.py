@@ -1,12 +1,12 @@
 """pijobs beside plain huey, on the same storage, in one run: look at the ratios.
 
-    python benchmarks/queue.py [redis://… | sqlite:///FILE] [--jobs 5000] [--threads 1 2 4]
+    python benchmarks/queue.py [redis://… | sqlite:///FILE | postgresql+psycopg://…] [--jobs 5000] [--threads 1 2 4]
         [--waiting 100000] [--many 10000] [--json]
 
 huey is set as privacyIDEA sets it: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Each runs a job
 that does nothing, with the arguments of a mail (about 1.5 kB), in one worker process, logging to a file at level INFO
-as it does by default. Without a URL a private Redis is started. Dramatiq is measured, too, where it is installed and
-the storage is Redis.
+as it does by default. Without a URL a private Redis is started; beside PostgreSQL huey has one, too. Dramatiq is
+measured, too, where it is installed and the storage is Redis.
 
 =============  ==============================================================================================
 enqueue        microseconds of one call at the median, taken in turns
@@ -17,6 +17,7 @@ drain          jobs per second of one worker process, without the first and the 
                numbers of threads in --threads
 start          milliseconds from the call to the start of the job at 100 jobs per second, one thread: median and 99th
                percentile, taken in turns
+quiet drain    the same with the log at WARNING
 memory         resident set of the worker process in MB, after the drain
 flat           with --waiting N: enqueue of pijobs with N waiting instances beside 100, and the drain of 2,000 of them,
                the median of five in turns
@@ -34,6 +35,7 @@ sys.path.pop(0)  # this folder: a module "queue" in it would hide the one of the
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import logging
 import os
@@ -72,6 +74,8 @@ MAIL = {
     "recipient": ["alice@example.com"], "subject": "Your OTP", "body": "Your one-time password is 123456. " * 22,
     "sender": "otp@example.com", "reply_to": None, "mimetype": "plain",
 }  # fmt: skip
+#: The Redis of huey where pijobs has another storage.
+BESIDE = "BENCH_REDIS"
 RATE = 100  # jobs per second for the measurement of starts
 
 
@@ -107,9 +111,9 @@ class Huey:
     def left(self) -> int:
         return int(self.huey.pending_count())
 
-    def command(self, threads: int) -> list[str]:
-        log = str(self.folder / "huey.log")
-        return [sys.executable, str(HERE), "--work", "huey", self.queue, self.url, log, str(threads)]
+    def command(self, threads: int, *, quiet: bool = False) -> list[str]:
+        level, log = logging.getLevelName(logging.WARNING if quiet else logging.INFO), str(self.folder / "huey.log")
+        return [sys.executable, str(HERE), "--work", "huey", self.queue, self.url, log, str(threads), level]
 
 
 class Pijobs:
@@ -142,9 +146,21 @@ class Pijobs:
         counts = self.storage.depths().counts
         return sum(number for (_, state), number in counts.items() if state in (State.QUEUED, State.RUNNING))
 
-    def command(self, threads: int) -> list[str]:
+    def command(self, threads: int, *, quiet: bool = False) -> list[str]:
         log = str(self.folder / "pijobs.log")
-        return [sys.executable, "-m", "pijobs", "--config", str(self.config), "worker", "-w", str(threads), "-l", log]
+        command = [
+            sys.executable,
+            "-m",
+            "pijobs",
+            "--config",
+            str(self.config),
+            "worker",
+            "-w",
+            str(threads),
+            "-l",
+            log,
+        ]
+        return [*command, "-q"] if quiet else command
 
 
 def make_actors(url: str, queue: str) -> tuple[Any, Any, Any]:
@@ -175,19 +191,19 @@ class Dramatiq:
     def left(self) -> int:
         return int(self._broker.client.hlen(f"{self.queue}:default.msgs"))
 
-    def command(self, threads: int) -> list[str]:
-        log = str(self.folder / "dramatiq.log")
-        return [sys.executable, str(HERE), "--work", "dramatiq", self.queue, self.url, log, str(threads)]
+    def command(self, threads: int, *, quiet: bool = False) -> list[str]:
+        level, log = logging.getLevelName(logging.WARNING if quiet else logging.INFO), str(self.folder / "dramatiq.log")
+        return [sys.executable, str(HERE), "--work", "dramatiq", self.queue, self.url, log, str(threads), level]
 
 
 Kind = Huey | Pijobs | Dramatiq
 
 
 @contextmanager
-def worker(kind: Kind, threads: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def worker(kind: Kind, threads: int = 1, *, quiet: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """One worker process."""
     environment = {**os.environ, "PYTHONPATH": str(JOBS), "BENCH_STAMPS": str(kind.folder / f"{kind.name}.stamps")}
-    process = subprocess.Popen(kind.command(threads), env=environment, cwd=kind.folder)
+    process = subprocess.Popen(kind.command(threads, quiet=quiet), env=environment, cwd=kind.folder)
     try:
         yield process
     finally:
@@ -232,11 +248,11 @@ def processor_time(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def drain(kind: Kind, number: int, threads: int = 1) -> tuple[float, float, float]:
+def drain(kind: Kind, number: int, threads: int = 1, *, quiet: bool = False) -> tuple[float, float, float]:
     """Jobs per second of the next ``number`` jobs, without the first and the last tenth, the worker's memory in MB, and
     seconds of its processor time for each."""
     waiting = kind.left()
-    with worker(kind, threads) as process:
+    with worker(kind, threads, quiet=quiet) as process:
         wait_for(lambda: kind.left() < waiting - number * 0.1, f"the start of {kind.name}")
         begun, first, used = time.monotonic(), kind.left(), processor_time(process.pid)
         wait_for(lambda: kind.left() < waiting - number * 0.9, f"the work of {kind.name}")
@@ -279,17 +295,17 @@ def compare(url: str, number: int, threads: list[int]) -> dict[str, dict[str, fl
         rows["enqueue (us)"] = {name: value * 1e6 for name, value in enqueue_medians(kinds, number).items()}
         used = enqueue_processor(kinds, 1000)
         rows["enqueue, processor (us)"] = {name: value * 1e6 for name, value in used.items()}
-        for tried in threads:
-            for kind in kinds:
-                while kind.left() < number:
-                    kind.enqueue()
-                rate, memory, seconds = drain(kind, number, tried)
-                best = rows.setdefault("drain (jobs/s)", {})
-                best[kind.name] = max(rate, best.get(kind.name, 0))
-                least = rows.setdefault("drain, processor (us)", {})
-                least[kind.name] = min(seconds * 1e6, least.get(kind.name, float("inf")))
-                if tried == 1:
-                    rows.setdefault("memory (MB)", {})[kind.name] = memory
+        for tried, quiet, kind in itertools.product(threads, (False, True), kinds):
+            while kind.left() < number:
+                kind.enqueue()
+            rate, memory, seconds = drain(kind, number, tried, quiet=quiet)
+            what = "quiet drain" if quiet else "drain"
+            best = rows.setdefault(f"{what} (jobs/s)", {})
+            best[kind.name] = max(rate, best.get(kind.name, 0))
+            least = rows.setdefault(f"{what}, processor (us)", {})
+            least[kind.name] = min(seconds * 1e6, least.get(kind.name, float("inf")))
+            if tried == 1:
+                rows.setdefault("memory (MB)", {})[kind.name] = memory
     with prepared(url) as kinds:
         waited = starts(kinds, 10 * RATE)
         rows["start, median (ms)"] = {name: median * 1e3 for name, (median, _) in waited.items()}
@@ -340,7 +356,7 @@ def prepared(url: str) -> Iterator[list[Kind]]:
     """All, on an empty queue of their own."""
     with tempfile.TemporaryDirectory() as place:
         queue = f"bench-{uuid.uuid4().hex[:8]}"
-        kinds: list[Kind] = [Huey(url, Path(place), queue), Pijobs(url, Path(place), queue)]
+        kinds: list[Kind] = [Huey(os.environ.get(BESIDE, url), Path(place), queue), Pijobs(url, Path(place), queue)]
         if url.startswith("redis") and importlib.util.find_spec("dramatiq"):
             kinds.append(Dramatiq(url, Path(place), queue))
         yield kinds
@@ -370,7 +386,7 @@ def private_redis() -> Iterator[str]:
             server.wait()
 
 
-def work(kind: str, queue: str, url: str, log: str, threads: str) -> None:
+def work(kind: str, queue: str, url: str, log: str, threads: str, level: str) -> None:
     """A worker of another queue, with the Flask app that privacyIDEA's worker has."""
     import flask
 
@@ -378,7 +394,7 @@ def work(kind: str, queue: str, url: str, log: str, threads: str) -> None:
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"))
     logging.getLogger(kind).addHandler(handler)
-    logging.getLogger(kind).setLevel(logging.INFO)
+    logging.getLogger(kind).setLevel(level)
     with app.app_context():
         if kind == "huey":
             make_huey(url, queue).create_consumer(workers=int(threads), graceful_signal="TERM").run()
@@ -413,7 +429,7 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, help="measure with so many waiting instances, too")
     parser.add_argument("--many", type=int, help="measure so many calls at once, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=6, help=argparse.SUPPRESS)
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2, 4], help="threads to drain with (default 1 2 4)"
     )
@@ -421,7 +437,10 @@ def main() -> None:
     if options.work:
         work(*options.work)
         return
-    with contextlib.nullcontext(options.url) if options.url else private_redis() as url:
+    with contextlib.ExitStack() as stack:
+        url = options.url or stack.enter_context(private_redis())
+        if url.startswith("postgresql"):
+            os.environ[BESIDE] = stack.enter_context(private_redis())
         results = [compare(url, options.jobs, options.threads)]
         if options.waiting:
             results.append(flat(url, options.waiting))

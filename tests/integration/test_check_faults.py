@@ -387,3 +387,17 @@ def test_each_place_tells_the_fault_by_its_severity_with_what_to_do(name: str, p
         return
     there = dict(configuration(found))[name]
     assert there.message and severity_of(there) == ("warning" if name == "worker" else severity)
+
+
+def test_many_jobs_that_wait_for_their_time_cost_readiness_a_bounded_number_of_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness_module, "SAMPLE", 1)
+    monkeypatch.setattr(readiness_module, "ALL_SAMPLES", 6)
+    found = make_queue(f"sqlite:///{tmp_path}/queue.sqlite")
+    for number in range(9):
+        add(found, "group", name=f"test.job{number % 3}", due=storage_of(found).now() + 3_600_000)
+    with patch.object(found.storage, "page", wraps=storage_of(found).page) as page:
+        assert dict(readiness(found))["unreadable"].ok
+    asked = [call for call in page.call_args_list if call.args[0] is State.SCHEDULED and "name" in call.kwargs]
+    assert len(asked) == 6

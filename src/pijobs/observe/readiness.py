@@ -24,7 +24,7 @@ from pijobs.storage.values import MAX_TOTALS
 #: Seconds for which an instance may wait for a worker that can run it (a rolling upgrade; DESIGN, section 5).
 HELD_GRACE = 600.0
 #: Scheduled instances of a job that are looked at: on a page, and pages.
-SAMPLE, SAMPLES = 50, 10
+SAMPLE, SAMPLES, ALL_SAMPLES = 50, 10, 30
 #: So many overdue instances are more than housekeeping leaves between two signs of life.
 BACKLOG = 10_000
 
@@ -219,10 +219,11 @@ def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, 
 
 def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
     """Whether something was given back again and again, because no worker knows its job, key, version or destination.
-    Looks at the newest :data:`SAMPLES` pages of what is scheduled of each job."""
+    Looks at the newest :data:`SAMPLES` pages of what is scheduled of each job; of many jobs at less of each."""
     now, stuck = storage.now(), dict[str, int]()
-    for name in (name for name, row in answer["jobs"].items() if row.get(State.SCHEDULED.value)):
-        for record in _newest(storage, name):
+    names = [name for name, row in answer["jobs"].items() if row.get(State.SCHEDULED.value)]
+    for name in names:
+        for record in _newest(storage, name, max(1, min(SAMPLES, ALL_SAMPLES // len(names)))):
             last = json.loads(record.history[-1]) if record.history else {}
             if last.get("event") == "held" and now - last["at"] >= to_ms(HELD_GRACE):
                 stuck[record.reason or name] = stuck.get(record.reason or name, 0) + 1
@@ -233,9 +234,9 @@ def _unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
     return CheckResult(False, f"no worker can run what waits for {HELD_GRACE / 60:.0f} minutes: {told}", advice)
 
 
-def _newest(storage: Storage, name: str) -> Iterator[Record]:
+def _newest(storage: Storage, name: str, pages: int) -> Iterator[Record]:
     cursor = None
-    for _ in range(SAMPLES):
+    for _ in range(pages):
         page = storage.page(State.SCHEDULED, name=name, cursor=cursor, limit=SAMPLE)
         yield from page.records
         cursor = page.cursor

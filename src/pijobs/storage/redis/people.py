@@ -18,7 +18,7 @@ from pijobs.storage.texts import storable_name, storable_text
 from pijobs.storage.values import GROUPS, Pause
 
 #: What one script looks at, at most.
-GROUPS_AT_ONCE, RECORDS_AT_ONCE, OLDEST_AT_ONCE = 50, 50, 200
+GROUPS_AT_ONCE, RECORDS_AT_ONCE, OLDEST_AT_ONCE = 100, 50, 200
 #: Instances of each job of which :meth:`RedisStorage.oldest_due` looks at the group.
 OLDEST_LOOKED_AT = 1000
 

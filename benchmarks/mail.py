@@ -7,8 +7,9 @@ connection by a whole one. The factors compare with a new smtplib connection per
 With ``--memory``, instead: so many mails by the engine, and the memory of its process meanwhile (Linux).
 
 With ``--product``, instead: from ``send_mail`` in the request to the server's word, by a worker process on a private
-Redis, beside plain huey as privacyIDEA sets it, whose job sends by smtplib. Rounds of ``--mails`` in turns, of which
-the median counts; and the processor time of the worker for a mail, and of the request (Linux).
+Redis, beside plain huey as privacyIDEA sets it, and Celery where it is installed, whose jobs send by smtplib. Rounds of
+``--mails`` in turns, of which the median counts; and the processor time of the worker for a mail, and of the request
+(Linux).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import importlib.util
 import ipaddress
 import logging
 import multiprocessing
@@ -204,10 +206,12 @@ def compare_products(trip: float, pem: str, folder: Path, url: str, options: arg
         kinds += [(bench_mails.Pijobs(url, folder, box.port, pem, threads, way), box) for way, box in boxes.items()]
     huey = bench_mails.Huey(url, folder, boxes[""].port, pem, options.threads[0])
     kinds.insert(0, (huey, boxes[""]))
+    if importlib.util.find_spec("celery"):
+        kinds.insert(1, (bench_mails.Celery(url, folder, boxes[""].port, pem, options.threads[0]), boxes[""]))
     rounds: dict[str, list[tuple[float, float]]] = {kind.name: [] for kind, _ in kinds}
     for _ in range(options.rounds):
         for kind, box in kinds:
-            mails = options.mails // (1 if kind is not huey or not trip else 4)
+            mails = options.mails // (4 if trip and isinstance(kind, bench_mails.Huey) else 1)
             rounds[kind.name].append(bench_mails.sent(kind, lambda box=box: box.accepted.value, mails))
     slowest = statistics.median(rate for rate, _ in rounds[huey.name])
     for name, found in rounds.items():

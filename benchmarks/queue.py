@@ -1,12 +1,12 @@
 """pijobs beside plain huey, on the same storage, in one run: look at the ratios.
 
-    python benchmarks/queue.py [redis://… | sqlite:///FILE | postgresql+psycopg://…] [--jobs 5000] [--threads 1 2 4]
+    python benchmarks/queue.py [redis://… | sqlite | postgresql] [--jobs 5000] [--threads 1 2 4]
         [--waiting 100000] [--many 10000] [--json]
 
 huey is set as privacyIDEA sets it: ``RedisHuey(results=False, store_none=False)``, pickle, no lease. Each runs a job
 that does nothing, with the arguments of a mail (about 1.5 kB), in one worker process, logging to a file at level INFO
-as it does by default. Without a URL a private Redis is started; beside PostgreSQL huey has one, too. Dramatiq is
-measured, too, where it is installed and the storage is Redis.
+as it does by default. Without a URL a private Redis is started; beside PostgreSQL, which is a private one, huey has
+one, too. Dramatiq is measured, too, where it is installed and the storage is Redis.
 
 =============  ==============================================================================================
 enqueue        microseconds of one call at the median, taken in turns
@@ -61,6 +61,7 @@ from pijobs.settings import read_config
 HERE = Path(__file__).resolve()
 JOBS = HERE.parent / "jobs"
 sys.path.insert(0, str(JOBS))
+sys.path.append(str(HERE.parents[1] / "tests"))
 
 from bench_jobs import nothing, stamp  # noqa: E402
 
@@ -386,6 +387,24 @@ def private_redis() -> Iterator[str]:
             server.wait()
 
 
+@contextmanager
+def private(kind: str | None) -> Iterator[str]:
+    """A storage of its own."""
+    with contextlib.ExitStack() as stack:
+        if kind == "sqlite":
+            yield f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/queue.sqlite"
+        elif kind == "postgresql":
+            import psycopg
+            import services  # of the tests
+
+            host = stack.enter_context(services._postgresql())
+            with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
+                connection.execute("CREATE DATABASE bench")
+            yield f"postgresql+psycopg://postgres@/bench?host={host}"
+        else:
+            yield stack.enter_context(private_redis())
+
+
 def work(kind: str, queue: str, url: str, log: str, threads: str, level: str) -> None:
     """A worker of another queue, with the Flask app that privacyIDEA's worker has."""
     import flask
@@ -424,7 +443,7 @@ def show(rows: dict[str, dict[str, float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", nargs="?", help="redis://… (it is left clean) or sqlite:///FILE")
+    parser.add_argument("url", nargs="?", help="redis://… (it is left clean), sqlite or postgresql")
     parser.add_argument("--jobs", type=int, default=5000, help="instances to enqueue and drain (default 5000)")
     parser.add_argument("--waiting", type=int, help="measure with so many waiting instances, too")
     parser.add_argument("--many", type=int, help="measure so many calls at once, too")
@@ -438,7 +457,7 @@ def main() -> None:
         work(*options.work)
         return
     with contextlib.ExitStack() as stack:
-        url = options.url or stack.enter_context(private_redis())
+        url = options.url if options.url and ":" in options.url else stack.enter_context(private(options.url))
         if url.startswith("postgresql"):
             os.environ[BESIDE] = stack.enter_context(private_redis())
         results = [compare(url, options.jobs, options.threads)]

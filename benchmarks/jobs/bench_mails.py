@@ -78,6 +78,29 @@ class Huey:
         return [sys.executable, "-c", start, self._queue, self._url, log, str(self._threads)]
 
 
+def make_celery(url: str, queue: str) -> Any:
+    """Celery with the same job, and no results."""
+    import celery
+
+    app = celery.Celery(queue, broker=url.replace("unix://", "redis+socket://"))
+    app.conf.update(task_ignore_result=True, task_default_queue=queue, worker_hijack_root_logger=False)
+    return app, app.task(name="send_by_smtplib")(send_by_smtplib)
+
+
+class Celery(Huey):
+    """Celery, its threads in one process."""
+
+    def __init__(self, url: str, folder: Path, port: int, pem: str, threads: int) -> None:
+        super().__init__(url, folder, port, pem, threads)
+        self.name = f"celery, -w {threads}"
+        self._task = make_celery(url, self._queue)[1].delay
+
+    def command(self) -> list[str]:
+        log = str(self._folder / "celery.log")
+        start = "import sys, bench_mails; bench_mails.work_for_celery(*sys.argv[1:])"
+        return [sys.executable, "-c", start, self._queue, self._url, log, str(self._threads)]
+
+
 class Pijobs:
     """pijobs with the mail plugin."""
 
@@ -177,3 +200,11 @@ def work(queue: str, url: str, log: str, threads: str) -> None:
     logging.getLogger("huey").addHandler(handler)
     logging.getLogger("huey").setLevel(logging.INFO)
     make_huey(url, queue)[0].create_consumer(workers=int(threads), graceful_signal="TERM").run()
+
+
+def work_for_celery(queue: str, url: str, log: str, threads: str) -> None:
+    """A worker of Celery."""
+    options = ["--pool", "threads", "--concurrency", threads, "--loglevel", "INFO", "--logfile", log]
+    make_celery(url, queue)[0].worker_main(
+        ["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", *options]
+    )

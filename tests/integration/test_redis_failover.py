@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
 from integration.redis_server import LONG, new_instance, open_session, opened
 from integration.test_redis_servers import took
-from redis_groups import GROUPS, Group, cluster, sentinels
+from redis_groups import GROUPS, Group, Node, cluster, sentinels
 from services import free_port, wait_until
 
 from pijobs.errors import InstanceNotFound, StorageUnavailable
@@ -19,7 +20,7 @@ from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.request.queue import Handle, Queue
 from pijobs.storage.contract import Storage
-from pijobs.storage.redis import topology
+from pijobs.storage.redis import RedisStorage, topology
 from pijobs.storage.values import End, Lease
 
 TIMEOUT = 0.25
@@ -165,7 +166,7 @@ def test_a_cluster_is_found_by_any_node_that_answers() -> None:
 
 def test_a_queue_that_moves_to_another_node_of_a_cluster_refuses_and_keeps() -> None:
     with cluster() as group, opened(group.url) as storage:
-        queue = storage._prefix.removeprefix("{pijobs:").removesuffix("}:")
+        queue = queue_of(storage)
         kept = [new_instance() for _ in range(20)]
         for new in kept:
             wait_until(lambda new=new: took(storage, new), what="an enqueue")  # type: ignore[misc]
@@ -186,3 +187,30 @@ def test_a_queue_that_moves_to_another_node_of_a_cluster_refuses_and_keeps() -> 
         wait_until(lambda: took(storage, new), what="an enqueue on the other node")
         assert group.master(queue) is target
         assert {record.id for record in storage.page(State.QUEUED).records} == {one.id for one in [*kept, new]}
+
+
+@pytest.mark.chaos
+def test_of_the_queues_of_several_realms_on_a_cluster_a_dead_node_stops_only_its_own_until_a_replica_takes_over() -> (
+    None
+):
+    with cluster() as group, ExitStack() as stack:
+        realms: dict[Node, RedisStorage] = {}
+        while len(realms) < 3:  # a name decides which node has its queue
+            storage = stack.enter_context(opened(group.url))
+            node = group.wait_whole(queue_of(storage))
+            realms.setdefault(node, storage)
+        kept = {node: new_instance() for node in realms}
+        for node, storage in realms.items():
+            wait_until(lambda node=node, storage=storage: took(storage, kept[node]), what="an enqueue")  # type: ignore[misc]
+        dead, *others = realms
+        dead.kill()
+        assert not took(realms[dead], new_instance())
+        for node in others:
+            assert took(realms[node], new_instance())
+        group.wait_successor(queue_of(realms[dead]))
+        wait_until(lambda: took(realms[dead], new_instance()), what="an enqueue on the replica")
+        assert realms[dead].get(kept[dead].id).state is State.QUEUED
+
+
+def queue_of(storage: RedisStorage) -> str:
+    return storage._prefix.removeprefix("{pijobs:").removesuffix("}:")

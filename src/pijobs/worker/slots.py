@@ -19,9 +19,9 @@ from pijobs.jobs import State
 from pijobs.storage.values import End, Lease
 from pijobs.worker.session import Session
 
-#: Seconds of work to lease at once; the most instances (if each has its own group, the script blocks Redis for 2 ms, and
-#: for 3 to 4 ms if a million others wait); seconds until leases that have not begun go back. These are ten batches: on a
-#: busy machine, a thread waits several batches for the processor, and half of its leases would go back.
+#: Seconds of work to lease at once; the most instances (if each has its own group, the script blocks Redis for 2 ms,
+#: and for 3 to 4 ms if a million others wait); seconds until leases that have not begun go back. These are ten batches:
+#: on a busy machine, a thread waits several batches for the processor, and half of its leases would go back.
 AHEAD_WORK, AHEAD_MOST, AHEAD_LIMIT = 0.02, 16, 0.2
 #: The duration of a job is the median of this many runs.
 _RECENT = 5

@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from pijobs.factory import build
 from pijobs.jobs import State
-from pijobs.observe import instances, status
+from pijobs.observe import facts, instances, status
 from pijobs.observe.readiness import readiness
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
@@ -95,7 +95,7 @@ def questions(queue: Queue) -> dict[str, Callable[[], Any]]:
     (row, *_), _ = instances.listing(queue, state=State.DEAD, limit=1)
     return {
         "jobs list": listed(),
-        **{f"--state {state}": listed(state=state) for state in status.STATE_ORDER},
+        **{f"--state {state}": listed(state=state) for state in facts.STATE_ORDER},
         "--name": listed(name="bench.job3"),
         "--group": listed(group="group3"),
         "--subject": listed(subject="user77@example.com"),
@@ -108,8 +108,8 @@ def questions(queue: Queue) -> dict[str, Callable[[], Any]]:
         "--cursor": listed(state=State.DONE, cursor=cursor),
         "jobs show": lambda: instances.explained(queue, row["id"]),
         "status": lambda: status.overview(queue),
-        "groups": lambda: status.groups(queue.storage),  # type: ignore[arg-type]
-        "workers": lambda: status.workers(queue.storage),  # type: ignore[arg-type]
+        "groups": lambda: facts.groups(queue.storage),  # type: ignore[arg-type]
+        "workers": lambda: facts.workers(queue.storage),  # type: ignore[arg-type]
         "readiness": lambda: readiness(queue),
     }
 

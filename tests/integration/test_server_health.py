@@ -21,7 +21,8 @@ from pijobs.metrics.counting import MOST_SERIES, Metrics
 from pijobs.metrics.definitions import BOUNDS
 from pijobs.observe.readiness import BACKLOG
 from pijobs.observe.readiness import readiness as checks_of
-from pijobs.observe.status import LOSS_TOLD, overview, sentences
+from pijobs.observe.sentences import LOSS_TOLD, sentences
+from pijobs.observe.status import overview
 from pijobs.plugins.hookspecs import Check, CheckResult, hookimpl
 from pijobs.server.health import serve_health
 from pijobs.storage.values import MAX_TOTALS

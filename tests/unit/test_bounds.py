@@ -12,7 +12,8 @@ import pytest
 from pijobs import Job, State
 from pijobs.errors import QueueFull, SettingsError, StorageUnavailable
 from pijobs.observe.readiness import readiness
-from pijobs.observe.status import overview, sentences
+from pijobs.observe.sentences import sentences
+from pijobs.observe.status import overview
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.bounds import RARELY, Bound, Bounds

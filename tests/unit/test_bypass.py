@@ -12,7 +12,7 @@ from pijobs.decorator import job
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
 from pijobs.observe import switches
-from pijobs.observe.status import told_age
+from pijobs.observe.sentences import told_age
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.calls import JobCall

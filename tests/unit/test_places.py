@@ -14,7 +14,8 @@ from pijobs.errors import InstanceNotFound, StorageUnavailable, StorageUnfit
 from pijobs.execution.groups import Policy
 from pijobs.observe.instances import explained, life, listing, retry
 from pijobs.observe.readiness import readiness
-from pijobs.observe.status import overview, sentences
+from pijobs.observe.sentences import sentences
+from pijobs.observe.status import overview
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.places import Places

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pijobs.observe.status import moment
+from pijobs.observe.facts import moment
 
 
 def test_a_moment_is_shown_in_utc_with_milliseconds() -> None:

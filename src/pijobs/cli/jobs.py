@@ -18,7 +18,7 @@ from pijobs.errors import EncodeError, PijobsError
 from pijobs.execution.verdict import frames_of
 from pijobs.jobs import State
 from pijobs.observe import instances, people
-from pijobs.observe.status import STATE_ORDER
+from pijobs.observe.facts import STATE_ORDER
 from pijobs.plugins.registry import Registry
 
 STATES = [state.value for state in STATE_ORDER]

@@ -11,9 +11,9 @@ import click
 
 from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
+from pijobs.observe.facts import workers
 from pijobs.observe.readiness import configuration
 from pijobs.observe.sealing import counted, seal_anew
-from pijobs.observe.status import workers
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX

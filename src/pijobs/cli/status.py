@@ -14,8 +14,8 @@ from pijobs.base.files import looks
 from pijobs.cli.invocation import Invocation, audit, pass_invocation, tell_if_away, who
 from pijobs.cli.watch import watch
 from pijobs.jobs import State
+from pijobs.observe import facts, sentences, switches
 from pijobs.observe import status as answers
-from pijobs.observe import switches
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
@@ -55,7 +55,7 @@ def status(invocation: Invocation, as_json: bool, every: float | None) -> int:
     if as_json:
         click.echo(json.dumps({**overview, "checks": {name: asdict(check) for name, check in checks}}, indent=2))
         return code
-    for line in answers.sentences(overview):
+    for line in sentences.sentences(overview):
         click.echo(line)
     for name, check in checks:
         red = check.alarm or not check.ok
@@ -74,7 +74,7 @@ def workers(invocation: Invocation, as_json: bool) -> int:
     Exit code 3 if the storage does not answer: then only workers that use the spool of this machine are listed.
     """
     places, away = invocation.places()
-    rows = answers.workers(places[0])
+    rows = facts.workers(places[0])
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return tell_if_away(away)
@@ -100,14 +100,14 @@ def groups(invocation: Invocation, as_json: bool) -> int:
     Exit code 3 if the storage does not answer: then only the groups in the spool of this machine are listed.
     """
     places, away = invocation.places()
-    rows = [*answers.groups(places[0])]
+    rows = [*facts.groups(places[0])]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return tell_if_away(away)
     for row in rows:
         limit = "no limit" if row["limit"] is None else f"limit {row['limit']}"
         blocked = f", blocked for {row['blocked_for']:.1f} s" if row["blocked_for"] else ""
-        paused = f", paused {answers.told_pause(row['pause'])}" if row["paused"] else ""
+        paused = f", paused {sentences.told_pause(row['pause'])}" if row["paused"] else ""
         failed = f"failed {row['failures']} times in a row, last: " if row["failures"] else ""
         why = f"\n  {failed}{row['reason']}" if row["reason"] else ""
         click.echo(f"{row['name']}: {row['running']} running, {row['waiting']} waiting, {limit}, "

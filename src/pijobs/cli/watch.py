@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pijobs.base import clock
 from pijobs.errors import ConfigurationError, StorageUnavailable
-from pijobs.observe import instances, status
+from pijobs.observe import facts, instances, sentences, status
 from pijobs.observe.events import events
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
@@ -57,7 +57,7 @@ def page(queue: Queue) -> RenderableType:
 
 def _head(answer: Mapping[str, Any]) -> Iterator[str]:
     """The sentences before those about jobs."""
-    for line in status.sentences(answer):
+    for line in sentences.sentences(answer):
         if line.startswith(("  ", "the newest failures")):
             return
         yield line
@@ -68,11 +68,11 @@ def _jobs(rows: Mapping[str, Mapping[str, Any]]) -> RenderableType:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("job")
-    for state in status.STATE_ORDER:
+    for state in facts.STATE_ORDER:
         table.add_column(state.value, justify="right")
     table.add_column("oldest", justify="right")
     for name, row in rows.items():
-        numbers = [_number(one, row.get(one, 0)) for one in status.STATE_ORDER]
+        numbers = [_number(one, row.get(one, 0)) for one in facts.STATE_ORDER]
         table.add_row(name, *numbers, f"{row['oldest_age']:.0f} s" if row.get("oldest_age") else "")
     return table
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pijobs.jobs import State
+from pijobs.observe.facts import age, moment
 from pijobs.observe.selection import without_addresses
-from pijobs.observe.status import age, moment
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Record
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pijobs.jobs import State
+from pijobs.observe.facts import STATE_ORDER
 from pijobs.observe.instances import instance
-from pijobs.observe.status import STATE_ORDER
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 

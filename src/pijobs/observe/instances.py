@@ -10,8 +10,9 @@ from typing import Any
 from pijobs.base.redact import redact
 from pijobs.errors import PijobsError, StateConflict
 from pijobs.jobs import ENDED, WAITING, State
+from pijobs.observe.facts import STATE_ORDER, age, group, moment, pause_of, session
 from pijobs.observe.selection import Selection, lookups, place_in_time
-from pijobs.observe.status import STATE_ORDER, age, group, moment, pause_of, session, told_pause, trouble
+from pijobs.observe.sentences import told_pause, trouble
 from pijobs.payload.codec import open_envelope
 from pijobs.plugins.loading import call_hook
 from pijobs.request.queue import Queue

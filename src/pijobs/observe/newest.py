@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Any
 
 from pijobs.jobs import State
+from pijobs.observe.facts import STATE_ORDER
 from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import place_in_time
-from pijobs.observe.status import STATE_ORDER
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Record

@@ -14,7 +14,7 @@ from typing import Any
 
 from pijobs.base import threads
 from pijobs.metrics.definitions import BOUNDS, series_of
-from pijobs.observe.status import moment
+from pijobs.observe.facts import moment
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.periods import HOUR, MINUTE, Period, Step

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from pijobs.jobs import WAITING, State
-from pijobs.observe import status
+from pijobs.observe import facts
 from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import lookups
 from pijobs.plugins.hookspecs import Page
@@ -194,14 +194,14 @@ class _Held:
     def _state_of(self, name: str, place: Storage | None) -> tuple[Mapping[str, Any] | None, bool]:
         if name not in self._places and place is not None:
             depths = place.depths()
-            pause = None if depths.pause is None else status.pause_of(depths.pause, place.now())
+            pause = None if depths.pause is None else facts.pause_of(depths.pause, place.now())
             self._places[name] = pause, bool(place.sessions())
         return self._places.get(name, (None, True))
 
     def _group(self, name: str, place: Storage | None, group: str) -> dict[str, Any] | None:
         if (name, group) not in self._groups:
             found = None if place is None else place.group(group)
-            self._groups[name, group] = None if place is None or found is None else status.group(found, place.now())
+            self._groups[name, group] = None if place is None or found is None else facts.group(found, place.now())
         return self._groups[name, group]
 
 

@@ -13,7 +13,9 @@ from pijobs.errors import StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks, switches
 from pijobs.observe.checks import judged
-from pijobs.observe.status import LOSS_TOLD, age, groups, here, overview, takes, told_bound, told_loss
+from pijobs.observe.facts import age, groups
+from pijobs.observe.sentences import LOSS_TOLD, told_bound, told_loss
+from pijobs.observe.status import here, overview, takes
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX

@@ -8,7 +8,7 @@ from typing import Any
 from pijobs.base.redact import redact
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
-from pijobs.observe.status import told_age, told_bypass, told_pause
+from pijobs.observe.sentences import told_age, told_bypass, told_pause
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.storage.contract import Storage
 

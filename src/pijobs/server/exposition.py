@@ -25,7 +25,7 @@ from pijobs.metrics.definitions import (
     Labels,
     series_of,
 )
-from pijobs.observe import status
+from pijobs.observe import facts, status
 from pijobs.observe.checks import TABLE, severity_of
 from pijobs.observe.readiness import readiness
 from pijobs.plugins.hookspecs import CheckResult
@@ -70,7 +70,7 @@ class _Collector:
         if storage is None or not answer["reachable"]:
             return None
         try:
-            return _foremost(status.groups(storage)), self._totals(storage)
+            return _foremost(facts.groups(storage)), self._totals(storage)
         except StorageUnavailable:
             return None
 
@@ -94,7 +94,7 @@ def _of_jobs(jobs: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Ro
         f"{prefix}_instances": {
             (("job", job), ("state", state.value)): row.get(state.value, 0)
             for job, row in jobs.items()
-            for state in status.STATE_ORDER
+            for state in facts.STATE_ORDER
         },
         f"{prefix}_oldest_due_seconds": {(("job", job),): row.get("oldest_age", 0.0) for job, row in jobs.items()},
     }

@@ -17,7 +17,7 @@ from pijobs.base.redact import redact
 from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, KeyConflict, StorageUnavailable, UnknownJob
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.observe import instances, people, status
+from pijobs.observe import facts, instances, people
 from pijobs.request.queue import Queue
 from pijobs.server.api import ApiError, answer, in_the_address, parameters, required
 from pijobs.server.audited import audit, given_reason
@@ -67,7 +67,7 @@ def find_messages() -> flask.Response:
 @blueprint.get("/jobs")
 @requires("viewer", scope=STATUS)
 @takes(
-    Parameter("state", "", {"enum": [state.value for state in status.STATE_ORDER]}),
+    Parameter("state", "", {"enum": [state.value for state in facts.STATE_ORDER]}),
     Parameter("name", "of the job"),
     Parameter("group", "what they go to, such as smtp:main"),
     Parameter("subject", "an address, number or login name"),
@@ -106,7 +106,7 @@ def _state(value: Any) -> State:
     try:
         return State(value)
     except ValueError:
-        states = ", ".join(state.value for state in status.STATE_ORDER)
+        states = ", ".join(state.value for state in facts.STATE_ORDER)
         raise ApiError(400, 905, f"state: expected one of {states}") from None
 
 
@@ -229,7 +229,7 @@ def delete(id: str) -> flask.Response:
 @requires("viewer", scope=STATUS)
 def workers() -> flask.Response:
     """The live workers."""
-    return answer(status.workers(_storage()))
+    return answer(facts.workers(_storage()))
 
 
 @blueprint.get("/groups")
@@ -242,4 +242,4 @@ def groups() -> flask.Response:
     """The groups by name, with limits and breakers: up to ``limit`` of those behind ``after``."""
     values = parameters()
     after, limit = str(values.get("after", "")), _limit(values.get("limit", MOST))
-    return answer([*status.groups(_storage(), after=after, limit=limit)])
+    return answer([*facts.groups(_storage(), after=after, limit=limit)])

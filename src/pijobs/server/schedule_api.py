@@ -8,8 +8,8 @@ import flask
 
 from pijobs.errors import UnknownJob
 from pijobs.flask import current_queue
+from pijobs.observe.facts import moment
 from pijobs.observe.schedule import run_now, scheduled, skip
-from pijobs.observe.status import moment
 from pijobs.plugins.hookspecs import Scheduled
 from pijobs.server.api import ApiError, answer, parameters
 from pijobs.server.audited import audit, given_reason

@@ -15,7 +15,7 @@ from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.secrets import censored
 from pijobs.errors import DefinitionError, StorageUnavailable
 from pijobs.flask import current_queue
-from pijobs.observe import instances, status
+from pijobs.observe import facts, instances
 from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit, delete_definition, given_reason, save_definition
@@ -210,7 +210,7 @@ class _Views:
             return None
         try:
             found = storage.group(f"{self.group}{identifier}")
-            return None if found is None else status.group(found, storage.now())
+            return None if found is None else facts.group(found, storage.now())
         except StorageUnavailable:
             return None
 

@@ -10,7 +10,7 @@ import flask
 
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.observe import activity, instances, status
+from pijobs.observe import activity, facts, instances, status
 from pijobs.observe.newest import newest
 from pijobs.observe.selection import Selection
 from pijobs.server.pages import actions
@@ -54,7 +54,7 @@ def jobs() -> str:
     except ValueError:
         raise Problem(400, _("the list can't go on from there"), _("begin at its first page")) from None
     numbers = status.numbers((place.depths(), place.now()) for place in places)
-    states = [(state.value, sum(row.get(state.value, 0) for row in numbers.values())) for state in status.STATE_ORDER]
+    states = [(state.value, sum(row.get(state.value, 0) for row in numbers.values())) for state in facts.STATE_ORDER]
     return flask.render_template(
         "pijobs/jobs.html",
         rows=rows,

@@ -28,7 +28,7 @@ from pijobs.errors import (
 )
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
-from pijobs.observe.status import told_pause
+from pijobs.observe.sentences import told_pause
 from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN

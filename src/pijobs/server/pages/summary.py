@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pijobs.observe.status import told_pause, trouble
+from pijobs.observe.sentences import told_pause, trouble
 from pijobs.server.pages.formatting import duration
 from pijobs.server.pages.languages import _
 

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING, State
-from pijobs.observe import status
+from pijobs.observe import facts, sentences
 from pijobs.observe.load import load
 from pijobs.server import switched
 from pijobs.server.pages.jobs import storage
@@ -41,16 +41,16 @@ def workers() -> str:
     places, away = current_queue().places.within_reach()
     found = places[0]
     depths, now = found.depths(), found.now()
-    bypasses = {name: status.pause_of(one, now) for name, one in depths.bypasses.items()}
-    live = status.workers(found)
-    groups = sorted(status.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
+    bypasses = {name: facts.pause_of(one, now) for name, one in depths.bypasses.items()}
+    live = facts.workers(found)
+    groups = sorted(facts.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
     return flask.render_template(
         "pijobs/workers.html",
         workers=[{**row, "runs": [_run(found, id) for id in row["running"][:20]]} for row in live],
         groups=groups[:MOST_GROUPS],
         more_groups=len(groups) - MOST_GROUPS,
-        pause=None if depths.pause is None else status.pause_of(depths.pause, now),
-        bypasses=[(name, status.told_bypass({"group": name or None, **one})) for name, one in bypasses.items()],
+        pause=None if depths.pause is None else facts.pause_of(depths.pause, now),
+        bypasses=[(name, sentences.told_bypass({"group": name or None, **one})) for name, one in bypasses.items()],
         jobs=sorted(current_queue().registry),
         load=_load(depths, live, groups),
         away=away,
@@ -68,7 +68,7 @@ def _run(found: Storage, id: str) -> dict[str, Any]:
         record = found.get(id)
     except InstanceNotFound:  # removed since the worker was asked about
         return {"id": id, "name": "ended", "since": None}
-    since = None if record.started is None else status.age(record.started, found.now())
+    since = None if record.started is None else facts.age(record.started, found.now())
     return {"id": id, "name": record.name, "since": since}
 
 

@@ -65,7 +65,7 @@ def test_the_list_is_filtered_by_name_group_and_time(app: flask.Flask, visit: Vi
     for query in ("name=first.job", "group=here", "name=first.job&group=here&state=done&time=300"):
         page = visit.text(f"/jobs?{query}")
         assert (f"r-{one}" in page, f"r-{two}" in page) == (True, False)
-    assert "No instance fits." in visit.text("/jobs?name=first.job&group=there")
+    assert "No instance matches." in visit.text("/jobs?name=first.job&group=there")
 
 
 def test_a_long_list_goes_on_behind_its_cursor(app: flask.Flask, visit: Visit) -> None:
@@ -188,7 +188,7 @@ def test_while_the_storage_is_away_the_pages_show_the_spool(tmp_path: Path) -> N
     assert spool is not None
     new = NewInstance(id, "test.job", b"the envelope", b"the body", "test.job", created=spool.now())
     spool.record_end(new, End(id, "", State.DEAD, reason="550 no such user"))
-    told = "only what lies in the spool of this machine is shown."
+    told = "only the spool of this machine is shown."
     overview, listed = visit.text("/"), visit.text("/jobs")
     assert "correct PI_JOB_QUEUE_URL" in overview
     assert told in overview and '<b>1</b> <span class="state dead">' in overview
@@ -280,7 +280,7 @@ def test_dead_letters_are_told_by_reason_and_retried_together(app: flask.Flask, 
 
 def test_what_can_not_be_done_is_said_before_and_after(app: flask.Flask, visit: Visit) -> None:
     dead, queued = add_instance(app, State.DEAD), add_instance(app)
-    assert "1 more can&#39;t be" in visit.post("/jobs/confirm", action="retry", id=[dead, queued]).text.replace(
+    assert "1 more can&#39;t" in visit.post("/jobs/confirm", action="retry", id=[dead, queued]).text.replace(
         "can't", "can&#39;t"
     )
     assert "There is nothing to retry" in visit.post("/jobs/confirm", action="retry", id=[queued]).text
@@ -307,7 +307,7 @@ def test_queue_and_groups_are_paused_and_resumed(
     add_instance(app, group="smtp:main")
     storage = storage_of(app)
     asked = visit.post("/workers/pause", group="smtp:main")
-    assert asked.status_code == 200 and "Pause group smtp:main?" in asked.text and "expires meanwhile" in asked.text
+    assert asked.status_code == 200 and "Pause group smtp:main?" in asked.text and "expire meanwhile" in asked.text
     group = storage.group("smtp:main")
     assert group is not None and not group.paused, "it asks first, and wants a reason"
     visit.post("/workers/pause", reason="moving house")
@@ -338,11 +338,11 @@ def test_workers_are_told_with_what_they_run(app: flask.Flask, visit: Visit) -> 
 
 
 def test_a_browser_gets_the_pages_in_its_language_and_further_ones_by_file(tmp_path: Path) -> None:
-    (tmp_path / "fr.json").write_text('{"Jobs": "Travaux", "No instance fits.": "{oops", "All": 7}')
+    (tmp_path / "fr.json").write_text('{"Jobs": "Travaux", "No instance matches.": "{oops", "All": 7}')
     visit = Visit(make_app(tmp_path, PAGES_TRANSLATIONS=str(tmp_path), PLUGINS=("mail",)))
     for asked, language, words in (
         ("de-AT,de;q=0.9", "de", "Kein Auftrag passt."), ("fr, en;q=0.5", "fr", "<h1>Travaux</h1>"),
-        ("ja", "en", "No instance fits."),
+        ("ja", "en", "No instance matches."),
     ):  # fmt: skip
         page = visit.get("/jobs?name=none", **{"Accept-Language": asked}).text
         assert f'<html lang="{language}">' in page and words in page
@@ -478,7 +478,7 @@ def test_a_test_mail_in_the_request_tells_how_it_went(visit: Visit) -> None:
         refused = visit.post("/smtp/test/main", recipient="alice@example.com")
         assert refused.status_code == 502 and "nobody here" in refused.text
         taken = visit.post("/smtp/test/main", recipient="alice@example.com")
-        assert taken.status_code == 200 and "It went out" in taken.text
+        assert taken.status_code == 200 and "It was sent" in taken.text
 
 
 def test_a_queued_test_mail_is_shown_with_its_life(app: flask.Flask, visit: Visit) -> None:
@@ -517,8 +517,8 @@ def test_what_a_change_does_to_what_waits_is_said_before(app: flask.Flask, visit
     for _ in range(2):
         add_instance(app, group="smtp:main")
     add_instance(app, group="smtp:other")
-    assert "2 wait for this destination." in visit.text("/smtp/edit/main")
-    assert "2 wait for it; they end as dead letters" in visit.text("/smtp/delete/main")
+    assert "2 instances wait for this destination." in visit.text("/smtp/edit/main")
+    assert "2 instances wait for it. They end as dead letters" in visit.text("/smtp/delete/main")
 
 
 def test_names_and_texts_are_given_in_rows(app: flask.Flask, visit: Visit) -> None:

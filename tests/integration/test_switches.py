@@ -95,12 +95,12 @@ def test_the_api_has_the_workers_of_a_host_take_no_more_and_again(app: flask.Fla
 def test_a_page_has_a_worker_take_no_more_and_again(app: flask.Flask) -> None:
     visit = Visit(app, "operator")
     add_worker(app)
-    assert "takes no more, and ends what it has" in visit.follow(visit.post("/workers/quiet", **HOST))
-    assert quiet(app) == [True] and "Take work again" in visit.text("/workers")
+    assert "takes no more jobs, and finishes the ones it has" in visit.follow(visit.post("/workers/quiet", **HOST))
+    assert quiet(app) == [True] and "Take jobs again" in visit.text("/workers")
     visit.post("/workers/quiet", end="1", **HOST)
     assert quiet(app) == [False]
     assert visit.post("/workers/quiet", host="other", pid="1").status_code == 404
-    assert "Take no more</button>" not in Visit(app, "viewer").text("/workers")
+    assert "Take no more jobs</button>" not in Visit(app, "viewer").text("/workers")
 
 
 def test_the_page_of_a_destination_pauses_it_and_tries_it_now(app: flask.Flask) -> None:
@@ -153,7 +153,7 @@ def test_a_token_is_made_shown_once_and_removed(app: flask.Flask) -> None:
 
 @pytest.mark.parametrize(
     ("field", "told"),
-    [({"days": "0"}, "expected as days"), ({"scope": []}, "expected as scope"), ({"name": "a b"}, "Expected a name")],
+    [({"days": "0"}, "days: expected"), ({"scope": []}, "expected as scope"), ({"name": "a b"}, "Expected a name")],
 )
 def test_a_token_that_can_not_be_is_refused_and_what_was_typed_stays(
     app: flask.Flask, field: dict[str, Any], told: str

@@ -101,8 +101,8 @@ def test_nothing_is_green_while_a_critical_check_fails(told: tuple[Any, Any]) ->
 @pytest.mark.parametrize(
     ("fallback", "tone", "text"),
     [
-        ("direct", "warn", "Mails go out in the request: the storage takes nothing new."),
-        (None, "bad", "No mails are going out: the storage takes nothing new."),
+        ("direct", "warn", "Mails go out in the request: the storage accepts nothing new."),
+        (None, "bad", "No mails are going out: the storage accepts nothing new."),
     ],
 )
 def test_a_storage_that_takes_nothing_is_told_before_the_worker_that_it_hides(
@@ -154,12 +154,12 @@ def attempt(outcome: str, **changes: Any) -> dict[str, Any]:
         (row("running"), ["Enqueued", "Runs"]),
         (row("scheduled"), ["Enqueued", "Next attempt"]),
         (row("cancelled"), ["Enqueued", "Cancelled"]),
-        (row("expired"), ["Enqueued", "Too late: it must not happen any more"]),
+        (row("expired"), ["Enqueued", "Expired: the deadline passed"]),
         (row("done", history=[attempt("done")]), ["Enqueued", "Attempt 1: done"]),
         (row("dead", history=[attempt("dead")]), ["Enqueued", "Attempt 1: failed for good"]),
         (
             row("scheduled", history=[attempt("scheduled", counted=False)]),
-            ["Enqueued", "Attempt 1 (not counted): failed; it is tried again", "Next attempt"],
+            ["Enqueued", "Attempt 1 (not counted): failed; another attempt follows", "Next attempt"],
         ),
         (
             row("dead", history=[{"event": "crashed", "at": "T2"}]),
@@ -167,7 +167,7 @@ def attempt(outcome: str, **changes: Any) -> dict[str, Any]:
         ),
         (
             row("queued", history=[{"event": "held", "at": "T2", "reason": "no key"}]),
-            ["Enqueued", "A worker could not run it and gave it back", "Waits for a worker"],
+            ["Enqueued", "A worker could not run it and returned it", "Waits for a worker"],
         ),
         (row("queued", history=[{"event": "moved", "at": "T2"}]), ["Enqueued", "Moved", "Waits for a worker"]),
     ],

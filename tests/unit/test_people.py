@@ -88,7 +88,7 @@ def test_what_came_too_late_tells_the_last_fault(queue: Queue, storage: MemorySt
     clock.advance(61)
     storage.beat("w", lease=10_000_000)
     assert sentences(queue, "a@example.com") == [
-        "Not sent: its time was over at 2023-11-14 22:14 UTC; the last try failed: 421 busy."
+        "Not sent: its deadline passed at 2023-11-14 22:14 UTC; the last try failed: 421 busy."
     ]
     assert "no worker had begun it" in sentences(queue, "b@example.com")[0]
 
@@ -99,7 +99,7 @@ def test_one_that_a_newer_one_replaced_says_so(queue: Queue, clock: ManualClock)
         clock.advance(1)
     assert sentences(queue, "a@example.com") == [
         "Waiting: a worker takes it next.",
-        "Not sent: a newer one took its place at 2023-11-14 22:13 UTC.",
+        "Not sent: a newer one replaced it at 2023-11-14 22:13 UTC.",
     ]
 
 
@@ -160,8 +160,8 @@ def test_who_was_retired_with_a_key_is_found_no_more_and_that_is_said(storage: M
     later = queue_on(storage, tmp_path, "new")
     assert people.messages(later, "a@example.com") == []
     assert people.what_is_kept(later) == (
-        "What was sent is kept for 1 day, what failed for 7 days. "
-        "A message that was queued under a key which has been retired is found no more."
+        "Sent messages are kept for 1 day, failed ones for 7 days. "
+        "Messages that were queued under a retired key can't be found."
     )
 
 

@@ -179,7 +179,7 @@ def test_while_the_storage_is_away_the_spool_is_listed_and_that_is_told(
     request.getfixturevalue("away")
     places, told = queue.places.within_reach()
     assert told == (
-        "the storage does not answer: connection refused; only what lies in the spool of this machine is shown"
+        "the storage does not answer: connection refused; only the spool of this machine is shown"
     )
     rows, cursor = listing(queue, limit=1, places=places)
     assert [row["id"] for row in rows] == [newer]
@@ -205,7 +205,7 @@ def test_while_the_storage_is_away_the_spool_is_counted(queue: Queue, dead: Hand
     text = "\n".join(sentences(answer))
     assert "calls run in the request meanwhile" in text
     assert (
-        "only what lies in the spool of this machine is shown:\nno live worker of this machine\n  a.b: 1 dead" in text
+        "only the spool of this machine is shown:\nno live worker of this machine\n  a.b: 1 dead" in text
     )
     assert dead.id in text
     shown = exposition(queue).decode()
@@ -233,7 +233,7 @@ def test_while_the_storage_is_away_a_destination_that_is_down_is_told(queue: Que
     rows = [{**row, "jobs": ["a.b"]} for row in answer["groups"]]
     page = headline(Topic("mails"), {**answer, "groups": rows}, {}, 60)
     assert (page.tone, page.text) == ("bad", "Some mails wait: smtp:main is down.")
-    assert "They lie in the spool of this machine: the storage does not answer. connection refused" in page.more
+    assert "They are in the spool of this machine: the storage does not answer. connection refused" in page.more
 
 
 def test_what_a_breaker_holds_back_in_the_spool_lacks_no_worker(queue: Queue, down: None, clock: ManualClock) -> None:
@@ -256,7 +256,7 @@ def test_while_the_storage_is_away_workers_and_groups_of_the_spool_are_listed(
         main([command])
     shown = capsys.readouterr()
     assert ended.value.code == 3 and told in shown.out
-    assert "the storage does not answer: connection refused; only what lies in the spool" in shown.err
+    assert "the storage does not answer: connection refused; only the spool of this machine" in shown.err
 
 
 def test_a_storage_that_can_not_be_used_is_told_as_such(

@@ -54,8 +54,9 @@ _NO_REASON_GIVEN = "no reason was given"
 TEXTS = (
     *astuple(SENT), *astuple(Kind()), _NO_REASON, _NO_REASON_GIVEN, "cancelled",
     "{done} at {at}{tries}{more}.", " after {number} tries", "{runs} now, since {at}.",
-    "{failed}: a newer one took its place at {at}.", "{failed}: {reason}; at {at}.",
-    "{failed}: its time was over at {at}{tries}{more}.", "; the last try failed: {reason}", "; no worker had begun it",
+    "{failed}: a newer one replaced it at {at}.", "{failed}: {reason}; at {at}.",
+    "{failed}: its deadline passed at {at}{tries}{more}.", "; the last try failed: {reason}",
+    "; no worker had begun it",
     "{failed}: {reason}; given up at {at}{tries}.",
     "Waiting: the queue is paused ({reason}) since {at}.", "Waiting: no worker is running.",
     "Waiting: {destination} ({group}) is paused ({reason}) since {at}.",
@@ -66,8 +67,8 @@ TEXTS = (
     "Waiting{why} until {at}.", "Waiting: a worker takes it next{why}.",
 )  # fmt: skip
 KEPT = (
-    "What was sent is kept for {finished}, what failed for {dead}. "
-    "A message that was queued under a key which has been retired is found no more."
+    "Sent messages are kept for {finished}, failed ones for {dead}. "
+    "Messages that were queued under a retired key can't be found."
 )
 
 
@@ -157,10 +158,10 @@ def _told(row: Mapping[str, Any], kind: Kind, held: _Held) -> Told:
         return held.why(row, kind)
     if state is State.CANCELLED:
         if (row["reason"] or "").startswith("superseded by "):
-            return Told("{failed}: a newer one took its place at {at}.", values)
+            return Told("{failed}: a newer one replaced it at {at}.", values)
         return Told("{failed}: {reason}; at {at}.", {**values, "reason": row["reason"] or Told("cancelled")})
     if state is State.EXPIRED:
-        return Told("{failed}: its time was over at {at}{tries}{more}.", {**values, "more": _last_fault(row)})
+        return Told("{failed}: its deadline passed at {at}{tries}{more}.", {**values, "more": _last_fault(row)})
     texts = {State.DONE: "{done} at {at}{tries}{more}.", State.RUNNING: "{runs} now, since {at}."}
     return Told(texts.get(state, "{failed}: {reason}; given up at {at}{tries}."), values)
 

@@ -15,7 +15,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths, Record
 
 #: Shown if only the spool was read.
-ONLY_HERE = "only what lies in the spool of this machine is shown"
+ONLY_HERE = "only the spool of this machine is shown"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def list_jobs() -> flask.Response:
     """Instances, a page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
 
     A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last. ``away`` tells that
-    the storage does not answer, and that only what lies in the spool of this machine is listed.
+    the storage does not answer, and that only the spool of this machine is listed.
     """
     _storage()
     places, away = current_queue().places.within_reach()

@@ -106,7 +106,7 @@ def _storage() -> Storage:
 def _group() -> str | None:
     group = str(parameters().get("group") or "") or None
     if group is not None and _storage().group(group) is None:
-        raise ApiError(404, 601, "there is no group of that name (any more); GET /groups lists them")
+        raise ApiError(404, 601, "there is no group with this name (any more); GET /groups lists them")
     return group
 
 

@@ -42,7 +42,7 @@ def end() -> Response:
     audit("session.end")
     if visitor.session is not None and id == visitor.session.id:
         return _to_the_sign_in()
-    say(_("The session is over.") if ended else _("That session was over already."), "good" if ended else "warn")
+    say(_("The session has ended.") if ended else _("This session had already ended."), "good" if ended else "warn")
     return flask.redirect(flask.url_for(".account"), 303)
 
 

@@ -33,7 +33,7 @@ def words(action: str) -> Words:
     if action == "retry":
         return Words(
             _("Retry"), "Retry 1 instance", "Retry {at_least}{number} instances",
-            _("Each is queued again, with all its attempts before it."),
+            _("Each is queued again and gets all its attempts again."),
             "1 instance queued again.", "{number} instances queued again.",
             _("There is nothing to retry"), _("Only dead ones can be queued again."),
         )  # fmt: skip
@@ -45,7 +45,8 @@ def words(action: str) -> Words:
             _("There is nothing to cancel"), _("Only what waits can be cancelled."),
         )  # fmt: skip
     return Words(
-        _("Delete"), "Delete 1 instance", "Delete {at_least}{number} instances", _("Their records go for good."),
+        _("Delete"), "Delete 1 instance", "Delete {at_least}{number} instances",
+        _("Their records are deleted for good."),
         "1 instance deleted.", "{number} instances deleted.",
         _("There is nothing to delete"), _("Only what has ended can be deleted."),
     )  # fmt: skip

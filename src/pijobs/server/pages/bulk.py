@@ -65,7 +65,9 @@ def _all_that_fit(action: str) -> tuple[list[dict[str, Any]], int, bool]:
         if rows and (known or len(rows) >= MOST_COUNTED):
             return rows, max(known, len(rows)), bool(known)
     if not rows:
-        raise Problem(400, _("no instance fits that can be chosen for this"), _("choose another state, or tick some"))
+        raise Problem(
+            400, _("no instance matches that can be chosen for this"), _("choose another state, or tick some")
+        )
     return rows, len(rows), True
 
 
@@ -87,7 +89,7 @@ def _pages(
     states = [state for state in sorted(ACTIONS[action]) if chosen["state"] in ("", state)]
     index, _colon, inner = cursor.partition(":")
     if cursor and not (index.isdecimal() and int(index) < len(states)):
-        raise Problem(400, _("the list can't go on from there"), _("begin at its first page"))
+        raise Problem(400, _("the list can't continue from there"), _("begin at its first page"))
     places, _away = current_queue().places.within_reach()
     for place, state in list(enumerate(states))[int(index or 0) :]:
         going_on: str | None = inner
@@ -95,7 +97,7 @@ def _pages(
             try:
                 rows, going_on = pages.fitting(chosen, places, state=state, limit=limit, cursor=going_on or None)
             except ValueError:
-                raise Problem(400, _("the list can't go on from there"), _("begin at its first page")) from None
+                raise Problem(400, _("the list can't continue from there"), _("begin at its first page")) from None
             yield rows, f"{place}:{going_on}" if going_on else f"{place + 1}:" if place + 1 < len(states) else ""
         inner = ""
 
@@ -197,7 +199,7 @@ def _action() -> str:
 def _ids() -> list[str]:
     ids = list(dict.fromkeys(flask.request.form.getlist("id")))
     if not ids:
-        raise Problem(400, _("no instance was chosen"), _("go back and tick those that you mean"))
+        raise Problem(400, _("no instance was chosen"), _("go back and tick instances"))
     if len(ids) > MOST:
         raise Problem(400, _("too many instances at once; at most {number}", number=MOST))
     return ids

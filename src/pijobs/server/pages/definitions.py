@@ -231,7 +231,7 @@ class _Views:
         try:
             return store.censored(store.list()[identifier])
         except KeyError:
-            raise Problem(404, _("there is no {thing} of that name", thing=_(self.words["thing"]))) from None
+            raise Problem(404, _("there is no {thing} with this name", thing=_(self.words["thing"]))) from None
 
     def _with_choice(self, values: Mapping[str, Any]) -> Values:
         """The values with what the address chooses, which tells the fields of the form."""

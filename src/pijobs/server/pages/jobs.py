@@ -52,7 +52,7 @@ def jobs() -> str:
     try:
         rows, cursor = _listed(chosen, places, args.get("cursor") or None)
     except ValueError:
-        raise Problem(400, _("the list can't go on from there"), _("begin at its first page")) from None
+        raise Problem(400, _("the list can't continue from there"), _("begin at its first page")) from None
     numbers = status.numbers((place.depths(), place.now()) for place in places)
     states = [(state.value, sum(row.get(state.value, 0) for row in numbers.values())) for state in facts.STATE_ORDER]
     return flask.render_template(

@@ -60,7 +60,7 @@ def try_second_factor() -> Answer:
         else:
             check_code(account.name, form.get("code", ""))
     except ApiError as error:
-        fault = _("That code is not right, or was used already.") if error.status == 401 else f"{error.message}."
+        fault = _("This code is wrong, or was already used.") if error.status == 401 else f"{error.message}."
         return _ask(account.name, target, fault), error.status
     _sessions().prove(session)
     return flask.redirect(target, 303)
@@ -126,9 +126,9 @@ def _owner() -> tuple[str, Session, bool]:
         return half[0].name, half[1], True
     visitor = present_visitor()
     if visitor is None or visitor.session is None:
-        raise Problem(403, _("sign in first"), _("with the second factor that the account has"))
+        raise Problem(403, _("sign in first"), _("with the second factor of the account"))
     if not _sessions().is_fresh(visitor.session, 1800):
-        raise Problem(403, _("sign in again first"), _("a second factor is added soon after the password was given"))
+        raise Problem(403, _("sign in again first"), _("give your password again before you add a second factor"))
     flask.g.pijobs_visitor = visitor
     return visitor.name, visitor.session, False
 

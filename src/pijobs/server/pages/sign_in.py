@@ -32,7 +32,7 @@ def try_to_sign_in() -> tuple[str, int] | Response:
     try:
         account = verified(name, form.get("password", ""))
     except ApiError as error:
-        fault = _("That name and password do not belong together.") if error.status == 401 else f"{error.message}."
+        fault = _("Name or password is wrong.") if error.status == 401 else f"{error.message}."
         page = flask.render_template("pijobs/sign_in.html", target=target, name=name[:64], fault=fault)
         return page, error.status
     begin_session(account)

@@ -293,7 +293,7 @@ def _secure(response: flask.Response) -> flask.Response:
 
 def _told(error: Exception) -> tuple[str, int]:
     """A page for what went wrong, without what only the log may tell."""
-    status, message, advice = 500, _("this page could not be made"), _("the log of the server tells more")
+    status, message, advice = 500, _("this page could not be created"), _("the log of the server has details")
     if isinstance(error, Problem):
         status, message, advice = error.status, error.message, error.advice
     elif isinstance(error, ApiError):

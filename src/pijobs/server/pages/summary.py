@@ -125,7 +125,7 @@ def _stopped(topic: Topic, answer: Mapping[str, Any], most_age: float, refuses: 
     if not answer["reachable"]:
         return _without_storage(topic, answer, most_age)
     if refuses is not None:
-        return _by_another_way(topic, answer["fallback"], _("the storage takes nothing new"), refuses)
+        return _by_another_way(topic, answer["fallback"], _("the storage accepts nothing new"), refuses)
     if answer["paused"]:
         waiting = answer["states"]["queued"]
         more = _("{number} waiting. Paused {how}", number=waiting, how=told_pause(answer["pause"]))
@@ -141,9 +141,9 @@ def _without_storage(topic: Topic, answer: Mapping[str, Any], most_age: float) -
     reason, away = str(answer["reason"]), _("the storage {what}", what=_(answer["what"]))
     held = _held(topic, answer, most_age) if answer.get("spool") else None
     if held is not None:
-        more = f"{held.more} {_('They lie in the spool of this machine: {why}.', why=away)} {reason}"
+        more = f"{held.more} {_('They are in the spool of this machine: {why}.', why=away)} {reason}"
         return Headline(held.tone, held.text, more, held.link)
-    stays = _("What waited before stays where it is.") + " " if answer["fallback"] else ""
+    stays = _("Instances that waited before stay where they are.") + " " if answer["fallback"] else ""
     return _by_another_way(topic, answer["fallback"], away, stays + reason)
 
 

@@ -12,14 +12,14 @@ from pijobs.server.pages.languages import _
 _TONES = {"done": "good", "scheduled": "warn", "dead": "bad", "expired": "bad", "cancelled": "idle"}
 OUTCOMES = {
     "done": "Attempt {number}{uncounted}: done",
-    "scheduled": "Attempt {number}{uncounted}: failed; it is tried again",
-    "queued": "Attempt {number}{uncounted}: given back",
+    "scheduled": "Attempt {number}{uncounted}: failed; another attempt follows",
+    "queued": "Attempt {number}{uncounted}: returned",
     "dead": "Attempt {number}{uncounted}: failed for good",
     "expired": "Attempt {number}{uncounted}: too late",
 }
 ENDS = {
     "dead": "Failed for good",
-    "expired": "Too late: it must not happen any more",
+    "expired": "Expired: the deadline passed",
     "cancelled": "Cancelled",
     "done": "Done",
 }
@@ -60,7 +60,7 @@ def told(event: Mapping[str, Any], row: Mapping[str, Any]) -> Moment:
 def _event(event: Mapping[str, Any]) -> Moment:
     at, reason = event["at"], event.get("reason")
     if event.get("event") == "held":
-        return Moment("warn", _("A worker could not run it and gave it back"), at, reason)
+        return Moment("warn", _("A worker could not run it and returned it"), at, reason)
     if event.get("event") == "crashed":
         return Moment("bad", _("The worker that ran it died"), at)
     if event.get("event") == "progress":

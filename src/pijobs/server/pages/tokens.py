@@ -41,7 +41,7 @@ def add_token() -> str | tuple[str, int]:
     form = flask.request.form
     name, scopes, days = form.get("name", "").strip(), form.getlist("scope"), form.get("days", "")
     if not (days.isascii() and days.isdigit() and len(days) < 5 and 0 < int(days) <= LONGEST):
-        return _form(_("expected as days a number from 1 to {most}", most=LONGEST)), 400
+        return _form(_("days: expected a number from 1 to {most}", most=LONGEST)), 400
     try:
         token = _machines().add(name, scopes, int(days))
     except MachineError as error:
@@ -57,7 +57,7 @@ def remove_token() -> Response:
     try:
         _machines().remove(name)
     except MachineError:
-        raise Problem(404, _("there is no token of that name (any more)")) from None
+        raise Problem(404, _("there is no token with this name (any more)")) from None
     audit("token.remove", about=name)
     say(_("The token {name} is removed.", name=name), "warn")
     return flask.redirect(flask.url_for(".tokens"), 303)

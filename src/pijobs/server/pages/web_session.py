@@ -141,7 +141,11 @@ def _ask_to_sign_in() -> Response:
     if renews_itself():
         return load_anew()
     if flask.current_app.extensions[PAGES].authorize is not None:
-        raise Problem(403, _("you may not look at these pages"), _("sign in to the application, as somebody who may"))
+        raise Problem(
+            403,
+            _("you have no right to see these pages"),
+            _("sign in to the application with an account that has this right"),
+        )
     page = "sign_in" if half_signed_in() is None else "second_factor"
     return flask.redirect(flask.url_for(f"{PAGES}.{page}", next=_asked()))
 

@@ -104,7 +104,7 @@ def resume() -> Response:
 def flush() -> Response:
     """Try the destination of a ``group`` now, with all that waits for its next attempt."""
     if (group := _group()) is None:
-        raise Problem(404, _("there is no group of that name (any more)"))
+        raise Problem(404, _("there is no group with this name (any more)"))
     down, number = switched.flush(storage(), group)
     if down:
         say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
@@ -145,9 +145,11 @@ def quiet() -> Response:
     host, pid, end = form.get("host", ""), form.get("pid", ""), bool(form.get("end"))
     number = pid.isascii() and pid.isdigit() and len(pid) < 11
     if not number or not switched.take_no_more(storage(), host, int(pid), end=end):
-        raise Problem(404, _("that worker is not there any more"))
+        raise Problem(404, _("this worker does not exist any more"))
     said = (
-        _("{host} takes work again.", host=host) if end else _("{host} takes no more, and ends what it has.", host=host)
+        _("{host} takes jobs again.", host=host)
+        if end
+        else _("{host} takes no more jobs, and finishes the ones it has.", host=host)
     )
     say(said, "good" if end else "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
@@ -156,7 +158,7 @@ def quiet() -> Response:
 def _group() -> str | None:
     group = flask.request.form.get("group") or None
     if group is not None and storage().group(group) is None:
-        raise Problem(404, _("there is no group of that name (any more)"))
+        raise Problem(404, _("there is no group with this name (any more)"))
     return group
 
 

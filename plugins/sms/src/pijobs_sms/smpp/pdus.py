@@ -177,7 +177,7 @@ class Delivery:
 
     @property
     def state(self) -> int:
-        """What became of it, in the option (5.3.2.35); 0 without it."""
+        """What happened to it, in the option (5.3.2.35); 0 without it."""
         return int.from_bytes(self.options.get(_STATE, b""), "big")
 
 

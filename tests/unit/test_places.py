@@ -178,9 +178,7 @@ def test_while_the_storage_is_away_the_spool_is_listed_and_that_is_told(
     newer, older = [in_the_spool(user).id for user in ("x", "y")][::-1]
     request.getfixturevalue("away")
     places, told = queue.places.within_reach()
-    assert told == (
-        "the storage does not answer: connection refused; only the spool of this machine is shown"
-    )
+    assert told == ("the storage does not answer: connection refused; only the spool of this machine is shown")
     rows, cursor = listing(queue, limit=1, places=places)
     assert [row["id"] for row in rows] == [newer]
     rows, cursor = listing(queue, limit=5, places=places, cursor=cursor)
@@ -204,9 +202,7 @@ def test_while_the_storage_is_away_the_spool_is_counted(queue: Queue, dead: Hand
     assert not answer["reachable"] and answer["states"]["dead"] == 1
     text = "\n".join(sentences(answer))
     assert "calls run in the request meanwhile" in text
-    assert (
-        "only the spool of this machine is shown:\nno live worker of this machine\n  a.b: 1 dead" in text
-    )
+    assert "only the spool of this machine is shown:\nno live worker of this machine\n  a.b: 1 dead" in text
     assert dead.id in text
     shown = exposition(queue).decode()
     assert 'pijobs_spool_instances{job="a.b",state="dead"} 1.0' in shown

@@ -33,7 +33,7 @@ import status as bench
 from pijobs.execution.groups import Policy
 from pijobs.factory import build
 from pijobs.jobs import State
-from pijobs.observe import facts, instances, status
+from pijobs.observe import facts, lists, status
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
@@ -130,7 +130,7 @@ class Life:
             "sign of life": self.beat,
             "the other workers": storage.sessions,
             "a worker of 96 jobs dies": self.die,
-            "jobs list": lambda: instances.listing(queue, limit=50),
+            "jobs list": lambda: lists.listing(queue, limit=50),
             "groups": lambda: [*facts.groups(storage)],
             "status": lambda: status.overview(queue),
             "readiness": lambda: readiness(queue),

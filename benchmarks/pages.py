@@ -23,14 +23,14 @@ from integration.served import make_app, queue_of
 from integration.visits import Visit
 
 from pijobs.jobs import State
-from pijobs.observe import instances
+from pijobs.observe import lists
 
 
 def paths(app: Any) -> dict[str, str]:
     """What people look at."""
     queue = queue_of(app)
-    _, cursor = instances.listing(queue, state=State.DONE, limit=50)
-    (row, *_), _ = instances.listing(queue, state=State.DEAD, limit=1)
+    _, cursor = lists.listing(queue, state=State.DONE, limit=50)
+    (row, *_), _ = lists.listing(queue, state=State.DEAD, limit=1)
     return {
         "overview": "/",
         "overview, last week": "/?span=week",

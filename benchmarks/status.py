@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from pijobs.factory import build
 from pijobs.jobs import State
-from pijobs.observe import facts, instances, status
+from pijobs.observe import facts, instances, lists, status
 from pijobs.observe.readiness import readiness
 from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
@@ -89,10 +89,10 @@ def questions(queue: Queue) -> dict[str, Callable[[], Any]]:
     """What people ask."""
 
     def listed(**filters: Any) -> Callable[[], Any]:
-        return lambda: instances.listing(queue, limit=50, **filters)
+        return lambda: lists.listing(queue, limit=50, **filters)
 
-    _, cursor = instances.listing(queue, state=State.DONE, limit=50)
-    (row, *_), _ = instances.listing(queue, state=State.DEAD, limit=1)
+    _, cursor = lists.listing(queue, state=State.DONE, limit=50)
+    (row, *_), _ = lists.listing(queue, state=State.DEAD, limit=1)
     return {
         "jobs list": listed(),
         **{f"--state {state}": listed(state=state) for state in facts.STATE_ORDER},

@@ -20,8 +20,7 @@ from pijobs.definitions.records import Fingerprint
 from pijobs.errors import StorageUnavailable
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
-from pijobs.observe import clear_text
-from pijobs.observe import readiness as readiness_module
+from pijobs.observe import clear_text, state_checks
 from pijobs.observe.checks import TABLE, severity_of
 from pijobs.observe.readiness import configuration, readiness
 from pijobs.request.queue import Queue
@@ -281,10 +280,10 @@ def unreadable(place: Place) -> Queue:
     found = place.queue()
     instance, end, token = leased(found)
     now = storage_of(found).now()
-    entry = json.dumps({"at": now - int(readiness_module.HELD_GRACE * 1000), "event": "held", "reason": "no job x"})
+    entry = json.dumps({"at": now - int(state_checks.HELD_GRACE * 1000), "event": "held", "reason": "no job x"})
     end(End(instance, token, State.SCHEDULED, counted=False, reason="no job x", entry=entry, due=now + 60_000))
     # What waits for its time is no reason to overlook it.
-    for _ in range(readiness_module.SAMPLE + 1):
+    for _ in range(state_checks.SAMPLE + 1):
         add(found, "smtp:main", due=now + 3_600_000)
     return found
 
@@ -351,13 +350,13 @@ def failures(place: Place) -> Queue:
 
 @fault
 def housekeeping(place: Place) -> Queue:
-    place.patch.setattr(readiness_module, "BACKLOG", 0)
+    place.patch.setattr(state_checks, "BACKLOG", 0)
     return place.queue()
 
 
 @fault
 def totals(place: Place) -> Queue:
-    place.patch.setattr(readiness_module, "MAX_TOTALS", 0)
+    place.patch.setattr(state_checks, "MAX_TOTALS", 0)
     return place.queue()
 
 
@@ -392,8 +391,8 @@ def test_each_place_tells_the_fault_by_its_severity_with_what_to_do(name: str, p
 def test_many_jobs_that_wait_for_their_time_cost_readiness_a_bounded_number_of_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness_module, "SAMPLE", 1)
-    monkeypatch.setattr(readiness_module, "ALL_SAMPLES", 6)
+    monkeypatch.setattr(state_checks, "SAMPLE", 1)
+    monkeypatch.setattr(state_checks, "ALL_SAMPLES", 6)
     found = make_queue(f"sqlite:///{tmp_path}/queue.sqlite")
     for number in range(9):
         add(found, "group", name=f"test.job{number % 3}", due=storage_of(found).now() + 3_600_000)

@@ -26,7 +26,7 @@ from pijobs.errors import StorageFull, StorageUnavailable
 from pijobs.factory import build
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks as traps
-from pijobs.observe import readiness as readiness_module
+from pijobs.observe import state_checks
 from pijobs.observe.checks import TABLE, Row, judged, severity_of
 from pijobs.observe.readiness import configuration, readiness, takes_requests
 from pijobs.observe.status import overview
@@ -446,14 +446,14 @@ def test_what_no_worker_can_run_is_red_after_ten_minutes(queue: Queue) -> None:
     session = storage.sessions()[0].info.id
     (lease,) = storage.step(session, [], want=1).leases
     now = storage.now()
-    for age in (readiness_module.HELD_GRACE - 120, readiness_module.HELD_GRACE):
+    for age in (state_checks.HELD_GRACE - 120, state_checks.HELD_GRACE):
         entry = json.dumps({"at": now - int(age * 1000), "event": "held", "error": "UnknownJob", "reason": "no job x"})
         end = End(
             id, lease.token, State.SCHEDULED, counted=False, reason="no job x", entry=entry, due=now + 60_000,
         )  # fmt: skip
         storage.step(session, [end], want=0)
         found = check_state(queue, "unreadable")
-        assert found.ok is (age < readiness_module.HELD_GRACE), age
+        assert found.ok is (age < state_checks.HELD_GRACE), age
         if found.ok:
             storage.cancel(id, reason="a test")
             id = add(queue, "g")

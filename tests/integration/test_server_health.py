@@ -19,9 +19,9 @@ from pijobs.execution.groups import Policy
 from pijobs.jobs import Job, State
 from pijobs.metrics.counting import MOST_SERIES, Metrics
 from pijobs.metrics.definitions import BOUNDS
-from pijobs.observe.readiness import BACKLOG
 from pijobs.observe.readiness import readiness as checks_of
 from pijobs.observe.sentences import LOSS_TOLD, sentences
+from pijobs.observe.state_checks import BACKLOG
 from pijobs.observe.status import overview
 from pijobs.plugins.hookspecs import Check, CheckResult, hookimpl
 from pijobs.server.health import serve_health

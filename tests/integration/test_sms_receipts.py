@@ -16,7 +16,9 @@ from sms_gateway import Answer, Gateway, always
 from sms_providers import PASSWORD, PROVIDERS, SENDER, USERNAME
 
 from pijobs.jobs import State
-from pijobs.observe.instances import explained, life, listing
+from pijobs.observe.instances import explained
+from pijobs.observe.life import life
+from pijobs.observe.lists import listing
 from pijobs_sms.gateways import open_store
 from pijobs_sms.presets import PRESETS
 from pijobs_sms.receipts import Receipts

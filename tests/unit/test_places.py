@@ -12,7 +12,9 @@ from pijobs.cli.invocation import Invocation
 from pijobs.cli.main import main
 from pijobs.errors import InstanceNotFound, StorageUnavailable, StorageUnfit
 from pijobs.execution.groups import Policy
-from pijobs.observe.instances import explained, life, listing, retry
+from pijobs.observe.instances import explained, retry
+from pijobs.observe.life import life
+from pijobs.observe.lists import listing
 from pijobs.observe.readiness import readiness
 from pijobs.observe.sentences import sentences
 from pijobs.observe.status import overview

@@ -11,7 +11,7 @@ import pytest
 from pijobs import Handle, JobContext, State, job
 from pijobs.errors import StateConflict, StorageUnavailable
 from pijobs.factory import build
-from pijobs.observe import instances
+from pijobs.observe import instances, life
 from pijobs.request.queue import Queue
 from pijobs.server.pages import timeline
 from pijobs.testing import ManualClock, drain, in_memory
@@ -73,7 +73,7 @@ def test_people_read_it_in_words(queue: Queue) -> None:
 
     def what(ctx: JobContext, secret: str) -> None:
         ctx.progress(40, 100, "page 40")
-        lines.extend(instances.life(row_of(queue, ctx.id)))
+        lines.extend(life.life(row_of(queue, ctx.id)))
 
     handle = run(queue, what)
     assert any(line.endswith(" 40 of 100: page 40") for line in lines)

@@ -17,7 +17,7 @@ from pijobs.cli.selection import filter_options, selection
 from pijobs.errors import EncodeError, PijobsError
 from pijobs.execution.verdict import frames_of
 from pijobs.jobs import State
-from pijobs.observe import instances, people
+from pijobs.observe import instances, life, lists, people
 from pijobs.observe.facts import STATE_ORDER
 from pijobs.plugins.registry import Registry
 
@@ -48,7 +48,7 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
     queue = invocation.queue()
     places, away = queue.places.within_reach()
     try:
-        rows, cursor = instances.listing(
+        rows, cursor = lists.listing(
             queue,
             state=State(state) if state else None,
             limit=limit,
@@ -107,7 +107,7 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(row, indent=2))
         return
-    for line in instances.life(row):
+    for line in life.life(row):
         click.echo(line)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pijobs.base import clock
 from pijobs.errors import ConfigurationError, StorageUnavailable
-from pijobs.observe import facts, instances, sentences, status
+from pijobs.observe import facts, life, sentences, status
 from pijobs.observe.events import events
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
@@ -94,7 +94,7 @@ def _events(queue: Queue) -> RenderableType:
     except StorageUnavailable:
         found = []
     for event, row in found:
-        words = event["event"] if event["event"] in ("enqueued", "began", "ended") else instances.told_event(event)
+        words = event["event"] if event["event"] in ("enqueued", "began", "ended") else life.told_event(event)
         style = _STYLES.get(str(event.get("outcome")), "")
         told = Text(words, style, no_wrap=True, overflow="ellipsis")
         table.add_row(str(event["at"])[11:19], row["name"], row["id"][:8], told)

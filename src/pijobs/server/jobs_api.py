@@ -17,7 +17,7 @@ from pijobs.base.redact import redact
 from pijobs.errors import EncodeError, InstanceNotFound, InstanceRefused, KeyConflict, StorageUnavailable, UnknownJob
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.observe import facts, instances, people
+from pijobs.observe import facts, instances, lists, people
 from pijobs.request.queue import Queue
 from pijobs.server.api import ApiError, answer, in_the_address, parameters, required
 from pijobs.server.audited import audit, given_reason
@@ -87,7 +87,7 @@ def list_jobs() -> flask.Response:
     names = ("name", "group", "subject", "cursor")
     filters: dict[str, Any] = {name: str(values[name]) for name in names if values.get(name)}
     try:
-        rows, cursor = instances.listing(
+        rows, cursor = lists.listing(
             current_queue(), state=state, limit=_limit(values.get("limit", 50)), places=places, **filters
         )
     except ValueError:

@@ -10,7 +10,7 @@ import flask
 
 from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
-from pijobs.observe import activity, facts, instances, status
+from pijobs.observe import activity, facts, instances, lists, status
 from pijobs.observe.newest import newest
 from pijobs.observe.selection import Selection
 from pijobs.server.pages import actions
@@ -107,12 +107,12 @@ def fitting(
     state: State | None = None,
     cursor: str | None = None,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Instances of the filter, as :func:`pijobs.observe.instances.listing` has them.
+    """Instances of the filter, as :func:`pijobs.observe.lists.listing` has them.
 
     :raises ValueError: for a cursor that is none of ours.
     """
     only = Selection(states=(), because=chosen["because"]) if chosen["because"] else None
-    return instances.listing(
+    return lists.listing(
         current_queue(), state=state or _state(chosen["state"]), name=chosen["name"] or None,
         group=chosen["group"] or None, since=_since(chosen), only=only, cursor=cursor, limit=limit, places=places,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pijobs.observe.instances import told_progress
+from pijobs.observe.life import told_progress
 from pijobs.server.pages.languages import _
 
 _TONES = {"done": "good", "scheduled": "warn", "dead": "bad", "expired": "bad", "cancelled": "idle"}

@@ -12,7 +12,8 @@ from typing import Any
 
 from pijobs import State
 from pijobs.errors import PijobsError
-from pijobs.observe.instances import explained, listing
+from pijobs.observe.instances import explained
+from pijobs.observe.lists import listing
 from pijobs.request.queue import Queue
 
 #: States of instances that ended without their effect.

@@ -16,7 +16,8 @@ from pijobs.base.masks import mask_address
 from pijobs.base.redact import describe
 from pijobs.errors import DefinitionNotFound, DestinationDown, PijobsError
 from pijobs.flask import current_queue
-from pijobs.observe.instances import explained, listing
+from pijobs.observe.instances import explained
+from pijobs.observe.lists import listing
 from pijobs.plugins.hookspecs import Check
 from pijobs.request.queue import Queue
 from pijobs.settings import Setting, Settings

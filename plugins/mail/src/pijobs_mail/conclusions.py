@@ -1,4 +1,4 @@
-"""What the replies of a server mean for the job: what is noted and counted, and whether it ends or comes back."""
+"""What the replies of a server mean for the job: what to record and count, and whether to try again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pijobs_mail.engine.verdicts import retry_after, wants_parts
 
 
 def count(ctx: JobContext, server: str, reply: Reply | None) -> None:
-    """What decided about a recipient, or ended the conversation for all of them; None: no reply came."""
+    """Count the reply that decided about a recipient, or ended the conversation; None: there was no reply."""
     ctx.measure("smtp_replies", server=server, code="none" if reply is None else f"{reply.code // 100}xx")
 
 
 def note(ctx: JobContext, place: str, delivery: Delivery) -> None:
-    """What the server said, for the history and for the log."""
+    """Record the server's reply in the history and the log."""
     ctx.note(reply=str(delivery.reply), **({} if delivery.queue_id is None else {"queue_id": delivery.queue_id}))
     accepted, all_of_them = len(delivery.having(Verdict.ACCEPTED)), len(delivery.outcomes)
     ctx.log.debug("mail for %d of %d recipients taken by %s: %s", accepted, all_of_them, place, delivery.reply)
@@ -27,7 +27,7 @@ def note(ctx: JobContext, place: str, delivery: Delivery) -> None:
 def conclude(
     delivery: Delivery, letter: Letter, faults: Sequence[str], refused: Mapping[str, int], known: Iterable[str]
 ) -> None:
-    """:raises RetryJob: for those to come back for. :raises FailJob: when all that is left are refusals.
+    """:raises RetryJob: some recipients must be tried again. :raises FailJob: only refusals are left.
 
     :param faults: the recipients that the mail could not be sent to at all.
     """
@@ -50,8 +50,8 @@ def conclude(
 
 
 def _wait(delivery: Delivery) -> float | None:
-    """Seconds until the next attempt, if that is not for the policy of the job to say. A mail that is taken in parts
-    goes on with the next part at once."""
+    """Seconds until the next attempt, or None for the job's policy. A mail that is accepted in parts
+    continues with the next part at once."""
     deferred = [outcome for outcome in delivery.outcomes.values() if outcome.verdict is Verdict.DEFERRED]
     parts = all(outcome.reply.code == 421 or wants_parts(outcome.reply, outcome.step) for outcome in deferred)
     if parts and len(deferred) < len(delivery.outcomes):

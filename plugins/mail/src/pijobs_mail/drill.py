@@ -1,4 +1,4 @@
-"""``pijobs drill mail``: mails like those of one-time passwords, to an SMTP server of the drill's own."""
+"""``pijobs drill mail``: mails like those with one-time passwords, to the drill's own SMTP server."""
 
 from __future__ import annotations
 

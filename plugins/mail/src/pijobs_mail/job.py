@@ -1,6 +1,6 @@
-"""The jobs ``mail.send`` and ``mail.test``: which server gets a mail, and which one when that is in trouble.
+"""The jobs ``mail.send`` and ``mail.test``: which server gets a mail, and which one takes over.
 
-:mod:`pijobs_mail.attempt` is what happens with one server.
+:mod:`pijobs_mail.attempt` handles one server.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pijobs_mail.compose.message import Letter
 from pijobs_mail.errors import MessageError
 from pijobs_mail.servers.definitions import open_store
 
-#: Seconds; the validity of an OTP that privacyIDEA mails, unless it was changed there (``email.validtime``).
+#: Seconds; the default validity of an OTP that privacyIDEA mails (``email.validtime``).
 OTP_VALIDITY = 120
-#: Attempts ever slower, from 2 s to once an hour, for more than a week: the deadline ends them, not their number.
+#: Intervals grow from 2 s to an hour, for more than a week: the deadline ends the attempts, not their number.
 RETRY = RetryPolicy(max_attempts=200, delay=2, backoff=2, max_delay=3600)
-#: Above jobs that nobody waits for.
+#: Higher than jobs that nobody waits for.
 OTP_PRIORITY = 10
 
 
@@ -51,17 +51,17 @@ def send(
     refused: Mapping[str, int] | None = None,
     in_doubt: bool = False,
 ) -> None:
-    """Send one mail by the SMTP server's definition as it is now, or by its fallback.
+    """Send one mail through an SMTP server with its present definition, or through its fallback.
 
-    ``to`` up to ``date`` are the fields of :class:`~pijobs_mail.compose.message.Letter`.
+    ``to`` to ``date`` are the fields of :class:`~pijobs_mail.compose.message.Letter`.
 
     :param server: identifier of the definition.
-    :param if_maybe_sent: ``"again"`` (an OTP) or ``"not"`` (a notice): what becomes of a mail whose connection was lost
-        between its end and the server's word on it, or whose worker was lost in the middle.
-    :param failover: whether the fallback may take it.
-    :param recipients: those that do not have it yet; None: all. Set by the job itself, for its next attempt.
-    :param refused: those that earlier attempts were refused for good, with the code of the reply. Set likewise.
-    :param in_doubt: whether an earlier attempt may have sent it, so that no further doubt is tried again. Set likewise.
+    :param if_maybe_sent: ``"again"`` (an OTP) or ``"not"`` (a notice): what to do with a mail whose connection was lost
+        between its end and the server's reply, or whose worker was lost meanwhile.
+    :param failover: whether the fallback may take over.
+    :param recipients: recipients that do not have it yet; None: all. The job sets it for its next attempt.
+    :param refused: recipients refused for good in earlier attempts, with the reply code. The job sets it, too.
+    :param in_doubt: whether an earlier attempt may have sent it; then it is not sent again. The job sets it, too.
     """
     letter = _letter(
         to, attachments, subject=subject, text=text, html=html, message=message, reply_to=reply_to, sender=sender,
@@ -71,7 +71,7 @@ def send(
 
     def attempt_by(definition: Mapping[str, Any]) -> None:
         by = definition["identifier"]
-        # The fallback is of no use without time: the first one gets half of what is left.
+        # The fallback needs time, too, so the first server gets half of the remaining time.
         first = failover and by == server and definition[FALLBACK.name]
         patience = ctx.time_left() / 2 if first else math.inf
         attempt(
@@ -92,8 +92,8 @@ def send(
     except DefinitionDeleted:
         raise FailJob(f"SMTP server {server!r} was deleted before the mail could be sent") from None
     except (DefinitionNotFound, DefinitionUnreadable, DatabaseError) as error:
-        # No fault of the mail, nor of its server: another database, a key that this worker does not have (yet), or a
-        # database that is away.
+        # Not the fault of the mail or its server: another database, a key that this worker lacks, or a database that is
+        # away.
         raise UnknownHere(redact(unknown_here(f"SMTP server {server!r}", error, store))) from None
     except NotSent as error:
         raise RetryJob(str(error)) from None
@@ -108,7 +108,7 @@ def send_unsaved(
     message_id: str | None = None,
     date: datetime | None = None,
 ) -> None:
-    """Send one mail by a definition that is not saved. Somebody waits for the outcome: server trouble ends it."""
+    """Send one mail with an unsaved definition. Somebody waits for the outcome, so server trouble ends it."""
     letter = _letter(to, subject=subject, text=text, message_id=message_id, date=date)
     try:
         attempt(ctx, UNSAVED, definition, letter, None, {})
@@ -117,7 +117,7 @@ def send_unsaved(
 
 
 def register() -> list[Job]:
-    """Both jobs. Without a deadline of its own a mail has that of an OTP: late is worse than never."""
+    """Both jobs. A mail without its own deadline has that of an OTP, because a late OTP is worse than none."""
     return [
         Job(
             "mail.send",
@@ -143,7 +143,7 @@ def register() -> list[Job]:
 
 
 def label(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str:
-    """For people: to whom, masked."""
+    """The masked recipient, for people."""
     boxes, _faults = mailboxes(messages.as_recipients(to), "to")
     if not boxes:
         return "mail"
@@ -158,7 +158,7 @@ def subject(source: Any = None, to: Any = (), *_: Any, **__: Any) -> str | None:
 
 
 def _signs_as_well(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """A mail that must not leave unsigned leaves unsigned by no other server either."""
+    """A mail that must be signed is not sent unsigned through another server."""
     must = first["smime"] and first["dont_send_on_error"]
     return not must or bool(other["smime"] and other["dont_send_on_error"])
 

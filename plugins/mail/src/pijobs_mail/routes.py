@@ -1,4 +1,4 @@
-"""SMTP servers over HTTP, with privacyIDEA's paths, parameters and answers."""
+"""Routes for SMTP servers, with privacyIDEA's paths, parameters and answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_blueprint() -> Blueprint:
 @requires("admin")
 @takes_what(Taken(lambda: [Parameter("recipient", "who gets it", required=True), *SERVERS.parameters()]))
 def send_test_email() -> Response:
-    """Send a real mail by a definition, saved or not; ``recipient`` gets it."""
+    """Send a real mail to ``recipient`` with a definition, saved or unsaved."""
     SERVERS.refuse_secrets_in_the_address()
     values = parameters()
     audit("definition.test", on=f"smtpserver {values.get('identifier') or '(not saved)'}")
@@ -45,8 +45,8 @@ def send_test_email() -> Response:
 def send_test(posted: Mapping[str, Any]) -> Handle:
     """Send a test mail.
 
-    :param posted: ``recipient``, and a definition or what of it is not as it is saved under its ``identifier``.
-    :raises ApiError: for what can't be sent, and for what was sent in this call and failed.
+    :param posted: ``recipient``, and a definition, or the fields that differ from the one saved as ``identifier``.
+    :raises ApiError: the mail can't be sent, or it was sent in this call and failed.
     """
     values = dict(posted)
     recipient, identifier = values.pop("recipient", None), str(values.get("identifier") or "")
@@ -58,7 +58,7 @@ def send_test(posted: Mapping[str, Any]) -> Handle:
         arguments = as_arguments(letter, definition["sender"])
     except MessageError as error:
         raise ApiError(400, PARAMETER, str(error)) from None
-    # A saved one is named, not carried: its password stays out of the queue.
+    # Pass a saved definition by name, so that its password is not in the queue.
     source = {"server": identifier, "failover": False} if saved else {"definition": definition}
     return submit_test("the mail", definition, "mail.send" if saved else "mail.test", {**source, **arguments})
 

@@ -1,4 +1,4 @@
-"""``send_mail``: what views and other plugins call. Direct or queued, as the SMTP server says."""
+"""``send_mail``: for views and other plugins. Direct or queued, depending on the SMTP server."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ def send_mail(
     key: str | None = None,
     queue: Queue | None = None,
 ) -> Handle:
-    """Send a mail by a defined SMTP server: in this call, or by the worker if ``enqueue_job`` is on.
+    """Send a mail through a defined SMTP server: in this call, or by the worker if ``enqueue_job`` is on.
 
-    Everything that is wrong with the mail itself is found here, whether it is queued or not.
+    All errors in the mail itself are found here, whether it is queued or not.
 
     :param to: one recipient or several.
     :param html: an alternative to the text, or instead of it.
     :param attachments: files, and images that the HTML shows.
     :param sender: overrides the sender of the SMTP server.
-    :param if_maybe_sent: a mail whose connection was lost after its end, so that nobody knows whether it was sent, goes
-        ``"again"`` (an OTP: twice is better than never), or ``"not"`` (a notice: dead, "may have been sent").
-    :param expires: seconds after which it must not be sent any more; None: as the job ``mail.send`` has it (120).
-    :param key: a queued mail with the same key that still waits is replaced by this one.
-    :param queue: None: that of the current Flask app.
-    :raises MessageError: an address or header that can't be.
-    :raises DefinitionNotFound: no SMTP server of that identifier.
-    :raises AttemptEnd: sent in this call, and failed: why is its message.
+    :param if_maybe_sent: what to do if the connection was lost after the end of the mail, so that it may have been
+        sent: send it ``"again"`` (an OTP: twice is better than never), or ``"not"`` (a notice: dead, "may have been
+        sent").
+    :param expires: seconds after which it must not be sent; None: the default of the job ``mail.send`` (120).
+    :param key: this mail replaces a queued one with the same key that still waits.
+    :param queue: None: the queue of the current Flask app.
+    :raises MessageError: an address or header is invalid.
+    :raises DefinitionNotFound: there is no SMTP server with that identifier.
+    :raises AttemptEnd: it was sent in this call, and failed. The message has the reason.
     """
     queue = queue or current_queue()
     definition = open_store(queue.settings).get(identifier)
@@ -67,8 +68,8 @@ def send_mail(
 
 
 def as_arguments(letter: Letter, sender: str) -> dict[str, Any]:
-    """The letter as arguments of a job, with the id that it keeps over all attempts, also where another sender is used;
-    its date is that of the call."""
+    """The letter as arguments of a job, with a Message-ID that stays the same over all attempts, also with another
+    sender. Its date is that of the call."""
     fields: dict[str, Any] = {
         "to": list(letter.to),
         "subject": letter.subject,

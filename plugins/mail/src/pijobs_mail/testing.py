@@ -1,4 +1,4 @@
-"""A fixture for tests that send mail; pytest loads it by an entry point wherever pijobs-mail is installed."""
+"""A fixture for tests that send mail; pytest loads it by an entry point if pijobs-mail is installed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From the arguments of a mail to the bytes that go to the server."""
+"""From the arguments of a mail to the bytes for the server."""

@@ -1,8 +1,8 @@
-"""Mail addresses as people write them: RFC 5322 3.4, and what mail programs and address books make of it.
+"""Mail addresses as people write them: RFC 5322 3.4, and the forms of mail programs and address books.
 
-What sending in the request takes is taken here, too. An address is refused only if no server could be given it: the
-server judges the rest. Nothing here can become a second command or header: control characters are refused, and an
-address in an SMTP command holds neither blanks nor angle brackets outside of quotes.
+What privacyIDEA accepts in the request is accepted here, too. An address is refused only if no server could accept it;
+the server decides about the rest. Nothing here can become a second command or header: control characters are refused,
+and an address in an SMTP command has neither blanks nor angle brackets outside of quotes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pijobs_mail.errors import MessageError
 
 #: Octets of an address in an SMTP command (RFC 5321 4.5.3.1.3).
 LONGEST = 254
-#: Characters of one text with addresses, before anything looks at it.
+#: The most characters of a text with addresses; longer ones are refused unread.
 LONGEST_TEXT = 64 * 1024
 
 _SIMPLE = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)@([A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9][A-Za-z0-9-]*)+)")
@@ -30,10 +30,10 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """One address, with the name that is shown for it.
+    """One address with its display name.
 
     :ivar local: the part before the @, in its quotes if it needs them.
-    :ivar domain: a host name in ASCII (IDNA 2008), or an address literal; empty where the server completes it.
+    :ivar domain: a host name in ASCII (IDNA 2008), or an address literal; empty if the server completes it.
     """
 
     name: str = field(repr=False)
@@ -42,7 +42,7 @@ class Mailbox:
 
     @property
     def spec(self) -> str:
-        """The address alone, as SMTP commands have it. Empty: the null reverse path (RFC 5321 4.5.5)."""
+        """The address alone, as in SMTP commands. Empty: the null reverse path (RFC 5321 4.5.5)."""
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
     @property
@@ -57,9 +57,9 @@ NOBODY = Mailbox("", "", "")
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What a text with addresses holds.
+    """The addresses of a text.
 
-    :ivar faults: one sentence for each entry that is no address; they do not quote it.
+    :ivar faults: one sentence for each invalid entry, without quoting it.
     """
 
     mailboxes: tuple[Mailbox, ...]
@@ -67,12 +67,12 @@ class Addresses:
 
 
 def parse(text: str) -> Addresses:
-    """All addresses of a text. Groups are taken apart, empty entries are passed over.
+    """All addresses of a text. Groups are replaced by their members, empty entries are skipped.
 
     Entries are separated by commas or semicolons. In ``Smith, Jane <jane@example.com>`` the comma belongs to the name:
-    words without an @ go with the address in angle brackets that follows them. So an address without a domain stands
-    in a text of its own, or in angle brackets. What stands behind angle brackets and is no address is left out, and so
-    is a quote or bracket without its partner.
+    words without an @ belong to the next address in angle brackets. So put an address without a domain into a separate
+    text, or into angle brackets. Text after angle brackets that is no address is ignored, and so is a quote or bracket
+    without its partner.
     """
     if not isinstance(text, str):
         return Addresses((), (f"expected text, found {type(text).__name__}",))
@@ -96,15 +96,15 @@ def _parsed(text: str) -> Addresses:
     return Addresses(tuple(found), tuple(faults))
 
 
-#: Checking, label, subject and header of a mail each ask for the same addresses, and most mails have one sender.
+#: Checks, label, subject and header of a mail parse the same addresses, and most mails have the same sender.
 _remembered = lru_cache(maxsize=128)(_parsed)
 
 
 def mailbox(text: str, name: str) -> Mailbox:
-    """The one address of a text. Commas before the angle brackets belong to the name.
+    """The only address of a text. Commas before the angle brackets belong to the name.
 
-    :param name: of the argument, for the error, which never quotes the address.
-    :raises MessageError: for none, several, or one that can't be.
+    :param name: name of the argument, for the error, which never quotes the address.
+    :raises MessageError: for none, several, or an invalid one.
     """
     found = parse(text)
     if found.faults:
@@ -120,9 +120,9 @@ def sender_of(text: str, name: str = "sender") -> Mailbox:
 
 
 def mailboxes(texts: Sequence[str], name: str) -> tuple[list[Mailbox], list[str]]:
-    """The addresses of several texts, each once, and what is wrong with the other entries.
+    """The addresses of several texts, each once, and the errors of the other entries.
 
-    :param name: of the argument; a fault begins with it, the place in the list, and the masked entry.
+    :param name: name of the argument; an error begins with it, the place in the list, and the masked entry.
     """
     found: dict[str, Mailbox] = {}
     faults: list[str] = []
@@ -174,7 +174,7 @@ def _checked(name: str, tokens: list[Token]) -> Mailbox:
     at = signs[0] if signs else len(tokens)
     local, domain = _trimmed(tokens[:at]), _trimmed(tokens[at + 1 :])
     if not signs and len(local) == 1 and local[0].kind == "quoted":
-        found = parse(_unquoted(local[0]))  # a whole address in quotes
+        found = parse(_unquoted(local[0]))  # a complete address in quotes
         if not found.faults and len(found.mailboxes) == 1 and found.mailboxes[0].domain:
             return replace(found.mailboxes[0], name=name)
     box = Mailbox(name, _local(local, with_domain=bool(signs)), _domain(domain) if signs else "")
@@ -189,7 +189,7 @@ def _trimmed(tokens: list[Token]) -> list[Token]:
 
 
 def _words(tokens: list[Token]) -> list[Token]:
-    """Without comments, and without blanks beside a dot (RFC 5322 4.4)."""
+    """The tokens without comments, and without blanks next to a dot (RFC 5322 4.4)."""
     words: list[Token] = []
     tokens = [token for token in tokens if token.kind != "comment"]
     for n, token in enumerate(tokens):
@@ -227,15 +227,15 @@ def _literal(text: str) -> str:
 
 
 def ascii_host(name: str) -> str:
-    """A host name as DNS has it.
+    """A host name as in DNS.
 
-    :raises ValueError: for what is none.
+    :raises ValueError: it is not a host name.
     """
     if not name.isascii():
         import idna  # its tables take a tenth of a second
 
         try:
-            # IDNA 2008 (RFC 5891): by that of 2003 a sharp s would lead to another domain.
+            # IDNA 2008 (RFC 5891): with IDNA 2003, a sharp s would lead to another domain.
             name = idna.encode(name, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError):
             name = ""

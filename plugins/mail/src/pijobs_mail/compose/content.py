@@ -1,4 +1,4 @@
-"""The content of a mail in the form that DATA or BDAT want. Pure."""
+"""The content of a mail in the form for DATA or BDAT. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from email.message import Message
 from pijobs_mail.compose.fields import CarefulPolicy
 
 _SEVEN_BIT = CarefulPolicy(linesep="\r\n", cte_type="7bit", max_line_length=None, refold_source="none")
-# A server that offers CHUNKING and does not know it reads the text as commands; without this one they send nothing.
+# A server that offers CHUNKING without support reads the text as commands; without this one nothing is sent.
 _COMMAND = re.compile(rb"^[ \t]*rcpt[ \t]+to", re.IGNORECASE | re.MULTILINE)
 
 
 def could_be_commands(content: bytes) -> bool:
-    """Whether a server that takes the lines for commands could be made to send another mail by them."""
+    """Whether a server that reads the lines as commands could send another mail because of them."""
     return _COMMAND.search(content) is not None
 
 
@@ -25,7 +25,7 @@ def seven_bit(content: bytes) -> bytes:
 
     8-bit headers become encoded words (RFC 2047).
 
-    :raises ValueError: for one with 8-bit bytes between its parts, which no encoding can mend.
+    :raises ValueError: for 8-bit bytes between its parts, which no encoding can represent.
     """
     message = email.message_from_bytes(content, policy=_SEVEN_BIT)
     for part in message.walk():
@@ -42,8 +42,8 @@ def seven_bit(content: bytes) -> bytes:
 
 
 def reencode(part: Message) -> None:
-    """As quoted-printable if it is a text, so that it stays readable, else as base64. The bytes stay as they are,
-    whatever the character set."""
+    """Encode it as quoted-printable if it is a text, so that it stays readable, else as base64. The bytes do not
+    change, with any character set."""
     body = part.get_payload(decode=True)
     assert isinstance(body, bytes)
     text = part.get_content_maintype() == "text"
@@ -54,10 +54,10 @@ def reencode(part: Message) -> None:
 
 
 def on_the_wire(content: bytes) -> bytes:
-    """The content as DATA wants it (RFC 5321 4.5.2), final dot included.
+    """The content for DATA (RFC 5321 4.5.2), including the final dot.
 
-    Every line ends with CRLF, and there is no other CR or LF: what a server could take for another end of the data
-    ("SMTP smuggling") is not in it.
+    Every line ends with CRLF, and there is no other CR or LF. So it contains nothing that a server could mistake for
+    the end of the data ("SMTP smuggling").
     """
     return re.sub(rb"(?m)^\.", b"..", lines(content)) + b".\r\n"
 

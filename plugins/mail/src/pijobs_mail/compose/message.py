@@ -1,4 +1,4 @@
-"""The mail itself: a message that is the same at every attempt."""
+"""The message of a mail, which is the same at every attempt."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _UNFOLDED = re.compile(r"\0|\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n(?![ \t])")
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """What is to be sent.
+    """The content of a mail, before it becomes a message.
 
     :param to: all recipients, as the header shows them; ``alice@example.com`` or ``Alice <alice@example.com>``. A text
-        may hold several, see :func:`pijobs_mail.compose.addresses.parse`.
+        may contain several, see :func:`pijobs_mail.compose.addresses.parse`.
     :param html: an alternative to the text; alone it is the only part.
     :param attachments: files, and images of the HTML part.
     :param subject: a text of several lines becomes one.
     :param message: a ready-made message instead of text and html. Its headers stay; those that are missing are added.
-        With it there are no attachments.
+        It can't have attachments.
     :param reply_to: one address or several.
     :param sender: overrides the sender of the SMTP server. ``<>`` is the null reverse path (RFC 5321 4.5.5).
     :param message_id: with the brackets; the same over all attempts.
@@ -59,24 +59,24 @@ class Letter:
 
     @cached_property
     def recipients(self) -> list[Mailbox]:
-        """All that the mail can go to, each once."""
+        """All valid recipients, each once."""
         return mailboxes(self.to, "to")[0]
 
     @cached_property
     def faults(self) -> list[str]:
-        """The entries of ``to`` that are no address, by their place, masked, each with what is wrong."""
+        """The invalid entries of ``to``, masked, each with its place and what is wrong."""
         return mailboxes(self.to, "to")[1]
 
     def is_utf8(self, sender: str) -> bool:
-        """Whether an address is beyond ASCII, so that the server must offer SMTPUTF8.
+        """Whether an address is not ASCII, so that the server must offer SMTPUTF8.
 
-        :param sender: that of the server, used unless the letter has its own.
+        :param sender: the server's sender, used unless the letter has its own.
         """
         boxes = [*self.recipients, sender_of(self.sender or sender), *parse(self.reply_to or "").mailboxes]
         return not all(box.spec.isascii() for box in boxes)
 
     def in_ascii(self) -> tuple[Letter, list[str]]:
-        """The letter to those whose address is in ASCII, and the others, masked."""
+        """The letter with the ASCII recipients only, and the others, masked."""
         ascii_only = [box for box in self.recipients if box.spec.isascii()]
         others = [mask_address(box.spec) for box in self.recipients if not box.spec.isascii()]
         reply_to = [box.written for box in parse(self.reply_to or "").mailboxes if box.spec.isascii()]
@@ -84,13 +84,13 @@ class Letter:
         return rest, others
 
     def check(self) -> None:
-        """:raises MessageError: for whatever can't be sent, without quoting it. One bad recipient beside a good one is
-        no reason: it stands in :attr:`faults`."""
+        """:raises MessageError: for everything that can't be sent, without quoting it. One bad recipient besides a good
+        one is allowed: it is in :attr:`faults`."""
         _ = self._checked
 
     @cached_property
     def _checked(self) -> bool:
-        """True; worked out once."""
+        """True; computed once."""
         if not self.recipients:
             raise MessageError(self.faults[0] if self.faults else "to: expected at least one recipient, found none")
         if self.reply_to and not parse(self.reply_to).mailboxes:
@@ -114,12 +114,12 @@ class Letter:
 
 
 def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, auto_submitted: bool = True) -> bytes:
-    """The message in the form of RFC 5322: the same bytes for the same arguments.
+    """The message as RFC 5322 requires: the same bytes for the same arguments.
 
-    In 7 bits, so that no server needs 8BITMIME; an address beyond ASCII is the exception, and needs SMTPUTF8.
+    In 7 bits, so that no server needs 8BITMIME. Only an address that is not ASCII needs SMTPUTF8.
 
     :param sender: used unless the letter has its own.
-    :param auto_submitted: whether to tell other machines not to answer (RFC 3834 5).
+    :param auto_submitted: whether to tell programs not to answer (RFC 3834 5).
     :raises MessageError: as :meth:`Letter.check`.
     """
     letter.check()
@@ -143,7 +143,7 @@ def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, aut
 
 
 def _body(letter: Letter, message_id: str) -> tuple[bytes, Sequence[str]]:
-    """What follows our own fields, and the names of the fields in it."""
+    """The rest after our own fields, and the names of its fields."""
     if letter.message is None and not letter.attachments:
         return _by_hand(letter, message_id)
     try:
@@ -151,7 +151,7 @@ def _body(letter: Letter, message_id: str) -> tuple[bytes, Sequence[str]]:
         return _by_library(message, str(message.get("Message-ID", message_id))), message.keys()
     except MessageError:
         raise
-    except Exception as error:  # what the standard library makes of a message that can't be; its text quotes it
+    except Exception as error:  # an error of the standard library for an invalid message, whose text quotes the message
         raise MessageError(
             f"message: expected one that can be written, found a fault ({type(error).__name__})"
         ) from None
@@ -200,7 +200,7 @@ def _by_library(message: EmailMessage, seed: str) -> bytes:
 def _shorten_lines(message: Message) -> None:
     """Encode the texts whose lines are longer than SMTP allows (RFC 5321 4.5.3.1.6).
 
-    :raises MessageError: for a part of a signed message, which nobody may touch.
+    :raises MessageError: for a part of a signed message, which must not be changed.
     """
     for part in message.walk():
         if part.is_multipart():
@@ -230,7 +230,7 @@ def _written(letter: Letter) -> EmailMessage:
 
 
 def _packed(text: str) -> str | None:
-    """The encoding of a text that must have one (RFC 2045 2.7); None: the library knows."""
+    """The encoding of a text that needs one (RFC 2045 2.7); None: the library decides."""
     return "quoted-printable" if "\0" in text else None
 
 
@@ -241,7 +241,7 @@ def _html(message: EmailMessage) -> EmailMessage:
 
 
 def _ready(message: Message) -> EmailMessage:
-    """A copy: what a caller hands over is not written into, or a second attempt would double the headers."""
+    """A copy: the caller's message must not change, or a second attempt would double the headers."""
     check_fields(message)
     ready = email.message_from_bytes(copy.deepcopy(message).as_bytes(), policy=_POLICY)
     del ready["Bcc"]
@@ -250,7 +250,7 @@ def _ready(message: Message) -> EmailMessage:
 
 
 def _fix_boundaries(message: Message, seed: str) -> None:
-    """Boundaries are random by default, and a second attempt would send another message under the same id."""
+    """Boundaries are random by default, so a second attempt would send another message under the same id."""
     for index, part in enumerate(message.walk()):
         if part.is_multipart() and part.get_content_maintype() == "multipart" and not part.get_boundary():
             part.set_boundary(_boundary(seed, index))
@@ -261,7 +261,7 @@ def _boundary(seed: str, index: int) -> str:
 
 
 def as_recipients(to: str | Sequence[str]) -> tuple[str, ...]:
-    """One recipient or several."""
+    """The recipients as a tuple."""
     return (to,) if isinstance(to, str) else tuple(to)
 
 
@@ -271,7 +271,7 @@ def _encodable(value: str, name: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # Not chained: that error quotes the text.
+        # Do not chain it, because that error quotes the text.
         raise MessageError(f"{name}: expected text that can be encoded, found something else") from None
 
 

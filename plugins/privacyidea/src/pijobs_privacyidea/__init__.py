@@ -18,12 +18,12 @@ def __getattr__(name: str) -> Any:
             raise RuntimeError(f"PI_JOB_QUEUE_CLASS: expected '{__name__}.HueyQueue', found '{__name__}.{name}'")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if missing := unmet("pijobs", "pijobs-mail", __name__.replace("_", "-")):
-        # To privacyIDEA an ImportError is a line in its log, and it sends every mail in the request from then on. So no
-        # login fails after an upgrade of privacyIDEA, which installs other versions than pijobs needs.
+        # privacyIDEA logs an ImportError, and then sends every mail in the request. So no login fails after an upgrade
+        # of privacyIDEA, which installs other versions than pijobs needs.
         raise ImportError(f"{'; '.join(missing)}; mails are sent in the request until then")
     try:
         from pijobs_privacyidea.queue import HueyQueue
     except (ImportError, ValueError) as error:
-        # privacyIDEA answers these two with a line in its log, and sends every mail in the request from then on.
+        # privacyIDEA would only log these two, and then send every mail in the request.
         raise RuntimeError(f"the job queue can't be imported: {error}") from error
     return HueyQueue

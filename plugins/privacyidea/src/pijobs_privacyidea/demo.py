@@ -1,4 +1,4 @@
-"""The demo: a whole privacyIDEA, its queue and worker; a challenge, the OTP by mail, and a sign-in with it."""
+"""The demo: a complete privacyIDEA with queue and worker; a challenge, the OTP by mail, and a sign-in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST, _SETTLED, _MOST = 7, 8, 20
 
 
 class DemoFailed(Exception):
-    """What the demo is there to show did not happen."""
+    """The demo failed."""
 
 
 class Demo:

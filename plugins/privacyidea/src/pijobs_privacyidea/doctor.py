@@ -1,4 +1,4 @@
-"""``pijobs privacyidea doctor``: what keeps mails from being sent, or will one day."""
+"""``pijobs privacyidea doctor``: finds what prevents mails from being sent, now or later."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Everything that is looked at. A part that can't be looked at is a finding, too."""
+    """All findings. A part that can't be checked is a finding, too."""
     yield from _requirements()
     yield from _release()
     yield from _class(settings)
@@ -101,7 +101,7 @@ def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
 
 
 def _requirements() -> Iterator[Finding]:
-    """An upgrade of privacyIDEA installs its own versions, and pip only warns."""
+    """Check versions: an upgrade of privacyIDEA installs its own ones, and pip only warns."""
     for sentence in unmet("pijobs", "pijobs-mail", "pijobs-privacyidea"):
         found, _, advice = sentence.rpartition(": ")
         yield Finding(Level.BAD, f"{found}; mails are sent in the request, and no worker starts", advice)
@@ -123,7 +123,7 @@ def _class(settings: Settings) -> Iterator[Finding]:
 
 
 def _environment(settings: Settings) -> Iterator[Finding]:
-    """privacyIDEA takes settings from there, too, since 3.12; a service has an environment of its own."""
+    """Settings in the environment: privacyIDEA reads them since 3.12, but a service has another environment."""
     if settings.file is None:  # they are those of an app, as in a container
         return
     written = read_config(settings.file, {})
@@ -146,7 +146,7 @@ def _series() -> tuple[int, int]:
 
 
 def _command() -> Iterator[Finding]:
-    """privacyIDEA brings a script of the same name; whoever was installed last has it."""
+    """privacyIDEA has a script of the same name; the package that was installed last wins."""
     beside = Path(sys.executable).with_name(COMMAND)
     for path in dict.fromkeys(filter(None, (str(beside) if beside.exists() else None, shutil.which(COMMAND)))):
         if b"pijobs" in Path(path).read_bytes():

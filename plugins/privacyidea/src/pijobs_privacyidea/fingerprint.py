@@ -1,8 +1,8 @@
 """Which SMTP servers and SMS gateways this process finds in privacyIDEA's database.
 
-Two hosts may name one database differently, or different ones alike; and where each has a replica of its own, what a
-database server tells of itself differs, too. So what is compared is what the jobs need: the definitions. A worker that
-finds others than the server, or none, is told by the check ``definitions``.
+Two hosts may use different names for one database, or the same name for different ones. If each has its own replica,
+the facts about the database server differ, too. So the fingerprint compares what the jobs need: the definitions. If a
+worker finds other definitions than the server, or none, the check ``definitions`` reports it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 class DefinitionsFingerprint(Fingerprint):
-    """Tells two sets of definitions apart, in a process that has privacyIDEA's app; others know none."""
+    """Identifies a set of definitions, in a process with privacyIDEA's app. Other processes have none."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        #: privacyIDEA's app, for who asks outside of its context.
+        #: privacyIDEA's app, for calls outside of its context.
         self.host: Host | None = None
 
     @property
@@ -36,7 +36,7 @@ class DefinitionsFingerprint(Fingerprint):
 
     @classmethod
     def install(cls, settings: Settings) -> DefinitionsFingerprint:
-        """For an installation whose definitions are privacyIDEA's; before anybody asks for another one."""
+        """Use it for an installation with privacyIDEA's definitions. Call it before any other fingerprint is created."""
         found = settings.resource(Fingerprint, lambda: cls(settings))
         assert isinstance(found, cls)
         return found
@@ -48,7 +48,7 @@ class DefinitionsFingerprint(Fingerprint):
         try:
             with context:
                 found = json.dumps(sorted(_definitions()))
-        except Exception as error:  # of privacyIDEA or a driver; jobs that need the database tell it
+        except Exception as error:  # from privacyIDEA or a driver; jobs that need the database report it
             log.debug("privacyIDEA's definitions can't be read: %s", type(error).__name__)
             return None
         return hashlib.sha256(found.encode()).hexdigest()[:16]
@@ -63,7 +63,7 @@ class DefinitionsFingerprint(Fingerprint):
 
 
 def _definitions() -> list[list[str]]:
-    """No secrets; what tells one destination from another."""
+    """The fields that distinguish destinations, without secrets."""
     from privacyidea.lib.smsprovider.SMSProvider import get_smsgateway
     from privacyidea.lib.smtpserver import get_smtpservers
 

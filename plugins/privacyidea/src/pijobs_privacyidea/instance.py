@@ -1,4 +1,4 @@
-"""A whole privacyIDEA on this machine: made, started, and spoken to over HTTP. For the demo and the tests."""
+"""A complete privacyIDEA on this machine, for the demo and the tests: created, started, and used over HTTP."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class InstanceFailed(Exception):
 
 
 class Instance:
-    """A privacyIDEA in a folder of its own. What is started ends with the ``with`` block.
+    """A privacyIDEA in a separate folder. Its processes end with the ``with`` block.
 
     :param here: an empty folder.
     :param queue: the ``PI_JOB_QUEUE_…`` settings.

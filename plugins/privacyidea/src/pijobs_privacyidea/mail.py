@@ -1,7 +1,7 @@
 """privacyIDEA's mail job, sent by the engine of pijobs-mail.
 
-What waits in the queue is the mail and the name of the SMTP server; the worker reads the definition at each attempt.
-Only the test of a definition that is not saved carries the definition itself.
+A queued job contains the mail and the name of the SMTP server. The worker reads the definition at each attempt. Only
+the test of an unsaved definition contains the definition itself.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def call(
 ) -> tuple[tuple[()], dict[str, Any], dict[str, Any]]:
     """The call of :func:`send_email` for a call of privacyIDEA's job, and the options of its enqueue.
 
-    The OTP of a token gets a deadline, its validity in privacyIDEA, and a key: a newer OTP of the same token takes the
-    place of one that still waits. So does, without a key, what goes by a server that is known to send OTPs.
+    The OTP of a token gets its validity in privacyIDEA as deadline, and a key, so that a newer OTP of the same token
+    replaces a waiting one. Other mails through a server for OTPs get the deadline, but no key.
 
-    :raises MessageError: for a mail that can't be sent; better said now than by a dead letter.
+    :raises MessageError: the mail can't be sent. The caller should know this now, not from a dead letter.
     """
     to = [recipient] if isinstance(recipient, str) else list(recipient or ())
-    # A definition that is saved has an id; the test of one that is not has its values only.
+    # A saved definition has an id; the test of an unsaved one has only its values.
     server = config["identifier"] if config.get("id") is not None else None
     letter = {
         "to": to,
         "subject": (subject or "").encode(errors="replace").decode(),
         "sender": first_sender(sender) if sender else None,
-        # Sending in the request hands on whatever stands there; a bad entry is left out instead.
+        # privacyIDEA passes every entry on; here a bad entry is left out.
         "reply_to": ", ".join(box.written for box in parse(reply_to or "").mailboxes) or None,
         **_content(body, mimetype),
     }
@@ -74,7 +74,7 @@ def call(
 
 
 def refused(config: Mapping[str, Any], recipient: str | Sequence[str] | None, *_: Any, **__: Any) -> dict[str, Any]:
-    """What the record of a refused call is found by: its server and its recipients."""
+    """Server and recipients of a refused call, by which its record can be found."""
     to = [recipient] if isinstance(recipient, str) else list(recipient or ())
     return {"server": config["identifier"] if config.get("id") is not None else None, "definition": None, "to": to}
 
@@ -106,7 +106,7 @@ def send_email(
     in_doubt: bool = False,
     token: str | None = None,
 ) -> None:
-    """One attempt at one mail. Runs in privacyIDEA's app context.
+    """One attempt to send one mail, in privacyIDEA's app context.
 
     :param server: identifier of the SMTP server; None: ``definition`` is used.
     :param recipients: those that do not have it yet; set by the job itself for its next attempt.
@@ -115,12 +115,12 @@ def send_email(
     :param token: serial of the token whose OTP it is.
     """
     current = definitions.unsaved(definition) if server is None else definitions.saved(server)
-    # Without any sender privacyIDEA sends from nobody, the null reverse path.
+    # Without a sender, privacyIDEA uses the null reverse path.
     sender = first_sender(sender or current["sender"] or "<>")
     try:
         letter = Letter(
             to=tuple(to), subject=subject, text=text, html=html, message=message, date=date, sender=sender,
-            # privacyIDEA's mails always have one, but nobody can answer nobody.
+            # privacyIDEA's mails always have a Reply-To, but an empty one is useless.
             reply_to=reply_to or (sender if sender_of(sender).spec else None),
         )  # fmt: skip
         letter.check()
@@ -135,7 +135,7 @@ def send_email(
 
 
 def jobs() -> list[Job]:
-    """The mail job, with the policy of pijobs' own. Only the call of an OTP has a deadline."""
+    """The mail job, with the retry policy of ``mail.send``. Only OTPs have a deadline."""
     return [
         Job(
             NAME,
@@ -158,7 +158,7 @@ def _label(token: str | None = None, **call: Any) -> str:
 
 
 def first_sender(sender: str) -> str:
-    """Of several, as sending in the request has it."""
+    """The first of several senders, which privacyIDEA uses, too."""
     found = parse(sender).mailboxes
     return found[0].written if len(found) > 1 else sender
 

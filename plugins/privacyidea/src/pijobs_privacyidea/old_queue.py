@@ -1,4 +1,4 @@
-"""The queue of privacyIDEA's own class: pickles in a Redis list. They are counted and deleted, never read."""
+"""The queue of privacyIDEA's own class: pickles in a Redis list. pijobs counts and deletes them, and never reads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pijobs.settings import PREFIX, Settings
 T = TypeVar("T")
 #: Seconds to wait for Redis.
 _PATIENCE = 2
-#: What huey calls a queue whose settings name none; pijobs calls it otherwise.
+#: huey's default name of a queue; pijobs has another default.
 _UNNAMED = "huey"
 
 

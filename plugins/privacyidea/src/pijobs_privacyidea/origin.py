@@ -1,8 +1,8 @@
-"""Which part of privacyIDEA sends a mail: a token its OTP, or somebody else a notice.
+"""Finds out which part of privacyIDEA sends a mail: a token (an OTP), or another part (a notice).
 
-The call of privacyIDEA's mail job does not tell. The server alone does not either: most installations have one for
-OTPs and notices. So the callers are looked at, by the names of their modules, which are the same from 3.11 on. A caller
-that is not known leaves the decision to the server.
+The call of privacyIDEA's mail job does not contain this, and the server does not show it: most installations use one
+server for OTPs and notices. So this module checks the callers by the names of their modules, which are the same from
+3.11 on. For unknown callers, the server decides.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _NOTICES = (
     "privacyidea.lib.passwordreset",
     "privacyidea.api.register",
 )
-#: Callers that are looked at; privacyIDEA's decorators take some of them.
+#: How many callers are checked; privacyIDEA's decorators are some of them.
 _DEPTH = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who sends.
+    """The sender of a mail.
 
     :ivar validity: the name of the setting that says how long its OTP is valid.
     :ivar serial: of the token; None if it could not be read.
@@ -43,7 +43,7 @@ class Origin:
 
 
 def origin() -> Origin:
-    """Of the mail that is being enqueued, by the callers of this function."""
+    """The origin of the mail that is being enqueued, from the callers of this function."""
     frame: Any = sys._getframe(1)
     for _ in range(_DEPTH):
         if frame is None:
@@ -61,5 +61,5 @@ def _token(token: Any) -> tuple[str | None, str | None]:
     """Serial and type."""
     try:
         return str(token.token.serial) or None, getattr(token, "type", None)
-    except Exception:  # a function of the module that has no token, or a release that keeps it elsewhere
+    except Exception:  # a function without a token, or a release that stores it elsewhere
         return None, None

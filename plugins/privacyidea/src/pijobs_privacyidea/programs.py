@@ -1,4 +1,4 @@
-"""Programs that a job runs to their end."""
+"""Runs programs in a job."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pijobs import FailJob, JobContext, RetryJob
 from pijobs.base.redact import redact
 from pijobs.settings import CONFIG_VARIABLE
 
-#: Seconds that one may take, and of its job's timeout.
+#: Seconds that a program may take, and the timeout of its job.
 MOST, LONGEST = 3540, 3600
-#: Characters of what it said that are kept.
+#: The most characters of its output that are kept.
 _SAID = 300
 
 
 def run(ctx: JobContext, command: Sequence[str], *, folder: str | None = None) -> None:
-    """Run it in a process of its own, with the environment of the worker and its ``pi.cfg``.
+    """Run a program in a separate process, with the worker's environment and ``pi.cfg``.
 
     :param folder: that it runs in.
-    :raises RetryJob: when it tells a failure. :raises FailJob: when it does not end, or can't be started.
+    :raises RetryJob: it failed. :raises FailJob: it did not end in time, or could not be started.
     """
     name = os.path.basename(command[0])
     environment = dict(os.environ)

@@ -1,8 +1,7 @@
 """Scripts of privacyIDEA's event handler that are queued.
 
-privacyIDEA starts what lies in ``PI_SCRIPT_HANDLER_DIRECTORY``. There lies a script of two lines that calls
-``pijobs privacyidea queue-script NAME``; the script itself lies in another folder, and a worker runs it with the same
-arguments.
+privacyIDEA starts scripts in ``PI_SCRIPT_HANDLER_DIRECTORY``. A script of two lines there calls ``pijobs privacyidea
+queue-script NAME``. The real script is in another folder, and a worker runs it with the same arguments.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ EXPIRES = 24 * 3600
 def script_in(settings: Settings, name: str) -> Path:
     """The file of a script.
 
-    :raises ValueError: for what is none, with what to do.
+    :raises ValueError: it does not exist. The message says what to do.
     """
     folder = settings[SCRIPTS]
     if not folder:

@@ -1,4 +1,4 @@
-"""An SMS provider class for privacyIDEA that leaves the message to the queue."""
+"""An SMS provider class for privacyIDEA that queues its messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CLASS = "pijobs_privacyidea.sms.QueuedSMSProvider"
 class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
     """Wraps the gateway named by the option ``WRAPS``; with ``FAILOVER`` a second one, and ``EXPIRES`` in seconds."""
 
-    #: privacyIDEA 3.14 asks this first, then :meth:`allows_push_messages`.
+    #: privacyIDEA 3.14 checks this first, then :meth:`allows_push_messages`.
     supports_push_messages = True
 
     def submit_message(self, phone: str, message: Any) -> bool:
-        """Leave the message to the queue.
+        """Queue the message.
 
         :param message: a text, or the dictionary of a push message.
-        :raises SMSError: when neither the queue nor a fallback takes it.
+        :raises SMSError: neither the queue nor a fallback accepts it.
         """
         if not has_job_queue():
             raise SMSError(-1, "privacyIDEA has no job queue; set PI_JOB_QUEUE_CLASS")
@@ -41,7 +41,7 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
         return True
 
     def check_configuration(self) -> None:
-        """:raises SMSError: for options that can't be meant."""
+        """:raises SMSError: for invalid options."""
         options = self.smsgateway.option_dict
         if not options.get("WRAPS"):
             raise SMSError(-1, "WRAPS: expected the name of a gateway, found none")
@@ -55,7 +55,7 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
 
     @classmethod
     def allows_push_messages(cls, smsgateway: Any) -> bool:
-        """Whether the wrapped gateway takes push messages. Asked by privacyIDEA 3.14."""
+        """Whether the wrapped gateway accepts push messages. privacyIDEA 3.14 calls it."""
         wrapped = smsgateway.option_dict.get("WRAPS")
         if not wrapped or not get_smsgateway(identifier=wrapped):
             return False
@@ -64,17 +64,17 @@ class QueuedSMSProvider(ISMSProvider):  # type: ignore[misc]
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
-        """What privacyIDEA shows of the options."""
+        """The options as privacyIDEA shows them."""
         described = {
             "WRAPS": {"required": True, "description": "The gateway that sends."},
-            "FAILOVER": {"description": "A second gateway, asked when the first one does not take a message."},
-            "EXPIRES": {"description": "Seconds after which a message is not sent any more; else as its challenge."},
+            "FAILOVER": {"description": "A second gateway, used if the first one does not accept a message."},
+            "EXPIRES": {"description": "Seconds after which a message expires; default: with its challenge."},
         }
         return {"options_allowed": False, "headers_allowed": False, "parameters": described}
 
 
 def _validity(*, push: bool) -> float:
-    """Seconds that the challenge of a message holds, as privacyIDEA's tokens find it."""
+    """The validity of a message's challenge in seconds, computed as privacyIDEA's tokens do."""
     if not push:
         return configured_seconds("sms.providerTimeout", 300)
     return configured_seconds(

@@ -1,4 +1,4 @@
-"""privacyIDEA's own audit in SQL, which counts beside: ``PI_AUDIT_MODULE = 'pijobs_privacyidea.statistics'``."""
+"""privacyIDEA's own SQL audit, which also counts: ``PI_AUDIT_MODULE = 'pijobs_privacyidea.statistics'``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Audit(SqlAudit):  # type: ignore[misc]
     """That of privacyIDEA."""
 
     def finalize_log(self) -> None:
-        """Write the row of a request, and count it. Raises nothing more than privacyIDEA's."""
+        """Write the row of a request, and count it. Raises only what privacyIDEA's method raises."""
         row = dict(self.audit_data)
         super().finalize_log()
         try:

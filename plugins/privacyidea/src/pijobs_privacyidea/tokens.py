@@ -1,4 +1,4 @@
-"""Whose OTP a job carries: the serial of the token goes with it, and its owner is looked up where he is needed.
+"""The token whose OTP a job contains. The job has the token's serial; its owner is looked up when needed.
 
 The label of a job tells people: ``mail to a***@example.com, token PIEM1 (realm demo, type email, by vpn)``. What stands
 in brackets is there where it is counted.
@@ -13,7 +13,7 @@ from typing import Any
 import flask
 
 NONE = "none"
-#: What a second message notes about the first one when it is not needed.
+#: What a second message records about the first one if it is not needed.
 FIRST_ARRIVED = "arrived"
 _LABELLED = re.compile(r", token (\S+)(?: \(.*\))?$")
 _CIRCUMSTANCES = re.compile(r" \(realm (\S+), type (\S+), by (\S+)\)$")

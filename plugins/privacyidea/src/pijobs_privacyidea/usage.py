@@ -1,4 +1,4 @@
-"""What of privacyIDEA is counted by ``pijobs-statistics``: logins, challenges, and what became of mails, SMS and push
+"""What ``pijobs-statistics`` counts in privacyIDEA: logins, challenges, and the outcomes of mails, SMS and push
 messages."""
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LOGINS = ("/validate/check", "/validate/radiuscheck", "/validate/samlcheck", "/
 _TRIGGER = "/validate/triggerchallenge"
 #: Of privacyIDEA's ``result.authentication``; a challenge is no result of a login.
 _RESULTS = {"ACCEPT": "accepted", "REJECT": "rejected", "DECLINED": "declined"}
-#: What a job sends, if its label does not tell.
+#: What a job sends, if its label does not say.
 _MESSAGES = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms", "privacyidea.second_channel": None}
-#: How labels begin.
+#: Prefixes of labels.
 _KINDS = {"mail": "mail", "SMS": "sms", "push": "push"}
 #: What privacyIDEA's own clients call themselves in ``User-Agent``, and what privacyIDEA 3.14 calls them
 #: (``privacyidea.lib.integrations``); strangers may write anything there.
@@ -120,7 +120,7 @@ def application(agent: str, client: str) -> str:
 
 
 def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:
-    """What became of a message, for the hook of ``pijobs-statistics``."""
+    """The outcome of a message, for the hook of ``pijobs-statistics``."""
     if event.name not in _MESSAGES or event.state not in (State.DONE, State.DEAD, State.EXPIRED):
         return []
     label, history = _told(queue, event.id)
@@ -131,7 +131,7 @@ def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping
 
 
 def _told(queue: Queue, instance: str) -> tuple[str, Sequence[str]]:
-    """Its label and its history; empty where nobody can tell."""
+    """Its label and its history; empty if unknown."""
     try:
         record = queue.places.find(instance)[1]
     except PijobsError:
@@ -140,7 +140,7 @@ def _told(queue: Queue, instance: str) -> tuple[str, Sequence[str]]:
 
 
 def _realm(name: object) -> str:
-    """Strangers name realms that are none."""
+    """Clients can send realm names that do not exist."""
     from privacyidea.lib.realm import get_realms
 
     realm = str(name or "").lower()
@@ -148,7 +148,7 @@ def _realm(name: object) -> str:
 
 
 def _type_of(serials: object) -> str | None:
-    """The answer to a challenge is told without the type of its token."""
+    """The audit row of an answer to a challenge does not contain the type of its token."""
     token = token_of(serials) if isinstance(serials, str) and serials and "," not in serials else None
     return None if token is None else str(token.type)
 

@@ -36,7 +36,7 @@ class DefinitionsFingerprint(Fingerprint):
 
     @classmethod
     def install(cls, settings: Settings) -> DefinitionsFingerprint:
-        """Use it for an installation with privacyIDEA's definitions. Call it before any other fingerprint is created."""
+        """For an installation with privacyIDEA's definitions. Call it before any other fingerprint is created."""
         found = settings.resource(Fingerprint, lambda: cls(settings))
         assert isinstance(found, cls)
         return found

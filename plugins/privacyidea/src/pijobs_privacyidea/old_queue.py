@@ -1,4 +1,4 @@
-"""The queue of privacyIDEA's own class: pickles in a Redis list. pijobs counts and deletes them, and never reads them."""
+"""The queue of privacyIDEA's own class: pickles in a Redis list, which pijobs counts and deletes but never reads."""
 
 from __future__ import annotations
 

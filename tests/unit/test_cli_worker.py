@@ -13,7 +13,7 @@ from pijobs.cli.worker import _options, effective, worker
 from pijobs.errors import ConfigurationError
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs.settings.worker import WORKER_SETTINGS
-from pijobs.worker.engine import Pause
+from pijobs.worker.leasing import Pause
 from pijobs.worker.main import WorkerOptions
 
 from .conftest import AddModule

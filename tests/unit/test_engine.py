@@ -22,7 +22,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.records import Record
 from pijobs.storage.values import End, NewInstance, OnConflict
 from pijobs.testing import ManualClock, SwitchedStorage, drain, in_memory
-from pijobs.worker import attempts, engine
+from pijobs.worker import attempts, engine, leasing
 from pijobs.worker.destinations import Destinations
 from pijobs.worker.main import WorkerOptions, make_engine
 from pijobs.worker.replays import Done
@@ -411,7 +411,7 @@ def test_an_instance_that_another_process_did_does_not_run_again(
 def test_what_a_slot_can_not_hand_in_any_more_is_handed_in_by_another(
     site: Site, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "TURN", 0.0)
+    monkeypatch.setattr(leasing, "TURN", 0.0)
     queue = site.queue
     installation = Installation(queue.settings, queue.plugins, queue.registry, queue)
     made = make_engine(installation, flask.Flask("worker"), WorkerOptions(workers=1))

@@ -21,7 +21,8 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.memory import MemoryStorage
 from pijobs.storage.values import End, NewInstance, Step
 from pijobs.testing.clock import ManualClock
-from pijobs.worker.engine import TURN, Engine
+from pijobs.worker.engine import Engine
+from pijobs.worker.leasing import TURN
 from pijobs.worker.main import WorkerOptions, make_engine
 
 
@@ -50,7 +51,7 @@ def queue(storage: Storage, spool: Storage, effects: list[str], tmp_path: Path) 
 @pytest.fixture
 def engine(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """A worker with one slot, in this thread, that never waits."""
-    monkeypatch.setattr("pijobs.worker.engine.TURN", 0.0)
+    monkeypatch.setattr("pijobs.worker.leasing.TURN", 0.0)
     installation = Installation(queue.settings, queue.plugins, queue.registry, queue)
     engine = make_engine(installation, flask.Flask("worker"), WorkerOptions(workers=1))
     engine.enter(None)

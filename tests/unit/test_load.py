@@ -17,7 +17,7 @@ from pijobs.storage import protocol
 from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.sql import SqlStorage
 from pijobs.testing import ManualClock, in_memory
-from pijobs.worker import engine as engine_module
+from pijobs.worker import leasing
 from pijobs.worker.engine import Engine
 from pijobs.worker.load import Load
 from pijobs.worker.main import WorkerOptions, make_engine
@@ -85,7 +85,7 @@ def engine(add_module: AddModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     in_memory(queue)
     queue.enqueue("unit.work")
     installation = Installation(queue.settings, queue.plugins, queue.registry, queue)
-    monkeypatch.setattr(engine_module, "TURN", 0.0)
+    monkeypatch.setattr(leasing, "TURN", 0.0)
     made = make_engine(installation, flask.Flask("worker"), WorkerOptions(workers=1))
     made.enter(None)
     yield made

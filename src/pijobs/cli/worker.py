@@ -21,7 +21,7 @@ from pijobs.logs.configuration import configure_log
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX, Settings
 from pijobs.settings.worker import WORKER_TYPES, address_of, reserve_of
-from pijobs.worker.engine import Pause
+from pijobs.worker.leasing import Pause
 from pijobs.worker.main import WorkerOptions, make_consumer
 
 log = logging.getLogger(__name__)

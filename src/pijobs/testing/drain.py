@@ -16,7 +16,8 @@ from pijobs.payload.keys import KeyRing
 from pijobs.request.queue import Queue
 from pijobs.storage.values import End, Lease
 from pijobs.testing.clock import ManualClock
-from pijobs.worker.engine import Engine, Pause
+from pijobs.worker.engine import Engine
+from pijobs.worker.leasing import Pause
 from pijobs.worker.periodic import Periodic
 from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import Slot

@@ -25,7 +25,8 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.values import Lease
 from pijobs.worker import sentry
 from pijobs.worker.consumer import Consumer
-from pijobs.worker.engine import Engine, Pause
+from pijobs.worker.engine import Engine
+from pijobs.worker.leasing import Pause
 from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import relieve
 

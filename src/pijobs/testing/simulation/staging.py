@@ -12,9 +12,8 @@ from typing import Any
 
 from pijobs.storage.sessions import SessionInfo
 from pijobs.testing.simulation.world import World
-from pijobs.worker import engine as engine_module
+from pijobs.worker import leasing, session
 from pijobs.worker import main as worker_main
-from pijobs.worker import session
 
 #: Seconds of a worker's turn without work: a shorter one costs most of a history's time, and shows nothing more.
 IDLE = 2.5
@@ -64,7 +63,7 @@ def described(world: World) -> Iterator[None]:
 
     Entered before the world, whose chance must not hear of what is looked up once in a process.
     """
-    real, turn = session.describe_process, engine_module.TURN
+    real, turn = session.describe_process, leasing.TURN
 
     found = _once(real)
 
@@ -76,9 +75,9 @@ def described(world: World) -> Iterator[None]:
         return replace(told, process_started=1, protocol=process.protocol, **more)
 
     setattr(worker_main, "describe_process", describe)  # noqa: B010 - of a module that does not export it
-    engine_module.TURN = IDLE
+    leasing.TURN = IDLE
     try:
         yield
     finally:
         setattr(worker_main, "describe_process", real)  # noqa: B010
-        engine_module.TURN = turn
+        leasing.TURN = turn

@@ -68,6 +68,21 @@ def test_all_of_them_and_more_than_a_page(storage: SqlStorage, pijobs: Pijobs) -
     assert pijobs("jobs", "purge", "--state", "cancelled", "--name", "news.send", "--yes")[1] == "205 of 205 deleted\n"
 
 
+def test_list_and_purge_take_all_of_them_too(
+    storage: SqlStorage, pijobs: Pijobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pijobs.cli.jobs.MOST", 2)
+    ids = [dead(storage, reason=DOWN) for _ in range(5)]
+    storage.enqueue(NewInstance("waits", "news.send", b"envelope", b"body", "news"), timeout=5)
+    told = pijobs("jobs", "list", "--all", "--because", "relay")
+    assert sorted(line.split()[0] for line in told[1].splitlines()) == sorted(ids) and not told[2]
+    assert len(json.loads(pijobs("jobs", "list", "--all", "--json")[1])) == 6
+    assert pijobs("jobs", "purge", "--all", "--older-than", "1h", "--yes")[1] == "0 of 0 deleted\n"
+    assert pijobs("jobs", "purge", "--all", "--yes")[1] == "5 of 5 deleted\n"
+    assert storage.get("waits").state is State.QUEUED
+    assert pijobs("jobs", "purge", "--all", "--state", "dead", "--yes")[0] == 2
+
+
 def test_it_asks_first(storage: SqlStorage, pijobs: Pijobs, monkeypatch: pytest.MonkeyPatch) -> None:
     one = dead(storage, reason=DOWN)
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))

@@ -62,14 +62,15 @@ def cancel(invocation: Invocation, /, **given: Any) -> int:
     "--state", type=click.Choice([state.value for state in State if state in ENDED]),
     help="All of this state that match the other options.",
 )  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="All that have ended and match the other options.")
 @pass_invocation
-def purge(invocation: Invocation, /, state: str | None, **given: Any) -> int:
-    """Delete records of ended instances: those with these ids, or all of a state that match the options."""
-    if bool(given["ids"]) == bool(state):
-        raise click.UsageError("expected either ids or --state")
+def purge(invocation: Invocation, /, state: str | None, everything: bool, **given: Any) -> int:
+    """Delete records of ended instances: those with these ids, or all (of a state) that match the options."""
+    if bool(given["ids"]) + bool(state) + everything != 1:
+        raise click.UsageError("expected either ids, --state or --all")
     queue = invocation.queue()
-    states = (State(state),) if state else ()
-    return _carry_out(queue, "delete", states, queue.remove, {**given, "everything": bool(state)})
+    states = (State(state),) if state else tuple(sorted(ENDED)) if everything else ()
+    return _carry_out(queue, "delete", states, queue.remove, {**given, "everything": bool(states)})
 
 
 def _carry_out(queue: Queue, name: str, states: Sequence[State], act: Act, given: dict[str, Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +21,11 @@ from pijobs.jobs import State
 from pijobs.observe import instances, life, lists, people
 from pijobs.observe.facts import STATE_ORDER
 from pijobs.plugins.registry import Registry
+from pijobs.request.queue import Queue
+from pijobs.storage.contract import Storage
 
+#: Rows of a page.
+MOST = 10_000
 STATES = [state.value for state in STATE_ORDER]
 
 
@@ -33,12 +38,13 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="Show at most this many (default 50).")
+@click.option("--limit", type=click.IntRange(1, MOST), default=50, help="Show at most this many (default 50).")
+@click.option("--all", "everything", is_flag=True, help="Show all that match, however many.")
 @click.option("--cursor", help="Continue after an earlier list, which printed this cursor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 @looks
-def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json: bool, **filters: Any) -> int:
+def list_jobs(invocation: Invocation, /, as_json: bool, **filters: Any) -> int:
     """List instances: running and waiting ones first, and in each state the newest first.
 
     Exit code 3 if the storage does not answer: then only the spool of this machine is listed.
@@ -48,14 +54,7 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
     queue = invocation.queue()
     places, away = queue.places.within_reach()
     try:
-        rows, cursor = lists.listing(
-            queue,
-            state=State(state) if state else None,
-            limit=limit,
-            places=places,
-            only=selection((), dict(filters)),
-            **{name: filters[name] for name in ("name", "group", "subject", "cursor")},
-        )
+        rows, cursor = _listed(queue, places, **filters)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -70,6 +69,25 @@ def list_jobs(invocation: Invocation, /, state: str | None, limit: int, as_json:
     if cursor is not None:
         click.echo(f"there may be more: --cursor {cursor}", err=True)
     return tell_if_away(away)
+
+
+def _listed(
+    queue: Queue, places: Sequence[Storage], state: str | None, limit: int, everything: bool, **filters: Any
+) -> tuple[list[dict[str, Any]], str | None]:
+    """One page, or ``everything``; and where the next page begins.
+
+    :raises ValueError: for a cursor that is none.
+    """
+    rows, cursor = list[dict[str, Any]](), filters.pop("cursor")
+    by, only = {name: filters[name] for name in ("name", "group", "subject")}, selection((), dict(filters))
+    while True:
+        page, cursor = lists.listing(
+            queue, state=State(state) if state else None, limit=MOST if everything else limit, places=places, only=only,
+            cursor=cursor, **by,
+        )  # fmt: skip
+        rows += page
+        if cursor is None or not everything:
+            return rows, cursor
 
 
 @jobs.command()

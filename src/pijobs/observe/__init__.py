@@ -1,1 +1,1 @@
-"""One answer to "how does it stand?", for commands, pages, readiness and metrics; and what people do about it."""
+"""The state of the queue, for commands, pages, readiness and metrics; and the actions of people."""

@@ -1,7 +1,7 @@
-"""What ended lately: when each job was done last, and which failed for what reason.
+"""Recent outcomes: when each job was done last, and which failed for which reason.
 
-It is read from the records of the newest ended instances, so that the answer is the same in every process and costs the
-same however many there are. Values as in :mod:`pijobs.observe.status`.
+It reads the records of the newest ended instances, so the answer is the same in every process and always costs the
+same. Values as in :mod:`pijobs.observe.status`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def recent(storage: Storage, span: int = SPAN) -> dict[str, Any]:
 
 
 def _newest(storage: Storage, state: State, span: int) -> tuple[list[Record], bool]:
-    """The newest that ended so within the span, and whether there are more of them."""
+    """The newest instances that ended in this state within the span, and whether there are more."""
     page = storage.page(state, limit=SAMPLE)
     since = storage.now() - span
     records = [record for record in page.records if _ended(record) >= since]
@@ -57,7 +57,7 @@ def _ended(record: Record) -> int:
 
 
 def by_reason(now: int, failed: Iterable[Record]) -> list[dict[str, Any]]:
-    """Failures by job, state and reason, the most frequent first. Recipients do not make a reason another one.
+    """Failures by job, state and reason, the most frequent first. Reasons that differ only in recipients count as one.
 
     :param now: ms on the storage's clock.
     """

@@ -1,6 +1,6 @@
-"""Day-one traps: settings with which everything seems to work until mails stay away or get lost.
+"""Mistakes of the first day: settings with which everything seems to work until mails are late or lost.
 
-One list, for ``pijobs config check`` and readiness. What really stops jobs now is not ok; the rest is a warning.
+One list, for ``pijobs config check`` and readiness. A mistake that stops jobs now is not ok; the others are warnings.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _grew_too_old(record: Record, deadline: int | None) -> bool:
 
 
 def _deadline(record: Record) -> int | None:
-    """The one that the caller or the job wants; what the storage keeps may be no more than the bound of its age."""
+    """The deadline of the caller or the job. The storage's deadline may be only the limit of the instance's age."""
     try:
         return open_envelope(record.envelope).deadline
     except PijobsError:
@@ -82,7 +82,7 @@ def _event(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def explained(queue: Queue, instance_id: str, *, advice: bool = True) -> dict[str, Any]:
-    """One instance with its masked label, and each reason for which it does not run.
+    """One instance with its masked label, and all reasons why it does not run.
 
     :param advice: with the commands that help.
     :raises InstanceNotFound: for an id that is not there (any more).
@@ -94,8 +94,7 @@ def explained(queue: Queue, instance_id: str, *, advice: bool = True) -> dict[st
 
 
 def _label(queue: Queue, storage: Storage, record: Record) -> str | None:
-    """What a release before 0.2.0 stored has its label in the body alone: only who has the key can read it, and only as
-    long as the body is there."""
+    """Before release 0.2.0 the label was only in the body, so reading it needs the key and the body."""
     try:
         body = storage.body(record.id) if record.has_body else None
         return None if body is None else queue.codec().decode(record.envelope, body).label
@@ -157,7 +156,7 @@ def retry(queue: Queue, instance_id: str) -> None:
 
 
 def add_afterwards(queue: Queue, rows: list[dict[str, Any]]) -> None:
-    """What plugins were told of those that have ended."""
+    """Add what plugins know about ended instances."""
     ended = {row["id"]: row["name"] for row in rows if row["ended"]}
     answers = call_hook(queue.settings, "told_afterwards", settings=queue.settings, instances=ended) if ended else []
     told = {

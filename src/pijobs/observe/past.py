@@ -1,8 +1,8 @@
 """The last hour, day and week: throughput, times and busy workers, from the totals of minutes and hours.
 
-A minute or hour that is over is read once by a process, so that looking again costs two short reads, however much was
-done. Values as in :mod:`pijobs.observe.status`; a time is that of a quantile within a bucket of the histogram, so it is
-exact to about a factor of two.
+A process reads each past minute or hour once, so a refresh needs only two short reads. Values as in
+:mod:`pijobs.observe.status`; a time is that of a quantile within a bucket of the histogram, so it is exact to about a
+factor of two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Workers that shall take no more, before a reboot."""
+"""Workers that must lease no more jobs, before a reboot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def deaf(records: Sequence[SessionRecord]) -> int:
 
 
 def tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
-    """Have them take no more, from their next sign of life on. One that tells of itself just then does not hear it.
+    """Tell them to lease no more jobs, from their next sign of life on. One that stores its facts now misses it.
 
     :param at: milliseconds since the epoch; 0: they take work again.
     """

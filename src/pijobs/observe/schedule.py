@@ -1,4 +1,4 @@
-"""What happens at certain times, when it comes next, and what became of its last run."""
+"""Periodic jobs and other schedules: the next time, and the outcome of the last run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AFTERWARDS = 7 * 24 * 60 * schedules.MINUTE
 
 
 def scheduled(queue: Queue) -> list[Scheduled]:
-    """The periodic jobs, and what plugins have beside them.
+    """The periodic jobs, and the schedules of plugins.
 
     :raises StorageUnavailable: when the storage does not answer.
     """
@@ -34,7 +34,7 @@ def scheduled(queue: Queue) -> list[Scheduled]:
 
 
 def run_now(queue: Queue, name: str) -> str:
-    """Enqueue a periodic job once, whatever its schedule says; the id of the instance.
+    """Enqueue a periodic job once, in addition to its schedule. :returns: the id of the instance.
 
     :raises UnknownJob: for a name that is none of a periodic job.
     """
@@ -42,7 +42,7 @@ def run_now(queue: Queue, name: str) -> str:
 
 
 def skip(queue: Queue, name: str, *, by: str) -> int:
-    """Leave out the next time of a periodic job; that time, in ms. A cancelled instance stands for it.
+    """Skip the next time of a periodic job; returns that time in ms. A cancelled instance takes its place.
 
     :raises UnknownJob: for a name that is none of a periodic job.
     :raises StateConflict: when it does not come within a year.
@@ -67,7 +67,7 @@ def _periodic(queue: Queue, name: str) -> Job:
 
 
 def _next(job: Job, storage: Storage) -> tuple[int | None, int | None, tuple[int, ...]]:
-    """When it comes next, for which time it ran last, and the times before the next one that are skipped."""
+    """The next time, the time of the last run, and the skipped times before the next one."""
     assert job.schedule is not None
     now, last = storage.now(), storage.last_periodic(job.name)
     taken = last if last is not None and last <= now + TAKEN_AHEAD else 0

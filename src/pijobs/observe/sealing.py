@@ -1,6 +1,6 @@
-"""Seals anew what is stored: under the newest key (``pijobs keys retire``), or in the format that the storage wants
-(``pijobs schema``). One operation of the storage for each instance; what a worker runs just then is left to the next
-look, since the worker knows it as it was leased."""
+"""Encrypts stored instances again: with the newest key (``pijobs keys retire``), or in the format of the storage
+(``pijobs schema``). Each instance is one operation of the storage. An instance that runs is left to the next run,
+because its worker knows it as it was leased."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Wanted = Callable[[Envelope], bool]
 
 @dataclass
 class Sealed:
-    """What became of those that were wanted."""
+    """The result of a run."""
 
     done: int = 0
-    #: A worker runs them, or changed them meanwhile.
+    #: How many run, or changed meanwhile.
     left: int = 0
-    #: Why some can't be read here, with their number.
+    #: The reasons why some can't be read here, with their number.
     unreadable: Counter[str] = field(default_factory=Counter)
 
 
 def seal_anew(storage: Storage, codec: Codec, wanted: Wanted) -> Sealed:
-    """Seal anew whatever has a body and is wanted.
+    """Encrypt all wanted instances that have a body again.
 
-    :raises StorageUnavailable: what is sealed by then stays so; do it again.
+    :raises StorageUnavailable: the storage does not answer. Finished instances stay finished; run it again.
     """
     done = 0
     for _ in range(_LOOKS):

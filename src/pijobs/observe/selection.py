@@ -1,4 +1,4 @@
-"""Which instances a person means: by state, job, group, subject, reason and age."""
+"""Selects instances by state, job, group, subject, reason and age."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MASKED = re.compile(r"[^\s<>:;,]*\*\*\*[^\s<>:;,]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Instances that fit all that is given; None fits any.
+    """A filter. Instances must match all given fields; None matches any.
 
     :param subject: in clear; found under each key of this installation.
     :param because: a part of the reason, in whatever case; also as :func:`without_addresses` writes it.
@@ -36,7 +36,7 @@ class Selection:
     older_than: float | None = None
 
     def find(self, queue: Queue, places: Collection[Storage]) -> Iterator[tuple[Storage, Record]]:
-        """Each of them, with the place where it lies; of one state and place the newest first.
+        """Each matching instance with its storage; in one state and place, the newest first.
 
         :raises StorageUnavailable: when a place does not answer.
         """
@@ -60,11 +60,11 @@ class Selection:
                 return
 
     def is_too_old(self, record: Record, now: int) -> bool:
-        """Whether it, and all that come after it, lie before the time that is asked for. ``now`` is in ms."""
+        """Whether it, and all later ones, are older than the requested time. ``now`` is in ms."""
         return self.since is not None and now - place_in_time(record) > self.since * 1000
 
     def takes(self, record: Record, now: int) -> bool:
-        """Whether age and reason fit; the storage sees to the rest."""
+        """Whether age and reason match; the storage checks the rest."""
         young = self.older_than is not None and now - place_in_time(record) < self.older_than * 1000
         return not young and (self.because is None or self._is_because(record.reason or ""))
 
@@ -74,7 +74,7 @@ class Selection:
 
 
 def without_addresses(reason: str) -> str:
-    """A reason that is the same for all recipients."""
+    """A reason without recipients, so that it is the same for all of them."""
     return _MASKED.sub("…", reason)
 
 

@@ -1,4 +1,4 @@
-"""Checks of what stands in the queue, and beside it."""
+"""Checks of the state of the queue, the spool and the outbox."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckRe
 
 
 def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds that the oldest instance waits without a pause or breaker: these have checks that name the cause.
+    """Seconds that the oldest instance waits without a pause or breaker, because these have their own checks.
 
     :param waits: seconds that the oldest one waits, whatever holds it back.
     """
@@ -52,7 +52,7 @@ def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, 
 
 
 def unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
-    """Whether something was given back again and again, because no worker knows its job, key, version or destination.
+    """Whether instances are returned again and again, because no worker knows their job, key, version or destination.
     Looks at the newest :data:`SAMPLES` pages of what is scheduled of each job; of many jobs at less of each."""
     now, stuck = storage.now(), dict[str, int]()
     names = [name for name, row in answer["jobs"].items() if row.get(State.SCHEDULED.value)]
@@ -79,7 +79,7 @@ def _newest(storage: Storage, name: str, pages: int) -> Iterator[Record]:
 
 
 def breakers(answer: Mapping[str, Any]) -> CheckResult:
-    """Red when a probe failed, too, and somebody waits: a breaker that opened once may close in a moment."""
+    """Red if a probe failed, too, and instances wait: a breaker that opened once may close soon."""
     down = [
         f"{row['name']} ({row['reason'] or 'no reason is known'})"
         for row in answer["groups"]
@@ -118,7 +118,7 @@ def failures(answer: Mapping[str, Any]) -> CheckResult:
 
 
 def loss(answer: Mapping[str, Any]) -> CheckResult:
-    """Red for a day: nobody can bring back what is gone, but somebody must know."""
+    """Red for a day: lost data can't be recovered, but somebody must know."""
     loss = answer["loss"]
     if loss is None or loss["age"] >= LOSS_TOLD:
         return CheckResult(True, "the storage keeps what it was given, as far as live workers know")

@@ -151,7 +151,7 @@ def _refuse_secrets_in_the_address() -> None:
 
 
 def first_page() -> Response:
-    """Leads to the pages."""
+    """Redirect to the pages."""
     return flask.redirect(flask.url_for("pijobs_pages.overview"))
 
 

@@ -75,7 +75,7 @@ def find_messages() -> flask.Response:
     Parameter("cursor", "of the page before"),
 )
 def list_jobs() -> flask.Response:
-    """Instances, a page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
+    """List instances, one page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
 
     A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last. ``away`` tells that
     the storage does not answer, and that only the spool of this machine is listed.
@@ -209,8 +209,8 @@ def retry(id: str) -> flask.Response:
 @requires("operator")
 @takes(REASON)
 def delete(id: str) -> flask.Response:
-    """Cancel what waits, remove the record of what has ended; what runs is not touched (409). ``reason`` stands in the
-    audit log."""
+    """Cancel a waiting instance, or remove the record of an ended one. A running one is not touched (409). ``reason``
+    stands in the audit log."""
     _storage()
     storage, record = current_queue().places.find(id)
     state = record.state
@@ -239,7 +239,7 @@ def workers() -> flask.Response:
     Parameter("limit", "at most so many", {"type": "integer", "minimum": 1, "maximum": MOST}),
 )
 def groups() -> flask.Response:
-    """The groups by name, with limits and breakers: up to ``limit`` of those behind ``after``."""
+    """The groups by name, with limits and circuit breakers: up to ``limit`` after the name ``after``."""
     values = parameters()
     after, limit = str(values.get("after", "")), _limit(values.get("limit", MOST))
     return answer([*facts.groups(_storage(), after=after, limit=limit)])

@@ -38,7 +38,7 @@ def document() -> flask.Response:
 
 @blueprint.get("/docs")
 def docs() -> flask.Response:
-    """The same as a page, without any script or file from elsewhere."""
+    """The same document as a page, without external scripts or files."""
     found = openapi(flask.current_app)
     response = flask.make_response(
         flask.render_template("pijobs/api.html", document=found, style=_style(), kind=kind, marked=marked)

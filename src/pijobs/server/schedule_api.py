@@ -35,7 +35,7 @@ def list_scheduled() -> flask.Response:
 @requires("operator")
 @takes(REASON)
 def run(identifier: str) -> flask.Response:
-    """Run a periodic job now, once more than its schedule says. The answer is the id of the instance."""
+    """Run a periodic job now, in addition to its schedule. The answer is the id of the instance."""
     _queue()
     try:
         id = run_now(current_queue(), identifier)

@@ -25,7 +25,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("helpdesk")
 def account() -> str:
-    """Where one is signed in."""
+    """List your sessions."""
     name = _visitor().name
     sessions, mine = _sessions().list(name), None if host_sign_in() is not None else factors()
     return flask.render_template(
@@ -36,7 +36,7 @@ def account() -> str:
 
 @requires("helpdesk")
 def end() -> Response:
-    """End one of one's own sessions."""
+    """End one of your sessions."""
     visitor, id = _visitor(), flask.request.form.get("id", "")
     ended = _sessions().end(visitor.name, id)
     audit("session.end")
@@ -48,7 +48,7 @@ def end() -> Response:
 
 @requires("helpdesk")
 def end_all() -> Response:
-    """Sign out everywhere, here, too."""
+    """Sign out everywhere, including here."""
     _sessions().end_all(_visitor().name)
     audit("sign-out", on="everywhere")
     return _to_the_sign_in()
@@ -61,13 +61,13 @@ def _to_the_sign_in() -> Response:
 
 @requires("helpdesk")
 def prove() -> str:
-    """Ask for the password again, before something that a stolen session must not do."""
+    """Ask for the password again, before an act that a stolen session must not do."""
     return flask.render_template("pijobs/prove.html", target=own_path(flask.request.args.get("next")), fault="")
 
 
 @requires("helpdesk")
 def try_to_prove() -> tuple[str, int] | Response:
-    """Go on, if the password is right."""
+    """Continue, if the password is right."""
     form, visitor = flask.request.form, _visitor()
     target = own_path(form.get("next"))
     try:

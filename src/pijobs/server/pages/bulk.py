@@ -40,7 +40,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("operator")
 def confirm() -> str:
-    """Ask before something is done to instances."""
+    """Ask for confirmation before an action on instances."""
     form, action = flask.request.form, _action()
     unable, exact, everything = 0, True, "all" in form
     if everything:
@@ -104,7 +104,7 @@ def _pages(
 
 @requires("operator")
 def act(**_values: Any) -> str | Response:
-    """Retry, cancel or delete instances, as it was confirmed. Wants a ``reason``."""
+    """Retry, cancel or delete instances, after the confirmation. Requires a ``reason``."""
     reason = given_reason(flask.request.form)
     if not reason:
         return confirm()

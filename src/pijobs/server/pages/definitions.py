@@ -134,16 +134,16 @@ class _Views:
         return flask.render_template("pijobs/definitions.html", rows=rows, **self.words)
 
     def new(self) -> str:
-        """The form of a new one."""
+        """Show the form of a new definition."""
         preset = self.words["presets"].get(flask.request.args.get("preset", ""))
         return self._form(self._with_choice(preset.values if preset else {}), "", new=True)
 
     def edit(self, identifier: str) -> str:
-        """The form of one."""
+        """Show the form of a definition."""
         return self._form(self._with_choice(self._stored(identifier)), identifier, new=False)
 
     def save(self) -> Answer:
-        """Create or change one."""
+        """Create or change a definition."""
         form, store = flask.request.form, self._store()
         identifier, new = form.get("identifier", "").strip(), form.get("new") == "1"
         fields = store.declaration.fields_of(form)
@@ -162,7 +162,7 @@ class _Views:
         return flask.redirect(flask.url_for(".edit", identifier=identifier), 303)
 
     def try_out(self, identifier: str) -> Answer:
-        """Send a test by one, examine where it leads, and show both; what is queued is shown on its way."""
+        """Send a test, test the connection, and show both. A queued test is shown on its way."""
         stored, recipient = self._stored(identifier), flask.request.form.get("recipient", "").strip()
         row, fault, code = None, "", 200
         audit("definition.test", on=f"{self._store().kind} {identifier}")
@@ -182,7 +182,7 @@ class _Views:
         return page, code
 
     def probe(self, identifier: str) -> Answer:
-        """Examine where one leads. A script is given each step as soon as it is done; others the whole page."""
+        """Test the connection of a definition. A script gets each step when it is done; other clients get a page."""
         self._stored(identifier)
         audit("definition.test", on=f"{self._store().kind} {identifier}")
         steps = self.examine(identifier)
@@ -195,7 +195,7 @@ class _Views:
         return flask.Response(flask.stream_with_context(parts), headers={"X-Accel-Buffering": "no"})
 
     def confirm_delete(self, identifier: str) -> str:
-        """Ask before one is deleted."""
+        """Ask for confirmation before a definition is deleted."""
         self._stored(identifier)
         row = self._destination(identifier)
         waiting = 0 if row is None else row["waiting"]
@@ -215,7 +215,7 @@ class _Views:
             return None
 
     def delete(self, identifier: str) -> Answer:
-        """Delete one. Wants a ``reason``."""
+        """Delete a definition. Requires a ``reason``."""
         reason = given_reason(flask.request.form)
         if not reason:
             return self.confirm_delete(identifier)

@@ -19,7 +19,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("viewer")
 def log() -> str:
-    """By ``job`` and ``worker``, the newest first."""
+    """List the last events, by ``job`` and ``worker``, the newest first."""
     storage()
     job, worker = (flask.request.args.get(name, "").strip()[:300] for name in ("job", "worker"))
     places, away = current_queue().places.within_reach()

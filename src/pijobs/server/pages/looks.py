@@ -60,7 +60,7 @@ def logo() -> flask.Response:
 
 
 def colours() -> flask.Response:
-    """``PI_JOB_QUEUE_PAGES_COLOUR``, for light pages and for dark ones."""
+    """The style for ``PI_JOB_QUEUE_PAGES_COLOUR``, in the light and the dark theme."""
     return flask.Response(style(current_installation().settings), mimetype="text/css")
 
 

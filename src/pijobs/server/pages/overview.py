@@ -41,7 +41,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("helpdesk")
 def overview() -> str | Response:
-    """One sentence, and what stands behind it. The helpdesk has a first page of its own."""
+    """The overview: one sentence, and its details. The helpdesk gets the page Messages."""
     if not flask.g.pijobs_visitor.may("viewer"):
         return flask.redirect(flask.url_for(".messages"))
     queue = current_queue()

@@ -30,7 +30,7 @@ def messages() -> str:
 
 @requires("helpdesk")
 def find() -> str:
-    """What became of the messages of ``who``."""
+    """Show what happened to the messages of ``who``."""
     storage()
     who = flask.request.form.get("who", "").strip()[: people.LONGEST]
     if not who:

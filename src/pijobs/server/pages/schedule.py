@@ -30,7 +30,7 @@ def schedule() -> str:
 
 @requires("operator")
 def act(identifier: str) -> Response:
-    """``run`` a periodic job now, once more than its schedule says, or ``skip`` its next time."""
+    """``run`` a periodic job now, in addition to its schedule, or ``skip`` its next time."""
     storage()
     asked = flask.request.form.get("act")
     try:

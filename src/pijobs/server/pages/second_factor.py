@@ -38,7 +38,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 
 def second_factor() -> Answer:
-    """Ask for it; who must have one and has none sets it up."""
+    """Ask for the second factor. An account that must have one and has none sets it up."""
     half = half_signed_in()
     if half is None:
         return flask.redirect(flask.url_for(".sign_in"))
@@ -47,7 +47,7 @@ def second_factor() -> Answer:
 
 
 def try_second_factor() -> Answer:
-    """Let in whose code or key is right."""
+    """Sign in, if the code or key is right."""
     half, form = half_signed_in(), flask.request.form
     if half is None:
         return flask.redirect(flask.url_for(".sign_in"), 303)
@@ -68,12 +68,12 @@ def try_second_factor() -> Answer:
 
 @requires("helpdesk", recent=True)
 def set_up() -> Answer:
-    """Offer an app and a security key."""
+    """Show the form for an app or a security key."""
     return _offer(flask.g.pijobs_visitor.name, flask.url_for(".account"))
 
 
 def add_factor() -> Answer:
-    """Keep an app or a key, if it shows that it works; with the first one come recovery codes."""
+    """Add an app or a key, after a check that it works. The first one also gives recovery codes."""
     name, session, half = _owner()
     form, first, target = flask.request.form, not factors().of_account(name), own_path(flask.request.form.get("next"))
     label = " ".join(form.get("label", "").split())[:60]
@@ -97,7 +97,7 @@ def add_factor() -> Answer:
 
 @requires("helpdesk", recent=True)
 def remove_factor() -> Response:
-    """Remove one of one's own; the last one stays where one is required."""
+    """Remove one of your second factors. The last one can't be removed if one is required."""
     name = flask.g.pijobs_visitor.name
     if len(factors().of_account(name)) == 1 and factors().is_required(name):
         raise Problem(409, _("this account must have a second factor"), _("add another one first"))
@@ -109,7 +109,7 @@ def remove_factor() -> Response:
 
 @requires("helpdesk", recent=True)
 def recovery_codes() -> Answer:
-    """New recovery codes in place of the old ones."""
+    """Replace the recovery codes."""
     name = flask.g.pijobs_visitor.name
     if not factors().of_account(name):
         raise Problem(409, _("recovery codes stand in for a second factor, and there is none"), _("add one first"))

@@ -37,7 +37,7 @@ def new_token() -> str:
 
 @requires("admin", recent=True)
 def add_token() -> str | tuple[str, int]:
-    """Make a token, and show it: once."""
+    """Make a token, and show it once."""
     form = flask.request.form
     name, scopes, days = form.get("name", "").strip(), form.getlist("scope"), form.get("days", "")
     if not (days.isascii() and days.isdigit() and len(days) < 5 and 0 < int(days) <= LONGEST):

@@ -74,7 +74,7 @@ def _run(found: Storage, id: str) -> dict[str, Any]:
 
 @requires("operator")
 def pause() -> str | Response:
-    """Start no more jobs, of one ``group`` or at all. What runs goes on. Asks first, and wants a ``reason``."""
+    """Start no more jobs, of one ``group`` or at all. Running jobs continue. Asks for confirmation and a ``reason``."""
     group = _group()
     reason = flask.request.form.get("reason", "").strip()
     if not reason:
@@ -102,7 +102,7 @@ def resume() -> Response:
 
 @requires("operator")
 def flush() -> Response:
-    """Try the destination of a ``group`` now, with all that waits for its next attempt."""
+    """Try the destination of a ``group`` now, with all instances that wait for their next attempt."""
     if (group := _group()) is None:
         raise Problem(404, _("there is no group with this name (any more)"))
     down, number = switched.flush(storage(), group)
@@ -119,7 +119,7 @@ def flush() -> Response:
 
 @requires("operator")
 def bypass() -> str | Response:
-    """Have new calls, of one ``group`` or all, run in the request. Asks first, and wants a ``reason``."""
+    """Run new calls, of one ``group`` or all, in the request. Asks for confirmation and requires a ``reason``."""
     group = _group()
     reason = flask.request.form.get("reason", "").strip()
     if not reason:

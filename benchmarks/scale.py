@@ -66,6 +66,7 @@ def installed(server: Server) -> Iterator[Site]:
         settings = {"URL": server.url, "NAME": f"bench-{uuid.uuid4().hex}", "PLUGINS": ("bench_jobs", "mail")}
         settings |= {"LEASE": 10, "KEEP_FINISHED": (24 * 3600, 1_000_000)}
         site = Site(Path(folder), {f"PI_JOB_QUEUE_{name}": value for name, value in settings.items()})
+        site.prefix = ("env",)  # without the processes that a run of the tests has started already
         site.environment["PYTHONPATH"] = os.pathsep.join([site.environment["PYTHONPATH"], JOBS])
         try:
             yield site

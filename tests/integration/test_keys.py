@@ -113,7 +113,7 @@ def test_a_rotation_by_the_book_loses_nothing_and_the_old_key_can_go(host: Host)
     between = host.queue
     open_worker(between, "first")
     half = host.pijobs("keys", "retire")
-    assert half.return_value == 1 and "is still needed: 1 things" in half.output, half.output
+    assert half.return_value == 1 and "is still needed: 1 instances or secrets" in half.output, half.output
     step(End(runs, running.token, State.SCHEDULED, due=before.storage.now() + LEASE))
     again = host.pijobs("keys", "retire")
     assert again.return_value == 0 and "needed no more" in again.output, again.output
@@ -144,7 +144,7 @@ def test_what_can_not_be_read_keeps_its_key_from_being_retired(host: Host) -> No
     old = KeyRing.of(host.queue.settings).newest.id
     host.write('PI_JOB_QUEUE_KEYS = ["another key, long enough"]')
     refused = host.pijobs("keys", "retire")
-    assert refused.return_value == 1 and f"key {old} is still needed: 2 things" in refused.output, refused.output
+    assert refused.return_value == 1 and f"key {old} is still needed: 2 instances or secrets" in refused.output, refused.output
     listed = host.pijobs("keys", "list").output
     assert f"{old}  not here" in listed
     host.write('PI_JOB_QUEUE_KEYS = ["another key, long enough", SECRET_KEY]')

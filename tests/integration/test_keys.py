@@ -144,7 +144,9 @@ def test_what_can_not_be_read_keeps_its_key_from_being_retired(host: Host) -> No
     old = KeyRing.of(host.queue.settings).newest.id
     host.write('PI_JOB_QUEUE_KEYS = ["another key, long enough"]')
     refused = host.pijobs("keys", "retire")
-    assert refused.return_value == 1 and f"key {old} is still needed: 2 instances or secrets" in refused.output, refused.output
+    assert refused.return_value == 1 and f"key {old} is still needed: 2 instances or secrets" in refused.output, (
+        refused.output
+    )
     listed = host.pijobs("keys", "list").output
     assert f"{old}  not here" in listed
     host.write('PI_JOB_QUEUE_KEYS = ["another key, long enough", SECRET_KEY]')

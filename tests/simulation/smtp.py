@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from pijobs.testing.simulation.present import here
 from pijobs.testing.simulation.world import Process
-from pijobs_mail import job
+from pijobs_mail import attempt
 from pijobs_mail.engine import connection
 from pijobs_mail.engine.pool import Pool
 from pijobs_mail.engine.replies import Replies, Reply
@@ -67,7 +67,7 @@ class Server:
         with (
             patch.object(connection, "Wire", wires),
             patch.object(connection, "look_up", lambda *_: [place]),
-            patch.object(job, "process_pool", self.pool),
+            patch.object(attempt, "process_pool", self.pool),
         ):
             yield
 

@@ -7,9 +7,6 @@ instances of the old one have gone back to the queue, and the storage refuses th
 The storage answers each sign of life with the leases of this session. A lease that does not run here, twice in a row,
 goes back: its answer was lost, or the storage forgot its outcome. An instance that runs here and has no lease any more
 is lost.
-
-A lease counts from the moment it was requested, on this host's monotonic clock. So a process that was frozen knows when
-it wakes up that its leases have ended, before it asks the storage: :meth:`Session.holds`.
 """
 
 from __future__ import annotations
@@ -18,9 +15,8 @@ import logging
 import os
 import socket
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -28,7 +24,6 @@ from typing import Any
 from pijobs.base import processes, threads
 from pijobs.base.clock import Clock, SystemClock, to_ms
 from pijobs.base.release import commit
-from pijobs.context import Permit
 from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.jobs import State
 from pijobs.metrics.counting import Metrics
@@ -36,35 +31,17 @@ from pijobs.storage import periods, protocol
 from pijobs.storage.contract import Storage
 from pijobs.storage.sessions import Beat, SessionInfo
 from pijobs.storage.values import End, Ended, Lease, LossKind, Step
+from pijobs.worker.held_leases import HeldLeases
 
 log = logging.getLogger(__name__)
 
-#: How many unknown, returned leases are remembered, in case the answer with them comes late.
-_DISOWNED = 1000
 _LOSSES: dict[LossKind, str] = {
     "emptied": "was emptied: instances, dead letters and pauses are gone",
     "restored": "went back to an earlier state: later instances are gone, and those that ended later may run again",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A lease, until when its attempt may run (monotonic seconds), and its permit."""
-
-    lease: Lease
-    #: Id of the session that it was leased to.
-    session: str
-    limit: float | None = None
-    permit: Permit | None = None
-    #: The storage has given it to another worker.
-    lost: bool = False
-
-    @property
-    def irrevocable(self) -> bool:
-        return self.permit is not None and self.permit.once
-
-
-class Session:
+class Session(HeldLeases):
     """The session of one process at one storage.
 
     :param lease: seconds without a sign of life until the leases end.
@@ -90,8 +67,8 @@ class Session:
         flushes: bool = True,
         clock: Clock | None = None,
     ) -> None:
+        super().__init__(info, clock or SystemClock())
         self.storage = storage
-        self.info = info
         #: Whether the storage answered last time; None before the first time.
         self.reachable: bool | None = None
         #: Why the storage can't be used, even after a wait.
@@ -103,25 +80,14 @@ class Session:
         self._metrics = metrics or Metrics()
         self._facts = facts
         self._flushes = flushes
-        self._clock = clock or SystemClock()
-        self._held: dict[str, _Held] = {}
-        self._abandoned: list[tuple[str, str]] = []
-        #: Leases of this session that this process did not run, at the last sign of life.
-        self._unknown: set[tuple[str, str]] = set()
-        self._disowned: deque[str] = deque(maxlen=_DISOWNED)
         #: The loss of the storage, until it is reported.
         self._untold_loss: LossKind | None = None
         #: The answer to the last sign of life.
         self._last: Beat | None = None
-        self._lock = threads.Lock()
         self._stop = threads.Event()
         self._open = False
         self._was_open = False
-        #: When the leases end unless the next sign of life is answered (monotonic seconds).
-        self._until = float("-inf")
         self._thread: threads.Thread | None = None
-
-    # -- life ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the signs of life. If the storage is away or fails, wait for it."""
@@ -176,21 +142,12 @@ class Session:
     def _ask_for_renewal(self, abandoned: list[tuple[str, str]]) -> Beat:
         """Renew the leases, and compare them with those that the storage has."""
         session, asked = self.info.id, self._clock.monotonic()
-        with self._lock:
-            before = [token for token, held in self._held.items() if held.session == session]
+        before = self._tokens(session)
         beat = self.storage.beat(session, lease=self._lease_ms, abandoned=abandoned)
         if beat.alive:
             self._until = asked + self._lease_ms / 1000
         self._crashed(beat.ended)
-        with self._lock:
-            self._abandoned = [pair for pair in self._abandoned if pair not in abandoned]
-            tokens = {token for _, token in beat.held}
-            for token in before:
-                if token in self._held and token not in tokens:
-                    self._held[token] = replace(self._held[token], lost=True)
-            unknown = {(instance_id, token) for instance_id, token in beat.held if token not in self._held}
-            twice, self._unknown = unknown & self._unknown, unknown
-            self._disowned.extend(token for _, token in twice)
+        twice = self._compare(beat, before, abandoned)
         if twice:
             log.warning("session %s: %d instances that do not run here go back to the queue", session, len(twice))
             self._crashed(self.storage.beat(session, lease=self._lease_ms, unknown=sorted(twice)).ended)
@@ -281,9 +238,7 @@ class Session:
         """Seconds to the next sign of life: a quarter of a lease, or until a job is stuck."""
         lease = self._lease_ms / 1000
         pause = lease / 4 if self.reachable else min(1.0, lease / 10)
-        with self._lock:
-            limits = [held.limit for held in self._held.values() if held.limit is not None]
-        return max(0.01, min([pause, *(limit - self._clock.monotonic() for limit in limits)]))
+        return max(0.01, min([pause, *self._limits()]))
 
     def _set_reachable(self, reachable: bool, error: Exception | None = None) -> None:
         unfit = str(error) if isinstance(error, StorageUnfit) else ""
@@ -296,8 +251,6 @@ class Session:
                 what = getattr(error, "what", StorageUnavailable.what)
                 log.error("storage %s %s, waiting for it: %s", self.storage.display_url, what, error)
         self.reachable, self._unfit = reachable, unfit
-
-    # -- leases --------------------------------------------------------------------------------------------------
 
     def step(self, ends: Sequence[End], *, want: int, floor: int | None = None, wait: float | None = None) -> Step:
         """:meth:`Storage.step` for this session, or, to wait for work (without outcomes) for ``wait`` seconds,
@@ -312,88 +265,22 @@ class Session:
             step = self.storage.step(session, ends, want=want, floor=floor)
         else:
             step = self.storage.wait_for_step(session, timeout=wait, want=want, floor=floor)
-        with self._lock:
-            for end in ends:
-                self._held.pop(end.token, None)
-            leases = [lease for lease in step.leases if lease.token not in self._disowned]
-            for lease in leases:
-                self._held[lease.token] = _Held(lease, session)
+        leases = self._took(ends, step.leases, session)
         self._tell(step.ended)
         return step if len(leases) == len(step.leases) else replace(step, leases=leases)
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """Return leases that have not begun, uncounted. If the storage does not answer, a later sign of life finds that
         they do not run here."""
-        with self._lock:
-            for lease in leases:
-                self._held.pop(lease.token, None)
+        self._drop(leases)
         ends = [End(lease.id, lease.token, State.QUEUED, counted=False) for lease in leases]
         try:
             self._tell(self.storage.step(self.info.id, ends, want=0).ended)
         except StorageUnavailable as error:
             log.debug("session %s: %d leases go back later: %s", self.info.id, len(ends), error)
 
-    def begin(self, lease: Lease, timeout: float | None, permit: Permit | None = None) -> None:
-        """An attempt begins. Renew its lease for at most ``timeout`` seconds (None: no limit). After that its instance
-        goes back."""
-        limit = None if timeout is None else self._clock.monotonic() + timeout
-        with self._lock:
-            if held := self._held.get(lease.token):
-                self._held[lease.token] = _Held(held.lease, held.session, limit, permit, held.lost)
-
-    def finish(self, lease: Lease) -> None:
-        """The attempt has ended in time. Renew its lease until the storage can store the outcome."""
-        with self._lock:
-            held = self._held.get(lease.token)
-            if held is not None and held.limit is not None:
-                self._held[lease.token] = replace(held, limit=None)
-
-    def holds(self, lease: Lease) -> bool:
-        """Whether this process may still run the instance, as far as it knows without asking the storage."""
-        held = self._held.get(lease.token)  # a single read needs no lock
-        if held is None or held.lost or held.session != self.info.id:
-            return False
-        return self._clock.monotonic() < self._until
-
-    def interrupted(self, lease: Lease) -> bool:
-        """An attempt was interrupted. Returns whether that counts as a crash, because the effect may have happened and
-        must not happen twice. Such a crash is reported to the storage here."""
-        with self._lock:
-            held = self._held.get(lease.token)
-            if held is None or not held.irrevocable:
-                return False
-            del self._held[lease.token]
-            self._abandoned.append((lease.id, lease.token))
-        return True
-
-    def abandon(self, instance_id: str, token: str) -> None:
-        """Give up a lease whose outcome can't be stored. It counts as a crash, reported with the next sign of life."""
-        with self._lock:
-            if self._held.pop(token, None) is not None:
-                self._abandoned.append((instance_id, token))
-
-    def _cut_off(self) -> list[tuple[str, str]]:
-        """The leases that count as a crash if the session ends now."""
-        with self._lock:
-            return [
-                *self._abandoned,
-                *((one.lease.id, one.lease.token) for one in self._held.values() if one.irrevocable),
-            ]
-
-    @property
-    def running(self) -> list[Lease]:
-        """The leases that this process holds."""
-        with self._lock:
-            return [held.lease for held in self._held.values()]
-
     def _give_up_stuck(self) -> None:
-        now = self._clock.monotonic()
-        with self._lock:
-            stuck = [held.lease for held in self._held.values() if held.limit is not None and held.limit <= now]
-            for lease in stuck:
-                del self._held[lease.token]
-                self._abandoned.append((lease.id, lease.token))
-        for lease in stuck:
+        for lease in self._take_stuck():
             log.error("job %s %s ran past its timeout; its lease is given up", lease.name, lease.id)
             self._on_stuck(lease)
 

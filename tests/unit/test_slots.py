@@ -13,7 +13,7 @@ from pijobs.storage.values import Lease, NewInstance
 from pijobs.testing import ManualClock, SwitchedStorage
 from pijobs.worker import slots
 from pijobs.worker.session import Session, describe_process
-from pijobs.worker.slots import AHEAD_LIMIT, AHEAD_MOST, AHEAD_WORK, Slot, relieve
+from pijobs.worker.slots import AHEAD_LIMIT, AHEAD_MOST, AHEAD_WORK, Slot, return_late_leases
 
 LEASE = Lease("1", "t1", "test.job", b"", b"", "test.job", 0, attempts=0, crashes=0, held_since=None, due=0, leased=0)
 
@@ -111,12 +111,12 @@ def test_what_waits_behind_a_job_that_does_not_end_goes_back_meanwhile(
     slot = Slot()
     slot.take(session, session.step([], want=3).leases)
     assert slot.next() is not None
-    relieve([slot])
+    return_late_leases([slot])
     assert len(slot.ahead) == 2  # it may be over in a moment
 
     slot.ahead_until = float("-inf")
     with storage.is_down() if away else nullcontext():
-        relieve([slot])
+        return_late_leases([slot])
     assert slot.next() is None
     if away:
         for _ in range(2):  # two signs of life find that they don't run here

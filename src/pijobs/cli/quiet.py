@@ -8,7 +8,7 @@ import click
 
 from pijobs.base import clock
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
-from pijobs.observe.quiet import deaf, tell, workers_of
+from pijobs.observe.quiet import too_old_for_quiet, tell, workers_of
 from pijobs.storage.contract import Storage
 
 #: Seconds between two checks.
@@ -34,7 +34,7 @@ def quiet(invocation: Invocation, host: str | None, pid: int | None, end: bool, 
         known = ", ".join(sorted({record.info.host for record in storage.sessions()})) or "none"
         click.echo(f"no live worker of {host}{f' with pid {pid}' if pid else ''}; hosts with one: {known}", err=True)
         return 1
-    if number := deaf(found):
+    if number := too_old_for_quiet(found):
         click.echo(
             f"{number} worker processes of {host} are of release 0.1.0, which does not know this; stop them", err=True
         )

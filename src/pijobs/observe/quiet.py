@@ -15,7 +15,7 @@ def workers_of(storage: Storage, host: str, pid: int | None) -> list[SessionReco
     return [one for one in storage.sessions() if one.info.host == host and pid in (None, one.info.pid)]
 
 
-def deaf(records: Sequence[SessionRecord]) -> int:
+def too_old_for_quiet(records: Sequence[SessionRecord]) -> int:
     """How many of them are of release 0.1.0, which does not know this."""
     return sum(one.info.protocol == FIRST for one in records)
 

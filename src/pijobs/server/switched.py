@@ -57,7 +57,7 @@ def take_no_more(storage: Storage, host: str, pid: int | None, *, end: bool = Fa
     :raises StateConflict: for a worker of a release that does not know it.
     """
     found = quiet.workers_of(storage, host, pid)
-    if quiet.deaf(found):
+    if quiet.too_old_for_quiet(found):
         raise StateConflict("these workers are of release 0.1.0, which does not know this; stop them")
     quiet.tell(storage, found, 0 if end else storage.now())
     if found:

@@ -94,7 +94,7 @@ class Attempts:
         """Tell the destination's group about the outcome, which may delay the next attempt."""
         end = outcome.end
         if end.state is State.QUEUED:
-            return self.braked(storage, lease, end, HELD_BACK_RETURNS)
+            return self.limit_returns(storage, lease, end, HELD_BACK_RETURNS)
         job = self._queue.registry[lease.name]
         if outcome.held or job.group is None:
             return end
@@ -105,7 +105,7 @@ class Attempts:
             log.error("group %s: its limit could not be worked out: %s", lease.group, describe(error))
         return end
 
-    def braked(self, storage: Storage, lease: Lease, end: End, most: int) -> End:
+    def limit_returns(self, storage: Storage, lease: Lease, end: End, most: int) -> End:
         """An uncounted outcome waits. After ``most`` of them without a counted one, the instance is dead."""
         due = max(end.due or 0, storage.now() + to_ms(LEAST_WAIT))
         try:

@@ -177,11 +177,11 @@ class Leasing(HookedHuey):
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
         except Exception as error:  # an unexpected instance must not be lost between two lines
             call = hold(lease, session.storage.now(), error)
-            call = self._attempts.braked(session.storage, lease, call, RETURNS)
+            call = self._attempts.limit_returns(session.storage, lease, call, RETURNS)
         if isinstance(call, End):
             self._solitude.leave(lease.token)
             if call.state is State.QUEUED:
-                call = self._attempts.braked(session.storage, lease, call, HELD_BACK_RETURNS)
+                call = self._attempts.limit_returns(session.storage, lease, call, HELD_BACK_RETURNS)
             slot.end(session, call)
             if call.state is not State.QUEUED:
                 self._report.not_run(lease, call)

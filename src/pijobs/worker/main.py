@@ -28,7 +28,7 @@ from pijobs.worker.consumer import Consumer
 from pijobs.worker.engine import Engine
 from pijobs.worker.leasing import Pause
 from pijobs.worker.session import Session, describe_process
-from pijobs.worker.slots import relieve
+from pijobs.worker.slots import return_late_leases
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
         return [
             Session(
                 storage, info, lease=queue.settings.lease, on_ended=engine.report_ended,
-                on_stuck=partial(stuck, engine, storage), on_beat=lambda: relieve([*engine.busy.values()]),
+                on_stuck=partial(stuck, engine, storage), on_beat=lambda: return_late_leases([*engine.busy.values()]),
                 metrics=queue.metrics, facts=facts, flushes=storage is queue.storage,
             )
             for storage in storages

@@ -132,7 +132,7 @@ def _median(values: Iterable[float]) -> float:
     return ordered[len(ordered) // 2]
 
 
-def relieve(slots: Iterable[Slot]) -> None:
+def return_late_leases(slots: Iterable[Slot]) -> None:
     """Return leases that wait for a job that was expected to be short and does not end. Another thread calls it."""
     late: dict[Session, list[Lease]] = {}
     for slot in slots:

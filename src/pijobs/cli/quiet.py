@@ -8,7 +8,7 @@ import click
 
 from pijobs.base import clock
 from pijobs.cli.invocation import Invocation, audit, pass_invocation
-from pijobs.observe.quiet import too_old_for_quiet, tell, workers_of
+from pijobs.observe.quiet import tell, too_old_for_quiet, workers_of
 from pijobs.storage.contract import Storage
 
 #: Seconds between two checks.

@@ -92,7 +92,7 @@ def test_a_key_is_made_asked_for_and_worth_nothing_as_a_copy(
     }"""
     page.eval_on_selector("form[data-webauthn]", other)
     page.get_by_role("button", name="Use the security key").click()
-    expect(page.get_by_role("alert").first).to_contain_text("not right")
+    expect(page.get_by_role("alert").first).to_contain_text("is wrong")
     page.get_by_role("button", name="Sign in as somebody else").click()
 
     # A copy of the key counts on from where it was made.
@@ -102,6 +102,6 @@ def test_a_key_is_made_asked_for_and_worth_nothing_as_a_copy(
     session.send("WebAuthn.addCredential", {"authenticatorId": key, "credential": copy})
     sign_in(page, base)
     page.get_by_role("button", name="Use the security key").click()
-    expect(page.get_by_role("alert").first).to_contain_text("not right")
+    expect(page.get_by_role("alert").first).to_contain_text("is wrong")
     page.goto(f"{base}/jobs")
     expect(page.get_by_role("button", name="Use the security key")).to_be_visible()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -108,23 +107,19 @@ def test_an_idle_connection_is_closed_with_a_good_bye(pool: Pool, monkeypatch: p
     monkeypatch.setattr(pools, "IDLE", 0.05)
     with Sink() as sink:
         pool.deliver(endpoint(sink), MAIL)
-        reaper = next(thread for thread in threading.enumerate() if thread.name == "smtp-idle")
-        reaper.join(30)
-        assert not reaper.is_alive()
         wait_until(lambda: sink.steps["QUIT"] == 1, what="the good-bye at the server")
+        wait_until(lambda: pool._reaper is None, what="the end of the thread")
 
 
 def test_a_mail_does_not_wake_who_waits_for_connections_to_grow_old(pool: Pool) -> None:
     with Sink() as sink:
         pool.deliver(endpoint(sink), MAIL)
-        reaper = next(thread for thread in threading.enumerate() if thread.name == "smtp-idle")
         wait_until(lambda: len(pool._closed._waiters) == 1, what="the reaper's wait")  # type: ignore[attr-defined]
         [wait] = pool._closed._waiters  # type: ignore[attr-defined]
         pool.deliver(endpoint(sink), MAIL)
         assert [*pool._closed._waiters] == [wait]  # type: ignore[attr-defined]
         pool.close()
-        reaper.join(30)
-        assert not reaper.is_alive()
+        wait_until(lambda: pool._reaper is None, what="the end of the thread")
 
 
 def test_a_connection_carries_so_many_mails(pool: Pool) -> None:

@@ -38,7 +38,8 @@ from pijobs.server import auth, health, jobs_api, openapi, schedule_api, switche
 from pijobs.server.api import ApiError, error_answer, in_the_address
 from pijobs.server.host import HOST_SIGN_IN, HostSignIn
 from pijobs.server.pages import PageBlueprint, add_pages
-from pijobs.server.pages.site import CarefulSessions, plugin_blueprints
+from pijobs.server.pages.cookies import CarefulSessions
+from pijobs.server.pages.site import plugin_blueprints
 from pijobs.settings import PREFIX, config_warnings, find_config, read_config
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -10,23 +10,19 @@ from typing import Any, Protocol
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs.definitions import CENSORED, CONNECTION, LOGIN, SECURITY, TOGGLE, DefinitionStore, Field, Preset
-from pijobs.definitions.declaration import Declaration
-from pijobs.definitions.secrets import censored
+from pijobs.definitions import DefinitionStore, Preset
 from pijobs.errors import DefinitionError, StorageUnavailable
 from pijobs.flask import current_queue
 from pijobs.observe import facts, instances
 from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit, delete_definition, given_reason, save_definition
+from pijobs.server.pages.form_values import not_sent_back, rows_of, sections_of
 from pijobs.server.pages.languages import _
 from pijobs.server.pages.site import PageBlueprint
 from pijobs.server.pages.timeline import life
 from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.settings import Settings
-
-#: Sections of a form that nobody has to open.
-OPEN = (CONNECTION, "Message", LOGIN, SECURITY)
 
 Values = dict[str, Any]
 Answer = str | tuple[str, int] | Response
@@ -150,7 +146,7 @@ class _Views:
         # Before each box stands a 0, for when it is not ticked. What a form says nothing of stays as it is: one that
         # was opened before an upgrade knows nothing of a new box.
         values: Values = {name: form.getlist(name)[-1] for name in fields if name in form}
-        values |= {name: rows for name in fields if (rows := _rows(name)) is not None}
+        values |= {name: rows for name in fields if (rows := rows_of(name)) is not None}
         if new and identifier in store.list():
             fault = [f"identifier: expected a new one, found {identifier!r}, which is there already"]
             return self._form(values, identifier, new=True, faults=fault), 400
@@ -250,61 +246,11 @@ class _Views:
         fields = declaration.fields_of(values)
         for name in declaration.secrets_of(values):
             # What somebody typed is not sent back.
-            shown[name] = _not_sent_back(fields[name], shown[name], public=new and not faults)
+            shown[name] = not_sent_back(fields[name], shown[name], public=new and not faults)
         return flask.render_template(
             "pijobs/definition.html",
-            sections=list(_sections(declaration, values, shown)), values=shown, identifier=identifier, new=new,
+            sections=list(sections_of(declaration, values, shown)), values=shown, identifier=identifier, new=new,
             choice=declaration.choice, variants=declaration.variants, faults=faults or [],
             unreadable=values.get("unreadable", {}), recipient_was=recipient_was,
             destination=None if new else self._destination(identifier), **self.words,
         )  # fmt: skip
-
-
-def _rows(name: str) -> dict[str, str] | None:
-    """What stands in the rows of a field of names and texts; None: the form has no rows of it."""
-    form = flask.request.form
-    if f"{name}.name" not in form:
-        return None
-    pairs = zip(form.getlist(f"{name}.name"), form.getlist(f"{name}.text"), strict=False)
-    return {key.strip(): text for key, text in pairs if key.strip() or text}
-
-
-def _not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
-    """:param public: it comes from us, and not from somebody who typed it."""
-    if public:
-        return value
-    if field.kind is str:
-        return CENSORED if value == CENSORED else ""
-    try:
-        shown = censored(field.typed(field.convert(value)))
-    except ValueError:
-        return ""
-    if isinstance(value, dict):
-        # Masked stays what is kept. What was typed is not: saved as it stands, it would be the old one again.
-        shown = {name: "" if text == CENSORED != value.get(name) else text for name, text in shown.items()}
-    return shown
-
-
-def _sections(
-    declaration: Declaration, values: Mapping[str, Any], shown: Mapping[str, Any]
-) -> Iterator[tuple[str, list[Field], bool]]:
-    """Heading, fields, and whether they are shown at once; the toggle comes first, the choice is made elsewhere."""
-    fields = dict(declaration.fields_of(values))
-    if declaration.choice is not None:
-        fields.pop(declaration.choice.name, None)
-    ordered = [fields.pop(TOGGLE), *fields.values()]
-    for section in sorted({field.section: None for field in ordered}, key=_place_of):
-        own = [field for field in ordered if field.section == section]
-        yield section, own, section in OPEN or any(_is_set(field, shown[field.name]) for field in own)
-
-
-def _place_of(section: str) -> int:
-    return 0 if not section else OPEN.index(section) + 1 if section in OPEN else len(OPEN) + 1
-
-
-def _is_set(field: Field, value: Any) -> bool:
-    """Whether it has another value than by itself, or one that can't be."""
-    try:
-        return field.convert(value) not in (field.default, None, "")
-    except ValueError:
-        return True

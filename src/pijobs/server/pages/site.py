@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import flask
-from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException
 
 import pijobs.server.pages.jobs as job_pages
@@ -32,7 +31,6 @@ from pijobs.observe.sentences import told_pause
 from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
-from pijobs.server.lockout import HOST_PREFIX
 from pijobs.server.pages import (
     account,
     audit,
@@ -144,23 +142,6 @@ class Site:
     def _endpoint(name: str) -> str | None:
         known = flask.current_app.view_functions
         return next((one for one in (f"{PAGES}.{name}", name) if one in known), None)
-
-
-class CarefulSessions(SecureCookieSessionInterface):
-    """Flask's sessions; one that was begun over TLS never leaves it, and no other host can set its cookie."""
-
-    def get_cookie_name(self, app: flask.Flask) -> str:
-        name = super().get_cookie_name(app)
-        return HOST_PREFIX + name if flask.request.is_secure else name
-
-    def get_cookie_domain(self, app: flask.Flask) -> str | None:
-        return None if flask.request.is_secure else super().get_cookie_domain(app)
-
-    def get_cookie_path(self, app: flask.Flask) -> str:
-        return "/" if flask.request.is_secure else super().get_cookie_path(app)
-
-    def get_cookie_secure(self, app: flask.Flask) -> bool:
-        return flask.request.is_secure or super().get_cookie_secure(app)
 
 
 def plugin_blueprints(app: flask.Flask) -> list[tuple[str, Any]]:

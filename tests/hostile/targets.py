@@ -35,7 +35,7 @@ from pijobs.storage.sessions import SessionInfo
 from pijobs_mail.alerts import webhook as webhooks
 from pijobs_mail.compose.message import Letter, compose
 from pijobs_mail.engine import verdicts
-from pijobs_mail.engine.connection import offers
+from pijobs_mail.engine.features import offers
 from pijobs_mail.engine.oauth import read_refusal
 from pijobs_mail.engine.replies import ProtocolError, Replies, Reply, Step
 from pijobs_mail.errors import MessageError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pijobs_mail.engine import auth
-from pijobs_mail.engine.connection import offers
+from pijobs_mail.engine.features import offers
 from pijobs_mail.engine.replies import Reply
 
 USER, PASSWORD = "user", "pencil"

@@ -22,7 +22,7 @@ from pijobs.settings.setting import told_url
 from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.texts import storable_text
 from pijobs_mail.engine import auth, verdicts
-from pijobs_mail.engine.connection import offers
+from pijobs_mail.engine.features import offers
 from pijobs_mail.engine.oauth import _MAX_ANSWER as MAX_ANSWER
 from pijobs_mail.engine.oauth import _read as read_token
 from pijobs_mail.engine.oauth import read_refusal

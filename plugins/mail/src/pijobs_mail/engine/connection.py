@@ -14,10 +14,12 @@ from pijobs.base import clock, traces
 from pijobs.base.network import Address, look_up, tls_context
 from pijobs_mail.engine import auth, hints, oauth
 from pijobs_mail.engine.delivery import MAILS_PER_CONNECTION, MAILS_TO_POSTFIX, NO_DEADLINE, Deadline, Endpoint
+from pijobs_mail.engine.features import offers
 from pijobs_mail.engine.hints import advised
 from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import judge, retry_after
 from pijobs_mail.engine.wire import Wire
+from pijobs_mail.engine.words import tell_reply, trouble, why
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused
 
 #: Seconds to wait for the reply to QUIT after a mail was delivered.
@@ -271,17 +273,6 @@ class Connection:
         return self._wire
 
 
-def offers(reply: Reply, without: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The features in a server's answer to EHLO: keyword to parameters, both in capitals. Old servers and clients have
-    a second line ``AUTH=…`` besides ``AUTH …``; all lines of a keyword are combined."""
-    found: dict[str, str] = {}
-    for line in reply.lines[1:]:
-        keyword, *rest = re.split(r"[ =]", line.strip().upper(), maxsplit=1)
-        if keyword not in without:
-            found[keyword] = " ".join(filter(None, [found.get(keyword), *rest]))
-    return found
-
-
 def close_all(connections: Iterable[Connection]) -> None:
     """Send QUIT on all of them, and wait for the replies together, so several hanging servers take the time of one."""
     until = clock.monotonic() + QUIT_TIMEOUT
@@ -295,22 +286,6 @@ def close_all(connections: Iterable[Connection]) -> None:
     finally:
         for connection in open_ones:
             connection.abandon()
-
-
-def trouble(kind: type[ServerTrouble], message: str, reply: Reply, *, supposed: bool = False) -> ServerTrouble:
-    return kind(f"{message}: {reply}", reply=reply, retry_after=retry_after(reply), supposed=supposed)
-
-
-def tell_reply(span: Any, reply: Reply) -> None:
-    """Add the code of a reply to a trace. :param span: the span, or None."""
-    if span is not None:
-        span.set_attribute("smtp.reply_code", reply.code)
-
-
-def why(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
 
 
 def _host_name() -> str | None:

@@ -9,12 +9,13 @@ import weakref
 from dataclasses import dataclass, field
 
 from pijobs.base import clock, threads
-from pijobs_mail.engine.connection import close_all, trouble
+from pijobs_mail.engine.connection import close_all
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
 from pijobs_mail.engine.replies import Step, Verdict
 from pijobs_mail.engine.suspicion import Suspicions
 from pijobs_mail.engine.transport import Conversation
 from pijobs_mail.engine.verdicts import says_too_many
+from pijobs_mail.engine.words import trouble
 from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, LoginRefused, MailError, ServerTrouble
 
 #: Seconds without a mail after which a connection is closed.

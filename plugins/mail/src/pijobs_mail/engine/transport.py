@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from pijobs.base import clock
 from pijobs_mail.compose.content import could_be_commands, lines, on_the_wire, seven_bit
-from pijobs_mail.engine.connection import Connection, tell_reply, why
+from pijobs_mail.engine.content import ContentConnection
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD, mail_id
+from pijobs_mail.engine.words import tell_reply
 from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
 
 #: The most commands sent together: their replies certainly fit into the buffers, so there is no deadlock.
@@ -44,7 +45,7 @@ def deliver(endpoint: Endpoint, mail: Mail, deadline: Deadline = NO_DEADLINE) ->
         conversation.close()
 
 
-class Conversation(Connection):
+class Conversation(ContentConnection):
     """A connection for sending mails."""
 
     def send(self, mail: Mail, deadline: Deadline = NO_DEADLINE) -> Delivery:
@@ -260,17 +261,6 @@ class Conversation(Connection):
         verdict = self._judge(Step.END, reply)
         return _all(recipients, verdict, reply, Step.END, mail_id(reply) if verdict is Verdict.ACCEPTED else None)
 
-    def _ready_for_effect(self, deadline: Deadline) -> None:
-        deadline.check()
-        if not self._link.quiet():
-            raise ConnectionLost(f"{self.endpoint} said more than it was asked for, or hung up")
-
-    def _send_mail(self, content: bytes) -> None:
-        try:
-            self._link.send(content, self.endpoint.timeout)
-        except OSError as error:
-            raise ConnectionLost(f"{self.endpoint} broke off in the middle of the mail: {why(error)}") from None
-
     def _doubt(self, keyword: str, reply: Reply) -> None:
         """:raises FalseFeature: the server understood the commands before this one, but not this one."""
         if keyword in self.features and reply.code in NOT_UNDERSTOOD:
@@ -284,20 +274,6 @@ class Conversation(Connection):
         for keyword, said in (("8BITMIME", not mail.content.isascii()), ("SIZE", True)):
             if said and keyword in self.features:
                 raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
-
-    def _patience(self, deadline: Deadline) -> float:
-        """Seconds to wait for the reply to the mail. The time until the deadline does not matter any more, because the
-        effect may have happened."""
-        return max(self.endpoint.timeout, deadline.last_word())
-
-    def _last_word(self, seconds: float) -> Reply:
-        try:
-            reply = self._link.reply(seconds)
-        except (OSError, ProtocolError) as error:
-            raise MaybeSent(f"no word from {self.endpoint} on the mail it was given: {why(error)}") from None
-        if 300 <= reply.code < 400:
-            raise MaybeSent(f"no word from {self.endpoint} on the mail it was given, but {reply.code}")
-        return reply
 
 
 def _told_apart(begun: list[Reply], recipients: list[Reply], last: Reply) -> bool:

@@ -509,7 +509,7 @@ def test_the_steps_of_a_probe_come_one_by_one_and_nothing_is_sent(visit: Visit) 
         whole = visit.post("/smtp/probe/main").text
         form = {"csrf_token": visit.token()}
         parts = list(visit.client.post("/pages/smtp/probe/main", data=form, headers={"HX-Request": "true"}).response)
-    assert "<b>Greeting</b>" in whole and "It went out" not in whole and sink.mails == []
+    assert "<b>Greeting</b>" in whole and "It was sent" not in whole and sink.mails == []
     assert len(parts) == 4 and all(b"<li class=" in part and b"<html" not in part for part in parts)
 
 

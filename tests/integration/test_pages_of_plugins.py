@@ -42,7 +42,7 @@ def test_an_sms_gateway_is_created_with_the_box_changed_tried_and_deleted(app: f
 
         visit.follow(visit.post("/sms/save", **{**values, "new": "0", "enqueue_job": "0"}))
         assert store.get("main")["enqueue_job"] is False
-        assert "It went out" in visit.post("/sms/test/main", recipient="+491701234567").text
+        assert "It was sent" in visit.post("/sms/test/main", recipient="+491701234567").text
         assert gateway.requests[0].form["to"] == "+491701234567"
     assert visit.post("/sms/test/main", recipient="12").status_code == 400
     assert "Delete SMS gateway main?" in visit.text("/sms/delete/main")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,23 @@ def test_what_is_slow_and_not_needed_is_not_imported(program: str, slow: set[str
 def test_the_core_names_no_plugin() -> None:
     core = [path for path in (ROOT / "src").rglob("*.py") if "pijobs_mail" in path.read_text()]
     assert core == []
+
+
+SOURCES = [*(ROOT / "src").rglob("*.py"), *(ROOT / "plugins").glob("*/src/**/*.py")]
+
+
+def test_no_module_is_longer_than_300_lines_and_no_function_than_30() -> None:
+    modules = {path.name: lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > 300}
+    functions = {
+        f"{path.name}: {node.name}": lines
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (lines := lines_of(node)) > 30
+    }
+    assert (modules, functions) == ({}, {})
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Without its signature and its docstring."""
+    body = function.body if ast.get_docstring(function) is None else function.body[1:]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0

@@ -22,6 +22,7 @@ from pijobs.settings import CORE_SETTINGS, Settings
 from pijobs_mail.errors import MessageError
 from pijobs_mail.servers.definitions import SETTINGS as MAIL_SETTINGS
 from pijobs_privacyidea import HueyQueue, definitions, doctor, mail
+from pijobs_privacyidea.findings import Finding, Level, verdict
 from pijobs_privacyidea.queue import has_random_key
 from pijobs_privacyidea.settings import SETTINGS
 
@@ -238,8 +239,8 @@ def test_with_a_key_of_this_process_alone_a_job_runs_in_the_request(
     assert not has_random_key(app)
 
 
-def finding(level: str, text: str = "", advice: str = "", *, queued: bool = False) -> doctor.Finding:
-    return doctor.Finding(doctor.Level(level), text, advice, queued)
+def finding(level: str, text: str = "", advice: str = "", *, queued: bool = False) -> Finding:
+    return Finding(Level(level), text, advice, queued)
 
 
 @pytest.mark.parametrize(
@@ -252,17 +253,17 @@ def finding(level: str, text: str = "", advice: str = "", *, queued: bool = Fals
         ([finding("bad", "x"), finding("bad", "z", "do y")], "not ready; next: x (1 more after it)"),
     ],
 )
-def test_the_doctor_ends_with_the_next_thing_to_do(findings: list[doctor.Finding], line: str) -> None:
-    assert doctor.verdict(findings) == line
+def test_the_doctor_ends_with_the_next_thing_to_do(findings: list[Finding], line: str) -> None:
+    assert verdict(findings) == line
 
 
 def test_the_doctor_names_the_setting_of_a_storage_that_is_away() -> None:
-    def look() -> Iterator[doctor.Finding]:
+    def look() -> Iterator[Finding]:
         raise StorageUnavailable("Redis is not available")
         yield
 
     [found] = doctor._guarded("the old queue", look)
-    assert found.level is doctor.Level.BAD and "PI_JOB_QUEUE_URL" in found.advice
+    assert found.level is Level.BAD and "PI_JOB_QUEUE_URL" in found.advice
 
 
 @pytest.mark.parametrize(("series", "level"), [((3, 12), "warning"), ((3, 11), "bad")])

@@ -68,16 +68,22 @@ def preset_command(
             if identifier in store.list():
                 raise click.UsageError(f"--save: expected a new name, found {identifier!r}, which is there already")
             store.save(identifier, values)
-        if as_json:
-            click.echo(json.dumps({"preset": name, "values": values, "notes": presets[name].notes}, indent=2))
-            return
-        for row, value in values.items():
-            click.echo(f"{row:<22}{json.dumps(value) if isinstance(value, dict) else value}")
-        click.echo(presets[name].notes)
-        if identifier is not None:
+        _show(name, values, presets[name].notes, as_json=as_json)
+        if identifier is not None and not as_json:
             click.echo(f"{thing} {identifier} is saved; {advice.format(identifier)}")
 
     return preset
+
+
+def _show(name: str, values: Mapping[str, Any], notes: str, *, as_json: bool) -> None:
+    import click
+
+    if as_json:
+        click.echo(json.dumps({"preset": name, "values": values, "notes": notes}, indent=2))
+        return
+    for row, value in values.items():
+        click.echo(f"{row:<22}{json.dumps(value) if isinstance(value, dict) else value}")
+    click.echo(notes)
 
 
 def _changed(declaration: Definitions, preset: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:

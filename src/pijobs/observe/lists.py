@@ -12,6 +12,7 @@ from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import Selection, lookups, place_in_time
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
+from pijobs.storage.records import Record
 
 #: Pages of the storage that are read for one list. With several filters they may hold few records or none.
 MOST_PAGES = 50
@@ -58,11 +59,7 @@ def listing(
             continue
         page = place.page(one, subject=lookup, cursor=inner, limit=limit - len(rows), **filters)
         now = place.now()
-        fresh = [
-            record
-            for record in page.records
-            if (since is None or place_in_time(record) >= since) and not (only and only.is_too_old(record, now))
-        ]
+        fresh = [record for record in page.records if _is_young_enough(record, now, since, only)]
         rows += [
             instance(record, now, spooled=place is queue.spool)
             for record in fresh
@@ -74,6 +71,10 @@ def listing(
             index += 1
     add_afterwards(queue, rows)
     return rows, f"{index}.{inner or ''}" if index < len(chain) else None
+
+
+def _is_young_enough(record: Record, now: int, since: int | None, only: Selection | None) -> bool:
+    return (since is None or place_in_time(record) >= since) and not (only and only.is_too_old(record, now))
 
 
 def _place(cursor: str | None, most: int) -> tuple[int, str | None]:

@@ -49,21 +49,27 @@ def overview(queue: Queue) -> dict[str, Any]:
     live, sums = [session(record, now) for record in sessions], _sums(jobs)
     return {
         **rows,
-        "paused": depths.paused,
-        "pause": None if depths.pause is None else pause_of(depths.pause, now),
-        "bypasses": [{"group": group or None, **pause_of(one, now)} for group, one in sorted(depths.bypasses.items())],
+        **_of_queue(depths, now),
         **sums,
         "spool": numbers(held[1:]) if held[1:] else None,
         "workers": live,
         "load": load(live, sums["states"], found, within=queue.settings.ready_max_age),
-        "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
         "groups": found,
-        "backlog": depths.backlog,
-        "totals": depths.totals,
-        "loss": None if depths.loss is None else _loss(depths.loss, now),
         "failures": failures,
         "bounds": [*_bounds(queue, jobs)],
         "fallbacks": queue.outage.fallbacks,
+    }
+
+
+def _of_queue(depths: Depths, now: int) -> dict[str, Any]:
+    return {
+        "paused": depths.paused,
+        "pause": None if depths.pause is None else pause_of(depths.pause, now),
+        "bypasses": [{"group": group or None, **pause_of(one, now)} for group, one in sorted(depths.bypasses.items())],
+        "worker_seen_age": None if depths.worker_seen is None else age(depths.worker_seen, now),
+        "backlog": depths.backlog,
+        "totals": depths.totals,
+        "loss": None if depths.loss is None else _loss(depths.loss, now),
     }
 
 

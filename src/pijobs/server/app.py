@@ -30,6 +30,7 @@ from pijobs.errors import (
     StateConflict,
     StorageUnavailable,
 )
+from pijobs.factory import Installation
 from pijobs.flask import JobQueue
 from pijobs.logs.configuration import configure_log
 from pijobs.observe import clear_text
@@ -80,12 +81,7 @@ def create_app(
         within its TLS.
     :raises ConfigurationError: when they can't be used.
     """
-    directory, path = Path.cwd(), None
-    if settings is None:
-        path = find_config(config)
-        settings, directory = read_config(path), path.parent
-        for warning in config_warnings(path):
-            log.warning("%s", warning)
+    settings, path = (settings, None) if settings is not None else _read(config)
     if not settings.get("SECRET_KEY"):
         raise ConfigurationError("SECRET_KEY: expected a text, found none; the server signs its tokens with it")
     if host_sign_in is None:
@@ -93,18 +89,11 @@ def create_app(
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
-    installation = JobQueue().init_app(app, directory=directory, file=path)
-    if host_sign_in is None:
-        Database.of(installation.settings)  # a URL that can't be read is told now; nothing connects
-        clear_text.refuse(installation.settings, queue=installation.queue.storage is not None)
-    if host_sign_in is None and not logging.getLogger().handlers:
-        # gunicorn configures its own loggers only.
-        configure_log(installation.settings, None)
-        app.logger.removeHandler(flask.logging.default_handler)
+    installation = JobQueue().init_app(app, directory=Path.cwd() if path is None else path.parent, file=path)
     for module in (health, jobs_api, switches_api, schedule_api, openapi):
         app.register_blueprint(module.blueprint)
     if host_sign_in is None:
-        app.register_blueprint(auth.blueprint)
+        _stand_alone(app, installation)
     else:
         app.extensions[HOST_SIGN_IN] = host_sign_in
     replaced = () if host_sign_in is None else host_sign_in.replaces
@@ -154,6 +143,24 @@ def _refuse_secrets_in_the_address() -> None:
 def first_page() -> Response:
     """Redirect to the pages."""
     return flask.redirect(flask.url_for("pijobs_pages.overview"))
+
+
+def _read(config: str | os.PathLike[str] | None) -> tuple[Mapping[str, Any], Path]:
+    path = find_config(config)
+    for warning in config_warnings(path):
+        log.warning("%s", warning)
+    return read_config(path), path
+
+
+def _stand_alone(app: flask.Flask, installation: Installation) -> None:
+    """A server with a log and accounts of its own."""
+    Database.of(installation.settings)  # a URL that can't be read is told now; nothing connects
+    clear_text.refuse(installation.settings, queue=installation.queue.storage is not None)
+    if not logging.getLogger().handlers:
+        # gunicorn configures its own loggers only.
+        configure_log(installation.settings, None)
+        app.logger.removeHandler(flask.logging.default_handler)
+    app.register_blueprint(auth.blueprint)
 
 
 def _register(app: flask.Flask, plugin: str, blueprint: Any) -> None:

@@ -50,9 +50,9 @@ class Engine(Leasing):
         if self.is_quiet:
             self._rest(slot)
             return None
-        task = self._from_ahead(slot)
-        if task is not None:
-            return task
+        return self._from_ahead(slot) or self._lease_next(slot)
+
+    def _lease_next(self, slot: Slot) -> Task | None:
         answered: dict[Session, int | None] = {}
         nothing_at, slot.found_nothing = slot.found_nothing, None
         for session, want in self._in_turn(slot):
@@ -129,12 +129,7 @@ class Engine(Leasing):
         try:
             outcome, permit, took = self._attempts.make(session, lease, call, partial(self.before_task, task))
         except KeyboardInterrupt:
-            # The worker stops: only in this case an attempt is returned uncounted.
-            if not session.interrupted(lease):
-                self.slot.end(
-                    session, End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
-                )
-            self._emit(signals.SIGNAL_INTERRUPTED, task)
+            self._interrupted(task)
             return
         finally:
             self._tasks_in_flight.discard(task)
@@ -155,6 +150,15 @@ class Engine(Leasing):
             self.tell_end(task, outcome)
         if not outcome.held or end.state is State.DEAD:
             self._finished(lease, end, took)
+
+    def _interrupted(self, task: Task) -> None:
+        """The worker stops: only in this case an attempt is returned uncounted."""
+        session, lease, _ = task.leased
+        if not session.interrupted(lease):
+            self.slot.end(
+                session, End(lease.id, lease.token, State.QUEUED, counted=False, reason="given back at shutdown")
+            )
+        self._emit(signals.SIGNAL_INTERRUPTED, task)
 
     def look_at_definitions(self) -> None:
         """Read the definitions now and then. Not with the sign of life, which must not wait for another database."""

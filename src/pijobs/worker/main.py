@@ -98,37 +98,42 @@ def make_engine(installation: Installation, app: flask.Flask, options: WorkerOpt
     def app_context() -> AbstractContextManager[Any]:
         return app.app_context()
 
-    def stuck(engine: Engine, storage: Storage, lease: Lease) -> None:
-        engine.stuck(storage, lease)
-        if options.worker_type == WORKER_PROCESS:
-            log.error("child %d is killed: its job %s does not end", os.getpid(), lease.id)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def sessions(engine: Engine) -> Sequence[Session]:
-        info = describe_process(
-            worker_type=options.worker_type,
-            workers=1 if options.worker_type == WORKER_PROCESS else len(options.floors()),
-            keys=KeyRing.of(installation.settings).ids,
-            jobs=tuple(installation.registry),
-        )
-        engine.look_at_definitions()
-
-        def facts() -> Mapping[str, Any]:
-            found, met = fingerprint(installation.settings), dict(queue.codec().other_keys)
-            return {**engine.facts(), "other_keys": met, **({} if found is None else {"definitions": found.value})}
-
-        storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
-        return [
-            Session(
-                storage, info, lease=queue.settings.lease, on_ended=engine.report_ended,
-                on_stuck=partial(stuck, engine, storage), on_beat=lambda: return_late_leases([*engine.busy.values()]),
-                metrics=queue.metrics, facts=facts, flushes=storage is queue.storage,
-            )
-            for storage in storages
-        ]  # fmt: skip
-
     runner = Runner(installation.registry, queue.codec, installation.settings, app_context, queue.metrics)
-    engine = Engine(queue, runner, sessions, options.pause, len(options.floors()))
+    engine = Engine(queue, runner, partial(_sessions, installation, options), options.pause, len(options.floors()))
     if isinstance(queue, HueyQueue):
         queue.use_huey(engine)
     return engine
+
+
+def _sessions(installation: Installation, options: WorkerOptions, engine: Engine) -> Sequence[Session]:
+    """The sessions of this process: at the storage, and at the spool if there is one."""
+    queue = installation.queue
+    info = describe_process(
+        worker_type=options.worker_type,
+        workers=1 if options.worker_type == WORKER_PROCESS else len(options.floors()),
+        keys=KeyRing.of(installation.settings).ids,
+        jobs=tuple(installation.registry),
+    )
+    engine.look_at_definitions()
+
+    def facts() -> Mapping[str, Any]:
+        found, met = fingerprint(installation.settings), dict(queue.codec().other_keys)
+        return {**engine.facts(), "other_keys": met, **({} if found is None else {"definitions": found.value})}
+
+    storages = [storage for storage in (queue.storage, queue.spool) if storage is not None]
+    return [
+        Session(
+            storage, info, lease=queue.settings.lease, on_ended=engine.report_ended,
+            on_stuck=partial(_stuck, engine, options, storage),
+            on_beat=lambda: return_late_leases([*engine.busy.values()]),
+            metrics=queue.metrics, facts=facts, flushes=storage is queue.storage,
+        )
+        for storage in storages
+    ]  # fmt: skip
+
+
+def _stuck(engine: Engine, options: WorkerOptions, storage: Storage, lease: Lease) -> None:
+    engine.stuck(storage, lease)
+    if options.worker_type == WORKER_PROCESS:
+        log.error("child %d is killed: its job %s does not end", os.getpid(), lease.id)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from email.message import Message
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from pijobs import DestinationDown, FailJob, Job, JobContext, RetryJob, RetryPolicy
 from pijobs.base.masks import mask_address
 from pijobs.base.redact import redact
-from pijobs.definitions import FALLBACK, Failover, unknown_here
+from pijobs.definitions import FALLBACK, DefinitionStore, Failover, unknown_here
 from pijobs.errors import DatabaseError, DefinitionDeleted, DefinitionNotFound, DefinitionUnreadable, UnknownHere
 from pijobs_mail.attempt import UNSAVED, IfMaybeSent, NotSent, attempt
 from pijobs_mail.compose import message as messages
@@ -84,11 +85,18 @@ def send(
             ctx.warn(f"SMTP server {by!r} takes over for {server!r}: {why}")
             ctx.log.warning("SMTP server %r takes over: %s", by, why)
 
-    try:
+    with _ends(server, store):
         servers.in_turn(
             store, server, attempt_by, trouble=(DestinationDown, NotSent),
             fits=lambda first, other: failover and _signs_as_well(first, other),
         )  # fmt: skip
+
+
+@contextmanager
+def _ends(server: str, store: DefinitionStore) -> Iterator[None]:
+    """What is wrong with a definition, as the end of an attempt."""
+    try:
+        yield
     except DefinitionDeleted:
         raise FailJob(f"SMTP server {server!r} was deleted before the mail could be sent") from None
     except (DefinitionNotFound, DefinitionUnreadable, DatabaseError) as error:

@@ -18,7 +18,8 @@ def privacyidea() -> None:
 def doctor(invocation: object) -> None:
     """Find what prevents mails from being sent. Exit code 1 if something does. The last line is the next thing to do,
     or "ready"."""
-    from pijobs_privacyidea.doctor import Level, examine, verdict
+    from pijobs_privacyidea.doctor import examine
+    from pijobs_privacyidea.findings import Level, verdict
 
     findings = list(examine(invocation.settings()))  # type: ignore[attr-defined]
     for finding in findings:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
@@ -23,6 +21,7 @@ from pijobs.settings import PREFIX, environment_settings, read_config
 from pijobs_mail.compose.addresses import sender_of
 from pijobs_mail.servers.definitions import endpoint
 from pijobs_privacyidea import definitions
+from pijobs_privacyidea.findings import Finding, Level
 from pijobs_privacyidea.host import Host
 from pijobs_privacyidea.mail import first_sender
 from pijobs_privacyidea.old_queue import count_old
@@ -34,41 +33,6 @@ TRIED = ("3.11", "3.12", "3.13", "3.14")
 #: What needs a worker.
 _WAITING = (State.QUEUED, State.SCHEDULED)
 _OWN_SERVERS = "mail.smtp_servers"
-
-
-class Level(str, Enum):
-    OK = "ok"
-    WARNING = "warning"
-    BAD = "bad"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    :ivar advice: what to do.
-    :ivar queued: whether it is a destination that the queue sends to.
-    """
-
-    level: Level
-    text: str
-    advice: str = ""
-    queued: bool = False
-
-
-def verdict(findings: Sequence[Finding]) -> str:
-    """The last line: ``ready``, or the next thing to do."""
-    bad = [finding for finding in findings if finding.level is Level.BAD]
-    if bad:
-        more = f" ({len(bad) - 1} more after it)" if bad[1:] else ""
-        return f"not ready; next: {bad[0].advice or bad[0].text}{more}"
-    if not any(finding.queued for finding in findings):
-        return "not in use; next: tick the box of an SMTP server (send through the job queue)"
-    warnings = sum(finding.level is Level.WARNING for finding in findings)
-    return f"ready, with {warnings} warning{'s' if warnings > 1 else ''} above" if warnings else "ready"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

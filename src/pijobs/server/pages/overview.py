@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flask
@@ -14,9 +14,10 @@ from pijobs.jobs import WAITING
 from pijobs.observe import activity, status
 from pijobs.observe.past import SPANS, past
 from pijobs.observe.readiness import readiness
+from pijobs.request.queue import Queue
 from pijobs.server.pages import plots
 from pijobs.server.pages.languages import _
-from pijobs.server.pages.summary import headline
+from pijobs.server.pages.summary import Topic, headline
 from pijobs.server.pages.web_session import PAGES, requires
 from pijobs.storage.contract import Storage
 
@@ -45,30 +46,19 @@ def overview() -> str | Response:
     if not flask.g.pijobs_visitor.may("viewer"):
         return flask.redirect(flask.url_for(".messages"))
     queue = current_queue()
-    answer, recent, before = status.overview(queue), _NOTHING, None
     chosen = _chosen()
-    if queue.storage is not None and answer["reachable"]:
-        try:
-            step, number = SPANS[chosen["span"]]
-            recent = activity.recent(queue.storage, step.size * number)
-            before = past(queue, **chosen)
-            answer = _with_jobs(answer, queue.storage)
-        except StorageUnavailable as error:
-            away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": status.fallback(queue)}
-            answer = {**answer, **away}
-    elif queue.spool is not None and answer.get("groups"):
-        answer = _with_jobs(answer, queue.spool)
+    answer, recent, before = _told(queue, chosen)
     checks = [(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok]
     critical = {name: check.message for name, check in checks if not check.ok}
     if "storage" in critical and answer["reachable"]:
         answer = {**answer, "fallback": status.fallback(queue)}
     site = flask.current_app.extensions[PAGES]
-    first, *others = site.topics
-    # No sentence about what never happens here, such as SMS where there is no gateway.
-    topics = [first, *(one for one in others if one.of(answer.get("jobs", {})) or one.of(recent["jobs"]))]
     return flask.render_template(
         "pijobs/overview.html",
-        headlines=[headline(topic, answer, recent, queue.settings.ready_max_age, critical) for topic in topics],
+        headlines=[
+            headline(topic, answer, recent, queue.settings.ready_max_age, critical)
+            for topic in _topics(site.topics, answer, recent)
+        ],
         answer=answer,
         recent=recent,
         plots=plots.of_past(before, sum(row["workers"] for row in answer["workers"])) if before else [],
@@ -85,6 +75,31 @@ def _chosen() -> dict[str, str]:
     args = flask.request.args
     span = args.get("span", "")
     return {"span": span if span in SPANS else "hour", **{name: args.get(name, "")[:200] for name in ("job", "group")}}
+
+
+def _told(
+    queue: Queue, chosen: Mapping[str, str]
+) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Any] | None]:
+    """How it stands, what happened just now, and what the plots show."""
+    answer, recent, before = status.overview(queue), _NOTHING, None
+    if queue.storage is not None and answer["reachable"]:
+        try:
+            step, number = SPANS[chosen["span"]]
+            recent = activity.recent(queue.storage, step.size * number)
+            before = past(queue, **chosen)
+            answer = _with_jobs(answer, queue.storage)
+        except StorageUnavailable as error:
+            away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": status.fallback(queue)}
+            answer = {**answer, **away}
+    elif queue.spool is not None and answer.get("groups"):
+        answer = _with_jobs(answer, queue.spool)
+    return answer, recent, before
+
+
+def _topics(topics: Sequence[Topic], answer: Mapping[str, Any], recent: Mapping[str, Any]) -> list[Topic]:
+    """No sentence about what never happens here, such as SMS where there is no gateway."""
+    first, *others = topics
+    return [first, *(one for one in others if one.of(answer.get("jobs", {})) or one.of(recent["jobs"]))]
 
 
 def _with_jobs(answer: Mapping[str, Any], storage: Storage) -> dict[str, Any]:

@@ -34,14 +34,21 @@ def statement(dialect: Dialect) -> Statement:
         .with_for_update(read=True, key_share=True)
         .subquery()
     )
-    now_us: Any = looked.c.now_us
+    values = _values(looked.c.now_us)
+    insert = postgresql.insert(instance).from_select(list(values), select(*values.values()).select_from(looked))
+    return Statement(insert.on_conflict_do_nothing().returning(I.enqueued, I.state))
+
+
+def _values(now_us: Any) -> dict[str, Any]:
+    """By column. :param now_us: the time at the server."""
+    zero: Any = literal_column("0")
     given = ("queue", "id", "name", "grp", "priority", "created", "deadline", "due", "ukey", "subject", "lim", "keep")
     values: dict[str, Any] = {
         name: bindparam(name, type_=I[name].type) for name in (*given, "label", "person", "envelope", "body")
     }
     due, now = values["due"], now_us // literal_column("1000", BigInteger)
     later = due > now
-    values |= {
+    return values | {
         "state": case((later, literal_column(str(int(Code.SCHEDULED)))), else_=literal_column(str(int(Code.QUEUED)))),
         "rank": now_us - values["priority"] * literal_column(str(RANK_STEP)),
         "enqueued": now_us,
@@ -54,8 +61,6 @@ def statement(dialect: Dialect) -> Statement:
         "crashes": zero,
         "unique_key": values["ukey"],
     }
-    insert = postgresql.insert(instance).from_select(list(values), select(*values.values()).select_from(looked))
-    return Statement(insert.on_conflict_do_nothing().returning(I.enqueued, I.state))
 
 
 def enqueue(tx: Tx, new: NewInstance) -> Stored | None:

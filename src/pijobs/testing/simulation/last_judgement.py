@@ -97,7 +97,9 @@ class LastJudgement:
             if not self._unjudgeable():
                 self.breaks("lost", f"{entry} was acknowledged, and nobody knows of it any more")
             return
-        record = found[1]
+        self._judge_record(entry, found[1])
+
+    def _judge_record(self, entry: Entry, record: Record) -> None:
         if record.state not in ENDED:
             self.breaks("starved", f"{entry} is {record.state} still: {record.reason}")
         elif entry.call.kwargs is not None:

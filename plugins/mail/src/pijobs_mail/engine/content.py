@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pijobs_mail.engine.connection import Connection
-from pijobs_mail.engine.delivery import Deadline
+from pijobs_mail.engine.delivery import Deadline, Mail
 from pijobs_mail.engine.replies import ProtocolError, Reply
+from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD
 from pijobs_mail.engine.words import why
-from pijobs_mail.errors import ConnectionLost, MaybeSent
+from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent
 
 
 class ContentConnection(Connection):
@@ -36,3 +37,17 @@ class ContentConnection(Connection):
         if 300 <= reply.code < 400:
             raise MaybeSent(f"no word from {self.endpoint} on the mail it was given, but {reply.code}")
         return reply
+
+    def _doubt(self, keyword: str, reply: Reply) -> None:
+        """:raises FalseFeature: the server understood the commands before this one, but not this one."""
+        if keyword in self.features and reply.code in NOT_UNDERSTOOD:
+            raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
+
+    def _doubt_parameters(self, mail: Mail, reply: Reply) -> None:
+        """:raises FalseFeature: the server does not understand MAIL with a parameter that it offers."""
+        # RFC 5321 4.1.1.11 and RFC 3463 3.6; with another enhanced code, the reply is about the address.
+        if reply.code not in (501, 504, 555) or not (reply.enhanced or "5.5.4").startswith("5.5."):
+            return
+        for keyword, said in (("8BITMIME", not mail.content.isascii()), ("SIZE", True)):
+            if said and keyword in self.features:
+                raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)

@@ -63,26 +63,18 @@ class Conversation(ContentConnection):
         if mail.utf8 and "SMTPUTF8" not in self.features:
             raise AsciiOnly
         if "8BITMIME" not in self.features and not mail.content.isascii():
-            try:
-                mail = replace(mail, content=seven_bit(mail.content))
-            except ValueError as error:
-                raise MessageError(f"{self.endpoint} takes 7 bits only: {error}") from None
+            mail = self._in_seven_bits(mail)
         if self._may_go_whole(mail):
             return self._whole(mail, deadline)
         content = on_the_wire(mail.content)
-        replies = self._replies([*self._commands(mail, len(content)), (Step.DATA, "DATA")], deadline)
-        if self._unfinished:
-            self._expect(Step.MAIL, next(replies))
-        self._unfinished = True
-        reply = next(replies)
-        self._doubt_parameters(mail, reply)
+        replies = self._begin(mail, len(content), deadline)
+        self._doubt_parameters(mail, reply := next(replies))
         # A nearly full disk may have no room for a big mail, but room for others.
         verdict = Verdict.DEFERRED if reply.code == 452 and len(content) > WHOLE else self._judge(Step.MAIL, reply)
-        outcomes: dict[str, Outcome] = {}
-        if verdict is not Verdict.ACCEPTED:
-            outcomes = dict.fromkeys(mail.recipients, Outcome(verdict, reply, Step.MAIL))
+        refused = () if verdict is Verdict.ACCEPTED else mail.recipients
+        outcomes = dict.fromkeys(refused, Outcome(verdict, reply, Step.MAIL))
         said = [reply]
-        for recipient in mail.recipients if not outcomes else ():
+        for recipient in () if refused else mail.recipients:
             said.append(reply := next(replies))
             if reply.code == 421:
                 return self._cut_short(mail, outcomes, reply, Step.RCPT)
@@ -96,9 +88,22 @@ class Conversation(ContentConnection):
         if reply.code == 421:
             return self._cut_short(mail, outcomes, reply, Step.DATA)
         ending = self._content(content, taken, reply, deadline)
-        if ending.queue_id is not None and not any(map(mail_id, said)):
-            self._names_mails = True
+        self._names_mails |= ending.queue_id is not None and not any(map(mail_id, said))
         return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
+
+    def _begin(self, mail: Mail, size: int, deadline: Deadline) -> Iterator[Reply]:
+        """The replies to MAIL and what follows it; what the last mail left is done with."""
+        replies = self._replies([*self._commands(mail, size), (Step.DATA, "DATA")], deadline)
+        if self._unfinished:
+            self._expect(Step.MAIL, next(replies))
+        self._unfinished = True
+        return replies
+
+    def _in_seven_bits(self, mail: Mail) -> Mail:
+        try:
+            return replace(mail, content=seven_bit(mail.content))
+        except ValueError as error:
+            raise MessageError(f"{self.endpoint} takes 7 bits only: {error}") from None
 
     def _cut_short(self, mail: Mail, outcomes: Mapping[str, Outcome], reply: Reply, step: Step) -> Delivery:
         """The server replied 421 before the end of the mail, so it accepted nothing. If it refused recipients in the
@@ -260,20 +265,6 @@ class Conversation(ContentConnection):
             self.abandon()
         verdict = self._judge(Step.END, reply)
         return _all(recipients, verdict, reply, Step.END, mail_id(reply) if verdict is Verdict.ACCEPTED else None)
-
-    def _doubt(self, keyword: str, reply: Reply) -> None:
-        """:raises FalseFeature: the server understood the commands before this one, but not this one."""
-        if keyword in self.features and reply.code in NOT_UNDERSTOOD:
-            raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
-
-    def _doubt_parameters(self, mail: Mail, reply: Reply) -> None:
-        """:raises FalseFeature: the server does not understand MAIL with a parameter that it offers."""
-        # RFC 5321 4.1.1.11 and RFC 3463 3.6; with another enhanced code, the reply is about the address.
-        if reply.code not in (501, 504, 555) or not (reply.enhanced or "5.5.4").startswith("5.5."):
-            return
-        for keyword, said in (("8BITMIME", not mail.content.isascii()), ("SIZE", True)):
-            if said and keyword in self.features:
-                raise FalseFeature(f"{self.endpoint} offers {keyword} and refuses it: {reply}", keyword=keyword)
 
 
 def _told_apart(begun: list[Reply], recipients: list[Reply], last: Reply) -> bool:

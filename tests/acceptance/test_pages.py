@@ -363,6 +363,35 @@ def test_the_keyboard_alone_leads_to_the_content_and_through_the_navigation(desk
     expect(desk.page.locator("h1")).to_have_text("Jobs")
 
 
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until something of this name has the focus."""
+    focused = "document.activeElement.ariaLabel || document.activeElement.labels?.[0]?.textContent"
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if (page.evaluate(f"{focused} || document.activeElement.textContent") or "").strip().startswith(name):
+            return
+    raise AssertionError(f"the keyboard does not reach {name}")
+
+
+def test_by_the_keyboard_alone_a_token_is_made_and_removed(desk: Desk) -> None:
+    page = desk.page
+    desk.open("/tokens")
+    tab_to(page, "New token")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("New token")
+    page.keyboard.type("by-keyboard")
+    tab_to(page, "read jobs")
+    page.keyboard.press("Space")
+    tab_to(page, "Create token")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("by-keyboard").first).to_be_visible()
+    desk.open("/tokens")
+    tab_to(page, "Remove by-keyboard")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("The token by-keyboard is removed.")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove by-keyboard")).to_have_count(0)
+
+
 def test_by_the_keyboard_alone_somebody_signs_in_filters_and_cancels(
     browser: Browser, served: tuple[Site, Web]
 ) -> None:
@@ -371,33 +400,25 @@ def test_by_the_keyboard_alone_somebody_signs_in_filters_and_cancels(
     context = browser.new_context()
     page = context.new_page()
 
-    def tab_to(name: str) -> None:
-        focused = "document.activeElement.ariaLabel || document.activeElement.labels?.[0]?.textContent"
-        for _ in range(40):
-            page.keyboard.press("Tab")
-            if (page.evaluate(f"{focused} || document.activeElement.textContent") or "").strip().startswith(name):
-                return
-        raise AssertionError(f"the keyboard does not reach {name}")
-
     page.goto(f"{web.base}/pages/jobs")
     page.keyboard.type("root")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Jobs")
-    tab_to("State")
+    tab_to(page, "State")
     page.keyboard.type("scheduled")
     page.keyboard.press("Enter")
-    tab_to("Show")
+    tab_to(page, "Show")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("state=scheduled"))
-    tab_to("test.count")
+    tab_to(page, "test.count")
     page.keyboard.press("Space")
-    tab_to("Cancel…")
+    tab_to(page, "Cancel…")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Cancel 1 instance?")
     page.keyboard.type("sent twice")
-    tab_to("Cancel 1 instance")
+    tab_to(page, "Cancel 1 instance")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("cancelled")
     assert site.record(id).state is State.CANCELLED

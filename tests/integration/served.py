@@ -79,6 +79,10 @@ class Client:
     def ask(self, method: str, path: str, **query: Any) -> TestResponse:
         return self._client.open(path, method=method, query_string=query, headers={"Authorization": self.token})
 
+    def send(self, method: str, path: str, body: object) -> TestResponse:
+        """A request with a JSON body."""
+        return self._client.open(path, method=method, json=body, headers={"Authorization": self.token})
+
     def get(self, path: str, **query: Any) -> Any:
         """The value of an answer that must be a success."""
         return value_of(self.ask("GET", path, **query))

@@ -150,6 +150,15 @@ def test_times_are_skipped_however_far_ahead_they_are(app: flask.Flask) -> None:
     assert row["next"] > times[-1] and not row["last"]
 
 
+def test_what_is_refused_for_its_body_is_not_done(app: flask.Flask) -> None:
+    client, dead = served.Client(app, "operator"), add_instance(app, State.DEAD)
+    asked = ("POST", "/schedule/statistics.daily/skip"), ("POST", "/schedule/statistics.daily/run")
+    for method, path in (*asked, ("POST", f"/jobs/{dead}/retry"), ("DELETE", f"/jobs/{dead}")):
+        assert served.error_of(client.send(method, path, ["no object"])) == (400, 905)
+    assert [row["skipped"] for row in client.get("/schedule") if row["name"] == "statistics.daily"] == [[]]
+    assert [row["id"] for row in client.get("/jobs")["jobs"]] == [dead]
+
+
 def test_the_last_events_are_told_by_job_and_by_worker(app: flask.Flask, visit: Visit) -> None:
     dead, running = add_instance(app, State.DEAD, name="first.job"), add_instance(app, State.RUNNING, name="other.job")
     page = visit.text("/events")

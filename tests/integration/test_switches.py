@@ -69,12 +69,29 @@ def test_the_api_pauses_the_queue_and_has_jobs_run_in_the_request(app: flask.Fla
 @pytest.mark.parametrize("switch", ["pause", "bypass"])
 def test_the_api_wants_a_reason(app: flask.Flask, operator: Client, switch: str) -> None:
     assert error_of(operator.ask("POST", f"/groups/{switch}")) == (400, 905)
+    assert error_of(operator.ask("POST", f"/groups/{switch}", reason=" \n")) == (400, 905)
     assert not storage_of(app).depths().paused and not storage_of(app).depths().bypasses
 
 
 @pytest.mark.parametrize("switch", ["pause", "resume", "flush", "bypass"])
 def test_the_api_knows_no_other_groups(operator: Client, switch: str) -> None:
     assert error_of(operator.ask("POST", f"/groups/{switch}", group="smtp:mian", reason="a typo")) == (404, 601)
+
+
+@pytest.mark.parametrize("switch", ["pause", "resume", "flush", "bypass"])
+def test_a_name_that_no_storage_takes_is_one_of_no_group(app: flask.Flask, operator: Client, switch: str) -> None:
+    for name in ("\ud800", "a\0b"):
+        response = operator.send("POST", f"/groups/{switch}", {"group": name, "reason": "half of a pair"})
+        assert error_of(response) == (404, 601)
+
+
+def test_a_bypass_that_is_not_there_can_not_be_ended(app: flask.Flask, operator: Client) -> None:
+    operator.ask("POST", "/groups/bypass", reason="workers hang")
+    assert error_of(operator.ask("DELETE", "/groups/bypass", group="smtp:mian")) == (409, 409)
+    assert list(storage_of(app).depths().bypasses) == [""]
+    operator.ask("DELETE", "/groups/bypass")
+    assert error_of(operator.ask("DELETE", "/groups/bypass")) == (409, 409)
+    assert [act for act, _, _ in acts(app, 2)] == ["bypass.begin", "bypass.end"]
 
 
 def quiet(app: flask.Flask) -> list[bool]:

@@ -200,8 +200,9 @@ def _changes(queue: Queue, id: str) -> Iterator[str]:
 def retry(id: str) -> flask.Response:
     """Queue a dead letter again. ``reason`` stands in the audit log."""
     _storage()
+    reason = given_reason(parameters())
     instances.retry(current_queue(), id)
-    audit("job.retry", fields=[id], reason=given_reason(parameters()))
+    audit("job.retry", fields=[id], reason=reason)
     return answer(True)
 
 
@@ -212,15 +213,16 @@ def delete(id: str) -> flask.Response:
     """Cancel a waiting instance, or remove the record of an ended one. A running one is not touched (409). ``reason``
     stands in the audit log."""
     _storage()
+    reason = given_reason(parameters())
     storage, record = current_queue().places.find(id)
     state = record.state
     if state in WAITING:
         storage.cancel(id, reason=f"cancelled by {flask.g.account.name}")
-        audit("job.cancel", on=record.name, fields=[id], reason=given_reason(parameters()))
+        audit("job.cancel", on=record.name, fields=[id], reason=reason)
         return answer("cancelled")
     if state in ENDED:
         storage.remove(id)
-        audit("job.delete", on=record.name, fields=[id], reason=given_reason(parameters()))
+        audit("job.delete", on=record.name, fields=[id], reason=reason)
         return answer("removed")
     raise ApiError(409, 409, "the instance runs; wait until it has ended")
 

@@ -37,11 +37,12 @@ def list_scheduled() -> flask.Response:
 def run(identifier: str) -> flask.Response:
     """Run a periodic job now, in addition to its schedule. The answer is the id of the instance."""
     _queue()
+    reason = given_reason(parameters())
     try:
         id = run_now(current_queue(), identifier)
     except UnknownJob as error:
         raise ApiError(404, 601, str(error)) from None
-    audit("schedule.run", on=identifier, fields=[id], reason=given_reason(parameters()))
+    audit("schedule.run", on=identifier, fields=[id], reason=reason)
     return answer(id)
 
 
@@ -51,11 +52,12 @@ def run(identifier: str) -> flask.Response:
 def leave_out(identifier: str) -> flask.Response:
     """Skip the next time of a periodic job. The answer is that time."""
     _queue()
+    reason = given_reason(parameters())
     try:
         due = skip(current_queue(), identifier, by=flask.g.account.name)
     except UnknownJob as error:
         raise ApiError(404, 601, str(error)) from None
-    audit("schedule.skip", on=identifier, reason=given_reason(parameters()))
+    audit("schedule.skip", on=identifier, reason=reason)
     return answer(moment(due))
 
 

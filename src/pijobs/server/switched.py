@@ -45,7 +45,12 @@ def bypass(storage: Storage, group: str | None, reason: str) -> None:
 
 
 def end_bypass(storage: Storage, group: str | None) -> None:
-    """Give new calls to the queue again."""
+    """Give new calls to the queue again.
+
+    :raises StateConflict: nobody bypasses it; a mistyped name must not look as if it were done.
+    """
+    if (group or "") not in storage.depths().bypasses:
+        raise StateConflict(f"nobody bypasses {'the queue' if group is None else 'this group'}")
     storage.end_bypass(group)
     log.warning("%s: the bypass is ended by %s", _named(group), _who())
     audit("bypass.end", on=group or "")

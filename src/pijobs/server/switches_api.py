@@ -11,6 +11,7 @@ from pijobs.server.audited import given_reason
 from pijobs.server.described import Parameter, takes
 from pijobs.server.rights import requires
 from pijobs.storage.contract import Storage
+from pijobs.storage.texts import storable_name
 
 GROUP = Parameter("group", "such as smtp:main; default: the whole queue")
 WHY = Parameter("reason", "who asks for the state of the queue is told", required=True)
@@ -63,7 +64,7 @@ def bypass() -> flask.Response:
 @takes(GROUP)
 def end_bypass() -> flask.Response:
     """Give new calls, of one ``group`` or all, to the queue again."""
-    switched.end_bypass(_storage(), str(parameters().get("group") or "") or None)
+    switched.end_bypass(_storage(), _given_group())
     return answer(True)
 
 
@@ -103,8 +104,13 @@ def _storage() -> Storage:
     return storage
 
 
+def _given_group() -> str | None:
+    """As the storage writes it: JSON can carry what no storage takes."""
+    return storable_name(str(parameters().get("group") or "")) or None
+
+
 def _group() -> str | None:
-    group = str(parameters().get("group") or "") or None
+    group = _given_group()
     if group is not None and _storage().group(group) is None:
         raise ApiError(404, 601, "there is no group with this name (any more); GET /groups lists them")
     return group
@@ -113,4 +119,6 @@ def _group() -> str | None:
 def _reason() -> str:
     values = parameters()
     required(values, "reason")
-    return given_reason(values)
+    if not (reason := given_reason(values)):
+        raise ApiError(400, 905, "reason: expected words, found blanks")
+    return reason

@@ -18,6 +18,7 @@ from pijobs.server.pages.languages import _, plural
 from pijobs.server.pages.web_session import Problem, requires, say
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths
+from pijobs.storage.texts import storable_name
 
 #: Groups that are shown; there may be one for each of many destinations.
 MOST_GROUPS = 200
@@ -132,7 +133,7 @@ def bypass() -> str | Response:
 @requires("operator")
 def end_bypass() -> Response:
     """Give new calls, of one ``group`` or all, to the queue again."""
-    group = flask.request.form.get("group") or None
+    group = _given_group()
     switched.end_bypass(storage(), group)
     say(_("{what}: new calls go by the queue again.", what=_said(group)))
     return flask.redirect(flask.url_for(".workers"), 303)
@@ -155,8 +156,13 @@ def quiet() -> Response:
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
+def _given_group() -> str | None:
+    """As the storage writes it: PostgreSQL takes no NUL."""
+    return storable_name(flask.request.form.get("group", "")) or None
+
+
 def _group() -> str | None:
-    group = flask.request.form.get("group") or None
+    group = _given_group()
     if group is not None and storage().group(group) is None:
         raise Problem(404, _("there is no group with this name (any more)"))
     return group

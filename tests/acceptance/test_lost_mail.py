@@ -121,7 +121,7 @@ def test_a_worker_with_the_wrong_key(site: Site, sink: Sink) -> None:
     state, story = find(site)
     assert state == "scheduled"
     says(story, "a worker could not run it and gave it back: unknown key", "waits for a worker that can run it")
-    says(story, "that it is encrypted by, they have", "give server and workers the same")
+    says(story, "that it is encrypted with, they have", "give server and workers the same")
     checked = site.run("config", "check")
     assert checked.returncode == 1 and "no live worker has the key" in checked.stdout
 
@@ -152,7 +152,7 @@ def test_a_mail_that_expired(site: Site, sink: Sink) -> None:
     site.wait_for(instance, State.EXPIRED)
     state, story = find(site)
     assert state == "expired"
-    says(story, "the deadline passed while it waited; no worker began an attempt before, see 'pijobs workers'")
+    says(story, "the deadline passed while it waited; no worker had begun an attempt, see 'pijobs workers'")
     says(story, "; nothing more happens")
     assert not sink.mails
 

@@ -211,7 +211,7 @@ def test_a_server_that_is_not_verified_is_told_by_the_command(mail_site: Site) -
     with Sink() as sink:
         define(mail_site, sink, verify=False)
         words = (
-            "warning: mail.smtp_servers: SMTP server 'main' is not verified: whoever is in between can read its mails"
+            "warning: mail.smtp_servers: SMTP server 'main' is not verified: others on the network can read its mails"
         )
         assert words in mail_site.run("status").stdout
         assert words in mail_site.run("config", "check").stderr

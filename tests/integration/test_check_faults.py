@@ -166,7 +166,7 @@ def tls(place: Place) -> Queue:
 
 @fault
 def database_tls(place: Place) -> Queue:
-    place.patch.setattr(clear_text, "database", lambda settings: ("PostgreSQL is spoken to without TLS", "add TLS"))
+    place.patch.setattr(clear_text, "database", lambda settings: ("the connection to PostgreSQL has no TLS", "add TLS"))
     return place.queue()
 
 

@@ -127,7 +127,7 @@ def test_a_redis_on_another_machine_without_password_and_tls_is_warned_of() -> N
         queue = make_queue(server.url.replace("127.0.0.1", own_address()))
         login, tls = check(queue, "login"), check(queue, "tls")
         assert login.alarm and "no password is given" in login.message and "requirepass" in login.advice
-        assert tls.alarm and "without TLS" in tls.message and "rediss://" in tls.advice
+        assert tls.alarm and "has no TLS" in tls.message and "rediss://" in tls.advice
         close(queue)
 
 
@@ -178,7 +178,7 @@ def test_a_relative_path_of_the_queue_is_warned_of(tmp_path: Path, monkeypatch: 
 def test_an_absolute_path_is_well_unless_others_may_open_it(queue: Queue, tmp_path: Path) -> None:
     assert not check(queue, "storage_path").warning
     (tmp_path / "queue.sqlite").chmod(0o644)
-    assert "others than the owner" in check(queue, "storage_path").message
+    assert "other users may access" in check(queue, "storage_path").message
 
 
 def test_a_pi_cfg_that_all_may_read_is_warned_of(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_redis_that_keeps_nothing_is_warned_of() -> None:
     with running("--save", "", "--appendonly", "no") as server:
         queue = make_queue(server.url)
         found = check(queue, "persistence")
-        assert found.warning and "a restart loses what waits" in found.message
+        assert found.warning and "a restart loses all waiting jobs" in found.message
         server.command("CONFIG", "SET", "appendonly", "yes")
         assert not check(queue, "persistence").warning
         close(queue)
@@ -405,9 +405,9 @@ def test_a_storage_that_is_only_read_is_told_with_its_remedy_and_blames_no_worke
     assert queue.storage is not None
     monkeypatch.setattr(queue.storage, "try_out", refuse)
     found = dict(readiness(queue))
-    assert "takes nothing new" in found["storage"].message
-    assert found["storage"].advice.startswith("let it be written to, or name the server that is")
-    assert found["worker"].advice.startswith("look at the check 'storage' first")
+    assert "accepts nothing new" in found["storage"].message
+    assert found["storage"].advice.startswith("make it writable, or name a writable server")
+    assert found["worker"].advice.startswith("see the check 'storage' first")
 
 
 # -- what stands in the queue ----------------------------------------------------------------------------------------

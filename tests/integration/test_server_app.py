@@ -277,6 +277,6 @@ def test_a_redis_elsewhere_that_lets_anybody_in_is_refused(tmp_path: Path, url: 
         create_app(settings=settings)
         return
     with pytest.raises(
-        ConfigurationError, match="this server does not speak in clear to other machines: Redis is on another machine"
+        ConfigurationError, match="this server sends nothing unencrypted to other machines: Redis is on another machine"
     ):
         create_app(settings=settings)

@@ -144,7 +144,7 @@ def test_a_bound_that_is_reached_is_told(new_queue: NewQueue, storage: MemorySto
     checks = dict(readiness(queue, answer))
     assert checks["bounds"].message == told
     storage.cancel(storage.page(State.QUEUED).records[0].id, reason="")
-    assert dict(readiness(queue))["bounds"].message == "no job has reached the bound of what may wait"
+    assert dict(readiness(queue))["bounds"].message == "no job has reached its limit of waiting instances"
 
 
 def test_an_enqueue_looks_seldom_as_long_as_there_is_much_room(

@@ -19,9 +19,9 @@ from pijobs.worker.main import WorkerOptions, make_consumer
 PG, MY = "postgresql+psycopg://u:hunter2@{}/db", "mysql+pymysql://u:hunter2@{}/db"
 #: Storage URLs, and what is told of each: words of it, nothing where all is well.
 STORAGES = {
-    "redis://redis.example.com/0": ("no password", "without TLS"),
-    "redis://:hunter2@redis.example.com/0": ("without TLS",),
-    "redis://:hunter2@192.0.2.7/0": ("without TLS",),
+    "redis://redis.example.com/0": ("no password", "has no TLS"),
+    "redis://:hunter2@redis.example.com/0": ("has no TLS",),
+    "redis://:hunter2@192.0.2.7/0": ("has no TLS",),
     "rediss://redis.example.com/0": ("no password",),
     "rediss://:hunter2@redis.example.com/0": (),
     "rediss://redis.example.com/0?ssl_certfile=/etc/c.pem&ssl_keyfile=/etc/k.pem": (),
@@ -29,9 +29,9 @@ STORAGES = {
     "redis://127.0.0.9/0": (),
     "redis://[::1]/0": (),
     "unix:///run/redis.sock": (),
-    "redis+sentinel://:hunter2@s1:26379,localhost/svc/0": ("another machine, s1, and spoken to without TLS",),
+    "redis+sentinel://:hunter2@s1:26379,localhost/svc/0": ("another machine, s1, and the connection has no TLS",),
     "redis+sentinel://:hunter2@s1:26379/svc/0?ssl=true": (),
-    "redis+cluster://n1:7000,n2:7000": ("n1, n2, and no password", "without TLS"),
+    "redis+cluster://n1:7000,n2:7000": ("n1, n2, and no password", "has no TLS"),
     PG.format("db.example.com"): ("PostgreSQL is on another machine, db.example.com",),
     PG.format("db.example.com") + "?sslmode=prefer": ("PostgreSQL",),
     PG.format("db.example.com") + "?sslmode=verify-full": (),
@@ -102,5 +102,5 @@ def test_a_worker_tells_it_in_its_log_and_starts(caplog: pytest.LogCaptureFixtur
     installation = build(values("redis://redis.example.com/0"))
     make_consumer(installation, flask.Flask("worker"), WorkerOptions(workers=1))
     told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(told) == 2 and "no password" in told[0] and "without TLS" in told[1]
+    assert len(told) == 2 and "no password" in told[0] and "has no TLS" in told[1]
     assert not [*clear_text.faults(build(values("redis://localhost/0")).settings)]

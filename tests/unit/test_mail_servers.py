@@ -236,7 +236,7 @@ def test_readiness_warns_in_red_of_a_server_without_tls(settings: Settings) -> N
     store.save("main", {"server": "mail.example.com", "tls": "1"})
     store.save("here", {"server": "127.0.0.1"})
     assert not servers_check(settings).run().warning
-    with pytest.raises(DefinitionError, match="SMTP server 'open' is spoken to without TLS"):
+    with pytest.raises(DefinitionError, match="the connection to SMTP server 'open' has no TLS"):
         store.save("open", {"server": "mail.example.com"})
     assert "open" not in store.list()
     # As by an older release, or before the setting was changed.
@@ -244,7 +244,7 @@ def test_readiness_warns_in_red_of_a_server_without_tls(settings: Settings) -> N
     store.save("open", {"server": "mail.example.com"})
     settings._values[PREFIX + "LOGIN_WITHOUT_TLS"] = []
     found = servers_check(settings).run()
-    assert found.alarm and "SMTP server 'open' is spoken to without TLS" in found.message
+    assert found.alarm and "the connection to SMTP server 'open' has no TLS" in found.message
 
 
 def test_readiness_tells_of_a_fallback_that_is_not_there(settings: Settings) -> None:

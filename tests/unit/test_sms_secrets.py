@@ -250,7 +250,7 @@ def test_a_gateway_without_tls_is_told_and_with_a_login_refused(
     settings = current_queue().settings
     settings._values["PI_JOB_QUEUE_SMS_LOGIN_WITHOUT_TLS"] = ("known.example.com",)
     if refused:
-        with pytest.raises(DefinitionError, match=r"is spoken to without TLS|a login in clear") as error:
+        with pytest.raises(DefinitionError, match=r"has no TLS|a login in clear") as error:
             open_store(settings).save("main", values)
         assert "hunter2" not in str(error.value) and not open_store(settings).list()
         # As by an older release, or before the setting was changed.

@@ -40,7 +40,7 @@ class Definitions(Declaration):
     :param fields: without ``identifier`` and ``enqueue_job``, which all definitions have.
     :param choice: name of the text field whose value tells which further fields a definition has.
     :param variants: the further fields by that value.
-    :param in_clear: given a definition and the settings, tells in sentences what of it whoever is in between can read.
+    :param in_clear: given a definition and the settings, says in sentences what of it others on the network can read.
         Such a definition is not saved. One that was saved before works on.
     :raises ValueError: for a name that can't be, or is there twice.
     """
@@ -194,7 +194,7 @@ class DefinitionStore:
         return self.declaration.validate(values, stored or {}, {})
 
     def in_clear(self, identifier: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """What of a whole definition whoever is in between could read, see :class:`Definitions`."""
+        """What of a whole definition others on the network could read, see :class:`Definitions`."""
         return tuple(self.declaration.in_clear({**values, IDENTIFIER: identifier}, self._settings))
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:

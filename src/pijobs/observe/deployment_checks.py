@@ -1,6 +1,5 @@
-"""Mistakes of the first day: settings with which everything seems to work until mails are late or lost.
-
-One list, for ``pijobs config check`` and readiness. A mistake that stops jobs now is not ok; the others are warnings.
+"""Mistakes of the first day: everything seems to work, until mails are late or lost. ``pijobs config check`` and
+readiness share this list. A mistake that stops jobs now is not ok; the others are warnings.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ Found = Iterator[tuple[str, CheckResult]]
 
 
 def of_settings(queue: Queue) -> Found:
-    """What can be seen without the storage."""
+    """Checks that do not need the storage."""
     if queue.settings.file is not None:
         yield "config_file", _config_file(queue)
     settings = queue.settings
     if queue.storage is not None and clear_text.is_remote_kind(settings):
-        yield "login", _in_clear(clear_text.login(settings), "the storage is on this machine, or asks who comes")
-        yield "tls", _in_clear(clear_text.tls(settings), "the storage is on this machine, or spoken to by TLS")
+        yield "login", _in_clear(clear_text.login(settings), "the storage is on this machine, or requires a login")
+        yield "tls", _in_clear(clear_text.tls(settings), "the storage is on this machine, or the connection has TLS")
     yield (
         "database_tls",
-        _in_clear(clear_text.database(settings), "the database is here, or spoken to by TLS"),
+        _in_clear(clear_text.database(settings), "the database is on this machine, or the connection has TLS"),
     )
     if threads.are_stopped_between_requests():
         yield "threads", warned(threads.STOPPED, threads.ADVICE)
@@ -50,7 +49,7 @@ def of_settings(queue: Queue) -> Found:
 
 
 def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
-    """What the storage tells of itself.
+    """Checks of what the storage reports about itself.
 
     :param answer: of :func:`pijobs.observe.status.overview`.
     :raises StorageUnavailable: when it does not answer.
@@ -104,7 +103,7 @@ def _storage_path(facts: Mapping[str, str]) -> CheckResult:
             f"set {PREFIX}URL = 'sqlite:////{facts['path'].lstrip('/')}', with four slashes",
         )
     if int(facts["mode"], 8) & (stat.S_IRWXG | stat.S_IRWXO):
-        return warned(f"others than the owner may access {facts['path']}", "chmod 600 it")
+        return warned(f"other users may access {facts['path']}", "chmod 600 it")
     return CheckResult(True, f"{facts['path']} is an absolute path")
 
 
@@ -122,7 +121,7 @@ def _eviction(facts: Mapping[str, str]) -> CheckResult:
 def _eviction_policy(facts: Mapping[str, str]) -> CheckResult:
     policy, advice = facts.get("maxmemory-policy"), NO_EVICTION
     if policy is None:
-        return warned("Redis does not tell this user its maxmemory-policy", f"look for yourself: {advice}")
+        return warned("Redis does not tell this user its maxmemory-policy", f"check it yourself: {advice}")
     if policy == "noeviction":
         return CheckResult(True, "Redis evicts no keys")
     unlimited = facts.get("maxmemory") == "0"
@@ -131,15 +130,20 @@ def _eviction_policy(facts: Mapping[str, str]) -> CheckResult:
 
 
 def _persistence(facts: Mapping[str, str]) -> CheckResult:
-    """Nothing is said where Redis does not tell."""
+    """No result if Redis does not report it."""
     if facts.get("aof_enabled") == "0" and facts.get("save") == "":
-        advice = "set 'appendonly yes' in redis.conf; docs/how-to/configure tells what each choice costs"
-        return warned("Redis keeps nothing on disk: a restart loses what waits", advice)
-    return CheckResult(True, "Redis keeps what waits on disk" if "aof_enabled" in facts else "Redis does not tell")
+        advice = "set 'appendonly yes' in redis.conf; docs/how-to/configure says what each choice costs"
+        return warned("Redis keeps nothing on disk: a restart loses all waiting jobs", advice)
+    return CheckResult(
+        True,
+        "Redis keeps waiting jobs on disk"
+        if "aof_enabled" in facts
+        else "Redis does not say whether it keeps jobs on disk",
+    )
 
 
 def full(facts: Mapping[str, str], named: str = "queue") -> CheckResult:
-    """Whether a storage has room, by what it tells of itself.
+    """Whether a storage has room, as it reports.
 
     :param named: what it holds, for people.
     """
@@ -149,7 +153,7 @@ def full(facts: Mapping[str, str], named: str = "queue") -> CheckResult:
         return CheckResult(False, f"the memory of Redis is full: {used} of {limit} bytes", advice)
     free = facts.get("disk free")
     if free is not None and int(free) < min(LEAST_DISK, int(facts["disk size"]) * LEAST_PART):
-        advice = f"free some of the disk that holds {facts['path']}; jobs take the fallback once it is full"
+        advice = f"free space on the disk that holds {facts['path']}; jobs take the fallback once it is full"
         return CheckResult(False, f"the disk of the {named} is nearly full: {int(free) // 1024**2} MB are free", advice)
     return CheckResult(True, "the storage has room")
 
@@ -164,7 +168,8 @@ def _clock(ahead: float) -> CheckResult:
         return CheckResult(True, "this host and the storage have the same time")
     side = "behind" if ahead > 0 else "ahead of"
     return warned(
-        f"the clock of this host is {abs(ahead):.0f} s {side} that of the storage", "let NTP set both (timedatectl)"
+        f"the clock of this host is {abs(ahead):.0f} s {side} that of the storage",
+        "synchronise both with NTP (timedatectl)",
     )
 
 
@@ -179,8 +184,8 @@ def _worker(answer: Mapping[str, Any]) -> CheckResult:
     if not answer["workers"] and seen > WORKER_ABSENT:
         return CheckResult(False, f"no live worker; the last sign of life was {seen:.0f} s ago", advice)
     if answer["workers"] and all(row["quiet"] for row in answer["workers"]):
-        advice = "'pijobs quiet HOST --end', or start another"
-        return CheckResult(False, "all live workers are quiet: they take nothing", advice)
+        advice = "run 'pijobs quiet HOST --end', or start another worker"
+        return CheckResult(False, "all live workers are quiet: they take no jobs", advice)
     return CheckResult(True, f"last sign of life of a worker {seen:.1f} s ago")
 
 
@@ -189,14 +194,14 @@ def _jobs(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     known = {name for row in live for name in row["jobs"]}
     missing = sorted(set(queue.registry) - known)
     if not live or not missing:
-        return CheckResult(True, "each job is known to a live worker" if live else "no live worker to ask")
+        return CheckResult(True, "live workers know each job" if live else "no live worker to ask")
     advice = "install the plugins of this process for the workers, too, and restart them; 'pijobs plugins' lists them"
     return CheckResult(False, f"no live worker knows the jobs {', '.join(missing)}", advice)
 
 
 @functools.cache
 def _version() -> str:
-    """Of this process; it reads files."""
+    """The release of this process; it reads files."""
     return metadata.version("pijobs")
 
 
@@ -208,17 +213,18 @@ def _versions(answer: Mapping[str, Any]) -> CheckResult:
             True, f"the live workers run release {mine}" if answer["workers"] else "no live worker to ask"
         )
     said = f"{processes_of(others)} run release {', '.join(sorted({row['version'] for row in others}))}, this is {mine}"
-    return warned(said, "finish the upgrade: restart what still runs the older release, workers first")
+    return warned(said, "finish the upgrade: restart the processes of the older release, workers first")
 
 
 def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
-    """Whether all read the same definitions: what one worker does not find waits until another one tries."""
+    """Whether all processes read the same definitions: a job whose definition a worker does not find waits for another
+    worker."""
     own = fingerprint(queue.settings)
     mine = None if own is None else own.read()
     told = [row for row in answer["workers"] if row["definitions"] is not None]
     advice = (
         "set SQLALCHEMY_DATABASE_URI for server and workers to one database that all hosts reach, by its full path; "
-        "what was changed just now reaches each worker within 15 s"
+        "each worker notices a change within 15 s"
     )
     if mine is not None and own is not None and (others := [row for row in told if row["definitions"] != mine]):
         said = f"{processes_of(others)}: other definitions (SMTP servers and the like) than here, {own.place}"

@@ -1,5 +1,5 @@
-"""The drill: what an installation does all day, in small: through the configured queue and its live workers, to a
-destination of the drill's own. It proves an installation, and leaves nothing behind."""
+"""The drill: sends test messages through the configured queue and its live workers to a destination of its own. It
+shows that an installation works, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LAST_ATTEMPTS = 2.0
 
 
 class Destination(ABC):
-    """Where the things of a drill arrive, on a port of this machine.
+    """The destination of a drill, on a port of this machine.
 
     :ivar values: the fields of a definition that leads there.
     """
@@ -40,12 +40,12 @@ class Destination(ABC):
 
     @abstractmethod
     def arrived(self) -> Mapping[str, float]:
-        """What did, by its key: when first, in seconds since the epoch."""
+        """What arrived, by key: the first time, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """What a plugin's drill sends, and where to.
+    """What a plugin's drill sends, and where.
 
     :param name: what ``pijobs drill`` is called with.
     :param things: what is sent, in plural; for people.
@@ -82,7 +82,7 @@ class Plan:
 
 @dataclass
 class Verdict:
-    """What came of it.
+    """The result.
 
     :param seconds: from enqueue to accepted by the destination: ``p50``, ``p95``, ``p99``.
     :param faults: why the installation is not ok, in words.
@@ -107,7 +107,7 @@ class Verdict:
 
 
 class Drill:
-    """One drill. All that it made ends with the ``with`` block."""
+    """One drill. Everything that it created is removed at the end of the ``with`` block."""
 
     def __init__(self, queue: Queue, exercise: Exercise, plan: Plan) -> None:
         self._queue = queue
@@ -150,7 +150,7 @@ class Drill:
 
     def _define(self, destination: Destination) -> None:
         store = self._exercise.open_store(self._queue.settings)
-        # The first free name: one of its own for each drill would leave series of its own in the metrics.
+        # The first free name: a new name for each drill would leave new series in the metrics.
         taken = store.list()
         self._identifier = next(name for name in map("pijobs-drill-{}".format, itertools.count(1)) if name not in taken)
         self._cleanup.callback(self._forget_group)
@@ -202,7 +202,7 @@ class Drill:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _forget_instances(self) -> None:
-        """What waits is cancelled; what runs gets a moment to end. Then the records go."""
+        """Cancel what waits, give running attempts a moment to end, then remove the records."""
         until = clock.monotonic() + _LAST_ATTEMPTS
         with contextlib.suppress(PijobsError):
             while [one for one in self._instances() if not self._forget(one)]:
@@ -211,7 +211,7 @@ class Drill:
                 clock.sleep(0.05)
 
     def _instances(self) -> Iterator[str]:
-        """All of this drill: by their group, since a signal may come before a handle is kept."""
+        """All instances of this drill, found by their group, because a signal may come before a handle is stored."""
         assert self._queue.storage is not None
         for state in State:
             cursor = None
@@ -235,7 +235,7 @@ class Drill:
         return True
 
     def _forget_group(self) -> None:
-        """A group that remembers nothing is removed by the workers' housekeeping."""
+        """The workers' housekeeping removes a group without state."""
         assert self._queue.storage is not None
         with contextlib.suppress(PijobsError):
             group = self._queue.storage.group(self._group)

@@ -1,4 +1,4 @@
-"""The last events of a job, or of a worker: what :mod:`pijobs.observe.instances` tells of each instance, by time."""
+"""The last events of a job or a worker: those of :mod:`pijobs.observe.instances` for each instance, by time."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     pass
 
 
-#: In which order people want to see them: what lives first, then what went wrong.
+#: The order for people: first what is alive, then what failed.
 STATE_ORDER = (
     State.RUNNING, State.QUEUED, State.SCHEDULED, State.DEAD, State.EXPIRED, State.CANCELLED, State.DONE,
 )  # fmt: skip
@@ -87,7 +87,7 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
     breaker = "closed" if not policy.opened else "open" if blocked else "half-open"
     ceiling = policy.ceiling(now)
     slowed = ceiling is not None and ceiling < DEFAULT_BOUND
-    # A destination that nobody went to since may have forgotten that it was given too much.
+    # The ceiling may have risen back to normal since the last attempt; then its reason is out of date.
     reason = policy.reason if policy.failures or slowed or ceiling is None else None
     return {
         "name": record.name,
@@ -107,7 +107,7 @@ def group(record: GroupRecord, now: int) -> dict[str, Any]:
 
 
 def moment(ms: int | None) -> str | None:
-    """ISO 8601 in UTC, with milliseconds; its last moment for all that come later."""
+    """ISO 8601 in UTC, with milliseconds; the last possible moment for later ones."""
     if ms is None:
         return None
     begin = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)

@@ -55,7 +55,7 @@ def instance(record: Record, now: int, *, spooled: bool = False) -> dict[str, An
 
 
 def _progress(record: Record) -> dict[str, Any] | None:
-    """How far it is, as its job tells: ``done``, ``total`` (or None), ``text``, ``at``."""
+    """Its progress, as the job reports it: ``done``, ``total`` (or None), ``text``, ``at``."""
     last = json.loads(record.history[-1]) if record.history and record.state is State.RUNNING else {}
     if last.get("event") != "progress":
         return None
@@ -133,7 +133,7 @@ def _of_workers(record: Record, live: list[dict[str, Any]]) -> Iterator[str]:
     if not any(key in row["keys"] for row in live):
         theirs = ", ".join(sorted({one for row in live for one in row["keys"]}))
         yield (
-            f"no live worker has the key {key} that it is encrypted by, they have {theirs}; "
+            f"no live worker has the key {key} that it is encrypted with, they have {theirs}; "
             "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
         )
     if not any(record.name in row["jobs"] for row in live):
@@ -144,7 +144,7 @@ def _of_workers(record: Record, live: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def retry(queue: Queue, instance_id: str) -> None:
-    """Queue a dead letter again, wherever it lies.
+    """Queue a dead letter again, whether it is in the storage or the spool.
 
     :raises StateConflict: as :meth:`Storage.retry` does, and when it was cancelled instead.
     """

@@ -1,4 +1,4 @@
-"""Checks of keys: those of this process, of the workers, and of what servers enqueue."""
+"""Checks of keys: this process's, the workers', and those that servers enqueue with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.settings import PREFIX
 
-#: Seconds for which it is told that somebody enqueued under an older key.
+#: Seconds for which an enqueue with an older key is reported.
 KEY_TOLD = 3600.0
 SAME_KEYS = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
 
@@ -21,7 +21,7 @@ def warned(message: str, advice: str, *, alarm: bool = False) -> CheckResult:
 
 
 def key_size(queue: Queue) -> CheckResult:
-    """Our own server does not start with such a key; under privacyIDEA it is told in red."""
+    """Our own server does not start with such a key; under privacyIDEA the check is red."""
     size = KeyRing.of(queue.settings).newest.size
     if size >= SHORTEST:
         return CheckResult(True, f"the newest key has {size} bytes")
@@ -34,7 +34,7 @@ def shared_key(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     if not live:
         return CheckResult(True, "no live worker to ask")
     if len(without) < len(live):
-        return CheckResult(True, f"key {mine} is known to a worker")
+        return CheckResult(True, f"key {mine} is known to a live worker")
     return CheckResult(False, f"no live worker has the key {mine} of this process", SAME_KEYS)
 
 
@@ -47,10 +47,11 @@ def same_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
 
 
 def server_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
-    """Servers give no sign of life, but what they enqueue names the key. This process may be such a server itself."""
+    """Servers have no sign of life, but the instances that they enqueue name the key. This process may be such a
+    server."""
     mine, live = KeyRing.of(queue.settings).newest.id, [row for row in answer["workers"] if row["keys"]]
     newest = {row["keys"][0] for row in live}
-    advice = "give it the line of PI_JOB_QUEUE_KEYS that the workers have, and restart it; docs/how-to/rotate-keys"
+    advice = "copy the line PI_JOB_QUEUE_KEYS from the workers, and restart it; docs/how-to/rotate-keys"
     if live and mine not in newest and all(mine in row["keys"] for row in live):
         said = f"this process encrypts with key {mine}, though all live workers have a newer one, {', '.join(newest)}"
         return warned(said, advice)
@@ -65,9 +66,11 @@ def server_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
         if ago < KEY_TOLD
     )
     if not said:
-        return CheckResult(True, "what workers meet is under their newest key" if live else "no live worker to ask")
+        return CheckResult(
+            True, "what workers read is encrypted with their newest key" if live else "no live worker to ask"
+        )
     message = f"a server encrypts with another key than the workers' newest one, {', '.join(sorted(newest))}: {said}"
-    return warned(message, f"find it by 'pijobs config check' on each host; {advice}")
+    return warned(message, f"find it with 'pijobs config check' on each host; {advice}")
 
 
 def _keyless(queue: Queue, answer: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
@@ -80,10 +83,10 @@ def old_keys(queue: Queue) -> CheckResult:
     under = {} if own is None else own.key_ids()
     older = {key: number for key, number in under.items() if key != ring.newest.id}
     if not older:
-        return CheckResult(True, f"all secrets of definitions are under key {ring.newest.id}")
+        return CheckResult(True, f"all secrets of definitions are encrypted with key {ring.newest.id}")
     said = ", ".join(f"{number} under {key}" for key, number in sorted(older.items()))
     advice = "once workers and servers have both keys: 'pijobs keys retire', before the old one is taken away"
-    return warned(f"secrets of definitions are not under the newest key {ring.newest.id}: {said}", advice)
+    return warned(f"secrets of definitions are not encrypted with the newest key {ring.newest.id}: {said}", advice)
 
 
 def processes_of(rows: Sequence[Mapping[str, Any]]) -> str:

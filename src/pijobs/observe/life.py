@@ -68,10 +68,10 @@ def told_event(event: Mapping[str, Any]) -> str:
 def _next(row: Mapping[str, Any]) -> str:
     reason = f": {row['reason']}" if row["reason"] else ""
     ended = f"at {row['ended']}{reason}"
-    untried = "; no worker began an attempt before, see 'pijobs workers'" if not row["started"] else ""
+    untried = "; no worker had begun an attempt, see 'pijobs workers'" if not row["started"] else ""
     last = f", the last wait because of: {row['reason']}" if row["reason"] else ""
     if row["state"] == "scheduled" and row["history"] and row["history"][-1].get("event") == "held":
-        return f"waits for a worker that can run it, the next look in {row['due_in']:.1f} s{reason}"
+        return f"waits for a worker that can run it, the next try in {row['due_in']:.1f} s{reason}"
     return {
         "queued": f"waits for a worker{reason}",
         "running": f"runs since {row['started']} in session {row['session']} ('pijobs workers')",

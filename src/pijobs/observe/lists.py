@@ -14,7 +14,7 @@ from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Record
 
-#: Pages of the storage that are read for one list. With several filters they may hold few records or none.
+#: Pages of the storage that one list reads. With several filters they may contain few records or none.
 MOST_PAGES = 50
 
 
@@ -40,7 +40,7 @@ def listing(
     :param only: of these those whose age and reason it takes.
     :param places: where to look (:meth:`pijobs.request.places.Places.within_reach`); None: everywhere, or not at all.
     :param filters: ``name`` and ``group``.
-    :raises ValueError: for a cursor that is none of ours.
+    :raises ValueError: for an unknown cursor.
     """
     chain = [
         (one, lookup, place)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pijobs.jobs import State
 
-#: The part of the time that workers may be busy: beyond it, what comes waits for more and more time.
+#: The part of the time that workers may be busy: above it, waiting times grow quickly.
 FULL = 0.8
 
 
@@ -22,8 +22,8 @@ def load(
     """``workers`` that take work, how many are ``busy`` (mean of about a minute), ``utilisation`` (part of them),
     ``took`` (seconds of an attempt), ``backlog`` (seconds until what is due is done), and how many are ``needed``.
 
-    Needed are so many that they are busy for four fifths of the time, and do what is due now ``within`` so many
-    seconds. What waits for a destination that is paused or down counts for nothing: more workers would not help it.
+    The number needed is the number that would be busy for four fifths of the time, and do what is due now ``within`` so
+    many seconds. Jobs for a destination that is paused or down do not count, because more workers would not help.
 
     :param workers: rows of :func:`pijobs.observe.status.session`.
     :param groups: those in trouble.

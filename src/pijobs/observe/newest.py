@@ -16,7 +16,7 @@ from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import Record
 
-#: Parts a cursor; a state that has no more, and one that was not begun.
+#: The separator of a cursor; a finished state; a state that was not begun.
 _BETWEEN, _NO_MORE, _FROM_THE_BEGIN = "~", "-", ""
 
 
@@ -42,7 +42,7 @@ class _Line:
             yield -place_in_time(record), number, self, record
 
     def told(self, read: int) -> str:
-        """Where the next list goes on. :param read: how many were read."""
+        """The cursor for the next list. :param read: how many were read."""
         if self.over or (self.taken == read and self.next is None):
             return _NO_MORE
         if self.taken == 0:
@@ -64,7 +64,7 @@ def newest(
     """Instances, the newest first: by when they ended, or were enqueued if they have not; and a cursor for the next.
 
     :param since: ms on the storage's clock. :param filters: ``name`` and ``group``.
-    :raises ValueError: for a cursor that is none of ours.
+    :raises ValueError: for an unknown cursor.
     """
     every = [(place, state) for place in queue.places for state in STATE_ORDER]
     parts = [_FROM_THE_BEGIN] * len(every) if cursor is None else cursor.split(_BETWEEN)

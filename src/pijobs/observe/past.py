@@ -19,9 +19,9 @@ from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.periods import HOUR, MINUTE, Period, Step
 
-#: What may be looked at: the step of its plots, and their number.
+#: The periods to choose from: the step of their plots, and the number of steps.
 SPANS: Mapping[str, tuple[Step, int]] = {"hour": (MINUTE, 60), "day": (HOUR, 24), "week": (HOUR, 7 * 24)}
-#: A period that ended so long ago (ms) gets nothing more.
+#: A period that ended so long ago (ms) does not change any more.
 SETTLED = 60_000
 _START, _DONE = "pijobs_time_to_start_seconds", "pijobs_enqueue_to_done_seconds"
 _BUSY, _FAILED = "pijobs_run_seconds_sum", "pijobs_failed_total"
@@ -29,7 +29,7 @@ _BUSY, _FAILED = "pijobs_run_seconds_sum", "pijobs_failed_total"
 
 @dataclass
 class Work:
-    """What was done of one job for one destination. The counts are by the upper bound of a bucket, in seconds."""
+    """What was done for one job and destination. The counts are by the upper bound of a bucket, in seconds."""
 
     started: dict[float, float] = field(default_factory=dict)
     done: dict[float, float] = field(default_factory=dict)
@@ -57,7 +57,7 @@ Works = Mapping[tuple[str, str], Work]
 
 
 class _Kept:
-    """Periods that are over, as this process read them."""
+    """Past periods, as this process read them."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
@@ -138,7 +138,7 @@ def _quantiles(counts: Mapping[float, float]) -> tuple[float, float] | None:
 
 
 def _quantile(ordered: Sequence[tuple[float, float]], rank: float) -> float:
-    """By a straight line through the bucket, as Prometheus does."""
+    """Interpolates linearly within the bucket, as Prometheus does."""
     below = 0.0
     for bound, number in ordered:
         if below + number >= rank:

@@ -1,7 +1,7 @@
 """What became of the messages of one person, in one sentence each: "Alice got no code".
 
-The person is looked up by the HMAC of a login name, an address or a number, as its job names it; nothing of that is
-stored in clear. What is told are masked labels, and reasons that are redacted already.
+The person is looked up by the HMAC of a login name, an address or a number, as its job names it; none of these is
+stored in clear. The sentences contain masked labels and redacted reasons.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pijobs.plugins.hookspecs import Page
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 
-#: Messages that are told, the newest.
+#: The most messages shown, the newest first.
 MOST = 20
-#: Characters of what is looked for.
+#: The most characters of the search text.
 LONGEST = 320
 
 
@@ -38,19 +38,19 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How messages of a job are spoken of."""
+    """The words for messages of a job."""
 
     done: str = "Done"
     failed: str = "Failed"
     runs: str = "Runs"
-    #: What they go to.
+    #: The kind of destination.
     destination: str = "the destination"
 
 
 SENT = Kind("Sent", "Not sent", "Is being sent")
 _NO_REASON = "no reason is known"
 _NO_REASON_GIVEN = "no reason was given"
-#: All that a sentence is made of.
+#: All texts of the sentences.
 TEXTS = (
     *astuple(SENT), *astuple(Kind()), _NO_REASON, _NO_REASON_GIVEN, "cancelled",
     "{done} at {at}{tries}{more}.", " after {number} tries", "{runs} now, since {at}.",
@@ -93,7 +93,7 @@ def messages(
             for state in State:
                 page = place.page(state, subject=lookup, limit=limit)
                 here |= {one.id: instance(one, now, spooled=spooled) for one in page.records}
-        # What has just moved from a spool is held there until that is forgotten; the storage knows better.
+        # An instance that has just moved is kept in the spool for a while; the storage has its present state.
         rows = here | rows
     newest = sorted(rows.values(), key=lambda row: str(row["created"]), reverse=True)[:limit]
     add_afterwards(queue, newest)
@@ -116,13 +116,13 @@ def _plain(value: str | Moment | Told) -> str:
 
 
 def what_is_kept(queue: Queue) -> str:
-    """What else there may have been, for who finds nothing."""
+    """Why a search may find nothing."""
     finished, dead = kept_for(queue)
     return KEPT.format(finished=_duration(finished), dead=_duration(dead))
 
 
 def kept_for(queue: Queue) -> tuple[float, float]:
-    """Seconds for which what was sent is kept, and what failed."""
+    """Seconds for which sent and failed messages are kept."""
     return queue.settings.keep_finished[0], queue.settings.keep_dead
 
 
@@ -167,7 +167,7 @@ def _told(row: Mapping[str, Any], kind: Kind, held: _Held) -> Told:
 
 
 def _last_fault(row: Mapping[str, Any]) -> Told | str:
-    """Why the last attempt before the deadline came to nothing."""
+    """Why the last attempt before the deadline failed."""
     faults = [event["reason"] for event in row["history"] if event.get("event") == "attempt" and event.get("reason")]
     if faults:
         return Told("; the last try failed: {reason}", {"reason": faults[-1]})
@@ -175,7 +175,7 @@ def _last_fault(row: Mapping[str, Any]) -> Told | str:
 
 
 class _Held:
-    """What keeps waiting instances from running; asked for once."""
+    """What keeps waiting instances from running; read once."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -211,7 +211,7 @@ def _of_pause(pause: Mapping[str, Any]) -> dict[str, str | Moment | Told]:
 
 
 def _of_group(group: Mapping[str, Any], kind: Kind) -> Told | None:
-    """Why nothing goes to a destination; None where nothing is in the way."""
+    """Why nothing is sent to a destination; None if nothing prevents it."""
     values: dict[str, str | Moment | Told] = {"destination": Told(kind.destination), "group": group["name"]}
     if group["pause"] is not None:
         values |= _of_pause(group["pause"])
@@ -219,7 +219,7 @@ def _of_group(group: Mapping[str, Any], kind: Kind) -> Told | None:
     if not group["failures"] or group["breaker"] == "closed":
         return None
     values["reason"] = group["reason"] or Told(_NO_REASON)
-    if not group["since"]:  # an older release saw it begin
+    if not group["since"]:  # an older release did not record when it began
         return Told("Waiting: {destination} ({group}) is down: {reason}.", values)
     values["at"] = Moment(group["since"])
     return Told("Waiting: {destination} ({group}) is down: {reason}; since {at}.", values)

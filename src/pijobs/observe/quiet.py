@@ -16,12 +16,13 @@ def workers_of(storage: Storage, host: str, pid: int | None) -> list[SessionReco
 
 
 def too_old_for_quiet(records: Sequence[SessionRecord]) -> int:
-    """How many of them are of release 0.1.0, which does not know this."""
+    """How many of them run release 0.1.0, which does not support this."""
     return sum(one.info.protocol == FIRST for one in records)
 
 
 def tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
-    """Tell them to lease no more jobs, from their next sign of life on. One that stores its facts now misses it.
+    """Tell them to lease no more jobs, from their next sign of life on. A worker that stores its facts at this moment
+    misses it.
 
     :param at: milliseconds since the epoch; 0: they take work again.
     """

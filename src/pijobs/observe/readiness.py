@@ -20,18 +20,18 @@ from pijobs.storage.contract import Storage
 def readiness(queue: Queue, answer: Mapping[str, Any] | None = None) -> list[tuple[str, CheckResult]]:
     """Each check by name, for ``/healthz``, the commands and the pages.
 
-    :param answer: of :func:`pijobs.observe.status.overview`, for who has asked for it just now.
+    :param answer: of :func:`pijobs.observe.status.overview`, if the caller already has it.
     """
     found = [*_queue_checks(queue, answer), *_plugin_checks(queue, public=True)]
     return [(name, judged(name, result)) for name, result in found]
 
 
 def takes_requests(queue: Queue) -> CheckResult:
-    """Whether a server can enqueue, in one way or another, for ``/readyz``: a destination that is down, or a worker
-    that is missing, is no reason to take its pages out of a load balancer."""
+    """Whether a server can enqueue or run jobs, for ``/readyz``: a destination that is down, or a missing worker, is no
+    reason to take its pages out of a load balancer."""
     if queue.storage is None or queue.mode != "queued":
         return _no_queue(queue)
-    # Where a job can run in the request the outcome of a trial changes nothing, and a load balancer does not wait.
+    # If a job can run in the request, the outcome of a trial changes nothing, and a load balancer does not wait for it.
     answers = has_storage(queue, anew="direct" not in queue.settings.fallback)
     if answers.ok:
         return answers
@@ -55,15 +55,15 @@ def has_storage(queue: Queue, *, anew: bool = True) -> CheckResult:
         answers = True
         queue.fitness.require(anew=anew)
     except StorageUnfit as error:
-        advice = "change what it names; docs/how-to/configure tells which servers and rights the queue needs"
+        advice = "correct what it names; docs/how-to/configure says which servers and rights the queue needs"
         return CheckResult(False, f"the storage can't be used: {error}", advice)
     except StorageUnavailable as error:
         if answers:
-            advice = "let it be written to, or name the server that is in PI_JOB_QUEUE_URL; look at its log"
+            advice = "make it writable, or name a writable server in PI_JOB_QUEUE_URL; see its log"
             if isinstance(error, StorageFull):
-                advice = "look at the check 'storage_full', and at its log; what it has goes on meanwhile"
-            return CheckResult(False, f"{queue.storage.display_url} answers, but takes nothing new: {error}", advice)
-        advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' tells more"
+                advice = "see the check 'storage_full' and the storage's log; stored jobs still run meanwhile"
+            return CheckResult(False, f"{queue.storage.display_url} answers, but accepts nothing new: {error}", advice)
+        advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' says more"
         return CheckResult(False, f"the storage {error.what}: {error}", advice)
     return CheckResult(True, f"{queue.storage.display_url} answers")
 
@@ -77,8 +77,8 @@ def _answers(storage: Storage) -> bool:
 
 
 def configuration(queue: Queue) -> list[tuple[str, CheckResult]]:
-    """The same checks for ``pijobs config check`` and for doctors of a plugin, where it is an admin who looks. They are
-    asked before the first worker starts, so that no worker is a warning here.
+    """The same checks for ``pijobs config check`` and for doctors of a plugin, which admins use. They run before the
+    first worker starts, so a missing worker is only a warning here.
 
     :raises StorageUnavailable: when the storage does not answer.
     """
@@ -102,7 +102,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
     yield from deployment_checks.of_settings(queue)
     answers = has_storage(queue)
     found: list[tuple[str, CheckResult]] = []
-    # What can be read is told, too, while it takes nothing new.
+    # A storage that accepts nothing new can still be read, so the other checks run, too.
     if answers.ok or (_answers(storage) if answer is None else answer["reachable"]):
         try:
             answer = overview(queue) if answer is None else answer
@@ -111,9 +111,9 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
             found = [*deployment_checks.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
         except StorageUnavailable as error:
             if answers.ok:
-                answers = CheckResult(False, f"the storage {error.what}: {error}", "look at its log and its load")
+                answers = CheckResult(False, f"the storage {error.what}: {error}", "check its log and its load")
         if not answers.ok:
-            # Without it no worker can give a sign of life, and nobody has to start one.
+            # Without a storage no worker can give a sign of life, so the advice is not to start one.
             found = [(name, _after_storage(result) if name == "worker" else result) for name, result in found]
     yield "storage", answers
     yield from found or _here_checks(here(queue.places))
@@ -123,11 +123,11 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
 
 
 def _after_storage(result: CheckResult) -> CheckResult:
-    return result if result.ok else replace(result, advice=f"look at the check 'storage' first; {result.advice}")
+    return result if result.ok else replace(result, advice=f"see the check 'storage' first; {result.advice}")
 
 
 def _here_checks(answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]:
-    """What stands in the spool, while it is all that is known."""
+    """Checks of the spool, while nothing else is known."""
     if answer["spool"] is not None:
         yield "breakers", state_checks.breakers(answer)
         yield "destinations", state_checks.destinations(answer)
@@ -135,7 +135,7 @@ def _here_checks(answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]
 
 
 def _state_checks(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]:
-    """What stands in the queue."""
+    """Checks of the queue."""
     yield "oldest", state_checks.oldest(queue, storage, answer)
     yield "unreadable", state_checks.unreadable(storage, answer)
     yield "paused", switches.paused(answer)
@@ -165,18 +165,18 @@ def _no_queue(queue: Queue) -> CheckResult:
     if queue.foreign:
         return CheckResult(
             True,
-            f"{chosen} takes the jobs; nothing is known of its workers",
-            "look at them by its own means",
+            f"{chosen} takes the jobs; pijobs knows nothing about its workers",
+            "check them with its own tools",
             warning=True,
         )
     message = f"{chosen} could not be imported: there is no queue, jobs run in the request"
-    return CheckResult(True, message, f"correct {PREFIX}CLASS; the log of the server tells why", warning=True)
+    return CheckResult(True, message, f"correct {PREFIX}CLASS; the log of the server says why", warning=True)
 
 
 def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
     try:
         return run()
     except Exception as error:
-        # Anybody may ask for readiness; what an error says is for the admin alone.
+        # Readiness is public; the text of an error is for admins only.
         shown = f" ({type(error).__name__})" if public else f": {describe(error)}"
         return CheckResult(False, f"the check itself failed{shown}", "see the log, and tell the plugin's author")

@@ -15,9 +15,9 @@ from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import TAKEN_AHEAD
 
-#: How far ahead the next due time is looked for (ms).
+#: How far ahead to look for the next due time (ms).
 _AHEAD = 366 * 24 * 60 * schedules.MINUTE
-#: How long the record of a skipped time stays after it (ms): a worker may come to it late.
+#: How long the record of a skipped time is kept after it (ms), because a worker may be late.
 _AFTERWARDS = 7 * 24 * 60 * schedules.MINUTE
 
 
@@ -36,7 +36,7 @@ def scheduled(queue: Queue) -> list[Scheduled]:
 def run_now(queue: Queue, name: str) -> str:
     """Enqueue a periodic job once, in addition to its schedule. :returns: the id of the instance.
 
-    :raises UnknownJob: for a name that is none of a periodic job.
+    :raises UnknownJob: if no periodic job has this name.
     """
     return queue.enqueue(_periodic(queue, name).name, (), {}).id
 
@@ -44,7 +44,7 @@ def run_now(queue: Queue, name: str) -> str:
 def skip(queue: Queue, name: str, *, by: str) -> int:
     """Skip the next time of a periodic job; returns that time in ms. A cancelled instance takes its place.
 
-    :raises UnknownJob: for a name that is none of a periodic job.
+    :raises UnknownJob: if no periodic job has this name.
     :raises StateConflict: when it does not come within a year.
     :raises StorageUnavailable: when the storage does not answer.
     """
@@ -88,13 +88,13 @@ def _skipped(storage: Storage, job: Job, due: int) -> bool:
 
 def _row(job: Job, storage: Storage) -> Scheduled:
     comes, last, skips = _next(job, storage)
-    # What huey's crontab has for a docstring, pijobs.crontab sets; a function of somebody else may have a long one.
+    # pijobs.crontab sets the docstring of huey's crontab; another function may have a long one.
     when = (inspect.getdoc(job.schedule) or "").partition("\n")[0][:80]
     instance, state, reason = "", "", ""
     if last is not None:
         try:
             record = storage.get(periodic_id(job.name, last))
             instance, state, reason = record.id, record.state.value, record.reason or ""
-        except InstanceNotFound:  # its record is not kept any more
+        except InstanceNotFound:  # its record was removed
             pass
     return Scheduled(job.name, when, comes, last, job.timezone, instance, state, reason, job.missed, skips)

@@ -17,7 +17,7 @@ from pijobs.storage.records import Record
 #: Where bodies are.
 STATES = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)
 _PAGE = 200
-#: Looks at all instances; one that moves while a look goes on may be missed by it.
+#: Reads all instances, and may miss one that moves meanwhile.
 _LOOKS = 5
 
 Wanted = Callable[[Envelope], bool]
@@ -28,7 +28,7 @@ class Sealed:
     """The result of a run."""
 
     done: int = 0
-    #: How many run, or changed meanwhile.
+    #: How many are running, or changed meanwhile.
     left: int = 0
     #: The reasons why some can't be read here, with their number.
     unreadable: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ def seal_anew(storage: Storage, codec: Codec, wanted: Wanted) -> Sealed:
 
 
 def counted(storage: Storage) -> Counter[str]:
-    """How many stored bodies there are under each key; under "?" those whose envelope can't be read."""
+    """How many stored bodies there are under each key; those with an unreadable envelope under "?"."""
     found: Counter[str] = Counter()
     for record in _with_body(storage):
         opened = _opened(record)

@@ -74,7 +74,7 @@ class Selection:
 
 
 def without_addresses(reason: str) -> str:
-    """A reason without recipients, so that it is the same for all of them."""
+    """A reason without recipients, so that it is equal for all of them."""
     return _MASKED.sub("…", reason)
 
 
@@ -84,7 +84,8 @@ def place_in_time(record: Record) -> int:
 
 
 def lookups(queue: Queue, subject: str | None) -> list[str | None]:
-    """By what the subject may have been stored, under each key. Releases before 0.2.0 stored numbers as they were."""
+    """The HMACs under which the subject may be stored, one for each key. Releases before 0.2.0 stored numbers as they
+    were."""
     if subject is None:
         return [None]
     written = subject.encode(errors="replace").decode()

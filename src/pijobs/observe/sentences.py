@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     pass
 
 
-#: Seconds for which people are told that the storage lost something.
+#: Seconds for which a loss of the storage is shown.
 LOSS_TOLD = 24 * 3600.0
 
 
@@ -26,7 +26,7 @@ def told_bound(row: Mapping[str, Any]) -> str:
 def told_pause(pause: Mapping[str, Any]) -> str:
     """In words, behind "paused"."""
     if pause["at"] is None:
-        return "by an older release, which does not tell who did it"
+        return "by an older release, which does not say who did it"
     return f"by {pause['by'] or 'a program'} at {pause['at']}: {pause['reason'] or 'no reason was given'}"
 
 
@@ -48,8 +48,8 @@ def told_age(seconds: float) -> str:
 def told_loss(loss: Mapping[str, Any]) -> str:
     """In words."""
     what = {
-        "emptied": "was emptied: what waited, dead letters and pauses are gone",
-        "restored": "went back to an earlier state: what came after it is gone, what ended after it may run again",
+        "emptied": "was emptied: waiting instances, dead letters and pauses are gone",
+        "restored": "went back to an earlier state: later instances are gone, and those that ended later may run again",
     }
     return f"the storage {what[loss['kind']]}; noticed at {loss['at']}"
 
@@ -61,7 +61,7 @@ def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
     if not answer["reachable"]:
         ways = {"spool": "go to the spool of this machine", "direct": "run in the request", None: "are refused"}
         yield f"the storage {answer['what']}: {answer['reason']}"
-        yield f"calls {ways[answer['fallback']]} meanwhile; what waited before stays where it is"
+        yield f"calls {ways[answer['fallback']]} meanwhile; instances that waited before stay where they are"
         if answer["spool"] is not None:
             yield f"{ONLY_HERE}:"
             yield _of_workers(answer["workers"]) if answer["workers"] else "no live worker of this machine"
@@ -119,7 +119,7 @@ def _of_failures(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def trouble(row: Mapping[str, Any], *, advice: bool = True) -> str:
-    """What is wrong with a group, in words. :param advice: with the command that ends it."""
+    """What is wrong with a group, in a sentence. :param advice: with the command that ends it."""
     ends = "; 'pijobs resume' ends that" if advice else ""
     said = [f"it is paused {told_pause(row['pause'])}{ends}"] if row["paused"] else []
     if row["failures"]:
@@ -128,7 +128,7 @@ def trouble(row: Mapping[str, Any], *, advice: bool = True) -> str:
     elif row["reason"]:
         said.append(row["reason"])
     if row["blocked_for"]:
-        said.append(f"nothing of it starts for {row['blocked_for']:.1f} s")
+        said.append(f"none of its instances starts for {row['blocked_for']:.1f} s")
     elif row["breaker"] == "half-open":
         said.append("the next instance tries it")
     return "; ".join([*said, f"{row['waiting']} waiting"])

@@ -24,7 +24,7 @@ HELD_GRACE = 600.0
 #: Scheduled instances of a job that are looked at: on a page, and pages.
 SAMPLE, SAMPLES, ALL_SAMPLES = 50, 10, 30
 
-#: So many overdue instances are more than housekeeping leaves between two signs of life.
+#: More overdue instances than housekeeping leaves between two signs of life.
 BACKLOG = 10_000
 
 
@@ -34,9 +34,9 @@ def oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckRe
     if waits > limit and not answer["paused"]:
         waits = _held_by_nobody(storage, waits, answer["groups"])
     if waits <= limit or answer["paused"]:
-        return CheckResult(True, f"the oldest due instance that nobody holds back waits for {waits:.1f} s")
-    advice = "look at 'pijobs status': too few workers, or a job that hangs"
-    return CheckResult(False, f"the oldest due instance waits for {waits:.0f} s, more than {limit:g} s", advice)
+        return CheckResult(True, f"the oldest due instance that nothing defers has waited for {waits:.1f} s")
+    advice = "see 'pijobs status': there are too few workers, or a job hangs"
+    return CheckResult(False, f"the oldest due instance has waited for {waits:.0f} s, more than {limit:g} s", advice)
 
 
 def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, Any]]) -> float:
@@ -53,7 +53,7 @@ def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, 
 
 def unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
     """Whether instances are returned again and again, because no worker knows their job, key, version or destination.
-    Looks at the newest :data:`SAMPLES` pages of what is scheduled of each job; of many jobs at less of each."""
+    Reads the newest :data:`SAMPLES` pages of scheduled instances of each job; fewer of each if there are many jobs."""
     now, stuck = storage.now(), dict[str, int]()
     names = [name for name, row in answer["jobs"].items() if row.get(State.SCHEDULED.value)]
     for name in names:
@@ -87,33 +87,31 @@ def breakers(answer: Mapping[str, Any]) -> CheckResult:
     ]
     if not down:
         return CheckResult(True, "no destination is down for long while instances wait for it")
-    advice = "look at the destination; 'pijobs groups' tells when it is tried again"
-    return CheckResult(False, f"down for more than one try, with instances waiting: {', '.join(down)}", advice)
+    advice = "check the destination; 'pijobs groups' says when it is tried again"
+    return CheckResult(False, f"failed more than one try, and instances wait: {', '.join(down)}", advice)
 
 
 def destinations(answer: Mapping[str, Any]) -> CheckResult:
     found = [f"{row['name']}: {row['reason']}" for row in answer["groups"] if row["reason"] and not row["failures"]]
     if not found:
-        return CheckResult(True, "no destination works with trouble")
-    return CheckResult(True, "; ".join(found), "look at the destination", warning=True)
+        return CheckResult(True, "no destination that works has a problem")
+    return CheckResult(True, "; ".join(found), "check the destination", warning=True)
 
 
 def bounds(answer: Mapping[str, Any]) -> CheckResult:
     found = [told_bound(row) for row in answer["bounds"] if row["reached"]]
     if not found:
-        return CheckResult(True, "no job has reached the bound of what may wait")
-    return CheckResult(
-        False, "; ".join(found), "start more workers, slow down who enqueues, or raise PI_JOB_QUEUE_BOUNDS"
-    )
+        return CheckResult(True, "no job has reached its limit of waiting instances")
+    return CheckResult(False, "; ".join(found), "start more workers, enqueue less, or raise PI_JOB_QUEUE_BOUNDS")
 
 
 def failures(answer: Mapping[str, Any]) -> CheckResult:
-    """A warning: what failed for good is news for people, and no reason to take no more jobs. The reasons are not told
-    here, where anybody may look."""
+    """A warning only: failed instances are no reason to accept no more jobs. The reasons are not shown, because this
+    check is public."""
     counted = [f"{number} {state}" for state in ("dead", "expired") if (number := answer["states"][state])]
     if not counted:
-        return CheckResult(True, "nothing that is kept failed for good")
-    advice = "'pijobs status' tells why; retry or remove dead letters by 'pijobs jobs'"
+        return CheckResult(True, "no stored instance failed for good")
+    advice = "'pijobs status' says why; retry or remove dead letters with 'pijobs jobs'"
     return CheckResult(True, f"failed for good: {', '.join(counted)}", advice, warning=True)
 
 
@@ -121,8 +119,8 @@ def loss(answer: Mapping[str, Any]) -> CheckResult:
     """Red for a day: lost data can't be recovered, but somebody must know."""
     loss = answer["loss"]
     if loss is None or loss["age"] >= LOSS_TOLD:
-        return CheckResult(True, "the storage keeps what it was given, as far as live workers know")
-    advice = "look at what restored or emptied it, set pauses again, and enqueue again what has to be"
+        return CheckResult(True, "live workers noticed no loss in the storage")
+    advice = "find out what restored or emptied it, set pauses again, and enqueue lost jobs again if needed"
     return CheckResult(False, told_loss(loss), advice)
 
 
@@ -130,7 +128,7 @@ def housekeeping(answer: Mapping[str, Any]) -> CheckResult:
     backlog = answer["backlog"]
     if backlog < BACKLOG:
         return CheckResult(True, f"{backlog} instances wait to be removed")
-    advice = "start more workers, whose signs of life keep house; look at the load of the storage"
+    advice = "start more workers, because workers remove old instances; check the load of the storage"
     return CheckResult(True, f"housekeeping is late: {backlog} instances wait to be removed", advice, warning=True)
 
 
@@ -142,15 +140,15 @@ def totals(answer: Mapping[str, Any]) -> CheckResult:
     return CheckResult(True, f"{number} series are in use; new ones are not counted", advice, warning=True)
 
 
-#: Of each place beside the storage: what to do when it does not answer, and when something waits there for long.
+#: For each place beside the storage: what to do if it does not answer, and if an instance waits there too long.
 _BESIDE = {
     "spool": (
         "correct PI_JOB_QUEUE_SPOOL, or its folder",
         "start a worker on this machine; it works from the spool, too",
     ),
     "outbox": (
-        "look at the database of the application, SQLALCHEMY_DATABASE_URI",
-        "start a worker with the app (--app), which moves it to the storage; look at the check 'storage'",
+        "check the database of the application, SQLALCHEMY_DATABASE_URI",
+        "start a worker with the app (--app), which moves it to the storage; see the check 'storage'",
     ),
 }
 
@@ -163,7 +161,7 @@ def beside(queue: Queue, name: str, beside: Storage) -> CheckResult:
         waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
         if waits > limit:
             waits = _held_by_nobody(beside, waits, groups(beside))
-        there = any(place is beside for place in queue.places)  # else nobody has made its file
+        there = any(place is beside for place in queue.places)  # otherwise nobody has created its file
         room = deployment_checks.full(beside.diagnose() if there else {}, name)
     except StorageUnavailable as error:
         return CheckResult(False, f"the {name} does not answer: {error}", broken)

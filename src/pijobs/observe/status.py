@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pijobs.definitions.records import Fingerprint
 
 
-#: How many of the newest failures the overview tells.
+#: How many of the newest failures the overview contains.
 FAILURES = 5
 
 
@@ -74,8 +74,8 @@ def _of_queue(depths: Depths, now: int) -> dict[str, Any]:
 
 
 def here(places: Places) -> dict[str, Any]:
-    """What is known while the storage does not answer: ``spool``, and if that is not None, what lies there, which
-    destinations are in trouble there, and who works from it."""
+    """What is known while the storage does not answer: ``spool``, and if that is not None, its instances, its
+    destinations in trouble, and its workers."""
     held, found, live = places.depths_here(), list[dict[str, Any]](), list[dict[str, Any]]()
     if not held:
         return {"spool": None}
@@ -118,7 +118,7 @@ def numbers(held: Iterable[tuple[Depths, int]]) -> dict[str, dict[str, Any]]:
 
 
 def _bounds(queue: Queue, jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each job that may not wait in any number, and whether its bound is reached."""
+    """Each job with a limit of waiting instances, and whether it is reached."""
     for name in sorted({*queue.registry, *jobs}):
         bound = Bound.of(queue.settings.bounds, name)
         if bound is not None:
@@ -134,8 +134,8 @@ def _loss(loss: Loss, now: int) -> dict[str, Any]:
 
 
 def fallback(queue: Queue) -> str | None:
-    """The way that calls take while the storage is away: ``"spool"`` where one takes them and a worker of this machine
-    works from it, ``"direct"``, or None."""
+    """Where calls go while the storage is away: ``"spool"`` if there is one with a worker on this machine,
+    ``"direct"``, or None."""
     for way in queue.settings.fallback:
         if way == "direct" or (queue.spool is not None and _has_worker(queue.spool) and takes(queue.spool)):
             return str(way)
@@ -143,7 +143,7 @@ def fallback(queue: Queue) -> str | None:
 
 
 def takes(storage: Storage) -> bool:
-    """Whether it takes something new, by a trial: one that is full answers, too."""
+    """Whether it accepts new instances, found out by a trial: a full storage answers, too."""
     try:
         storage.try_out()
     except StorageUnavailable:
@@ -179,7 +179,7 @@ def _failures(places: Iterable[Storage]) -> list[dict[str, Any]]:
 
 
 def fingerprint(settings: Settings) -> Fingerprint | None:
-    """What tells which database of definitions this process has; None where no plugin has definitions, and SQLAlchemy
+    """The fingerprint of this process's database of definitions; None if no plugin has definitions, so that SQLAlchemy
     need not be imported."""
     records: Any = sys.modules.get("pijobs.definitions.records")
     found: Fingerprint | None = None if records is None else records.Fingerprint.of(settings)

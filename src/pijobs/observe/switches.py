@@ -1,4 +1,5 @@
-"""What people switch, pauses, bypasses of the queue, and a try of a destination now; and the checks that tell of it."""
+"""What people switch: pauses, bypasses of the queue, immediate tries of a destination; and the checks that report
+them."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def paused(answer: Mapping[str, Any]) -> CheckResult:
 
 
 def forgotten(answer: Mapping[str, Any]) -> CheckResult:
-    """Whether anything is paused for so long that who paused it may have gone home."""
+    """Whether anything is paused for so long that somebody may have forgotten it."""
     pauses = {f"destination {row['name']}": row["pause"] for row in answer["groups"] if row["pause"]}
     if answer["pause"]:
         pauses["the whole queue"] = answer["pause"]
@@ -52,7 +53,7 @@ def forgotten(answer: Mapping[str, Any]) -> CheckResult:
 
 
 def bypassed(answer: Mapping[str, Any]) -> CheckResult:
-    """Whether jobs run in the request because somebody wants it so."""
+    """Whether somebody bypasses the queue, so that jobs run in the request."""
     found = [told_bypass(row) for row in answer["bypasses"]]
     if not found:
         return CheckResult(True, "nobody bypasses the queue")
@@ -63,7 +64,7 @@ def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
     """Pause the queue or a group.
 
     :param by: who does it.
-    :returns: the reason as it is kept: masked, and cut.
+    :returns: the reason as it is stored: masked, and cut.
     """
     reason = _kept(reason)
     storage.pause(group, by=by, reason=reason)
@@ -71,10 +72,10 @@ def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
 
 
 def bypass(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
-    """Have what is enqueued (for a group) run in the request, in all processes, from their next call on.
+    """Run new calls (for a group) in the request, in all processes, from their next call on.
 
     :param by: who does it.
-    :returns: the reason as it is kept: masked, and cut.
+    :returns: the reason as it is stored: masked, and cut.
     """
     reason = _kept(reason)
     storage.bypass(group, by=by, reason=reason)
@@ -82,7 +83,8 @@ def bypass(storage: Storage, group: str | None, *, by: str, reason: str) -> str:
 
 
 def flush(storage: Storage, group: str) -> tuple[bool, int]:
-    """Try a destination now: its breaker lets one instance through, and what waits for its next attempt is due.
+    """Try a destination now: its breaker lets one instance through, and instances that wait for their next attempt
+    become due.
 
     :returns: whether its breaker is open, and how many are due.
     """
@@ -91,7 +93,7 @@ def flush(storage: Storage, group: str) -> tuple[bool, int]:
 
 
 def resume(storage: Storage, group: str | None) -> bool:
-    """End a pause of the queue or of a group. Where the circuit breaker of the group is open, one instance tries now.
+    """End a pause of the queue or of a group. If the circuit breaker of the group is open, one instance tries it now.
 
     :returns: whether the breaker is open.
     """

@@ -106,10 +106,10 @@ def declare(providers: Iterable[Provider]) -> Definitions:
 
 
 def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """What whoever is in between can read of a gateway that is spoken to without TLS, unless it is on this machine."""
+    """That others on the network can read what a gateway without TLS gets, unless it is on this machine."""
     if not may_hear(host, settings):
         yield (
-            f"SMS gateway {gateway['identifier']!r} is spoken to without TLS: whoever is in between can read it; "
+            f"the connection to SMS gateway {gateway['identifier']!r} has no TLS: others on the network can read it; "
             f"use TLS, or name {host} in {LOGIN_WITHOUT_TLS}"
         )
 

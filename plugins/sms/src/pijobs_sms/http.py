@@ -106,7 +106,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
 
 
 def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """What whoever is in between can read: secrets, numbers and texts."""
+    """What others on the network can read: secrets, numbers and texts."""
     import httpx
 
     url = httpx.URL(fill(gateway.get("url") or "", dict.fromkeys(NAMES, "1")))

@@ -24,7 +24,7 @@ class Provider:
     :param name: the value of the field ``provider``.
     :param fields: of its gateways' definitions, beside those that all gateways have.
     :param send: sends one SMS, see :data:`Send`.
-    :param in_clear: tells in sentences what of a gateway whoever is in between can read.
+    :param in_clear: says in sentences what of a gateway others on the network can read.
     """
 
     name: str

@@ -36,7 +36,7 @@ def _file(tx: Tx, dialect: Sqlite) -> dict[str, str]:
     }
     warnings = []
     if mode & 0o077:
-        warnings.append("others than the owner may access the file; chmod 600")
+        warnings.append("other users may access the file; chmod 600")
     if not dialect.given_absolute:
         warnings.append("server and worker must be started in the same directory; use an absolute path")
     return facts | ({"warning": "; ".join(warnings)} if warnings else {})

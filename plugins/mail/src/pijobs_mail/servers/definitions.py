@@ -114,7 +114,7 @@ FIELDS = (
     ),
     Field(
         "verify", bool, default=True, label="Verify the certificate", section=SECURITY,
-        help="off: whoever is in between can read all",
+        help="off: others on the network can read everything",
     ),
     Field(
         "ca_file", str, default="", check=_check_path, section=SECURITY,
@@ -155,12 +155,12 @@ FIELDS = (
 
 
 def in_clear(definition: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """What whoever is in between can read of a server's mails, in sentences."""
+    """Why others on the network can read a server's mails, in sentences."""
     place = endpoint(definition, settings)
     if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
         yield (
-            f"SMTP server {definition['identifier']!r} is spoken to without TLS: whoever is in between can read its "
-            f"mails; use STARTTLS or smtps://, or name {place.host} in {LOGIN_WITHOUT_TLS}"
+            f"the connection to SMTP server {definition['identifier']!r} has no TLS: others on the network can read "
+            f"its mails; use STARTTLS or smtps://, or name {place.host} in {LOGIN_WITHOUT_TLS}"
         )
 
 
@@ -210,7 +210,7 @@ def servers_check(settings: Settings) -> Check:
         except OSError as error:
             raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
         if not place.verify:
-            yield f"SMTP server {identifier!r} is not verified: whoever is in between can read its mails and its login"
+            yield f"SMTP server {identifier!r} is not verified: others on the network can read its mails and its login"
         yield from in_clear(definition, settings)
 
     return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=CA_FILE, look=look)

@@ -70,7 +70,7 @@ FIELDS = (
 
 
 def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """What whoever is in between can read: login, numbers and texts."""
+    """What others on the network can read: login, numbers and texts."""
     if not gateway["tls"]:
         yield from gateways.in_clear(gateway["host"], gateway, settings)
 

@@ -73,8 +73,23 @@ def test_what_selects_finds_its_pods_and_no_others() -> None:
         assert [other for other in labels if selected <= labels[other].items()] == [name], own
     service = objects["Service demo"]
     assert [name for name in labels if service["spec"]["selector"].items() <= labels[name].items()] == ["server"]
+    of_another_chart = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/component": "server"}
+    assert not service["spec"]["selector"].items() <= of_another_chart.items()
     monitored = objects["ServiceMonitor demo"]["spec"]["selector"]["matchLabels"].items()
     assert monitored <= service["metadata"]["labels"].items()
+
+
+def test_a_user_may_have_a_great_number() -> None:
+    """OpenShift gives each project some of a thousand million."""
+    for name in ("Deployment demo-server", "Deployment demo-worker"):
+        given = rendered("--set", "user=1000650000")[name]["spec"]["template"]["spec"]["securityContext"]
+        assert [given[field] for field in ("runAsUser", "runAsGroup", "fsGroup")] == [1000650000] * 3
+    values = yaml.safe_dump({"user": 1000650000})
+    done = subprocess.run(
+        [program("helm"), "template", "demo", CHART, *GIVEN, "--values", "-"],
+        input=values, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "runAsUser: 1000650000\n" in done.stdout
 
 
 def test_a_change_of_pi_cfg_is_a_roll_out() -> None:

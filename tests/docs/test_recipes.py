@@ -67,6 +67,16 @@ WORKERS = [start for start in starts() if Path(start[0]).name == "privacyidea-qu
 SERVERS = [start for start in starts() if Path(start[0]).name == "gunicorn"]
 
 
+def test_an_image_is_built_from_what_it_installs_and_from_no_pi_cfg() -> None:
+    """A layer keeps what is copied, whatever is deleted after it; the pages have the reader write pi.cfg here."""
+    first, *rest = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    let_in = {line.removeprefix("!/") for line in rest if line.startswith("!")}
+    assert first == "*" and let_in == {"LICENSE", "README.md", "pyproject.toml", "src", "plugins"}
+    for recipe in (CONTRIB / "docker").glob("Dockerfile*"):
+        installed = re.findall(r"/src/(\w+)", recipe.read_text())
+        assert installed and let_in.issuperset(installed), recipe.name
+
+
 def test_a_unit_a_container_and_a_pod_start_each_of_both() -> None:
     assert len(WORKERS) == len(SERVERS) == 3
 

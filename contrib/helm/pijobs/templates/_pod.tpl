@@ -15,11 +15,12 @@ enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
+# int64: Helm writes a number such as 1000650000, a user of OpenShift, as 1.00065e+09.
 securityContext:
   runAsNonRoot: true
-  runAsUser: {{ .Values.user }}
-  runAsGroup: {{ .Values.user }}
-  fsGroup: {{ .Values.user }}
+  runAsUser: {{ int64 .Values.user }}
+  runAsGroup: {{ int64 .Values.user }}
+  fsGroup: {{ int64 .Values.user }}
   seccompProfile: {type: RuntimeDefault}
 volumes:
   - name: config

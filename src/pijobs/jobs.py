@@ -7,16 +7,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pijobs import moved
 from pijobs.base.functions import is_generator
 from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY, is_int, is_number, is_priority
 from pijobs.base.schedules import never_comes
 from pijobs.errors import FailJob
 
-if TYPE_CHECKING:
-    pass
+#: An editor that completes :class:`pijobs.JobContext` wrote the import of 0.1.0 so.
+__getattr__ = moved.names_of(__name__, "pijobs.context")
 
 #: The longest name that fits, with the due time of a periodic instance, into the 255 characters that databases index.
 MAX_NAME_LENGTH = 200

@@ -54,20 +54,27 @@ def install(moved: Mapping[str, str] | None = None) -> None:
         sys.meta_path.append(_Old())
 
 
-def names_of(package: str, module: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package that bears the name of a module of 0.1.0: it has what that had, with a warning.
+def names_of(package: str, *modules: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module of 0.1.0, or of a package that bears its name: it has what that had, with a
+    warning.
 
-    :param module: where it is now.
+    :param modules: where that is now.
     """
 
     def find(name: str) -> Any:
-        is_module = name.startswith("__") or importlib.util.find_spec(f"{package}.{name}") is not None
-        if not is_module and hasattr(found := importlib.import_module(module), name):
-            warn(f"{package}.{name}", f"{module}.{name}")
-            return getattr(found, name)
+        if not name.startswith("__") and not _is_module(package, name):
+            for module in modules:
+                if hasattr(found := importlib.import_module(module), name):
+                    warn(f"{package}.{name}", f"{module}.{name}")
+                    return getattr(found, name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return find
+
+
+def _is_module(package: str, name: str) -> bool:
+    is_package = hasattr(sys.modules[package], "__path__")
+    return is_package and importlib.util.find_spec(f"{package}.{name}") is not None
 
 
 def warn(old: str, new: str) -> None:

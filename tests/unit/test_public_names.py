@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import pijobs.definitions
+from pijobs import JobContext
 
 MOVED = [
     ("pijobs.queue", "Queue", "pijobs.request.queue"),
@@ -36,6 +37,9 @@ def test_a_module_that_moved_is_the_same_module_and_tells_where_it_is(old: str, 
         ("pijobs.plugins", "call_hook"),
         ("pijobs_mail.servers", "open_store"),
         ("pijobs_mail.sink", "Sink"),
+        ("pijobs.logs", "JsonFormatter"),
+        ("pijobs.logs", "RedactingFormatter"),
+        ("pijobs.logs", "configure_log"),
     ],
 )
 def test_a_package_that_bears_the_name_of_a_module_has_what_that_had(package: str, name: str) -> None:
@@ -43,11 +47,18 @@ def test_a_package_that_bears_the_name_of_a_module_has_what_that_had(package: st
         assert getattr(importlib.import_module(package), name)
 
 
+def test_what_left_a_module_is_found_there() -> None:
+    with pytest.warns(DeprecationWarning, match=r"pijobs\.jobs\.JobContext is deprecated .* write pijobs\.context\.JobC"):
+        assert importlib.import_module("pijobs.jobs").JobContext is JobContext
+
+
 def test_what_never_was_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"pijobs\.never"):
         importlib.import_module("pijobs.never")
     with pytest.raises(ImportError, match="never"):
         exec("from pijobs.plugins import never")
+    with pytest.raises(ImportError, match="never"):
+        exec("from pijobs.jobs import never")
 
 
 def test_a_warning_is_told_where_the_old_name_stands() -> None:

@@ -5,3 +5,7 @@ an application. A traceback is shown without the messages of its exceptions and 
 addresses, SQL parameters and whole replies there. The redacted message of the last exception is shown in a line of its
 own.
 """
+
+from pijobs import moved
+
+__getattr__ = moved.names_of(__name__, "pijobs.logs.formatting", "pijobs.logs.configuration")

@@ -48,7 +48,7 @@ def test_a_package_that_bears_the_name_of_a_module_has_what_that_had(package: st
 
 
 def test_what_left_a_module_is_found_there() -> None:
-    with pytest.warns(DeprecationWarning, match=r"pijobs\.jobs\.JobContext is deprecated .* write pijobs\.context\.JobC"):
+    with pytest.warns(DeprecationWarning, match=r"pijobs\.jobs\.JobContext is .* write pijobs\.context\.JobC"):
         assert importlib.import_module("pijobs.jobs").JobContext is JobContext
 
 

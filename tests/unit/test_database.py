@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from processes import run_at_once
 
+from pijobs.base.files import looking
 from pijobs.database import Database
 from pijobs.database.engine import parsed_url
 from pijobs.errors import ConfigurationError, DatabaseConflict, DatabaseError, DatabaseUnavailable
@@ -319,3 +321,19 @@ def test_a_folder_that_may_not_be_looked_into_is_no_older_place(tmp_path: Path) 
     assert parsed_url("sqlite:///file", tmp_path, closed).database == f"{tmp_path}/file"
     assert parsed_url("sqlite:///file", closed, tmp_path).database == f"{closed}/file"
     assert not Database("sqlite:///file", closed).has(sa.MetaData())
+
+
+def test_a_database_that_may_not_be_looked_at_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'pijobs keys retire' by another user would say that nothing needs the old key."""
+    database = Database("sqlite:///file", tmp_path / "closed")
+
+    def refuse(*_: object, **__: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DatabaseUnavailable, match="expected a folder that this user may look into"):
+        database.has(sa.MetaData())
+    with looking(), pytest.raises(DatabaseUnavailable, match="may look into"), database.read():
+        pass

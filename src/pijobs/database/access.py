@@ -155,8 +155,8 @@ class Database:
 
         :raises DatabaseError: as :meth:`begin`.
         """
-        # A look must not make it. Not Path.exists, which raises where this user may not look.
-        if self.file is not None and not os.path.exists(self.file):
+        # A look must not make it.
+        if self.file is not None and not _is_there(self.file):
             return False
         opened = self._open()
         if metadata not in opened.ensured:
@@ -186,7 +186,7 @@ class Database:
     def _new(self) -> _Opened:
         if self._foreign is not None:
             return _Opened(self._foreign, foreign=True)
-        if files.is_looking() and self.file is not None and not os.path.exists(self.file):
+        if files.is_looking() and self.file is not None and not _is_there(self.file):
             return _Opened(engine_of(URL.create("sqlite")))  # as empty as the file would be
         return _Opened(engine_of(self._url))
 
@@ -211,6 +211,21 @@ class Database:
             # The tables may be gone: next time it is looked again.
             opened.ensured.clear()
             raise translated(error, self._url) from error
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is a database, however empty.
+
+    :raises DatabaseUnavailable: this user may not look. To take it for empty would tell 'pijobs keys retire' that no
+        secret needs the old key.
+    """
+    try:
+        file.stat()
+    except PermissionError as error:
+        raise DatabaseUnavailable(f"{file}: expected a folder that this user may look into, found another") from error
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -150,6 +150,17 @@ def test_times_are_skipped_however_far_ahead_they_are(app: flask.Flask) -> None:
     assert row["next"] > times[-1] and not row["last"]
 
 
+def test_no_more_times_are_skipped_than_records_are_kept(tmp_path: Path) -> None:
+    """Housekeeping removes the oldest first, and that job would run."""
+    app = make_app(tmp_path, PLUGINS=("statistics",), KEEP_FINISHED=(3600, 2))
+    client, asked = served.Client(app, "operator"), "/schedule/statistics.daily/skip"
+    times = [served.value_of(client.ask("POST", asked)) for _ in range(2)]
+    assert served.error_of(client.ask("POST", asked)) == (409, 409)
+    session = add_worker(app)
+    storage_of(app).beat(session, lease=60_000)
+    assert [row["skipped"] for row in client.get("/schedule") if row["name"] == "statistics.daily"] == [times]
+
+
 def test_what_is_refused_for_its_body_is_not_done(app: flask.Flask) -> None:
     client, dead = served.Client(app, "operator"), add_instance(app, State.DEAD)
     asked = ("POST", "/schedule/statistics.daily/skip"), ("POST", "/schedule/statistics.daily/run")

@@ -45,13 +45,16 @@ def skip(queue: Queue, name: str, *, by: str) -> int:
     """Skip the next time of a periodic job; returns that time in ms. A cancelled instance takes its place.
 
     :raises UnknownJob: if no periodic job has this name.
-    :raises StateConflict: when it does not come within a year.
+    :raises StateConflict: when it does not come within a year, or when its record would not be kept until then.
     :raises StorageUnavailable: when the storage does not answer.
     """
     job, storage = _periodic(queue, name), queue.places.storage
-    due, _last, _skips = _next(job, storage)
+    due, _last, skips = _next(job, storage)
     if due is None:
         raise StateConflict(f"{name} does not come within a year")
+    if len(skips) >= (most := queue.settings.keep_finished[1]):
+        kept = f"{most} records of finished instances are kept per job (PI_JOB_QUEUE_KEEP_FINISHED)"
+        raise StateConflict(f"{len(skips)} times of {name} are skipped, and no more can be: {kept}, and each is one")
     # No worker takes it before its time, and its record stays until then, so that it is not enqueued anew.
     new = replace(queue.periodic(job, due), keep=due - storage.now() + _AFTERWARDS)
     storage.enqueue(new, timeout=queue.settings.enqueue_timeout)

@@ -10,6 +10,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.values import End, NewInstance, Retention
 
 from .conftest import Advance, OpenStorage
+from .time_travel import SLACK
 from .workers import LONG, Worker, connected, enqueue, new_instance
 
 
@@ -31,7 +32,7 @@ def test_what_is_not_set_is_not_there_afterwards(storage: Storage) -> None:
     instance = enqueue(storage)
     (new,) = storage.take_out(10, hold=LONG)
     assert (new.id, new.deadline, new.key, new.subject, new.limit, new.keep) == (instance, None, None, None, None, None)
-    assert new.due is not None and new.due <= storage.now()
+    assert new.due is not None and new.due <= storage.now() + SLACK
 
 
 def test_the_oldest_go_first_and_no_more_than_asked_for(storage: Storage) -> None:
@@ -150,7 +151,7 @@ def test_the_end_of_an_instance_that_was_never_stored_is_recorded(storage: Stora
     assert (record.state, record.name, record.group, record.priority) == (state, new.name, new.group, -3)
     assert (record.created, record.deadline, record.attempts) == (new.created, new.deadline, 1)
     assert (record.reason, record.error, record.history) == ("the reason", "Error", ('{"event": "attempt"}',))
-    assert record.ended is not None and record.ended >= now
+    assert record.ended is not None and record.ended >= now - SLACK
     assert record.has_body is (state is State.DEAD)
     assert storage.depths().counts == {(new.name, state): 1}
     pages = [

@@ -1,4 +1,5 @@
-"""Where job instances are kept. :mod:`~pijobs.storage.contract` tells what a storage promises."""
+"""Where job instances are kept. :mod:`~pijobs.storage.contract` says what a storage promises, ``memory``, ``redis`` and
+``sql`` implement it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pijobs.errors import ConfigurationError
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import Durability, Retention
 
-#: Where it is not any: MariaDB and MySQL know no durability of one transaction, and a file has no replica.
+#: Storages that can't give all: MariaDB and MySQL have no durability for one transaction, and a file has no replica.
 _DURABILITIES = {
     "sqlite": ("server", "disk"), "mysql": ("server",), "mariadb": ("server",), "memory": ("server",),
 }  # fmt: skip
@@ -18,10 +19,10 @@ _DURABILITIES = {
 def open_storage(url: str, name: str, retention: Retention, durability: Durability = "server") -> Storage:
     """The storage for a URL; connects only when it is used.
 
-    The module of a storage is imported here and not before: who keeps the queue in Redis does not pay for SQLAlchemy.
+    The module of a storage is imported only here, so that a queue in Redis does not load SQLAlchemy.
 
     :param durability: what an enqueue waits for.
-    :raises ConfigurationError: for a URL that no storage takes, or a durability that this one can't give.
+    :raises ConfigurationError: if no storage accepts the URL, or it can't give the durability.
     """
     scheme = urlsplit(url).scheme
     kind = scheme.split("+")[0]
@@ -47,7 +48,7 @@ def open_storage(url: str, name: str, retention: Retention, durability: Durabili
 
 
 def open_file(path: str, name: str, retention: Retention) -> Storage:
-    """A storage in an SQLite file, whatever its path is made of: a URL would end at a question mark."""
+    """A storage in an SQLite file. The path may contain any character; a URL would end at a question mark."""
     _require_sqlalchemy_2()
     from pijobs.storage.sql import SqlStorage
 
@@ -55,7 +56,7 @@ def open_file(path: str, name: str, retention: Retention) -> Storage:
 
 
 def _require_sqlalchemy_2() -> None:
-    """privacyIDEA 3.11 and 3.12 pin SQLAlchemy 1.4, so a core for Redis must do without a newer one."""
+    """privacyIDEA 3.11 and 3.12 pin SQLAlchemy 1.4, so the core must work with Redis without a newer one."""
     found = version("sqlalchemy")
     if int(found.split(".")[0]) < 2:
         raise ConfigurationError(

@@ -1,8 +1,6 @@
-"""The pace of housekeeping: slice after slice, as long as there is something to do and time for it.
-
-A slice holds the storage for :data:`LONGEST_SLICE` at most, so that no enqueue waits for it; how much fits into it is
-learned from how long the last one took. So housekeeping keeps up with any inflow, since to remove a record costs less
-than to run its job.
+"""The pace of housekeeping: slices, while there is work and time for it. A slice holds the storage for
+:data:`LONGEST_SLICE` at most, so that no enqueue waits for it. Its size follows from the time that the last one took.
+Removing a record takes less time than running its job, so housekeeping keeps up with any inflow.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ class Housekeeping:
     """The pace of one process at one storage.
 
     :param tidy: does up to so many of each kind.
-    :param audit: does the next part of the audit, and mends; see :meth:`pijobs.storage.contract.Storage.check`.
+    :param audit: does the next part of the audit, and repairs; see :meth:`pijobs.storage.contract.Storage.check`.
     """
 
     def __init__(self, tidy: Callable[[int], Slice], audit: Callable[[], Audit] = lambda: Audit(last=True)) -> None:
@@ -48,7 +46,7 @@ class Housekeeping:
         self._size = FIRST
 
     def keep(self, lease: int) -> list[Ended]:
-        """Keep house; at least one slice.
+        """Do at least one slice.
 
         :param lease: of the session (ms): its next sign of life must not come late.
         """
@@ -57,7 +55,7 @@ class Housekeeping:
             self._tidy_up(ended, lease)
             ended += self._audit_on()
         except StorageUnavailable as error:
-            # The sign of life was given; the next one tells the outage.
+            # The sign of life is already stored; the next one reports the outage.
             log.debug("housekeeping waits for the next sign of life: %s", error)
         return ended
 
@@ -83,7 +81,7 @@ class Housekeeping:
                 return
 
     def _learn(self, took: float) -> None:
-        """The time includes the way to the storage, so it errs on the side of who waits."""
+        """The time includes the network, so slices are rather too small than too large."""
         if took > LONGEST_SLICE * 0.8:
             self._size = max(FEWEST, self._size // 2)
         elif took < LONGEST_SLICE * 0.3:

@@ -1,4 +1,4 @@
-"""Totals of a minute and of an hour, beside those of the queue's whole life: what plots are drawn from."""
+"""Totals of minutes and hours, beside those of the queue's whole life. The plots use them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pijobs.errors import StorageUnavailable
 if TYPE_CHECKING:
     from pijobs.storage.contract import Storage
 
-#: The totals that are kept so, by the begin of their names. Not the sums of times, which no plot shows.
+#: The totals that are kept by period, by the begin of their names. Sums of times are not, because no plot shows them.
 KEPT = (
     "pijobs_time_to_start_seconds\x1f", "pijobs_enqueue_to_done_seconds\x1f", "pijobs_failed_total\x1f",
     "pijobs_run_seconds_sum\x1f",
 )  # fmt: skip
-#: Names that one period takes; those of the first destinations to come.
+#: Names that one period takes: those of the first destinations.
 MOST = 300
 
 
@@ -66,15 +66,15 @@ class Period:
         return Period(self.step, self.number - self.step.kept)
 
     def back(self, number: int) -> Iterator[Period]:
-        """So many that end with this one, the oldest first."""
+        """That many periods up to this one, the oldest first."""
         return (Period(self.step, self.number - ago) for ago in range(number - 1, -1, -1))
 
 
 def add(storage: Storage, added: Mapping[str, float], *, timeout: float | None = None) -> None:
     """Add to the queue's totals, and to those of the present minute and hour.
 
-    A storage that goes away in between has the former alone: those must not be counted twice, and a plot may lack a few
-    seconds.
+    If the storage goes away in between, only the queue's totals have it: they must not be counted twice, while a plot
+    may lack a few seconds.
     """
     storage.add_totals(added, timeout=timeout)
     kept = {name: value for name, value in added.items() if name.startswith(KEPT)}

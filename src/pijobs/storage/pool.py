@@ -1,10 +1,8 @@
-"""Connections to a server, and how long a caller waits for one.
-
-A request may wait a quarter of a second for the storage. So the calling thread connects, where that can be bounded; a
-name that must be resolved, or a driver that knows no bound, is left to a thread that connects, while the caller waits
-no longer than it wants. A thread also connects while the server is away, so that an outage costs one request its
-time-out, and not all of them. It ends when there is nothing to connect: a server that forks, or that runs no threads,
-has none of ours alive.
+"""Connections to a server, and how long a caller waits for one. A request may wait a quarter of a second for the
+storage. So the calling thread connects if that has a time limit. If a name must be resolved, or a driver has no time
+limit, another thread connects, and the caller stops waiting when its time is over. This thread also connects while the
+server is away, so that an outage costs one request its time-out, and not all of them. It ends when there is nothing to
+connect, so a server that forks, or that runs no threads, has no thread of ours.
 """
 
 from __future__ import annotations
@@ -27,13 +25,14 @@ class ConnectionPool(Generic[C]):
     After a failure to connect the pool is *down*: :meth:`take` fails at once until a thread has connected again. A
     child process starts with no connections and leaves those of its parent alone.
 
-    :param connect: makes a connection; may take its time, but must end some day.
-    :param close: closes one; what it raises is ignored.
-    :param connect_within: makes a connection within so many seconds, in the calling thread; None: nothing bounds it.
-    :param size: at most so many connections.
+    :param connect: creates a connection; may take long, but must end.
+    :param close: closes one; its exceptions are ignored.
+    :param connect_within: creates a connection within that many seconds, in the calling thread; None: it has no time
+        limit.
+    :param size: the most connections.
     :param retry_after: seconds between the first two attempts to connect; doubles up to ``retry_max``. After an outage
-        each worker must be back within a lease, or the first ones that are take it for dead; a lease may be 1 s.
-    :param usable: looks, without a round trip, whether a connection that lay idle is still open.
+        each worker must reconnect within a lease; otherwise the first ones count it as dead. A lease may be 1 s.
+    :param usable: whether an idle connection is still open, found out without a round trip.
     """
 
     def __init__(
@@ -54,19 +53,20 @@ class ConnectionPool(Generic[C]):
         self._retry_after = retry_after
         self._retry_max = retry_max
         self._usable = usable
-        # By process: what a parent had stays referenced, so that no finaliser ends its connections in the child.
+        # By process. The parent's stay referenced, so that no finaliser closes its connections in the child.
         self._states: dict[int, PoolState[C]] = {}
 
     def take(self, timeout: float) -> AbstractContextManager[C]:
-        """Lend a connection. A :class:`StorageUnavailable` that leaves the block says that the connection is broken.
+        """Lend a connection. If a :class:`StorageUnavailable` leaves the block, the connection is broken.
 
-        :param timeout: seconds after which there must be one.
+        :param timeout: seconds to wait for one.
         :raises StorageUnavailable: when there is none.
         """
         return _Loan(self, timeout)
 
     def close(self) -> None:
-        """Close what is idle now and what is lent when it comes back; end the thread. The pool can be used again."""
+        """Close idle connections now, and lent ones when they are returned; end the thread. The pool can be used
+        again."""
         state = self._states.pop(os.getpid(), None)
         if state is None:
             return
@@ -74,7 +74,7 @@ class ConnectionPool(Generic[C]):
             state.closed = True
             idle, state.idle = state.idle + state.scrap, []
             state.scrap = []
-            # A thread that hangs in a connect ends by itself, some time later.
+            # A thread that hangs in a connect ends by itself later.
             thread = None if state.connecting else state.thread
             state.changed.notify_all()
         self._close_all(idle)
@@ -130,7 +130,7 @@ class ConnectionPool(Generic[C]):
 
     def _too_late(self, state: PoolState[C], timeout: float) -> StorageUnavailable:
         if state.thread is None or state.lent:
-            # One that is in use may come back in a moment: that is no outage.
+            # A connection in use may be returned in a moment: that is no outage.
             number = state.lent if state.lent else self._size
             return StorageUnavailable(f"all {number} connections to the storage were in use for {timeout:.3g} s")
         state.trouble = StorageUnavailable(f"could not connect to the storage within {timeout:.3g} s")
@@ -158,11 +158,11 @@ class ConnectionPool(Generic[C]):
                 state.idle.append(connection)
                 state.trouble = None
             elif trouble is not None:
-                # The others that lie idle lead to the same place.
+                # The other idle ones lead to the same server.
                 scrap += state.idle
                 state.idle = []
                 if late:
-                    # A server that hangs up may take the next connection; one that is silent would cost the next time.
+                    # A server that hangs up may accept the next connection; a silent one would cost another time-out.
                     state.fail(_unavailable(trouble), self._retry_max)
                     self._start_connector(state)
             if news:
@@ -172,7 +172,7 @@ class ConnectionPool(Generic[C]):
     # -- in the calling thread ---------------------------------------------------------------------------------------
 
     def _connects_here(self, state: PoolState[C]) -> bool:
-        """Whether the caller is to connect; if not, a thread does, as far as there is room."""
+        """Whether the caller connects; if not, a thread does, if there is room."""
         if not state.has_room(self._size):
             return False
         if state.trouble is None and self._connect_within is not None:
@@ -268,7 +268,7 @@ class ConnectionPool(Generic[C]):
 
 
 class _Loan(AbstractContextManager[C]):
-    """A connection that is lent; a class, since a generator takes a microsecond more of each call."""
+    """A lent connection. A class, because a generator takes a microsecond longer for each call."""
 
     __slots__ = ("_connection", "_end", "_pool", "_state", "_timeout")
 
@@ -283,7 +283,7 @@ class _Loan(AbstractContextManager[C]):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         trouble = error if isinstance(error, StorageUnavailable) else None
-        # Interrupted somewhere between question and answer, nobody knows what would be read next.
+        # After an interruption between question and answer, the next read could return anything.
         broken = error is not None and (trouble is not None or not isinstance(error, PijobsError))
         late = trouble is not None and clock.monotonic() >= self._end
         self._pool._give_back(self._state, self._connection, broken=broken, trouble=trouble, late=late)
@@ -291,7 +291,7 @@ class _Loan(AbstractContextManager[C]):
 
 def _unavailable(trouble: Exception) -> StorageUnavailable:
     if isinstance(trouble, StorageUnavailable):
-        # A new one for each caller, since each adds its traceback.
+        # A new one for each caller, because each adds its traceback.
         error = type(trouble)(str(trouble))
     else:
         # Only the type: a foreign text may quote the URL with its password.

@@ -13,17 +13,17 @@ LINGER = 30.0
 
 
 class PoolState(Generic[C]):
-    """What a pool has in one process, from first use to close."""
+    """The state of a pool in one process, from first use to close."""
 
     def __init__(self, pid: int, delay: float) -> None:
         self.pid = pid
         self.changed = threads.Condition()
         self.idle: list[C] = []
-        #: To be closed by whoever connects, since closing may take time too.
+        #: Closed by the thread that connects, because closing may take time, too.
         self.scrap: list[C] = []
         self.lent = 0
         self.waiting = 0
-        #: Connections that callers are just making.
+        #: Connections that callers are creating.
         self.opening = 0
         self.asked = 0.0
         self.connecting = False
@@ -35,7 +35,7 @@ class PoolState(Generic[C]):
         self.thread: threads.Thread | None = None
 
     def fail(self, trouble: Exception, longest: float) -> None:
-        """Nobody could connect."""
+        """Note that nobody could connect."""
         self.trouble = trouble
         self.retry_at = clock.monotonic() + self.delay
         self.delay = min(self.delay * 2, longest)
@@ -47,7 +47,7 @@ class PoolState(Generic[C]):
         return self.lent + len(self.idle) + self.opening < size
 
     def wants(self, size: int) -> bool:
-        """Whether a thread is to make one more connection."""
+        """Whether a thread should create one more connection."""
         if not self.has_room(size):
             return False
         if self.trouble is not None:

@@ -1,36 +1,36 @@
 """Which releases work together on one storage.
 
-A storage tells two numbers: the protocol that is written into it, and the oldest one whose releases can read that.
-Every release works on the protocol of the release before it as well, and writes nothing that this one could not read,
-until ``pijobs schema upgrade`` raises the number: so two neighbouring releases work on one queue, and one command,
-given when the last process of the older release has ended, takes what is new into use.
+A storage has two numbers: the protocol that it is written in, and the oldest one whose releases can read it.
+Every release also works with the protocol of the release before it, and writes nothing that the older release can't
+read, until ``pijobs schema upgrade`` raises the number. So two neighbouring releases can use one queue. When the last
+process of the older release has ended, this command turns the new features on.
 
-The numbers are those of the tables in SQL, which had one before there was a protocol.
+The numbers are those of the SQL tables, which had one earlier.
 """
 
 from __future__ import annotations
 
 from pijobs.errors import StorageVersion
 
-#: What 0.1.0 speaks. It tells no number in Redis; a storage that tells none is of this protocol.
+#: The protocol of 0.1.0. It stores no number in Redis, so a storage without a number has this protocol.
 FIRST = 2
-#: What this release can speak. 3: envelopes that name their queue.
+#: The newest protocol of this release. 3: envelopes that name their queue.
 NEWEST = 3
-#: The oldest one that this release can speak.
+#: The oldest protocol that this release can use.
 OLDEST = 2
 
 
 def judge(number: int, oldest_reader: int, place: str) -> int:
     """The protocol of a storage, if this release can work with it.
 
-    :param number: what the storage tells.
+    :param number: the number in the storage.
     :param oldest_reader: likewise.
     :raises StorageVersion: it can't.
     """
     if oldest_reader > NEWEST:
         raise StorageVersion(
             f"{place} has protocol {number}, for releases from protocol {oldest_reader} on; this release of pijobs "
-            f"speaks {OLDEST} to {NEWEST}: install a newer one here, or give 'pijobs schema downgrade' with that one"
+            f"speaks {OLDEST} to {NEWEST}: install a newer release here, or run 'pijobs schema downgrade' with that one"
         )
     if number < OLDEST:
         raise StorageVersion(

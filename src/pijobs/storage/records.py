@@ -1,4 +1,4 @@
-"""What a storage shows people: records of instances, groups and the whole queue. Plain values, as in
+"""Records of instances, groups and the whole queue, for people. Plain values, as in
 :mod:`pijobs.storage.values`.
 """
 
@@ -13,7 +13,7 @@ from pijobs.storage.values import Ended, LossKind, Pause
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something in the storage that does not fit."""
+    """Something inconsistent in the storage."""
 
     #: The id of an instance, or what else it is about.
     id: str
@@ -26,7 +26,7 @@ class Audit:
     """What a part of an audit found."""
 
     faults: list[Fault] = field(default_factory=list)
-    #: Transitions that came of mending.
+    #: Transitions that the repair made.
     ended: list[Ended] = field(default_factory=list)
     #: Whether it was the last part.
     last: bool = False
@@ -34,7 +34,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that is kept of an instance, for people; no body."""
+    """Everything that is kept of an instance, for people, without its body."""
 
     id: str
     name: str
@@ -66,7 +66,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some records, and the cursor for the next ones (None: these were the last)."""
+    """Some records, and the cursor for the next ones (None: there are no more)."""
 
     records: list[Record]
     cursor: str | None
@@ -95,9 +95,9 @@ class GroupRecord:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A live worker found that the storage lost what it had acknowledged."""
+    """A live worker noticed that the storage lost acknowledged data."""
 
-    #: All of it, or what came after a backup or a replica's last update.
+    #: Everything, or what was stored after a backup or a replica's last update.
     kind: LossKind
     #: When a worker noticed.
     at: int
@@ -105,20 +105,21 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """How much there is, without a scan."""
+    """Numbers of instances, without a scan."""
 
     #: (job name, state) -> number of instances.
     counts: Mapping[tuple[str, State], int]
     #: The due time of the longest waiting ``queued`` instance, by job name.
     oldest_due: Mapping[str, int]
     pause: Pause | None
-    #: Last sign of life of any worker ever; None: never.
+    #: The last sign of life of any worker; None: there was none.
     worker_seen: int | None
-    #: What housekeeping should have expired or removed by now; counted up to :data:`MOST_COUNTED` where counting costs.
+    #: Instances that housekeeping should have expired or removed by now; counted up to :data:`MOST_COUNTED` where
+    #: counting is slow.
     backlog: int = 0
     #: Names of totals; :data:`MAX_TOTALS` at most are taken.
     totals: int = 0
-    #: What :meth:`Storage.note_loss` was told last.
+    #: The last loss given to :meth:`Storage.note_loss`.
     loss: Loss | None = None
     #: By group, "" for the whole queue: who bypasses it, when and why; see :meth:`Storage.bypass`.
     bypasses: Mapping[str, Pause] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a storage knows of worker processes: plain values, as in :mod:`pijobs.storage.values`."""
+"""Worker processes as a storage knows them: plain values, as in :mod:`pijobs.storage.values`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import msgspec
 from pijobs.storage.protocol import FIRST
 from pijobs.storage.values import Ended
 
-#: Characters of a text that a worker tells about itself, and the largest number (ms since the epoch).
+#: The most characters of a text that a worker reports, and the largest number (ms since the epoch).
 MAX_FACT, MAX_MOMENT = 500, 10**14
 
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a worker process tells about itself."""
+    """What a worker process reports about itself."""
 
     id: str
     host: str
@@ -31,39 +31,39 @@ class SessionInfo:
     keys: tuple[str, ...] = ()
     #: Names of the jobs it knows.
     jobs: tuple[str, ...] = ()
-    #: Which database of definitions it reads, see :class:`pijobs.definitions.records.Fingerprint`; "" for one without
-    #: definitions, None when it is not known.
+    #: The database of definitions that it reads, see :class:`pijobs.definitions.records.Fingerprint`; "" without
+    #: definitions, None if unknown.
     definitions: str | None = None
-    #: By key id, when the newest instance that it met was enqueued under another key than its newest (ms).
+    #: By key id: when the newest instance that it read under another key than its newest was enqueued (ms).
     other_keys: Mapping[str, int] = field(default_factory=dict)
-    #: Where its process id counts, see :func:`pijobs.base.processes.place`; "" when it is not known.
+    #: Where its process id is valid, see :func:`pijobs.base.processes.place`; "" if unknown.
     place: str = ""
     #: When its process started, see :func:`pijobs.base.processes.start_time`.
     process_started: int = 0
-    #: The newest protocol that it speaks; that of 0.1.0, which does not tell it.
+    #: The newest protocol that it supports; by default that of 0.1.0, which does not report it.
     protocol: int = FIRST
-    #: When somebody asked it to take no more (ms); 0: nobody did. Others write this.
+    #: When somebody asked it to take no more jobs (ms); 0: nobody did. Other processes write this.
     quiet: int = 0
-    #: 1 once it takes no more and runs nothing.
+    #: 1 when it takes no more jobs and runs none.
     resting: int = 0
-    #: Mean number of attempts that ran at the same time within about the last minute, times 1000; None: of a release
-    #: that does not tell.
+    #: Mean number of attempts that ran at the same time within about the last minute, times 1000; None: a release that
+    #: does not report it.
     busy: int | None = None
     #: Mean time of an attempt (ms).
     took: int = 0
-    #: The commit of its release, where that is known.
+    #: The commit of its release, if known.
     commit: str = ""
 
     def dump(self) -> str:
-        """As a storage keeps it. What 0.1.0 does not know stands where that expects the name of a job: it refuses
-        sessions with names of its own."""
+        """The text that a storage keeps. Facts that 0.1.0 does not know are written like names of jobs, because it
+        refuses sessions with unknown fields."""
         facts = asdict(self)
         more = {name: facts.pop(name) for name in (*facts,) if name not in _FACTS_OF_0_1_0}
         return json.dumps({**facts, "jobs": [*self.jobs, _MORE + json.dumps(more)]}, separators=(",", ":"))
 
     @classmethod
     def load(cls, text: str | bytes) -> SessionInfo:
-        """What :meth:`dump` made, also in another release: facts that this one does not know are left out."""
+        """Reads what :meth:`dump` wrote, also in another release: unknown facts are left out."""
         facts = json.loads(text)
         if not isinstance(facts["jobs"], list):
             raise TypeError("expected a list of jobs")
@@ -75,8 +75,8 @@ class SessionInfo:
 
     @classmethod
     def read(cls, text: str | bytes) -> SessionInfo | None:
-        """The same; None for what can't be read, or no worker tells: whoever may write to the storage must not end a
-        page by it."""
+        """The same; None for what can't be read, or no worker writes: whoever may write to the storage must not be able
+        to break a page."""
         try:
             info = cls.load(text)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -85,7 +85,7 @@ class SessionInfo:
 
 
 def _is_told(fact: Any) -> bool:
-    """Whether a fact has the size of one."""
+    """Whether a fact has an allowed size."""
     if isinstance(fact, str):
         return len(fact) <= MAX_FACT
     if isinstance(fact, int):
@@ -106,7 +106,7 @@ class SessionRecord:
     info: SessionInfo
     #: Last sign of life.
     seen: int
-    #: End of the lease when no further sign comes.
+    #: End of the lease if no further sign of life comes.
     until: int
     #: Ids of the instances it runs.
     running: tuple[str, ...]
@@ -116,14 +116,14 @@ class SessionRecord:
 class Beat:
     """Answer of :meth:`Storage.beat`."""
 
-    #: False: the session was taken for dead, its instances went back. It must open a new one.
+    #: False: the session counted as dead, and its instances went back to the queue. The worker must open a new one.
     alive: bool
     ended: list[Ended] = field(default_factory=list)
-    #: What the storage has under this session: (id, token) of each lease.
+    #: The leases of this session in the storage: (id, token) of each.
     held: list[tuple[str, str]] = field(default_factory=list)
     #: The storage's time of this sign of life.
     now: int = 0
-    #: The last sign of life before this one that the storage knows: of this session, else of any. None: it knows none.
+    #: The last sign of life before this one that the storage has: of this session, else of any. None: it has none.
     before: int | None = None
-    #: Stays the same as long as the storage keeps what it was given; another one after it was emptied.
+    #: Stays the same as long as the storage keeps its data; changes after it was emptied.
     epoch: int = 0

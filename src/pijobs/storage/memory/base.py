@@ -1,4 +1,4 @@
-"""What all parts of the storage in memory need: clock, lock, version."""
+"""The base of all parts of the storage in memory: clock, lock, version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINISHED = (State.DONE, State.EXPIRED, State.CANCELLED)
 
 
 class MemoryBase(contract.Base):
-    """What :mod:`servers`, :mod:`workers` and :mod:`people` build on."""
+    """The base class of :mod:`servers`, :mod:`workers` and :mod:`people`."""
 
     display_url = "memory://"
 
@@ -40,9 +40,9 @@ class MemoryBase(contract.Base):
         self._bypasses: dict[str, Pause] = {}
         self._loss: Loss | None = None
         self._epoch = 1
-        #: Times that everybody who waits was sent home.
+        #: How often all waiting workers were woken.
         self._wakes = 0
-        #: What is written, and who can read it.
+        #: The protocol of what is written, and the oldest one that can read it.
         self._protocol = (protocol.FIRST, protocol.FIRST)
 
     def now(self, *, timeout: float = 0.2) -> int:

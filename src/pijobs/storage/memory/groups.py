@@ -1,4 +1,4 @@
-"""What a queue in memory remembers besides its instances: groups, and events that are counted against a limit."""
+"""The groups of a queue in memory, and events that are counted against a limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pijobs.storage.values import Pause
 
 @dataclass(slots=True)
 class Group:
-    """How many of its instances may run, and since when none may."""
+    """A group: how many of its instances may run, and until when none may."""
 
     limit: int | None = None
     blocked_until: int | None = None
@@ -49,7 +49,7 @@ class Counts:
         return None
 
     def trim(self, now: int) -> None:
-        """Forget keys whose last event is out of its window."""
+        """Remove keys whose last event is out of its window."""
         for key, (per, times) in list(self._counted.items()):
             if times[-1] + per <= now:
                 del self._counted[key]

@@ -1,4 +1,4 @@
-"""Instances in memory, and each arrow that they take."""
+"""Instances in memory, and the transitions between their states."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Item:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Place in the queue, for good: recovered and retried instances come back to it."""
+        """The place in the queue; recovered and retried instances keep it."""
         return -self.new.priority, self.place
 
     @property
     def page_place(self) -> int:
-        """Grows in the order in which people see the instances of a state, the newest last."""
+        """The order in which people see the instances of a state; the newest has the largest."""
         return self.end_place if self.state in ENDED else self.place
 
     def overdue(self, now: int) -> bool:
@@ -83,7 +83,7 @@ class Item:
 class Items:
     """All instances of a queue, by id and by state.
 
-    :param changed: held by each caller; notified whenever something may have become possible for a worker.
+    :param changed: held by each caller; notified when a worker may be able to do something new.
     """
 
     def __init__(self, changed: threads.Condition) -> None:
@@ -92,7 +92,7 @@ class Items:
         self._by_id: dict[str, Item] = {}
         self._by_state: dict[State, dict[str, Item]] = {state: {} for state in State}
         self._by_key: dict[str, Item] = {}
-        #: The last that was stored with a key, whatever became of it.
+        #: The last instance that was stored with a key, in any state.
         self._newest: dict[str, Item] = {}
 
     def of(self, *states: State) -> list[Item]:
@@ -102,7 +102,7 @@ class Items:
         return [item for state in states for item in self._by_state[state].values()]
 
     def some(self, *states: State, rule: Callable[[Item], bool]) -> list[Item]:
-        """As many as one call may keep house for."""
+        """As many as one call of housekeeping may change."""
         return list(islice(filter(rule, self.of(*states)), HOUSEKEEPING_BATCH))
 
     def running(self) -> Counter[str]:
@@ -124,7 +124,7 @@ class Items:
         return self._by_key.get(key) if key is not None else None
 
     def holder_of(self, key: str | None, now: int) -> tuple[Item | None, list[Ended]]:
-        """The same; what is past its deadline holds no key: it expires here, and is told."""
+        """The same. An instance past its deadline holds no key: it expires here, and is reported."""
         item = self.waiting_with(key)
         if item is not None and item.overdue(now):
             return None, [self.expire(item, now)]
@@ -136,14 +136,14 @@ class Items:
         return [item for item, token in found if item and item.token == token and item.session == session]
 
     def last_enqueue(self, after: int, until: int) -> int | None:
-        """When the last of those that wait was enqueued, in that time."""
+        """When the last waiting instance was enqueued, in that time."""
         times = (item.enqueued for item in self.of(*WAITING))
         return max((time for time in times if after < time <= until), default=None)
 
     # -- arrows --------------------------------------------------------------------------------------------------
 
     def add(self, new: NewInstance, now: int, *, claims: bool = True) -> Item:
-        """new -> queued, scheduled. :param claims: whether it takes its key."""
+        """new -> queued, scheduled. :param claims: whether it holds its key."""
         state = State.SCHEDULED if new.due is not None and new.due > now else State.QUEUED
         due = max(now, new.due or 0)
         key = new.key if claims else None
@@ -155,13 +155,13 @@ class Items:
         return item
 
     def move(self, item: Item, state: State) -> None:
-        """Change the state alone."""
+        """Change only the state."""
         del self._by_state[item.state][item.new.id]
         item.state = state
         self._by_state[state][item.new.id] = item
 
     def free_key(self, item: Item) -> None:
-        """It waits no longer."""
+        """It no longer waits."""
         if item.key is not None:
             del self._by_key[item.key]
             item.key = None
@@ -179,13 +179,13 @@ class Items:
         )  # fmt: skip
 
     def back(self, item: Item, state: State, due: int, now: int, *, by_hand: bool = False) -> list[Ended]:
-        """running, dead -> queued, scheduled; with the old rank. Of the instances with one key only the newest waits:
-        an older one is cancelled, which is told.
+        """running, dead -> queued, scheduled; with the old rank. Only the newest instance with a key waits: an older
+        one is cancelled and reported.
 
-        :param by_hand: somebody wants it to run again, whatever became of a newer one.
+        :param by_hand: an operator runs it again, even if there was a newer one.
         """
         newest = self._newest.get(item.new.key or "", item)
-        # The later one by the clocks of both servers, and the later one here.
+        # Newer by the clocks of both servers, and stored later.
         is_later = newest.is_newer_than(item, now) and newest.place > item.place
         if is_later and not by_hand and newest.state is not State.CANCELLED:
             return [self.finish(item, State.CANCELLED, now, f"superseded by {newest.new.id}")]
@@ -203,14 +203,14 @@ class Items:
         return ended
 
     def finish(self, item: Item, state: State, now: int, reason: str | None, error: str | None = None) -> Ended:
-        """Any arrow to a state without return."""
+        """Any transition to a final state."""
         self.free_key(item)
         self.move(item, state)
         item.token, item.session, item.ended, item.end_place = None, None, now, next(self._places)
         item.reason, item.error = reason, error
         if state is not State.DEAD:
             item.body = None
-        if self._by_state[State.QUEUED]:  # for which there may be room in the group now
+        if self._by_state[State.QUEUED]:  # its group may have room now
             self._changed.notify_all()
         return item.ended_as(state, reason or "")
 
@@ -219,9 +219,9 @@ class Items:
         return self.finish(item, State.EXPIRED, now, "the deadline passed while it waited")
 
     def crash(self, item: Item, now: int, *, alone: bool = True) -> list[Ended]:
-        """running -> queued, dead, expired, because its worker died.
+        """running -> queued, dead or expired, because its worker died.
 
-        :param alone: whether nothing else ran in that process, so that nothing else can have taken it down.
+        :param alone: whether it was the only instance in that process, so that only this one can have crashed it.
         """
         item.note(json.dumps({"at": now, "event": "crashed", "session": item.session}))
         item.crashes += 1
@@ -235,7 +235,8 @@ class Items:
         return [*recovered, *superseded]
 
     def carry_out(self, end: End, now: int) -> list[Ended] | None:
-        """Any arrow out of running, if the lease is still held; else None. Tells what was superseded by it."""
+        """Any transition out of running, if the lease is still held; else None. Returns the instances that it
+        superseded."""
         item = self.get(end.id)
         if item is None or item.token is None or item.token != end.token:
             return None
@@ -256,7 +257,7 @@ class Items:
         return self.back(item, end.state, now if end.due is None else end.due, now)
 
     def drop(self, item: Item) -> None:
-        """Forget the record."""
+        """Remove the record."""
         if item.new.key is not None and self._newest.get(item.new.key) is item:
             del self._newest[item.new.key]
         del self._by_state[item.state][item.new.id], self._by_id[item.new.id]

@@ -1,4 +1,4 @@
-"""What an operator asks: records, numbers, and switches."""
+"""The part for people: records, numbers, and switches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pijobs.storage.values import GROUPS, Pause
 
 
 class ForPeople(MemoryBase, contract.ForPeople):
-    """What an operator asks: records, numbers, and switches."""
+    """The part for people: records, numbers, and switches."""
 
     def get(self, instance_id: str) -> Record:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a server asks: it stores calls, and moves them from one storage to another."""
+"""The part for servers: it stores calls, and moves them to another storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pijobs.storage.values import TAKEN_AHEAD, End, NewInstance, OnConflict, Sto
 
 
 class ForServers(MemoryBase, contract.ForServers):
-    """What a server asks: it stores calls, and moves them from one storage to another."""
+    """The part for servers: it stores calls, and moves them to another storage."""
 
     def enqueue_many(
         self,
@@ -105,7 +105,7 @@ class ForServers(MemoryBase, contract.ForServers):
             now, item = self.now(), self._items.get(new.id)
             if item is not None and item.state not in WAITING:
                 return False
-            # The key belongs to what waits.
+            # Only a waiting instance holds the key.
             item = item or self._items.add(new, now, claims=False)
             item.attempts += end.counted
             if end.entry is not None:

@@ -1,4 +1,4 @@
-"""The sessions of the storage in memory, and when one of them is taken for dead."""
+"""The sessions of the storage in memory, and when one counts as dead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pijobs.storage.sessions import SessionInfo
 
 @dataclass(slots=True)
 class LiveSession:
-    """What is known of a session; times in ms."""
+    """A session; times in ms."""
 
     info: SessionInfo
     seen: int
@@ -46,7 +46,7 @@ class Sessions:
         self.seen = now
 
     def renew(self, session: str, now: int, lease: int) -> int | None:
-        """A sign of life; returns the last one before it, of this session or else of any."""
+        """Note a sign of life; return the one before, of this session or else of any."""
         self._keep_through_a_gap(now, lease)
         before, self.seen = self.seen, now
         if known := self._by_id.get(session):
@@ -57,11 +57,11 @@ class Sessions:
         self._by_id.pop(session, None)
 
     def bury(self, now: int) -> None:
-        """Forget those whose lease has run out."""
+        """Remove those whose lease has run out."""
         self._by_id = {name: session for name, session in self._by_id.items() if session.until > now}
 
     def _keep_through_a_gap(self, now: int, lease: int) -> None:
-        """Nobody is dead because the storage was away, or because its clock was set."""
+        """No session is dead because the storage was away, or because its clock was set."""
         if self.seen is None:
             return
         if self.seen > now + lease // 4:
@@ -79,8 +79,8 @@ class Sessions:
                 session.until += silence - lease // 2
 
     def _was_reachable(self, since: int, now: int, gap: int) -> bool:
-        """Whether enqueues leave no gap. They have to reach back a gap further than the lease, or an outage that ended
-        within it would not be seen."""
+        """Whether enqueues leave no gap. They must reach further back than the lease by a gap; otherwise an outage that
+        ended within it would not be noticed."""
         while now - since > gap:
             enqueued = self._last_enqueue(since, since + gap)
             if enqueued is None:

@@ -1,7 +1,6 @@
 """The contract in process memory.
 
-Everything happens under one lock; instances are kept by state, so that each rule reads as a scan over the states it
-speaks of.
+One lock protects everything. Instances are kept by state, so each rule is a scan over its states.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from pijobs.storage.memory.workers import ForWorkers
 
 
 class MemoryStorage(ForServers, ForWorkers, ForPeople, contract.Storage):
-    """A queue that lives and dies with its process.
+    """A queue that ends with its process.
 
-    :param name: of the queue; two objects never meet, whatever their names.
-    :param clock: where the time comes from.
+    :param name: of the queue; two objects never share instances, even with the same name.
+    :param clock: the source of the time.
     """

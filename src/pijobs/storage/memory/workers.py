@@ -1,4 +1,4 @@
-"""What a worker asks: sessions, leases and their ends, and the bounds of groups."""
+"""The part for workers: sessions, leases and their ends, and the limits of groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROMOTE_BATCH = 20
 
 
 class ForWorkers(MemoryBase, contract.ForWorkers):
-    """What a worker asks: sessions, leases and their ends, and the bounds of groups."""
+    """The part for workers: sessions, leases and their ends, and the limits of groups."""
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
         self._look_at_protocol()
@@ -74,7 +74,7 @@ class ForWorkers(MemoryBase, contract.ForWorkers):
         if not lost:
             return []
         together = Counter(item.session for item in lost)
-        # Who is left behind alone would seem to have run alone.
+        # An instance that is left over would seem to have run alone.
         left = Counter(item.session for item in lost[HOUSEKEEPING_BATCH:])
         lost[HOUSEKEEPING_BATCH:] = [item for item in lost[HOUSEKEEPING_BATCH:] if left[item.session] == 1]
         return [one for item in lost for one in self._items.crash(item, now, alone=together[item.session] == 1)]
@@ -116,7 +116,7 @@ class ForWorkers(MemoryBase, contract.ForWorkers):
             self._items.move(item, State.QUEUED)
 
     def _ready(self, floor: int | None, now: int) -> Iterator[Item]:
-        """What may be leased, in order; the caller may start one before it asks for the next."""
+        """What may be leased, in order. The caller may lease one before it asks for the next."""
         queued = self._items.of(State.QUEUED)
         if self._pause is not None or not queued:
             return
@@ -152,7 +152,7 @@ class ForWorkers(MemoryBase, contract.ForWorkers):
                     return
 
     def _nothing_for(self, floor: int | None) -> float:
-        """Seconds for which a step finds nothing, if nobody changes anything meanwhile."""
+        """Seconds for which a step finds nothing, unless somebody changes something."""
         now = self.now()
         if next(self._ready(floor, now), None) or any(item.due <= now for item in self._items.of(State.SCHEDULED)):
             return 0.0

@@ -1,4 +1,4 @@
-"""What the scripts answer, as the values of the contract."""
+"""Converts the answers of the scripts into the values of the contract."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def pause(note: bytes) -> Pause | None:
 
 
 def session(values: Sequence[Any]) -> SessionRecord | None:
-    """None for one that can't be read; its lease ends as that of any other."""
+    """None for one that can't be read; its lease ends like any other."""
     stored, seen, until, running = values
     info = SessionInfo.read(stored)
     return (
@@ -197,12 +197,12 @@ def totals(flat: Sequence[bytes]) -> dict[str, float]:
 
 
 def words(value: bytes) -> str:
-    """A text, whatever stands there: one that is damaged must not keep the others from being read."""
+    """A text, whatever is stored: a damaged one must not keep the others from being read."""
     return value.decode(errors="backslashreplace")
 
 
 def state_of(value: bytes) -> State:
-    """A state; that of what is damaged, and will be parked."""
+    """A state; for a damaged instance the one in which it will be parked."""
     try:
         return State(words(value))
     except ValueError:

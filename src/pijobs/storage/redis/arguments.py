@@ -1,4 +1,4 @@
-"""What the scripts are given."""
+"""The arguments of the scripts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Argument = str | bytes | int
 
 
 def optional(value: str | int | None) -> str | int:
-    """None as the scripts know it."""
+    """None as the scripts write it."""
     return "" if value is None else value
 
 

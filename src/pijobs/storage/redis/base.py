@@ -1,4 +1,4 @@
-"""What all parts of the storage in Redis need: clock, connections, version, audit."""
+"""The base of all parts of the storage in Redis: clock, connections, version, audit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pijobs.storage.values import Durability, Retention
 TIMEOUT = 5.0
 #: Seconds that :meth:`RedisStorage.ping` waits.
 PING_TIMEOUT = 1.0
-#: Answers that took longer say too little about the time at which they were given.
+#: Answers that took longer say too little about their time.
 GOOD_SAMPLE = 0.1
 
 #: Instances that one script audits.
@@ -34,7 +34,7 @@ AUDITED_AT_ONCE = 25
 
 
 class RedisBase(contract.Base):
-    """What :mod:`servers`, :mod:`workers` and :mod:`people` build on."""
+    """The base class of :mod:`servers`, :mod:`workers` and :mod:`people`."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RedisBase(contract.Base):
         self._place = place = Place(url, self._prefix + "meta", password=password)
         self.display_url = place.display_url
         self._scripts = Scripts(retention or Retention())
-        # Requests have connections of their own, so that no worker's blocking pop stands in their way.
+        # Requests have their own connections, so that no worker's blocking pop delays them.
         door = Admission(place, self._prefix, self._elsewhere, self._hear)
         self._requests: ConnectionPool[Wire] = ConnectionPool(
             door.connect, Wire.close, connect_within=door.connect_within, usable=Wire.is_usable, retry_max=2.0
@@ -118,8 +118,8 @@ class RedisBase(contract.Base):
         after: Sequence[Argument] = (),
         durability: Durability = "server",
     ) -> list[Any]:
-        """:param after: a command to send in front.
-        :param durability: what to wait for afterwards."""
+        """:param after: a command to send before it.
+        :param durability: what to wait for after it."""
         end = clock.monotonic() + timeout
         with pool.take(timeout) as wire:
             answer, sent = wire.run(end - clock.monotonic(), script, self._prefix, words, after=after)
@@ -133,7 +133,7 @@ class RedisBase(contract.Base):
             return wire.ask(TIMEOUT, command, self._prefix + key, *rest)
 
     def _run_within(self, timeout: float | None, script: Script, *words: Argument) -> list[Any]:
-        """:param timeout: seconds, for a request; None: as long as a worker waits."""
+        """:param timeout: seconds, for a request; None: those of a worker."""
         if timeout is None:
             return self._run(script, *words)
         return self._run_on(self._requests, timeout, script, words)
@@ -143,7 +143,7 @@ class RedisBase(contract.Base):
         return Slice(more=bool(answer[2]), ended=answers.ended(answer[1]))
 
     def _audit(self, cursor: str, *, repair: bool) -> tuple[str, Audit]:
-        """One slice from a cursor, or from where the last one stopped; and the cursor of the next."""
+        """One slice, from a cursor or from the end of the last one; and the next cursor."""
         answer = self._run(self._scripts.audit, cursor, AUDITED_AT_ONCE, int(repair))
         return answers.words(answer[1]), answers.audit(*answer[1:], repaired=repair)
 

@@ -1,4 +1,4 @@
-"""One connection to Redis: one question after the other, each within its time."""
+"""One connection to Redis. It sends one command after the other, each with a time limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOREIGN = (redis.RedisError, redis.exceptions.RedisClusterException, OSError, Un
 class Wire:
     """One open connection.
 
-    :ivar protocol: what the queue told when it was opened, see :mod:`pijobs.storage.protocol`.
+    :ivar protocol: the protocol of the queue when it was opened, see :mod:`pijobs.storage.protocol`.
     """
 
     def __init__(self, connection: Any, protocol: int) -> None:
@@ -33,7 +33,7 @@ class Wire:
         """Send a command and read its answer.
 
         :param timeout: seconds.
-        :raises StorageUnavailable: whatever goes wrong; the connection must not be used again.
+        :raises StorageUnavailable: for any failure; the connection must not be used again.
         """
         try:
             return self._exchange(timeout, command)
@@ -50,7 +50,7 @@ class Wire:
             raise unavailable(error) from error
 
     def ask_to_learn(self, timeout: float, *command: str | bytes | int) -> str:
-        """How the server refuses a command; empty when it does not."""
+        """The server's refusal of a command; empty if it accepts it."""
         try:
             self._exchange(timeout, command)
         except redis.ResponseError as error:
@@ -68,9 +68,10 @@ class Wire:
         *,
         after: Sequence[str | bytes | int] = (),
     ) -> tuple[list[Any], float]:
-        """Run a script that the server knows, or teach it. Its answer, and when it was asked for (monotonic seconds).
+        """Run a script, and load it first if the server does not have it. Returns the answer, and when it was requested
+        (monotonic seconds).
 
-        :param after: a command that is sent in front of it, in one flight; the script runs when that has been answered.
+        :param after: a command that is sent before it, in the same packet; the script runs after its answer.
         """
         sent = clock.monotonic()
         end = sent + timeout
@@ -93,11 +94,11 @@ class Wire:
         return answer, sent
 
     def is_usable(self) -> bool:
-        """Whether nothing came in while nothing was asked: neither an end of file nor a late answer."""
+        """Whether nothing arrived unasked: neither an end of file nor a late answer."""
         if self._connection._sock is None:  # redis-py would connect
             return False
         try:
-            # With TLS something may come in that is no answer; only redis-py can tell, which takes longer.
+            # With TLS something may arrive that is no answer; only redis-py can see that, which takes longer.
             return not self._incoming.poll(0) or not self._connection.can_read(timeout=0)
         except FOREIGN:
             return False
@@ -110,7 +111,7 @@ class Wire:
         self._send(timeout, command)
         return self._receive(end)
 
-    # redis-py has one time-out per connection; here it is what is left of the caller's time.
+    # redis-py has one time-out per connection; here it is the rest of the caller's time.
 
     def _send(self, timeout: float, *commands: Sequence[str | bytes | int]) -> None:
         self._socket().settimeout(max(timeout, 0.001))
@@ -139,7 +140,7 @@ class Wire:
         try:
             self._receive(end)
         except redis.ResponseError as error:
-            # Without a cause: what was refused is this command, and the script behind it may have run.
+            # Without a cause: this command was refused, but the script after it may have run.
             raise unavailable(error) from None
 
     def _socket(self) -> Any:
@@ -149,16 +150,16 @@ class Wire:
 
 
 def unavailable(error: Exception) -> StorageUnavailable:
-    """One of :data:`FOREIGN` in our words; raise it from the foreign one."""
+    """One of :data:`FOREIGN` as our own error; raise it from the foreign one."""
     if isinstance(error, redis.ResponseError) and any(word in str(error) for word in _DAMAGED):
         first = str(error).split("\n")[0][:200]
-        return StorageDamaged(f"Redis keeps something of the queue that can't be used: {first}; try 'pijobs check'")
+        return StorageDamaged(f"Redis has data of the queue that can't be used: {first}; try 'pijobs check'")
     reason = _reason(error)
     return StorageFull(reason) if reason == _FULL else StorageUnavailable(reason)
 
 
 _FULL = "the memory of Redis is used up (maxmemory)"
-#: What a server says of data, and of a script that met some.
+#: How a server reports bad data to us, or to a script.
 _DAMAGED = ("WRONGTYPE", "is not an integer", "is not a valid float", "is not a float", "attempt to", "Lua redis lib")
 
 
@@ -168,9 +169,8 @@ def _is_too_large(error: Exception) -> bool:
 
 
 def was_refused(error: StorageUnavailable) -> bool:
-    """Whether surely nothing was done: the server did not begin with the script, or stopped at its first write.
-
-    Any other error of a script may come after a write, which Redis does not take back.
+    """Whether certainly nothing was done: the server did not begin the script, or stopped at its first write. Any other
+    error of a script may come after a write, which Redis does not undo.
     """
     cause = error.__cause__
     if isinstance(cause, redis.exceptions.RedisError) and not isinstance(cause, redis.TimeoutError):
@@ -180,7 +180,7 @@ def was_refused(error: StorageUnavailable) -> bool:
 
 
 def lacks_something(error: StorageUnavailable) -> bool:
-    """Whether the server refused a command because of what it is, or of what the user may do."""
+    """Whether the server refused a command because it does not have it, or because the user may not use it."""
     words = _words(error.__cause__) if isinstance(error.__cause__, redis.ResponseError) else ""
     return any(word in words for word in ("NOPERM", "permission", "can't run this command", "nknown command", "syntax"))
 
@@ -209,7 +209,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 
 
 def _words(error: BaseException) -> str:
-    """What the server said, its code in front."""
+    """The server's error, with its code at the beginning."""
     text = str(error)
     for kind, code in _CODES:
         if isinstance(error, kind):
@@ -218,20 +218,21 @@ def _words(error: BaseException) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What people need to know. Texts of the server and of the operating system name addresses, never a password."""
+    """The error for people. Texts of the server and of the operating system contain addresses, never a password."""
     first = str(error).strip().split("\n")[0][:200]
     if isinstance(error, (redis.TimeoutError, TimeoutError)):
         return "Redis did not answer in time"
     if isinstance(error, redis.AuthenticationError):
         return "Redis refused the user or the password"
-    # Redis 6.2 wraps what a command inside a script says, so that redis-py finds no code in front.
+    # Redis 6.2 wraps the error of a command inside a script, so that redis-py finds no code at its beginning.
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "-OOM " in first:
         return _FULL
     if isinstance(error, redis.ReadOnlyError) or "-READONLY " in first:
         return "this Redis is a read-only replica"
     if isinstance(error, redis.BusyLoadingError):
         return "Redis is still loading its data"
-    # What says so does not have all of our keys: it did nothing, and nothing may be done until one node has all.
+    # The node that says so does not have all of our keys: it did nothing, and nothing may be done until one node has
+    # them all.
     if isinstance(error, redis.exceptions.AskError):
         return "the queue moves to another node of the Redis Cluster"
     return f"Redis is not available: {first or type(error).__name__}"

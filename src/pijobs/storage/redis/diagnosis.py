@@ -1,4 +1,4 @@
-"""What ``pijobs config check`` shows of a Redis."""
+"""What ``pijobs config check`` shows about a Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FACTS = (
 
 
 def diagnose(wire: Wire, place: Place, timeout: float) -> dict[str, str]:
-    """What an operator should know about this Redis; without what its user may not ask."""
+    """What an operator should know about this Redis, as far as its user may read it."""
     facts: dict[str, str] = {}
     for section in ("server", "replication", "memory", "persistence", "stats"):
         answer = wire.ask_if_allowed(timeout, "INFO", section) or b""

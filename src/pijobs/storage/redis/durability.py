@@ -6,19 +6,19 @@ from pijobs.errors import StorageUnavailable, StorageUnfit
 from pijobs.storage.redis.connection import Wire
 from pijobs.storage.values import Durability
 
-#: What is asked for, the time to wait for it (ms) comes behind.
+#: The command; the time to wait (ms) follows.
 _COMMANDS = {"disk": ("WAITAOF", 1, 0), "replica": ("WAIT", 1)}
 #: Milliseconds of the trial.
 _BRIEFLY = 1
 
 
 def wait_until_durable(wire: Wire, durability: Durability, timeout: float) -> None:
-    """Wait for what this connection wrote last.
+    """Wait until the last write of this connection is durable.
 
     :param timeout: seconds.
-    :raises StorageUnavailable: when it does not happen in that time. The instance may be stored all the same.
+    :raises StorageUnavailable: if it is not durable in time. The instance may be stored anyway.
     """
-    # A little less, so that the server's answer comes in time as well.
+    # A little less, so that the server's answer arrives in time, too.
     left = max(1, int(timeout * 900))
     answer = wire.ask(timeout, *_COMMANDS[durability], left)
     confirmed = answer[0] if isinstance(answer, list) else answer
@@ -28,7 +28,7 @@ def wait_until_durable(wire: Wire, durability: Durability, timeout: float) -> No
 
 
 def require_durability(wire: Wire, durability: Durability) -> None:
-    """:raises StorageUnfit: when this server can't give it: too old, without AOF, or a right is missing."""
+    """:raises StorageUnfit: if this server can't do it: it is too old, has no AOF, or a right is missing."""
     if durability == "server":
         return
     command = _COMMANDS[durability]

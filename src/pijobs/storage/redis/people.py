@@ -1,4 +1,4 @@
-"""What an operator asks: records, numbers, and switches."""
+"""The part for people: records, numbers, and switches."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pijobs.storage.sessions import SessionRecord
 from pijobs.storage.texts import storable_name, storable_text
 from pijobs.storage.values import GROUPS, Pause
 
-#: What one script looks at, at most.
+#: The most records that one script reads.
 GROUPS_AT_ONCE, RECORDS_AT_ONCE, OLDEST_AT_ONCE = 100, 50, 200
-#: Instances of each job of which :meth:`RedisStorage.oldest_due` looks at the group.
+#: Instances of each job whose group :meth:`RedisStorage.oldest_due` reads.
 OLDEST_LOOKED_AT = 1000
 
 _CURSOR = re.compile(r"(\d{1,16})\.([^\s]+)")
 
 
 class ForPeople(RedisBase, contract.ForPeople):
-    """What an operator asks: records, numbers, and switches."""
+    """The part for people: records, numbers, and switches."""
 
     def check(self, *, repair: bool = False) -> Iterator[Audit]:
         cursor = "0"
@@ -152,7 +152,7 @@ class ForPeople(RedisBase, contract.ForPeople):
     def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
         found: list[GroupRecord] = []
         while len(found) < limit:
-            # One script for all of them would hold Redis for too long.
+            # One script for all of them would block Redis for too long.
             number = min(GROUPS_AT_ONCE, limit - len(found))
             rows = self._run(self._scripts.read, "groups", f"({after}" if after else "-", number)[1]
             found += [answers.group(values) for values in rows]

@@ -1,4 +1,4 @@
-"""The Lua scripts: what they share, the arrows among it, in front of each."""
+"""The Lua scripts. Each begins with the functions that they share, such as the transitions."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Script:
 
 
 class Scripts:
-    """All scripts; what never changes while a storage is used is written into their text.
+    """All scripts. Values that never change while a storage is used are written into their text.
 
     :param prelude: Lua in front of each.
-    :param now: Lua for the time, as ``TIME`` answers; a simulation hands in its own.
+    :param now: Lua for the time, as ``TIME`` answers; a simulation passes its own.
     """
 
     def __init__(self, retention: Retention, prelude: str = "", now: str = "redis.call('TIME')") -> None:

@@ -1,4 +1,4 @@
-"""The storage in Redis: what the contract asks, each as one script."""
+"""The storage in Redis: each method of the contract is one script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RedisStorage(ForServers, ForWorkers, ForPeople, contract.Storage):
     """Job instances in Redis (6.0 and later) or Valkey.
 
     :param url: see :class:`~pijobs.storage.redis.topology.Place`.
-    :param name: queues of different names do not meet.
+    :param name: queues with different names are separate.
     :param password: instead of one in the URL.
     :param durability: what an enqueue waits for.
     """

@@ -1,8 +1,8 @@
 """Where Redis is: one server, the master that sentinels name, or the node of a cluster that has our keys.
 
-redis-py's own clients are not used: they repeat commands on their own, and their pools connect inside a request. Nor is
-its client for clusters, which follows a queue that is being moved to another node (``ASK``) and would run a script
-there on half of its keys. Its connections (TCP, TLS, UNIX sockets, authentication) and its Sentinel are.
+redis-py's own clients are not used: they repeat commands on their own, and their pools connect inside a request. Its
+cluster client is not used either: it follows a queue that is being moved to another node (``ASK``), and would run a
+script there on half of its keys. Its connections (TCP, TLS, UNIX sockets, authentication) and its Sentinel are used.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pijobs.storage.redis.connection import FOREIGN, Wire, unavailable
 
 #: Seconds to connect, if the URL does not say ``socket_connect_timeout``.
 CONNECT_TIMEOUT = 5.0
-#: Seconds for a sentinel, which answers at once or not at all: its host may have gone with that of the master.
+#: Seconds for a sentinel, which answers at once or not at all: its host may be down together with that of the master.
 SENTINEL_TIMEOUT = 1.0
 PORT, SENTINEL_PORT = 6379, 26379
 
-#: Where a queue tells its protocol.
+#: The key with the protocol of a queue.
 PROTOCOL_FIELDS = ("protocol", "oldest_reader")
 
-#: What a URL may carry for redis-py's client and pool, and what decides how we read answers.
+#: Options of redis-py's client and pool that a URL may contain, and those that decide how we read answers.
 _OURS = (
     "connection_class",
     "decode_responses",
@@ -55,9 +55,9 @@ class Place:
     :param url: ``redis://``, ``rediss://`` or ``unix://`` as redis-py reads them;
         ``redis+sentinel://[user:password@]host[:port],…/SERVICE[/DB]``, where the user is that of the server, and
         ``sentinel_username`` and ``sentinel_password`` are query parameters; or
-        ``redis+cluster://[user:password@]host[:port],…`` with some nodes of a Redis Cluster, of which one must answer.
+        ``redis+cluster://[user:password@]host[:port],…`` with some nodes of a Redis Cluster, one of which must answer.
         In the last two, ``ssl=true`` asks for TLS.
-    :param key: the key where the queue tells its protocol.
+    :param key: the key with the protocol of the queue.
     :param password: instead of one in the URL.
     :raises ConfigurationError: when the URL can't be read; its password is not quoted.
     """
@@ -65,7 +65,7 @@ class Place:
     def __init__(self, url: str, key: str, *, password: str | None = None) -> None:
         self.display_url = without_password(url)
         self._key = key
-        #: Sentinels, or nodes of a cluster; whoever answered last comes first.
+        #: Sentinels, or nodes of a cluster; the last one that answered comes first.
         self._hosts: list[tuple[str, int]] = []
         self._sentinel_options: dict[str, Any] = {}
         self._service = ""
@@ -93,21 +93,21 @@ class Place:
 
     @property
     def hosts(self) -> list[str]:
-        """Those that are reached over a network: servers, or sentinels; none of a UNIX socket."""
+        """The hosts on a network: servers or sentinels; none for a UNIX socket."""
         return [] if "path" in self._options else [host for host, _ in self._hosts] or [self._host]
 
     @property
     def has_login(self) -> bool:
-        """Whether Redis is told who asks: by a password, or by a certificate."""
+        """Whether we log in to Redis, with a password or a certificate."""
         return any(self._options.get(name) for name in ("password", "credential_provider", "ssl_certfile"))
 
     @property
     def has_tls(self) -> bool:
-        """Whether the way is encrypted."""
+        """Whether the connection is encrypted."""
         return issubclass(self._class, SSLConnection)
 
     def facts(self) -> dict[str, str]:
-        """How safe the way to Redis is, as far as the URL tells: ``local``, ``login`` and ``tls``, yes or no."""
+        """How safe the connection to Redis is, by its URL: ``local``, ``login`` and ``tls``, yes or no."""
         known = {"local": all(map(is_local, self.hosts)), "login": self.has_login, "tls": self.has_tls}
         return {name: "yes" if value else "no" for name, value in known.items()}
 
@@ -116,9 +116,8 @@ class Place:
         return str(self._options.get("host", "localhost"))
 
     def connect(self) -> Wire:
-        """Open a connection; may take as long as the operating system lets it.
-
-        In a Redis Cluster any node may be given: it tells which one has our keys.
+        """Open a connection; may take as long as the operating system allows. In a Redis Cluster any node may be given:
+        it says which one has our keys.
 
         :raises StorageUnavailable: with the reason.
         """
@@ -126,7 +125,7 @@ class Place:
 
     @property
     def connect_within(self) -> Callable[[float], Wire] | None:
-        """:meth:`connect` within so many seconds; None where nothing bounds it: a name must be resolved, or several
+        """:meth:`connect` within so many seconds; None if it has no time limit: a name must be resolved, or several
         hosts are asked."""
         near = "path" in self._options or needs_no_look_up(self._host)
         return self._connect if not self._hosts and near else None
@@ -152,7 +151,7 @@ class Place:
         try:
             return self._asked(connection)
         except redis.exceptions.MovedError as moved:
-            # Without a name it is another port of the host that says so.
+            # Without a name it is another port of the host that answered.
             return self._asked(self._class(**{**options, "host": moved.host or connection.host, "port": moved.port}))
 
     def _asked(self, connection: Any) -> Wire:
@@ -166,7 +165,7 @@ class Place:
             raise
 
     def _first(self, connect: Callable[[tuple[str, int]], Wire]) -> Wire:
-        """The connection of the first host that leads to one."""
+        """The connection of the first host that gives one."""
         trouble: Exception = redis.ConnectionError("no host is known")
         for host in self._hosts:
             try:
@@ -179,7 +178,7 @@ class Place:
         raise trouble
 
     def _server(self, host: tuple[str, int], limit: float) -> dict[str, Any]:
-        """Where a host of the URL leads to: itself, or the master that this sentinel names."""
+        """The server behind a host of the URL: itself, or the master that this sentinel names."""
         if self._service:
             host = self._master(host, min(limit, SENTINEL_TIMEOUT))
         return {"host": host[0], "port": host[1]}
@@ -199,7 +198,7 @@ class Place:
         return str(name), int(port)
 
     def _read_hosts(self, url: str) -> str:
-        """Keep the hosts; returns the URL of a server behind them, for redis-py to read."""
+        """Store the hosts; return the URL of a server behind them for redis-py."""
         parts = urlsplit(url)
         user, at, hosts = parts.netloc.rpartition("@")
         service, _, db = parts.path.strip("/").partition("/")
@@ -231,7 +230,7 @@ class Place:
 
 
 def needs_no_look_up(host: str) -> bool:
-    """Whether no server is asked for the address of the host."""
+    """Whether connecting needs no DNS server."""
     try:
         return bool(ipaddress.ip_address(host))
     except ValueError:
@@ -239,7 +238,7 @@ def needs_no_look_up(host: str) -> bool:
 
 
 def read_protocol(told: Sequence[bytes | None], place: str) -> int:
-    """:raises StorageVersion: for one that this release does not speak."""
+    """:raises StorageVersion: for a protocol that this release does not support."""
     try:
         number, oldest_reader = (protocol.FIRST if value is None else int(value) for value in told)
     except ValueError:
@@ -256,13 +255,13 @@ def without_password(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "one without ://"
-    # A parameter may hold an "@", too: behind its name, and behind hosts that have numbers as ports.
+    # A parameter may contain an "@", too: after its name, and after hosts with numeric ports.
     if _PARAMETER_WITH_AT.fullmatch(rest):
         login, place = "", rest
     else:
         login, _, place = rest.rpartition("@")
     user, colon, _ = login.partition(":")
-    # Who forgot the colon gave the password as a user.
+    # Without the colon, the password was given as a user.
     shown = f"{user}@" if user and colon else "***@" if user else ""
     return masked_query(f"{scheme}://{shown}{place}").partition("#")[0]
 

@@ -1,4 +1,4 @@
-"""Whether a Redis can do what the queue asks of it: its version, and what its user may do."""
+"""Whether a Redis can run the queue: its version, and the rights of its user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OLDEST = (6, 0)
 #: Seconds for each question of a trial.
 TIMEOUT = 5.0
 
-#: In front of each script of a trial: notes which keys it uses, so that none is left behind.
+#: The beginning of each script of a trial: notes which keys it uses, so that all can be removed.
 RECORDER = """\
 local server = redis
 local function recorded(call)
@@ -81,7 +81,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 
 
 def acl_rules(prefix: str) -> str:
-    """What a user of the queue must be allowed, as ``ACL SETUSER`` takes it.
+    """The rights that a user of the queue needs, as ``ACL SETUSER`` takes them.
 
     :param prefix: of all keys of the queue.
     """
@@ -91,7 +91,7 @@ def acl_rules(prefix: str) -> str:
 
 
 class Lent:
-    """One connection in the place of a pool."""
+    """One connection instead of a pool."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -103,15 +103,15 @@ class Lent:
         pass
 
 
-#: Makes the storage of a trial: on one connection, with keys that begin so, and these scripts.
+#: Creates the storage of a trial: one connection, the prefix of its keys, and its scripts.
 MakeStorage = Callable[[Lent, str, Scripts], S]
 
 
 class Admission:
-    """Makes connections to a server, which has to store one instance on trial before the first one that matters: a
-    script that the server stops in its middle leaves half of an instance behind.
+    """Creates connections to a server. It must store a test instance before the first real one: a script that the
+    server stops in the middle would leave half of an instance behind.
 
-    :param heard: told of each connection.
+    :param heard: called with each connection.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Admission:
                 enqueue_once(trial, timeout=timeout)
         except StorageUnavailable as error:
             if was_refused(error):
-                # Nothing can be written just now, such as to a full Redis. Workers must get at it all the same.
+                # Nothing can be written now, such as to a full Redis. Workers must reach it anyway.
                 return False
             raise
         return True
@@ -168,8 +168,9 @@ class Admission:
 def on_trial(wire: Wire, prefix: str, make_storage: MakeStorage[S]) -> Iterator[S]:
     """A storage that leaves nothing behind.
 
-    :param prefix: of the queue's keys: what a user may do, and where a cluster keeps it, hangs on what keys begin with.
-    :raises StorageUnfit: when the block fails for what the server does not have, or the user may not call.
+    :param prefix: of the queue's keys: the rights of a user, and the node of a cluster, depend on it.
+    :raises StorageUnfit: if the block fails because of a command that the server does not have, or that the user may
+        not call.
     """
     place = f"{prefix}trial:{secrets.token_hex(8)}:"
     try:
@@ -184,7 +185,8 @@ def on_trial(wire: Wire, prefix: str, make_storage: MakeStorage[S]) -> Iterator[
 
 
 def require_version(wire: Wire, timeout: float) -> None:
-    """:raises StorageUnfit: for a server that is too old. One that does not tell its version is tried out only."""
+    """:raises StorageUnfit: for a server that is too old. A server that does not report its version is only tried
+    out."""
     facts = wire.ask_if_allowed(timeout, "INFO", "server") or b""
     lines = dict(line.partition(":")[::2] for line in facts.decode().splitlines())
     found = lines.get("redis_version", "")
@@ -198,14 +200,14 @@ def require_version(wire: Wire, timeout: float) -> None:
 
 
 def _clean_up(wire: Wire, prefix: str) -> None:
-    """Remove what a trial left; nothing is said of what can't be removed."""
+    """Remove what a trial left, as far as possible, without an error."""
     with suppress(StorageUnavailable):
         touched = wire.ask_if_allowed(TIMEOUT, "SMEMBERS", prefix + "touched") or []
         wire.ask_if_allowed(TIMEOUT, "DEL", prefix + "touched", *touched)
 
 
 def _require_keys(error: StorageUnavailable, prefix: str) -> None:
-    """:raises StorageUnfit: when a connection failed since its user may not look at one of the queue's keys."""
+    """:raises StorageUnfit: if a connection failed because its user may not read one of the queue's keys."""
     if lacks_something(error):
         raise StorageUnfit(f"{error}; the user needs 'ACL SETUSER … {acl_rules(prefix)}'") from error
 
@@ -213,7 +215,7 @@ def _require_keys(error: StorageUnavailable, prefix: str) -> None:
 def require_commands(wire: Wire, prefix: str) -> None:
     """Call each command once.
 
-    :raises StorageUnfit: with all that the user may not call, or the server does not have.
+    :raises StorageUnfit: with all commands that the user may not call, or the server does not have.
     """
     keys = {kind: f"{prefix}{kind}" for kind in "HLSZ"}
     denied, absent, others = [], [], []

@@ -1,4 +1,4 @@
-"""What a worker asks: sessions, leases and their ends, and the bounds of groups."""
+"""The part for workers: sessions, leases and their ends, and the limits of groups."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOTALS_AT_ONCE = 200
 
 
 class ForWorkers(RedisBase, contract.ForWorkers):
-    """What a worker asks: sessions, leases and their ends, and the bounds of groups."""
+    """The part for workers: sessions, leases and their ends, and the limits of groups."""
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
         self.protocol = read_protocol(self._ask("HMGET", "meta", *PROTOCOL_FIELDS), self.display_url)
@@ -71,7 +71,7 @@ class ForWorkers(RedisBase, contract.ForWorkers):
         words: list[Argument] = [session, stamp, want, arguments.optional(floor)]
         for end in ends:
             words += arguments.of_end(end)
-        # Redis runs the script the moment that the pop is over: who takes a token does not go home to ask for the work.
+        # Redis runs the script right after the pop, so a worker needs no second round trip to get the work.
         after = () if nap is None else self._pop(nap, floor)
         answer = self._run_on(self._workers, TIMEOUT + (nap or 0), self._scripts.step, words, after)
         now, next_due, leases, lost, ended = answer

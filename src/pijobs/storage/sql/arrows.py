@@ -1,4 +1,4 @@
-"""What each arrow of the state diagram does to the row of an instance. No SQL in here.
+"""The effect of each transition on the row of an instance. This module contains no SQL.
 
 A row is read, changed by one of these functions, and written back in the same transaction.
 """
@@ -49,7 +49,7 @@ class Row:
     envelope: bytes
     has_body: bool
     body: bytes | None = None
-    #: Whether :attr:`body` is to be written, and the envelope with it.
+    #: Whether to write :attr:`body` and the envelope.
     new_body: bool = False
 
     @property
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def wants_its_key(self) -> bool:
-        """Whether it came to wait again, and has not taken its key."""
+        """Whether it waits again, and does not hold its key yet."""
         return self.state in WAITING and self.unique_key is not None and self.ukey is None
 
     def is_newer_than(self, other: Row, now: int) -> bool:
@@ -67,7 +67,7 @@ class Row:
         return is_newer(mine, others, now) or (not is_newer(others, mine, now) and self.seq > other.seq)
 
     def damage(self) -> str | None:
-        """The first field that does not fit, or None."""
+        """The first invalid field, or None."""
         for name, kinds in KINDS.items():
             if not isinstance(getattr(self, name), kinds):
                 return name
@@ -76,7 +76,7 @@ class Row:
         return None if self.history is None or _is_list(self.history) else "history"
 
     def make_sound(self, now_us: int) -> None:
-        """Replace what does not fit by what does."""
+        """Replace invalid fields by valid ones."""
         plain = {"name": "damaged.instance", "created": now_us // 1000, "due": now_us // 1000, "enqueued": now_us}
         for name, kinds in KINDS.items():
             if not isinstance(getattr(self, name), kinds):
@@ -107,7 +107,7 @@ class Row:
 
     def record(self) -> Record:
         if self.damage():
-            # Nobody has met it yet, who would park it.
+            # Nobody has read it yet, and parked it.
             self.make_sound(0)
             self.state = self.state if self.state in CODES else Code.DEAD
         return Record(
@@ -134,7 +134,7 @@ def _is_list(history: str) -> bool:
 
 CODES = frozenset(map(int, Code))
 _NUMBER, _TEXT, _NONE = (int,), (str,), (type(None),)
-#: What each field may be; SQLite stores anything in any column.
+#: The valid values of each field; SQLite stores anything in any column.
 KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("state", "priority", "created", "enqueued", "place", "due", "attempts", "crashes"), _NUMBER),
     **dict.fromkeys(
@@ -144,7 +144,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("session", "token", "ukey", "unique_key", "reason", "error", "history"), (*_TEXT, *_NONE)),
     "envelope": (bytes,),
 }  # fmt: skip
-#: What else a park writes.
+#: What else parking writes.
 RESTORED = (
     "name",
     "grp",
@@ -161,7 +161,7 @@ RESTORED = (
 
 #: The columns of the table that are read into a row; ``has_body`` and ``body`` are computed or left out.
 COLUMNS = tuple(field.name for field in fields(Row) if field.name not in ("has_body", "body", "new_body"))
-#: What an arrow may change, besides the body.
+#: What a transition may change, besides the body.
 MOVED = (
     "state", "place", "due", "alarm", "lane", "attend", "attempts", "crashes", "ended", "session", "token", "ukey",
     "held_since", "reason", "error", "history",
@@ -170,7 +170,7 @@ MOVED = (
 
 @dataclass(frozen=True, slots=True)
 class Arrows:
-    """The arrows at one moment (microseconds), under one retention."""
+    """The transitions at one moment (microseconds), with one retention."""
 
     now_us: int
     retention: Retention
@@ -180,7 +180,7 @@ class Arrows:
         return self.now_us // 1000
 
     def finish(self, row: Row, code: Code, reason: str | None, error: str | None = None, *, nth: int = 0) -> Ended:
-        """Into one of the ended states; ``nth`` keeps the order of those that end together."""
+        """To one of the ended states; ``nth`` keeps the order of those that end together."""
         row.state, row.ended, row.place = code, self.now, self.now_us + nth
         row.token = row.session = row.ukey = row.alarm = None
         row.reason, row.error = reason, error
@@ -190,7 +190,7 @@ class Arrows:
         return row.ended_as(reason or "")
 
     def attend(self, row: Row) -> int | None:
-        """When housekeeping has something to do for this row."""
+        """When housekeeping must look at this row."""
         if row.state in WAITING:
             return row.deadline
         if row.ended is None or row.state not in ENDED:
@@ -201,7 +201,7 @@ class Arrows:
         return min(gone, row.deadline) if row.has_body and row.deadline is not None else gone
 
     def back(self, row: Row, code: Code, due: int) -> None:
-        """Into one of the waiting states, with the old rank."""
+        """To one of the waiting states, with the old rank."""
         row.state, row.due, row.place, row.ended = code, due, row.enqueued, None
         row.alarm = None if code is Code.QUEUED else due
         row.token = row.session = None
@@ -214,7 +214,7 @@ class Arrows:
         return self.finish(row, Code.EXPIRED, "the deadline passed while it waited")
 
     def crash(self, row: Row, *, alone: bool = True) -> Ended:
-        """:param alone: whether nothing else ran in that process, so that nothing else can have taken it down."""
+        """:param alone: whether it was the only instance in that process, so that only this one can have crashed it."""
         row.note(json.dumps({"at": self.now, "event": "crashed", "session": row.session}))
         row.crashes += 1
         if row.overdue(self.now):

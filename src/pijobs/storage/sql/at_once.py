@@ -1,6 +1,6 @@
 """The usual enqueue in one statement, which is a transaction by itself: one round trip instead of four.
 
-It does what :func:`pijobs.storage.sql.inserts.enqueue_many` does for a new instance whose group is there and whose key
+It does the same as :func:`pijobs.storage.sql.inserts.enqueue_many` for a new instance whose group exists and whose key
 is free, and nothing otherwise.
 """
 
@@ -23,9 +23,9 @@ I, G = instance.c, group.c  # noqa: E741
 
 
 def statement(dialect: Dialect) -> Statement:
-    """For PostgreSQL. Tells the time at the server (microseconds) and the state; no row: nothing was done."""
+    """For PostgreSQL. Returns the time at the server (microseconds) and the state; no row: nothing was done."""
     zero: Any = literal_column("0")
-    # A group that only a pause made has no limit yet, which the first instance brings.
+    # A group that only a pause created has no limit yet; the first instance sets it.
     complete = or_(G.lim.is_not(None), G.version != zero, bindparam("lim", type_=I.lim.type).is_(None))
     bypassed = exists().where(queue.c.name == bindparam("queue"), queue.c.bypass.is_not(None))
     looked = (
@@ -64,7 +64,7 @@ def _values(now_us: Any) -> dict[str, Any]:
 
 
 def enqueue(tx: Tx, new: NewInstance) -> Stored | None:
-    """Store it; None: nothing was done, since something is in the way."""
+    """Store it; None: nothing was done, because something prevents it."""
     assert tx.st.at_once is not None
     found = tx.timed_rows(
         tx.st.at_once, id=new.id, name=new.name, grp=new.group, priority=new.priority, created=new.created,

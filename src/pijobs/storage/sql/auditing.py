@@ -1,4 +1,4 @@
-"""The audit: rows that can't be read, and rows that no step and no housekeeping would ever meet."""
+"""The audit: rows that can't be read, and rows that no step and no housekeeping would ever find."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pijobs.storage.sql.schema import ENDED, RANK_STEP, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import Ended
 
-#: Rows that one part looks at.
+#: Rows that one part reads.
 PART = 200
 
 
 def look(tx: Tx, after: int) -> tuple[int, list[tuple[str, str]]]:
-    """Look at the next :data:`PART` rows.
+    """Read the next :data:`PART` rows.
 
     :return: the last of them (0: there are no more), and for each fault an id and words.
     """
@@ -45,7 +45,7 @@ def _fault(values: Values) -> str | None:
 
 
 def mend(tx: Tx, ids: list[str]) -> list[Ended]:
-    """Mend what :func:`look` found. What can't be read is parked; all else takes its place again."""
+    """Repair what :func:`look` found. Unreadable rows are parked; others are put in their place again."""
     tx.know_time()
     ended: list[Ended] = []
     for instance_id in sorted(ids):

@@ -1,4 +1,4 @@
-"""What all parts of the storage in a database need: clock, transactions, version, audit."""
+"""The base of all parts of the storage in a database: clock, transactions, version, audit."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from pijobs.storage.values import Durability, Retention
 
 T = TypeVar("T")
 
-#: Seconds after which any call but an enqueue and a ping fails.
+#: Seconds after which any call fails, except an enqueue and a ping.
 TIMEOUT = 10.0
-#: Seconds for :meth:`SqlStorage.ping`, but for the first, which may make the tables: who asks is a probe, whose own
-#: time is short.
+#: Seconds for :meth:`SqlStorage.ping`, except the first one, which may create the tables. A probe calls it, and probes
+#: have short time-outs.
 PING_TIMEOUT = 2.0
 
 
 class SqlBase(contract.Base):
-    """What :mod:`servers`, :mod:`workers` and :mod:`people` build on."""
+    """The base class of :mod:`servers`, :mod:`workers` and :mod:`people`."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class SqlBase(contract.Base):
         self.display_url = masked_query(make_url(url).render_as_string(hide_password=True))
         self._url = self._dialect.url.render_as_string(hide_password=False)
         self._retention = retention
-        #: What an enqueue waits for; the file of SQLite is always written to its disk.
+        #: What an enqueue waits for; SQLite always writes the file to its disk.
         self._durability: Durability = durability if self._dialect.server else "server"
-        # By process: what a parent had stays referenced, so that nothing ends its connections in a child.
+        # By process. The parent's stay referenced, so that nothing closes its connections in a child.
         self._lives: dict[int, Live] = {}
         self._keep_house()
 
@@ -87,7 +87,7 @@ class SqlBase(contract.Base):
         def require_fit(connection: Any, _: object) -> None:
             self._dialect.require_fit(connection)
 
-        # First of all: SQLAlchemy's own look at a new server stumbles over some that do not fit.
+        # First, because SQLAlchemy's own look at a new server fails for some unsuitable ones.
         event.listen(engine, "connect", require_fit, insert=True)
         return Live(engine, self._dialect, self.name, self._retention, self._learn_protocol)
 
@@ -130,7 +130,7 @@ class SqlBase(contract.Base):
         self.protocol = number
 
     def step_down(self) -> None:
-        """Take away what the release before does not know; the last use of the tables by this one."""
+        """Remove what the previous release does not know; this release must not use the tables after that."""
         self._run(tables.step_down)
 
     def _ask_time(self, timeout: float) -> None:
@@ -142,7 +142,7 @@ class SqlBase(contract.Base):
             live.close()
 
     def diagnose(self) -> dict[str, str]:
-        """Facts for ``pijobs config check``: the database's version, and what matters for safety."""
+        """Facts for ``pijobs config check``: the database's version, and its safety settings."""
         return self._read(diagnosis.diagnose)
 
     def _audit_on(self) -> Audit:

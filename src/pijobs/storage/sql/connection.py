@@ -1,8 +1,8 @@
-"""One connection of a driver, which runs statements that SQLAlchemy wrote.
+"""One connection of a driver. It runs statements that SQLAlchemy compiled.
 
 SQLAlchemy Core builds each statement and compiles it once for each kind of database; after that the driver gets the
-finished text. That is five to ten times quicker than executing through SQLAlchemy, which matters for something that
-stands between a login and its answer.
+finished text. That is five to ten times quicker than executing through SQLAlchemy, which matters because a login waits
+for it.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Statement:
         return self._sql
 
     def arguments(self, parameters: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
-        """In the form that the driver wants; after :meth:`text`."""
+        """In the form that the driver needs; after :meth:`text`."""
         values = {**self._constants, **parameters} if self._constants else parameters
         return values if self._names is None else [values[name] for name in self._names]
 
 
 class Link:
-    """One connection in autocommit mode; transactions are begun by hand. Not for two threads at once."""
+    """One connection in autocommit mode; transactions begin explicitly. Two threads must not use it at once."""
 
     def __init__(self, engine: Engine, dialect: Dialect, *, durable: bool) -> None:
         self._engine = engine
-        # Kept, since it would close the connection when it goes.
+        # Kept, because it would close the connection when it is removed.
         self._fairy = engine.raw_connection()
         connection: Any = self._fairy.driver_connection
         self._fairy.detach()
@@ -60,9 +60,9 @@ class Link:
         self._socket: socket.socket | None = None
         self._incoming: select.poll | None = None
         self._begin = dialect.begin
-        #: Whether the protocol of the database was looked at.
+        #: Whether the protocol of the database was checked.
         self.looked = False
-        #: What the file of the database was when this was opened.
+        #: The identity of the database file when this was opened.
         self.file: tuple[int, int] | None = None
         try:
             self._socket = dialect.socket_of(connection)
@@ -82,13 +82,13 @@ class Link:
         return found
 
     def change(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
-        """Run it; returns the number of rows that it met."""
+        """Run it; returns the number of rows."""
         text = statement.text(self._engine)
         self._cursor.execute(text, statement.arguments(parameters))
         return int(self._cursor.rowcount)
 
     def many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Run it for each; returns the number of rows that it met."""
+        """Run it for each; returns the number of rows."""
         text = statement.text(self._engine)
         if not rows:
             return 0
@@ -113,7 +113,7 @@ class Link:
         self._cursor.execute("ROLLBACK")
 
     def hang_up(self) -> None:
-        """End whatever the connection waits for; from another thread."""
+        """End any wait of the connection; called from another thread."""
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -126,8 +126,8 @@ class Link:
             self.connection.close()
 
     def is_open(self) -> bool:
-        """Looks without a round trip: a server that says something unasked said good-bye."""
+        """Whether it is open, without a round trip: a server that sends something unasked has closed it."""
         if self._incoming is None:
             return True
-        # Not recv() with MSG_DONTWAIT: gevent's would wait all the same.
+        # Not recv() with MSG_DONTWAIT: gevent's would wait anyway.
         return not self._incoming.poll(0)

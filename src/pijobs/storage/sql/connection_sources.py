@@ -1,7 +1,7 @@
-"""Where connections come from, and how long a caller waits for one.
+"""The sources of connections, and how long a caller waits for one.
 
-Each kind lends a :class:`~pijobs.storage.sql.connection.Link` for a block. A :class:`StorageUnavailable` that leaves
-the block says that the connection is of no more use.
+Each kind lends a :class:`~pijobs.storage.sql.connection.Link` for a block. If a :class:`StorageUnavailable` leaves the
+block, the connection can't be used any more.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pijobs.storage.sql.watchdog import Watchdog
 
 #: Connections of one process to a server, at most.
 POOL_SIZE = 16
-#: Seconds until a new connection to a server must be ready. Drivers bound only the connecting itself, and not what
-#: SQLAlchemy and we ask of a new one.
+#: Seconds until a new connection to a server must be ready. Drivers have a time limit only for connecting, not for the
+#: first statements of SQLAlchemy and ours.
 READY_WITHIN = 10.0
-#: Seconds to wait, when closing, for a connection that is just being made.
+#: Seconds to wait, when closing, for a connection that is being made.
 CLOSE_PATIENCE = 1.0
 
 
@@ -49,7 +49,8 @@ class Lane(Protocol):
 
 
 class ServerLane:
-    """Connections to a server: made by a thread of their own, hung up by another when the caller's time is over."""
+    """Connections to a server: a separate thread makes them, and another one hangs up when the caller's time is
+    over."""
 
     def __init__(self, engine: Engine, dialect: Dialect) -> None:
         self._engine = engine
@@ -74,7 +75,7 @@ class ServerLane:
         self._young = connection
 
     def _hang_up_young(self) -> None:
-        with suppress(Exception):  # it may be closed in this moment
+        with suppress(Exception):  # another thread may be closing it
             if handle := self._dialect.socket_of(self._young):
                 with handle:
                     handle.shutdown(socket.SHUT_RDWR)
@@ -91,14 +92,14 @@ class ServerLane:
     def close(self) -> None:
         self._pool.close()
         self._watchdog.close()
-        # What is just being made is closed by the thread that makes it.
+        # The thread that is making a connection closes it.
         if self._connecting.acquire(timeout=CLOSE_PATIENCE):
             self._connecting.release()
 
 
 class LocalLane:
-    """Connections to a file: opened where they are needed. Writers of this process queue up for one lock, since those
-    of other processes can only be polled for. None is open at a fork: see :mod:`pijobs.base.forks`."""
+    """Connections to a file: opened where they are needed. Writers of this process wait for one lock, because those of
+    other processes can only be polled for. None is open at a fork: see :mod:`pijobs.base.forks`."""
 
     def __init__(self, engine: Engine, dialect: Sqlite, writer: threads.Lock, *, durable: bool) -> None:
         self._engine = engine
@@ -106,14 +107,14 @@ class LocalLane:
         self._writer = writer
         self._durable = durable
         self._idle: list[Link] = []
-        #: Something failed since the last look; the disk may have been full.
+        #: Something failed since the last check; the disk may have been full.
         self._failed = False
         gate.keep(self)
 
     def use(self, end: float) -> AbstractContextManager[None]:
-        """Connections are opened, used and closed in this block only: no fork comes in between.
+        """Connections are opened, used and closed in this block only, so that no fork comes in between.
 
-        :param end: monotonic seconds until which to wait for a fork that is going on.
+        :param end: monotonic seconds until which to wait for a fork.
         """
         return gate.use(self._dialect.path, max(0.0, end - clock.monotonic()))
 
@@ -127,9 +128,9 @@ class LocalLane:
     def _create_file(self) -> None:
         path = self._dialect.path
         try:
-            # Bodies are encrypted, but names of jobs and destinations are nobody else's business either.
-            # Never open one that is there: closing it would drop the locks of this process's connections (POSIX, see
-            # fcntl), another process would take itself for the last one and remove the log that we still write to.
+            # Bodies are encrypted, but names of jobs and destinations are private, too.
+            # Never open an existing file: closing it would drop the locks of this process's connections (POSIX, see
+            # fcntl). Then another process would count itself as the last one and remove the log that we still write to.
             files.create(path)
         except FileExistsError as error:
             if reason := files.locked_out(path):
@@ -181,7 +182,7 @@ class LocalLane:
     def _pick(self) -> Link:
         link = self._idle_link() or self.connect()
         if self._failed and not self._durable:
-            # The log takes whatever room there is, and then there is none to copy it back: so copy before writing.
+            # The log takes all the room that there is, and then it can't be copied back. So copy it before writing.
             give_way(self._dialect.path)
             with suppress(dialect_errors(self._dialect)):
                 link.run("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -193,7 +194,7 @@ class LocalLane:
         while self._idle:
             with suppress(IndexError):
                 link = self._idle.pop()
-                # A file that was removed or replaced would take what is stored with it.
+                # What is stored in a removed or replaced file would be lost.
                 if link.file == file and file is not None:
                     return link
                 link.close()
@@ -205,7 +206,7 @@ class LocalLane:
                 self._idle.pop().close()
 
     def close(self) -> None:
-        # In a child that lost the file there is nothing to close.
+        # A child that lost the file has nothing to close.
         with suppress(StorageUnavailable), self.use(clock.monotonic() + CLOSE_PATIENCE):
             self.close_idle()
 
@@ -216,7 +217,7 @@ def _told(dialect: Dialect) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        # Without SQLAlchemy's text around it, that quotes what was run.
+        # Without SQLAlchemy's text around it, because that quotes the statement.
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         _refuse(dialect, cause)
     except (OSError, dialect_errors(dialect)) as error:

@@ -1,4 +1,4 @@
-"""What ``pijobs config check`` shows of a database."""
+"""What ``pijobs config check`` shows about a database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pijobs.storage.sql.transactions import Tx
 
 
 def diagnose(tx: Tx) -> dict[str, str]:
-    """Facts by name; ``warning`` when one of them is none too good."""
+    """Facts by name; ``warning`` if one of them is a problem."""
     facts = {"database": tx.dialect.name, "version": str(tx.link.run(tx.dialect.version_query)[0][0])}
     if isinstance(tx.dialect, Sqlite):
         facts |= _file(tx, tx.dialect)

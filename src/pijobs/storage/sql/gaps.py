@@ -6,7 +6,7 @@ from pijobs.storage.sql.transactions import Tx
 
 
 def keep_through_a_gap(tx: Tx, seen: int | None, lease: int) -> None:
-    """Called by each sign of life, before anybody is taken for dead.
+    """Called by each sign of life, before any session counts as dead.
 
     :param seen: the last sign of life of any session.
     """
@@ -26,8 +26,8 @@ def keep_through_a_gap(tx: Tx, seen: int | None, lease: int) -> None:
 
 
 def _was_reachable(tx: Tx, since: int, gap: int) -> bool:
-    """Whether enqueues leave no gap. They have to reach back a gap further than the lease, or an outage that ended
-    within it would not be seen."""
+    """Whether enqueues leave no gap. They must reach further back than the lease by a gap; otherwise an outage that
+    ended within it would not be noticed."""
     while tx.now - since > gap:
         enqueued = tx.rows(tx.st.last_enqueue, after=since * 1000 + 999, until=(since + gap) * 1000 + 999)[0][0]
         if enqueued is None:

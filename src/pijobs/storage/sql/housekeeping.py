@@ -1,4 +1,4 @@
-"""Sessions, their signs of life, and the recovery of what dead ones held."""
+"""Sessions, their signs of life, and the recovery of what dead ones had leased."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def retell(tx: Tx, info: SessionInfo) -> None:
 def _saw_worker(tx: Tx, lease: int) -> tuple[int | None, int]:
     """The last sign of life of any session, and the epoch.
 
-    Also keeps two processes from keeping house in the same moment: they wait for this row."""
+    It also keeps two processes from housekeeping at the same moment, because they wait for this row."""
     found = tx.timed_rows(tx.st.seen)
     if not found:  # somebody emptied the table
         tx.insert(tx.st.insert_queue, name=tx.queue, paused=0)
@@ -70,7 +70,7 @@ def _give_up(tx: Tx, session: str, abandoned: set[tuple[str, str]], unknown: set
 
 
 def _recover(tx: Tx) -> list[Ended]:
-    """Whatever runs without a live session goes back, so no lock of a session is needed by a step."""
+    """Every instance that runs without a live session goes back, so a step needs no lock of a session."""
     rows = to_rows(tx, tx.rows(tx.st.orphans, now=tx.now, n=HOUSEKEEPING_BATCH))
     together = Counter(row.session for row in rows)
     if len(rows) == HOUSEKEEPING_BATCH:
@@ -78,7 +78,7 @@ def _recover(tx: Tx) -> list[Ended]:
         for session in (*together,):
             left = [row for row in to_rows(tx, tx.rows(tx.st.running_in, session=session)) if row.seq not in seen]
             together[session] += len(left)
-            # Who is left behind alone would seem to have run alone.
+            # An instance that is left over would seem to have run alone.
             rows += left if len(left) == 1 else []
     ended = [tx.arrows.crash(row, alone=together[row.session] == 1) for row in rows]
     ended = told(ended, save(tx, rows))
@@ -105,7 +105,7 @@ def close_session(tx: Tx, session: str, crashed: bool) -> list[Ended]:
 def note_loss(tx: Tx, kind: LossKind) -> None:
     """See :meth:`pijobs.storage.contract.Storage.note_loss`."""
     tx.know_time()
-    # Of two in one millisecond the second is the later one.
+    # Of two in one millisecond, the second counts as later.
     at = max([tx.now, *(other + 1 for other, its_kind in tx.rows(tx.st.losses) if its_kind != kind)])
     if not tx.insert(tx.st.insert_meta, name=kind, value=at):
         tx.change(tx.st.change_meta, b_name=kind, value=at)

@@ -1,4 +1,4 @@
-"""Stores new instances: at enqueue, once per due time of a periodic job, and when an admin retries one."""
+"""Stores new instances: at enqueue, once per due time of a periodic job, and when somebody retries one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NotAllNew(PijobsError):
 def enqueue_together(tx: Tx, batch: Batch, worker_within: int | None, bypassable: bool) -> list[Stored]:
     """The usual case of :func:`enqueue_many`, in few round trips.
 
-    :raises NotAllNew: it is none; whatever was done is to be rolled back.
+    :raises NotAllNew: it is not the usual case; roll back what was done.
     """
     if (known := _look(tx, batch, worker_within, bypassable)) is not None:
         return known
@@ -59,9 +59,9 @@ def enqueue_many(tx: Tx, batch: Batch, worker_within: int | None = None, bypassa
 
 
 def _look(tx: Tx, batch: Batch, worker_within: int | None, bypassable: bool) -> list[Stored] | None:
-    """Hold the groups. Without a worker that has to live: those that are stored already, if all are.
+    """Hold the groups. Without a worker that must be alive: returns those that are already stored, if all are.
 
-    :raises Bypassed: some are to run in the request.
+    :raises Bypassed: some must run in the request.
     """
     seen, bypass = hold_groups(tx, batch)
     if bypassable and bypass is not None:
@@ -81,10 +81,9 @@ def _refuse_bypassed(tx: Tx, batch: Batch, groups: Mapping[str, Pause]) -> None:
 
 
 def hold_groups(tx: Tx, batch: Batch) -> tuple[int | None, str | None]:
-    """Make sure that their groups are there until the end of the transaction; returns when a worker was last seen, and
-    what is bypassed."""
+    """Keep their groups until the end of the transaction; returns when a worker was last seen, and what is bypassed."""
     told: tuple[int | None, str | None] = None, None
-    # In one order everywhere: two that hold the same groups would wait for each other.
+    # Always in the same order: otherwise two that hold the same groups would wait for each other.
     for group, limit in sorted({new.group: new.limit for new, _ in batch}.items()):
         told = _hold_group(tx, group, limit)
     return told
@@ -97,7 +96,7 @@ def _enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, nth: int) -> Sto
             return known
         waiting, _ = holder_of(tx, new.key)
         if waiting is None:
-            # It has started, or expired, in this moment.
+            # It has started, or expired, at this moment.
             continue
         if on_conflict == "error":
             raise KeyConflict(waiting.id)
@@ -112,7 +111,7 @@ def _enqueue(tx: Tx, new: NewInstance, on_conflict: OnConflict, nth: int) -> Sto
 
 
 def _superseded(tx: Tx, new: NewInstance, newer: str) -> Stored:
-    """Stored for the record only: it is an older call than one that waits (it comes from a spool)."""
+    """Stored for the record only: it is older than a call that waits (it comes from a spool)."""
     _insert(tx, new, claims=False)
     row = find(tx, new.id, lock=True)
     tx.arrows.finish(row, Code.CANCELLED, f"superseded by {newer}")
@@ -123,7 +122,7 @@ def _superseded(tx: Tx, new: NewInstance, newer: str) -> Stored:
 def record_end(tx: Tx, new: NewInstance, end: End) -> bool:
     """See :meth:`pijobs.storage.contract.Storage.record_end`."""
     _hold_group(tx, new.group, new.limit)
-    # The key belongs to what waits.
+    # Only a waiting instance holds the key.
     _insert(tx, new, claims=False)
     row = find(tx, new.id, lock=True)
     if row.state not in WAITING:
@@ -181,7 +180,7 @@ def make_room(tx: Tx, name: str, priority: int, reason: str) -> str | None:
 
 
 def _hold_group(tx: Tx, group: str, limit: int | None) -> tuple[int | None, str | None]:
-    """As :func:`hold_groups`, of one."""
+    """As :func:`hold_groups`, for one."""
     while not (found := tx.timed_rows(tx.st.look, grp=group)):
         values = {"lim": limit, "blocked_until": None, "paused": 0, "policy": "", "version": 0, "keep_until": None}
         tx.insert(tx.st.insert_group, queue=tx.queue, name=group, **values)
@@ -205,7 +204,7 @@ def _insert(tx: Tx, new: NewInstance, *, claims: bool = True, nth: int = 0) -> b
 
 
 def _values(tx: Tx, new: NewInstance, *, claims: bool = True, nth: int = 0) -> dict[str, Any]:
-    """:param nth: in its transaction, so that what is stored in one keeps its order."""
+    """:param nth: its number in the transaction, so that the order is kept."""
     code, now_us = _first_code(tx, new), tx.now_us + nth
     due = max(tx.now, new.due or 0)
     return {

@@ -1,4 +1,4 @@
-"""Enqueues in a transaction of somebody else: with it, it is committed or taken back."""
+"""Enqueues in the application's transaction: it is committed or rolled back with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def place_of(url: URL) -> tuple[object, ...]:
-    """Which database a URL names, whoever signs in and by which driver."""
+    """The database that a URL names, whatever the user and the driver."""
     backend = url.get_backend_name().replace("mariadb", "mysql")
     if backend == "sqlite":
         return backend, os.path.realpath(url.database) if url.database not in (None, "", ":memory:") else object()
@@ -31,7 +31,7 @@ def place_of(url: URL) -> tuple[object, ...]:
 
 
 class Joined(Link):
-    """The connection of somebody else, in a transaction."""
+    """The application's connection, in a transaction."""
 
     def __init__(self, connection: Connection, live: Live) -> None:
         self._theirs = connection
@@ -73,7 +73,7 @@ class Joined(Link):
 def enqueue_within(live: Live, connection: Connection, batch: inserts.Batch, durable: str | None) -> list[Stored]:
     """See :meth:`pijobs.storage.sql.SqlStorage.enqueue_within`.
 
-    :param durable: what to run first in the transaction.
+    :param durable: a statement to run first in the transaction.
     """
     tx: Tx = live.make_tx(Joined(connection, live))
     foreign: tuple[type[Exception], ...] = (StorageUnavailable, *live.transactions.errors)
@@ -81,7 +81,7 @@ def enqueue_within(live: Live, connection: Connection, batch: inserts.Batch, dur
         if live.is_on_a_server:
             _prepare(live, batch)
         elif not live.transactions.ensured:
-            # The transaction may hold the lock of the file, so that tables that are missing can be made in it only.
+            # The transaction may hold the lock of the file, so only it can create missing tables.
             live.ensure(tx.link)
         if durable is not None:
             tx.link.run(durable)
@@ -93,16 +93,16 @@ def enqueue_within(live: Live, connection: Connection, batch: inserts.Batch, dur
         ) from error
 
 
-#: Seconds to wait for rows of groups, and for a first look at the tables.
+#: Seconds to wait for rows of groups, and for the first check of the tables.
 GROUP_TIMEOUT = 1.0
 
 
 def _prepare(live: Live, batch: inserts.Batch) -> None:
-    """Make tables that are missing, and commit the row of a new group: others that need it would wait for the end of
+    """Create missing tables, and commit the row of a new group: otherwise others that need it would wait for the end of
     the transaction."""
     try:
         live.transactions.run(live.quick, lambda tx: inserts.hold_groups(tx, batch), timeout=GROUP_TIMEOUT)
     except (StorageVersion, StorageUnfit):
         raise
-    except StorageUnavailable as error:  # the transaction will tell
+    except StorageUnavailable as error:  # the transaction will report it
         log.debug("the groups of %d instances could not be made beforehand: %s", len(batch), error)

@@ -1,4 +1,4 @@
-"""What an operator asks: records, numbers, and switches."""
+"""The part for people: records, numbers, and switches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pijobs.storage.values import GROUPS, HOUSEKEEPING_BATCH, Pause
 
 
 class ForPeople(SqlBase, contract.ForPeople):
-    """What an operator asks: records, numbers, and switches."""
+    """The part for people: records, numbers, and switches."""
 
     def get(self, instance_id: str) -> Record:
         return self._read(lambda tx: find(tx, instance_id, lock=False)).record()

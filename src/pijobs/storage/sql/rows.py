@@ -74,10 +74,10 @@ def holder_of(tx: Tx, key: str | None) -> tuple[Row | None, list[Ended]]:
 
 
 def save(tx: Tx, rows: Sequence[Row], *, by_hand: bool = False) -> list[Ended]:
-    """Write back what an arrow changed. Of the instances with one key only the newest waits: an older one is cancelled,
-    which is told.
+    """Write back what an arrow changed. Only the newest instance with a key waits: an older one is cancelled and
+    reported.
 
-    :param by_hand: somebody wants it to run again, whatever became of a newer one.
+    :param by_hand: an operator runs it again, even if there was a newer one.
     """
     ended: list[Ended] = []
     keyed = [row for row in rows if row.wants_its_key]
@@ -98,7 +98,7 @@ def told(ended: list[Ended], superseded: list[Ended]) -> list[Ended]:
 def _take_key(tx: Tx, row: Row, *, by_hand: bool) -> list[Ended]:
     if not by_hand:
         newest = next(iter(to_rows(tx, tx.rows(tx.st.newest_call, unique_key=row.unique_key))), row)
-        # The later one by the clocks of both servers, and the later one here.
+        # Newer by the clocks of both servers, and stored later.
         if newest.is_newer_than(row, tx.now) and newest.seq > row.seq:
             return [tx.arrows.finish(row, Code.CANCELLED, f"superseded by {newest.id}")]
     holder, ended = holder_of(tx, row.unique_key)

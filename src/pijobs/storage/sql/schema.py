@@ -267,7 +267,7 @@ _partial("pijobs_instance_lane", _c.lane, _c.alarm)
 _partial("pijobs_instance_attend", _c.attend)
 # Only what waits has a key.
 _partial("pijobs_instance_key", _c.ukey, unique=True)
-# The last that was stored with a key, whatever became of it.
+# The last instance that was stored with a key, in any state.
 _partial("pijobs_instance_newest", _c.unique_key, _c.seq)
 
 #: What tables of an earlier release lack.

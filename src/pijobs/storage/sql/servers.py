@@ -1,4 +1,4 @@
-"""What a server asks: it stores calls, and moves them from one storage to another."""
+"""The part for servers: it stores calls, and moves them to another storage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ESCAPED = 1.04
 
 
 class ForServers(SqlBase, contract.ForServers):
-    """What a server asks: it stores calls, and moves them from one storage to another."""
+    """The part for servers: it stores calls, and moves them to another storage."""
 
     def enqueue_many(
         self,

@@ -1,4 +1,4 @@
-"""What a worker asks: sessions, leases and their ends, and the bounds of groups."""
+"""The part for workers: sessions, leases and their ends, and the limits of groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pijobs.storage.values import MAX_TOTALS, End, Ended, LossKind, Step
 
 
 class ForWorkers(SqlBase, contract.ForWorkers):
-    """What a worker asks: sessions, leases and their ends, and the bounds of groups."""
+    """The part for workers: sessions, leases and their ends, and the limits of groups."""
 
     def open_session(self, info: SessionInfo, *, lease: int) -> None:
         self._live.transactions.look_again()

@@ -1,4 +1,4 @@
-"""All that differs between the databases."""
+"""Everything that differs between the databases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS: Mapping[str, type[Dialect]] = {
 
 
 def dialect_for(url: URL) -> Dialect:
-    """:raises ConfigurationError: for a database or a driver that is none of ours."""
+    """:raises ConfigurationError: for an unknown database or driver."""
     for pattern, kind in _KINDS.items():
         if re.fullmatch(pattern, url.drivername):
             return kind(url)

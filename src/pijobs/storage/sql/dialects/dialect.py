@@ -1,6 +1,4 @@
-"""All that differs between the databases.
-
-What is promised of a commit, and by which setting:
+"""Everything that differs between the databases. What a commit promises, and by which setting:
 
 * SQLite: WAL mode. An enqueue, and what an admin does, is committed with ``synchronous=FULL``: it survives a power cut.
   What workers do is committed with ``synchronous=NORMAL``: it survives the death of any process, while a power cut may
@@ -28,11 +26,11 @@ CONNECT_TIMEOUT = 5
 class Trouble(Enum):
     """What an error of the driver means for the transaction."""
 
-    #: It met another one: the same again may succeed.
+    #: It conflicts with another one: a repetition may succeed.
     AGAIN = auto()
-    #: The connection is of no more use.
+    #: The connection can't be used any more.
     LOST = auto()
-    #: There is no room left on the disk; the connection is of no more use.
+    #: There is no room left on the disk; the connection can't be used any more.
     FULL = auto()
     #: The user may not do that.
     RIGHT = auto()
@@ -40,27 +38,27 @@ class Trouble(Enum):
     SCHEMA = auto()
     #: A unique key is taken.
     DUPLICATE = auto()
-    #: A value that this database does not take: too large, or of characters that it does not know.
+    #: A value that this database does not accept: too large, or with unknown characters.
     DATA = auto()
     #: Anything else.
     OTHER = auto()
 
 
 class Dialect:
-    """PostgreSQL, and what most have in common."""
+    """PostgreSQL, and what most databases have in common."""
 
     name = "PostgreSQL"
     begin: ClassVar[str] = "BEGIN ISOLATION LEVEL READ COMMITTED"
     #: Whether writers wait for each other anyway, so that rows need no locks.
     one_writer: ClassVar[bool] = False
     server: ClassVar[bool] = True
-    #: Whether one statement can store an instance and tell of it: :mod:`pijobs.storage.sql.at_once`.
+    #: Whether one statement can store an instance and return the result: :mod:`pijobs.storage.sql.at_once`.
     enqueues_at_once: ClassVar[bool] = True
-    #: The database's clock in microseconds; for one without a server the host's clock is handed in.
+    #: The database's clock in microseconds; without a server it is the host's clock.
     clock: ColumnElement[Any] = literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
     #: Of a new connection.
     settings: ClassVar[tuple[str, ...]] = (
-        # What a client left behind that hung up does not stay for long.
+        # The session of a client that hung up ends soon.
         "SET statement_timeout = '15s'",
         "SET idle_in_transaction_session_timeout = '30s'",
     )
@@ -68,7 +66,7 @@ class Dialect:
     schema_unlock: ClassVar[str | None] = None
     version_query = "SELECT current_setting('server_version')"
     oldest: ClassVar[str] = "PostgreSQL 12"
-    #: Bytes of a statement, of a server that hangs up on a larger one, as if it were gone; learned with a connection.
+    #: The most bytes of a statement, if the server hangs up on a larger one; read with the first connection.
     largest: int | None = None
 
     def __init__(self, url: URL) -> None:
@@ -85,7 +83,7 @@ class Dialect:
         return {name: value for name, value in options.items() if name not in given}
 
     def prepare(self, connection: Any, *, durable: bool) -> None:
-        """Bring a new connection of the driver into autocommit mode, and make its settings."""
+        """Put a new connection of the driver into autocommit mode, and apply its settings."""
         self._autocommit(connection)
         if self._is_pooled(connection):
             return
@@ -95,9 +93,9 @@ class Dialect:
         cursor.close()
 
     def require_fit(self, connection: Any) -> None:
-        """Look at what the server told when it took the connection; costs no round trip.
+        """Check what the server reported when it accepted the connection; costs no round trip.
 
-        :raises StorageUnfit: for a server that is too old, or a database that can't take every text.
+        :raises StorageUnfit: for a server that is too old, or a database that can't store every text.
         """
         version = connection.info.server_version
         if version < 120_000:
@@ -116,10 +114,9 @@ class Dialect:
         connection.autocommit = True
 
     def _is_pooled(self, connection: Any) -> bool:
-        """Whether a PgBouncer or its like stands before the server: who has answered is not who took the connection.
-
-        Each transaction may then run in another session, which other programs use in between. So nothing is prepared
-        in it, and nothing is set.
+        """Whether a PgBouncer or a similar proxy is before the server: the process that answers did not accept the
+        connection. Each transaction may then run in another session, which other programs use in between. So nothing is
+        prepared or set in it.
         """
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
@@ -129,15 +126,15 @@ class Dialect:
         return pooled
 
     def socket_of(self, connection: Any) -> socket.socket | None:
-        """A second handle of the connection's socket, by which another thread can end what hangs."""
+        """A second handle of the connection's socket, with which another thread can end a wait."""
         return socket.socket(fileno=os.dup(connection.fileno()))
 
     def insert_new(self, table: Table) -> Insert:
-        """An INSERT that does nothing, and tells so by its row count, where the row exists."""
+        """An INSERT that does nothing if the row exists, and shows this by its row count."""
         return postgresql.insert(table).on_conflict_do_nothing()
 
     def insert_or_add(self, table: Table, column: str) -> Insert:
-        """An INSERT that adds to one column of the row that exists."""
+        """An INSERT that adds to one column if the row exists."""
         new = postgresql.insert(table)
         return new.on_conflict_do_update(
             index_elements=list(table.primary_key), set_={column: table.c[column] + new.excluded[column]}
@@ -147,7 +144,7 @@ class Dialect:
         if is_unspeakable(error):
             return Trouble.DATA
         code = getattr(error, "sqlstate", None)
-        # Inserts step aside by themselves, so what met a unique key came to wait while another took that key.
+        # Inserts handle conflicts themselves, so here an instance came back to wait while another one took its key.
         if code in ("40001", "40P01", "23505"):
             return Trouble.AGAIN
         if code == "42P01":
@@ -162,17 +159,17 @@ class Dialect:
         return Trouble.OTHER
 
     def tell(self, error: BaseException) -> str:
-        """What may be said of an error: its kind and code; a server's text may quote parameters."""
+        """What may be shown of an error: its kind and code; a server's text may quote parameters."""
         code = getattr(error, "sqlstate", None)
         why = ", the server is read-only" if code == "25006" else ""
         return f"{type(error).__name__} {code}{why}" if code else type(error).__name__
 
     def tell_right(self, error: BaseException) -> str:
-        """Which right is missing: the server's own words, that name a table or a schema and quote no value."""
+        """Which right is missing: the server's own words, which name a table or a schema and quote no value."""
         return str(getattr(getattr(error, "diag", None), "message_primary", None) or self.tell(error))
 
 
 def is_unspeakable(error: BaseException) -> bool:
-    """Whether the driver did not send a text: psycopg no NUL, none of them half of a surrogate pair."""
+    """Whether the driver refused to send a text: psycopg sends no NUL, and no driver sends half of a surrogate pair."""
     unsent = type(error).__name__ == "DataError" and getattr(error, "sqlstate", "") is None
     return unsent or isinstance(error, UnicodeError)

@@ -23,10 +23,10 @@ class Mariadb(Dialect):
     enqueues_at_once = False
     clock = literal_column("CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)")
     settings = (
-        # Without gap locks, that would make enqueues wait for each other.
+        # Without gap locks, which would make enqueues wait for each other.
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "SET SESSION innodb_lock_wait_timeout = 5",
-        # In a zone with summer time, one hour of the year would be there twice.
+        # In a zone with summer time, one hour of the year would come twice.
         "SET SESSION time_zone = '+00:00'",
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
     )
@@ -97,8 +97,8 @@ class Mariadb(Dialect):
 
 _READ_ONLY = (1290, 1792, 1836)
 
-#: Errors after which a connection to MariaDB or MySQL is of no more use: the server or the network is gone, or the
-#: server became read-only, or left its cluster (1047).
+#: Errors after which a connection to MariaDB or MySQL can't be used any more: the server or the network is gone, the
+#: server became read-only, or it left its cluster (1047).
 _LOST = (*_READ_ONLY, 1047, 1053, 1927, 2003, 2006, 2013, 2014, 2055)
 
 

@@ -46,7 +46,7 @@ class Sqlite(Dialect):
         return str(self.url.database)
 
     def connect_args(self) -> dict[str, Any]:
-        # Waiting for a lock is ours: in steps of a millisecond where SQLite's go up to 100, and bounded by the call.
+        # We wait for locks ourselves: in steps of a millisecond, where SQLite's go up to 100, and limited by the call.
         return {"isolation_level": None, "check_same_thread": False, "timeout": 0}
 
     def require_fit(self, connection: Any) -> None:
@@ -55,11 +55,11 @@ class Sqlite(Dialect):
 
     def prepare(self, connection: Any, *, durable: bool) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
-        # Bodies are encrypted: to write zeros over those that go would take as much room in the log as they had, when
+        # Bodies are encrypted. Overwriting removed ones with zeros would take as much room in the log as they had, when
         # the disk may be full.
         connection.execute("PRAGMA secure_delete=FAST")
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        # Copying the log back is left to the workers as long as there are some: a request has no time for it.
+        # While there are workers, only they copy the log back, because a request has no time for it.
         connection.execute(f"PRAGMA wal_autocheckpoint={log_limit(self.path, 2000 if durable else 1000)}")
 
     def socket_of(self, connection: Any) -> socket.socket | None:

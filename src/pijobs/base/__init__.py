@@ -1,1 +1,2 @@
-"""What all else stands on: clock, threads, forks and processes of the host, files, network, and masks of secrets."""
+"""What all other packages use: clock, threads, forks and processes of the host, files, network, and masks of
+secrets."""

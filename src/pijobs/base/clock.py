@@ -1,7 +1,6 @@
-"""Time is handed in: the only module that asks this host for it, or sleeps.
-
-Call by the module, as in ``clock.monotonic()``: a simulation puts functions of its own here. (ruff forbids the rest.)
-Events, conditions and threads come from :mod:`pijobs.base.threads` for the same reason.
+"""The only module that asks this host for the time, or sleeps. Call its functions through the module, as in
+``clock.monotonic()``, because a simulation replaces them here. (ruff refuses other calls.) For the same reason, events,
+conditions and threads come from :mod:`pijobs.base.threads`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def sleep(seconds: float) -> None:
 
 
 class Clock(Protocol):
-    """Where a part of pijobs reads the time."""
+    """The clock that a part of pijobs reads."""
 
     def time(self) -> float:
         """Seconds since the epoch; may jump when the host's clock is set."""

@@ -1,6 +1,5 @@
-"""Files that pijobs makes: readable by their owner only, and owned by whoever owns the folder.
-
-A command that only looks makes none. Run once as root, it would lock the service out of its own files.
+"""Files that pijobs creates: only their owner can read them, and they belong to the owner of the folder. A command that
+only reads creates none: run once as root, it would lock the service out of its own files.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: How the path of each module of this package begins: a frame of a traceback is pijobs's own, or somebody else's.
+#: How the path of each module of this package begins: it tells frames of pijobs from others in a traceback.
 OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 _looking: ContextVar[bool] = ContextVar("pijobs_looking", default=False)
@@ -25,7 +24,7 @@ _looking: ContextVar[bool] = ContextVar("pijobs_looking", default=False)
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """In this block nothing is created: a file that is not there is taken for an empty one."""
+    """Nothing is created in this block: a missing file counts as an empty one."""
     token = _looking.set(True)
     try:
         yield
@@ -45,20 +44,20 @@ def looks(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_looking() -> bool:
-    """Whether nothing may be created."""
+    """Whether creating files is forbidden."""
     return _looking.get()
 
 
 def create(path: str | os.PathLike[str]) -> None:
-    """An empty file with mode 0600. Made by root it belongs to the owner of the folder, for whom it is made.
+    """Create an empty file with mode 0600. If root creates it, it belongs to the owner of the folder.
 
-    :raises FileExistsError: when it is there; it was not touched then.
+    :raises FileExistsError: if it exists; then it was not changed.
     :raises OSError: when it can't be created.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         folder = os.stat(os.path.dirname(os.path.abspath(path)))
-        # Not in a folder that all may write to, such as /tmp: it belongs to nobody in particular.
+        # Not in a folder that all may write to, such as /tmp.
         if os.geteuid() == 0 and folder.st_uid != 0 and not folder.st_mode & stat.S_IWOTH:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
     finally:
@@ -66,7 +65,7 @@ def create(path: str | os.PathLike[str]) -> None:
 
 
 def locked_out(path: str | os.PathLike[str]) -> str | None:
-    """Why this user may not write to a file that is there, and what to do; None if he may, or it is not there."""
+    """Why this user may not write to an existing file, and what to do; None if the user may, or there is no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -81,7 +80,7 @@ def locked_out(path: str | os.PathLike[str]) -> str | None:
 
 
 def name_of(uid: int) -> str:
-    """The name of a user, or his number."""
+    """The name of a user, or the number."""
     with suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
     return str(uid)

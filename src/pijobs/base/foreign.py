@@ -1,7 +1,6 @@
-"""Texts that strangers send: a reply, an answer, an error of a library, a field of a request.
-
-They are cut before anything looks at them, and looked at behind their encodings: a gateway that repeats its request
-writes a number as ``%2B4917…``, ``&#43;4917…``, ``\\u002b4917…``, or as Base64.
+"""Texts that strangers send: a reply, an answer, an error of a library, a field of a request. They are cut before
+anything reads them, and searched with their encodings undone: a gateway that repeats its request writes a number as
+``%2B4917…``, ``&#43;4917…``, ``\\u002b4917…``, or as Base64.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from urllib.parse import unquote
 
 T = TypeVar("T", str, bytes)
 
-#: Characters of a stranger's text (bytes, of bytes) that anything looks at.
+#: The most characters (or bytes) of a stranger's text that anything reads.
 MOST = 4096
-#: How deep encodings may be nested, and how many readings of a text there may be.
+#: The deepest nesting of encodings, and the most decoded versions of a text.
 _DEPTH, _READINGS = 3, 12
 # Bounded, and without two repeats that could share a letter: a search takes one pass.
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|([/\"'\\]))")
@@ -39,9 +38,10 @@ _SEVERAL = re.compile(
     rf"|{_PIECE}(?:[ \r\n]{{1,2}}{_PIECE})+={{0,2}})"
 )
 _BETWEEN = re.compile(r"[ \r\n:,-]+(?:0[xX])?")
-#: A reading without as many letters in a row is noise: an id of a mail is no Base64, and read as such all the same.
+#: A decoded version without that many letters in a row is noise: the id of a mail is not Base64, but can be decoded as
+#: such.
 _LEGIBLE = re.compile("[^\ufffd]{4}")
-#: Of a longer run its readings are not read again.
+#: Decoded versions of a longer run are not decoded again.
 _NESTED = 400
 #: The letters of RFC 4648 5 as those of 4.
 _STANDARD = str.maketrans("-_", "+/")
@@ -50,20 +50,20 @@ _NO_LETTER = re.compile(r"[^a-z0-9]+")
 
 
 def squeezed(text: str) -> str:
-    """Letters and digits alone, in small letters and without accents: what of a text stays the same when somebody
-    writes it in capitals, in pieces, or in the wide letters of East Asia."""
+    """Letters and digits alone, in small letters and without accents: they stay the same if somebody writes a text in
+    capitals, in pieces, or in the wide letters of East Asia."""
     if text.isascii():
         return _NO_LETTER.sub("", text.lower())
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
 
 
 def cut(text: T, most: int = MOST) -> T:
-    """The beginning of a stranger's text: what is used of it, and all that may be searched."""
+    """The beginning of a stranger's text. Nothing else of it is used or searched."""
     return text if len(text) <= most else text[:most]
 
 
 def decoded(text: str) -> Iterator[str]:
-    """What the text may stand for: each encoding undone, alone and on top of others.
+    """What the text may mean: each encoding undone, alone and combined with others.
 
     :param text: a short one, see :func:`cut`.
     """
@@ -81,7 +81,7 @@ def decoded(text: str) -> Iterator[str]:
 
 
 def runs(text: str, *, several: bool = False) -> Iterator[tuple[tuple[int, int], tuple[str, ...]]]:
-    """Where Base64 or hexadecimal digits may stand, and all texts that they may stand for.
+    """Places with Base64 or hexadecimal digits, and all texts that they may mean.
 
     :param several: those in several pieces, instead of those in one.
     """
@@ -94,17 +94,17 @@ def runs(text: str, *, several: bool = False) -> Iterator[tuple[tuple[int, int],
         yield match.span(), _readings(found)
 
 
-# The id of a mail stands in several texts about it.
+# Several texts about a mail contain its id.
 @functools.lru_cache(maxsize=32)
 def _readings(run: str, depth: int = _DEPTH) -> tuple[str, ...]:
     found = []
-    # Who puts a text in front of a secret shifts its Base64 by one, two or three letters.
+    # A text before a secret shifts its Base64 by one, two or three letters.
     for decode, start in ((_base64, 0), (_base64, 1), (_base64, 2), (_base64, 3), (_hexadecimal, 0), (_hexadecimal, 1)):
         try:
             octets = decode(run[start:])
         except ValueError:
             continue
-        # Of what is worth a secret, UTF-16 has a NUL in it.
+        # UTF-16 contains NULs for the characters of a secret.
         charsets = ("utf-16-be", "utf-16-le", "utf-8") if b"\0" in octets else ("utf-8",)
         found += [octets.decode(charset, "replace") for charset in charsets if octets]
     if depth and len(run) <= _NESTED:
@@ -151,12 +151,12 @@ def _code_points(text: str) -> str:
 
 
 def _named(pattern: re.Pattern[str], text: str) -> str:
-    """With the letters in place of their numbers."""
+    """The text with letters instead of their numbers."""
     plain = pattern.sub(lambda match: chr(min(int(match[1], 16), sys.maxunicode)), text)
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-#: What each encoding needs, and what undoes it.
+#: What each encoding contains, and the function that undoes it.
 _DECODERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("%", _unquoted), ("&", html.unescape), ("\\", _unescaped), ("=", _unprinted),
     ("U+", _code_points),

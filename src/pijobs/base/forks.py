@@ -2,13 +2,11 @@
 
 SQLite counts locks per process, as POSIX does, and keeps that count and the index of the write-ahead log in the memory
 of the process (https://sqlite.org/howtocorrupt.html, section 2.6). A child inherits the count, but not the locks. If it
-uses the file all the same, its parent takes itself for the last user, removes the log, and with it what the child
-stores there.
-
-So whoever keeps or uses a connection to a file says so here. Before a fork the gate lets nobody begin, waits until
-nobody is in the middle of something, and closes what lies idle; parent and child open new connections when they need
-them. If somebody is still in the middle of something after :data:`PATIENCE`, the child refuses that file: what it
-inherited can be neither used nor closed.
+uses the file anyway, its parent counts itself as the last user, removes the log, and with it what the child stores
+there. So all code that keeps or uses a connection to a file registers here. Before a fork the gate lets nobody begin,
+waits until nobody uses a connection, and closes the idle ones; parent and child open new connections when they need
+them. If somebody still uses one after :data:`PATIENCE`, the child refuses that file, because it can neither use nor
+close what it inherited.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ PATIENCE = 5.0
 
 
 class Keeper(Protocol):
-    """Who keeps connections to files while nobody uses them."""
+    """An object that keeps idle connections to files."""
 
     def close_idle(self) -> None:
-        """Close all connections that nobody uses."""
+        """Close all idle connections."""
 
 
 class FileBusy(StorageUnavailable):
@@ -47,8 +45,8 @@ class FileLost(StorageUnavailable):
 
 
 class _Use:
-    """One use of one file, as a block. Not by a generator: it is begun for each mail, and costs a third of that this
-    way."""
+    """One use of one file, as a block. A class, because it runs for each mail, and a generator takes three times as
+    long."""
 
     __slots__ = ("_gate", "_timeout", "path", "thread")
 
@@ -63,7 +61,7 @@ class _Use:
 
 
 class Gate:
-    """What stands between the forks of a process and its SQLite files."""
+    """Keeps the forks of a process apart from its SQLite files."""
 
     def __init__(self) -> None:
         self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
@@ -74,12 +72,12 @@ class Gate:
         self._pid = os.getpid()
         self._made: dict[str, threads.Condition] = {}
         self._uses: set[_Use] = set()
-        #: Forks that are going on.
+        #: Forks that are under way.
         self._forks = 0
 
     @property
     def _changed(self) -> threads.Condition:
-        # Made at first use: gevent may replace what threading has after this module was imported.
+        # Created at first use, because gevent may replace parts of threading after this module was imported.
         return self._made.get("changed") or self._made.setdefault("changed", threads.Condition())
 
     def keep(self, keeper: Keeper) -> None:
@@ -88,9 +86,9 @@ class Gate:
             self._keepers.add(keeper)
 
     def use(self, path: str, timeout: float) -> _Use:
-        """Use connections to a file, and open or close them, in this block only.
+        """Connections to a file may be used, opened and closed in this block only.
 
-        :param timeout: seconds to wait for a fork that is going on.
+        :param timeout: seconds to wait for a fork.
         :raises FileBusy: when it takes longer.
         :raises FileLost: in a child that can't use the file.
         """
@@ -108,7 +106,7 @@ class Gate:
         if use.path in self._lost:
             raise FileLost(use.path)
         with self._changed:
-            # Who is in the middle of something must be able to end it.
+            # Those that use a connection must be able to finish.
             waits = self._forks and not any(other.thread == use.thread for other in self._uses)
             if waits and not self._changed.wait_for(lambda: not self._forks, timeout):
                 raise FileBusy
@@ -118,7 +116,7 @@ class Gate:
         me = threads.get_ident()
         with self._changed:
             self._forks += 1
-            # What this thread is in the middle of can't end before the fork.
+            # This thread can't finish its own use before the fork.
             self._changed.wait_for(lambda: all(use.thread == me for use in self._uses), PATIENCE)
         self._close_idle()
 
@@ -131,8 +129,9 @@ class Gate:
         self._lost |= {use.path for use in self._uses}
         self._begin()
         if not self._lost:
-            # Something is left only where the fork told nobody beforehand (uWSGI). The locks are the parent's: closing
-            # does not touch them. A thread that is not here may have been using SQLite: then nothing is touched.
+            # A connection is left only if nobody was told before the fork (uWSGI). The locks are the parent's, and
+            # closing does not change them. If a thread that this child does not have may have been using SQLite,
+            # nothing is closed.
             self._close_idle()
 
     def _close_idle(self) -> None:

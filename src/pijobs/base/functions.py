@@ -1,4 +1,4 @@
-"""Calls the function of a job, so that what returned has really run.
+"""Calls the function of a job, so that the job is done when it returns.
 
 A coroutine function runs to its end in the event loop of the calling thread. A generator function runs nothing when it
 is called, so registration refuses it; a plain function that returns an awaitable or a generator has failed.
@@ -22,7 +22,7 @@ from pijobs.errors import FailJob
 
 #: The event loop of each thread that ran a coroutine.
 _local = threads.local()
-#: Seconds that the tasks which a job left behind may take to be cancelled.
+#: Seconds for cancelling the tasks that a job left behind.
 CANCEL_TIME = 5.0
 
 
@@ -38,7 +38,7 @@ def layers(function: Any) -> Iterator[Any]:
 
 
 def place_of(function: Any) -> str:
-    """Where a function was written, as ``file:line``; its module or type where nobody can tell."""
+    """Where a function is defined, as ``file:line``; its module or type if that is unknown."""
     for one in layers(function):
         code = getattr(one, "__code__", None)
         if code is not None and not code.co_filename.startswith(OURS):
@@ -47,12 +47,12 @@ def place_of(function: Any) -> str:
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether a call would only make a generator."""
+    """Whether a call would only create a generator."""
     return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in layers(function))
 
 
 def is_coroutine(function: Callable[..., Any]) -> bool:
-    """Whether a call makes a coroutine, which is to be run."""
+    """Whether a call creates a coroutine, which must be run."""
     return any(inspect.iscoroutinefunction(one) for one in layers(function))
 
 
@@ -60,7 +60,7 @@ def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
     """Call a function, and run what it returns if it is a coroutine function.
 
     :param coroutine: :func:`is_coroutine` of the function.
-    :raises FailJob: when a plain function returns something that has yet to run.
+    :raises FailJob: if a plain function returns something that has not run yet.
     """
     value = function(*args, **kwargs)
     if value is None:  # nearly always
@@ -77,7 +77,7 @@ def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def is_unrun(value: Any) -> bool:
-    """Whether a value stands for work that is not done: something to be awaited, a lazy iterator such as that of
+    """Whether a value is work that is not done: something to be awaited, a lazy iterator such as that of
     ``map``, or the future of a thread pool."""
     if isinstance(value, Future):
         return not value.done()
@@ -86,7 +86,7 @@ def is_unrun(value: Any) -> bool:
 
 
 def _close(value: Any) -> None:
-    """So that Python does not warn of what never ran. An async generator that never began needs no end."""
+    """So that Python does not warn about what never ran. An async generator that never began needs no end."""
     if isinstance(value, (list, tuple)):
         for one in filter(is_unrun, value):
             _close(one)
@@ -115,7 +115,7 @@ def _run_here(awaitable: Awaitable[Any]) -> Any:
 
 
 def _run_beside(awaitable: Awaitable[Any]) -> Any:
-    """In a thread of its own: a job in the request of an asyncio server can't use the loop that runs there."""
+    """In a separate thread: a job in the request of an asyncio server can't use the loop that runs there."""
     answer: list[Any] = []
     failure: list[BaseException] = []
     context = contextvars.copy_context()
@@ -141,7 +141,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel the tasks that a job left behind: they would go on, frozen in between, while later jobs run."""
+    """Cancel the tasks that a job left behind: otherwise they would continue whenever a later job runs."""
     if loop.is_running() or not (rest := asyncio.all_tasks(loop)):
         return
     for task in rest:

@@ -1,4 +1,4 @@
-"""Texts of one call that must not be shown, in all the forms that they are written in."""
+"""Texts of one call that must not be shown, in all their spellings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pijobs.base.masks import mask_of
 
 _WORD = re.compile(r"\w+")
 
-# Tried at the beginning of a word only, so that a long one costs one pass.
+# Tried only at the beginning of a word, so that a long one costs one pass.
 _WITH_DIGIT = re.compile(r"\b\w*\d\w*")
 
 
@@ -27,14 +27,14 @@ _GAP = 6  # signs between two letters of a secret that is written in pieces: "12
 class Known:
     """Texts that nobody may read, prepared for many calls of :func:`redact`.
 
-    Each text is filed under a few letters of it, so that a line is compared with the few texts that it may contain and
-    not with all of them: a job may have thousands.
+    Each text is indexed by some of its letters, so that a line is compared only with the few texts that it may contain:
+    a job may have thousands.
 
-    :param texts: such as arguments of a job. One with a digit in it is masked wherever it stands, another one as whole
-        words: an argument "mail" must not mask half of "mailbox".
-    :param credentials: are masked wherever they stand.
-    :param parts_of: what all texts are parts of, as :func:`values_in` tells it of :func:`texts_in`. Then they are not
-        worked out before a line comes by that has a few letters of those.
+    :param texts: such as arguments of a job. A text with a digit is masked anywhere, another one only as whole words:
+        an argument "mail" must not mask half of "mailbox".
+    :param credentials: are masked anywhere.
+    :param parts_of: the complete values that all texts are parts of: :func:`values_in` for :func:`texts_in`. Then the
+        texts are computed only when a line contains some letters of these.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Known:
         self._credentials = {text for text in credentials if text}
         wholes = self._texts if parts_of is None else parts_of
         self._size = _SHORTEST if wholes is parts_of else min([_SHORTEST, *map(len, wholes)])
-        #: All spellings, if they are so few that it takes less to search them than to file them.
+        #: All spellings, if searching them takes less time than indexing them.
         self._few = "\0".join(form for text in wholes for form in _forms(text))
         if len(self._few) > _FEW:
             self._few = ""
@@ -56,7 +56,7 @@ class Known:
 
     @cached_property
     def _by_letters(self) -> dict[str, list[tuple[str, bool, str]]]:
-        """By some letters of a spelling: spellings, whether they count everywhere, and their masks."""
+        """By some letters of a spelling: spellings, whether they match anywhere, and their masks."""
         filed: dict[str, list[tuple[str, bool, str]]] = {}
         for text in self._texts:
             everywhere, mask = text in self._credentials, mask_of(text)
@@ -66,7 +66,7 @@ class Known:
 
     @cached_property
     def _by_squeezed(self) -> dict[str, list[tuple[str, bool, str]]]:
-        """The same of squeezed spellings, by how they begin."""
+        """The same for squeezed spellings, by their beginning."""
         filed: dict[str, list[tuple[str, bool, str]]] = {}
         for text in self._texts:
             everywhere, mask = text in self._credentials, mask_of(text)
@@ -79,7 +79,7 @@ class Known:
         return bool(self._few or self._texts)
 
     def hide(self, text: str) -> str:
-        """The text with a mask in place of each known one, in whatever capitals, and with signs between its letters."""
+        """The text with a mask instead of each known one, in any capitals, and with signs between its letters."""
         if not self:
             return text
         return self._hide_squeezed(self._hide_plain(text))
@@ -113,15 +113,15 @@ NOTHING_KNOWN = Known(())
 
 
 def _pattern(form: str, everywhere: bool) -> str:
-    """Where a spelling counts."""
+    """Where a spelling matches."""
     if len(form) < _SHORTEST or not (everywhere or any(map(str.isdigit, form))):
         return rf"(?<!\w){re.escape(form)}(?!\w)"
-    # Within a longer number it is another number.
+    # Inside a longer number it is another number.
     return (r"(?<!\d)" if form[0].isdigit() else "") + re.escape(form) + (r"(?!\d)" if form[-1].isdigit() else "")
 
 
 def _places(text: str, form: str, everywhere: bool) -> Iterator[tuple[int, int]]:
-    """Where a squeezed spelling counts."""
+    """Where a squeezed spelling matches."""
     everywhere = everywhere or any(map(str.isdigit, form))
     letters, at = [], []
     for index, letter in enumerate(text):
@@ -145,7 +145,7 @@ def _places(text: str, form: str, everywhere: bool) -> Iterator[tuple[int, int]]
 def _stands_alone(before: str, found: str, after: str, everywhere: bool) -> bool:
     if not everywhere:
         return not (_WORD.match(before) or _WORD.match(after))
-    # Within a longer number it is another number.
+    # Inside a longer number it is another number.
     return not ((found[0].isdigit() and before.isdigit()) or (found[-1].isdigit() and after.isdigit()))
 
 
@@ -156,7 +156,7 @@ def _letters(form: str, size: int) -> str:
 
 
 def _forms(secret: str) -> set[str]:
-    """A text as it may stand in a message: as it is, as forms write its blanks, or as ``repr`` writes it and its UTF-8
+    """A text as a message may contain it: as it is, with blanks as in forms, or as ``repr`` writes it and its UTF-8
     bytes."""
     if secret.isascii() and secret.isprintable() and not any(letter in secret for letter in "'\"\\"):
         return {secret, secret.replace(" ", "+")}  # repr changes nothing

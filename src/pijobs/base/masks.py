@@ -1,4 +1,4 @@
-"""What is shown in the place of an address, a number, or a value in a URL."""
+"""Masks: what is shown instead of an address, a number, or a value in a URL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PLAIN_VALUE = re.compile(
 
 
 def masked_query(url: str) -> str:
-    """A URL, or a text with one, without those values behind its "?" that may be a password, if in a wrong place."""
+    """A URL, or a text with one, without the values after its "?" that may be a misplaced password."""
 
     def shown(match: re.Match[str]) -> str:
         plain = _PLAIN_VALUE.fullmatch(match[3]) and not _SECRET_NAME.search(match[2])

@@ -1,4 +1,4 @@
-"""What destinations have in common on the network: names, addresses and certificates. For plugins."""
+"""Names, addresses and certificates of destinations on the network. For plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Address = tuple[int, int, int, str, Any]
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can hear what is said to the host."""
+    """Whether data for the host stays on this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -28,8 +28,8 @@ def is_local(host: str) -> bool:
 def look_up(host: str, port: int, seconds: float) -> list[Address]:
     """What :func:`socket.getaddrinfo` gives for a host, within the seconds; at least one.
 
-    The system's resolver knows no bound but its own, which can be minutes; so it is asked by a thread that is left
-    alone when it takes too long.
+    The system's resolver has only its own time limit, which can be minutes. So a thread asks it, and is abandoned if it
+    takes too long.
 
     :raises TimeoutError: when it takes too long; :class:`socket.gaierror` for a name without an address.
     """
@@ -41,7 +41,7 @@ def look_up(host: str, port: int, seconds: float) -> list[Address]:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
             answers.put(error)
-        except UnicodeError as error:  # a label that is too long for IDNA
+        except UnicodeError as error:  # a label is too long for IDNA
             answers.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
     threads.Thread(target=ask, name="pijobs-look-up", daemon=True).start()
@@ -68,9 +68,9 @@ def addresses(host: str, port: int, seconds: float) -> Iterator[tuple[Address, f
 
 
 def positive(seconds: float) -> float:
-    """The seconds, for a time-out of a socket, where 0 means something else.
+    """The seconds for the time-out of a socket, where 0 means something else.
 
-    :raises TimeoutError: when there are none left.
+    :raises TimeoutError: if there are none left.
     """
     if seconds <= 0:
         raise TimeoutError("timed out")
@@ -80,10 +80,10 @@ def positive(seconds: float) -> float:
 def tls_context(ca_file: str | None, *, verify: bool = True, any_name: bool = False) -> ssl.SSLContext:
     """A client context that verifies certificate and host name, by the system's authorities and those of ``ca_file``.
 
-    Kept, since reading all authorities takes longer than a mail; read again when the file changes.
+    Cached, because reading all authorities takes longer than a mail; read again when the file changes.
 
-    :param verify: off: any certificate will do.
-    :param any_name: a certificate for another host will do, to look at it.
+    :param verify: off: any certificate is accepted.
+    :param any_name: a certificate for another host is accepted, to look at it.
     :raises OSError: for a file that can't be read, or is no PEM.
     """
     return _context(ca_file, os.stat(ca_file).st_mtime_ns if ca_file else 0, verify, any_name)

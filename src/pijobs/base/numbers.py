@@ -14,7 +14,7 @@ def is_int(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether it can be a number of seconds: no NaN, nothing without end."""
+    """Whether it can be a number of seconds: neither NaN nor infinite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_SECONDS <= value <= MAX_SECONDS
 
 

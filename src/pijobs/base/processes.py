@@ -1,8 +1,8 @@
-"""Which process this is, and whether another one on this host is surely dead.
+"""Which process this is, and whether another one on this host is certainly dead.
 
-A process id alone says little: ids are used again, and each container counts its own. So a process is known by its
-place (this boot of this host, and the name spaces of its process ids and its time), its id and its start time.
-Where a hardened service hides any of these, nothing is known and nothing is concluded.
+A process id alone is not enough: ids are used again, and each container has its own. So a process is identified by its
+place (this boot of this host, and the name spaces of its process ids and its time), its id and its start time. If a
+hardened service hides one of these, no process is considered dead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
 
 
 def place() -> str:
-    """Names this boot and these name spaces; "" where they can't be seen."""
+    """Identifies this boot and these name spaces; "" if they can't be read."""
     try:
         parts = [socket.gethostname(), _BOOT_ID.read_text().strip(), os.readlink(_PROC / "self/ns/pid")]
     except OSError:
@@ -42,18 +42,18 @@ def name_of_this() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """In clock ticks since boot (proc(5), field 22 of ``stat``); None where it can't be seen."""
+    """In clock ticks since boot (proc(5), field 22 of ``stat``); None if it can't be read."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
 
 def is_surely_dead(pid: int, started: int) -> bool:
-    """Whether the process of this place has ended; False as well when nobody can tell.
+    """Whether the process of this place has ended; also False if that is unknown.
 
     :param started: its :func:`start_time`.
     """
     try:
-        os.kill(pid, 0)  # sends nothing; sees processes that /proc hides, too
+        os.kill(pid, 0)  # sends nothing; also finds processes that /proc hides
     except ProcessLookupError:
         return True
     except OSError:
@@ -61,12 +61,12 @@ def is_surely_dead(pid: int, started: int) -> bool:
     fields = _stat(pid)
     if not fields:
         return False
-    # A zombie runs nothing any more, unless some of its threads outlived the first.
+    # A zombie runs nothing, unless some of its threads outlived the first.
     return int(fields[19]) != started or (fields[0] in "ZX" and int(fields[17]) <= 1)
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields from the third on; what stands before may hold blanks and parentheses."""
+    """The fields from the third on; those before may contain blanks and parentheses."""
     try:
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -79,8 +79,8 @@ _bodies: list[int] = []
 
 @contextmanager
 def no_copies() -> Iterator[None]:
-    """A child that the body forks, and that comes out of it, ends here. Else it would go on as a copy of this one. Nor
-    do other greenlets go on in it."""
+    """A child that the body forks ends when it leaves the body. Otherwise it would continue as a copy of this process.
+    Other greenlets do not continue in it either."""
     pid = os.getpid()
     _bodies.append(pid)
     try:
@@ -98,8 +98,8 @@ def no_copies() -> Iterator[None]:
 def _leave_greenlets_behind() -> None:
     gevent_hub = sys.modules.get("gevent.hub")
     if gevent_hub is not None and _bodies:
-        # Threads stay behind by themselves. The other greenlets wait for the hub of the parent, to which nobody
-        # switches any more; it is not destroyed, since that ends the main greenlet.
+        # A child has no other threads. The other greenlets wait for the hub of the parent, to which nobody switches any
+        # more; it is not destroyed, because that would end the main greenlet.
         gevent_hub.set_hub(gevent_hub.Hub(default=False))
 
 
@@ -108,10 +108,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
-    """Called before the interpreter ends. It waits for all threads and children that jobs left; this lets it wait for
-    ``grace`` seconds only, and then ends the process."""
+    """Called before the interpreter ends. The interpreter waits for all threads and children that jobs left; this
+    limits the wait to ``grace`` seconds, and then ends the process."""
     own = (threads.main_thread(), threads.current_thread())
-    # A pool's threads are waited for though they are daemons, as all are that a worker's thread started.
+    # The interpreter waits for a pool's threads although they are daemons, as all are that a worker's thread started.
     pooled = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
     waited_for = [one for one in threads.running() if (not one.daemon or one in pooled) and one not in own]
     left = [*(one.name for one in waited_for), *(child.name for child in multiprocessing.active_children())]
@@ -120,7 +120,7 @@ def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
 
     def end() -> None:
         clock.sleep(grace)
-        text = "the process ends, but jobs left what does not end: %s"
+        text = "the process ends, but threads or children of jobs do not end: %s"
         logging.getLogger(__name__).warning(text, ", ".join(left[:10]))
         logging.shutdown()
         os._exit(code)
@@ -131,7 +131,7 @@ def exit_in_spite_of_leftovers(code: int = 0, *, grace: float = 3.0) -> None:
 def end(*children: subprocess.Popen[bytes], patience: float = 10.0) -> None:
     """End programs that this process started.
 
-    :param patience: seconds that each has for it.
+    :param patience: seconds that each has to end.
     """
     for child in children:
         child.terminate()
@@ -144,7 +144,7 @@ def end(*children: subprocess.Popen[bytes], patience: float = 10.0) -> None:
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
-    """As the interpreter would end it, but without what the parent registered for its own end."""
+    """End the process as the interpreter would, but without the functions that the parent registered."""
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

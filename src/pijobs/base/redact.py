@@ -1,7 +1,6 @@
-"""Keeps addresses, one-time passwords and job arguments out of whatever people read.
-
-Nothing here knows what a secret looks like; it masks what an authentication server handles: mail addresses, runs of
-digits long enough to be an OTP or a phone number, passwords in URLs, and every text that is an argument of the job.
+"""Keeps addresses, one-time passwords and job arguments out of everything that people read. It can't recognise secrets
+in general, but masks what an authentication server handles: mail addresses, runs of digits long enough to be an OTP or
+a phone number, passwords in URLs, and every text that is an argument of the job.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from pijobs.base.foreign import MOST, cut, decoded, runs
 from pijobs.base.known_texts import NOTHING_KNOWN, Known
 from pijobs.base.masks import ADDRESS, mask_address, mask_number  # noqa: F401 - here in 0.1
 
-LAYERS = 3  # of encodings, with a secret behind each
+LAYERS = 3  # encodings that contain a secret
 MAX_LENGTH = 400  # characters; an error is a line, not a page
 # Not the digits of a date (2026-11-23), of a number with a point, or of a time.
 _DIGITS = re.compile(r"(?<!\w)(?<!\d[.:])(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[ -]?\d){5,}(?!\w|[.:]\d)")
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s:]*:[^/\s]*@")
-# The id of a periodic instance: the name of its job, and its due time (ms). No address: its "domain" is a number.
+# The id of a periodic instance: the name of its job, and its due time (ms). It is no address, because its "domain" is a
+# number.
 _PERIODIC_ID = re.compile(r"(?<![\w.@-])[a-z0-9_]+(?:\.[a-z0-9_]+)+@\d{13}(?![\w.@-])")
 # In the line that a web server writes about a request.
 _PARAMETER = re.compile(r"(?<=password=)[^&\s\"']+")
@@ -31,22 +31,21 @@ _COMMAND, _PIPELINE = re.compile(r"\bCommand # (\d{1,9}) \("), ") of pipeline"
 def text_of(value: object) -> str:
     """``str(value)``, or the name of its class if its own ``__str__`` fails."""
     try:
-        # A subclass of str may have methods that fail, too.
+        # A subclass of str may have failing methods, too.
         return str.__str__(str(value))
     except Exception:
         return f"a {class_name(value)}"
 
 
 def class_name(value: object) -> str:
-    """The name of a value's class as people may see it: a name made at run time may hold anything."""
+    """The name of a value's class for people: a name made at run time may contain anything."""
     return redact(type(value).__name__)[:100]
 
 
 def redact(text: str, known: Iterable[str] | Known = ()) -> str:
-    """One line without addresses, long numbers, URL passwords, the ``known`` texts, and what terminals take for
-    commands. Of a long text only the beginning is looked at, and told.
-
-    What stands there in an encoded form (of URLs, HTML, JSON, MIME, Base64, hexadecimal) is masked likewise.
+    """One line without addresses, long numbers, URL passwords, the ``known`` texts, and control sequences of terminals.
+    Only the beginning of a long text is read and shown. Encoded forms (of URLs, HTML, JSON, MIME, Base64, hexadecimal)
+    are masked, too.
     """
     if not isinstance(known, Known):
         known = Known(cut(one) for one in known) if known else NOTHING_KNOWN
@@ -65,7 +64,7 @@ def _one_line(text: str, shortened: bool) -> str:
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if shortened and len(text) <= MAX_LENGTH:
-        # All but a little was masked. At its end may stand a part of a secret, which nobody would recognise.
+        # Nearly everything was masked. Its end may be a part of a secret that can't be recognised.
         text = text[: -(MAX_LENGTH // 2)] + "…"
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"
 
@@ -94,7 +93,7 @@ def _hidden(text: str, known: Known) -> str:
 
 
 def _without_runs(text: str, known: Known) -> str:
-    """Without what holds a known text as Base64 or in hexadecimal; whole words before what stands in several."""
+    """The line without known texts in Base64 or hexadecimal; first in single words, then over several."""
     for several in (False, True):
         found = list(runs(text, several=several))
         together = "\n".join(plain for _, readings in found for plain in readings)
@@ -107,7 +106,7 @@ def _without_runs(text: str, known: Known) -> str:
 
 
 def _masked(text: str) -> str:
-    if "@" in text:  # most lines have none, and every line of a log comes by here
+    if "@" in text:  # most lines have none, and every line of a log is checked
         text = ADDRESS.sub(_masked_address, text)
         text = _URL_LOGIN.sub("***@", text)
     return _DIGITS.sub("***", text)
@@ -121,7 +120,7 @@ def _masked_address(match: re.Match[str]) -> str:
 
 
 def describe(error: BaseException, known: Iterable[str] | Known = ()) -> str:
-    """An error for people: its class, and its message as far as that may be shown."""
+    """An error for people: its class, and its message as far as it may be shown."""
     name, message = class_name(error), message_of(error, known)
     return f"{name}: {message}" if message else name
 

@@ -1,4 +1,4 @@
-"""Which release runs here, and of which commit, where that can be told."""
+"""The release that runs here, and its commit if known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 @functools.cache
 def commit() -> str:
     """The first 12 digits of the commit that this was installed from: of its direct URL (PEP 610), or of the work tree
-    that it runs in. "" where neither tells."""
+    that it runs in. "" if neither has it."""
     with suppress(metadata.PackageNotFoundError, ValueError, AttributeError, OSError):
         told = json.loads(metadata.distribution("pijobs").read_text("direct_url.json") or "{}")
         found = str(told.get("vcs_info", {}).get("commit_id", ""))
@@ -26,7 +26,7 @@ def commit() -> str:
 
 
 def _of_work_tree(root: Path) -> str:
-    """What HEAD is, read from git's files: a worker needs no git."""
+    """The commit of HEAD, read from git's files, because a worker needs no git."""
     git = root / ".git"
     if git.is_file():  # one of several work trees
         git = Path(git.read_text().partition("gitdir: ")[2].strip())

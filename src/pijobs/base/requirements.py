@@ -1,6 +1,5 @@
-"""What is installed, against what pijobs asks for. The standard library only: it must work where nothing else does.
-
-An upgrade of privacyIDEA installs the versions that privacyIDEA pins, whatever pijobs asks for, and pip only warns.
+"""Compares what is installed with what pijobs requires. Uses the standard library only, because it must work when
+nothing else does: an upgrade of privacyIDEA installs the versions that privacyIDEA pins, and pip only warns.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ _CLAUSE = re.compile(r"(>=|<=|==|!=|~=|<|>)\s*(\d+(?:\.\d+)*)(\.\*)?")
 
 
 def unmet(*distributions: str) -> list[str]:
-    """One sentence for each requirement of these distributions that is not met, with the command that mends it.
+    """One sentence for each requirement of these distributions that is not met, with the command that repairs it.
 
-    :param distributions: names; one that is not installed is passed over.
+    :param distributions: names; those that are not installed are skipped.
     """
     return sorted({sentence for name in distributions for sentence in _unmet(name)})
 
@@ -51,7 +50,7 @@ def _clause(found: tuple[int, ...], sign: str, text: str, wildcard: str) -> bool
         prefix = wanted if wildcard else wanted[:-1]
         same = _padded(found, len(prefix))[: len(prefix)] == prefix
         return same != (sign == "!=") if wildcard else same and _compared(found, wanted) >= 0
-    # The signs of an order that fit: "=" for equal, "<" and ">" for less and more.
+    # The comparisons that match: "=" for equal, "<" and ">" for less and more.
     fitting = {"==": "=", "!=": "<>", "<=": "<=", ">=": ">=", "<": "<", ">": ">"}[sign]
     return "=><"[_compared(found, wanted)] in fitting
 
@@ -67,6 +66,6 @@ def _padded(numbers: tuple[int, ...], length: int) -> tuple[int, ...]:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version; what a pre-release or a build adds does not count."""
+    """The numbers of a version; suffixes of pre-releases and builds are ignored."""
     match = re.match(r"v?(?:\d+!)?(\d+(?:\.\d+)*)", version)
     return tuple(map(int, match[1].split("."))) if match else ()

@@ -1,8 +1,9 @@
-"""When a schedule comes: huey's ``crontab(…)``, or any function that says of a minute of the wall clock if it does.
+"""When a schedule is due: huey's ``crontab(…)``, or any function that returns whether it is due at a minute of the wall
+clock.
 
-A wall clock has minutes that come twice and minutes that never come. A schedule follows it as systemd's timers do: what
-is meant for a minute that comes twice runs the first time; what is meant for one that is left out runs as much later as
-the clock was put forward. A schedule that names no hour runs in each hour that passes.
+A wall clock has minutes that come twice and minutes that never come. A schedule treats them as systemd's timers do: at
+a minute that comes twice, it runs the first time; instead of a minute that is skipped, it runs as much later as the
+clock was put forward. A schedule without an hour runs in each hour that passes.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ MINUTE = 60_000  # ms
 _DAY = 24 * 60 * MINUTE
 #: A clock is put forward by less than this.
 _MOST_FORWARD = 3 * 60 * MINUTE
-#: A function that is not huey's crontab is asked of each minute, no further back than this.
+#: A function that is not huey's crontab is called for each minute, no further back than this.
 FUNCTION_LOOK_BACK = 7 * _DAY
 
 
 def newest(schedule: Schedule, timezone: str, oldest: int, latest: int) -> int | None:
-    """The last minute of ``oldest`` to ``latest`` (ms since the epoch, whole minutes) that a schedule comes at."""
-    # Hosts without a time zone database know UTC only in this way.
+    """The last minute of ``oldest`` to ``latest`` (ms since the epoch, whole minutes) at which a schedule is due."""
+    # Hosts without a time zone database have UTC only in this way.
     zone = dt.timezone.utc if timezone == "UTC" else ZoneInfo(timezone)
     days = _days(schedule)
     for first, last in _parts(oldest, latest) if days else [(max(oldest, latest - FUNCTION_LOOK_BACK), latest)]:
@@ -37,7 +38,7 @@ def newest(schedule: Schedule, timezone: str, oldest: int, latest: int) -> int |
 
 
 def first(schedule: Schedule, timezone: str, oldest: int, latest: int) -> int | None:
-    """The first minute of ``oldest`` to ``latest`` (ms since the epoch, whole minutes) that a schedule comes at."""
+    """The first minute of ``oldest`` to ``latest`` (ms since the epoch, whole minutes) at which a schedule is due."""
     for day in range(oldest, latest + 1, _DAY):
         moment, found = newest(schedule, timezone, day, min(day + _DAY - MINUTE, latest)), None
         while moment is not None:
@@ -53,7 +54,7 @@ def never_comes(schedule: Schedule) -> bool:
     if fields is None:
         return False
     months, days = fields[0], fields[1]
-    # Of a leap year; each of its days falls on each day of the week some time.
+    # For a leap year; each of its days can be any day of the week.
     return not any(day <= calendar.monthrange(2000, month)[1] for month in months for day in days)
 
 
@@ -78,7 +79,7 @@ def _comes(schedule: Schedule, zone: dt.tzinfo, moment: int) -> bool:
     forward = (local.utcoffset() or dt.timedelta()) - (before or dt.timedelta())
     if forward <= dt.timedelta():
         return False
-    # What this minute would be called, had the clock not been put forward. If it means this minute, it was left out.
+    # The name of this minute if the clock had not been put forward. If the schedule names it, it was skipped.
     left_out = wall - forward
     return left_out.replace(tzinfo=zone).timestamp() * 1000 == moment and schedule(left_out)
 

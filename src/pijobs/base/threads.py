@@ -1,6 +1,5 @@
-"""Where a thread of ours may run; and the only module that takes threads, locks and events from :mod:`threading`.
-
-Call by the module, as in ``threads.Lock()``: a simulation puts classes of its own here. (ruff forbids the rest.)
+"""The only module that takes threads, locks and events from :mod:`threading`; and whether a thread can run now. Use
+them through the module, as in ``threads.Lock()``, because a simulation replaces them here. (ruff refuses other uses.)
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up each time: gevent may put its own in place after this module was imported.
+    # Looked up each time, because gevent may replace it after this module was imported.
     return getattr(threading, name)
 
 
@@ -33,11 +32,9 @@ def running() -> list[Thread]:
 
 
 def may_start() -> bool:
-    """Whether a thread that is started now runs, and harms nobody.
-
-    Not while the interpreter ends: Python up to 3.11 waits for ever for a thread that it does not let start. Nor in
-    uWSGI before it forks its workers: it keeps the interpreter's lock over the fork, and a thread that waits for the
-    lock at that moment leaves a child behind that waits for the thread.
+    """Whether a thread that starts now would run safely. Not while the interpreter ends: Python up to 3.11 waits for
+    ever for a thread that it does not let start. Nor in uWSGI before it forks its workers: it holds the interpreter's
+    lock during the fork, and if a thread waits for the lock at that moment, the child waits for that thread for ever.
     """
     return not sys.is_finalizing() and not _is_before_fork(sys.modules.get("uwsgi"))
 
@@ -53,13 +50,13 @@ def are_stopped_between_requests() -> bool:
 
 
 def let_greenlets_run() -> None:
-    """Make psycopg wait as gevent does. psycopg chooses how to wait when it is imported; where gevent took over after
-    that, its choice would stop all greenlets until the server answers. PyMySQL waits as its sockets do."""
+    """Make psycopg wait as gevent does. psycopg chooses how to wait when it is imported; if gevent is loaded after
+    that, this choice would stop all greenlets until the server answers. PyMySQL waits as its sockets do."""
     gevent, psycopg = sys.modules.get("gevent.monkey"), sys.modules.get("psycopg")
     if gevent is not None and psycopg is not None and gevent.is_module_patched("select"):
         psycopg.waiting.wait = psycopg.waiting.wait_select
 
 
-#: What to tell of that, and what to do.
+#: The message for that, and what to do.
 STOPPED = "uWSGI runs no threads between requests: after an outage of the storage some requests more take the fallback"
 ADVICE = "set 'enable-threads = true' in the configuration of uWSGI"

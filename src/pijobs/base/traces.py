@@ -1,8 +1,8 @@
-"""Spans of OpenTelemetry, in a process that set up its SDK. Elsewhere nothing is imported, and the only cost is that
-look.
+"""Spans of OpenTelemetry, in a process that set up its SDK. In other processes nothing is imported, and the only cost
+is this check.
 
-Names and attributes follow the semantic conventions for messaging, where these have a word. No argument, and no text of
-an error, is in a span but what the log has as well. A processor of spans that fails ends no call and no attempt.
+Names and attributes follow the semantic conventions for messaging, where these have one. A span contains no argument,
+and only the error texts that the log has, too. If a span processor fails, no call and no attempt ends.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: In the place of a span, where there is none.
+#: Used instead of a span, if there is none.
 NOTHING: AbstractContextManager[Any] = nullcontext()
 #: W3C Trace Context, 3.2.2: the header ``traceparent``, version 00.
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 def on() -> bool:
-    """Whether this process has set up OpenTelemetry. Who does so has imported it; others may have, too."""
+    """Whether this process has set up OpenTelemetry. An app that does so has imported it; others may have, too."""
     api = sys.modules.get("opentelemetry.trace")
     return api is not None and not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
 
 
 def present() -> str | None:
-    """The present span as a ``traceparent``; None: there is none."""
+    """The current span as a ``traceparent``; None: there is none."""
     if not on():
         return None
     from opentelemetry import trace
@@ -54,11 +54,11 @@ def present() -> str | None:
 def span(
     name: str, kind: str = "INTERNAL", parent: str | None = None, **attributes: Any
 ) -> AbstractContextManager[Any]:
-    """A span around the body, which is the present one meanwhile; its value is the span, or None: there is none, or it
-    could not be begun.
+    """A span around the body, which is current meanwhile. Its value is the span, or None if there is none or it could
+    not begin.
 
     :param kind: of OpenTelemetry.
-    :param parent: a ``traceparent``; None: the present span.
+    :param parent: a ``traceparent``; None: the current span.
     :param attributes: with two underscores where their names have a dot.
     """
     return _span(name, kind, parent, _dotted(attributes)) if on() else NOTHING
@@ -101,7 +101,7 @@ def _span(name: str, kind: str, parent: str | None, attributes: dict[str, Any]) 
     try:
         with use_span(made, record_exception=False, set_status_on_exception=False):
             yield made
-    except BaseException as error:  # its text is not ours to tell
+    except BaseException as error:  # its text may not be shown
         fail(made, class_name(error))
         raise
     finally:
@@ -115,20 +115,20 @@ def _start(name: str, kind: str, parent: str | None, attributes: dict[str, Any],
     return _quietly(lambda: _tracer().start_span(name, _context(parent), SpanKind[kind], attributes, start_time=at))
 
 
-#: Seconds between two words about spans that get lost.
+#: Seconds between two log lines about lost spans.
 _REMIND_AFTER = 60.0
 _reminded = float("-inf")
 
 
 def _quietly(do: Callable[[], T]) -> T | None:
-    """What an app's samplers and processors raise must not have a mail sent twice, nor a login fail."""
+    """Errors of an app's samplers and processors must not send a mail twice, nor fail a login."""
     global _reminded
     try:
         return do()
     except Exception as error:
         if clock.monotonic() - _reminded >= _REMIND_AFTER:
             _reminded = clock.monotonic()
-            log.warning("spans get lost, OpenTelemetry fails here (%s)", class_name(error))
+            log.warning("spans are lost, because OpenTelemetry fails here (%s)", class_name(error))
         return None
 
 

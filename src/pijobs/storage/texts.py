@@ -1,16 +1,16 @@
-"""Texts that every storage can hold: strangers make them, and no database takes all that Python does."""
+"""Texts that every storage can hold. Strangers write some texts, and no database accepts every text of Python."""
 
 from __future__ import annotations
 
 import hashlib
 
-#: Characters of a name that is looked for (a group, what a rate is counted by), and of a text for people.
+#: The most characters of a name to search for (a group, the key of a rate), and of a text for people.
 MAX_NAME, MAX_TEXT = 512, 4000
 
 
 def storable_name(text: str) -> str:
-    """The name itself, or what stands for it in all processes: PostgreSQL knows no NUL, nothing knows half of a
-    surrogate pair, and an index has bounds. Two names that differ stay different."""
+    """The name itself, or a replacement that is the same in all processes: PostgreSQL can't store a NUL, no database
+    half of a surrogate pair, and an index has a size limit. Different names stay different."""
     text = _escaped(text)
     if len(text) <= MAX_NAME:
         return text

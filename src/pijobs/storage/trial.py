@@ -1,7 +1,6 @@
-"""One whole life of instances, to find out whether a storage can do what the queue asks of it.
-
-A server that is too old, a user that lacks a right, or a replica that only reads shows when it is asked for everything
-once, before the first job depends on it. Each storage gives the life a place of its own and leaves nothing behind.
+"""One complete life of test instances, to find out whether the queue can use a storage. It uses everything once, before
+the first job depends on it, and so finds a server that is too old, a user without a right, or a read-only replica. Each
+storage uses a separate place for this, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from pijobs.storage.values import End, NewInstance
 #: Names in a trial.
 JOB, GROUP, SESSION, TOTAL = "pijobs.trial", "trial", "trial-session", "trial"
 IDS = tuple(f"trial-{number}" for number in range(6))
-#: Milliseconds; no trial takes that long.
+#: Milliseconds, longer than any trial.
 LONG = 600_000
 
 
-#: Seconds for which the outcome of a trial is believed.
+#: Seconds for which the outcome of a trial is valid.
 BELIEVED = 60.0
 
 
 class Fitness:
-    """Whether a storage can be used, found out by trials that are not made more often than needed.
+    """Whether a storage can be used, found out by trials, which run no more often than needed.
 
-    :param storage: None: there is nothing to find out.
+    :param storage: None: no trial is needed.
     """
 
     def __init__(self, storage: Storage | None) -> None:
@@ -39,7 +38,7 @@ class Fitness:
         self._trouble: StorageUnavailable | None = None
 
     def require(self, *, anew: bool = True) -> None:
-        """:param anew: whether a trial is made when it is time; it may take seconds.
+        """:param anew: whether to run a trial when it is due, which may take seconds.
         :raises StorageUnavailable: when the last trial failed; see :meth:`Storage.try_out`.
         """
         if not anew:
@@ -47,7 +46,7 @@ class Fitness:
                 raise self._trouble
             return
         now = clock.monotonic()
-        # What has failed may have been mended: tried anew at once.
+        # After a failure, try again at once, because it may be repaired.
         if self._storage is not None and (self._trouble is not None or now - self._tried >= BELIEVED):
             self._tried, self._trouble = now, None
             try:
@@ -61,7 +60,7 @@ def live_once(storage: Storage, *, timeout: float = 10.0) -> None:
     """Everything that servers, workers and people ask of a storage, once.
 
     :param timeout: seconds for each enqueue.
-    :raises StorageUnfit: when the storage answers otherwise than it must.
+    :raises StorageUnfit: if an answer of the storage is wrong.
     :raises StorageUnavailable: as the storage raises it.
     """
     life = _Life(storage, timeout)
@@ -73,7 +72,7 @@ def live_once(storage: Storage, *, timeout: float = 10.0) -> None:
 
 
 def enqueue_once(storage: Storage, *, timeout: float) -> None:
-    """The first step of a life: what a server does.
+    """The first step of a life: the part of a server.
 
     :raises StorageUnavailable: as the storage raises it.
     """
@@ -151,7 +150,7 @@ class _Life:
         _must(stored.fresh, "an instance is stored")
 
     def _new(self, id: str, *, deadline: int | None = None, due: int | None = None, **more: Any) -> NewInstance:
-        # Of two with one key the newer stays: no two are created in one millisecond, and an estimate may go back.
+        # Of two with one key the newer stays. They need different milliseconds, and an estimated time may go back.
         self._created += 1
         now = self._created
         return NewInstance(

@@ -1,4 +1,4 @@
-"""What goes into a storage and comes out of it: calls, leases and their ends, as plain values.
+"""The values that a storage takes and returns: calls, leases and their ends.
 
 Times are whole milliseconds since the epoch on the storage's own clock, durations are milliseconds.
 """
@@ -16,36 +16,36 @@ from pijobs.storage.texts import storable_json, storable_name, storable_text
 
 OnConflict = Literal["replace", "keep", "error"]
 LossKind = Literal["emptied", "restored"]
-#: What an enqueue waits for: what the server is set to, its disk, or a replica.
+#: What an enqueue waits for: the setting of the server, its disk, or a replica.
 Durability = Literal["server", "disk", "replica"]
 
-#: An instance that took down its workers this often ends ``dead`` (DESIGN: poison jobs).
+#: An instance that crashed its workers this often ends ``dead`` (DESIGN: poison jobs).
 MAX_CRASHES = 3
-#: How the line of a history begins that tells how far a running attempt is.
+#: The beginning of the history line with the progress of a running attempt.
 PROGRESS = '{"event":"progress"'
 #: At most this many instances are stored in one operation.
 BATCH = 100
 #: At most this many instances per kind of recovery and call, so that no call takes long.
 HOUSEKEEPING_BATCH = 100
-#: A backlog of housekeeping is counted no further.
+#: A backlog of housekeeping is counted up to this number.
 MOST_COUNTED = 20_000
-#: History lines kept per instance; the oldest go first.
+#: History lines kept per instance; the oldest are removed first.
 MAX_HISTORY = 50
-#: A due time that was taken so far ahead (ms) of the present was taken while the clock was wrong, and counts no more.
-#: Debian's cron takes a clock that is set back by less for one that goes on.
+#: A recorded due time that is so far (ms) in the future was recorded while the clock was wrong, and does not count.
+#: Debian's cron ignores smaller steps of the clock, too.
 TAKEN_AHEAD = 3 * 3600 * 1000
 #: Reasons of instances that came back to the queue (the scripts of Redis have the same).
 GIVEN_BACK = "given back at shutdown"
 UNTOLD = "its worker was not told of the lease, or its end got lost"
-#: Processes estimate the storage's clock: what was created within so many ms may have come in either order.
+#: Processes estimate the storage's clock: two instances created within so many ms may have come in either order.
 SAME_TIME = 200
-#: Waiting instances of a job among which one is chosen that makes room, of each state the newest.
+#: The newest waiting instances of a job in each state, one of which is dropped to make room.
 LOOKED_AT = 200
 #: Groups on one page of them.
 GROUPS = 1000
-#: Totals kept per queue; those that come later under new names are not taken.
+#: Totals kept per queue; later ones with new names are refused.
 MAX_TOTALS = 10_000
-#: The total of those that were not taken; it is always taken.
+#: The total of refused ones; it is never refused.
 LEFT_OUT = "pijobs_totals_left_out_total"
 
 
@@ -59,11 +59,11 @@ class Retention:
 
 
 def is_newer(created: int, other: int, now: int) -> bool:
-    """Whether the call that was created at one time (ms) is surely newer than the other. Of two at about the same time,
-    the one that was stored later is."""
+    """Whether the call that was created at one time (ms) is certainly newer than the other. Of two at about the same
+    time, the one that was stored later is newer."""
 
     def believed(time: int) -> int:
-        # A creation in the future tells of a clock that was wrong.
+        # A creation in the future comes from a wrong clock.
         return time if time <= now + 1000 else 0
 
     return believed(created) > believed(other) + SAME_TIME
@@ -81,13 +81,13 @@ class NewInstance(msgspec.Struct, frozen=True):
     group: str
     priority: int = 0
     created: int = 0
-    #: When it ends ``expired``: its deadline, or, without one, the bound of its age.
+    #: When it ends ``expired``: its deadline, or, without one, the limit of its age.
     deadline: int | None = None
     #: Not before this time; in the past or None: at once.
     due: int | None = None
     #: HMAC of a unique key; unique among the waiting (queued, scheduled) instances of a queue.
     key: str | None = None
-    #: HMAC of the subject that the instance can be found by: what it is sent to.
+    #: HMAC of its subject, such as the recipient, to find it by.
     subject: str | None = None
     #: How many instances of a group not seen before may run at once; None: no limit. A group that the storage
     #: knows already keeps its own limit.
@@ -96,7 +96,7 @@ class NewInstance(msgspec.Struct, frozen=True):
     keep: int | None = None
     #: For people, masked; it stays in the record when the body goes.
     label: str | None = None
-    #: HMAC of whom it is for, by which it is found like by its subject.
+    #: HMAC of the person whom it is for, to find it by.
     person: str | None = None
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class NewInstance(msgspec.Struct, frozen=True):
 class Stored(msgspec.Struct, frozen=True):
     """Answer of :meth:`Storage.enqueue`."""
 
-    #: Differs from the id asked for only with ``on_conflict="keep"``: then it is the one that waits already.
+    #: Differs from the requested id only with ``on_conflict="keep"``: then it is the instance that already waits.
     id: str
     state: State
     #: False when the instance (or, with "keep", one with the same key) was there before.
@@ -117,7 +117,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """An instance that one session may run now."""
+    """A lease: an instance that one session may run now."""
 
     id: str
     #: Proves the lease; another lease of the same instance has another token.
@@ -130,15 +130,15 @@ class Lease(msgspec.Struct, frozen=True):
     #: Counted attempts before this one.
     attempts: int
     crashes: int
-    #: The first of the ends that did not count and set a due time, one after the other; None: the last one counted.
+    #: The first of the last consecutive ends that did not count and set a due time; None: the last one counted.
     held_since: int | None
-    #: When it last became due; with :attr:`leased` the time it waited.
+    #: When it last became due; :attr:`leased` minus this is the time it waited.
     due: int
     leased: int
 
 
 class End(msgspec.Struct, frozen=True):
-    """How one lease ends: one arrow out of ``running``."""
+    """The end of a lease: one transition out of ``running``."""
 
     id: str
     token: str
@@ -148,7 +148,7 @@ class End(msgspec.Struct, frozen=True):
     #: Whether the attempt counts.
     counted: bool = True
     due: int | None = None
-    #: For people; redacted already.
+    #: For people; already redacted.
     reason: str | None = None
     #: Class name of the error.
     error: str | None = None
@@ -169,7 +169,7 @@ class End(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A transition that the storage made on its own (recovered, expired, poisoned), for log and observers."""
+    """A transition that the storage made by itself (recovered, expired, crashed too often), for log and observers."""
 
     id: str
     name: str
@@ -191,9 +191,9 @@ class Step:
     """Answer of :meth:`Storage.step`."""
 
     leases: list[Lease]
-    #: Ids of those ends whose lease was no longer held; nothing was changed for them.
+    #: Ids of the ends whose lease was no longer held; they changed nothing.
     lost: list[str]
-    #: When the next scheduled (or held) instance becomes due; None when none waits for its time.
+    #: When the next scheduled (or held) instance becomes due; None if there is none.
     next_due: int | None
     ended: list[Ended] = field(default_factory=list)
 
@@ -201,10 +201,10 @@ class Step:
 class Pause(msgspec.Struct, frozen=True):
     """Who paused the queue or a group, when and why."""
 
-    #: None: a release that does not tell paused it.
+    #: None: a release that does not record it paused it.
     at: int | None = None
     by: str = ""
-    #: For people; redacted already.
+    #: For people; already redacted.
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -212,12 +212,12 @@ class Pause(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, name, storable_text(getattr(self, name)))
 
     def dump(self) -> str:
-        """As a storage keeps it."""
+        """The text that a storage keeps."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
     def load(cls, text: str | bytes | None) -> Pause:
-        """What :meth:`dump` made; a pause that tells nothing for all else."""
+        """Reads what :meth:`dump` wrote; anything else is a pause without details."""
         try:
             return msgspec.json.decode(text or b"", type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -227,8 +227,8 @@ class Pause(msgspec.Struct, frozen=True):
 def to_bypass(
     new: Iterable[NewInstance], groups: Collection[str], now: int, *, waits: Callable[[str], bool]
 ) -> list[str]:
-    """Ids of those that are due now and of a group that is bypassed. Where another one with the key waits, what becomes
-    of both is the queue's to say: else both would happen, the older one last.
+    """Ids of those that are due now and whose group is bypassed. If another one with the same key waits, the queue
+    decides about both; otherwise both would happen, the older one last.
 
     :param groups: "" stands for all.
     :param waits: whether an instance with this key waits.
@@ -238,8 +238,8 @@ def to_bypass(
 
 
 def whole(value: Any) -> int | None:
-    """A number that a storage keeps with a group; None for anything else that stands there: a damaged record must not
-    keep the group's instances from ending."""
+    """A number that a storage keeps with a group; None for anything else, because a damaged record must not keep the
+    group's instances from ending."""
     try:
         return None if value is None else int(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,9 +1,9 @@
-"""A step of a worker: ends leases, promotes what has become due, takes new leases.
+"""A step of a worker: ends leases, promotes due instances, takes new leases.
 
-What may be taken is decided group by group: the outlook gives for each group the rank of its head, and whether it has
-room; the heads are merged. So a group that is blocked or full costs one look, however many instances wait in it. Where
-there are more than :data:`FEW` groups, their number counts for more than what waits in those that are blocked or full:
-there the outlook looks along the ranks, past what may not run, until it has found enough.
+It decides group by group: the outlook has for each group the rank of its first instance, and whether it has room; then
+it merges these. So a blocked or full group costs one read, however many instances wait in it. With more than
+:data:`FEW` groups, their number matters more than what waits in blocked or full ones: then the outlook reads along the
+ranks, skips what may not run, and stops when it has enough.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import HOUSEKEEPING_BATCH, End, Ended, Lease, Step, whole
 
 PROMOTE_BATCH = 20
-#: Groups up to which each is looked at.
+#: Up to this number, each group is read.
 FEW = 100
-#: Instances that an outlook along the ranks finds beyond those that are wanted: others may take some of them, and some
-#: have no room in their group.
+#: Instances that an outlook along the ranks reads in addition to those that are wanted: others may take some of them,
+#: and some have no room in their group.
 MORE = 50
-#: Priorities that one step looks at for what has become due; the highest are first.
+#: Priorities that one step searches for due instances; the highest first.
 MOST_LANES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A group that may run, and the rank of what it would run next."""
+    """A group that may run, and the rank of its next instance."""
 
     group: str
     rank: int
@@ -68,7 +68,7 @@ class Outlook:
 
 def last_rank(floor: int | None) -> int:
     """The last rank with a priority of at least ``floor``."""
-    # A rank's remainder is the time of its enqueue, always less than a step.
+    # The remainder of a rank is the time of its enqueue, which is always less than a step.
     return (1 - (MIN_PRIORITY if floor is None else max(floor, MIN_PRIORITY))) * RANK_STEP - 1
 
 
@@ -146,7 +146,7 @@ def step(tx: Tx, session: str, ends: Sequence[End], want: int, floor: int | None
 
 
 def carry_out(tx: Tx, ends: Sequence[End]) -> tuple[list[str], list[Ended]]:
-    """Carry out the ends; returns the ids of those whose lease is no longer held, and what was superseded."""
+    """Store the ends; returns the ids of those whose lease is no longer held, and what was superseded."""
     tx.know_time()
     # One statement for 1, 2, 4 … ids: the last is repeated.
     count = 1 << (len(ends) - 1).bit_length()
@@ -164,7 +164,7 @@ def carry_out(tx: Tx, ends: Sequence[End]) -> tuple[list[str], list[Ended]]:
 
 
 def _promote(tx: Tx, most: int) -> None:
-    """Up to ``most``, by priority: what is urgent does not wait behind many that became due before it."""
+    """Up to ``most``, by priority: an urgent instance does not wait behind many that became due before it."""
     rows: list[Row] = []
     lane: int | None = MAX_PRIORITY + 1
     for _ in range(MOST_LANES):
@@ -173,7 +173,7 @@ def _promote(tx: Tx, most: int) -> None:
             break
         rows += to_rows(tx, tx.rows(tx.st.due_in_lane, now=tx.now, lane=lane, n=most - len(rows)))
     if len(rows) < most:
-        # What release 0.1.0 scheduled is in no lane.
+        # Instances that release 0.1.0 scheduled are in no lane.
         seen = {row.seq for row in rows}
         found = to_rows(tx, tx.rows(tx.st.due, now=tx.now, n=most))
         rows += [row for row in found if row.seq not in seen][: most - len(rows)]
@@ -193,7 +193,7 @@ def _take(tx: Tx, session: str, outlook: Outlook, want: int, floor: int | None) 
 
 
 def _lock_limits(tx: Tx, session: str, outlook: Outlook, want: int, floor: int | None) -> Outlook:
-    """Count again under a lock what runs in groups with a limit, since others may be counting as well."""
+    """Count the running instances of groups with a limit again under a lock, because others may be counting, too."""
     locked = {head.group for head in outlook.heads[:want] if head.room is not None}
     for group in sorted(locked):
         tx.rows(tx.st.lock_group, grp=group)
@@ -202,7 +202,7 @@ def _lock_limits(tx: Tx, session: str, outlook: Outlook, want: int, floor: int |
 
 
 def _choose(tx: Tx, heads: Sequence[Head], want: int, floor: int | None) -> list[Row]:
-    """The ``want`` first rows of all groups, as far as there is room."""
+    """The first ``want`` rows of all groups, as far as there is room."""
     found: list[tuple[int, int, Row]] = []
     for head in heads:
         if len(found) == want and found[-1][0] < head.rank:

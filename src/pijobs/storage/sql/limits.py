@@ -1,4 +1,4 @@
-"""Groups as the policy writes them, pauses, counters, and totals."""
+"""Groups, pauses, counters and totals."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def hurry(tx: Tx, group: str) -> int:
 
 
 def bypasses(note: str | None) -> dict[str, Pause]:
-    """What stands in the column ``bypass``."""
+    """The content of the column ``bypass``."""
     try:
         return {} if note is None else {name: Pause.load(told) for name, told in json.loads(note).items()}
     except (ValueError, AttributeError):
@@ -83,10 +83,10 @@ def bypass(tx: Tx, name: str, told: Pause | None) -> None:
 def count(tx: Tx, key: str, *, limit: int, per: int) -> int | None:
     """See :meth:`pijobs.storage.contract.Storage.count`."""
     tx.know_time()
-    # Again and again: housekeeping may remove the row between the two.
+    # In a loop, because housekeeping may remove the row between the two.
     while not (found := tx.rows(tx.st.counter, b_queue=tx.queue, b_name=key)):
         tx.insert(tx.st.insert_counter, queue=tx.queue, name=key, times="[]", until=tx.now + per)
-    # Asked again under the lock, which may have taken its time.
+    # Read again under the lock, because waiting for it may have taken time.
     now = max(tx.now, tx.clock.now_us() // 1000)
     times = [time for time in _times(found[0][0]) if time > now - per]
     if len(times) >= limit:
@@ -104,7 +104,7 @@ def _times(text: str) -> list[int]:
 
 
 def owner(tx: Tx, period: Period | None) -> str:
-    """Whose totals they are: a queue's, or those of one of its periods. No queue has such a name."""
+    """The owner of totals: a queue, or one of its periods. No queue has such a name."""
     return tx.queue if period is None else f"{tx.queue}/{period.name}"
 
 
@@ -118,7 +118,7 @@ def add_totals(tx: Tx, added: Mapping[str, float], period: Period | None, most: 
     whose = owner(tx, period)
     number = tx.rows(tx.st.number_of_totals, queue=whose)[0][0]
     if period is not None and not number:
-        # The first one in a period: what is too old goes.
+        # The first one in a period removes what is too old.
         first = f"{tx.queue}/{period.step.letter}"
         tx.change(tx.st.forget_totals, first=first, last=owner(tx, period.oldest))
     room = most - number
@@ -130,5 +130,5 @@ def add_totals(tx: Tx, added: Mapping[str, float], period: Period | None, most: 
             del taken[name]
         if left_out := len(added) - len(taken):
             taken[LEFT_OUT] = left_out
-    # In one order everywhere: two that write the same rows would wait for each other.
+    # Always in the same order: otherwise two that write the same rows would wait for each other.
     tx.many(tx.st.add_total, [{"queue": whose, "name": name, "value": taken[name]} for name in sorted(taken)])

@@ -11,7 +11,7 @@ from pijobs.storage.sql.storage import SqlStorage
 from pijobs.storage.values import Retention
 
 SETTING = "SQLALCHEMY_DATABASE_URI"
-#: Of the queue's own connections, whatever the application uses.
+#: The driver of the queue's own connections, whatever the application uses.
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
@@ -23,7 +23,7 @@ _DRIVERS = {
 def open_outbox(settings: Settings, name: str) -> SqlStorage:
     """The outbox of a queue; connects only when it is used.
 
-    :raises ConfigurationError: no database is configured, or none that a queue can be in.
+    :raises ConfigurationError: no database is configured, or a queue can't be in it.
     """
     url = _url(settings)
     driver = _DRIVERS.get(url.get_backend_name())
@@ -36,7 +36,7 @@ def open_outbox(settings: Settings, name: str) -> SqlStorage:
 
 
 def _url(settings: Settings) -> URL:
-    """Of the application's own database, wherever tables of ours may be."""
+    """The URL of the application's own database, even if our tables are elsewhere."""
     if (engine := settings.engine()) is not None:
         return make_url(engine.url)
     try:

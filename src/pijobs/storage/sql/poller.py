@@ -1,8 +1,7 @@
-"""One thread per process that looks whether a step would find something, for all who wait.
-
-It asks exactly what a step asks (what is the best instance that may start, and when does that change by time alone), so
-nobody is woken for nothing. On SQLite it first asks whether the file has changed, which ``PRAGMA data_version`` tells
-for a few microseconds. The thread starts with the first wait and ends when nobody has waited for a while.
+"""One thread per process that looks whether a step would find something, for all that wait. It asks the same as a step
+(which instance may start next, and when time alone changes that), so it wakes nobody in vain. On SQLite it first asks
+whether the file has changed, which ``PRAGMA data_version`` answers in a few microseconds. The thread starts with the
+first wait and ends when nobody has waited for a while.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pijobs.base import clock, threads
 from pijobs.errors import PijobsError
 
-#: Seconds that the thread has to end, before and after it is hung up.
+#: Seconds that the thread has to end, before and after its connection is closed.
 CLOSE_PATIENCE = 1.0
 #: Seconds until the next look after one that failed.
 RETRY = 0.1
@@ -25,11 +24,11 @@ LINGER = 5.0
 class Sight:
     """What the poller saw."""
 
-    #: The highest priority that could start; None: nothing could.
+    #: The highest priority that can start; None: nothing can.
     priority: int | None
-    #: Whether something is to be promoted, of whatever priority.
+    #: Whether something must be promoted, of any priority.
     promotable: bool
-    #: Seconds until that may change without anybody's doing; None: never.
+    #: Seconds until that may change by time alone; None: never.
     changes_in: float | None
 
     def concerns(self, floor: int | None) -> bool:
@@ -44,13 +43,13 @@ class _Waiter:
 
 
 class Eye:
-    """How the poller looks; made and used by its thread only."""
+    """How the poller looks; only its thread creates and uses it."""
 
     #: Seconds between two looks.
     interval: float
 
     def changed(self) -> bool:
-        """Whether it is worth a look."""
+        """Whether something may have changed."""
         raise NotImplementedError
 
     def look(self) -> Sight:
@@ -65,7 +64,7 @@ class Eye:
 
 
 class Poller:
-    """:param open_eye: makes what it looks with."""
+    """:param open_eye: creates its :class:`Eye`."""
 
     def __init__(self, open_eye: Callable[[], Eye]) -> None:
         self._open_eye = open_eye
@@ -77,7 +76,7 @@ class Poller:
         self._thread: threads.Thread | None = None
         self._eye: Eye | None = None
         self._closed = False
-        #: When somebody waited last.
+        #: When somebody last waited.
         self._wanted = 0.0
 
     def wait(self, timeout: float, floor: int | None) -> None:
@@ -97,14 +96,14 @@ class Poller:
                 self._waiters.discard(waiter)
 
     def kick(self) -> None:
-        """This process changed something."""
+        """Note that this process changed something."""
         if self._waiters:
             with self._lock:
                 self._look_now = True
             self._nudge.set()
 
     def wake(self) -> None:
-        """Let everybody go who waits now."""
+        """Wake everybody who waits now."""
         with self._lock:
             waiters = list(self._waiters)
         for waiter in waiters:
@@ -128,7 +127,7 @@ class Poller:
         try:
             while not self._is_over():
                 try:
-                    # Another thread may have taken over while this one closes: each keeps to its own.
+                    # Another thread may have taken over while this one closes: each uses its own.
                     eye = self._eye = eye or self._open_eye()
                     asked = self._asked()
                     if eye.changed() or asked or clock.monotonic() >= again_at:
@@ -136,7 +135,7 @@ class Poller:
                         again_at = clock.monotonic() + (float("inf") if sight.changes_in is None else sight.changes_in)
                         self._tell(sight)
                 except PijobsError:
-                    # Whoever waits finds out by the next step, which says more than could be said here.
+                    # Those who wait find out with their next step, which reports more than this thread could.
                     _close(eye)
                     eye, again_at = None, 0.0
                     self.wake()
@@ -162,7 +161,7 @@ class Poller:
                 self._wanted = clock.monotonic()
             over = self._closed or clock.monotonic() - self._wanted >= LINGER
             if over:
-                # Under the lock: one who begins to wait after this starts another thread.
+                # Under the lock: whoever begins to wait after this starts another thread.
                 self._thread = None
             return over
 

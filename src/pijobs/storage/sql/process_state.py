@@ -1,4 +1,4 @@
-"""What a storage has in one process, from first use to close: connections, threads, and what it knows."""
+"""The state of a storage in one process, from first use to close: connections, threads, and what it knows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOCAL_INTERVAL, SERVER_INTERVAL = 0.02, 0.025
 
 
 class Live:
-    """One process's share. Nothing connects and no thread starts before it is used."""
+    """The state of one process. Nothing connects and no thread starts before its first use."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Live:
         self._room = Room(dialect.path, self._tidy) if isinstance(dialect, Sqlite) else None
 
     def require_room(self, size: int, timeout: float = LOOK_TIMEOUT, *, number: int = 1) -> None:
-        """:param size: bytes that an enqueue is to store, in so many instances.
+        """:param size: bytes that an enqueue stores, and the number of its instances.
         :param timeout: seconds.
         :raises StorageUnavailable: when the disk is full.
         """
@@ -69,7 +69,7 @@ class Live:
         return self._room is not None and self._room.is_short()
 
     def watch_room(self) -> None:
-        """Keep some room for the workers, if it gets short."""
+        """Keep some room for the workers if it gets short."""
         if self._room is not None:
             self._room.watch()
 
@@ -104,12 +104,12 @@ def _lanes(engine: Engine, dialect: Dialect) -> tuple[Lane, Lane]:
 
 
 class _Eye(Eye):
-    """Looks for what a step without a floor would find."""
+    """Looks for what a step for any priority would find."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
         self._link: Link | None = None
-        # Makes the tables, if nobody has yet.
+        # Creates the tables, if nobody has yet.
         live.transactions.read(live.quick, lambda tx: None, timeout=LOOK_TIMEOUT)
 
     def changed(self) -> bool:
@@ -153,7 +153,7 @@ class _Eye(Eye):
 
 
 class _FileEye(_Eye):
-    """Of SQLite: asks whether the file has changed. A fork takes its connection away; see :mod:`pijobs.base.forks`."""
+    """For SQLite: asks whether the file has changed. A fork closes its connection; see :mod:`pijobs.base.forks`."""
 
     interval = LOCAL_INTERVAL
 
@@ -180,9 +180,8 @@ class _FileEye(_Eye):
 
 
 class _ServerEye(_Eye):
-    """Of a server: a look is all that can be asked, over a connection of its own.
-
-    That costs a third less than a lent one; and if the server falls silent, only the poller waits for it.
+    """For a server: looks over its own connection. That costs a third less than a lent one, and if the server stops
+    answering, only the poller waits for it.
     """
 
     interval = SERVER_INTERVAL

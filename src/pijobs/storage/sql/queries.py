@@ -1,4 +1,4 @@
-"""What people look at: pages of records, and numbers."""
+"""What people see: pages of records, and numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _FAR = 2**63 - 1
 def page(
     tx: Tx, state: State, *, name: str | None, group: str | None, subject: str | None, cursor: str | None, limit: int
 ) -> Page:
-    """See :meth:`pijobs.storage.contract.Storage.page`. One filter is searched by its index, others sift its page."""
+    """See :meth:`pijobs.storage.contract.Storage.page`. One filter is searched by its index; the others filter its
+    page."""
     place, seq = _parse(cursor)
     known: dict[int, Row] = {}
     for code in codes_of(state):
@@ -36,7 +37,7 @@ def page(
 
 
 def _rarest(name: str | None, group: str | None, subject: str | None) -> list[tuple[str | None, str | None]]:
-    """The filter to search by; a subject is sifted nowhere else, since the rows do not carry it."""
+    """The filter to search by. A subject must be this one, because the rows do not contain it."""
     if subject is not None:
         return [("subject", subject), ("person", subject)]
     column, value = ("name", name) if group is None else ("grp", group)

@@ -1,9 +1,9 @@
 """Room on the disk of an SQLite file.
 
-To run what is stored and to end it, workers must write: into the log, and from there into the file. Enqueues that took
-the last of the disk would leave work behind that nobody could do. So they stop while there is room for the workers.
-Others may fill the disk, too: when room gets short, a file beside the database keeps some of it, and goes when a worker
-meets a full disk.
+To run and end stored instances, workers must write: into the log, and from there into the file. If enqueues filled the
+disk, nobody could do the stored work. So they stop while there is room for the workers. Other programs may fill the
+disk, too: when room gets short, a file beside the database reserves some, and is removed when a worker finds the disk
+full.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import suppress
 from pijobs.base import clock
 from pijobs.errors import StorageFull
 
-#: Bytes that are kept for workers; on a small disk an eighth of it.
+#: Bytes that are reserved for workers; on a small disk an eighth of it.
 RESERVE = 16 * 1024 * 1024
-#: So many times that room is short.
+#: Room is short below this multiple.
 SHORT = 8
-#: Seconds until it is asked again what tidying up would win.
+#: Seconds until the next question how much tidying up would free.
 TIDY_EVERY = 0.1
 #: Seconds between two tries, while somebody reads from the log.
 TRY_AGAIN = 0.005
@@ -27,7 +27,7 @@ PAGE = 4096
 
 
 def log_limit(path: str, usual: int) -> int:
-    """Pages of the log from which on it is copied back: on a small disk it may not take too much of the room.
+    """From this number of pages on, the log is copied back: on a small disk it must not take too much room.
 
     :param usual: pages.
     """
@@ -39,7 +39,7 @@ def log_limit(path: str, usual: int) -> int:
 
 
 def give_way(path: str) -> None:
-    """Let go of what the file beside the database keeps."""
+    """Free the room that the file beside the database reserves."""
     with suppress(OSError):
         os.unlink(path + "-reserve")
 
@@ -47,23 +47,23 @@ def give_way(path: str) -> None:
 class Room:
     """The room on the disk of one file.
 
-    :param tidy: copies the log back into the file; returns how many bytes are unused inside the file, and whether all
-        of the log was copied: it is not while somebody reads from it.
+    :param tidy: copies the log back into the file; returns how many bytes are unused inside the file, and whether the
+        complete log was copied, which is impossible while somebody reads from it.
     """
 
     def __init__(self, path: str, tidy: Callable[[], tuple[int, bool]]) -> None:
         self._path = path
         self._tidy = tidy
         self._tidied = float("-inf")
-        #: Bytes inside the file that were unused after tidying up.
+        #: Unused bytes inside the file after tidying up.
         self._spare = 0
 
     def require(self, size: int, timeout: float, number: int = 1) -> None:
-        """Costs two system calls as long as there is room.
+        """Costs two system calls while there is room.
 
-        :param size: bytes that are to be stored, in so many instances.
+        :param size: bytes to store, and the number of instances.
         :param timeout: seconds to wait for those who read from the log.
-        :raises StorageFull: when what is left is kept for the workers.
+        :raises StorageFull: when the rest is reserved for the workers.
         """
         size += 2 * PAGE * number  # the record, and its entries in the indexes
         try:
@@ -72,7 +72,7 @@ class Room:
                 return
             self._tidy_up(clock.monotonic() + timeout)
             left, reserve = self._left(), self._reserve()
-        except OSError:  # who opens the file tells more
+        except OSError:  # opening the file gives a better error
             return
         if left >= 2 * size:
             return
@@ -92,13 +92,13 @@ class Room:
                 clock.sleep(TRY_AGAIN)
 
     def watch(self) -> None:
-        """Keep some room for later, if it gets short."""
+        """Reserve some room for later if it gets short."""
         with suppress(OSError):
             self._left()
 
     def is_short(self) -> bool:
-        """Whether to write little at a time: what a large transaction wrote before it failed takes the room that it
-        takes to copy the log back.
+        """Whether to write little at a time: what a large transaction wrote before it failed takes the room that
+        copying the log back needs.
         """
         with suppress(OSError):
             disk = os.statvfs(os.path.dirname(self._path))
@@ -106,7 +106,7 @@ class Room:
         return False
 
     def _left(self) -> int:
-        """Bytes beyond what is kept, and beyond what copying the log back may take."""
+        """Bytes besides what is reserved, and besides what copying the log back may take."""
         disk = os.statvfs(os.path.dirname(self._path))
         free = disk.f_bavail * disk.f_frsize
         if 2 * _reserve_of(disk) <= free < SHORT * _reserve_of(disk):

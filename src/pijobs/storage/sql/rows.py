@@ -14,7 +14,7 @@ from pijobs.storage.values import Ended
 
 
 def to_rows(tx: Tx, found: Sequence[link.Row]) -> list[Row]:
-    """The rows that can be read. What can't be is parked (:attr:`Tx.parked`), before anything else is written."""
+    """The rows that can be read. Others are parked (:attr:`Tx.parked`), before anything else is written."""
     rows = []
     for values in found:
         row = Row(*values)
@@ -26,7 +26,7 @@ def to_rows(tx: Tx, found: Sequence[link.Row]) -> list[Row]:
 
 
 def park(tx: Tx, row: Row, field: str) -> None:
-    """What can't be read becomes a dead letter that can, and takes nothing else with it."""
+    """Turn an unreadable row into a readable dead letter, so that it does not affect others."""
     value = getattr(row, field)
     reason = f"damaged: {field} is " + ("missing" if value is None else f'"{printable(value)}"')
     tx.know_time()
@@ -36,14 +36,14 @@ def park(tx: Tx, row: Row, field: str) -> None:
 
 
 def printable(value: Any) -> str:
-    """A stranger's value, cut before it is looked at."""
+    """A stranger's value, cut before it is used."""
     shown = value[:40] if isinstance(value, (str, bytes)) else value
     text = shown.decode("ascii", "replace") if isinstance(shown, bytes) else str(shown)[:40]
     return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
 
 
 def restore(tx: Tx, row: Row) -> None:
-    """Write back all that decides where an instance goes."""
+    """Write back everything that decides about the place of an instance."""
     values = {name: getattr(row, name) for name in RESTORED}
     tx.many(tx.st.restore, [{**_values(row), **values, "rank": row.enqueued - row.priority * RANK_STEP}])
 
@@ -64,7 +64,8 @@ def find(tx: Tx, instance_id: str, *, lock: bool) -> Row:
 
 
 def holder_of(tx: Tx, key: str | None) -> tuple[Row | None, list[Ended]]:
-    """Who waits with a unique key. What is past its deadline holds none: it expires here, and is told."""
+    """The instance that waits with a unique key. An instance past its deadline holds none: it expires here, and is
+    reported."""
     row = next(iter(to_rows(tx, tx.rows(tx.st.by_key, ukey=key))), None)
     if row is None or row.state not in WAITING or not row.overdue(tx.now):
         return row, []
@@ -90,7 +91,7 @@ def save(tx: Tx, rows: Sequence[Row], *, by_hand: bool = False) -> list[Ended]:
 
 
 def told(ended: list[Ended], superseded: list[Ended]) -> list[Ended]:
-    """The last that is to be told of each instance."""
+    """The last event to report of each instance."""
     again = {one.id for one in superseded}
     return [*(one for one in ended if one.id not in again), *superseded]
 

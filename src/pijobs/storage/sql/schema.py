@@ -1,14 +1,12 @@
-"""The tables, and how a state is written into them.
-
-An instance is one row that moves. Each way to look for rows has one index of its own, so that nothing scans: see the
-comments at the indexes. Two columns exist only for that:
+"""The tables, and how they store a state. An instance is one row. Each search for rows has its own index, so that
+nothing scans; see the comments at the indexes. Two columns exist only for that:
 
 * ``alarm``: when a held or scheduled instance becomes due; NULL for all others.
-* ``attend``: when housekeeping must look at the row: the deadline of what waits or of a dead letter's body, the end of
-  retention of what has ended; NULL while it runs.
+* ``attend``: when housekeeping must look at the row: the deadline of a waiting instance or of a dead letter's body, or
+the end of retention; NULL while it runs.
 
-``place`` and ``enqueued`` are microseconds, so that what ends or comes within a millisecond keeps its order; all other
-times are milliseconds.
+``place`` and ``enqueued`` are microseconds, so that instances that end or come within a millisecond keep their order;
+all other times are milliseconds.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from sqlalchemy.types import TypeEngine
 from pijobs.jobs import State
 from pijobs.storage import protocol
 
-#: What new tables are of: the release before this one works with them, too. See :mod:`pijobs.storage.protocol`.
+#: The protocol of new tables: the previous release works with them, too. See :mod:`pijobs.storage.protocol`.
 FIRST_VERSION = protocol.FIRST
 
 #: Grows when a column or an index is added that earlier releases can do without. 1: ``unique_key``, ``lane``,
@@ -81,8 +79,8 @@ def codes_of(state: State) -> tuple[Code, ...]:
 
 
 def _name(length: int) -> TypeEngine[Any]:
-    # MariaDB indexes no unbounded text, and compares without regard to case unless told. PostgreSQL compares by the
-    # rules of a language unless told, which takes its time.
+    # By default, MariaDB indexes no unlimited text and ignores case, and PostgreSQL compares by the rules of a
+    # language, which is slow.
     return _plain_text().with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
     )
@@ -139,7 +137,7 @@ group = Table(
     Column("pause", _text()),
     Column("policy", _text(), nullable=False),
     _number("version", nullable=False),
-    # Not forgotten before, even if nothing uses it.
+    # Not removed before, even if nothing uses it.
     _number("keep_until"),
     PrimaryKeyConstraint("queue", "name"),
     **_INNODB,
@@ -241,7 +239,7 @@ instance = Table(
 _c = instance.c
 # What is leased next in a group, and how many of it run or wait.
 Index("pijobs_instance_lease", _c.queue, _c.state, _c.grp, _c.rank, _c.seq)
-# What is leased next in whatever group.
+# What is leased next in any group.
 _queued = _c.state == literal_column(str(int(Code.QUEUED)))
 Index(
     "pijobs_instance_front", _c.queue, _c.state, _c.rank, _c.seq, _c.grp,
@@ -265,18 +263,18 @@ _partial("pijobs_instance_person", _c.person, _c.state, _c.place, _c.seq)
 _partial("pijobs_instance_alarm", _c.alarm)
 _partial("pijobs_instance_lane", _c.lane, _c.alarm)
 _partial("pijobs_instance_attend", _c.attend)
-# Only what waits has a key.
+# Only a waiting instance has a key.
 _partial("pijobs_instance_key", _c.ukey, unique=True)
 # The last instance that was stored with a key, in any state.
 _partial("pijobs_instance_newest", _c.unique_key, _c.seq)
 
-#: What tables of an earlier release lack.
+#: Columns that the tables of an earlier release lack.
 ADDED: tuple[Column[Any], ...] = (
     _c.unique_key, _c.lane, group.c.keep_until, _c.label, queue.c.pause, group.c.pause, _c.person, queue.c.bypass,
 )  # fmt: skip
 #: Indexes that the tables of an earlier release lack, besides those of these columns.
 NEW_INDEXES = ("pijobs_instance_front", "pijobs_group_blocked")
-#: What fills them for the rows that were there before.
+#: Statements that fill them for existing rows.
 FILLED = (
     "UPDATE pijobs_instance SET unique_key = ukey WHERE ukey IS NOT NULL AND unique_key IS NULL",
     "UPDATE pijobs_instance SET lane = priority WHERE alarm IS NOT NULL AND lane IS NULL",

@@ -17,7 +17,7 @@ from pijobs.storage.sql.base import SqlBase
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import End, NewInstance, OnConflict, Stored
 
-#: How much longer encrypted bytes get when they are written into a statement.
+#: How much longer encrypted bytes become in a statement.
 ESCAPED = 1.04
 
 
@@ -47,7 +47,7 @@ class ForServers(SqlBase, contract.ForServers):
 
         stored = self._enqueue_alone(batch[0][0], timeout) if len(batch) == 1 and worker_within is None else None
         try:
-            # What is alone has nothing to win by it.
+            # A single instance gains nothing by it.
             stored = stored or run(saving.enqueue_together if len(batch) > 1 else saving.enqueue_many)
         except saving.NotAllNew:
             stored = run(saving.enqueue_many)
@@ -55,7 +55,7 @@ class ForServers(SqlBase, contract.ForServers):
         return stored
 
     def _enqueue_alone(self, new: NewInstance, timeout: float) -> list[Stored] | None:
-        """By one statement; None: nothing was done, since something is in the way."""
+        """With one statement; None: nothing was done, because something prevents it."""
         if not self._dialect.enqueues_at_once or self._durability != "server":
             return None
         live = self._live
@@ -72,7 +72,7 @@ class ForServers(SqlBase, contract.ForServers):
         return joining.enqueue_within(self._live, connection, batch, durable)
 
     def _require_size(self, size: int) -> None:
-        """:raises InstanceRefused: when the server would hang up, which looks like an outage."""
+        """:raises InstanceRefused: if the server would hang up, which looks like an outage."""
         largest = self._dialect.largest
         # Some bytes are written as two; of random ones few.
         if largest is not None and size * ESCAPED > largest:
@@ -97,7 +97,7 @@ class ForServers(SqlBase, contract.ForServers):
         return taken
 
     def forget(self, ids: Sequence[str], *, timeout: float | None = None) -> None:
-        # Durable: an instance that came back after a power cut would be run a second time.
+        # Durable, because an instance that came back after a power cut would run a second time.
         self._run(lambda tx: moving.forget(tx, ids), timeout)
         self._live.poller.kick()
 

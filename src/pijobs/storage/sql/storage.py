@@ -1,8 +1,8 @@
 """The storage contract on SQLite, PostgreSQL, and MariaDB or MySQL.
 
-Every call is bounded: by its own time-out for an enqueue, by :data:`TIMEOUT` for all others. On a server a thread
+Every call has a time limit: an enqueue its own, all others :data:`TIMEOUT`. On a server a thread
 connects (:mod:`pijobs.storage.pool`) and another hangs up what takes too long (:mod:`pijobs.storage.sql.watchdog`).
-On SQLite only a lock can take long, and waiting for it is bounded; a disk that hangs is not.
+On SQLite only a lock can take long, and waiting for it has a time limit; a disk that hangs has none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SqlStorage(ForServers, ForWorkers, ForPeople, contract.Storage):
     """A queue in a database.
 
     :param url: as SQLAlchemy reads it: ``sqlite:////path/of/file``, ``postgresql+psycopg://…``, ``mysql+pymysql://…``.
-    :param name: of the queue; queues of different names in one database do not meet.
+    :param name: of the queue; queues with different names in one database are separate.
     :param durability: what an enqueue waits for.
     :raises ConfigurationError: for a URL that can't be read, or of another database.
     """
@@ -48,7 +48,7 @@ class SqlStorage(ForServers, ForWorkers, ForPeople, contract.Storage):
             return trial
 
         if isinstance(self._dialect, Sqlite) and not os.path.exists(self._dialect.path):
-            return  # a look creates no file
+            return  # reading creates no file
         with suppress(TakenBack):
             self._run(lambda tx: rehearse(self._live, tx, within))
         if (

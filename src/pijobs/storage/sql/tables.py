@@ -1,5 +1,4 @@
-"""Makes the tables that are missing when somebody uses the database for the first time, or with a newer release for the
-first time, however many do so at once."""
+"""Creates missing tables at the first use of a database, or of a newer release. Many processes may do so at once."""
 
 from __future__ import annotations
 
@@ -21,9 +20,9 @@ from pijobs.storage.sql.transactions import Tx
 
 
 def ensure_tables(link: Link, dialect: Dialect, statements: Statements, queue: str) -> int:
-    """Make the tables and the row of the queue, if they are not there; returns the protocol.
+    """Create the tables and the row of the queue if they are missing; returns the protocol.
 
-    :raises StorageVersion: for tables that are of another release.
+    :raises StorageVersion: for tables of an unsupported release.
     """
     told = _told(link, dialect, statements)
     number = _judged(told, dialect)
@@ -42,7 +41,7 @@ def set_protocol(tx: Tx, number: int, oldest_reader: int) -> None:
 
 
 def step_down(tx: Tx) -> None:
-    """Take away what the tables of the release before did not have. A process of this release puts it there again."""
+    """Remove what the tables of the previous release did not have. A process of this release adds it again."""
     names = {column.name for column in ADDED}
     for table in metadata.sorted_tables:
         for index in table.indexes:
@@ -55,7 +54,7 @@ def step_down(tx: Tx) -> None:
 
 
 def _told(link: Link, dialect: Dialect, statements: Statements) -> dict[str, int]:
-    """What the database tells of its tables; empty where there are none."""
+    """What the database says about its tables; empty if there are none."""
     try:
         return {name: int(value) for name, value in link.rows(statements.meta, {})}
     except Exception as error:
@@ -65,11 +64,11 @@ def _told(link: Link, dialect: Dialect, statements: Statements) -> dict[str, int
 
 
 def _judged(told: Mapping[str, int], dialect: Dialect) -> int | None:
-    """The protocol; None for tables that have to be made first."""
+    """The protocol; None if the tables must be created first."""
     number = told.get("schema")
     if number is None or 0 < number < FIRST_VERSION:
         return None
-    # Whoever raises the number tells the oldest reader; without it the tables are of a release that nobody knows.
+    # A process that raises the number also writes the oldest reader; without it the tables are of an unknown release.
     unknown = number if number == FIRST_VERSION else protocol.NEWEST + 1
     return protocol.judge(number, told.get("oldest_reader", unknown), f"the database ({dialect.name})")
 
@@ -85,7 +84,7 @@ def _create(link: Link, dialect: Dialect, statements: Statements, *, filled: Seq
             _execute(link, dialect, sql)
         for sql in filled:
             link.run(sql)
-        # Written last: until then the next one starts over. Another one may have raised the protocol meanwhile.
+        # Written last: until then the next process starts again. Another one may have raised the protocol meanwhile.
         if _told(link, dialect, statements).get("schema", 0) < FIRST_VERSION:
             _put(link, dialect, statements, "schema", FIRST_VERSION)
         _put(link, dialect, statements, "additions", ADDITIONS)
@@ -107,7 +106,7 @@ def _ddl(dialect: Dialect) -> Iterator[str]:
     yield from _indexes(dialect)
 
 
-# MySQL knows no CREATE INDEX IF NOT EXISTS, and SQLite no ADD COLUMN IF NOT EXISTS.
+# MySQL has no CREATE INDEX IF NOT EXISTS, and SQLite no ADD COLUMN IF NOT EXISTS.
 
 
 def _tables(dialect: Dialect) -> Iterator[str]:
@@ -130,7 +129,7 @@ def _indexes(dialect: Dialect) -> Iterator[str]:
 
 
 def script(url: str, user: str | None) -> str:
-    """SQL that makes the tables as this release does, and grants a user what it needs.
+    """SQL that creates the tables as this release does, and grants a user the rights that it needs.
 
     :param url: of the database; only its kind and its user are read.
     :param user: instead of the one in the URL.
@@ -152,7 +151,7 @@ def _grants(dialect: Dialect, user: str) -> Iterator[str]:
     names = [table.name for table in metadata.sorted_tables]
     rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
     if isinstance(dialect, Mariadb):
-        # One table for each; the host is whoever may connect as that user.
+        # One statement for each table; the host is % (any).
         yield from (f"{rights} {name} TO {_quoted(user, chr(39))}@'%'" for name in names)
         return
     yield f"{rights} {', '.join(names)} TO {_quoted(user, chr(34))}"
@@ -176,7 +175,7 @@ def _execute(link: Link, dialect: Dialect, sql: str) -> None:
 
 
 def _quietly(link: Link, dialect: Dialect, statement: Statement, values: Mapping[str, Any]) -> None:
-    """Insert a row, if nobody else did."""
+    """Insert a row, unless somebody else did."""
     try:
         link.change(statement, values)
     except Exception as error:

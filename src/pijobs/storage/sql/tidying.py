@@ -1,7 +1,7 @@
 """Housekeeping in slices: expire, remove, forget.
 
-What takes long is to find what is too much. That is done without a lock, and only then removed: a finished instance
-never becomes anything else, and whether a group is idle is asked again when it is removed.
+Finding what must be removed takes long, so it is done without a lock. That is safe: a finished instance never changes
+its state, and whether a group is idle is checked again when it is removed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pijobs.storage.sql.rows import save, to_rows
 from pijobs.storage.sql.schema import FINISHED, WAITING, Code
 from pijobs.storage.sql.transactions import Tx
 
-#: Instances, and groups, that one look finds at most.
+#: The most instances, and groups, that one search finds.
 LOOK = 2000
 
 
@@ -23,7 +23,7 @@ class Run(Protocol):
 
 
 class Tidying:
-    """What one process knows that has to go.
+    """What one process knows that must be removed.
 
     :param write: runs a function in a transaction. :param read: runs it without one.
     """
@@ -32,11 +32,11 @@ class Tidying:
         self._write, self._read = write, read
         self._excess: list[int] = []
         self._idle: list[str] = []
-        #: The last group that was looked at.
+        #: The last group that was checked.
         self._after = ""
 
     def look(self) -> None:
-        """Look for what is too much."""
+        """Search for what must be removed."""
         self._excess = self._read(excess)
         names, idle = self._read(lambda tx: idle_groups(tx, self._after))
         self._after = max(names) if len(names) == LOOK else ""

@@ -1,4 +1,4 @@
-"""Runs work in transactions: begins, commits, tries again what met another transaction, and translates errors."""
+"""Runs work in transactions: begins, commits, repeats after a conflict, and translates errors."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class DiskFull(StorageFull):
     """the disk of the database is full"""
 
 
-#: Seconds that an estimate of the server's clock is good for.
+#: Seconds for which an estimate of the server's clock is valid.
 FRESH = 10.0
 
 
 class DatabaseClock:
-    """The database's time in microseconds, known from its last answer."""
+    """The database's time in microseconds, estimated from its last answer."""
 
     def __init__(self, *, own: bool) -> None:
         # Without a server it is the host's clock.
@@ -37,7 +37,7 @@ class DatabaseClock:
         self._asked = float("-inf")
 
     def heard(self, now_us: int, before: float) -> None:
-        """:param before: monotonic seconds when the question went out."""
+        """:param before: monotonic seconds when the question was sent."""
         after = clock.monotonic()
         self._offset, self._asked = now_us / 1e6 - (before + after) / 2, after
 
@@ -48,7 +48,7 @@ class DatabaseClock:
 
     @property
     def known(self) -> bool:
-        """Whether the database ever told its time."""
+        """Whether the database has reported its time."""
         return self._own or self._offset is not None
 
     @property
@@ -75,7 +75,7 @@ class Tx:
         self.clock = clock
         self.retention = retention
         self._common = {"queue": queue, "now_us": clock.now_us()}
-        #: What could not be read, and is dead now.
+        #: Instances that could not be read, and are dead now.
         self.parked: list[Ended] = []
         self._one_by_one = False
 
@@ -93,19 +93,19 @@ class Tx:
         return Arrows(self.now_us, self.retention)
 
     def one_by_one(self) -> Tx:
-        """For little room: SQLite writes the whole row of an instance, with its body, whatever changes in it."""
+        """If there is little room: SQLite writes the whole row of an instance, with its body, for any change."""
         self._one_by_one = True
         return self
 
     def most(self, number: int) -> int:
-        """How many instances to change of ``number`` that might be."""
+        """How many of ``number`` instances to change."""
         return min(number, 1) if self._one_by_one else number
 
     def rows(self, statement: Statement, **parameters: Any) -> list[Row]:
         return self.link.rows(statement, {**self._common, **parameters})
 
     def timed_rows(self, statement: Statement, **parameters: Any) -> list[Row]:
-        """Of a statement whose first column is the clock."""
+        """Run a statement whose first column is the clock."""
         before = clock.monotonic()
         found = self.rows(statement, **parameters)
         if found and self.dialect.server:
@@ -114,7 +114,7 @@ class Tx:
         return found
 
     def know_time(self) -> None:
-        """Make sure that :attr:`now` is the database's."""
+        """Set :attr:`now` to the database's time."""
         if not self.clock.fresh:
             self.timed_rows(self.st.clock)
 
@@ -137,14 +137,14 @@ class Tx:
 class Transactions:
     """Runs functions of a :class:`Tx`.
 
-    :param ensure: makes the tables, and looks at their protocol; once per process, and with each connection.
+    :param ensure: creates the tables, and checks their protocol; once per process, and with each connection.
     """
 
     def __init__(self, make: Callable[[Link], Tx], dialect: Dialect, ensure: Callable[[Link], None]) -> None:
         self._make = make
         self._dialect = dialect
         self._ensure = ensure
-        #: What a driver raises.
+        #: The errors of a driver.
         self.errors: tuple[type[Exception], ...] = (dialect_errors(dialect), OSError, UnicodeError)
         #: Whether the tables are there, as far as this process knows.
         self.ensured = False
@@ -157,7 +157,7 @@ class Transactions:
         return self._insist(lane, lambda link: self._once(link, work), timeout, writing=True)
 
     def alone(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
-        """Run ``work`` that writes by one statement, which is a transaction by itself."""
+        """Run ``work`` that writes with one statement, which is a transaction by itself."""
         return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=True)
 
     def read(self, lane: Lane, work: Callable[[Tx], T], *, timeout: float) -> T:
@@ -168,7 +168,7 @@ class Transactions:
         self.ensured = False
 
     def look_again(self) -> None:
-        """At the tables and their protocol, before anything else."""
+        """Check the tables and their protocol, before anything else."""
         self.ensured = False
 
     def _insist(self, lane: Lane, attempt: Callable[[Link], T], timeout: float, *, writing: bool) -> T:

@@ -1,4 +1,4 @@
-"""What leaves for another storage."""
+"""Takes instances out, for another storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pijobs.storage.values import NewInstance
 def take_out(tx: Tx, number: int, hold: int) -> list[NewInstance]:
     """See :meth:`pijobs.storage.contract.Storage.take_out`."""
     tx.know_time()
-    # Each state in the order of its index; a sort over both would look at all that waits.
+    # Each state in the order of its index; a sort over both would read everything that waits.
     found = [row for query in tx.st.never_leased.values() for row in tx.rows(query, n=number, now=tx.now)]
     held, taken = [], []
     for _place, seq, state, *fields in sorted(found, key=lambda row: (row[0], row[1]))[:number]:

@@ -1,5 +1,5 @@
-"""One whole life of instances in a transaction that is taken back: does the database take all statements of the queue
-from this user? Nobody sees it, and nothing of it stays."""
+"""One complete life of test instances in a transaction that is rolled back: does the database accept all statements of
+the queue from this user? Nobody sees it, and nothing of it stays."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class TakenBack(PijobsError):
 
 
 class Try(Protocol):
-    """Makes a storage whose calls all go into one transaction."""
+    """Creates a storage whose calls all run in one transaction."""
 
     def __call__(self, live: Live) -> Storage: ...
 
 
 def rehearse(live: Live, tx: Tx, make_storage: Try) -> None:
-    """:raises TakenBack: at the end, so that the transaction is undone.
-    :raises StorageUnfit: when the database answers otherwise than it must.
+    """:raises TakenBack: at the end, so that the transaction is rolled back.
+    :raises StorageUnfit: if an answer of the database is wrong.
     """
     queue = f"trial {secrets.token_hex(8)}"
     tx.change(tx.st.insert_queue, name=queue, paused=0)
@@ -39,7 +39,7 @@ def rehearse(live: Live, tx: Tx, make_storage: Try) -> None:
 
 
 class TrialLive(Live):
-    """All work is done in a transaction that is open."""
+    """Does all work in an open transaction."""
 
     def __init__(self, live: Live, tx: Tx, queue: str) -> None:
         self.__dict__.update(live.__dict__)
@@ -72,7 +72,7 @@ class _Within(Transactions):
 
 
 class _Still(Poller):
-    """Nobody has to be woken."""
+    """Nobody must be woken."""
 
     def __init__(self) -> None:
         pass

@@ -1,9 +1,7 @@
-"""Ends operations that take too long.
-
-No driver bounds a whole operation: PyMySQL's time-outs are per packet, psycopg's waits for ever, and a server that
-vanished in the middle of a query answers nobody. So one thread hangs up connections whose time is over, which ends the
-wait of the thread that uses them. Nothing else costs the caller less (no hand-over to another thread) and bounds as
-surely (DNS, TCP and TLS are not in here: :mod:`pijobs.storage.pool` connects).
+"""Ends operations that take too long. No driver limits a whole operation: PyMySQL's time-outs are per packet, psycopg
+waits for ever, and a server that vanished during a query never answers. So one thread closes connections whose time is
+over, which ends the wait of the thread that uses them. This costs the caller little (no hand-over to another thread),
+and it always works. It does not cover DNS, TCP and TLS, because :mod:`pijobs.storage.pool` connects.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ LINGER = 10.0
 
 
 class Watchdog:
-    """Calls what was handed in when its time is over. Starts its thread with the first work."""
+    """Calls a function when its time is over. Starts its thread with the first work."""
 
     def __init__(self) -> None:
         self._changed = threads.Condition()
         self._watched: dict[int, tuple[float, Callable[[], None]]] = {}
         self._numbers = count()
         self._thread: threads.Thread | None = None
-        #: When the thread looks next, if nobody tells it to.
+        #: When the thread looks next, unless it is woken.
         self._next = float("inf")
         self._used = 0.0
         self._closing = False
@@ -34,7 +32,7 @@ class Watchdog:
     @contextmanager
     def guard(self, end: float, hang_up: Callable[[], None]) -> Iterator[None]:
         """Call ``hang_up`` if the block has not ended at ``end`` (monotonic seconds). It is never called later."""
-        if not threads.may_start():  # nobody waits for an answer there, and the driver has bounds of its own
+        if not threads.may_start():  # nobody waits for an answer there, and the driver has its own time limits
             yield
             return
         number = next(self._numbers)

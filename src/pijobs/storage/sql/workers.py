@@ -38,7 +38,7 @@ class ForWorkers(SqlBase, contract.ForWorkers):
         live = self._live
         beat = self._run_quickly(lambda tx: housekeeping.beat(tx, session, lease, abandoned, unknown))
         live.watch_room()
-        with suppress(StorageUnavailable):  # the sign of life was given; the next one tells the outage
+        with suppress(StorageUnavailable):  # the sign of life is already stored; the next one reports the outage
             self._tidying.look()
             beat.ended.extend(self._housekeeping.keep(lease))
         live.poller.kick()
@@ -61,7 +61,7 @@ class ForWorkers(SqlBase, contract.ForWorkers):
         return self._run_quickly(lambda tx: leasing.note_progress(tx, instance_id, token, storable_json(line)))
 
     def _nothing_to_do(self, session: str, want: int, floor: int | None) -> Step | None:
-        """Looking takes no lock; so an idle worker is in nobody's way."""
+        """Looking takes no lock, so an idle worker delays nobody."""
         outlook = self._read(lambda tx: leasing.look_out(tx, session, floor, want))
         if want > 0 and (outlook.promotable or (outlook.alive and outlook.heads)):
             return None

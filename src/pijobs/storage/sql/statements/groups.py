@@ -58,7 +58,7 @@ class GroupStatements:
             select(G.name, case((idle, literal_column("1")), else_=literal_column("0")))
             .where(here, G.name.in_(select(part.c.name)))
         )  # fmt: skip
-        # Asked again under the lock: an enqueue may have come in between.
+        # Read again under the lock, because an enqueue may have come in between.
         self.remove_group = Statement(delete(group).where(here, G.name == bindparam("grp"), idle))
 
     def _counters(self, dialect: Dialect) -> None:

@@ -1,4 +1,4 @@
-"""Statements of sessions and housekeeping."""
+"""Statements for sessions and housekeeping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pijobs.storage.sql.statements.parts import IN_QUEUE, ROW, ROWS, RUNNING, G,
 
 
 class HousekeepingStatements:
-    """Sessions, what dead ones leave, and what is no longer kept."""
+    """Sessions, the instances of dead ones, and what must be removed."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._held()

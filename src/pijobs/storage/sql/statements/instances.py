@@ -1,4 +1,4 @@
-"""Statements on single instances: stored, found, moved, taken out."""
+"""Statements on single instances: store, find, move, take out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEW_COLUMNS = (
 
 
 class InstanceStatements:
-    """Instances: stored, found, moved, taken out."""
+    """Instances: store, find, move, take out."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._look(dialect)
@@ -37,8 +37,8 @@ class InstanceStatements:
     def _look(self, dialect: Dialect) -> None:
         known = and_(G.queue == bindparam("queue"), G.name == bindparam("grp"))
         seen = select(Q.seen).where(Q.name == bindparam("queue")).scalar_subquery()
-        # The lock of a foreign key: it keeps housekeeping from removing the group, and nobody else from anything.
-        # A group that nothing but a pause made has no limit yet.
+        # The lock of a foreign key: it only keeps housekeeping from removing the group.
+        # A group that only a pause created has no limit yet.
         unlimited = case(
             (and_(G.lim.is_(None), G.version == literal_column("0")), literal_column("1")), else_=literal_column("0")
         )
@@ -82,7 +82,7 @@ class InstanceStatements:
                 (Code.QUEUED, true()), (Code.HELD, I.alarm <= bindparam("now")), (Code.SCHEDULED, true()),
             )
         }  # fmt: skip
-        #: What waits for its next attempt in a group, and how urgent it is.
+        #: Instances of a group that wait for their next attempt, and their priority.
         again = (I.state == code_of(Code.SCHEDULED), I.grp == bindparam("grp"), I.started.is_not(None))
         later = select(I.seq, I.priority).where(IN_QUEUE, *again, I.alarm > bindparam("now"))
         self.attempted = Statement(skipping(later.limit(bindparam("n"))))

@@ -1,4 +1,4 @@
-"""Statements that find what may start, and take it."""
+"""Statements that find instances that may start, and lease them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LeaseStatements:
         alarm = first_of(select(I.alarm).where(IN_QUEUE, I.alarm.is_not(None)).order_by(I.alarm))
         until = select(S.until).where(S.queue == bindparam("queue"), S.id == bindparam("session")).scalar_subquery()
         self.next_alarm = Statement(select(alarm))
-        #: One row per group (or one without), up to ``n``: all that a step needs to know to decide what it takes.
+        #: One row per group (or one without), up to ``n``: all that a step needs to decide what to lease.
         self.outlook = Statement(
             select(
                 dialect.clock, Q.paused, until, alarm, G.name, G.lim, G.blocked_until, G.paused.label("group_paused"),

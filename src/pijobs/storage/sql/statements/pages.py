@@ -40,7 +40,7 @@ class PageStatements:
     def page(self, code: Code, column: str | None) -> Statement:
         """``n`` rows of a state, and of a value of one column, newest first, behind (``place``, ``seq``)."""
         if (code, column) not in self._page:
-            # Written so that all databases take the first comparison for a range of the index.
+            # Written so that all databases use the first comparison as a range of the index.
             behind = and_(I.place <= bindparam("place"), or_(I.place < bindparam("place"), I.seq < bindparam("seq")))
             query = ROW.where(IN_QUEUE, I.state == code_of(code), behind)
             if column is not None:

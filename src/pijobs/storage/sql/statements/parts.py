@@ -1,4 +1,4 @@
-"""What statements are made of. States are written as literals: a planner that sees them knows how few rows run."""
+"""Parts of statements. States are literals, so that a planner knows how few rows run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW_AND_BODY = ROW.add_columns(I.body)
 ROWS: BindParameter[Any] = bindparam("n")
 RUNNING, QUEUED = I.state == code_of(Code.RUNNING), I.state == code_of(Code.QUEUED)
 OF_GROUP = (I.queue == G.queue, I.grp == G.name)
-#: What runs in a group; 0 for a group without a limit, where nobody asks.
+#: The number of running instances of a group; 0 for a group without a limit, because nobody needs it.
 RUNNING_IN_GROUP = case(
     (G.lim.is_(None), literal_column("0")),
     else_=select(func.count()).select_from(instance).where(*OF_GROUP, RUNNING).scalar_subquery(),

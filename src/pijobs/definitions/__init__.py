@@ -6,9 +6,9 @@ A plugin declares its fields once, and opens the definitions of an installation 
 
     SERVERS.open(settings).get("main")["enqueue_job"]
 
-:func:`submit` has a job done as the toggle says; with :class:`Failover`, a second definition takes over for one that is
-in trouble; :func:`definitions_check` makes readiness look at them. Where providers of a destination differ in their
-fields, each is a variant of the declaration.
+:func:`submit` runs a job in the request or by a worker, as the toggle says. With :class:`Failover`, a second definition
+    takes over for one that is in trouble. :func:`definitions_check` is their check in readiness. If the providers of a
+    destination have different fields, each is a variant of the declaration.
 """
 
 from typing import Any

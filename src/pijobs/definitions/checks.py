@@ -12,7 +12,7 @@ from pijobs.errors import DefinitionNotFound, PijobsError
 from pijobs.plugins.hookspecs import Check, CheckResult
 from pijobs.settings import Setting, Settings
 
-#: Tells what people should know of a definition; raises for one that can't be used.
+#: Says what people should know about a definition; raises if it can't be used.
 Look = Callable[[Mapping[str, Any]], Iterable[str]]
 
 

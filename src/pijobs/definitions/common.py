@@ -1,4 +1,4 @@
-"""Fields and a setting that destinations of different plugins have in common."""
+"""Fields and settings that destinations of different plugins share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PASSWORD = Field("password", default="", secret=True, section=LOGIN, help="passw
 
 
 def timeout_field(most: float, help: str) -> Field:
-    """The field ``timeout``, in seconds, 10 unless it is given.
+    """The field ``timeout``, in seconds; the default is 10.
 
-    :param most: more than so many seconds is refused.
+    :param most: the most seconds.
     """
 
     def check(value: float) -> str | None:
@@ -47,7 +47,7 @@ def login_without_tls_setting(plugin: str, whose: str, given: str, example: str)
 
     :param plugin: its name, as in its other settings.
     :param whose: such as "SMTP servers".
-    :param given: what goes there in clear.
+    :param given: what is sent there unencrypted.
     :param example: a host.
     """
     return Setting(

@@ -1,4 +1,4 @@
-"""The declaration of a kind of definition: its fields, and whether given values fit them."""
+"""The declaration of a kind of definition: its fields, and the check of values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pijobs.settings import Settings
 
 
 class Declaration:
-    """What :class:`~pijobs.definitions.Definitions` says of the fields, without a database."""
+    """The fields of :class:`~pijobs.definitions.Definitions`, without a database."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Declaration:
 
     @property
     def choice(self) -> Field | None:
-        """The field that tells the variant; None where there are none."""
+        """The field that chooses the variant; None if there are no variants."""
         return None if self._choice is None else self._common[self._choice]
 
     @property
@@ -63,7 +63,7 @@ class Declaration:
         return tuple(self._variants)
 
     def fields_of(self, values: Mapping[str, Any]) -> Mapping[str, Field]:
-        """The fields of a definition with these values, by name; without a known variant, those that all have."""
+        """The fields of a definition with these values, by name; without a known variant, the common ones."""
         return self._variants.get(values.get(self._choice, ""), self._common) if self._choice else self._common
 
     def secrets_of(self, values: Mapping[str, Any]) -> frozenset[str]:
@@ -72,7 +72,7 @@ class Declaration:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Names of the fields that are secret in one variant or another."""
+        """Names of the fields that are secret in any variant."""
         every = (self._common, *self._variants.values())
         return frozenset(name for fields in every for name, field in fields.items() if field.secret)
 
@@ -82,7 +82,7 @@ class Declaration:
         return [text for name in self.secrets_of(values) for text in texts(fields[name].typed(values.get(name)))]
 
     def unknown_variant(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """By the field of the choice, why these values can't be used; empty if they can."""
+        """Why these values have no known variant, by the field of the choice; empty if they have one."""
         if self._choice is None or values.get(self._choice) in self._variants:
             return {}
         expected = f"expected {' or '.join(self._variants)}" if self._variants else "expected a loaded plugin with one"
@@ -90,16 +90,14 @@ class Declaration:
         return {self._choice: f"{expected}, found {found}; 'pijobs plugins' tells which plugins are loaded"}
 
     def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all fields, with defaults for those that are not there."""
+        """The values of all fields, with defaults for missing ones."""
         return {name: values.get(name, field.default) for name, field in self.fields_of(values).items()}
 
     def validate(self, values: Mapping[str, Any], stored: Mapping[str, Any], lost: Mapping[str, str]) -> dict[str, Any]:
-        """Check everything at once.
+        """Check everything at once. None counts as not given, and a field that is not given keeps its stored value.
 
-        None counts as not given, and what is not given stays as it is stored.
-
-        :param stored: values that are there already.
-        :param lost: secrets that are there but can't be read, and why.
+        :param stored: the stored values.
+        :param lost: stored secrets that can't be read, and why.
         :raises DefinitionError: with one line per fault.
         """
         chosen = self._chosen(values, stored)
@@ -130,7 +128,7 @@ class Declaration:
     def _led_away(
         self, secret: Field, fields: Mapping[str, Field], values: Mapping[str, Any], stored: Mapping[str, Any]
     ) -> str | None:
-        """What is wrong with a secret that stays while another place is to be given it."""
+        """What is wrong with a secret that is kept although its destination changes."""
         own = [secret.name] if secret.kind is Url else []
         choice = [self._choice] if self._choice else []
         changed = [

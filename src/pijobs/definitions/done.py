@@ -1,4 +1,4 @@
-"""What workers did, in the database of definitions: a place that who writes to the queue's storage can't reach."""
+"""What workers did, in the database of definitions: somebody who can write to the queue's storage can't change it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: Marks that are kept for a queue, in whole rows; the oldest go first. Nobody reads more.
+#: Marks that are kept for a queue, in whole rows; the oldest are removed first. Nobody reads more.
 MARKS = 50_000
-#: Rows that one process appends between two times that it looks for what is too old. Not by the number of a row: other
-#: queues, and a cluster that gives each server numbers of its own, may take all those that a rule waits for.
+#: Rows that one process appends between two searches for old rows. It does not use the numbers of rows: other queues,
+#: and a cluster whose servers have separate numbers, may use the numbers that a rule waits for.
 _PRUNE_EVERY = 200
-#: Rows that are read once more: of two transactions the one with the smaller number may come later.
+#: Rows that are read again: of two transactions, the one with the smaller number may be committed later.
 _OVERLAP = 100
-#: Seconds for which a database that did not answer is left alone.
+#: Seconds for which a database that did not answer is not asked again.
 _LEFT_ALONE = 60.0
 
 metadata = sa.MetaData()
 table = sa.Table(
     "pijobs_done",
     metadata,
-    # SQLite numbers rows by itself only where the type is its own.
+    # SQLite numbers rows only if the type is INTEGER.
     sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
     sa.Column("queue", exact_text(64), nullable=False, index=True),
     sa.Column("marks", sa.LargeBinary(), nullable=False),
@@ -42,10 +42,7 @@ table = sa.Table(
 
 
 class Ledger:
-    """Rows of marks that one queue's workers append.
-
-    What goes wrong is told in the log, once, and keeps nobody from his work.
-    """
+    """Rows of marks that one queue's workers append. An error is logged once, and stops no job."""
 
     #: Marks: MariaDB's BLOB ends at 64 kB.
     most_in_row = 4000
@@ -59,7 +56,7 @@ class Ledger:
 
     @classmethod
     def of(cls, settings: Settings, queue: str) -> Ledger | None:
-        """That of an installation; None where it has no database that can be used."""
+        """The one of an installation; None if it has no usable database."""
         try:
             return cls(Database.of(settings), queue)
         except PijobsError:
@@ -80,7 +77,8 @@ class Ledger:
         return self._asked(store) or False
 
     def _prune(self) -> None:
-        """Looked for before the transaction that deletes: it keeps no other writer of the database waiting."""
+        """Searched before the transaction that deletes, so that no other writer of the database waits for the
+        search."""
         sizes = sa.select(table.c.seq, sa.func.length(table.c.marks).label("size")).where(table.c.queue == self._queue)
         kept = 0
         with self._database.read() as connection:
@@ -95,7 +93,7 @@ class Ledger:
         self._database.run(lambda connection: connection.execute(old))
 
     def new(self, most: int) -> list[int]:
-        """Marks that were appended since this was asked last, the newest at the end; of the first time ``most``."""
+        """Marks that were appended since the last call, the newest at the end; ``most`` at the first call."""
         return self._asked(lambda: self._read(most)) or []
 
     def _read(self, most: int) -> list[int]:
@@ -110,7 +108,7 @@ class Ledger:
                 number += len(row.marks) // 8
                 if number >= most:
                     break
-        # No row where one was: a backup was restored, or the table is new, and its numbers begin again.
+        # The row is missing: a backup was restored, or the table is new, and its numbers begin again.
         self._last = rows[0].seq if rows else 0
         return [mark for row in reversed(rows) for mark in _unpacked(row.marks)]
 
@@ -120,13 +118,13 @@ class Ledger:
             return None
         try:
             if (file := self._database.file) is not None and not file.exists():
-                return None  # whoever made it here would own it, and not the server
+                return None  # it would belong to this user instead of the server
             return ask()
         except Exception as error:
             self._away_until = clock.monotonic() + _LEFT_ALONE
             if not self._told:
                 self._told = True
-                log.warning("what was done before is known to this process only: %s", error)
+                log.warning("only this process knows which jobs were done before: %s", error)
             return None
 
 

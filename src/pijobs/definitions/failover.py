@@ -1,8 +1,7 @@
 """A second destination takes over while the first is in trouble.
 
-Each process remembers which destinations failed, by the policy of circuit breakers in
-:mod:`pijobs.execution.groups`; one whose breaker is open is asked last. So a dead one costs its time-out now and then,
-and not at every attempt.
+Each process remembers which destinations failed, by the policy of circuit breakers in :mod:`pijobs.execution.groups`.
+One whose breaker is open is tried last, so a dead one costs its time-out only now and then, and not at every attempt.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 T = TypeVar("T")
 
-#: The field that names the one that takes over.
+#: The field that names the fallback.
 FALLBACK = Field(
     "fallback", default="", section="Second server",
     help="identifier of the one that takes over when this one is in trouble",
@@ -30,7 +29,7 @@ FALLBACK = Field(
 
 
 class Failover:
-    """Destinations that take over for each other, as one process knows them; kept as a resource of the settings.
+    """Destinations that take over for each other, as one process knows them; a resource of the settings.
 
     :param now: a clock in seconds.
     """
@@ -49,13 +48,13 @@ class Failover:
         trouble: type[Exception] | tuple[type[Exception], ...] = DestinationDown,
         fits: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda first, other: True,
     ) -> T:
-        """The result of the first attempt that succeeds: with the definition, else with its fallbacks, in turn.
+        """The result of the first attempt that succeeds: with the definition, then with its fallbacks.
 
-        :param attempt: given a definition; what it raises beside the ``trouble`` ends the turn.
+        :param attempt: given a definition; an error other than the ``trouble`` ends the search.
         :param fits: whether another one may take over for the first; both definitions are given.
-        :raises DefinitionNotFound: no definition of that identifier; a fallback that is not there is left out.
+        :raises DefinitionNotFound: no definition has that identifier; a missing fallback is skipped.
         :raises DefinitionUnreadable: likewise.
-        :raises Exception: the trouble of the definition itself, when none succeeded.
+        :raises Exception: the trouble of the definition itself, if none succeeded.
         """
         first, *others = chain_of(store, identifier)
         usable = [first, *(other for other in others if fits(first, other))]
@@ -69,10 +68,10 @@ class Failover:
         *,
         trouble: type[Exception] | tuple[type[Exception], ...] = DestinationDown,
     ) -> T:
-        """Likewise, for destinations that are defined elsewhere.
+        """The same for destinations that are defined elsewhere.
 
         :param chain: by kind and name; a later one takes over for those before it.
-        :raises Exception: the trouble of the first, when none succeeded.
+        :raises Exception: the trouble of the first, if none succeeded.
         """
         troubles: dict[tuple[str, str], Exception] = {}
         for place in sorted(chain, key=self._is_open):
@@ -88,7 +87,7 @@ class Failover:
         raise troubles[next(iter(chain))]
 
     def trouble(self, store: DefinitionStore, identifier: str) -> str | None:
-        """What the last failure of a destination was, in the words of its error; None after a success."""
+        """The error text of the last failure of a destination; None after a success."""
         known = self._known.get((store.kind, identifier))
         return known[0].reason if known else None
 
@@ -108,7 +107,7 @@ class Failover:
 def chain_of(store: DefinitionStore, identifier: str) -> list[dict[str, Any]]:
     """The definition, and those that take over for it, each once.
 
-    :raises DefinitionNotFound: no definition of that identifier; a fallback that is not there ends the chain.
+    :raises DefinitionNotFound: no definition has that identifier; a missing fallback ends the chain.
     :raises DefinitionUnreadable: it can't be read; a fallback that can't ends the chain.
     """
     chain = [store.get(identifier)]

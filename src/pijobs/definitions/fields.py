@@ -1,4 +1,4 @@
-"""A field of a definition, and what its values must be."""
+"""A field of a definition, and its valid values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KINDS: Mapping[type, str] = {
     float: "a number",
     dict: "a JSON object of names and texts",
 }
-# Of forms, of JSON clients, and of HTML's checkboxes.
+# From forms, from JSON clients, and from HTML's checkboxes.
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -40,20 +40,20 @@ class Field:
 
     :param kind: ``str``, ``int``, ``bool``, ``float``, :class:`~pijobs.definitions.Url` for an address that may hold a
         token, or ``dict`` for names with texts, which a form has in rows.
-    :param default: the value when none was ever given; not checked.
+    :param default: the value if none was ever given; not checked.
     :param required: there is no default, and an empty text does not count.
-    :param secret: encrypted at rest, and censored for people; of a dictionary the texts, of a ``Url`` what may be a
-        token.
-    :param belongs_to: names of the fields that say who is given the secret. Whoever changes one of them gives the
-        secret anew: nobody has it sent to a place of his own.
+    :param secret: encrypted at rest, and censored for people; in a dictionary the texts, in a ``Url`` the parts that
+        may be a token.
+    :param belongs_to: names of the fields that say who gets the secret. If one of them changes, the secret must be
+        given again, so that nobody can redirect it.
     :param help: for people.
     :param label: what a form calls it; empty: its name.
-    :param choices: the only texts that it may be; empty: any.
+    :param choices: the only valid texts; empty: any.
     :param multiline: whether a form shows several lines of the text.
-    :param section: heading that a form has it below. :data:`~pijobs.definitions.CONNECTION`,
-        :data:`~pijobs.definitions.LOGIN` and :data:`~pijobs.definitions.SECURITY` are open; others are folded away
-        until something in them is set. Empty: it is always shown.
-    :param check: tells None, or what is wrong with a value: "expected …, found …".
+    :param section: the heading of the form that it is below. :data:`~pijobs.definitions.CONNECTION`,
+        :data:`~pijobs.definitions.LOGIN` and :data:`~pijobs.definitions.SECURITY` are open; others are closed until
+            something in them is set. Empty: it is always shown.
+    :param check: returns None, or what is wrong with a value: "expected …, found …".
     """
 
     name: str
@@ -78,7 +78,7 @@ class Field:
             )
 
     def convert(self, value: Any) -> Any:
-        """The value as the field's kind, out of what forms and JSON clients send; an empty text is no number.
+        """The value, converted to the field's kind from what forms and JSON clients send; an empty text is no number.
 
         :raises ValueError: with what was expected and found.
         """
@@ -96,14 +96,14 @@ class Field:
         return Url(value) if self.kind is Url and isinstance(value, str) else value
 
     def fault(self, value: Any) -> str | None:
-        """None, or what :attr:`choices` and :attr:`check` have against a value of the right kind."""
+        """None, or why :attr:`choices` or :attr:`check` refuse a value of the right kind."""
         if self.choices and value not in (None, *self.choices):
             return f"expected {' or '.join(self.choices)}, found {self._shown(value)}"
         if self.check is None or value is None:
             return None
         try:
             message = self.check(value)
-        except Exception:  # a check that trips over the value has refused it
+        except Exception:  # a check that raises has refused the value
             message = f"expected a value that can be used, found {self._shown(value)}"
         if message and self.secret and self.kind is str:
             return message.partition(", found")[0] + ", found something else"

@@ -1,4 +1,4 @@
-"""What is known of destinations that many use."""
+"""Presets: fields of common destinations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Preset:
     """Fields of a definition to start from.
 
     :ivar title: for people.
-    :ivar values: by name of the field. Words in capitals are for the admin to replace.
-    :ivar notes: what else to do or to know.
+    :ivar values: by name of the field. The admin replaces words in capitals.
+    :ivar notes: what else to do or know.
     """
 
     title: str
@@ -39,8 +39,8 @@ def preset_command(
 ) -> click.Command:
     """The command ``preset`` of a plugin, which shows the presets of its definitions or starts from one.
 
-    :param declaration: tells which fields there are, also where no ``pi.cfg`` is.
-    :param thing: what a definition is called. :param known: what the presets are for. Both for people.
+    :param declaration: its fields, also without a ``pi.cfg``.
+    :param thing: the name for a definition. :param known: what the presets are for. Both for people.
     :param advice: what to do next, with ``{}`` for the new definition.
     """
     import click

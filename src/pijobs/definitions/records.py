@@ -1,4 +1,4 @@
-"""What the database remembers beside the definitions: which ones were deleted, and which database it is."""
+"""Records beside the definitions: which ones were deleted, and the id of the database."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pijobs.definitions.tables import metadata as definitions
 from pijobs.errors import ConfigurationError, DatabaseError
 from pijobs.settings import Settings
 
-#: Deletions that are remembered for each kind; the oldest go first.
+#: Deletions that are kept for each kind; the oldest are removed first.
 MAX_DELETED = 1000
-#: Seconds between two looks at which database it is.
+#: Seconds between two reads of the database's id.
 LOOK_EVERY = 10.0
 
 
@@ -46,7 +46,7 @@ def forget_deletion(connection: Connection, kind: str, identifier: str) -> None:
 def was_deleted(database: Database, kind: str, identifier: str) -> bool:
     """Whether the deletion is on record.
 
-    :raises DatabaseError: when the database does not tell.
+    :raises DatabaseError: if the database does not answer.
     """
     if not database.has(remembered):
         return False
@@ -55,17 +55,17 @@ def was_deleted(database: Database, kind: str, identifier: str) -> bool:
 
 
 def ensure_identity(connection: Connection) -> None:
-    """Part of the transaction that saves a definition: give the database an id, unless it has one."""
+    """Part of the transaction that saves a definition: give the database an id if it has none."""
     if connection.execute(sa.select(identity.c.id)).first() is None:
         connection.execute(identity.insert().values(one=1, id=uuid.uuid4().hex))
 
 
 class Fingerprint:
-    """Tells two databases of definitions apart; workers tell it to the storage. Kept as a resource of the settings: a
-    plugin whose definitions are a host's puts one of its own there, with another :meth:`_read`.
+    """Identifies a database of definitions; workers write it to the storage. It is a resource of the settings: a plugin
+    that uses the definitions of a host sets its own, with another :meth:`_read`.
 
-    The id lies in the database, since two hosts may have the same URL and different databases, or the reverse. Of an
-    SQLite file the inode belongs to it: a copy on another host carries the same id.
+    The id is in the database, because two hosts may have the same URL and different databases, or the reverse. For an
+    SQLite file it includes the inode, because a copy on another host has the same id.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,7 +77,7 @@ class Fingerprint:
 
     @property
     def _database(self) -> Database:
-        """:raises ConfigurationError: the setting can't be used. No worker must end for that: its jobs tell it."""
+        """:raises ConfigurationError: the setting can't be used. This must not end a worker: its jobs report it."""
         return Database.of(self._settings)
 
     @property
@@ -96,7 +96,7 @@ class Fingerprint:
     def read(self, *, make: bool = False) -> str | None:
         """Ask the database.
 
-        :param make: give a database with definitions an id, if it has none: one of an older release.
+        :param make: give a database with definitions an id if it has none, because it is of an older release.
         """
         self._looked = clock.monotonic()
         try:
@@ -106,7 +106,7 @@ class Fingerprint:
         return self.value
 
     def key_ids(self) -> Mapping[str, int]:
-        """How many secrets of definitions there are under each key; none when the database does not tell."""
+        """How many secrets of definitions there are under each key; none if the database does not answer."""
         from pijobs.definitions.rotation import key_ids
 
         try:

@@ -1,4 +1,4 @@
-"""Secrets of all definitions, whatever their kind, under another key."""
+"""Encrypts the secrets of all definitions with another key."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pijobs.settings import Settings
 
 
 def key_ids(settings: Settings) -> Counter[str]:
-    """How many secrets there are under each key; under "?" what can't be read.
+    """How many secrets there are under each key; unreadable ones under "?".
 
-    :raises DatabaseError: when the database does not tell.
+    :raises DatabaseError: if the database does not answer.
     """
     found: Counter[str] = Counter()
     for row in _rows(Database.of(settings)):
@@ -30,9 +30,9 @@ def key_ids(settings: Settings) -> Counter[str]:
 
 
 def reencrypt(settings: Settings) -> int:
-    """Bring all secrets that can be read under the newest key; returns how many were under another one.
+    """Encrypt all readable secrets with the newest key; returns how many had another one.
 
-    :raises DatabaseError: what is done by then stays so.
+    :raises DatabaseError: what was done until then stays done.
     """
     database, ring = Database.of(settings), KeyRing.of(settings)
     return sum(
@@ -51,7 +51,7 @@ def _rows(database: Database) -> list[Any]:
 
 def _renew(connection: Connection, ring: KeyRing, row: Any) -> int:
     this = table.c.kind == row.kind, table.c.identifier == row.identifier
-    # Read anew, and kept from others until the end of the transaction.
+    # Read again, and locked until the end of the transaction.
     text = connection.execute(sa.select(table.c.secrets).where(*this).with_for_update()).scalar()
     secrets, done = _secrets(text or "{}"), 0
     for name, secret in secrets.items():
@@ -61,7 +61,7 @@ def _renew(connection: Connection, ring: KeyRing, row: Any) -> int:
             place = bound_to(row.kind, row.identifier, name)
             plain = ring.get(secret[0]).decrypt(base64.b64decode(secret[1], validate=True), place)
         except (DecodeError, ValueError, TypeError, IndexError):
-            continue  # it is counted by key_ids
+            continue  # key_ids counts it
         secrets[name] = [ring.newest.id, base64.b64encode(ring.newest.encrypt(plain, place)).decode()]
         done += 1
     if done:

@@ -19,10 +19,10 @@ from pijobs.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is stored under an identifier.
+    """A stored definition.
 
     :ivar lost: secrets that can't be read, and why.
-    :ivar bare: secrets in clear, since an older release did not take them for secrets.
+    :ivar bare: unencrypted secrets, because an older release did not know that they are secret.
     """
 
     values: dict[str, Any]
@@ -38,7 +38,7 @@ class Sealer:
         self._settings = settings
 
     def columns(self, identifier: str, values: Mapping[str, Any]) -> dict[str, str]:
-        """The columns of a definition. What is empty needs no key."""
+        """The columns of a definition. An empty value needs no key."""
         secrets, content = {}, dict(values)
         for name in self._declaration.secrets_of(values):
             if not _is_empty(values[name]):
@@ -46,13 +46,13 @@ class Sealer:
         return {"content": json.dumps(content), "secrets": json.dumps(secrets)}
 
     def seal(self, identifier: str, name: str, value: Any) -> tuple[str, str]:
-        """A secret, encrypted by the newest key: id of the key, and Base64."""
+        """A secret, encrypted with the newest key: id of the key, and Base64."""
         key = KeyRing.of(self._settings).newest
         sealed = key.encrypt(json.dumps(value).encode(), bound_to(self._declaration.kind, identifier, name))
         return key.id, base64.b64encode(sealed).decode()
 
     def open(self, row: sa.Row[Any]) -> Stored:
-        """What is damaged is told of this definition, and does not hide the others."""
+        """Damage is reported for this definition only, and does not hide the others."""
         try:
             values, secrets = json_object(row.content), json_object(row.secrets)
         except ValueError:
@@ -60,7 +60,7 @@ class Sealer:
         bare = frozenset(name for name in self._declaration.secrets_of(values) if not _is_empty(values.get(name)))
         stored = Stored(values, {}, bare)
         stored.lost.update(self._declaration.unknown_variant(stored.values))
-        # Others are of another version of the plugin.
+        # Others belong to another version of the plugin.
         for name in secrets.keys() & self._declaration.fields_of(stored.values).keys():
             try:
                 stored.values[name] = json.loads(self._decrypted(row.identifier, name, secrets[name]))
@@ -88,7 +88,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """:raises ValueError: for what is no JSON object."""
+    """:raises ValueError: if it is not a JSON object."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {type(value).__name__}")

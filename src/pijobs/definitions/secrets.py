@@ -1,7 +1,6 @@
-"""What people see of a secret, what of it comes back from them, and the place that it belongs to.
-
-Of a text all is secret. Of names and texts (``dict``) the texts are, and of a :class:`Url` its login, the values of its
-query, and those parts of its path that look like a token. A placeholder such as ``{phone}`` is none.
+"""What people see of a secret, what they send back, and where it may be sent. A text is secret as a whole. In names and
+texts (``dict``) the texts are secret; in a :class:`Url` its login, the values of its query, and the parts of its path
+that look like a token. A placeholder such as ``{phone}`` is not secret.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
-#: What people see instead of a secret; given back, it means the secret that is stored.
+#: What people see instead of a secret; sent back, it means the stored secret.
 CENSORED = "__CENSORED__"
 
 # Placeholders, and signs around them.
@@ -37,7 +36,7 @@ def censored(value: Any) -> Any:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Each secret text in a value; of an address also as its receiver reads it."""
+    """Each secret text in a value; in an address also as its receiver reads it."""
     if isinstance(value, Mapping):
         yield from (str(text) for text in value.values() if not _is_open(text))
     elif isinstance(value, Url):
@@ -48,7 +47,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def restored(given: Any, stored: Any) -> tuple[Any, bool]:
-    """What was given, with the stored secrets in place of ``__CENSORED__``, and whether there are any.
+    """What was given, with the stored secrets instead of ``__CENSORED__``, and whether there are any.
 
     :raises ValueError: where none is stored.
     """
@@ -75,12 +74,12 @@ _NONE_STORED = f"expected the secret, found {CENSORED}, which keeps a stored one
 
 
 def bound_to(kind: str, identifier: str, name: str) -> bytes:
-    """Associated data: a secret that is copied to another place of the table can't be read there."""
+    """Associated data: a secret that is copied to another field or row can't be decrypted there."""
     return json.dumps([kind, identifier, name]).encode()
 
 
 def place_of(value: Any) -> Any:
-    """Where a value leads, as far as that decides about who gets a secret: of an address all but its query."""
+    """The part of a value that decides who gets a secret: for an address everything but its query."""
     return value.partition("#")[0].partition("?")[0] if isinstance(value, Url) else value
 
 
@@ -93,7 +92,7 @@ _Place = tuple[str, Any]
 
 
 def _parts(url: str) -> Iterator[tuple[_Place, str]]:
-    """The parts that may hold a secret."""
+    """The parts that may contain a secret."""
     parts = _split(url)
     if "@" in parts.netloc:
         yield ("login", 0), parts.netloc.rpartition("@")[0]
@@ -115,7 +114,7 @@ def _secrets(url: str) -> Iterator[tuple[_Place, str]]:
 
 
 def _written(url: str, instead: Mapping[_Place, str]) -> str:
-    """The address with other texts in some places."""
+    """The address with some parts replaced."""
     parts, found = _split(url), {**dict(_parts(url)), **instead}
     login = found.get(("login", 0))
     netloc = parts.netloc if login is None else f"{login}@{parts.netloc.rpartition('@')[2]}"
@@ -130,5 +129,5 @@ def _written(url: str, instead: Mapping[_Place, str]) -> str:
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
-    except ValueError:  # it is refused for that elsewhere
+    except ValueError:  # the caller refuses it
         return SplitResult("", "", "", url, "")

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What was read since the database last changed."""
+    """The definitions that were read since the database last changed."""
 
     version: Hashable | None = None
     definitions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,11 +38,11 @@ class Definitions(Declaration):
 
     :param kind: such as ``"smtpserver"``; names of different kinds do not meet.
     :param fields: without ``identifier`` and ``enqueue_job``, which all definitions have.
-    :param choice: name of the text field whose value tells which further fields a definition has.
+    :param choice: name of the text field whose value chooses the further fields of a definition.
     :param variants: the further fields by that value.
     :param in_clear: given a definition and the settings, says in sentences what of it others on the network can read.
-        Such a definition is not saved. One that was saved before works on.
-    :raises ValueError: for a name that can't be, or is there twice.
+        Such a definition is not saved. One that was saved before still works.
+    :raises ValueError: for an invalid name, or one that occurs twice.
     """
 
     def open(self, settings: Settings) -> DefinitionStore:
@@ -54,8 +54,8 @@ class DefinitionStore:
     """The definitions of one kind, see :class:`~pijobs.definitions.Definitions`.
 
     A definition is a dictionary of all fields, with ``identifier`` and ``enqueue_job``.
-    Every method but :meth:`check` and :meth:`censored` raises :class:`~pijobs.errors.DatabaseError` when the database
-    does not do its part.
+    Every method except :meth:`check` and :meth:`censored` raises :class:`~pijobs.errors.DatabaseError` if the database
+    fails.
     """
 
     def __init__(self, declaration: Declaration, settings: Settings) -> None:
@@ -97,14 +97,14 @@ class DefinitionStore:
         return listed
 
     def get(self, identifier: str) -> dict[str, Any]:
-        """One definition, secrets in the clear, as it is now. It is kept until the database changes, where the database
-        can tell of that.
+        """One definition, secrets in the clear, in its present state. It is cached until the database changes, if the
+        database can report changes.
 
-        :raises DefinitionNotFound: for an identifier that is not in this database; :class:`DefinitionDeleted` where the
-            database remembers its deletion.
-        :raises DefinitionUnreadable: when the key of a secret is not among those of this process (yet).
+        :raises DefinitionNotFound: for an identifier that is not in this database; :class:`DefinitionDeleted` if the
+            database has a record of its deletion.
+        :raises DefinitionUnreadable: if this process does not have the key of a secret (yet).
         """
-        # Asked before it is read: what changes in between is read once more, and never missed.
+        # Read first: a change in between is read again, and never missed.
         version, kept = self._database.version(), self._kept
         if kept.version != version:
             kept = self._kept = _Kept(version)
@@ -136,8 +136,8 @@ class DefinitionStore:
             return self._find(connection, identifier)
 
     def left_in_clear(self) -> dict[str, tuple[str, ...]]:
-        """By identifier, the secrets that an older release did not take for such. :meth:`list` and :meth:`get` encrypt
-        them, but for who only looks, or may not write."""
+        """By identifier, the secrets that an older release did not know as such. :meth:`list` and :meth:`get` encrypt
+        them, unless the caller only looks, or may not write."""
         if not self._database.has(metadata):
             return {}
         with self._database.read() as connection:
@@ -148,7 +148,7 @@ class DefinitionStore:
         """Create a definition, or change what is given of one. All its secrets are encrypted by the newest key.
 
         :param values: None counts as not given; ``"__CENSORED__"`` keeps a stored secret.
-        :raises DefinitionError: with all faults of the whole definition; what would go in clear is one.
+        :raises DefinitionError: with all faults of the definition, including what would be sent unencrypted.
         """
         fault = _identifier_fault(identifier, values)
         self._ensure_tables()
@@ -173,7 +173,7 @@ class DefinitionStore:
         self._database.run(work)
 
     def delete(self, identifier: str) -> None:
-        """:raises DefinitionNotFound: for an identifier that is not there."""
+        """:raises DefinitionNotFound: for an unknown identifier."""
         self._ensure_tables()
 
         def work(connection: Connection) -> int:
@@ -188,7 +188,7 @@ class DefinitionStore:
     def check(self, values: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of a definition that is not saved, converted and with defaults, without an identifier.
 
-        :param stored: a definition that they would change.
+        :param stored: the definition that they would change.
         :raises DefinitionError: with all faults.
         """
         return self.declaration.validate(values, stored or {}, {})
@@ -198,7 +198,7 @@ class DefinitionStore:
         return tuple(self.declaration.in_clear({**values, IDENTIFIER: identifier}, self._settings))
 
     def censored(self, definition: Mapping[str, Any]) -> dict[str, Any]:
-        """A definition as people may see it. An empty secret is shown as such."""
+        """A definition as people may see it. An empty secret is shown as empty."""
         fields, unreadable = self.declaration.fields_of(definition), definition.get(UNREADABLE, ())
         hidden = {
             name: CENSORED if name in unreadable else censored(fields[name].typed(definition.get(name)))
@@ -212,7 +212,7 @@ class DefinitionStore:
         self._database.ensure(remembered)
 
     def _definition(self, identifier: str, stored: Stored) -> dict[str, Any]:
-        # What can't be read is no value; the name of a variant that is not loaded is one.
+        # A secret that can't be read has no value; the name of a variant that is not loaded has.
         lost = {name: None for name in stored.lost if name not in stored.values}
         values = self.declaration.complete({**stored.values, **lost})
         return {IDENTIFIER: identifier, **values}
@@ -228,7 +228,8 @@ class DefinitionStore:
         return None if row is None else self._sealer.open(row)
 
     def _protect(self, identifier: str, stored: Stored) -> None:
-        """Encrypt what an older release left in clear. Who only looks, or may not write, leaves it to others."""
+        """Encrypt what an older release stored unencrypted. A caller that only looks, or may not write, leaves it to
+        others."""
         if not stored.bare or is_looking():
             return
 
@@ -240,15 +241,17 @@ class DefinitionStore:
             sealed = {name: self._sealer.seal(identifier, name, content.pop(name)) for name in sorted(bare)}
             secrets = {**sealed, **secrets}
             columns = {"content": json.dumps(content), "secrets": json.dumps(secrets)}
-            if connection.dialect.name == "sqlite":  # what was there is overwritten
+            if connection.dialect.name == "sqlite":  # the old content is overwritten
                 connection.exec_driver_sql("PRAGMA secure_delete = ON")
             connection.execute(table.update().where(*self._place(identifier)).values(**columns))
 
         try:
             self._database.run(work)
-            log.warning("%s %r: %s was in clear, and is encrypted now", self.kind, identifier, ", ".join(stored.bare))
+            log.warning(
+                "%s %r: %s was stored unencrypted, and is encrypted now", self.kind, identifier, ", ".join(stored.bare)
+            )
         except PijobsError as error:
-            log.error("%s %r: %s is in clear: %s", self.kind, identifier, ", ".join(stored.bare), error)
+            log.error("%s %r: %s is stored unencrypted: %s", self.kind, identifier, ", ".join(stored.bare), error)
 
 
 def _identifier_fault(identifier: str, values: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ table = sa.Table(
     metadata,
     sa.Column("kind", exact_text(50), primary_key=True),
     sa.Column(IDENTIFIER, exact_text(MAX_IDENTIFIER), primary_key=True),
-    # A JSON object of the open fields: a field that is added later needs no new table.
+    # A JSON object of the fields that are not secret: a new field needs no new table.
     sa.Column("content", long_text(), nullable=False),
     # A JSON object of the secret fields: field → [key id, Base64 of what the key made of the value's JSON].
     sa.Column("secrets", long_text(), nullable=False),
@@ -21,14 +21,14 @@ table = sa.Table(
     mariadb_engine="InnoDB",
 )
 
-#: Made by a release after the one that made the definitions, so they are not there in every database that has those.
+#: These tables are newer than the definitions, so not every database has them.
 remembered = sa.MetaData()
 deleted = sa.Table(
     "pijobs_definition_deleted",
     remembered,
     sa.Column("kind", exact_text(50), primary_key=True),
     sa.Column(IDENTIFIER, exact_text(MAX_IDENTIFIER), primary_key=True),
-    # When, in ms on the clock of the host that deleted it; only for the order.
+    # The time in ms, by the clock of the host that deleted it; only for the order.
     sa.Column("at", sa.BigInteger(), nullable=False),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",

@@ -1,4 +1,4 @@
-"""The queue's toggle: whether what a definition stands for happens in the request or in the worker."""
+"""The queue's toggle: whether a definition is used in the request or by the worker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def submit(
     queue: Queue, definition: Mapping[str, Any], name: str, arguments: Mapping[str, Any], **options: Any
 ) -> Handle:
-    """Have a job done by the toggle of a definition: by the worker, or in this call.
+    """Run a job by the worker or in this call, as the toggle of a definition says.
 
-    :param options: those of :meth:`pijobs.request.queue.Queue.enqueue`; in this call they mean nothing.
-    :raises AttemptEnd: done in this call, and failed: why is its message.
+    :param options: those of :meth:`pijobs.request.queue.Queue.enqueue`; in this call they have no effect.
+    :raises AttemptEnd: it failed in this call; the message says why.
     """
     if definition[TOGGLE]:
         return queue.enqueue(name, (), dict(arguments), **options)

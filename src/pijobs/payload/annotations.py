@@ -1,4 +1,5 @@
-"""Arguments against the annotations of a job's function, before they are stored: a mistake shows in the request."""
+"""Checks arguments against the annotations of a job's function before they are stored, so that a mistake shows in the
+request."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from typing import Any
 from pijobs.base.redact import redact
 from pijobs.errors import EncodeError
 
-#: Types whose values need no look inside, and what else stands for them (PEP 484: a whole number is a float, too).
+#: Types whose values are not checked inside, and the other types that they accept (PEP 484: a whole number is a float,
+#: too).
 _PLAIN: dict[Any, frozenset[type]] = {
     str: frozenset({str}), int: frozenset({int, bool}), float: frozenset({float, int, bool}), bool: frozenset({bool}),
     bytes: frozenset({bytes}), None: frozenset({type(None)}), type(None): frozenset({type(None)}),
@@ -23,10 +25,10 @@ _PLAIN: dict[Any, frozenset[type]] = {
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What does not fit.
+    """What does not match.
 
     :ivar found: the type of the value; never the value, which may be a secret.
-    :ivar places: where it stands, from inside to outside.
+    :ivar places: its place, from inside to outside.
     """
 
     found: str
@@ -39,7 +41,7 @@ class Misfit:
         return f"{' of '.join(self.places) or 'it'} is {self.found}"
 
 
-#: Gives what does not fit, or None.
+#: Returns what does not match, or None.
 Check = Callable[[Any], "Misfit | None"]
 
 
@@ -55,12 +57,12 @@ class Annotations:
         return self._types.get(name, default)
 
     def check(self, arguments: Mapping[str, Any], where: str) -> None:
-        """:raises EncodeError: naming the first argument that is of another type, and the place inside it."""
+        """:raises EncodeError: with the first argument of another type, and the place inside it."""
         checks = self._checks
         for name, value in arguments.items():
             if name in checks and (misfit := checks[name](value)) is not None:
                 shown = inspect.formatannotation(self._types[name])
-                # A place holds keys of dictionaries, which may be addresses.
+                # A place contains keys of dictionaries, which may be addresses.
                 raise EncodeError(f"{where}: argument {name!r}: expected {shown}, found that {redact(str(misfit))}")
 
 
@@ -80,15 +82,15 @@ def _resolved(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, s
 
 
 def _undone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without the arguments that :class:`functools.partial` gives it."""
+    """The function without the arguments that :class:`functools.partial` passes."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
 def check_of(kind: Any) -> Check:
-    """The check of an annotation, for values that the codec knows. What it does not understand it lets pass: it must
-    not refuse what the function would take."""
+    """The check of an annotation, for values that the codec knows. It accepts what it does not understand, because it
+    must not refuse what the function would accept."""
     if (exact := _exact(kind)) is not None:
         return lambda value: None if type(value) in exact else _misfit(value)
     if hasattr(kind, "__supertype__"):  # typing.NewType
@@ -134,7 +136,7 @@ def _any_of(checks: Sequence[Check]) -> Check:
             if (misfit := one(value)) is None:
                 return None
             misfits.append(misfit)
-        # One that looked inside says more.
+        # One that looked inside gives more detail.
         return max(misfits, key=lambda misfit: len(misfit.places))
 
     return check
@@ -203,7 +205,7 @@ def _mapping(container: type[Any], key: Any, item: Any) -> Check:
 
 
 def _exact(kind: Any) -> frozenset[type] | None:
-    """The types whose values need no look inside; None for an annotation of another kind."""
+    """The types whose values are not checked inside; None for an annotation of another kind."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         parts = [_exact(part) for part in typing.get_args(kind)]
         return None if None in parts else frozenset().union(*filter(None, parts))

@@ -2,12 +2,11 @@
 
 *Envelope*: a msgpack array ``[version, key id, instance id, job name, created, deadline, queue, generation]`` (times in
 ms on the storage's clock), in clear. *Body*: a msgpack array ``[args, kwargs, label]``, encrypted with AES-256-GCM, the
-envelope as associated data; so neither can be changed, nor a body moved to another envelope, without being noticed. The
+envelope as associated data; so a change of either is noticed, and a body that was moved to another envelope, too. The
 name of the queue keeps a body from being moved to another queue with the same keys; the generation grows when the body
-is replaced, so that an older body does not fit any more. Version 1, of release 0.1.0, has neither of the two. Behind
-the label stands the trace that the caller has, if it has one (:mod:`pijobs.base.traces`).
-
-:mod:`pijobs.payload.packing` tells which values can be stored.
+is replaced, so that an older body does not fit any more. Version 1, of release 0.1.0, has neither of the two. After the
+label comes the caller's trace, if there is one (:mod:`pijobs.base.traces`). :mod:`pijobs.payload.packing` says which
+values can be stored.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from pijobs.errors import Damaged, DecodeError, EncodeError
 from pijobs.payload.keys import KeyRing
 from pijobs.payload.packing import NAMES, pack_arguments, unpack
 
-#: The version of envelopes that all releases can read which may work on a storage, by its protocol.
+#: The envelope version that all releases on a storage can read, by the storage's protocol.
 _FIRST_VERSION, VERSION, _PROTOCOL_OF_VERSION = 1, 2, 3
 
 _pack = msgspec.msgpack.Encoder().encode
 _MOST_KEYS = 8
-#: Between a label, which is printable, and the trace of its caller. Release 0.1.0 takes both for the label, which does
-#: no harm; a fourth part of the body would be damage for it.
+#: Separates a label, which is printable, from the trace of its caller. Release 0.1.0 reads both as the label, which
+#: does no harm; it would reject a fourth part of the body as damaged.
 _TRACE = "\0"
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of an instance without a key."""
+    """The part of an instance that can be read without a key."""
 
     version: int
     key_id: str
@@ -44,7 +43,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BoundEnvelope(Envelope, frozen=True, array_like=True):
-    """Of version 2: it belongs to one queue, and to one body."""
+    """In version 2: the queue and the body that it belongs to."""
 
     queue: str
     generation: int
@@ -57,18 +56,18 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     label: str | None = None
-    #: The trace that the caller has (:mod:`pijobs.base.traces`).
+    #: The caller's trace (:mod:`pijobs.base.traces`).
     trace: str | None = field(default=None, compare=False)
-    #: What it came in, once it is decoded.
+    #: Its envelope, after decoding.
     envelope: Envelope | None = field(default=None, compare=False)
 
 
 class Codec:
-    """Encodes with the newest key, decodes with any.
+    """Encodes with the newest key, decodes with any key.
 
-    :param queue: name of the queue that it is for.
-    :param protocol: of the storage that it is for, see :mod:`pijobs.storage.protocol`; asked at each encoding.
-    :param max_size: bytes of the largest body; None: no bound.
+    :param queue: name of the queue.
+    :param protocol: of the storage, see :mod:`pijobs.storage.protocol`; read at each encoding.
+    :param max_size: the most bytes of a body; None: no limit.
     """
 
     def __init__(
@@ -83,8 +82,8 @@ class Codec:
         self._queue = queue
         self._protocol = protocol
         self._max_size = max_size
-        #: By key id, when the newest of what was decoded here (or could not be) was enqueued under another key than the
-        #: newest (ms): some server still encrypts with that one. Of strangers' ids, a few.
+        #: By key id: when the newest instance with another key than the newest that was read here was enqueued (ms), so
+        #: that some server still encrypts with that key. Keeps only a few unknown ids.
         self.other_keys: dict[str, int] = {}
 
     def encode(self, *, id: str, name: str, call: Call, created: int, deadline: int | None) -> tuple[bytes, bytes]:
@@ -95,15 +94,15 @@ class Codec:
         return self._seal(Envelope(_FIRST_VERSION, "", id, name, created, deadline), self._packed(call))
 
     def reencode(self, envelope: bytes, call: Call) -> tuple[bytes, bytes]:
-        """Envelope and body for the next attempt with other arguments. By the key that there is: whoever runs the next
-        attempt has that one."""
+        """Envelope and body for the next attempt with other arguments. With the same key, because whoever runs the next
+        attempt has it."""
         opened = open_envelope(envelope)
         if isinstance(opened, BoundEnvelope):
             envelope = _pack(msgspec.structs.replace(opened, generation=opened.generation + 1))
         return envelope, self._keys.get(opened.key_id).encrypt(self._packed(call), envelope)
 
     def reseal(self, envelope: bytes, body: bytes) -> tuple[bytes, bytes]:
-        """The same under the newest key, and of the version that the storage wants now.
+        """The same with the newest key, in the version that the storage needs now.
 
         :raises DecodeError: it can't be decoded.
         """
@@ -135,8 +134,8 @@ class Codec:
         return packed
 
     def decode(self, envelope: bytes, body: bytes) -> Call:
-        """:raises DecodeError: of an unknown version or key.
-        :raises Damaged: what no process can read, or of another queue.
+        """:raises DecodeError: for an unknown version or key.
+        :raises Damaged: if no process can read it, or it belongs to another queue.
         """
         opened = open_envelope(envelope)
         if opened.key_id != self._keys.newest.id:
@@ -146,7 +145,7 @@ class Codec:
             args, kwargs, label = unpack(plain)
         except DecodeError:
             raise
-        except Exception as error:  # of zones, numbers and mails, each library has errors of its own
+        except Exception as error:  # libraries for zones, numbers and mails have their own errors
             raise Damaged(f"damaged body ({type(error).__name__})") from error
         named = type(kwargs) is dict and NAMES.issuperset(map(type, kwargs))
         if named and type(args) is list and (label is None or type(label) is str):
@@ -162,8 +161,8 @@ class Codec:
 
 
 def open_envelope(data: bytes) -> Envelope:
-    """:raises DecodeError: of a version that this pijobs does not know.
-    :raises Damaged: what no process can read.
+    """:raises DecodeError: for a version that this pijobs does not know.
+    :raises Damaged: if no process can read it.
     """
     try:
         envelope = (_unpack_bound if data[:1] == _BOUND_ARRAY else _unpack_envelope)(data)
@@ -176,7 +175,7 @@ def open_envelope(data: bytes) -> Envelope:
 
 
 def _fault_of(data: bytes) -> DecodeError:
-    """What is wrong with an envelope. One of a later version may look in any way behind its version."""
+    """What is wrong with an envelope. One of a later version may contain anything after its version."""
     try:
         version = msgspec.msgpack.decode(data, type=list)[0]
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError, IndexError):

@@ -1,7 +1,7 @@
-"""Keys of what is stored: encryption of bodies, HMAC of keys and subjects, encryption of secrets at rest.
+"""Keys for stored data: encryption of bodies, HMAC of keys and subjects, encryption of secrets at rest.
 
 Each is derived by HKDF-SHA256 (RFC 5869) from an entry of ``PI_JOB_QUEUE_KEYS`` or else from ``SECRET_KEY``, each with
-an ``info`` of its own, at first use. A key is known by its id, a hash of it that tells nothing about it.
+its own ``info``, at first use. A key is identified by its id, a hash that reveals nothing about it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pijobs.errors import ConfigurationError, Damaged, DecodeError
 from pijobs.settings import PREFIX, Settings
 
-#: Bytes of a secret that nobody guesses; the installers of privacyIDEA make 24.
+#: Bytes of a secret that nobody can guess; the installers of privacyIDEA make 24.
 SHORTEST = 24
 _NONCE = 12  # bytes; NIST SP 800-38D recommends 96 bits for GCM
 
@@ -38,19 +38,19 @@ class Key:
         return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self._secret)
 
     def encrypt(self, plain: bytes, associated: bytes) -> bytes:
-        """AES-256-GCM; the nonce stands in front."""
+        """AES-256-GCM; the nonce comes first."""
         nonce = os.urandom(_NONCE)
         return nonce + self._cipher.encrypt(nonce, plain, associated)
 
     def decrypt(self, sealed: bytes, associated: bytes) -> bytes:
-        """:raises Damaged: when either part was changed."""
+        """:raises Damaged: if either part was changed."""
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated)
         except (InvalidTag, ValueError) as error:
             raise Damaged(f"damaged: what is stored does not fit key {self.id}") from error
 
     def lookup(self, purpose: str, value: str) -> str:
-        """HMAC-SHA256 by which a value can be found without being stored (32 hex digits)."""
+        """HMAC-SHA256, to find a value that is not stored (32 hex digits)."""
         return hmac.digest(self._mac, f"{purpose}\0{value}".encode(), "sha256").hex()[:32]
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class KeyRing:
         return tuple(self._keys)
 
     def get(self, key_id: str) -> Key:
-        """:raises DecodeError: for a key that is not here (yet)."""
+        """:raises DecodeError: for a key that this process does not have (yet)."""
         try:
             return self._keys[key_id]
         except KeyError:
@@ -87,7 +87,7 @@ class KeyRing:
             raise DecodeError(f"unknown key {key_id}; this process has {known}") from None
 
     def lookups(self, purpose: str, value: str) -> list[str]:
-        """The value's HMAC by each key: what was stored under an older key is still found."""
+        """The value's HMAC with each key, so that what was stored under an older key is still found."""
         return [key.lookup(purpose, value) for key in self._keys.values()]
 
 

@@ -1,5 +1,5 @@
-"""Datetimes as bytes, and back as they were: with the name of their time zone, and with the fold, which tells the two
-half past two of an autumn night apart."""
+"""Datetimes as bytes, and back as they were: with the name of their time zone, and with the fold, which distinguishes
+the two half past two of an autumn night."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pijobs.errors import DecodeError
 
 
 def is_plain(moment: dt.datetime) -> bool:
-    """Whether ISO 8601 says all of it: no zone but an offset without a name, and no fold."""
+    """Whether ISO 8601 can represent it: no zone except an unnamed offset, and no fold."""
     zone = moment.tzinfo
     if moment.fold or zone is None:
         return not moment.fold
@@ -23,7 +23,7 @@ def is_plain(moment: dt.datetime) -> bool:
 
 
 def dump(moment: dt.datetime) -> bytes | None:
-    """What :func:`load` makes the same moment of; None for a time zone of a class that is not known here."""
+    """A value from which :func:`load` creates the same moment; None for a time zone of an unknown class."""
     zone = moment.tzinfo
     told: Any = None
     if type(zone) is ZoneInfo and zone.key is not None:
@@ -38,7 +38,7 @@ def dump(moment: dt.datetime) -> bytes | None:
 
 def load(data: bytes) -> dt.datetime:
     """:raises DecodeError: for a time zone that this machine does not know.
-    :raises ValueError: for what :func:`dump` did not make; also ``TypeError``.
+    :raises ValueError: for what :func:`dump` did not write; also ``TypeError``.
     """
     text, fold, told = json.loads(data)
     return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone(told))
@@ -58,7 +58,7 @@ def _zone(told: Any) -> dt.tzinfo | None:
 
 
 def _name_of(zone: dt.tzinfo) -> str | None:
-    """The name that a fixed offset was given; None if it is called by its offset."""
+    """The name of a fixed offset; None if it has none."""
     name = zone.tzname(None)
     offset = zone.utcoffset(None)
     assert offset is not None

@@ -2,9 +2,9 @@
 
 Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
 extension types: tuple, set, frozenset, datetime (with zone and fold), date, Decimal, UUID, integers beyond 64 bits, and
-messages of :mod:`email.message`. A message comes back with the same bytes on the wire, as
-:class:`~email.message.EmailMessage` or :class:`~email.message.Message`, or as the class of :mod:`email.mime` that makes
-parts of its type (``MIMEMultipart``, ``MIMEText``).
+messages of :mod:`email.message`. A message is decoded with the same bytes on the wire, as
+:class:`~email.message.EmailMessage` or :class:`~email.message.Message`, or as the class of :mod:`email.mime` for parts
+    of its type (``MIMEMultipart``, ``MIMEText``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _UNCHANGED = frozenset({type(None), bool, float, bytes})
 NAMES = frozenset({str})
 _SIMPLE = _UNCHANGED | {str, int}
 _CONTAINERS = _SIMPLE | {list, dict}
-# Headers stay folded as they were stored: a signature may cover them.
+# Headers keep their stored folding, because a signature may cover them.
 _POLICY = email.policy.default.clone(refold_source="none")
 
 
@@ -43,7 +43,7 @@ class _Stored(str):
 
 
 class _Compat(email.policy.Compat32):
-    """The same for legacy messages, whose policy would fold stored headers anew."""
+    """The same for legacy messages, whose policy would fold stored headers again."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
@@ -65,7 +65,7 @@ _COMPAT = _Compat()
 
 
 def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], label: str | None = None) -> bytes:
-    """:raises EncodeError: for the first value that is of no known kind, with its path."""
+    """:raises EncodeError: for the first value of an unknown kind, with its path."""
     if _is_plain(args) and _is_plain(kwargs.values()) and NAMES.issuperset(map(type, kwargs)):
         try:
             return _pack([args, kwargs, label])

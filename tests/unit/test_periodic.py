@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pijobs import Job, State, crontab
+from pijobs.observe.schedule import skip
 from pijobs.plugins.loading import Plugins
 from pijobs.plugins.registry import Registry
 from pijobs.request.queue import Queue
@@ -188,6 +189,15 @@ def test_each_due_time_is_enqueued_once_over_all_workers(site: Site) -> None:
             worker.enqueue_due()
         site.clock.advance(30)
     assert site.due == [at("2026-05-01T10:00"), at("2026-05-01T11:00"), at("2026-05-01T12:00")]
+
+
+def test_the_log_tells_a_skipped_time_as_skipped(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    worker = site.worker(job())
+    skip(worker._queue, "tidy.up", by="somebody")
+    site.clock.advance(30)
+    with caplog.at_level("INFO", "pijobs.worker.periodic"):
+        worker.enqueue_due()
+    assert "periodic job tidy.up: skipped at 2026-05-01 10:00:00+00:00" in caplog.text
 
 
 def test_what_was_missed_while_no_worker_ran_is_made_good_once(site: Site) -> None:

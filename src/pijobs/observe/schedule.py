@@ -76,13 +76,14 @@ def _next(job: Job, storage: Storage) -> tuple[int | None, int | None, tuple[int
     taken = last if last is not None and last <= now + TAKEN_AHEAD else 0
     begin = max(now, taken) // schedules.MINUTE * schedules.MINUTE + schedules.MINUTE
     end, skips = begin + _AHEAD, list[int]()
-    while (due := schedules.first(job.schedule, job.timezone, begin, end)) is not None and _skipped(storage, job, due):
+    while (due := schedules.first(job.schedule, job.timezone, begin, end)) and is_skipped(storage, job, due):
         skips.append(due)
         begin = due + schedules.MINUTE
     return due, last, tuple(skips)
 
 
-def _skipped(storage: Storage, job: Job, due: int) -> bool:
+def is_skipped(storage: Storage, job: Job, due: int) -> bool:
+    """Whether somebody skipped this time (ms)."""
     try:
         return storage.get(periodic_id(job.name, due)).state is State.CANCELLED
     except InstanceNotFound:

@@ -13,6 +13,7 @@ import logging
 from pijobs.base import schedules
 from pijobs.base.redact import describe
 from pijobs.jobs import Job
+from pijobs.observe.schedule import is_skipped
 from pijobs.request.queue import Queue
 from pijobs.storage.values import TAKEN_AHEAD
 
@@ -56,7 +57,8 @@ class Periodic:
             due = _guarded_due(job, last if looked is None else max(looked, last or 0), now)
             if due is not None and self._queue.enqueue_periodic(job, due):
                 moment = dt.datetime.fromtimestamp(due / 1000, dt.timezone.utc)
-                log.info("periodic job %s: enqueued for %s", job.name, moment)
+                told = "skipped at" if is_skipped(storage, job, due) else "enqueued for"
+                log.info("periodic job %s: %s %s", job.name, told, moment)
         self._asked = minute
 
 

@@ -1,4 +1,8 @@
-"""Mail for pijobs. Views call :func:`pijobs_mail.send.send_mail`; :mod:`pijobs_mail.engine.transport` is the engine."""
+"""Mail for pijobs. Views call :func:`pijobs_mail.send.send_mail`.
+
+A mail goes from :mod:`pijobs_mail.job` (which server) to :mod:`pijobs_mail.attempt` (by this server), through
+:mod:`pijobs_mail.compose` (bytes) and :mod:`pijobs_mail.engine` (the wire), to :mod:`pijobs_mail.conclusions`.
+"""
 
 from pijobs import moved
 

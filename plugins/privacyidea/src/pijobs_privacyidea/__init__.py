@@ -1,4 +1,8 @@
-"""pijobs for the real privacyIDEA: ``PI_JOB_QUEUE_CLASS = 'pijobs_privacyidea.HueyQueue'``."""
+"""pijobs for the real privacyIDEA: ``PI_JOB_QUEUE_CLASS = 'pijobs_privacyidea.HueyQueue'``.
+
+:mod:`pijobs_privacyidea.queue` is that class; :mod:`pijobs_privacyidea.mail` sends what privacyIDEA would send in the
+request, :mod:`pijobs_privacyidea.doctor` tells what is missing.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Field:
     :param multiline: whether a form shows several lines of the text.
     :param section: the heading of the form that it is below. :data:`~pijobs.definitions.CONNECTION`,
         :data:`~pijobs.definitions.LOGIN` and :data:`~pijobs.definitions.SECURITY` are open; others are closed until
-            something in them is set. Empty: it is always shown.
+        something in them is set. Empty: it is always shown.
     :param check: returns None, or what is wrong with a value: "expected …, found …".
     """
 

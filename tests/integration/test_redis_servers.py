@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import traceback
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_a_queue_that_was_used_leaves_only_what_must_stay(redis_url: str) -> Non
     client = redis.Redis.from_url(redis_url)
     storage = RedisStorage(redis_url, name := f"test-{uuid4().hex}", retention=Retention(1, 0, 1))
     for number in range(5):
-        facts = {"group": f"group-{number}", "subject": "s", "deadline": storage.now() + LONG, "limit": 2}
+        facts = {"group": f"group-{number}", "subject": "s", "deadline": round(time.time() * 1000) + LONG, "limit": 2}
         storage.enqueue(new_instance(**facts, key=f"key-{number}"), timeout=5)
     session = open_session(storage)
     states = [State.DONE, State.DEAD, State.EXPIRED, State.DONE, State.DONE]

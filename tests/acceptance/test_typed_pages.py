@@ -43,7 +43,7 @@ def typed(site: Site, web: Web | None, commands: list[str], **instead: str) -> s
     environment = {**site.environment, "PATH": path, "PRIVACYIDEA_CONFIGFILE": str(site.config)}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=site.folder, env=environment, capture_output=True, text=True,
-        timeout=120,
+        timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}{site.output()}"
     assert '"status": false' not in done.stdout and '"status":false' not in done.stdout, done.stdout

@@ -47,7 +47,8 @@ def test_the_next_address_is_tried_when_one_is_dead(
         delivery = deliver(Endpoint(host="mail.example.com", port=25, timeout=1), MAIL)
         assert set(delivery.having(Verdict.ACCEPTED)) == set(MAIL.recipients)
         assert time.monotonic() - started < 10
-        assert (sink.connections, len(sink.mails)) == (1, 1)
+        # Not its connections: another test's client may still try a port that was its sink's.
+        assert len(sink.mails) == 1
 
 
 def test_an_address_of_a_kind_that_this_machine_does_not_have_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pijobs.execution.groups import Policy
+from pijobs.execution.groups import HEALTHY, Policy
 from pijobs.jobs import State
 from pijobs.observe.switches import resume
 from pijobs.storage.contract import Storage
@@ -88,6 +88,24 @@ def test_groups_are_listed_page_by_page(storage: Storage) -> None:
     assert [record.name for page in pages for record in page] == names
     assert storage.groups(limit=len(names)) == [record for page in pages for record in page]
     assert storage.groups(after=names[-1]) == []
+
+
+def test_groups_in_trouble_are_found_among_many(storage: Storage) -> None:
+    """Without reading all others, however many there are between two of them."""
+    names = sorted(f"group {number} ü" for number in range(600))
+    for name in names:
+        works = Policy(limit=7, proven=True)
+        storage.set_group(name, version=0, limit=7, blocked_until=None, policy=works.dumps(), keep=LONG)
+    fails = Policy(failures=1, reason="connection refused").dumps()
+    storage.set_group(names[-2], version=1, limit=1, blocked_until=None, policy=fails, keep=LONG)
+    storage.pause(names[1])
+    enqueue(storage, group="without a policy")
+    found = storage.groups(healthy=HEALTHY)
+    assert [record.name for record in found] == [names[1], names[-2]]
+    assert found == [storage.group(names[1]), storage.group(names[-2])]
+    assert storage.groups(healthy=HEALTHY, limit=1) == found[:1]
+    assert storage.groups(healthy=HEALTHY, limit=1, after=names[1]) == found[1:]
+    assert storage.groups(healthy=HEALTHY, after=names[-2]) == []
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------

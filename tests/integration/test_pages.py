@@ -20,6 +20,7 @@ from werkzeug.test import Client
 
 from pijobs.definitions import CENSORED
 from pijobs.errors import ConfigurationError, InstanceNotFound
+from pijobs.execution.groups import Policy
 from pijobs.flask import JobQueue
 from pijobs.jobs import State
 from pijobs.observe.schedule import scheduled
@@ -27,6 +28,7 @@ from pijobs.server.accounts import Accounts
 from pijobs.server.app import create_app
 from pijobs.server.host import HostSignIn
 from pijobs.server.pages import bulk
+from pijobs.server.pages.workers import MOST_GROUPS
 from pijobs.settings.pages import contrast
 from pijobs.storage.values import End, NewInstance
 from pijobs_mail.servers.definitions import open_store
@@ -321,6 +323,18 @@ def test_what_was_done_is_told_once(app: flask.Flask, visit: Visit) -> None:
     assert "1 instance cancelled." in visit.follow(visit.post("/jobs/act", reason="a test", action="cancel", id=[id]))
     assert "1 instance cancelled." not in visit.text("/jobs")
     assert storage_of(app).get(id).reason == "cancelled by admin"
+
+
+def test_of_many_groups_those_in_trouble_are_shown_first(app: flask.Flask, visit: Visit) -> None:
+    storage = storage_of(app)
+    works = Policy(proven=True).dumps()
+    for number in range(MOST_GROUPS + 10):
+        storage.set_group(f"smtp:{number:03}", version=0, limit=2, blocked_until=None, policy=works, keep=3_600_000)
+    last = f"smtp:{MOST_GROUPS + 9:03}"
+    storage.pause(last, by="admin", reason="moving house")
+    shown = re.findall(r'<tr id="g-([^"]+)"', page := visit.text("/workers"))
+    assert shown == [last, *(f"smtp:{number:03}" for number in range(MOST_GROUPS - 1))]
+    assert "and more; pijobs groups lists all of them" in page
 
 
 def test_queue_and_groups_are_paused_and_resumed(

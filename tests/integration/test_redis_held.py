@@ -12,6 +12,7 @@ import pytest
 import redis
 from contract.workers import LONG, Worker, new_instance
 
+from pijobs.execution.groups import HEALTHY
 from pijobs.jobs import State
 from pijobs.storage.redis import RedisStorage
 from pijobs.storage.redis.scripts import Scripts
@@ -102,6 +103,7 @@ class Crowd:
             "a worker stops": lambda: self.close_worker(crashed=False),
             "depths": storage.depths,
             "groups": storage.groups,
+            "groups in trouble": lambda: storage.groups(healthy=HEALTHY),
             "a long page": lambda: storage.page(State.QUEUED, limit=500),
             "the oldest of no group": lambda: storage.oldest_due(without=every),
             "sessions": storage.sessions,

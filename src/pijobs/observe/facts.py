@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pijobs.execution.groups import DEFAULT_BOUND, Policy
+from pijobs.execution.groups import DEFAULT_BOUND, HEALTHY, Policy
 from pijobs.jobs import State
 from pijobs.storage.contract import Storage
 from pijobs.storage.records import GroupRecord
@@ -68,16 +68,28 @@ def session(record: SessionRecord, now: int) -> dict[str, Any]:
     }
 
 
-def groups(storage: Storage, *, after: str = "", limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The groups by name, with their limits and breakers: up to ``limit`` (None: all) of those behind ``after``."""
+def groups(
+    storage: Storage, *, after: str = "", limit: int | None = None, healthy: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """The groups by name, with their limits and breakers: up to ``limit`` (None: all) of those behind ``after``.
+
+    :param healthy: see :meth:`pijobs.storage.contract.Storage.groups`.
+    """
     now = storage.now()
     left = math.inf if limit is None else limit
     while left > 0:
-        page = storage.groups(after=after, limit=int(min(GROUPS, left)))
+        page = storage.groups(after=after, limit=int(min(GROUPS, left)), healthy=healthy)
         yield from (group(record, now) for record in page)
         if len(page) < GROUPS:
             return
         after, left = page[-1].name, left - len(page)
+
+
+def groups_in_trouble(storage: Storage) -> Iterator[dict[str, Any]]:
+    """The groups that are paused, fail, or have a warning, by name."""
+    for row in groups(storage, healthy=HEALTHY):
+        if row["reason"] or row["breaker"] != "closed" or row["paused"]:
+            yield row
 
 
 def group(record: GroupRecord, now: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pijobs.base.clock import to_ms
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks
-from pijobs.observe.facts import age, groups
+from pijobs.observe.facts import age, groups_in_trouble
 from pijobs.observe.sentences import LOSS_TOLD, told_bound, told_loss
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
@@ -160,7 +160,7 @@ def beside(queue: Queue, name: str, beside: Storage) -> CheckResult:
         depths, now = beside.depths(), beside.now()
         waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
         if waits > limit:
-            waits = _held_by_nobody(beside, waits, groups(beside))
+            waits = _held_by_nobody(beside, waits, groups_in_trouble(beside))
         there = any(place is beside for place in queue.places)  # otherwise nobody has created its file
         room = deployment_checks.full(beside.diagnose() if there else {}, name)
     except StorageUnavailable as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import WAITING, State
-from pijobs.observe.facts import STATE_ORDER, age, groups, moment, pause_of, session, workers
+from pijobs.observe.facts import STATE_ORDER, age, groups_in_trouble, moment, pause_of, session, workers
 from pijobs.observe.load import load
 from pijobs.request.bounds import Bound
 from pijobs.request.places import Places
@@ -40,7 +40,7 @@ def overview(queue: Queue) -> dict[str, Any]:
     try:
         storage.ping()  # which gives up sooner than what follows
         held, sessions = queue.places.depths(), storage.sessions()
-        found = _in_trouble(storage)
+        found = [*groups_in_trouble(storage)]
         failures = _failures(queue.places)
     except StorageUnavailable as error:
         away = {"reachable": False, "what": error.what, "reason": str(error), "fallback": fallback(queue)}
@@ -82,14 +82,10 @@ def here(places: Places) -> dict[str, Any]:
     rest = [place for place in places if place is not places.storage]
     for place in rest:
         with suppress(StorageUnavailable):
-            found += _in_trouble(place)
+            found += groups_in_trouble(place)
             live += workers(place)
     jobs = numbers(held)
     return {"spool": jobs, **_sums(jobs), "failures": _failures(rest), "groups": found, "workers": live}
-
-
-def _in_trouble(storage: Storage) -> list[dict[str, Any]]:
-    return [row for row in groups(storage) if row["reason"] or row["breaker"] != "closed" or row["paused"]]
 
 
 def _sums(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -44,18 +44,26 @@ def workers() -> str:
     depths, now = found.depths(), found.now()
     bypasses = {name: facts.pause_of(one, now) for name, one in depths.bypasses.items()}
     live = facts.workers(found)
-    groups = sorted(facts.groups(found), key=lambda row: (not row["paused"], not row["failures"], row["name"]))
+    in_trouble = [*facts.groups_in_trouble(found)]
+    groups = _foremost(found, in_trouble)
     return flask.render_template(
         "pijobs/workers.html",
         workers=[{**row, "runs": [_run(found, id) for id in row["running"][:20]]} for row in live],
         groups=groups[:MOST_GROUPS],
-        more_groups=len(groups) - MOST_GROUPS,
+        more_groups=len(groups) > MOST_GROUPS,
         pause=None if depths.pause is None else facts.pause_of(depths.pause, now),
         bypasses=[(name, sentences.told_bypass({"group": name or None, **one})) for name, one in bypasses.items()],
         jobs=sorted(current_queue().registry),
-        load=_load(depths, live, groups),
+        load=_load(depths, live, in_trouble),
         away=away,
     )
+
+
+def _foremost(found: Storage, in_trouble: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups to be shown, those in trouble first, and one more if there are more."""
+    first = sorted(in_trouble, key=lambda row: (not row["paused"], not row["failures"], row["name"]))
+    shown = {row["name"]: row for row in (*first, *facts.groups(found, limit=MOST_GROUPS + 1))}
+    return [*shown.values()][: MOST_GROUPS + 1]
 
 
 def _load(depths: Depths, live: list[dict[str, Any]], groups: list[dict[str, Any]]) -> dict[str, Any]:

@@ -126,8 +126,12 @@ class ForPeople(ABC):
         yield Audit(last=True)
 
     @abstractmethod
-    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
-        """Known groups, by name: up to ``limit`` after the name ``after``. Fewer mean that these were the last."""
+    def groups(self, *, after: str = "", limit: int = GROUPS, healthy: str | None = None) -> list[GroupRecord]:
+        """Known groups, by name: up to ``limit`` after the name ``after``. Fewer mean that these were the last.
+
+        :param healthy: leave out groups that are not paused and whose policy is empty or ends with this text. So a
+            few groups in trouble are found among many without reading all of them.
+        """
 
     @abstractmethod
     def totals(self, period: Period | None = None) -> dict[str, float]:

@@ -163,10 +163,12 @@ class ForPeople(MemoryBase, contract.ForPeople):
         with self._lock:
             self._bypasses.pop(storable_name(group or ""), None)
 
-    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
+    def groups(self, *, after: str = "", limit: int = GROUPS, healthy: str | None = None) -> list[GroupRecord]:
         with self._lock:
-            names = sorted(name for name in self._groups if name > after)
-            return [self._group_record(name) for name in names[:limit]]
+            records = [self._group_record(name) for name in sorted(self._groups) if name > after]
+            if healthy is not None:
+                records = [one for one in records if one.paused or (one.policy and not one.policy.endswith(healthy))]
+            return records[:limit]
 
     def totals(self, period: Period | None = None) -> dict[str, float]:
         with self._lock:

@@ -19,6 +19,8 @@ from pijobs.storage.values import GROUPS, Pause
 
 #: The most records that one script reads.
 GROUPS_AT_ONCE, RECORDS_AT_ONCE, OLDEST_AT_ONCE = 100, 50, 200
+#: Groups of which one script finds out whether they are in trouble.
+GROUPS_LOOKED_AT = 250
 #: Instances of each job whose group :meth:`RedisStorage.oldest_due` reads.
 OLDEST_LOOKED_AT = 1000
 
@@ -149,16 +151,18 @@ class ForPeople(RedisBase, contract.ForPeople):
     def end_bypass(self, group: str | None = None) -> None:
         self._ask("HDEL", "bypass", storable_name(group or ""))
 
-    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
+    def groups(self, *, after: str = "", limit: int = GROUPS, healthy: str | None = None) -> list[GroupRecord]:
         found: list[GroupRecord] = []
         while len(found) < limit:
             # One script for all of them would block Redis for too long.
             number = min(GROUPS_AT_ONCE, limit - len(found))
-            rows = self._run(self._scripts.read, "groups", f"({after}" if after else "-", number)[1]
+            which = () if healthy is None else (healthy, GROUPS_LOOKED_AT)
+            begin = f"({after}" if after else "-"
+            _, rows, last = self._run(self._scripts.read, "groups", begin, number, *which)
             found += [answers.group(values) for values in rows]
-            if len(rows) < number:
+            if not last:
                 break
-            after = found[-1].name
+            after = answers.words(last)
         return found
 
     def totals(self, period: Period | None = None) -> dict[str, float]:

@@ -14,9 +14,13 @@ from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import HOUSEKEEPING_BATCH, LEFT_OUT, Pause, whole
 
 
-def groups(tx: Tx, after: str, limit: int) -> list[GroupRecord]:
+def groups(tx: Tx, after: str, limit: int, healthy: str | None) -> list[GroupRecord]:
     """See :meth:`pijobs.storage.contract.Storage.groups`."""
-    return [_record(row) for row in tx.rows(tx.st.groups, after=after, n=limit)]
+    if healthy is None:
+        found = tx.rows(tx.st.groups, after=after, n=limit)
+    else:
+        found = tx.rows(tx.st.groups_in_trouble, after=after, n=limit, healthy=f"%{healthy}")
+    return [_record(row) for row in found]
 
 
 def group(tx: Tx, name: str) -> GroupRecord | None:

@@ -118,8 +118,8 @@ class ForPeople(SqlBase, contract.ForPeople):
             if not last:
                 return
 
-    def groups(self, *, after: str = "", limit: int = GROUPS) -> list[GroupRecord]:
-        return self._read(lambda tx: limits.groups(tx, after, limit))
+    def groups(self, *, after: str = "", limit: int = GROUPS, healthy: str | None = None) -> list[GroupRecord]:
+        return self._read(lambda tx: limits.groups(tx, after, limit, healthy))
 
     def totals(self, period: Period | None = None) -> dict[str, float]:
         return dict(self._read(lambda tx: limits.totals(tx, limits.owner(tx, period))))

@@ -20,6 +20,11 @@ local function group(name)
     g[5] or '0'}
 end
 
+local function in_trouble(name, healthy)
+  local g = call('HMGET', P .. 'g:' .. name, 'paused', 'policy')
+  return g[1] or (g[2] and g[2] ~= '' and string.sub(g[2], -#healthy) ~= healthy)
+end
+
 local function newer(a, b) return a.place > b.place or (a.place == b.place and a.id > b.id) end
 
 -- The entries of one place are in the order of their ids. Answers where the first of them stands, and where the first one
@@ -108,11 +113,13 @@ elseif what == 'oldest' then
 elseif what == 'group' then
   return {now, call('ZSCORE', P .. 'groups', ARGV[2]) and group(ARGV[2]) or {}}
 elseif what == 'groups' then
-  local all = {}
-  for _, name in ipairs(call('ZRANGEBYLEX', P .. 'groups', ARGV[2], '+', 'LIMIT', 0, ARGV[3])) do
-    all[#all + 1] = group(name)
+  local all, limit, healthy, looked_at = {}, tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5] or ARGV[3])
+  local names = call('ZRANGEBYLEX', P .. 'groups', ARGV[2], '+', 'LIMIT', 0, looked_at)
+  for n, name in ipairs(names) do
+    if not healthy or in_trouble(name, healthy) then all[#all + 1] = group(name) end
+    if #all == limit then return {now, all, name} end
   end
-  return {now, all}
+  return {now, all, #names == looked_at and names[#names] or ''}
 elseif what == 'sessions' then
   local all = {}
   local live = call('ZRANGEBYSCORE', P .. 'live', now, '+inf', 'WITHSCORES')

@@ -31,7 +31,10 @@ class GroupStatements:
         ]
         known = select(G.name, G.lim, G.blocked_until, G.paused, G.pause, G.policy, G.version, *number)
         known = known.where(G.queue == bindparam("queue"))
-        self.groups = Statement(known.where(G.name > bindparam("after")).order_by(G.name).limit(bindparam("n")))
+        page = known.where(G.name > bindparam("after")).order_by(G.name).limit(bindparam("n"))
+        self.groups = Statement(page)
+        in_trouble = and_(G.policy != literal_column("''"), G.policy.not_like(bindparam("healthy")))
+        self.groups_in_trouble = Statement(page.where(or_(G.paused != literal_column("0"), in_trouble)))
         self.group = Statement(known.where(G.name == bindparam("grp")))
 
     def _changes_of_groups(self) -> None:

@@ -26,6 +26,8 @@ import pytest
 import shared
 
 START_TIMEOUT = 120.0
+#: Seconds that a program may take on a busy machine, before the test gives it up.
+PROGRAM = 300.0
 #: The database of this process in a server of the run.
 DATABASE = f"pijobs_{os.getpid()}"
 
@@ -195,7 +197,7 @@ def _running(command: list[str], place: Path, ready: Callable[[], bool], user: s
         # SIGINT: PostgreSQL would wait for its clients after SIGTERM.
         server.send_signal(2 if user or "postgres" in command[0] else 15)
         try:
-            server.wait(20)
+            server.wait(120)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()

@@ -23,7 +23,7 @@ from pijobs.base import clock, processes, threads
 __all__ = ["PATIENCE", "Answered", "Demo", "DemoFailed"]
 
 #: Seconds for a process to come up, and for a message to arrive.
-PATIENCE = 30.0
+PATIENCE = 120.0
 _ADMIN = "demo"
 _CONFIG = """\
 # Written by a demo of pijobs.

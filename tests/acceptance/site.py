@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import shared
 from preloaded import Programs, starts_alike
-from services import wait_until
+from services import PROGRAM, wait_until
 
 from pijobs.factory import build
 from pijobs.jobs import ENDED, State
@@ -63,7 +63,9 @@ class Site:
 
     # -- commands ------------------------------------------------------------------------------------------------
 
-    def run(self, *arguments: str, input: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, input: str | None = None, timeout: float = PROGRAM
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``pijobs …`` to its end."""
         command = ["-m", "pijobs", "--config", str(self.config), *arguments]
         if programs := self._programs(arguments):
@@ -146,7 +148,7 @@ class Site:
         record: Record = self.storage.get(instance_id)
         return record
 
-    def wait_for(self, instance_id: str, *states: State, timeout: float = 30) -> Record:
+    def wait_for(self, instance_id: str, *states: State, timeout: float = 120) -> Record:
         """Wait until the instance stands in one of the states (default: any ended one)."""
         wanted = frozenset(states) or ENDED
         wait_until(lambda: self.record(instance_id).state in wanted, timeout, what=f"{instance_id} in {sorted(wanted)}")

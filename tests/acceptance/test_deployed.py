@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from services import free_port, program, wait_until
+from services import PROGRAM, free_port, program, wait_until
 
 from pijobs.jobs import State
 from pijobs.server.machines import Machines
@@ -196,7 +196,7 @@ def start_pod(site: Site) -> tuple[subprocess.Popen[bytes], int]:
 
     def ready() -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
+            with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=120) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -237,7 +237,7 @@ def test_the_log_of_a_worker_goes_on_after_it_was_rotated(make_site: MakeSite, t
     recipe.chmod(0o600)
     site.wait_for(site.queue.enqueue("test.count", (1,)).id)
     command = [program("logrotate"), "--force", "--state", f"{tmp_path}/state", str(recipe)]
-    rotated = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    rotated = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM)
     assert rotated.returncode == 0, rotated.stderr
     id = site.queue.enqueue("test.count", (2,)).id
     site.wait_for(id)

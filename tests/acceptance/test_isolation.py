@@ -54,7 +54,7 @@ def test_mails_of_a_healthy_server_arrive_while_those_of_a_hanging_one_wait(make
             send(site, "hanging", 10)
             send(site, "healthy", 10)
         site.start_worker("-w", str(WORKERS))
-        healthy.wait_for(60, timeout=60)
+        healthy.wait_for(60, timeout=120)
         wait_until(lambda: in_group(site, "healthy", State.DONE) == 60, what="the end of the healthy ones")
         assert not hanging.mails
         assert in_group(site, "hanging", State.RUNNING) + in_group(site, "hanging", State.QUEUED) == 60
@@ -68,7 +68,7 @@ def test_a_destination_that_begins_to_hang_leaves_workers_to_the_others(make_sit
         define(site, "main", sink, 600)
         site.start_worker("-w", "10")
         send(site, "main", 60)
-        sink.wait_for(60, timeout=60)
+        sink.wait_for(60, timeout=120)
         sink.fail_at("MAIL", Fault(hang=True))  # a greeting would be asked for by new connections only
         send(site, "main", 60)
         wait_until(lambda: in_group(site, "main", State.RUNNING) > 2, what="several that hang")
@@ -130,7 +130,7 @@ def test_a_hundred_thousand_that_wait_do_not_delay_what_is_urgent(site: Site) ->
     for n in range(urgent):
         ids.append(site.queue.enqueue("test.count", (n,), priority=10, expires=120).id)
         time.sleep(0.03)  # logins come one after the other
-    records = [site.wait_for(instance_id, timeout=30) for instance_id in ids]
+    records = [site.wait_for(instance_id) for instance_id in ids]
     assert {record.state for record in records} == {State.DONE}
     assert site.counts("test.hold")[State.QUEUED] > waiting * 0.9
     delays = sorted((record.started or 0) - record.created for record in records)

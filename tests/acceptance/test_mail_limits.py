@@ -78,7 +78,7 @@ def test_two_workers_together_open_no_more_connections_than_the_definition_allow
         define(mail_site, sink, max_connections=connections)
         two_workers(mail_site)
         send(mail_site, 40)
-        sink.wait_for(40, timeout=60)
+        sink.wait_for(40, timeout=120)
         assert mail_site.wait_all_ended("mail.send") == {State.DONE: 40}
         assert sink.most <= connections
 
@@ -88,7 +88,7 @@ def test_two_workers_together_start_no_more_mails_than_the_rate(mail_site: Site)
         define(mail_site, sink, rate="5/min")
         two_workers(mail_site)
         ids = send(mail_site, 12)
-        sink.wait_for(5, timeout=30)
+        sink.wait_for(5, timeout=120)
         wait_until(lambda: mail_site.counts("mail.send").get(State.DONE) == 5, what="the end of those that went")
         waiting = [one for one in ids if mail_site.record(one).state is not State.DONE]
         assert len(waiting) == 7
@@ -178,9 +178,9 @@ def test_a_worker_that_is_lost_with_a_mail_doubles_no_notice(
         define(mail_site, sink)
         worker = mail_site.start_worker("-w", "1", "-k", kind)
         (sent,) = send(mail_site, if_maybe_sent=policy)
-        sink.wait_for(1, timeout=30)
+        sink.wait_for(1, timeout=120)
         end(mail_site, worker)
-        worker.wait(25)
+        worker.wait(120)
         mail_site.start_worker("-w", "1")
         record = mail_site.wait_for(sent)
         assert (record.state, len(sink.mails)) == (state, mails), record

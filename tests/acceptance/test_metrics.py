@@ -25,7 +25,7 @@ def free_port() -> int:
 
 def asked(port: int) -> dict[tuple[str, ...], float]:
     """What a process answers: name and label values of each sample."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as response:
         families = text_string_to_metric_families(response.read().decode())
         return {(row.name, *row.labels.values()): row.value for family in families for row in family.samples}
 
@@ -75,7 +75,7 @@ def test_a_worker_tells_what_it_counted_before_it_ends(site: Site) -> None:
     handle = site.queue.enqueue("test.count", (1,))
     site.wait_for(handle.id)
     worker.terminate()
-    worker.wait(25)
+    worker.wait(120)
     counted = [value for name, value in site.storage.totals().items() if name.startswith("pijobs_attempts_total")]
     assert counted == [1]
 

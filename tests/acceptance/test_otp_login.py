@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services import wait_until
+from services import PROGRAM, wait_until
 
 from pijobs_mail.sink.server import Fault, Sink
 
@@ -33,7 +33,7 @@ class Running:
 
     def do(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, timeout=60)
+        done = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, timeout=PROGRAM)
         assert done.returncode == 0, done.stderr
 
     def start(self, module: str, *arguments: str) -> None:
@@ -76,7 +76,7 @@ class Browser:
         return self.post("/", username="alice", current_password=password)
 
     def _read(self, url: str, body: bytes | None) -> str:
-        with self._opener.open(url, body, timeout=60) as response:
+        with self._opener.open(url, body, timeout=120) as response:
             return str(response.read().decode())
 
 
@@ -94,13 +94,13 @@ def example(tmp_path: Path, sink: Sink) -> Iterator[Running]:
         process.terminate()
     for process in running.processes:
         try:
-            process.wait(60)
+            process.wait(120)
         finally:
             process.kill()
 
 
 def otp_in(sink: Sink, number: int) -> str:
-    content = sink.wait_for(number, timeout=60)[number - 1].content.decode()
+    content = sink.wait_for(number, timeout=120)[number - 1].content.decode()
     match = re.search(r"one-time password is (\d{6})", content)
     assert match is not None
     return match[1]
@@ -140,7 +140,7 @@ def test_the_page_does_not_wait_for_a_mail_server_that_hangs(example: Running, s
     assert sink.connections == 0
     example.start("pijobs", "worker")
     otp = otp_in(sink, 1)
-    wait_until(lambda: browser.get("/otp/mail") == "The mail was sent.", 60, what="the news that the mail was sent")
+    wait_until(lambda: browser.get("/otp/mail") == "The mail was sent.", what="the news that the mail was sent")
     assert "Welcome, alice" in browser.post("/otp", one_time_code=otp)
 
 
@@ -149,4 +149,4 @@ def test_the_page_tells_that_a_mail_can_not_be_sent(example: Running, sink: Sink
     browser = Browser(example.start_app())
     browser.log_in()
     example.start("pijobs", "worker")
-    wait_until(lambda: browser.get("/otp/mail") == "The mail can't be sent.", 60, what="the news of a refusal")
+    wait_until(lambda: browser.get("/otp/mail") == "The mail can't be sent.", what="the news of a refusal")

@@ -44,7 +44,7 @@ def test_an_sms_is_tried_again_when_the_gateway_is_in_trouble(sms_site: Site, tr
         save(sms_site, url=gateway.url, timeout=0.5)
         sms_site.start_worker()
         instance = send(sms_site)
-        assert sms_site.wait_for(instance, timeout=60).state is State.DONE
+        assert sms_site.wait_for(instance).state is State.DONE
         assert [request.form for request in gateway.requests] == [{"to": PHONE, "text": TEXT}] * 2
 
 

@@ -25,13 +25,13 @@ def test_what_a_new_worker_finds_dead_at_its_start_is_counted(make_site: MakeSit
     instance = site.queue.enqueue("test.poison").id
     for _ in range(3):
         worker = site.start("worker", "-l", str(site.log))
-        assert worker.wait(60) == 9
+        assert worker.wait(120) == 9
     # Its lease is over before the next worker gives its first sign of life, which finds it.
     session = site.storage.sessions()
     wait_until(lambda: session != site.storage.sessions(), what="the end of the lease")
     last = site.start_worker()
     assert site.wait_for(instance).state is State.DEAD
     last.send_signal(signal.SIGTERM)
-    assert last.wait(60) == 0
+    assert last.wait(120) == 0
     site.start_worker()
     wait_until(lambda: results(site) == {"dead": 1}, what="the dead one among the statistics")

@@ -26,7 +26,7 @@ class Web:
         body = json.dumps(values).encode() if values else None
         request = urllib.request.Request(self.base + path, body, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=120) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

@@ -57,7 +57,7 @@ class Server:
         self._signal(family, signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
-        wait_until(lambda: not any(map(_is_alive, family[1:])), 10, what="the end of the storage's processes")
+        wait_until(lambda: not any(map(_is_alive, family[1:])), what="the end of the storage's processes")
 
     def kill_child(self, number: int) -> None:
         """One of its processes, if it has several: PostgreSQL then ends all and recovers. Else the whole server."""

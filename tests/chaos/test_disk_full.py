@@ -110,17 +110,17 @@ def test_what_waits_is_done_on_a_disk_that_others_filled(make_site: MakeSite, sm
     waiting = [site.queue.enqueue(NAME, (0.0, 0)).id for _ in range(200)]
     fill_up(small_disk / "ballast")
     site.start_worker("-w", "2")
-    assert all(site.wait_for(id, timeout=60).state is State.DONE for id in waiting)
+    assert all(site.wait_for(id).state is State.DONE for id in waiting)
 
 
 def test_a_worker_on_a_full_disk_loses_nothing_and_does_nothing_twice(make_site: MakeSite, tiny_disk: Path) -> None:
     site = make_site(f"sqlite:///{tiny_disk}/queue.sqlite")
     waiting = [site.queue.enqueue(NAME, (0.05, 0)).id for _ in range(40)]
     site.start_worker("-w", "2")
-    wait_until(lambda: bool(site.effects_of("run")), 30, what="the first effect")
+    wait_until(lambda: bool(site.effects_of("run")), what="the first effect")
     ballast = tiny_disk / "ballast"
     fill_up(ballast)
-    assert all(site.wait_for(id, timeout=60).state is State.DONE for id in waiting)
+    assert all(site.wait_for(id).state is State.DONE for id in waiting)
     records = {id: site.record(id) for id in waiting}
     effects = [line.split()[0] for line in site.effects_of("run")]
     assert all(1 <= effects.count(id) <= 1 + record.crashes for id, record in records.items())

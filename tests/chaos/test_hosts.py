@@ -28,7 +28,7 @@ def redis_on(host: Host, place: Path) -> Iterator[str]:
         [*host.prefix, program(), *options, "--appendfsync", "always", "--dir", str(place)], stdout=subprocess.DEVNULL
     )
     try:
-        wait_until(lambda: answers(host.address), 20, what="the start of Redis")
+        wait_until(lambda: answers(host.address), what="the start of Redis")
         yield f"redis://{host.address}:6379/0"
     finally:
         process.kill()
@@ -82,7 +82,7 @@ def test_hosts_that_lose_network_or_power_lose_no_job(
     with hosts(*names) as (store, *others), redis_on(store, tmp_path) as url:
         crowd = Crowd(make_site(url), random.Random(f"hosts {jobs}"), places=tuple(host.prefix for host in others))
         crowd.go_through(jobs, faults, Trouble(crowd, others).strike)
-        wait_until(lambda: seen(crowd) == {"worker1", "worker2"}, 20, what="workers of both hosts")
+        wait_until(lambda: seen(crowd) == {"worker1", "worker2"}, what="workers of both hosts")
         books = crowd.finish(timeout=jobs / 10 + 30)
         toll = crowd.toll
         fault = f"four hosts: network away {toll.network} ×, power {toll.kills - toll.network} ×"

@@ -41,7 +41,7 @@ def test_redis_gives_back_what_a_lost_answer_leased(server: Server) -> None:
         network.swallow_answer_to = storage._scripts.step.sha.encode()
         with pytest.raises(StorageUnavailable):
             session.step([], want=1)
-        wait_until(lambda: is_running(storage, stored.id), 5, what="the lease that nobody heard of")
+        wait_until(lambda: is_running(storage, stored.id), what="the lease that nobody heard of")
         assert leased_after_beats(session).id == stored.id
         assert storage.get(stored.id).crashes == 0
 

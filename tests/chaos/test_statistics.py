@@ -75,11 +75,11 @@ def test_statistics_add_up_exactly_after_kills_of_the_worker(
     last = start(site, "thread")
     ended = site.wait_all_ended(NAME, 120 + jobs / 5)
     journal = tmp_path / "pijobs-statistics"
-    wait_until(lambda: list(journal.iterdir()) == [], 60, what="the end of the journals")
+    wait_until(lambda: list(journal.iterdir()) == [], what="the end of the journals")
     # The batches have the lowest priority: nearly all of them are left for the end.
     wait_until(lambda: ENDED.issuperset(site.counts("statistics.apply")), 90 + jobs / 10, what="the end of all batches")
     last.send_signal(signal.SIGTERM)
-    assert last.wait(60) == 0
+    assert last.wait(120) == 0
     found, ends = counted(site)
     done, dead = ended[State.DONE], ended.get(State.DEAD, 0)
     print(

@@ -28,7 +28,7 @@ def at_once(action: Callable[[int], object], threads: int = THREADS) -> list[obj
     start = threading.Barrier(threads)
 
     def run(number: int) -> object:
-        start.wait(10)
+        start.wait(120)
         return action(number)
 
     with ThreadPoolExecutor(threads) as pool:
@@ -172,7 +172,7 @@ def in_child(action: Callable[[], object]) -> None:
 
 def ended(child: BaseProcess) -> None:
     """Wait for a child that must have gone well."""
-    child.join(60)
+    child.join(120)
     if child.is_alive():
         child.kill()
         child.join()
@@ -217,10 +217,10 @@ def test_an_enqueue_in_another_process_wakes_a_waiting_worker(shared: Storage, s
     child.start()
     waiter = Waiter(start_worker())
     waiter.start()
-    assert waiter.waiting.wait(30)
+    assert waiter.waiting.wait(120)
     go.set()
     ended(child)
-    waiter.join(30)
+    waiter.join(120)
     assert waiter.lease is not None
 
 

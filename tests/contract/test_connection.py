@@ -57,7 +57,7 @@ def test_closing_ends_all_threads(open_storage: OpenStorage) -> None:
     storage.wait(0.05)
     storage.close()
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(120)
         assert not thread.is_alive()
 
 

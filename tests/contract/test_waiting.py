@@ -49,11 +49,11 @@ class Waiter(threading.Thread):
 def waiting(worker: Worker, *, floor: int | None = None, once: bool = False) -> Iterator[Waiter]:
     waiter = Waiter(worker, floor=floor, once=once)
     waiter.start()
-    assert waiter.waiting.wait(30)
+    assert waiter.waiting.wait(120)
     yield waiter
     waiter.stop.set()
     worker.storage.wake()
-    waiter.join(5)
+    waiter.join(120)
     assert not waiter.is_alive()
 
 
@@ -81,7 +81,7 @@ def test_several_enqueues_wake_several_workers(storage: Storage, peer: Storage, 
     waiters = [Waiter(start_worker()) for _ in range(3)]
     for waiter in waiters:
         waiter.start()
-        assert waiter.waiting.wait(30)
+        assert waiter.waiting.wait(120)
     start = time.monotonic()
     ids = {enqueue(peer) for _ in range(3)}
     for waiter in waiters:

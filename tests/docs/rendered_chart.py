@@ -10,7 +10,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import pytest
 import yaml
-from services import program
+from services import PROGRAM, program
 
 CHART = str(Path(__file__).parents[2] / "contrib/helm/pijobs")
 GIVEN = ("--set", "image.repository=registry.example.com/pijobs", "--set", "config=SECRET_KEY = 'a key'")
@@ -25,7 +25,7 @@ VARIANTS = [
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program("helm"), *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([program("helm"), *arguments], capture_output=True, text=True, timeout=PROGRAM)
 
 
 @cache
@@ -87,7 +87,7 @@ def test_a_user_may_have_a_great_number() -> None:
     values = yaml.safe_dump({"user": 1000650000})
     done = subprocess.run(
         [program("helm"), "template", "demo", CHART, *GIVEN, "--values", "-"],
-        input=values, capture_output=True, text=True, timeout=60,
+        input=values, capture_output=True, text=True, timeout=PROGRAM,
     )  # fmt: skip
     assert "runAsUser: 1000650000\n" in done.stdout
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from services import free_port, missing, program
+from services import PROGRAM, free_port, missing, program
 
 from pijobs.cli import main as commands
 from pijobs.cli.server import server as server_command
@@ -150,10 +150,12 @@ def test_a_unit_is_right_for_systemd_and_exposes_little(unit: Path, tmp_path: Pa
     copy = tmp_path / unit.name
     # What it starts is not installed here.
     copy.write_text(re.sub(r"(?<=ExecStart=)\S+", "/bin/true", unit.read_text()))
-    verified = subprocess.run([systemd, "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60)
+    verified = subprocess.run(
+        [systemd, "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=PROGRAM
+    )
     assert unit.name not in verified.stderr, verified.stderr
     command = [systemd, "security", "--offline=true", "--threshold=20", "--no-pager", str(copy)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM)
     if "unrecognized option" in done.stderr:
         missing("a systemd-analyze that can judge a file")
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
@@ -177,7 +179,7 @@ def test_the_proxy_is_right_for_nginx_and_lets_through_what_the_server_takes(tmp
     )
     config.write_text(f"pid {tmp_path}/pid; events {{}}\nhttp {{ access_log off; {places}\n{own}\n}}\n")
     command = [nginx, "-t", "-p", str(tmp_path), "-c", str(config), "-e", "stderr"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stderr
 
 
@@ -194,7 +196,7 @@ def test_logrotate_takes_its_file_and_rotates_where_the_worker_logs(tmp_path: Pa
     file.write_text(recipe.replace(str(Path(files).parent), str(tmp_path)))
     file.chmod(0o600)
     command = [logrotate, "--debug", "--state", f"{tmp_path}/state", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0 and "error:" not in done.stderr, done.stderr
 
 
@@ -254,7 +256,7 @@ def test_apache_takes_its_site(tmp_path: Path) -> None:
     site = re.sub(r"\b(user|group)=privacyidea\s", "", site)
     config = tmp_path / "apache.conf"
     config.write_text(f"ErrorLog {tmp_path}/log\nServerName localhost\nListen 127.0.0.1:{free_port()}\n{loaded}{site}")
-    done = subprocess.run([apache, "-t", "-f", str(config)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([apache, "-t", "-f", str(config)], capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stderr
 
 

@@ -32,7 +32,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def restarted(site: Site, worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) == 0
+    assert worker.wait(120) == 0
     return site.start_worker("-w", "1")
 
 
@@ -59,17 +59,17 @@ def test_the_page_is_typed_and_no_mail_is_lost(site: Site) -> None:
         line = site.run(*new).stdout.strip()
         site.config.write_text(f"{text}{line}\n")
         worker = restarted(site, worker)
-        sink.wait_for(1, timeout=60)
+        sink.wait_for(1, timeout=120)
         assert PASSWORD not in line
 
         send(site, "between")
-        sink.wait_for(2, timeout=60)
-        wait_until(lambda: site.run(*retire).returncode == 0, 90, what="the end of the older key")
+        sink.wait_for(2, timeout=120)
+        wait_until(lambda: site.run(*retire).returncode == 0, what="the end of the older key")
 
         site.config.write_text(f"{text}{line.replace(', SECRET_KEY', '')}\n")
         restarted(site, worker)
         send(site, "after")
-        sink.wait_for(3, timeout=60)
+        sink.wait_for(3, timeout=120)
         listed = site.run(*list_keys)
     assert listed.returncode == 0 and len(listed.stdout.splitlines()) == 1, listed.stdout
     assert [mail.content.decode().splitlines()[-1] for mail in sink.mails] == ["before", "between", "after"]

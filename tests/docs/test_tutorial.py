@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services import free_port, wait_until
+from services import PROGRAM, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tutorial/first-job.md").read_text()
@@ -64,7 +64,7 @@ class Reader:
 
     def run(self, command: list[str]) -> str:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=60
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=PROGRAM
         )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -110,7 +110,7 @@ def test_the_tutorial_works_as_it_stands(reader: Reader) -> None:
         reader.type(command)
     wait_until(lambda: greetings.read_text() == "Hello Ada!\nHello Grace!\n", what="the greeting by the application")
     reader.worker.send_signal(signal.SIGINT)
-    assert reader.worker.wait(25) == 0
+    assert reader.worker.wait(120) == 0
 
 
 def test_the_tests_of_the_page_on_testing_pass_as_they_are_printed(reader: Reader) -> None:

@@ -45,7 +45,7 @@ class Proxy:
         self._server.close()
         self.cut()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(120)
         for one in self._open:
             one.close()
 

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from services import free_port, wait_until
+from services import PROGRAM, free_port, wait_until
 
 UNDER_GEVENT = """
 import sys
@@ -57,7 +57,7 @@ def database(request: pytest.FixtureRequest) -> str:
 def test_an_enqueue_is_bounded_under_gevent_and_others_go_on(database: str, order: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "ignore", "-c", UNDER_GEVENT, database, order]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["states"] == ["queued"] * 13
@@ -117,9 +117,9 @@ def test_a_server_enqueues_into_a_database(database: str, server: str, tmp_path:
         assert [post(url) for _ in range(5)] == ["queued"] * 5
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
 
 def post(url: str) -> str:
-    with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=120) as answer:
         return str(answer.read().decode())

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from docs.outputs import shape, shown
+from services import PROGRAM
 
 
 def command(*options: str) -> list[str]:
@@ -17,7 +18,7 @@ def command(*options: str) -> list[str]:
 
 
 def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
-    done = subprocess.run(command("--once", "--delay", "0.5"), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command("--once", "--delay", "0.5"), capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stderr
     answered = dict(re.findall(r"(queued|inline): request answered after +(\d+) ms", done.stdout))
     # A busy machine takes its time, too, but not that of the mail server.
@@ -27,7 +28,7 @@ def test_the_demo_shows_a_mail_that_leaves_the_request() -> None:
 
 def test_the_demo_shows_an_sms_that_leaves_the_request() -> None:
     options = [sys.executable, "-m", "pijobs", "sms", "demo", "--once", "--delay", "4"]
-    done = subprocess.run(options, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(options, capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stderr
     took = dict(
         re.findall(r"(queued|inline): request answered after +(\d+) ms, SMS arrived .* to \+49170", done.stdout)
@@ -52,7 +53,7 @@ def test_the_demo_takes_its_children_along(number: signal.Signals) -> None:
         assert url
         demo.send_signal(number)
         demo.stdout.read()
-        assert demo.wait(60) == 0
+        assert demo.wait(120) == 0
         # Nobody is left in its session, so there is no such process group any more.
         with pytest.raises(ProcessLookupError):
             os.killpg(demo.pid, 0)

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from services import PROGRAM
 
-PROGRAM = """
+SCRIPT = """
 import atexit, os, sys
 from contract.workers import new_instance
 from pijobs.storage import open_storage
@@ -43,7 +44,7 @@ def test_an_enqueue_at_exit_does_not_hang(
 ) -> None:
     url = f"sqlite:///{tmp_path}/q.sqlite" if kind == "sqlite" else request.getfixturevalue(f"{kind}_url")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, url, moment]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, url, moment]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROGRAM)
     assert done.stdout.endswith("; the end")
     assert moment == "finaliser" or done.stdout.startswith("queued")

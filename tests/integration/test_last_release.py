@@ -70,7 +70,7 @@ class Installation:
 
     def stop(self, process: Started) -> None:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(40) == 0
+        assert process.wait(120) == 0
 
     @property
     def queue(self) -> Queue:

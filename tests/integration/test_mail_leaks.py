@@ -154,7 +154,7 @@ def test_a_fork_in_the_middle_of_a_mail_leaves_the_child_nothing_of_it(
         if child == 0:
             os._exit(connections_to(sink.port) + busy(pool))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        sending.join(30)
+        sending.join(120)
         assert taken == list(MAIL.recipients)
         assert len(sink.mails) == 1
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from integration.served import PASSWORD, error_of, make_app, settings_of, value_of
 from integration.visits import Visit
+from services import PROGRAM
 
 from pijobs.audit import AuditLog
 from pijobs.cli.main import cli
@@ -209,7 +210,7 @@ def test_no_worker_loads_what_it_needs() -> None:
         "import sys, pijobs.worker.main, pijobs.cli.worker, pijobs.server.app\n"
         "print([name for name in ('pyotp', 'webauthn', 'segno') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PROGRAM)
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -78,7 +78,7 @@ def ask(url: str, **values: str) -> tuple[int, Any]:
     body = json.dumps(values).encode() if values else None
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             return response.status, json.load(response)["result"]
     except urllib.error.HTTPError as error:
         with error:
@@ -117,7 +117,7 @@ def test_the_server_says_where_it_listens_and_ends_when_told(config: Path) -> No
         assert (status, result["value"]["role"]) == (200, "operator")
         assert ask(f"{url}/auth", username="alice", password="a wrong password")[0] == 401
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
 
 def test_an_account_is_known_to_a_running_server_at_once(config: Path) -> None:

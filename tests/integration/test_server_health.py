@@ -308,11 +308,11 @@ def test_metrics_are_those_of_the_installation_alone(app: Flask) -> None:
 
 def test_a_worker_answers_the_same_from_a_thread(app: Flask) -> None:
     port = serve_health(app.extensions["pijobs"], ("127.0.0.1", 0))
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=120) as response:
         assert json.load(response)["result"]["value"] == {"status": "OK"}
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10)
     with caught.value as response:
         assert json.load(response)["result"]["value"]["checks"]["worker"]["ok"] is False
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=120) as response:
         assert json.load(response)["result"]["value"]["status"] == "ready"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from contract.workers import Worker, new_instance
+from services import PROGRAM
 
 from pijobs.errors import ConfigurationError, StorageUnavailable, StorageVersion
 from pijobs.jobs import State
@@ -166,7 +167,7 @@ print(storage.enqueue(new_instance(), timeout=5).id)
 
 def test_a_full_disk_loses_nothing_that_was_stored(storage: SqlStorage, path: Path, worker: Worker) -> None:
     program = FULL.format(path=sys.path, url=f"sqlite:///{path}")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PROGRAM, check=True)
     before, after = done.stdout.splitlines()
     assert len(before.split()) > 5
     assert worker.take_ids(1000) == [*before.split(), after]
@@ -271,7 +272,7 @@ def test_killing_workers_in_the_middle_of_their_steps_loses_nothing(storage: Sql
 def test_many_processes_make_the_tables_at_once(path: Path) -> None:
     program = FIRST.format(path=sys.path, url=f"sqlite:///{path}")
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    assert [process.wait(120) for process in processes] == [0] * 4
     storage = SqlStorage(f"sqlite:///{path}", "files")
     assert storage.depths().counts == {("test.job", State.QUEUED): 4}
     storage.close()

@@ -109,7 +109,7 @@ def test_a_connection_that_falls_silent_when_it_is_new_is_given_up(
             return False
         return network.fall_silent_at is None
 
-    wait_until(works, 30, what="an enqueue that is stored after the silence")
+    wait_until(works, what="an enqueue that is stored after the silence")
 
 
 def test_connections_that_were_ended_while_idle_cost_nothing(storage: SqlStorage, network: Proxy) -> None:

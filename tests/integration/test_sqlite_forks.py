@@ -170,7 +170,7 @@ def test_the_poller_goes_on_after_a_fork(storage: SqlStorage) -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     assert succeeds(forked(lambda: SqlStorage.enqueue(storage, new_instance(), timeout=5)))
-    assert woken.wait(10)
+    assert woken.wait(120)
     thread.join()
     assert worker.step(want=1).leases
 
@@ -189,7 +189,7 @@ def test_a_fork_that_waited_in_vain_makes_the_file_unusable_in_the_child_only(
 
     thread = threading.Thread(target=hang)
     thread.start()
-    assert inside.wait(5)
+    assert inside.wait(120)
 
     def child() -> None:
         with pytest.raises(StorageUnavailable, match=r"forked while its parent was using .*queue\.sqlite"):
@@ -240,7 +240,7 @@ def test_a_fork_waits_for_transactions_of_the_definitions(tmp_path: Path) -> Non
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert inside.wait(5)
+    assert inside.wait(120)
     process = forked(child)
     forking.set()
     thread.join()
@@ -263,7 +263,7 @@ def test_who_comes_while_a_fork_takes_long_is_told_in_time(storage: SqlStorage, 
 
         thread = threading.Thread(target=enqueue)
         thread.start()
-        thread.join(5)
+        thread.join(120)
         assert "is just being forked" in str(told)
     finally:
         forks.gate._after_in_parent()

@@ -422,5 +422,5 @@ def scripted(script: Callable[[Callable[[str], str]], None], pause: float = 0.0)
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield listening.getsockname()[1]
-    thread.join(10)
+    thread.join(120)
     listening.close()

@@ -240,7 +240,7 @@ def test_the_thread_leaves_to_the_next_one_what_the_storage_did_not_take(metrics
 
     metrics.fallback("a.b", "direct")
     metrics.flush_soon(away)
-    assert tried.wait(5)
+    assert tried.wait(120)
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "pijobs-metrics"])
     metrics.flush_soon(storage.add_totals)
     wait_until(lambda: [*storage.totals().values()] == [1])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from services import PROGRAM
 
 from pijobs.cli.main import cli
 
@@ -38,10 +39,10 @@ def test_what_it_writes_is_clean(tmp_path: Path) -> None:
     new_plugin(tmp_path, "weather")
     parts = [str(tmp_path / "pijobs-weather" / part) for part in ("src", "tests")]
     for command in (["ruff", "check", "--isolated"], ["ruff", "format", "--isolated", "--check", "--line-length=120"]):
-        done = subprocess.run([sys.executable, "-m", *command, *parts], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", *command, *parts], capture_output=True, text=True, timeout=PROGRAM)
         assert done.returncode == 0, done.stdout
     mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}/cache", *parts]
-    done = subprocess.run(mypy, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(mypy, capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stdout
 
 

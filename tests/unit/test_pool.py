@@ -63,7 +63,7 @@ def pool(place: Place) -> Iterator[ConnectionPool[int]]:
     place.open.set()
     pool.close()
     for thread in threads():
-        thread.join(5)
+        thread.join(120)
 
 
 def fails_within(pool: ConnectionPool[int], seconds: float, timeout: float) -> StorageUnavailable:
@@ -128,7 +128,7 @@ def test_a_returned_connection_serves_who_waits(pool: ConnectionPool[int], place
             lent.enter_context(pool.take(1))
         waiting = threading.Thread(target=wait)
         waiting.start()
-    waiting.join(5)
+    waiting.join(120)
     assert len(got) == 1 and len(place.made) == 3
 
 
@@ -199,7 +199,7 @@ def test_close_ends_the_thread_and_the_pool_can_be_used_again(pool: ConnectionPo
     fails_within(pool, 1, timeout=5)
     (thread,) = threads()
     pool.close()
-    thread.join(5)
+    thread.join(120)
     assert not thread.is_alive()
     place.error = None
     with pool.take(1) as connection:
@@ -266,7 +266,7 @@ def test_no_thread_stays_when_it_has_connected(pool: ConnectionPool[int]) -> Non
     with pool.take(1):
         pass
     for thread in threads():
-        thread.join(5)
+        thread.join(120)
     assert not threads()
 
 

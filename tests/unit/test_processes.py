@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from services import PROGRAM
 
 from pijobs.base import processes
 
@@ -109,7 +110,7 @@ gevent.joinall([gevent.spawn(one) for one in (beside, fork)])
 os.write(1, b"parent ")
 time.sleep(0.4)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PROGRAM)
     assert sorted(done.stdout.split()) == ["beside", *(["child"] if "fork()" in call else []), "parent"], done
 
 
@@ -125,7 +126,7 @@ job.start()
 job.join()
 exit_in_spite_of_leftovers(grace=0.1)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0 and "ThreadPoolExecutor" in done.stderr
 
 

@@ -327,7 +327,7 @@ def test_a_sign_of_life_that_fails_oddly_is_followed_by_others(
     monkeypatch.setattr(storage, "open_session" if which == "first" else "beat", odd)
     if which == "first":
         session.start()
-    assert failed.wait(5)
+    assert failed.wait(120)
     monkeypatch.undo()
     session.reachable = False
     wait_until(lambda: session.reachable is True, what="another sign of life")

@@ -489,7 +489,7 @@ def sink(app: flask.Flask) -> Iterator[Sink]:
 
 def test_an_sms_goes_by_mail(sink: Sink) -> None:
     send_sms("main", PHONE, TEXT)
-    (mail,) = sink.wait_for(1, timeout=30)
+    (mail,) = sink.wait_for(1, timeout=120)
     assert mail.recipients == ("491701234567@sms.example.com",)
     assert b"Subject: 491701234567" in mail.content and TEXT.encode() in mail.content
 

@@ -32,7 +32,7 @@ def test_it_waits_until_the_others_have_ended() -> None:
     thread.start()
     assert not entered.wait(0.05) and solitude.is_wanted()
     running[0] = 1
-    assert entered.wait(10)
+    assert entered.wait(120)
     thread.join()
 
 
@@ -50,5 +50,5 @@ def test_the_others_wait_for_its_end() -> None:
     thread.join(0.05)
     assert thread.is_alive()
     solitude.leave("mine")
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()

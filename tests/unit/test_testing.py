@@ -11,6 +11,7 @@ from typing import Any
 
 import flask
 import pytest
+from services import PROGRAM
 
 from pijobs import State
 from pijobs.errors import QueueUnavailable
@@ -210,7 +211,7 @@ def test_a_test_that_would_reach_the_real_queue_fails(pytester: pytest.Pytester)
 
 def test_pijobs_itself_needs_no_pytest() -> None:
     program = "import sys, pijobs.cli.main, pijobs.testing; sys.exit('pytest' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], timeout=PROGRAM).returncode == 0
 
 
 def test_the_fixtures_are_there_for_any_project(tmp_path: Path) -> None:
@@ -218,5 +219,5 @@ def test_the_fixtures_are_there_for_any_project(tmp_path: Path) -> None:
         "def test_it(job_queue, drain, smtp_sink):\n    assert drain() == [] and smtp_sink.port\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PROGRAM)
     assert done.returncode == 0, done.stdout

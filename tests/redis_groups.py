@@ -43,7 +43,11 @@ class Node:
         place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place)]
         with (self.place / "log").open("ab") as log:
             self.process = subprocess.Popen([program(), *self._options, *place], cwd=self.place, stdout=log)
-        wait_until(lambda: self.ask("PING") is not None, what="the start of redis-server")
+        wait_until(self.answers, what="the start of redis-server")
+
+    def answers(self) -> bool:
+        assert not self.is_dead(), (self.place / "log").read_text(errors="replace")[-2000:]
+        return self.ask("PING") is not None
 
     def ask(self, *words: str | int) -> Any:
         """The answer, or None from a server that is dead, busy or not the right one."""

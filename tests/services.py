@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -28,6 +30,8 @@ import shared
 START_TIMEOUT = 120.0
 #: Seconds that a program may take on a busy machine, before the test gives it up.
 PROGRAM = 300.0
+#: What :func:`free_port` gives out.
+PORTS = range(11_000, 21_000)
 #: The database of this process in a server of the run.
 DATABASE = f"pijobs_{os.getpid()}"
 
@@ -62,10 +66,29 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port on the loopback interface that nobody listens on."""
+    """A port on the loopback interface that nobody listens on, and that no other test of this machine gets.
+
+    Not one of those that the kernel gives to outgoing connections. While a server is down, such a connection could
+    take its port: even one to that port itself, which then is connected to itself. The bus of a Redis Cluster uses the
+    port 10,000 above, so that is not given out, either.
+    """
+    with (Path(tempfile.gettempdir()) / f"pijobs-test-port-{os.getuid()}").open("a+") as last:
+        fcntl.flock(last, fcntl.LOCK_EX)
+        last.seek(0)
+        begin = int(last.read() or random.choice(PORTS)) + 1 - PORTS.start
+        port = next(port for port in (PORTS[(begin + n) % len(PORTS)] for n in range(len(PORTS))) if _is_free(port))
+        last.truncate(0)
+        last.write(str(port))
+    return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ class Server:
         self.process.send_signal(signal.SIGCONT)
 
     def answers(self) -> bool:
+        assert self.process.poll() is None, "redis-server has ended"
         try:
             return bool(self.client.ping())
         except redis.exceptions.NoPermissionError:

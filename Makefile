@@ -223,7 +223,7 @@ $(PI): $(METADATA) plugins/privacyidea/pyproject.toml
 	@sed -nE 's/^([A-Za-z0-9._-]+)(\[[^]]*\])?(==[^\\]+).*/\1\3/p' $(PI_VENV)/lib/privacyidea/requirements.txt \
 		| grep -vE '^($(PI_UNPINNED))' > $(PI_VENV)/pins.txt || true
 	@$(MAKE) --no-print-directory VENV=$(PI_VENV) PLUGINS="plugins/mail plugins/privacyidea plugins/webhook $(PI_STATISTICS)" pi-install \
-		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable . gunicorn pytest pytest-timeout pytest-xdist"
+		PI_INSTALL="--constraint $(PI_VENV)/pins.txt privacyidea==$(PI_VERSION) --editable .[postgresql] gunicorn pytest pytest-timeout pytest-xdist"
 	@touch $@
 
 .PHONY: pi-install

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from preloaded import PRIVACYIDEA, Programs, importing
 from redis_on_disk import Redis
+from services import mariadb_url as mariadb_url
+from services import postgresql_url as postgresql_url
 
 if TYPE_CHECKING:
     from pijobs_mail.sink.server import Sink

@@ -15,10 +15,12 @@ from services import PROGRAM, program
 CHART = str(Path(__file__).parents[2] / "contrib/helm/pijobs")
 GIVEN = ("--set", "image.repository=registry.example.com/pijobs", "--set", "config=SECRET_KEY = 'a key'")
 #: Further values, and the objects that come out.
-BOTH = {"Deployment demo-server", "Deployment demo-worker", "Service demo"}
+BUDGETS = {"PodDisruptionBudget demo-server", "PodDisruptionBudget demo-worker"}
+BOTH = {"Deployment demo-server", "Deployment demo-worker", "Service demo", *BUDGETS}
 VARIANTS = [
     ((), BOTH | {"Secret demo"}),
     (("--set", "existingSecret=own"), BOTH),
+    (("--set", "existingSecret=own,server.replicas=1,worker.replicas=1"), BOTH - BUDGETS),
     (("--set", "serviceMonitor.enabled=true"), BOTH | {"Secret demo", "ServiceMonitor demo"}),
     (("--set", "imagePullSecrets[0].name=registry"), BOTH | {"Secret demo"}),
 ]
@@ -71,6 +73,7 @@ def test_what_selects_finds_its_pods_and_no_others() -> None:
     for name, own in labels.items():
         selected = objects[f"Deployment demo-{name}"]["spec"]["selector"]["matchLabels"].items()
         assert [other for other in labels if selected <= labels[other].items()] == [name], own
+        assert objects[f"PodDisruptionBudget demo-{name}"]["spec"]["selector"]["matchLabels"].items() == selected
     service = objects["Service demo"]
     assert [name for name in labels if service["spec"]["selector"].items() <= labels[name].items()] == ["server"]
     of_another_chart = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/component": "server"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -11,7 +12,10 @@ from typing import Any
 
 import click
 import pytest
+import redis
 import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 from services import PROGRAM, free_port, missing, program
 
 from pijobs.cli import main as commands
@@ -273,8 +277,29 @@ def test_the_image_is_made_of_what_there_is() -> None:
 
 @pytest.mark.parametrize("recipe", [COMPOSE, PRIVACYIDEA, IMAGE], ids=["pijobs", "privacyidea", "its own image"])
 def test_redis_has_a_password_and_a_network_of_its_own(recipe: dict[str, Any]) -> None:
-    redis = recipe["services"]["redis"]
-    assert redis["command"][-2] == "--requirepass" and "REDIS_PASSWORD" in redis["command"][-1]
-    assert redis["networks"] == ["queue"] and recipe["networks"]["queue"] == {"internal": True}
-    assert "ports" not in redis
+    server = recipe["services"]["redis"]
+    assert server["environment"] == {"REDIS_PASSWORD": "${REDIS_PASSWORD:?}"}
+    assert server["networks"] == ["queue"] and recipe["networks"]["queue"] == {"internal": True}
+    assert "ports" not in server
     assert all("queue" in recipe["services"][name]["networks"] for name in recipe["services"] if name != "redis")
+
+
+def test_the_redis_of_a_recipe_keeps_its_password_to_itself(tmp_path: Path) -> None:
+    program("redis-server")
+    *shell, script = COMPOSE["services"]["redis"]["command"]
+    port, password = free_port(), "0123456789abcdef"
+    script = script.replace("$$", "$").replace("redis-server -", f"redis-server - --port {port} --bind 127.0.0.1", 1)
+    environment = {**os.environ, "REDIS_PASSWORD": password}
+    with subprocess.Popen([*shell, script], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as server:
+        try:
+            client = redis.Redis(
+                port=port, password=password, decode_responses=True, retry=Retry(ConstantBackoff(0.05), 2000)
+            )
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            with pytest.raises(redis.AuthenticationError):
+                redis.Redis(port=port).ping()
+            command = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+            assert command.startswith(b"redis-server") and password.encode() not in command
+        finally:
+            server.terminate()
+        assert server.wait(120) == 0, "the shell has handed the signal on, because it has become the server"

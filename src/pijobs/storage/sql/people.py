@@ -11,9 +11,7 @@ from pijobs.storage import contract
 from pijobs.storage.periods import Period
 from pijobs.storage.records import Audit, Depths, GroupRecord, Page, Record
 from pijobs.storage.sessions import SessionRecord
-from pijobs.storage.sql import housekeeping, limits
-from pijobs.storage.sql import inserts as saving
-from pijobs.storage.sql import queries as inspection
+from pijobs.storage.sql import housekeeping, inserts, limits, queries
 from pijobs.storage.sql.base import TIMEOUT, SqlBase
 from pijobs.storage.sql.rows import find
 from pijobs.storage.sql.schema import ENDED, Code
@@ -46,36 +44,36 @@ class ForPeople(SqlBase, contract.ForPeople):
         limit: int = 50,
     ) -> Page:
         def work(tx: Tx) -> Page:
-            return inspection.page(tx, state, name=name, group=group, subject=subject, cursor=cursor, limit=limit)
+            return queries.page(tx, state, name=name, group=group, subject=subject, cursor=cursor, limit=limit)
 
         return self._read(work)
 
     def waiting(self, name: str, *, most: int, timeout: float | None = None) -> tuple[int, int | None]:
         live = self._live
         limit = TIMEOUT if timeout is None else timeout
-        return live.transactions.read(live.quick, lambda tx: inspection.waiting(tx, name, most), timeout=limit)
+        return live.transactions.read(live.quick, lambda tx: queries.waiting(tx, name, most), timeout=limit)
 
     def make_room(self, name: str, *, priority: int, reason: str, timeout: float | None = None) -> str | None:
-        return self._run(lambda tx: saving.make_room(tx, name, priority, reason), timeout)
+        return self._run(lambda tx: inserts.make_room(tx, name, priority, reason), timeout)
 
     def depths(self) -> Depths:
-        return self._read(inspection.depths)
+        return self._read(queries.depths)
 
     def oldest_due(self, *, without: Collection[str]) -> int | None:
-        return self._read(lambda tx: inspection.oldest_due(tx, without))
+        return self._read(lambda tx: queries.oldest_due(tx, without))
 
     def sessions(self) -> list[SessionRecord]:
         return self._read(housekeeping.sessions)
 
     def cancel(self, instance_id: str, *, reason: str) -> None:
-        self._run(lambda tx: saving.cancel(tx, instance_id, storable_text(reason)))
+        self._run(lambda tx: inserts.cancel(tx, instance_id, storable_text(reason)))
 
     def retry(self, instance_id: str) -> None:
-        self._run(lambda tx: saving.retry(tx, instance_id))
+        self._run(lambda tx: inserts.retry(tx, instance_id))
         self._live.poller.kick()
 
     def reseal(self, instance_id: str, *, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
-        return self._run(lambda tx: saving.reseal(tx, instance_id, old, new))
+        return self._run(lambda tx: inserts.reseal(tx, instance_id, old, new))
 
     def remove(self, instance_id: str) -> None:
         def work(tx: Tx) -> None:

@@ -10,9 +10,7 @@ from sqlalchemy import URL
 from pijobs.base import clock
 from pijobs.errors import InstanceRefused
 from pijobs.storage import contract
-from pijobs.storage.sql import at_once, joining
-from pijobs.storage.sql import inserts as saving
-from pijobs.storage.sql import transfer as moving
+from pijobs.storage.sql import at_once, inserts, joining, transfer
 from pijobs.storage.sql.base import SqlBase
 from pijobs.storage.sql.transactions import Tx
 from pijobs.storage.values import End, NewInstance, OnConflict, Stored
@@ -35,7 +33,7 @@ class ForServers(SqlBase, contract.ForServers):
         live, end = self._live, clock.monotonic() + timeout
         live.require_room(sum(len(new.body) for new, _ in batch), timeout, number=len(batch))
 
-        def run(store: Callable[[Tx, saving.Batch, int | None, bool], list[Stored]]) -> list[Stored]:
+        def run(store: Callable[[Tx, inserts.Batch, int | None, bool], list[Stored]]) -> list[Stored]:
             def work(tx: Tx) -> list[Stored]:
                 for new, _ in batch:
                     self._require_size(len(new.envelope) + len(new.body))
@@ -48,9 +46,9 @@ class ForServers(SqlBase, contract.ForServers):
         stored = self._enqueue_alone(batch[0][0], timeout) if len(batch) == 1 and worker_within is None else None
         try:
             # A single instance gains nothing by it.
-            stored = stored or run(saving.enqueue_together if len(batch) > 1 else saving.enqueue_many)
-        except saving.NotAllNew:
-            stored = run(saving.enqueue_many)
+            stored = stored or run(inserts.enqueue_together if len(batch) > 1 else inserts.enqueue_many)
+        except inserts.NotAllNew:
+            stored = run(inserts.enqueue_many)
         live.poller.kick()
         return stored
 
@@ -83,7 +81,7 @@ class ForServers(SqlBase, contract.ForServers):
 
     def enqueue_periodic(self, new: NewInstance, *, due: int) -> bool:
         self._live.require_room(len(new.body))
-        stored = self._run(lambda tx: saving.enqueue_periodic(tx, new, due))
+        stored = self._run(lambda tx: inserts.enqueue_periodic(tx, new, due))
         self._live.poller.kick()
         return stored
 
@@ -92,14 +90,14 @@ class ForServers(SqlBase, contract.ForServers):
         return int(found[0][0]) if found else None
 
     def take_out(self, number: int, *, hold: int, timeout: float | None = None) -> list[NewInstance]:
-        taken = self._run_quickly(lambda tx: moving.take_out(tx, number, hold), timeout)
+        taken = self._run_quickly(lambda tx: transfer.take_out(tx, number, hold), timeout)
         self._live.poller.kick()
         return taken
 
     def forget(self, ids: Sequence[str], *, timeout: float | None = None) -> None:
         # Durable, because an instance that came back after a power cut would run a second time.
-        self._run(lambda tx: moving.forget(tx, ids), timeout)
+        self._run(lambda tx: transfer.forget(tx, ids), timeout)
         self._live.poller.kick()
 
     def record_end(self, new: NewInstance, end: End, *, timeout: float | None = None) -> bool:
-        return self._run(lambda tx: saving.record_end(tx, new, end), timeout)
+        return self._run(lambda tx: inserts.record_end(tx, new, end), timeout)

@@ -349,6 +349,37 @@ def test_nothing_runs_and_axe_finds_nothing_serious_on_any_page(
         assert desk.complaints == []
 
 
+#: What lies outside of what it stands in, on a page that shows it.
+OUTSIDE = """() => [...document.querySelectorAll("header *, main *")].filter((one) => {
+    if (one.closest("svg, thead, .unseen, [hidden]") || !one.offsetParent) return false;
+    if (getComputedStyle(one).position !== "static") return false;
+    const [box, around] = [one, one.parentElement].map((it) => it.getBoundingClientRect());
+    const fits = one.scrollWidth <= one.clientWidth + 1 || !one.matches(".state, h1, h2, td, p");
+    return box.width > 0 && around.width > 0 && (box.right > around.right + 1 || !fits);
+}).map((one) => `${one.tagName}.${one.className} ${one.textContent.trim().slice(0, 40)}`)"""
+
+
+def test_long_german_words_stay_in_their_boxes_on_a_phone_and_the_navigation_in_one_line_on_a_desktop(
+    browser: Browser, served: tuple[Site, Web]
+) -> None:
+    for desk in contexts(browser, served, viewport={"width": 390, "height": 844}):
+        id = fill_with_evil(desk)
+        assert desk.site.queue.storage is not None
+        desk.site.queue.storage.pause("smtp:main", by="root", reason="the relay moves to another host this week")
+        desk.context.set_extra_http_headers({"Accept-Language": "de"})
+        for path in ("/", "/jobs?state=dead", f"/jobs/{id}", "/workers", "/schedule", "/events", "/audit", "/account"):
+            desk.open(path)
+            assert desk.page.evaluate(OUTSIDE) == [], path
+        desk.page.set_viewport_size({"width": 1280, "height": 800})
+        desk.open("/schedule")
+        desk.page.evaluate("document.querySelector('.brand').lastChild.textContent = 'privacyidea'")
+        lines = desk.page.locator("nav li").evaluate_all("all => new Set(all.map((one) => one.offsetTop)).size")
+        assert lines == 1
+        name = desk.page.get_by_text("statistics.hourly", exact=True)
+        assert name.evaluate("one => one.getClientRects().length") == 1
+        assert desk.page.evaluate(OUTSIDE) == []
+
+
 def test_the_keyboard_alone_leads_to_the_content_and_through_the_navigation(desk: Desk) -> None:
     desk.open("/")
     desk.page.keyboard.press("Tab")

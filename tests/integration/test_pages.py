@@ -354,7 +354,7 @@ def test_queue_and_groups_are_paused_and_resumed(
     assert storage.depths().paused and group is not None and group.paused
     for page in ("/", "/workers"):
         shown = visit.text(page)
-        assert "aused by admin at 20" in shown and ": moving house" in shown, page
+        assert 'aused by admin at <time datetime="20' in shown and ": moving house" in shown, page
         assert ": b***@example.com complains" in shown, page
     assert ": moving house" in app.test_client().get("/healthz").text
     visit.post("/workers/resume")
@@ -382,6 +382,27 @@ def test_a_browser_gets_the_pages_in_its_language_and_further_ones_by_file(tmp_p
     ):  # fmt: skip
         page = visit.get("/jobs?name=none", **{"Accept-Language": asked}).text
         assert f'<html lang="{language}">' in page and words in page
+
+
+def test_no_english_stands_between_german_but_reasons_and_checks(tmp_path: Path) -> None:
+    app = make_app(tmp_path, PLUGINS=("mail", "statistics"))
+    visit = Visit(app)
+    asked = {"Accept-Language": "de"}
+    assert "Noch gibt es kein Ereignis." in visit.get("/events", **asked).text
+    assert "Jeder Auftrag, der endet, wird" in visit.get("/statistics/", **asked).text
+    assert "Diesen Auftrag gibt es nicht" in visit.get("/jobs/nothing", **asked).text
+    storage_of(app).bypass("smtp:main", by="", reason="")
+    storage_of(app).pause(by="root on db1", reason="moving <house>")
+    page = visit.get("/workers", **asked).text
+    assert "Was an smtp:main geht, läuft in der Anfrage: umgangen von einem Programm um <time" in page
+    assert "angehalten von root on db1 um <time" in page and ": moving &lt;house&gt;" in page
+    assert "<h1>Die Warteschlange anhalten?</h1>" in visit.client.post(
+        "/pages/workers/pause", data={"csrf_token": visit.token()}, headers=asked
+    ).text  # fmt: skip
+
+
+def test_a_cell_of_the_audit_log_that_says_nothing_is_empty(visit: Visit) -> None:
+    assert '<td data-label="On what" class="wrap"></td>' in visit.text("/audit"), "a phone hides it with its label"
 
 
 def test_name_colour_and_logo_are_settings(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pijobs.observe import people
 from pijobs.server.accounts import ROLES
 from pijobs.server.exposition import BREAKERS
 from pijobs.server.pages import timeline
-from pijobs.server.pages.formatting import count, label
+from pijobs.server.pages.formatting import count, duration, label, subject
 from pijobs.server.pages.jobs import TIMES
 from pijobs.server.pages.languages import LANGUAGES, Languages, _
 from pijobs_mail.pages import NAMES
@@ -114,6 +114,8 @@ def elsewhere() -> Iterator[str]:
     )
     yield from (*people.TEXTS, people.KEPT)
     yield from ("None of these", *NAMES.values())
+    yield from ("mail to {who}", "SMS to {who}", "reply", "queue id", "server", "gateway", "answer")
+    yield from ("command", "refused", "failed")
     yield from of_forms()
 
 
@@ -137,6 +139,15 @@ def test_each_text_has_a_german_one_and_no_other_does(used: set[str]) -> None:
     known = german()
     assert sorted(used - known.keys()) == []
     assert sorted(known.keys() - used) == []
+
+
+def test_german_has_its_own_signs_and_words_for_what_the_storage_has() -> None:
+    app = flask.Flask("an_app")
+    app.extensions[LANGUAGES] = Languages([folder / "translations" for folder in PACKAGES])
+    with app.test_request_context(headers={"Accept-Language": "de"}):
+        assert [duration(0.17), duration(2.34), count(1.05)] == ["0,17 s", "2,3 s", "1,05"]
+        assert subject("mail to a***@example.com") == "Mail an a***@example.com"
+        assert subject("SMS to +49***78") == "SMS an +49***78"
 
 
 def test_a_german_text_has_the_same_values_as_the_english_one() -> None:

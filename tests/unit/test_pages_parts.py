@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pijobs.server.pages.formatting import after, count, duration, time_of_day
+from pijobs.server.pages.formatting import after, count, duration, short, subject, time_of_day
 from pijobs.server.pages.plots import HEIGHT, WIDTH, Plot, height_of, of_past
 from pijobs.server.pages.summary import Topic, headline
 from pijobs.server.pages.timeline import life
@@ -111,6 +111,24 @@ def test_a_storage_that_takes_nothing_is_told_before_the_worker_that_it_hides(
     told = answer(workers=[], fallback=fallback)
     found = headline(MAILS, told, recent(last=3), 60, {"worker": "none", "storage": "a read-only replica"})
     assert (found.tone, found.text, found.more) == (tone, text, "a read-only replica")
+
+
+def test_a_destination_that_is_down_or_paused_is_told_in_the_words_of_the_pages() -> None:
+    down = headline(MAILS, answer(groups=[DOWN]), recent(), 60)
+    assert down.more == "It failed 2 times in a row: refused. It is tried again in 4.0 s. 3 waiting."
+    paused = {**DOWN, "failures": 0, "paused": True, "pause": PAUSE}
+    told = headline(MAILS, answer(groups=[paused]), recent(), 60).more
+    assert told.startswith('3 waiting. Paused by root on db1 at <time datetime="2026-11-29T12:00:00.000Z"')
+
+
+def test_an_id_is_told_by_what_tells_it_from_others() -> None:
+    assert short("e3ab5cc1f6a14f2a8ad0a7b35e1f4f0e") == "e3ab5cc1"
+    assert short("report.nightly@1796070600000") == "…70600000", "all of its runs begin alike"
+
+
+def test_a_label_without_a_recipient_is_told_as_it_is() -> None:
+    labels = ["mail to a***@example.com and 2 more", "a letter to the king", "report", ""]
+    assert [subject(label) for label in labels] == labels and subject(None) == ""
 
 
 def test_the_newest_failure_is_told_with_its_reason() -> None:

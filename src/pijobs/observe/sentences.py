@@ -107,7 +107,7 @@ def _of_jobs(answer: Mapping[str, Any]) -> Iterator[str]:
 def _numbers_of(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, row in jobs.items():
         numbers = ", ".join(f"{row[state.value]} {state}" for state in STATE_ORDER if row.get(state.value))
-        waits = f"; the oldest is due since {row['oldest_age']:.1f} s" if row.get("oldest_age") else ""
+        waits = f"; the oldest has been due for {row['oldest_age']:.1f} s" if row.get("oldest_age") else ""
         yield f"  {name}: {numbers or 'nothing'}{waits}"
 
 

@@ -8,7 +8,7 @@ from pijobs.flask import current_queue
 from pijobs.observe.events import events
 from pijobs.server.pages.jobs import storage
 from pijobs.server.pages.timeline import told
-from pijobs.server.pages.web_session import requires
+from pijobs.server.pages.web_session import PAGES, requires
 
 LIMIT = 100
 
@@ -25,4 +25,5 @@ def log() -> str:
     places, away = current_queue().places.within_reach()
     found = events(current_queue(), job=job or None, worker=worker or None, limit=LIMIT, places=places)
     rows = [{"moment": told(event, row), "worker": event.get("worker"), "instance": row} for event, row in found]
-    return flask.render_template("pijobs/events.html", rows=rows, job=job, worker=worker, away=away)
+    steps = flask.current_app.extensions[PAGES].first_steps
+    return flask.render_template("pijobs/events.html", rows=rows, job=job, worker=worker, away=away, first_steps=steps)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from markupsafe import Markup
 
 from pijobs.base import clock
 from pijobs.server.pages.languages import _
@@ -21,11 +24,16 @@ def duration(seconds: float | None) -> str:
     if seconds < 0.1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+        return f"{decimal(seconds, 2 if seconds < 1 else 1)} s"
     for size, unit in _STEPS:
         if seconds >= 2 * size or (seconds >= size and size > 60):
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def decimal(number: float, places: int) -> str:
+    """``0.5``, with so many places, by the signs of the language."""
+    return f"{number:.{places}f}".replace(".", _signs()[1])
 
 
 def time_of_day(moment: str | None) -> str:
@@ -49,15 +57,47 @@ def after(moment: str, begin: str) -> str:
 
 def count(number: float) -> str:
     """``12,345``; ``12,345.678``; by the signs of the language."""
+    thousands, point = _signs()
+    return f"{number:,}".translate({ord(","): thousands, ord("."): point})
+
+
+def _signs() -> tuple[str, str]:
     signs = _("1,000.5")
-    if len(signs) != 7:  # somebody's file
-        signs = "1,000.5"
-    return f"{number:,}".translate({ord(","): signs[1], ord("."): signs[-2]})
+    return (signs[1], signs[-2]) if len(signs) == 7 else (",", ".")  # else somebody's file
 
 
 def percent(part: float) -> str:
     """``41 %``."""
     return f"{part:.0%}".replace("%", " %")
+
+
+def begin(text: str) -> str:
+    """With a capital letter, and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def short(id: str) -> str:
+    """The beginning of an id; of one that begins with the job's name, such as a periodic job's, its end."""
+    return id[:8] if len(id) == 32 else f"…{id[-8:]}"
+
+
+def subject(label: str | None) -> str:
+    """The label of a message, which the storage has in English: ``mail to a***@example.com``."""
+    kind, to, who = (label or "").partition(" to ")
+    return _(f"{kind} to {{who}}", who=who) if to and re.fullmatch(r"\w+", kind) else label or ""
+
+
+def moment(iso: str) -> Markup:
+    """A time in UTC, with the whole of it on hover; a script tells both in the time of the reader."""
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(iso, time_of_day(iso))
+
+
+def told_pause(pause: Mapping[str, Any]) -> str:
+    """Who paused or bypassed something, when and why, in the language of the reader."""
+    if pause["at"] is None:
+        return _("by an older release, which does not say who did it")
+    reason = pause["reason"] or _("no reason was given")
+    return _("by {who} at {at}: {reason}", who=pause["by"] or _("a program"), at=moment(pause["at"]), reason=reason)
 
 
 def label(field: Any) -> str:
@@ -80,5 +120,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "percent": percent,
-    "label": label, "json": as_json,
+    "label": label, "json": as_json, "begin": begin, "short": short, "subject": subject, "pause": told_pause,
+    "moment": moment,
 }  # fmt: skip

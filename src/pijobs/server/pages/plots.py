@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pijobs.server.pages.formatting import count, duration
+from pijobs.server.pages.formatting import count, decimal, duration
 from pijobs.server.pages.languages import _
 
 WIDTH, HEIGHT = 400, 80
@@ -99,7 +99,7 @@ def _times(steps: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
 
 def _busy(steps: Sequence[Mapping[str, Any]], workers: int) -> Plot:
     def told(step: Mapping[str, Any]) -> str:
-        return _("{busy} of {workers} workers busy", busy=f"{step['busy']:.1f}", workers=workers)
+        return _("{busy} of {workers} workers busy", busy=decimal(step["busy"], 1), workers=workers)
 
     most = max(workers, *(step["busy"] for step in steps), 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,6 @@ from pijobs.errors import (
 )
 from pijobs.factory import Installation
 from pijobs.flask import EXTENSION
-from pijobs.observe.sentences import told_pause
 from pijobs.plugins.hookspecs import Page
 from pijobs.server.api import ApiError
 from pijobs.server.host import HOST_SIGN_IN
@@ -81,7 +80,6 @@ _HEADERS = {
 }
 _STATUS: dict[type[Exception], int] = {
     DefinitionError: 400,
-    InstanceNotFound: 404,
     DefinitionNotFound: 404,
     StateConflict: 409,
     StorageUnavailable: 503,
@@ -223,8 +221,7 @@ def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> fla
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)
-    filters: dict[str, Callable[..., Any]] = {**words.FILTERS, "pause": told_pause}
-    for word, function in filters.items():
+    for word, function in words.FILTERS.items():
         blueprint.add_app_template_filter(function, f"pijobs_{word}")
     blueprint.register_error_handler(Exception, _told)
     return blueprint
@@ -281,6 +278,8 @@ def _told(error: Exception) -> tuple[str, int]:
         status, message, advice = error.status, error.message, ""
     elif isinstance(error, HTTPException):
         status, message, advice = error.code or 500, error.description or error.name, ""
+    elif isinstance(error, InstanceNotFound):
+        status, message, advice = 404, _("there is no such instance; its record may have been removed"), ""
     elif found := next((code for kind, code in _STATUS.items() if isinstance(error, kind)), None):
         status, message, advice = found, redact(str(error)), ""
     else:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pijobs.observe.sentences import told_pause, trouble
-from pijobs.server.pages.formatting import duration
-from pijobs.server.pages.languages import _
+from pijobs.server.pages.formatting import begin, duration, told_pause
+from pijobs.server.pages.languages import _, plural
 
 Tone = Literal["good", "idle", "warn", "bad"]
 #: Seconds; a last success within this is "now", and failures within it are news.
@@ -83,32 +82,44 @@ def _held(topic: Topic, answer: Mapping[str, Any], most_age: float) -> Headline 
     groups = [row for row in answer["groups"] if any(map(topic.covers, row["jobs"]))]
     for row in (row for row in groups if row["failures"]):
         text = _("Some {things} wait: {name} is down.", things=topic.told, name=row["name"])
-        return Headline("bad", text, f"{_begin(trouble(row, advice=False))}.", "workers")
+        return Headline("bad", text, _down(row), "workers")
     for row in (row for row in groups if row["paused"]):
         text = _("Some {things} wait: {name} is paused.", things=topic.told, name=row["name"])
-        return Headline("warn", text, f"{_begin(trouble(row, advice=False))}.", "workers")
+        more = _("{number} waiting. Paused {how}", number=row["waiting"], how=told_pause(row["pause"]))
+        return Headline("warn", text, more, "workers")
     if oldest > most_age:
-        text = _("{things} are late.", things=_begin(topic.told))
-        return Headline("bad", text, _("The oldest one is due since {time}.", time=duration(oldest)), "jobs")
+        text = _("{things} are late.", things=begin(topic.told))
+        return Headline("bad", text, _("The oldest one has been due for {time}.", time=duration(oldest)), "jobs")
     return None
 
 
+def _down(row: Mapping[str, Any]) -> str:
+    said = plural(
+        row["failures"],
+        "It failed once: {reason}.",
+        "It failed {number} times in a row: {reason}.",
+        reason=row["reason"] or _("no reason is known"),
+    )
+    again = _("It is tried again in {time}.", time=duration(row["blocked_for"])) if row["blocked_for"] else ""
+    return " ".join(filter(None, [said, again, _("{number} waiting.", number=row["waiting"])]))
+
+
 def _going(topic: Topic, answer: Mapping[str, Any], recent: Mapping[str, Any]) -> Headline:
-    things, begin = topic.told, _begin(topic.told)
+    things, capital = topic.told, begin(topic.told)
     last = min((row["last_age"] for row in topic.of(recent["jobs"]).values()), default=None)
     failed = [row for row in recent["failures"] if topic.covers(row["name"]) and row["age"] < NOW]
     went = "" if last is None else _("The last one went out {time} ago.", time=duration(last))
     if failed:
         number = sum(row["number"] for row in failed)
-        text = _("{things} are failing.", things=begin)
+        text = _("{things} are failing.", things=capital)
         if last is not None:
-            text = _("{things} are going out, but {number} failed lately.", things=begin, number=number)
+            text = _("{things} are going out, but {number} failed lately.", things=capital, number=number)
         newest = min(failed, key=lambda row: row["age"])["reason"]
         return Headline("warn", text, _("The newest: {reason}", reason=newest), "failures")
     if last is not None and last < NOW:
-        return Headline("good", _("{things} are going out.", things=begin), went)
+        return Headline("good", _("{things} are going out.", things=capital), went)
     if sum(row.get("queued", 0) + row.get("running", 0) for row in topic.of(answer["jobs"]).values()):
-        return Headline("good", _("{things} are on their way.", things=begin), went)
+        return Headline("good", _("{things} are on their way.", things=capital), went)
     if later := sum(row.get("scheduled", 0) for row in topic.of(answer["jobs"]).values()):
         text = _(
             "No {things} to send just now; {number} wait for their time or next attempt.", things=things, number=later
@@ -148,15 +159,10 @@ def _without_storage(topic: Topic, answer: Mapping[str, Any], most_age: float) -
 
 
 def _by_another_way(topic: Topic, way: str | None, because: str, more: str) -> Headline:
-    begin = _begin(topic.told)
+    capital = begin(topic.told)
     if way == "spool":
-        text = _("{things} go out by the spool of this machine: {why}.", things=begin, why=because)
+        text = _("{things} go out by the spool of this machine: {why}.", things=capital, why=because)
         return Headline("warn", text, more)
     if way == "direct":
-        return Headline("warn", _("{things} go out in the request: {why}.", things=begin, why=because), more)
+        return Headline("warn", _("{things} go out in the request: {why}.", things=capital, why=because), more)
     return Headline("bad", _("No {things} are going out: {why}.", things=topic.told, why=because), more)
-
-
-def _begin(text: str) -> str:
-    """With a capital letter, and the others as they are."""
-    return text[:1].upper() + text[1:]

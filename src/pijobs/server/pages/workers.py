@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from pijobs.errors import InstanceNotFound
 from pijobs.flask import current_queue
 from pijobs.jobs import WAITING, State
-from pijobs.observe import facts, sentences
+from pijobs.observe import facts
 from pijobs.observe.load import load
 from pijobs.server import switched
 from pijobs.server.pages.jobs import storage
@@ -42,7 +42,6 @@ def workers() -> str:
     places, away = current_queue().places.within_reach()
     found = places[0]
     depths, now = found.depths(), found.now()
-    bypasses = {name: facts.pause_of(one, now) for name, one in depths.bypasses.items()}
     live = facts.workers(found)
     in_trouble = [*facts.groups_in_trouble(found)]
     groups = _foremost(found, in_trouble)
@@ -52,7 +51,7 @@ def workers() -> str:
         groups=groups[:MOST_GROUPS],
         more_groups=len(groups) > MOST_GROUPS,
         pause=None if depths.pause is None else facts.pause_of(depths.pause, now),
-        bypasses=[(name, sentences.told_bypass({"group": name or None, **one})) for name, one in bypasses.items()],
+        bypasses=[{"group": name or None, **facts.pause_of(one, now)} for name, one in depths.bypasses.items()],
         jobs=sorted(current_queue().registry),
         load=_load(depths, live, in_trouble),
         away=away,

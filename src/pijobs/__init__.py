@@ -15,6 +15,7 @@ from pijobs import moved
 
 if TYPE_CHECKING:
     from pijobs.base.masks import mask_address, mask_number
+    from pijobs.base.told import Told
     from pijobs.context import JobContext
     from pijobs.decorator import JobFunction, job
     from pijobs.errors import DestinationDown, FailJob, RetryJob
@@ -34,6 +35,7 @@ _MODULES = {
     "errors": ("DestinationDown", "FailJob", "RetryJob"),
     "factory": ("HueyQueue",),
     "base.masks": ("mask_address", "mask_number"),
+    "base.told": ("Told",),
     "context": ("JobContext",),
     "jobs": ("Job", "Limits", "RetryPolicy", "State"),
     "plugins.hookspecs": ("Check", "CheckResult", "InstanceEvent", "Page", "Scheduled", "hookimpl", "hookspec"),
@@ -96,6 +98,7 @@ __all__ = [
     "Setting",
     "Settings",
     "State",
+    "Told",
     "call_hook",
     "crontab",
     "hookimpl",

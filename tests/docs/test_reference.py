@@ -45,6 +45,7 @@ ELSEWHERE = {
     "InstanceEvent",
     "Page",
     "Scheduled",
+    "Told",
     "hookimpl",
     "hookspec",
     "State",

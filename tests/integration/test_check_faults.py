@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from unittest.mock import patch
 import pytest
 from services import wait_until
 
+from pijobs.base.told import Told
 from pijobs.definitions import Definitions, Field
 from pijobs.definitions.records import Fingerprint
 from pijobs.errors import StorageUnavailable
@@ -25,6 +27,7 @@ from pijobs.observe.checks import TABLE, severity_of
 from pijobs.observe.readiness import configuration, readiness
 from pijobs.request.queue import Queue
 from pijobs.server.exposition import exposition
+from pijobs.server.pages.languages import OWN
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import End, NewInstance
 
@@ -166,7 +169,8 @@ def tls(place: Place) -> Queue:
 
 @fault
 def database_tls(place: Place) -> Queue:
-    place.patch.setattr(clear_text, "database", lambda settings: ("the connection to PostgreSQL has no TLS", "add TLS"))
+    url = "postgresql+psycopg://user:password@db.example.com/pijobs"
+    place.patch.setattr(clear_text, "database", lambda settings: clear_text._sql("DATABASE", url, settings))
     return place.queue()
 
 
@@ -386,6 +390,22 @@ def test_each_place_tells_the_fault_by_its_severity_with_what_to_do(name: str, p
         return
     there = dict(configuration(found))[name]
     assert there.message and severity_of(there) == ("warning" if name == "worker" else severity)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_each_fault_is_told_in_german(name: str, place: Place) -> None:
+    result = dict(readiness(FAULTS[name](place)))[name]
+    german = json.loads((OWN / "de.json").read_text("utf-8"))
+    templates = [text for told in (result.message, result.advice) for text in templates_in(told)]
+    assert [text for text in templates if text not in german and re.search("[a-z]", re.sub("{.*?}", "", text))] == []
+
+
+def templates_in(told: object) -> Iterator[str]:
+    assert isinstance(told, Told)
+    yield told.template
+    for value in told.values.values():
+        if isinstance(value, Told):
+            yield from templates_in(value)
 
 
 def test_many_jobs_that_wait_for_their_time_cost_readiness_a_bounded_number_of_pages(

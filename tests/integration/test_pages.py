@@ -384,7 +384,7 @@ def test_a_browser_gets_the_pages_in_its_language_and_further_ones_by_file(tmp_p
         assert f'<html lang="{language}">' in page and words in page
 
 
-def test_no_english_stands_between_german_but_reasons_and_checks(tmp_path: Path) -> None:
+def test_no_english_stands_between_german_but_reasons(tmp_path: Path) -> None:
     app = make_app(tmp_path, PLUGINS=("mail", "statistics"))
     visit = Visit(app)
     asked = {"Accept-Language": "de"}
@@ -403,6 +403,29 @@ def test_no_english_stands_between_german_but_reasons_and_checks(tmp_path: Path)
 
 def test_a_cell_of_the_audit_log_that_says_nothing_is_empty(visit: Visit) -> None:
     assert '<td data-label="On what" class="wrap"></td>' in visit.text("/audit"), "a phone hides it with its label"
+
+
+def test_what_checks_say_is_in_the_language_of_the_reader_and_for_machines_in_english(tmp_path: Path) -> None:
+    app = make_app(tmp_path, PLUGINS=("mail",))
+    add_instance(app, State.DEAD)
+    storage_of(app).pause(None, by="root", reason="Wartung")
+    storage_of(app).bypass("smtp:main", by="root", reason="Umzug")
+    visit, german = Visit(app), {"Accept-Language": "de"}
+    page = visit.get("/", **german).text
+    told = page[page.index('<ul class="checks">') :].partition("</ul>")[0]
+    assert "Während der Speicher fehlt, laufen Aufträge in der Anfrage" in told
+    assert "setzen Sie es auf eine lokale Datei" in told
+    assert "angehalten: die ganze Warteschlange (0 wartend), von root um " in told
+    assert "und was an smtp:main geht, läuft in der Anfrage, von root um " in told
+    assert "endgültig gescheitert: 1 fehlgeschlagen" in told
+    assert not re.search(r"\b(the|is|are|no|of|by|job|jobs|to|set|and)\b", re.sub("<[^>]*>", " ", told))
+    waiting = add_instance(app)
+    assert "die Warteschlange ist angehalten von root um " in visit.get(f"/jobs/{waiting}", **german).text
+    answer = app.test_client().get("/healthz", headers=german)
+    checks = answer.get_json()["result"]["value"]["checks"]
+    assert checks["fallback"]["advice"].startswith("set it to a local file, such as ")
+    assert checks["paused"]["message"].startswith("paused: the whole queue (1 waiting), by root at ")
+    assert checks["failures"]["message"] == "failed for good: 1 dead"
 
 
 def test_name_colour_and_logo_are_settings(tmp_path: Path) -> None:

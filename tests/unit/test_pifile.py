@@ -92,8 +92,8 @@ def test_what_raises_is_told_with_its_line_and_without_its_message(
 def test_readable_by_all_warns(pi_cfg: Path) -> None:
     pi_cfg.write_text("")
     pi_cfg.chmod(0o644)
-    (warning,) = config_warnings(pi_cfg)
-    assert str(pi_cfg) in warning and "0644" in warning and "chmod" in warning
+    ((message, advice),) = config_warnings(pi_cfg)
+    assert str(pi_cfg) in message and "0644" in message and "chmod" in advice
     pi_cfg.chmod(0o640)
     assert config_warnings(pi_cfg) == []
 

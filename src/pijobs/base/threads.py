@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pijobs.base.told import Told
+
 if TYPE_CHECKING:
     from threading import BoundedSemaphore as BoundedSemaphore
     from threading import Condition as Condition
@@ -58,5 +60,7 @@ def let_greenlets_run() -> None:
 
 
 #: The message for that, and what to do.
-STOPPED = "uWSGI runs no threads between requests: after an outage of the storage some requests more take the fallback"
-ADVICE = "set 'enable-threads = true' in the configuration of uWSGI"
+STOPPED = Told(
+    "uWSGI runs no threads between requests: after an outage of the storage some requests more take the fallback"
+)
+ADVICE = Told("set 'enable-threads = true' in the configuration of uWSGI")

@@ -77,8 +77,8 @@ class Invocation:
     def file_values(self) -> dict[str, Any]:
         """The settings as written in the ``pi.cfg``."""
         path = self.config_path()
-        for warning in config_warnings(path):
-            click.echo(f"warning: {warning}", err=True)
+        for message, advice in config_warnings(path):
+            click.echo(f"warning: {message}; {advice}", err=True)
         return read_config(path)
 
     @cached_property

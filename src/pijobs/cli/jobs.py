@@ -105,10 +105,10 @@ def find(invocation: Invocation, who: str, as_json: bool) -> int:
     places, away = queue.places.within_reach()
     rows = people.messages(queue, who, places=places)
     if as_json:
-        click.echo(json.dumps([{**row, "told": people.sentence(row["told"])} for row in rows], indent=2))
+        click.echo(json.dumps(rows, indent=2))
         return tell_if_away(away)
     for row in rows:
-        click.echo(f"{row['created']}  {row['id']}  {row['label'] or row['name']}: {people.sentence(row['told'])}")
+        click.echo(f"{row['created']}  {row['id']}  {row['label'] or row['name']}: {row['told']}")
     if not rows:
         click.echo(f"no message is known for that user, address or number. {people.what_is_kept(queue)}")
     return tell_if_away(away)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from pijobs.base.told import Told
 from pijobs.definitions.failover import FALLBACK
 from pijobs.definitions.store import DefinitionStore
 from pijobs.errors import DefinitionNotFound, PijobsError
@@ -33,7 +34,7 @@ def definitions_check(
     :param look: gives sentences about a definition that are shown as a warning, in red; raises
         :class:`~pijobs.errors.PijobsError`, ``ValueError`` or ``OSError`` for one that can't be used.
     """
-    return Check(name, lambda: _check(thing, settings, open_store, ca_file, look))
+    return Check(name, lambda: _check(Told(thing), settings, open_store, ca_file, look))
 
 
 def unknown_here(what: str, error: PijobsError, store: DefinitionStore) -> str:
@@ -50,7 +51,7 @@ def unknown_here(what: str, error: PijobsError, store: DefinitionStore) -> str:
 
 
 def _check(
-    thing: str,
+    thing: Told,
     settings: Settings,
     open_store: Callable[[Settings], DefinitionStore],
     ca_file: Setting[str | None],
@@ -58,30 +59,38 @@ def _check(
 ) -> CheckResult:
     file = settings[ca_file]
     if file and not os.access(file, os.R_OK):
-        return CheckResult(False, f"the file of {ca_file} can't be read", "make it readable for this user")
+        said = Told("the file of {setting} can't be read", setting=ca_file)
+        return CheckResult(False, said, Told("make it readable for this user"))
     try:
         store = open_store(settings)
         found = {identifier: store.get(identifier) for identifier in store.list()}
         bare = store.left_in_clear()
     except PijobsError as error:
-        return CheckResult(False, f"one of the {thing}s can't be read: {error}", "save it again, with its password")
+        said = Told("one of the {thing}s can't be read: {error}", thing=thing, error=error)
+        return CheckResult(False, said, Told("save it again, with its password"))
     alarms = [_lies_in_clear(thing, identifier, names, store) for identifier, names in bare.items()]
     for identifier, definition in found.items():
         try:
             alarms += look(definition)
         except (PijobsError, ValueError, OSError) as error:
-            return CheckResult(False, f"{thing} {identifier!r} can't be used: {error}", "correct it, and save it again")
+            said = Told("{thing} {name!r} can't be used: {error}", thing=thing, name=identifier, error=error)
+            return CheckResult(False, said, Told("correct it, and save it again"))
     if alarms:
-        return CheckResult(True, "; ".join(alarms), f"correct it in the {thing}", warning=True, alarm=True)
+        advice = Told("correct it in the {thing}", thing=thing)
+        return CheckResult(True, Told.joined("; ", alarms), advice, warning=True, alarm=True)
     lost = [name for name, one in found.items() if one[FALLBACK.name] and one[FALLBACK.name] not in found]
     if lost:
-        message = f"the fallback of {thing} {lost[0]!r} is not there: {found[lost[0]][FALLBACK.name]!r}"
-        return CheckResult(True, message, "create it, or name another one", warning=True)
-    return CheckResult(True, f"{len(found)} {thing}s in {store.place}")
+        message = Told(
+            "the fallback of {thing} {name!r} is not there: {fallback!r}",
+            thing=thing, name=lost[0], fallback=found[lost[0]][FALLBACK.name],
+        )  # fmt: skip
+        return CheckResult(True, message, Told("create it, or name another one"), warning=True)
+    return CheckResult(True, Told("{number} {thing}s in {place}", number=len(found), thing=thing, place=store.place))
 
 
-def _lies_in_clear(thing: str, identifier: str, names: Sequence[str], store: DefinitionStore) -> str:
-    return (
-        f"{thing} {identifier!r}: {', '.join(names)} lie in clear in {store.place}, as an older release left them; "
-        "a server or worker of this release encrypts them when it starts, and so does 'pijobs keys retire'"
-    )
+def _lies_in_clear(thing: Told, identifier: str, names: Sequence[str], store: DefinitionStore) -> str:
+    return Told(
+        "{thing} {name!r}: {fields} lie in clear in {place}, as an older release left them; "
+        "a server or worker of this release encrypts them when it starts, and so does 'pijobs keys retire'",
+        thing=thing, name=identifier, fields=", ".join(names), place=store.place,
+    )  # fmt: skip

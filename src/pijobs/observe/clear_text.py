@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from pijobs.base.network import is_local
+from pijobs.base.told import Told
 from pijobs.errors import ConfigurationError
 from pijobs.settings import PREFIX, Settings
 from pijobs.storage.redis.topology import Place
@@ -39,10 +40,17 @@ def login(settings: Settings) -> Fault | None:
     place = _redis(settings)
     if place is None or place.has_login or not (hosts := _others(place.hosts, settings)):
         return None
-    more = _or_allow(hosts)
     return (
-        f"Redis is on another machine, {hosts}, and no password is given: anybody who reaches it can delete jobs",
-        f"set requirepass or an ACL user in Redis, and name it in {STORAGE} = 'rediss://user:password@host/0'; {more}",
+        Told(
+            "Redis is on another machine, {hosts}, and no password is given: anybody who reaches it can delete jobs",
+            hosts=hosts,
+        ),
+        Told(
+            "set requirepass or an ACL user in Redis, and name it in "
+            "{setting} = 'rediss://user:password@host/0'; {more}",
+            setting=STORAGE,
+            more=_or_allow(hosts),
+        ),
     )
 
 
@@ -54,8 +62,15 @@ def tls(settings: Settings) -> Fault | None:
     if place.has_tls or not (hosts := _others(place.hosts, settings)):
         return None
     return (
-        f"Redis is on another machine, {hosts}, and the connection has no TLS: its password is sent unencrypted",
-        f"use rediss://, or for Sentinel and Cluster '?ssl=true', in {STORAGE}; {_or_allow(hosts)}",
+        Told(
+            "Redis is on another machine, {hosts}, and the connection has no TLS: its password is sent unencrypted",
+            hosts=hosts,
+        ),
+        Told(
+            "use rediss://, or for Sentinel and Cluster '?ssl=true', in {setting}; {more}",
+            setting=STORAGE,
+            more=_or_allow(hosts),
+        ),
     )
 
 
@@ -82,8 +97,12 @@ def _sql(name: str, text: str, settings: Settings) -> Fault | None:
     if not (hosts := _others(found, settings)):
         return None
     return (
-        f"{product} is on another machine, {hosts}, and the connection may have no TLS: others can read the data",
-        f"add '?{add}' to {name}; {_or_allow(hosts)}",
+        Told(
+            "{product} is on another machine, {hosts}, and the connection may have no TLS: others can read the data",
+            product=product,
+            hosts=hosts,
+        ),
+        Told("add '?{add}' to {setting}; {more}", add=add, setting=name, more=_or_allow(hosts)),
     )
 
 
@@ -93,8 +112,12 @@ def _others(hosts: Collection[str], settings: Settings) -> str:
     return ", ".join(host for host in hosts if not is_local(host) and host.lower() not in allowed)
 
 
-def _or_allow(hosts: str) -> str:
-    return f"or, if nobody else is on that network, name {hosts} in {Settings.login_without_tls}"
+def _or_allow(hosts: str) -> Told:
+    return Told(
+        "or, if nobody else is on that network, name {hosts} in {setting}",
+        hosts=hosts,
+        setting=Settings.login_without_tls,
+    )
 
 
 def refuse(settings: Settings, *, queue: bool) -> None:

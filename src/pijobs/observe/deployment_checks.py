@@ -11,13 +11,23 @@ from importlib import metadata
 from typing import Any
 
 from pijobs.base import clock, threads
+from pijobs.base.told import Told
 from pijobs.observe import clear_text
-from pijobs.observe.key_checks import key_size, old_keys, processes_of, same_keys, server_keys, shared_key, warned
+from pijobs.observe.key_checks import (
+    NO_WORKER,
+    key_size,
+    old_keys,
+    processes_of,
+    same_keys,
+    server_keys,
+    shared_key,
+    warned,
+)
 from pijobs.observe.status import fingerprint
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.enqueuer import WORKER_ABSENT
 from pijobs.request.queue import Queue
-from pijobs.settings import PREFIX, config_warnings
+from pijobs.settings import config_warnings
 
 #: Seconds between the clocks of this host and of the storage that are worth a warning. The queue itself counts by
 #: the storage's clock alone; a one-time password, a certificate and the Date of a mail do not.
@@ -36,12 +46,12 @@ def of_settings(queue: Queue) -> Found:
         yield "config_file", _config_file(queue)
     settings = queue.settings
     if queue.storage is not None and clear_text.is_remote_kind(settings):
-        yield "login", _in_clear(clear_text.login(settings), "the storage is on this machine, or requires a login")
-        yield "tls", _in_clear(clear_text.tls(settings), "the storage is on this machine, or the connection has TLS")
-    yield (
-        "database_tls",
-        _in_clear(clear_text.database(settings), "the database is on this machine, or the connection has TLS"),
-    )
+        well = Told("the storage is on this machine, or requires a login")
+        yield "login", _in_clear(clear_text.login(settings), well)
+        well = Told("the storage is on this machine, or the connection has TLS")
+        yield "tls", _in_clear(clear_text.tls(settings), well)
+    well = Told("the database is on this machine, or the connection has TLS")
+    yield "database_tls", _in_clear(clear_text.database(settings), well)
     if threads.are_stopped_between_requests():
         yield "threads", warned(threads.STOPPED, threads.ADVICE)
     if queue.spool is None and "spool" in queue.settings.fallback:
@@ -80,15 +90,16 @@ def of_storage(queue: Queue, answer: Mapping[str, Any]) -> Found:
 
 def _config_file(queue: Queue) -> CheckResult:
     assert queue.settings.file is not None
-    for warning in config_warnings(queue.settings.file):
-        message, _, advice = warning.partition("; ")
+    for message, advice in config_warnings(queue.settings.file):
         return warned(message, advice)
-    return CheckResult(True, f"{queue.settings.file} is not readable by all")
+    return CheckResult(True, Told("{file} is not readable by all", file=queue.settings.file))
 
 
 def _no_spool() -> CheckResult:
-    message = f"{PREFIX}SPOOL is not set: while the storage is away, jobs run in the request"
-    advice = f"set it to a local file, such as /var/lib/privacyidea/spool.sqlite, or {PREFIX}FALLBACK = ('direct',)"
+    message = Told("PI_JOB_QUEUE_SPOOL is not set: while the storage is away, jobs run in the request")
+    advice = Told(
+        "set it to a local file, such as /var/lib/privacyidea/spool.sqlite, or PI_JOB_QUEUE_FALLBACK = ('direct',)"
+    )
     return warned(message, advice)
 
 
@@ -96,66 +107,79 @@ def _no_spool() -> CheckResult:
 
 
 def _storage_path(facts: Mapping[str, str]) -> CheckResult:
+    path = facts["path"]
     if facts["path given"] != "absolute":
         return warned(
-            f"the path of the queue is relative: a process started in another folder has another queue; "
-            f"here it is {facts['path']}",
-            f"set {PREFIX}URL = 'sqlite:////{facts['path'].lstrip('/')}', with four slashes",
+            Told(
+                "the path of the queue is relative: a process started in another folder has another queue; "
+                "here it is {path}",
+                path=path,
+            ),
+            Told("set PI_JOB_QUEUE_URL = 'sqlite:////{path}', with four slashes", path=path.lstrip("/")),
         )
     if int(facts["mode"], 8) & (stat.S_IRWXG | stat.S_IRWXO):
-        return warned(f"other users may access {facts['path']}", "chmod 600 it")
-    return CheckResult(True, f"{facts['path']} is an absolute path")
+        return warned(Told("other users may access {path}", path=path), Told("chmod 600 it"))
+    return CheckResult(True, Told("{path} is an absolute path", path=path))
 
 
-NO_EVICTION = "set 'maxmemory-policy noeviction' in redis.conf; a full Redis then refuses jobs, and fallbacks take them"
+NO_EVICTION = Told(
+    "set 'maxmemory-policy noeviction' in redis.conf; a full Redis then refuses jobs, and fallbacks take them"
+)
 
 
 def _eviction(facts: Mapping[str, str]) -> CheckResult:
     policy, evicted = facts.get("maxmemory-policy") or "", int(facts.get("evicted_keys", "0"))
     if evicted and policy.startswith("allkeys"):
-        said = f"Redis evicted {evicted} keys (maxmemory-policy {policy}): jobs get lost"
+        said = Told(
+            "Redis evicted {number} keys (maxmemory-policy {policy}): jobs get lost", number=evicted, policy=policy
+        )
         return CheckResult(False, said, NO_EVICTION)
-    return CheckResult(True, "Redis evicted no jobs")
+    return CheckResult(True, Told("Redis evicted no jobs"))
 
 
 def _eviction_policy(facts: Mapping[str, str]) -> CheckResult:
-    policy, advice = facts.get("maxmemory-policy"), NO_EVICTION
+    policy = facts.get("maxmemory-policy")
     if policy is None:
-        return warned("Redis does not tell this user its maxmemory-policy", f"check it yourself: {advice}")
+        said = Told("Redis does not tell this user its maxmemory-policy")
+        return warned(said, Told("check it yourself: {then}", then=NO_EVICTION))
     if policy == "noeviction":
-        return CheckResult(True, "Redis evicts no keys")
+        return CheckResult(True, Told("Redis evicts no keys"))
     unlimited = facts.get("maxmemory") == "0"
-    when = "once somebody sets maxmemory" if unlimited else "when its memory is full"
-    return warned(f"Redis evicts keys {when} (maxmemory-policy {policy}), and jobs with them", advice)
+    when = Told("once somebody sets maxmemory" if unlimited else "when its memory is full")
+    said = Told("Redis evicts keys {when} (maxmemory-policy {policy}), and jobs with them", when=when, policy=policy)
+    return warned(said, NO_EVICTION)
 
 
 def _persistence(facts: Mapping[str, str]) -> CheckResult:
     """No result if Redis does not report it."""
     if facts.get("aof_enabled") == "0" and facts.get("save") == "":
-        advice = "set 'appendonly yes' in redis.conf; docs/how-to/configure says what each choice costs"
-        return warned("Redis keeps nothing on disk: a restart loses all waiting jobs", advice)
-    return CheckResult(
-        True,
-        "Redis keeps waiting jobs on disk"
-        if "aof_enabled" in facts
-        else "Redis does not say whether it keeps jobs on disk",
-    )
+        advice = Told("set 'appendonly yes' in redis.conf; docs/how-to/configure says what each choice costs")
+        return warned(Told("Redis keeps nothing on disk: a restart loses all waiting jobs"), advice)
+    if "aof_enabled" not in facts:
+        return CheckResult(True, Told("Redis does not say whether it keeps jobs on disk"))
+    return CheckResult(True, Told("Redis keeps waiting jobs on disk"))
 
 
-def full(facts: Mapping[str, str], named: str = "queue") -> CheckResult:
+def full(facts: Mapping[str, str], named: Told = Told("queue")) -> CheckResult:
     """Whether a storage has room, as it reports.
 
     :param named: what it holds, for people.
     """
     limit, used = int(facts.get("maxmemory") or "0"), int(facts.get("used_memory") or "0")
     if limit and used >= limit and facts.get("maxmemory-policy") == "noeviction":
-        advice = "give it more memory ('maxmemory'), or remove what fills it; jobs take the fallback until then"
-        return CheckResult(False, f"the memory of Redis is full: {used} of {limit} bytes", advice)
+        advice = Told("give it more memory ('maxmemory'), or remove what fills it; jobs take the fallback until then")
+        said = Told("the memory of Redis is full: {used} of {limit} bytes", used=used, limit=limit)
+        return CheckResult(False, said, advice)
     free = facts.get("disk free")
     if free is not None and int(free) < min(LEAST_DISK, int(facts["disk size"]) * LEAST_PART):
-        advice = f"free space on the disk that holds {facts['path']}; jobs take the fallback once it is full"
-        return CheckResult(False, f"the disk of the {named} is nearly full: {int(free) // 1024**2} MB are free", advice)
-    return CheckResult(True, "the storage has room")
+        advice = Told(
+            "free space on the disk that holds {path}; jobs take the fallback once it is full", path=facts["path"]
+        )
+        said = Told(
+            "the disk of the {place} is nearly full: {free} MB are free", place=named, free=int(free) // 1024**2
+        )
+        return CheckResult(False, said, advice)
+    return CheckResult(True, Told("the storage has room"))
 
 
 def _in_clear(fault: clear_text.Fault | None, well: str) -> CheckResult:
@@ -165,28 +189,31 @@ def _in_clear(fault: clear_text.Fault | None, well: str) -> CheckResult:
 
 def _clock(ahead: float) -> CheckResult:
     if abs(ahead) <= CLOCK_DIFFERENCE:
-        return CheckResult(True, "this host and the storage have the same time")
-    side = "behind" if ahead > 0 else "ahead of"
-    return warned(
-        f"the clock of this host is {abs(ahead):.0f} s {side} that of the storage",
-        "synchronise both with NTP (timedatectl)",
+        return CheckResult(True, Told("this host and the storage have the same time"))
+    said = Told(
+        "the clock of this host is {time:.0f} s behind that of the storage"
+        if ahead > 0
+        else "the clock of this host is {time:.0f} s ahead of that of the storage",
+        time=abs(ahead),
     )
+    return warned(said, Told("synchronise both with NTP (timedatectl)"))
 
 
 # -- workers ---------------------------------------------------------------------------------------------------------
 
 
 def _worker(answer: Mapping[str, Any]) -> CheckResult:
-    advice = "start one with 'pijobs worker', with the same pi.cfg"
+    advice = Told("start one with 'pijobs worker', with the same pi.cfg")
     seen = answer["worker_seen_age"]
     if seen is None:
-        return CheckResult(False, "no worker was ever seen", advice)
+        return CheckResult(False, Told("no worker was ever seen"), advice)
     if not answer["workers"] and seen > WORKER_ABSENT:
-        return CheckResult(False, f"no live worker; the last sign of life was {seen:.0f} s ago", advice)
+        said = Told("no live worker; the last sign of life was {seen:.0f} s ago", seen=seen)
+        return CheckResult(False, said, advice)
     if answer["workers"] and all(row["quiet"] for row in answer["workers"]):
-        advice = "run 'pijobs quiet HOST --end', or start another worker"
-        return CheckResult(False, "all live workers are quiet: they take no jobs", advice)
-    return CheckResult(True, f"last sign of life of a worker {seen:.1f} s ago")
+        advice = Told("run 'pijobs quiet HOST --end', or start another worker")
+        return CheckResult(False, Told("all live workers are quiet: they take no jobs"), advice)
+    return CheckResult(True, Told("last sign of life of a worker {seen:.1f} s ago", seen=seen))
 
 
 def _jobs(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
@@ -194,9 +221,11 @@ def _jobs(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     known = {name for row in live for name in row["jobs"]}
     missing = sorted(set(queue.registry) - known)
     if not live or not missing:
-        return CheckResult(True, "live workers know each job" if live else "no live worker to ask")
-    advice = "install the plugins of this process for the workers, too, and restart them; 'pijobs plugins' lists them"
-    return CheckResult(False, f"no live worker knows the jobs {', '.join(missing)}", advice)
+        return CheckResult(True, Told("live workers know each job") if live else NO_WORKER)
+    advice = Told(
+        "install the plugins of this process for the workers, too, and restart them; 'pijobs plugins' lists them"
+    )
+    return CheckResult(False, Told("no live worker knows the jobs {names}", names=", ".join(missing)), advice)
 
 
 @functools.cache
@@ -209,11 +238,13 @@ def _versions(answer: Mapping[str, Any]) -> CheckResult:
     mine = _version()
     others = [row for row in answer["workers"] if row["version"] != mine]
     if not others:
-        return CheckResult(
-            True, f"the live workers run release {mine}" if answer["workers"] else "no live worker to ask"
-        )
-    said = f"{processes_of(others)} run release {', '.join(sorted({row['version'] for row in others}))}, this is {mine}"
-    return warned(said, "finish the upgrade: restart the processes of the older release, workers first")
+        said = Told("the live workers run release {mine}", mine=mine)
+        return CheckResult(True, said if answer["workers"] else NO_WORKER)
+    said = Told(
+        "{processes} run release {theirs}, this is {mine}",
+        processes=processes_of(others), theirs=", ".join(sorted({row["version"] for row in others})), mine=mine,
+    )  # fmt: skip
+    return warned(said, Told("finish the upgrade: restart the processes of the older release, workers first"))
 
 
 def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
@@ -222,15 +253,23 @@ def _definitions(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     own = fingerprint(queue.settings)
     mine = None if own is None else own.read()
     told = [row for row in answer["workers"] if row["definitions"] is not None]
-    advice = (
+    advice = Told(
         "set SQLALCHEMY_DATABASE_URI for server and workers to one database that all hosts reach, by its full path; "
         "each worker notices a change within 15 s"
     )
     if mine is not None and own is not None and (others := [row for row in told if row["definitions"] != mine]):
-        said = f"{processes_of(others)}: other definitions (SMTP servers and the like) than here, {own.place}"
-        return CheckResult(False, f"{len(others)} of {len(told)} live workers read another database: {said}", advice)
+        said = Told(
+            "{number} of {all} live workers read another database: "
+            "{processes}: other definitions (SMTP servers and the like) than here, {place}",
+            number=len(others), all=len(told), processes=processes_of(others), place=own.place,
+        )  # fmt: skip
+        return CheckResult(False, said, advice)
     if len({row["definitions"] for row in told}) > 1:
-        return CheckResult(False, f"the live workers read different definitions: {processes_of(told)}", advice)
+        said = Told("the live workers read different definitions: {processes}", processes=processes_of(told))
+        return CheckResult(False, said, advice)
     if own is None:
-        return CheckResult(True, "no plugin has definitions here")
-    return CheckResult(True, f"definitions are in {own.place}" + (", for all live workers" if told else ""))
+        return CheckResult(True, Told("no plugin has definitions here"))
+    said = Told(
+        "definitions are in {place}, for all live workers" if told else "definitions are in {place}", place=own.place
+    )
+    return CheckResult(True, said)

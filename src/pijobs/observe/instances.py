@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pijobs.base.redact import redact
+from pijobs.base.told import Told
 from pijobs.errors import PijobsError, StateConflict
 from pijobs.jobs import WAITING, State
 from pijobs.observe.facts import age, group, moment, pause_of, session
-from pijobs.observe.sentences import told_pause, trouble
+from pijobs.observe.key_checks import SAME_KEYS
+from pijobs.observe.sentences import ENDS_THAT, told_pause, trouble
 from pijobs.payload.codec import open_envelope
 from pijobs.plugins.loading import call_hook
 from pijobs.request.queue import Queue
@@ -107,21 +109,30 @@ def _waits(storage: Storage, record: Record, advice: bool) -> Iterator[str]:
         return
     now, depths, found = storage.now(), storage.depths(), storage.group(record.group)
     if depths.pause is not None:
-        ends = "; 'pijobs resume' ends that" if advice else ""
-        yield f"the queue is paused {told_pause(pause_of(depths.pause, now))}{ends}"
+        paused = Told("the queue is paused {how}", how=told_pause(pause_of(depths.pause, now)))
+        yield Told.joined("; ", [paused, ENDS_THAT]) if advice else paused
     if found is not None:
         row = group(found, now)
         if row["paused"] or row["failures"] or row["blocked_for"]:
-            yield f"group {row['name']}: {trouble(row, advice=advice)}"
+            yield Told("group {name}: {trouble}", name=row["name"], trouble=trouble(row, advice=advice))
         elif row["limit"] is not None and row["running"] >= row["limit"]:
-            yield f"group {row['name']} is at its limit: {row['running']} of {row['limit']} run"
+            yield Told(
+                "group {name} is at its limit: {running} of {limit} run",
+                name=row["name"], running=row["running"], limit=row["limit"],
+            )  # fmt: skip
     live = [session(one, now) for one in storage.sessions()]
     if live:
         yield from _of_workers(record, live)
     else:
-        seen = depths.worker_seen
-        last = "none was ever seen" if seen is None else f"the last one was seen {age(seen, now):.0f} s ago"
-        yield f"there is no live worker, {last}" + ("; start one with 'pijobs worker'" if advice else "")
+        yield from _of_no_worker(None if depths.worker_seen is None else age(depths.worker_seen, now), advice)
+
+
+def _of_no_worker(seen: float | None, advice: bool) -> Iterator[str]:
+    last = Told("none was ever seen")
+    if seen is not None:
+        last = Told("the last one was seen {seen:.0f} s ago", seen=seen)
+    told = Told("there is no live worker, {last}", last=last)
+    yield Told.joined("; ", [told, Told("start one with 'pijobs worker'")]) if advice else told
 
 
 def _of_workers(record: Record, live: list[dict[str, Any]]) -> Iterator[str]:
@@ -132,15 +143,15 @@ def _of_workers(record: Record, live: list[dict[str, Any]]) -> Iterator[str]:
         return
     if not any(key in row["keys"] for row in live):
         theirs = ", ".join(sorted({one for row in live for one in row["keys"]}))
-        yield (
-            f"no live worker has the key {key} that it is encrypted with, they have {theirs}; "
-            "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
+        said = Told(
+            "no live worker has the key {key} that it is encrypted with, they have {theirs}", key=key, theirs=theirs
         )
+        yield Told.joined("; ", [said, SAME_KEYS])
     if not any(record.name in row["jobs"] for row in live):
-        yield f"no live worker knows the job {record.name}; install its plugin there ('pijobs plugins')"
+        yield Told("no live worker knows the job {name}; install its plugin there ('pijobs plugins')", name=record.name)
     busy, workers = sum(len(row["running"]) for row in live), sum(row["workers"] for row in live)
     if record.state is State.QUEUED and busy >= workers:
-        yield f"all {workers} workers are busy"
+        yield Told("all {number} workers are busy", number=workers)
 
 
 def retry(queue: Queue, instance_id: str) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pijobs.base.told import Told
 from pijobs.observe.status import fingerprint
 from pijobs.payload.keys import SHORTEST, KeyRing
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
-from pijobs.settings import PREFIX
 
 #: Seconds for which an enqueue with an older key is reported.
 KEY_TOLD = 3600.0
-SAME_KEYS = "give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS"
+SAME_KEYS = Told("give server and workers the same SECRET_KEY or PI_JOB_QUEUE_KEYS")
+NO_WORKER = Told("no live worker to ask")
 
 
 def warned(message: str, advice: str, *, alarm: bool = False) -> CheckResult:
@@ -24,25 +25,28 @@ def key_size(queue: Queue) -> CheckResult:
     """Our own server does not start with such a key; under privacyIDEA the check is red."""
     size = KeyRing.of(queue.settings).newest.size
     if size >= SHORTEST:
-        return CheckResult(True, f"the newest key has {size} bytes")
-    advice = f"'pijobs keys new' makes one for {PREFIX}KEYS; docs/how-to/rotate-keys"
-    return warned(f"the newest key has {size} bytes, less than {SHORTEST}: it can be guessed", advice, alarm=True)
+        return CheckResult(True, Told("the newest key has {size} bytes", size=size))
+    said = Told("the newest key has {size} bytes, less than {least}: it can be guessed", size=size, least=SHORTEST)
+    return warned(said, Told("'pijobs keys new' makes one for PI_JOB_QUEUE_KEYS; docs/how-to/rotate-keys"), alarm=True)
 
 
 def shared_key(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     mine, live, without = _keyless(queue, answer)
     if not live:
-        return CheckResult(True, "no live worker to ask")
+        return CheckResult(True, NO_WORKER)
     if len(without) < len(live):
-        return CheckResult(True, f"key {mine} is known to a live worker")
-    return CheckResult(False, f"no live worker has the key {mine} of this process", SAME_KEYS)
+        return CheckResult(True, Told("key {key} is known to a live worker", key=mine))
+    return CheckResult(False, Told("no live worker has the key {key} of this process", key=mine), SAME_KEYS)
 
 
 def same_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     mine, live, without = _keyless(queue, answer)
     if not without or len(without) == len(live):
-        return CheckResult(True, "the live workers have the same keys")
-    said = f"{len(without)} of {len(live)} live workers have another key than {mine}: {processes_of(without)}"
+        return CheckResult(True, Told("the live workers have the same keys"))
+    said = Told(
+        "{number} of {all} live workers have another key than {key}: {processes}",
+        number=len(without), all=len(live), key=mine, processes=processes_of(without),
+    )  # fmt: skip
     return warned(said, SAME_KEYS)
 
 
@@ -51,26 +55,35 @@ def server_keys(queue: Queue, answer: Mapping[str, Any]) -> CheckResult:
     server."""
     mine, live = KeyRing.of(queue.settings).newest.id, [row for row in answer["workers"] if row["keys"]]
     newest = {row["keys"][0] for row in live}
-    advice = "copy the line PI_JOB_QUEUE_KEYS from the workers, and restart it; docs/how-to/rotate-keys"
+    advice = Told("copy the line PI_JOB_QUEUE_KEYS from the workers, and restart it; docs/how-to/rotate-keys")
     if live and mine not in newest and all(mine in row["keys"] for row in live):
-        said = f"this process encrypts with key {mine}, though all live workers have a newer one, {', '.join(newest)}"
+        said = Told(
+            "this process encrypts with key {key}, though all live workers have a newer one, {newest}",
+            key=mine,
+            newest=", ".join(newest),
+        )
         return warned(said, advice)
     met: dict[str, float] = {}
     for row in live:
         for key, ago in row["other_keys"].items():
             met[key] = min(ago, met.get(key, KEY_TOLD))
     known = {key for row in live for key in row["keys"]}
-    said = ", ".join(
-        f"{key} (the last time {ago:.0f} s ago{'' if key in known else '; no live worker has it'})"
-        for key, ago in met.items()
-        if ago < KEY_TOLD
+    told = [_met(key, ago, key in known) for key, ago in met.items() if ago < KEY_TOLD]
+    if not told:
+        well = Told("what workers read is encrypted with their newest key")
+        return CheckResult(True, well if live else NO_WORKER)
+    message = Told(
+        "a server encrypts with another key than the workers' newest one, {newest}: {met}",
+        newest=", ".join(sorted(newest)),
+        met=Told.joined(", ", told),
     )
-    if not said:
-        return CheckResult(
-            True, "what workers read is encrypted with their newest key" if live else "no live worker to ask"
-        )
-    message = f"a server encrypts with another key than the workers' newest one, {', '.join(sorted(newest))}: {said}"
-    return warned(message, f"find it with 'pijobs config check' on each host; {advice}")
+    return warned(message, Told("find it with 'pijobs config check' on each host; {then}", then=advice))
+
+
+def _met(key: str, ago: float, known: bool) -> Told:
+    if known:
+        return Told("{key} (the last time {ago:.0f} s ago)", key=key, ago=ago)
+    return Told("{key} (the last time {ago:.0f} s ago; no live worker has it)", key=key, ago=ago)
 
 
 def _keyless(queue: Queue, answer: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
@@ -83,10 +96,14 @@ def old_keys(queue: Queue) -> CheckResult:
     under = {} if own is None else own.key_ids()
     older = {key: number for key, number in under.items() if key != ring.newest.id}
     if not older:
-        return CheckResult(True, f"all secrets of definitions are encrypted with key {ring.newest.id}")
-    said = ", ".join(f"{number} under {key}" for key, number in sorted(older.items()))
-    advice = "once workers and servers have both keys: 'pijobs keys retire', before the old one is taken away"
-    return warned(f"secrets of definitions are not encrypted with the newest key {ring.newest.id}: {said}", advice)
+        return CheckResult(True, Told("all secrets of definitions are encrypted with key {key}", key=ring.newest.id))
+    said = Told(
+        "secrets of definitions are not encrypted with the newest key {key}: {older}",
+        key=ring.newest.id,
+        older=Told.joined(", ", (Told("{number} under {key}", number=older[key], key=key) for key in sorted(older))),
+    )
+    advice = Told("once workers and servers have both keys: 'pijobs keys retire', before the old one is taken away")
+    return warned(said, advice)
 
 
 def processes_of(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -7,13 +7,15 @@ stored in clear. The sentences contain masked labels and redacted reasons.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pijobs.base.told import Told
 from pijobs.jobs import WAITING, State
 from pijobs.observe import facts
 from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import lookups
+from pijobs.observe.sentences import NO_REASON, NO_REASON_GIVEN
 from pijobs.plugins.hookspecs import Page
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
@@ -25,47 +27,24 @@ LONGEST = 320
 
 
 class Moment(str):
-    """ISO 8601, in UTC."""
+    """ISO 8601, in UTC; in a sentence without seconds. Pages show the reader's time."""
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A sentence, or a part of one: a text of :data:`TEXTS` with values for its ``{names}``, which pages translate."""
-
-    text: str
-    values: Mapping[str, str | Moment | Told] = field(default_factory=dict)
+    def __format__(self, spec: str) -> str:
+        return f"{self[:10]} {self[11:16]} UTC"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """The words for messages of a job."""
 
-    done: str = "Done"
-    failed: str = "Failed"
-    runs: str = "Runs"
+    done: Told = Told("Done")
+    failed: Told = Told("Failed")
+    runs: Told = Told("Runs")
     #: The kind of destination.
-    destination: str = "the destination"
+    destination: Told = Told("the destination")
 
 
-SENT = Kind("Sent", "Not sent", "Is being sent")
-_NO_REASON = "no reason is known"
-_NO_REASON_GIVEN = "no reason was given"
-#: All texts of the sentences.
-TEXTS = (
-    *astuple(SENT), *astuple(Kind()), _NO_REASON, _NO_REASON_GIVEN, "cancelled",
-    "{done} at {at}{tries}{more}.", " after {number} tries", "{runs} now, since {at}.",
-    "{failed}: a newer one replaced it at {at}.", "{failed}: {reason}; at {at}.",
-    "{failed}: its deadline passed at {at}{tries}{more}.", "; the last try failed: {reason}",
-    "; no worker had begun it",
-    "{failed}: {reason}; given up at {at}{tries}.",
-    "Waiting: the queue is paused ({reason}) since {at}.", "Waiting: no worker is running.",
-    "Waiting: {destination} ({group}) is paused ({reason}) since {at}.",
-    "Waiting: {destination} ({group}) is down: {reason}; since {at}.",
-    "Waiting: {destination} ({group}) is down: {reason}.",
-    "Waiting: tried once{why}, the next try is at {at}.",
-    "Waiting: tried {number} times{why}, the next try is at {at}.",
-    "Waiting{why} until {at}.", "Waiting: a worker takes it next{why}.",
-)  # fmt: skip
+SENT = Kind(Told("Sent"), Told("Not sent"), Told("Is being sent"))
 KEPT = (
     "Sent messages are kept for {finished}, failed ones for {dead}. "
     "Messages that were queued under a retired key can't be found."
@@ -77,8 +56,8 @@ def messages(
 ) -> list[dict[str, Any]]:
     """The newest instances that are for somebody, or go to an address or a number, whatever became of them.
 
-    Each is a row of :func:`pijobs.observe.instances.instance` with ``told``, the sentence, and its ``tone``: ``good``,
-    ``live`` or ``bad``.
+    Each is a row of :func:`pijobs.observe.instances.instance` with ``told``, the sentence (a
+    :class:`~pijobs.base.told.Told`), and its ``tone``: ``good``, ``live`` or ``bad``.
 
     :param who: a login name, an address or a number, in clear.
     :param places: where to look; None: everywhere.
@@ -104,17 +83,6 @@ def messages(
     return newest
 
 
-def sentence(told: Told) -> str:
-    """The sentence as a text, with its times in UTC."""
-    return told.text.format(**{name: _plain(value) for name, value in told.values.items()})
-
-
-def _plain(value: str | Moment | Told) -> str:
-    if isinstance(value, Told):
-        return sentence(value)
-    return f"{value[:10]} {value[11:16]} UTC" if isinstance(value, Moment) else value
-
-
 def what_is_kept(queue: Queue) -> str:
     """Why a search may find nothing."""
     finished, dead = kept_for(queue)
@@ -138,7 +106,7 @@ def _kinds(queue: Queue) -> Iterator[tuple[str, Kind]]:
     for _, pages in queue.plugins.call("register_pages"):
         for page in pages if isinstance(pages, Iterable) else ():
             if isinstance(page, Page) and page.things and page.jobs:
-                yield page.jobs, replace(SENT, destination=page.destination or SENT.destination)
+                yield page.jobs, replace(SENT, destination=Told(page.destination or SENT.destination))
 
 
 def _tone(state: str) -> str:
@@ -146,31 +114,35 @@ def _tone(state: str) -> str:
 
 
 def _told(row: Mapping[str, Any], kind: Kind, held: _Held) -> Told:
-    values: dict[str, str | Moment | Told] = {
-        "at": Moment(row["ended"] or row["started"] or row["created"]),
-        "tries": Told(" after {number} tries", {"number": str(row["attempts"])}) if row["attempts"] > 1 else "",
-        "reason": row["reason"] or Told(_NO_REASON),
-        "more": f"; {row['afterwards']}" if row["afterwards"] else "",
-        **{name: Told(getattr(kind, name)) for name in ("done", "failed", "runs")},
-    }
-    state = State(row["state"])
+    at = Moment(row["ended"] or row["started"] or row["created"])
+    tries = Told(" after {number} tries", number=row["attempts"]) if row["attempts"] > 1 else ""
+    state, failed, reason = State(row["state"]), kind.failed, row["reason"]
     if state in WAITING:
         return held.why(row, kind)
+    if state is State.DONE:
+        more = f"; {row['afterwards']}" if row["afterwards"] else ""
+        return Told("{done} at {at}{tries}{more}.", done=kind.done, at=at, tries=tries, more=more)
+    if state is State.RUNNING:
+        return Told("{runs} now, since {at}.", runs=kind.runs, at=at)
     if state is State.CANCELLED:
-        if (row["reason"] or "").startswith("superseded by "):
-            return Told("{failed}: a newer one replaced it at {at}.", values)
-        return Told("{failed}: {reason}; at {at}.", {**values, "reason": row["reason"] or Told("cancelled")})
+        if (reason or "").startswith("superseded by "):
+            return Told("{failed}: a newer one replaced it at {at}.", failed=failed, at=at)
+        return Told("{failed}: {reason}; at {at}.", failed=failed, reason=reason or Told("cancelled"), at=at)
     if state is State.EXPIRED:
-        return Told("{failed}: its deadline passed at {at}{tries}{more}.", {**values, "more": _last_fault(row)})
-    texts = {State.DONE: "{done} at {at}{tries}{more}.", State.RUNNING: "{runs} now, since {at}."}
-    return Told(texts.get(state, "{failed}: {reason}; given up at {at}{tries}."), values)
+        return Told(
+            "{failed}: its deadline passed at {at}{tries}{more}.",
+            failed=failed, at=at, tries=tries, more=_last_fault(row),
+        )  # fmt: skip
+    return Told(
+        "{failed}: {reason}; given up at {at}{tries}.", failed=failed, reason=reason or NO_REASON, at=at, tries=tries
+    )
 
 
-def _last_fault(row: Mapping[str, Any]) -> Told | str:
+def _last_fault(row: Mapping[str, Any]) -> str:
     """Why the last attempt before the deadline failed."""
     faults = [event["reason"] for event in row["history"] if event.get("event") == "attempt" and event.get("reason")]
     if faults:
-        return Told("; the last try failed: {reason}", {"reason": faults[-1]})
+        return Told("; the last try failed: {reason}", reason=faults[-1])
     return "" if row["started"] else Told("; no worker had begun it")
 
 
@@ -186,7 +158,7 @@ class _Held:
         place = self._queue.spool if row["place"] == "spool" else self._queue.storage
         pause, works = self._state_of(row["place"], place)
         if pause is not None:
-            return Told("Waiting: the queue is paused ({reason}) since {at}.", _of_pause(pause))
+            return Told("Waiting: the queue is paused ({reason}) since {at}.", **_of_pause(pause))
         if not works:
             return Told("Waiting: no worker is running.")
         group = self._group(row["place"], place, row["group"])
@@ -206,32 +178,31 @@ class _Held:
         return self._groups[name, group]
 
 
-def _of_pause(pause: Mapping[str, Any]) -> dict[str, str | Moment | Told]:
-    return {"reason": pause["reason"] or Told(_NO_REASON_GIVEN), "at": Moment(pause["at"] or "")}
+def _of_pause(pause: Mapping[str, Any]) -> dict[str, str]:
+    return {"reason": pause["reason"] or NO_REASON_GIVEN, "at": Moment(pause["at"] or "")}
 
 
 def _of_group(group: Mapping[str, Any], kind: Kind) -> Told | None:
     """Why nothing is sent to a destination; None if nothing prevents it."""
-    values: dict[str, str | Moment | Told] = {"destination": Told(kind.destination), "group": group["name"]}
+    values: dict[str, str] = {"destination": kind.destination, "group": group["name"]}
     if group["pause"] is not None:
         values |= _of_pause(group["pause"])
-        return Told("Waiting: {destination} ({group}) is paused ({reason}) since {at}.", values)
+        return Told("Waiting: {destination} ({group}) is paused ({reason}) since {at}.", **values)
     if not group["failures"] or group["breaker"] == "closed":
         return None
-    values["reason"] = group["reason"] or Told(_NO_REASON)
+    values["reason"] = group["reason"] or NO_REASON
     if not group["since"]:  # an older release did not record when it began
-        return Told("Waiting: {destination} ({group}) is down: {reason}.", values)
+        return Told("Waiting: {destination} ({group}) is down: {reason}.", **values)
     values["at"] = Moment(group["since"])
-    return Told("Waiting: {destination} ({group}) is down: {reason}; since {at}.", values)
+    return Told("Waiting: {destination} ({group}) is down: {reason}; since {at}.", **values)
 
 
 def _of_its_turn(row: Mapping[str, Any]) -> Told:
-    values: dict[str, str | Moment | Told] = {
-        "why": f" ({row['reason']})" if row["reason"] else "", "at": Moment(row["due"]), "number": str(row["attempts"]),
-    }  # fmt: skip
+    why, at, number = f" ({row['reason']})" if row["reason"] else "", Moment(row["due"]), row["attempts"]
     if row["state"] != State.SCHEDULED:
-        return Told("Waiting: a worker takes it next{why}.", values)
-    if not row["attempts"]:
-        return Told("Waiting{why} until {at}.", values)
-    tried = "once" if row["attempts"] == 1 else "{number} times"
-    return Told(f"Waiting: tried {tried}{{why}}, the next try is at {{at}}.", values)
+        return Told("Waiting: a worker takes it next{why}.", why=why)
+    if not number:
+        return Told("Waiting{why} until {at}.", why=why, at=at)
+    if number == 1:
+        return Told("Waiting: tried once{why}, the next try is at {at}.", why=why, at=at)
+    return Told("Waiting: tried {number} times{why}, the next try is at {at}.", number=number, why=why, at=at)

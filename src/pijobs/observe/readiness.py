@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from pijobs.base.redact import describe
+from pijobs.base.told import Told
 from pijobs.errors import StorageFull, StorageUnavailable, StorageUnfit
 from pijobs.observe import deployment_checks, state_checks, switches
 from pijobs.observe.checks import judged
 from pijobs.observe.status import here, overview, takes
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
-from pijobs.settings import PREFIX
 from pijobs.storage.contract import Storage
 
 
@@ -37,9 +37,9 @@ def takes_requests(queue: Queue) -> CheckResult:
         return answers
     for way in queue.settings.fallback:
         if way == "direct":
-            return CheckResult(True, f"{answers.message}; jobs run in the request")
+            return CheckResult(True, Told("{why}; jobs run in the request", why=answers.message))
         if queue.spool is not None and takes(queue.spool):
-            return CheckResult(True, f"{answers.message}; jobs go to the spool")
+            return CheckResult(True, Told("{why}; jobs go to the spool", why=answers.message))
     return answers
 
 
@@ -55,17 +55,23 @@ def has_storage(queue: Queue, *, anew: bool = True) -> CheckResult:
         answers = True
         queue.fitness.require(anew=anew)
     except StorageUnfit as error:
-        advice = "correct what it names; docs/how-to/configure says which servers and rights the queue needs"
-        return CheckResult(False, f"the storage can't be used: {error}", advice)
+        advice = Told("correct what it names; docs/how-to/configure says which servers and rights the queue needs")
+        return CheckResult(False, Told("the storage can't be used: {error}", error=error), advice)
     except StorageUnavailable as error:
         if answers:
-            advice = "make it writable, or name a writable server in PI_JOB_QUEUE_URL; see its log"
+            said = Told("{url} answers, but accepts nothing new: {error}", url=queue.storage.display_url, error=error)
+            advice = Told("make it writable, or name a writable server in PI_JOB_QUEUE_URL; see its log")
             if isinstance(error, StorageFull):
-                advice = "see the check 'storage_full' and the storage's log; stored jobs still run meanwhile"
-            return CheckResult(False, f"{queue.storage.display_url} answers, but accepts nothing new: {error}", advice)
-        advice = "start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' says more"
-        return CheckResult(False, f"the storage {error.what}: {error}", advice)
-    return CheckResult(True, f"{queue.storage.display_url} answers")
+                advice = Told("see the check 'storage_full' and the storage's log; stored jobs still run meanwhile")
+            return CheckResult(False, said, advice)
+        return CheckResult(
+            False, _away(error), Told("start the storage, or correct PI_JOB_QUEUE_URL; 'pijobs config check' says more")
+        )
+    return CheckResult(True, Told("{url} answers", url=queue.storage.display_url))
+
+
+def _away(error: StorageUnavailable) -> Told:
+    return Told("the storage {what}: {error}", what=Told(error.what), error=error)
 
 
 def _answers(storage: Storage) -> bool:
@@ -111,7 +117,7 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
             found = [*deployment_checks.of_storage(queue, answer), *_state_checks(queue, storage, answer)]
         except StorageUnavailable as error:
             if answers.ok:
-                answers = CheckResult(False, f"the storage {error.what}: {error}", "check its log and its load")
+                answers = CheckResult(False, _away(error), Told("check its log and its load"))
         if not answers.ok:
             # Without a storage no worker can give a sign of life, so the advice is not to start one.
             found = [(name, _after_storage(result) if name == "worker" else result) for name, result in found]
@@ -123,7 +129,8 @@ def _queue_checks(queue: Queue, answer: Mapping[str, Any] | None) -> Iterator[tu
 
 
 def _after_storage(result: CheckResult) -> CheckResult:
-    return result if result.ok else replace(result, advice=f"see the check 'storage' first; {result.advice}")
+    advice = Told("see the check 'storage' first; {then}", then=result.advice)
+    return result if result.ok else replace(result, advice=advice)
 
 
 def _here_checks(answer: Mapping[str, Any]) -> Iterator[tuple[str, CheckResult]]:
@@ -158,19 +165,20 @@ def _plugin_checks(queue: Queue, *, public: bool) -> Iterator[tuple[str, CheckRe
 
 def _no_queue(queue: Queue) -> CheckResult:
     if queue.mode == "immediate":
-        return CheckResult(True, "immediate mode; jobs run in the request")
+        return CheckResult(True, Told("immediate mode; jobs run in the request"))
     chosen = queue.settings.queue_class
     if not chosen:
-        return CheckResult(True, f"the queue is off ({PREFIX}CLASS is empty); every job runs in the request")
+        return CheckResult(True, Told("the queue is off (PI_JOB_QUEUE_CLASS is empty); every job runs in the request"))
     if queue.foreign:
         return CheckResult(
             True,
-            f"{chosen} takes the jobs; pijobs knows nothing about its workers",
-            "check them with its own tools",
+            Told("{name} takes the jobs; pijobs knows nothing about its workers", name=chosen),
+            Told("check them with its own tools"),
             warning=True,
         )
-    message = f"{chosen} could not be imported: there is no queue, jobs run in the request"
-    return CheckResult(True, message, f"correct {PREFIX}CLASS; the log of the server says why", warning=True)
+    message = Told("{name} could not be imported: there is no queue, jobs run in the request", name=chosen)
+    advice = Told("correct PI_JOB_QUEUE_CLASS; the log of the server says why")
+    return CheckResult(True, message, advice, warning=True)
 
 
 def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
@@ -179,4 +187,5 @@ def _guarded(run: Callable[[], CheckResult], public: bool) -> CheckResult:
     except Exception as error:
         # Readiness is public; the text of an error is for admins only.
         shown = f" ({type(error).__name__})" if public else f": {describe(error)}"
-        return CheckResult(False, f"the check itself failed{shown}", "see the log, and tell the plugin's author")
+        message = Told("the check itself failed{shown}", shown=shown)
+        return CheckResult(False, message, Told("see the log, and tell the plugin's author"))

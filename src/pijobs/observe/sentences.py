@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pijobs.base.told import Told
 from pijobs.observe.facts import STATE_ORDER
 from pijobs.observe.load import told_load
 from pijobs.request.places import ONLY_HERE
@@ -15,43 +16,59 @@ if TYPE_CHECKING:
 
 #: Seconds for which a loss of the storage is shown.
 LOSS_TOLD = 24 * 3600.0
+ENDS_THAT = Told("'pijobs resume' ends that")
+NO_REASON = Told("no reason is known")
+NO_REASON_GIVEN = Told("no reason was given")
+_FURTHER_CALLS = {
+    "direct": Told("run in the request"),
+    "refuse": Told("are refused"),
+    "drop": Told("take the place of less urgent ones"),
+}
+_LOST = {
+    "emptied": Told("was emptied: waiting instances, dead letters and pauses are gone"),
+    "restored": Told(
+        "went back to an earlier state: later instances are gone, and those that ended later may run again"
+    ),
+}
 
 
-def told_bound(row: Mapping[str, Any]) -> str:
+def told_bound(row: Mapping[str, Any]) -> Told:
     """A bound that is reached, in words."""
-    what = {"direct": "run in the request", "refuse": "are refused", "drop": "take the place of less urgent ones"}
-    return f"job {row['job']}: {row['reached']}; further calls {what[row['full']]}"
+    what = _FURTHER_CALLS[row["full"]]
+    return Told("job {job}: {reached}; further calls {what}", job=row["job"], reached=row["reached"], what=what)
 
 
-def told_pause(pause: Mapping[str, Any]) -> str:
+def told_pause(pause: Mapping[str, Any]) -> Told:
     """In words, behind "paused"."""
     if pause["at"] is None:
-        return "by an older release, which does not say who did it"
-    return f"by {pause['by'] or 'a program'} at {pause['at']}: {pause['reason'] or 'no reason was given'}"
+        return Told("by an older release, which does not say who did it")
+    who, reason = pause["by"] or Told("a program"), pause["reason"] or NO_REASON_GIVEN
+    return Told("by {who} at {at}: {reason}", who=who, at=pause["at"], reason=reason)
 
 
-def told_bypass(row: Mapping[str, Any]) -> str:
+def told_bypass(row: Mapping[str, Any]) -> Told:
     """Who bypasses the queue, for what, since when and why."""
-    what = "all jobs run" if row["group"] is None else f"what goes to {row['group']} runs"
-    since = "" if row["age"] is None else f" for {told_age(row['age'])}"
-    return f"the queue is bypassed{since}, and {what} in the request, {told_pause(row)}"
+    what = Told("all jobs run") if row["group"] is None else Told("what goes to {name} runs", name=row["group"])
+    since = "" if row["age"] is None else Told(" for {time}", time=told_age(row["age"]))
+    return Told(
+        "the queue is bypassed{since}, and {what} in the request, {how}", since=since, what=what, how=told_pause(row)
+    )
 
 
-def told_age(seconds: float) -> str:
+def told_age(seconds: float) -> Told:
     """``5 minutes``, ``3 hours``, ``2 days``."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
+    if seconds >= 2 * 86400:
+        return Told("{number:.0f} days", number=seconds / 86400)
+    if seconds >= 2 * 3600:
+        return Told("{number:.0f} hours", number=seconds / 3600)
+    if seconds >= 2 * 60:
+        return Told("{number:.0f} minutes", number=seconds / 60)
+    return Told("1 second" if round(seconds) == 1 else "{number:.0f} seconds", number=seconds)
 
 
-def told_loss(loss: Mapping[str, Any]) -> str:
+def told_loss(loss: Mapping[str, Any]) -> Told:
     """In words."""
-    what = {
-        "emptied": "was emptied: waiting instances, dead letters and pauses are gone",
-        "restored": "went back to an earlier state: later instances are gone, and those that ended later may run again",
-    }
-    return f"the storage {what[loss['kind']]}; noticed at {loss['at']}"
+    return Told("the storage {what}; noticed at {at}", what=_LOST[loss["kind"]], at=loss["at"])
 
 
 def sentences(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -118,17 +135,24 @@ def _of_failures(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {row['ended']}  {row['id']}  {row['name']} {row['state']}: {row['reason'] or 'no reason is known'}"
 
 
-def trouble(row: Mapping[str, Any], *, advice: bool = True) -> str:
+def trouble(row: Mapping[str, Any], *, advice: bool = True) -> Told:
     """What is wrong with a group, in a sentence. :param advice: with the command that ends it."""
-    ends = "; 'pijobs resume' ends that" if advice else ""
-    said = [f"it is paused {told_pause(row['pause'])}{ends}"] if row["paused"] else []
-    if row["failures"]:
-        times = "once" if row["failures"] == 1 else f"{row['failures']} times in a row"
-        said.append(f"its destination failed {times}: {row['reason'] or 'no reason is known'}")
+    return Told.joined("; ", [*_trouble(row, advice), Told("{number} waiting", number=row["waiting"])])
+
+
+def _trouble(row: Mapping[str, Any], advice: bool) -> Iterator[str]:
+    if row["paused"]:
+        yield Told("it is paused {how}", how=told_pause(row["pause"]))
+        if advice:
+            yield ENDS_THAT
+    reason = row["reason"] or NO_REASON
+    if row["failures"] == 1:
+        yield Told("its destination failed once: {reason}", reason=reason)
+    elif row["failures"]:
+        yield Told("its destination failed {number} times in a row: {reason}", number=row["failures"], reason=reason)
     elif row["reason"]:
-        said.append(row["reason"])
+        yield row["reason"]
     if row["blocked_for"]:
-        said.append(f"none of its instances starts for {row['blocked_for']:.1f} s")
+        yield Told("none of its instances starts for {time:.1f} s", time=row["blocked_for"])
     elif row["breaker"] == "half-open":
-        said.append("the next instance tries it")
-    return "; ".join([*said, f"{row['waiting']} waiting"])
+        yield Told("the next instance tries it")

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pijobs.base.clock import to_ms
+from pijobs.base.told import Told
 from pijobs.errors import StorageUnavailable
 from pijobs.jobs import State
 from pijobs.observe import deployment_checks
 from pijobs.observe.facts import age, groups_in_trouble
-from pijobs.observe.sentences import LOSS_TOLD, told_bound, told_loss
+from pijobs.observe.sentences import LOSS_TOLD, NO_REASON, told_bound, told_loss
 from pijobs.plugins.hookspecs import CheckResult
 from pijobs.request.queue import Queue
 from pijobs.storage.contract import Storage
@@ -34,9 +35,10 @@ def oldest(queue: Queue, storage: Storage, answer: Mapping[str, Any]) -> CheckRe
     if waits > limit and not answer["paused"]:
         waits = _held_by_nobody(storage, waits, answer["groups"])
     if waits <= limit or answer["paused"]:
-        return CheckResult(True, f"the oldest due instance that nothing defers has waited for {waits:.1f} s")
-    advice = "see 'pijobs status': there are too few workers, or a job hangs"
-    return CheckResult(False, f"the oldest due instance has waited for {waits:.0f} s, more than {limit:g} s", advice)
+        said = Told("the oldest due instance that nothing defers has waited for {waits:.1f} s", waits=waits)
+        return CheckResult(True, said)
+    said = Told("the oldest due instance has waited for {waits:.0f} s, more than {limit:g} s", waits=waits, limit=limit)
+    return CheckResult(False, said, Told("see 'pijobs status': there are too few workers, or a job hangs"))
 
 
 def _held_by_nobody(storage: Storage, waits: float, rows: Iterable[Mapping[str, Any]]) -> float:
@@ -61,11 +63,18 @@ def unreadable(storage: Storage, answer: Mapping[str, Any]) -> CheckResult:
             last = json.loads(record.history[-1]) if record.history else {}
             if last.get("event") == "held" and now - last["at"] >= to_ms(HELD_GRACE):
                 stuck[record.reason or name] = stuck.get(record.reason or name, 0) + 1
+    time = HELD_GRACE / 60
     if not stuck:
-        return CheckResult(True, f"nothing waits for {HELD_GRACE / 60:.0f} minutes for a worker that can run it")
-    advice = "start a worker with the keys, plugins and definitions of the server; 'pijobs jobs list --state scheduled'"
-    told = "; ".join(f"{number} because of: {reason}" for reason, number in stuck.items())
-    return CheckResult(False, f"no worker can run what waits for {HELD_GRACE / 60:.0f} minutes: {told}", advice)
+        said = Told("nothing waits for {time:.0f} minutes for a worker that can run it", time=time)
+        return CheckResult(True, said)
+    advice = Told(
+        "start a worker with the keys, plugins and definitions of the server; 'pijobs jobs list --state scheduled'"
+    )
+    found = (Told("{number} because of: {reason}", number=number, reason=reason) for reason, number in stuck.items())
+    said = Told(
+        "no worker can run what waits for {time:.0f} minutes: {found}", time=time, found=Told.joined("; ", found)
+    )
+    return CheckResult(False, said, advice)
 
 
 def _newest(storage: Storage, name: str, pages: int) -> Iterator[Record]:
@@ -81,92 +90,109 @@ def _newest(storage: Storage, name: str, pages: int) -> Iterator[Record]:
 def breakers(answer: Mapping[str, Any]) -> CheckResult:
     """Red if a probe failed, too, and instances wait: a breaker that opened once may close soon."""
     down = [
-        f"{row['name']} ({row['reason'] or 'no reason is known'})"
+        Told("{name} ({reason})", name=row["name"], reason=row["reason"] or NO_REASON)
         for row in answer["groups"]
         if row["opened"] > 1 and (row["waiting"] or row["running"])
     ]
     if not down:
-        return CheckResult(True, "no destination is down for long while instances wait for it")
-    advice = "check the destination; 'pijobs groups' says when it is tried again"
-    return CheckResult(False, f"failed more than one try, and instances wait: {', '.join(down)}", advice)
+        return CheckResult(True, Told("no destination is down for long while instances wait for it"))
+    said = Told("failed more than one try, and instances wait: {down}", down=Told.joined(", ", down))
+    return CheckResult(False, said, Told("check the destination; 'pijobs groups' says when it is tried again"))
 
 
 def destinations(answer: Mapping[str, Any]) -> CheckResult:
     found = [f"{row['name']}: {row['reason']}" for row in answer["groups"] if row["reason"] and not row["failures"]]
     if not found:
-        return CheckResult(True, "no destination that works has a problem")
-    return CheckResult(True, "; ".join(found), "check the destination", warning=True)
+        return CheckResult(True, Told("no destination that works has a problem"))
+    return CheckResult(True, Told.joined("; ", found), Told("check the destination"), warning=True)
 
 
 def bounds(answer: Mapping[str, Any]) -> CheckResult:
     found = [told_bound(row) for row in answer["bounds"] if row["reached"]]
     if not found:
-        return CheckResult(True, "no job has reached its limit of waiting instances")
-    return CheckResult(False, "; ".join(found), "start more workers, enqueue less, or raise PI_JOB_QUEUE_BOUNDS")
+        return CheckResult(True, Told("no job has reached its limit of waiting instances"))
+    advice = Told("start more workers, enqueue less, or raise PI_JOB_QUEUE_BOUNDS")
+    return CheckResult(False, Told.joined("; ", found), advice)
 
 
 def failures(answer: Mapping[str, Any]) -> CheckResult:
     """A warning only: failed instances are no reason to accept no more jobs. The reasons are not shown, because this
     check is public."""
-    counted = [f"{number} {state}" for state in ("dead", "expired") if (number := answer["states"][state])]
+    counted = [
+        Told("{number} {state}", number=number, state=Told(state))
+        for state in (State.DEAD.value, State.EXPIRED.value)
+        if (number := answer["states"][state])
+    ]
     if not counted:
-        return CheckResult(True, "no stored instance failed for good")
-    advice = "'pijobs status' says why; retry or remove dead letters with 'pijobs jobs'"
-    return CheckResult(True, f"failed for good: {', '.join(counted)}", advice, warning=True)
+        return CheckResult(True, Told("no stored instance failed for good"))
+    advice = Told("'pijobs status' says why; retry or remove dead letters with 'pijobs jobs'")
+    return CheckResult(
+        True, Told("failed for good: {counted}", counted=Told.joined(", ", counted)), advice, warning=True
+    )
 
 
 def loss(answer: Mapping[str, Any]) -> CheckResult:
     """Red for a day: lost data can't be recovered, but somebody must know."""
     loss = answer["loss"]
     if loss is None or loss["age"] >= LOSS_TOLD:
-        return CheckResult(True, "live workers noticed no loss in the storage")
-    advice = "find out what restored or emptied it, set pauses again, and enqueue lost jobs again if needed"
+        return CheckResult(True, Told("live workers noticed no loss in the storage"))
+    advice = Told("find out what restored or emptied it, set pauses again, and enqueue lost jobs again if needed")
     return CheckResult(False, told_loss(loss), advice)
 
 
 def housekeeping(answer: Mapping[str, Any]) -> CheckResult:
     backlog = answer["backlog"]
     if backlog < BACKLOG:
-        return CheckResult(True, f"{backlog} instances wait to be removed")
-    advice = "start more workers, because workers remove old instances; check the load of the storage"
-    return CheckResult(True, f"housekeeping is late: {backlog} instances wait to be removed", advice, warning=True)
+        return CheckResult(True, Told("{number} instances wait to be removed", number=backlog))
+    said = Told("housekeeping is late: {number} instances wait to be removed", number=backlog)
+    advice = Told("start more workers, because workers remove old instances; check the load of the storage")
+    return CheckResult(True, said, advice, warning=True)
 
 
 def totals(answer: Mapping[str, Any]) -> CheckResult:
     number = answer["totals"]
     if number < MAX_TOTALS:
-        return CheckResult(True, f"{number} of {MAX_TOTALS} series are in use")
-    advice = "see pijobs_totals_left_out_total; a job has too many groups, or measures too many different labels"
-    return CheckResult(True, f"{number} series are in use; new ones are not counted", advice, warning=True)
+        return CheckResult(True, Told("{number} of {most} series are in use", number=number, most=MAX_TOTALS))
+    said = Told("{number} series are in use; new ones are not counted", number=number)
+    advice = Told("see pijobs_totals_left_out_total; a job has too many groups, or measures too many different labels")
+    return CheckResult(True, said, advice, warning=True)
 
 
-#: For each place beside the storage: what to do if it does not answer, and if an instance waits there too long.
+#: Each place beside the storage: what to do if it does not answer, and if an instance waits there too long.
 _BESIDE = {
     "spool": (
-        "correct PI_JOB_QUEUE_SPOOL, or its folder",
-        "start a worker on this machine; it works from the spool, too",
+        Told("spool"),
+        Told("correct PI_JOB_QUEUE_SPOOL, or its folder"),
+        Told("start a worker on this machine; it works from the spool, too"),
     ),
     "outbox": (
-        "check the database of the application, SQLALCHEMY_DATABASE_URI",
-        "start a worker with the app (--app), which moves it to the storage; see the check 'storage'",
+        Told("outbox"),
+        Told("check the database of the application, SQLALCHEMY_DATABASE_URI"),
+        Told("start a worker with the app (--app), which moves it to the storage; see the check 'storage'"),
     ),
 }
 
 
 def beside(queue: Queue, name: str, beside: Storage) -> CheckResult:
     limit = queue.settings.ready_max_age
-    broken, late = _BESIDE[name]
+    named, broken, late = _BESIDE[name]
     try:
         depths, now = beside.depths(), beside.now()
         waits = max((age(due, now) for due in depths.oldest_due.values()), default=0.0)
         if waits > limit:
             waits = _held_by_nobody(beside, waits, groups_in_trouble(beside))
         there = any(place is beside for place in queue.places)  # otherwise nobody has created its file
-        room = deployment_checks.full(beside.diagnose() if there else {}, name)
+        room = deployment_checks.full(beside.diagnose() if there else {}, named)
     except StorageUnavailable as error:
-        return CheckResult(False, f"the {name} does not answer: {error}", broken)
+        return CheckResult(False, Told("the {place} does not answer: {error}", place=named, error=error), broken)
     if not room.ok:
         return room
     if waits <= limit:
-        return CheckResult(True, f"{beside.display_url} answers")
-    return CheckResult(False, f"an instance in the {name} waits for {waits:.0f} s, more than {limit:g} s", late)
+        return CheckResult(True, Told("{url} answers", url=beside.display_url))
+    said = Told(
+        "an instance in the {place} waits for {waits:.0f} s, more than {limit:g} s",
+        place=named,
+        waits=waits,
+        limit=limit,
+    )
+    return CheckResult(False, said, late)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pijobs.base.redact import redact
+from pijobs.base.told import Told
 from pijobs.execution.groups import Policy
 from pijobs.jobs import State
 from pijobs.observe.sentences import told_age, told_bypass, told_pause
@@ -15,6 +16,8 @@ from pijobs.storage.contract import Storage
 
 #: Seconds after which a pause may have been forgotten.
 FORGOTTEN = 4 * 3600.0
+ENDS = Told("'pijobs resume' ends a pause")
+WHOLE_QUEUE = Told("the whole queue")
 #: Characters of the reason of a pause.
 LONGEST_REASON = 200
 
@@ -24,40 +27,44 @@ def paused(answer: Mapping[str, Any]) -> CheckResult:
 
     :param answer: of :func:`pijobs.observe.status.overview`.
     """
-    found = [
-        f"destination {row['name']} ({row['waiting']} waiting), {told_pause(row['pause'])}"
-        for row in answer["groups"]
-        if row["paused"]
-    ]
+    pauses = [(_of(row), row["waiting"], row["pause"]) for row in answer["groups"] if row["paused"]]
     if answer["paused"]:
-        waiting = answer["states"][State.QUEUED.value]
-        found.insert(0, f"the whole queue ({waiting} waiting), {told_pause(answer['pause'])}")
-    if not found:
-        return CheckResult(True, "nothing is paused")
-    return CheckResult(True, f"paused: {'; '.join(found)}", "'pijobs resume' ends a pause", warning=True)
+        pauses.insert(0, (WHOLE_QUEUE, answer["states"][State.QUEUED.value], answer["pause"]))
+    if not pauses:
+        return CheckResult(True, Told("nothing is paused"))
+    found = [
+        Told("{what} ({number} waiting), {how}", what=what, number=number, how=told_pause(pause))
+        for what, number, pause in pauses
+    ]
+    return CheckResult(True, Told("paused: {found}", found=Told.joined("; ", found)), ENDS, warning=True)
 
 
 def forgotten(answer: Mapping[str, Any]) -> CheckResult:
     """Whether anything is paused for so long that somebody may have forgotten it."""
-    pauses = {f"destination {row['name']}": row["pause"] for row in answer["groups"] if row["pause"]}
+    pauses = {_of(row): row["pause"] for row in answer["groups"] if row["pause"]}
     if answer["pause"]:
-        pauses["the whole queue"] = answer["pause"]
+        pauses[WHOLE_QUEUE] = answer["pause"]
     found = [
-        f"{name} for {told_age(pause['age'])}, {told_pause(pause)}"
-        for name, pause in pauses.items()
+        Told("{what} for {time}, {how}", what=what, time=told_age(pause["age"]), how=told_pause(pause))
+        for what, pause in pauses.items()
         if pause["age"] is not None and pause["age"] >= FORGOTTEN
     ]
     if not found:
-        return CheckResult(True, f"nothing is paused for more than {told_age(FORGOTTEN)}")
-    return CheckResult(False, f"paused, and perhaps forgotten: {'; '.join(found)}", "'pijobs resume' ends a pause")
+        return CheckResult(True, Told("nothing is paused for more than {time}", time=told_age(FORGOTTEN)))
+    return CheckResult(False, Told("paused, and perhaps forgotten: {found}", found=Told.joined("; ", found)), ENDS)
+
+
+def _of(row: Mapping[str, Any]) -> Told:
+    return Told("destination {name}", name=row["name"])
 
 
 def bypassed(answer: Mapping[str, Any]) -> CheckResult:
     """Whether somebody bypasses the queue, so that jobs run in the request."""
     found = [told_bypass(row) for row in answer["bypasses"]]
     if not found:
-        return CheckResult(True, "nobody bypasses the queue")
-    return CheckResult(False, "; ".join(found), "'pijobs bypass --end' gives new calls to the queue again")
+        return CheckResult(True, Told("nobody bypasses the queue"))
+    advice = Told("'pijobs bypass --end' gives new calls to the queue again")
+    return CheckResult(False, Told.joined("; ", found), advice)
 
 
 def pause(storage: Storage, group: str | None, *, by: str, reason: str) -> str:

@@ -32,8 +32,8 @@ class CheckResult:
     """The result of a check.
 
     :param ok: False makes readiness red: jobs are not run, or are lost.
-    :param message: one sentence for people.
-    :param advice: what to do, if it is not ok or a warning.
+    :param message: one sentence for people; a :class:`~pijobs.Told` is translated on the pages.
+    :param advice: what to do, if it is not ok or a warning; likewise.
     :param warning: ok, but somebody should look at it.
     :param alarm: a warning that is shown in red, because a protection is off.
     """

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pijobs.base import clock
+from pijobs.base.told import Told
 from pijobs.errors import StorageUnavailable
 from pijobs.storage.contract import Storage
 from pijobs.storage.values import NewInstance
@@ -51,9 +52,13 @@ class Bound:
     def reached(self, waiting: int, age: float) -> str | None:
         """A sentence about the bound that is reached, or None."""
         if self.waiting is not None and waiting >= self.waiting:
-            return f"{self.waiting} instances wait, which is its bound"
+            return Told("{number} instances wait, which is its bound", number=self.waiting)
         if self.age is not None and age > self.age:
-            return f"the oldest due instance waits for {age:.0f} s, more than its bound of {self.age:g} s"
+            return Told(
+                "the oldest due instance waits for {age:.0f} s, more than its bound of {bound:g} s",
+                age=age,
+                bound=self.age,
+            )
         return None
 
 

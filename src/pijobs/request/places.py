@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pijobs.base.told import Told
 from pijobs.errors import Damaged, InstanceNotFound, StateConflict, StorageUnavailable
 from pijobs.jobs import State
 from pijobs.payload.codec import Codec
@@ -15,7 +16,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths, Record
 
 #: Shown if only the spool was read.
-ONLY_HERE = "only the spool of this machine is shown"
+ONLY_HERE = Told("only the spool of this machine is shown")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Places:
             self.storage.ping()
         except StorageUnavailable as error:
             if rest := [place for place in self if place is not self.storage]:
-                return rest, f"the storage {error.what}: {error}; {ONLY_HERE}"
+                return rest, Told(
+                    "the storage {what}: {error}; {then}", what=Told(error.what), error=error, then=ONLY_HERE
+                )
             raise
         return [*self], None
 

@@ -147,8 +147,8 @@ def first_page() -> Response:
 
 def _read(config: str | os.PathLike[str] | None) -> tuple[Mapping[str, Any], Path]:
     path = find_config(config)
-    for warning in config_warnings(path):
-        log.warning("%s", warning)
+    for message, advice in config_warnings(path):
+        log.warning("%s; %s", message, advice)
     return read_config(path), path
 
 

@@ -60,7 +60,7 @@ def find_messages() -> flask.Response:
     found = people.messages(current_queue(), required(parameters(), "who"), places=places)
     audit("message.find", on=f"{len(found)} found")
     shown = ("id", "created", "name", "label", "state", "tone")
-    rows = [{**{name: row[name] for name in shown}, "sentence": people.sentence(row["told"])} for row in found]
+    rows = [{**{name: row[name] for name in shown}, "sentence": row["told"]} for row in found]
     return answer({"messages": rows, "kept": people.what_is_kept(current_queue()), "away": away})
 
 

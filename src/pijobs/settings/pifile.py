@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pijobs.base.told import Told
 from pijobs.errors import ConfigurationError
 
 _ENVIRONMENT = "PRIVACYIDEA_"
@@ -79,12 +80,15 @@ def environment_settings(environ: Mapping[str, str] = os.environ) -> dict[str, A
     return found
 
 
-def config_warnings(path: Path) -> list[str]:
-    """Warnings about a file that can be read."""
+def config_warnings(path: Path) -> list[tuple[str, str]]:
+    """Warnings about a file that can be read: what was found, and what to do."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return []
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-        return [f"{path}: holds secrets and is readable by all (mode {stat.S_IMODE(mode):04o}); chmod 640 it"]
+        said = Told(
+            "{path}: holds secrets and is readable by all (mode {mode:04o})", path=path, mode=stat.S_IMODE(mode)
+        )
+        return [(said, Told("chmod 640 it"))]
     return []

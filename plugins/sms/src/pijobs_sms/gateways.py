@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pijobs import Settings, call_hook
+from pijobs import Settings, Told, call_hook
 from pijobs.base.network import is_local
 from pijobs.definitions import (
     DESCRIPTION,
@@ -108,10 +108,11 @@ def declare(providers: Iterable[Provider]) -> Definitions:
 def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     """That others on the network can read what a gateway without TLS gets, unless it is on this machine."""
     if not may_hear(host, settings):
-        yield (
-            f"the connection to SMS gateway {gateway['identifier']!r} has no TLS: others on the network can read it; "
-            f"use TLS, or name {host} in {LOGIN_WITHOUT_TLS}"
-        )
+        yield Told(
+            "the connection to SMS gateway {name!r} has no TLS: others on the network can read it; "
+            "use TLS, or name {host} in {setting}",
+            name=gateway["identifier"], host=host, setting=LOGIN_WITHOUT_TLS,
+        )  # fmt: skip
 
 
 def may_hear(host: str, settings: Settings) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from pijobs import JobContext, Settings
+from pijobs import JobContext, Settings, Told
 from pijobs.definitions import CONNECTION, LOGIN, PASSWORD, USERNAME, Field, Url, timeout_field
 from pijobs_sms import gateways, webhook
 from pijobs_sms.answers import path_fault
@@ -115,10 +115,11 @@ def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     if gateway.get("proxy") and (gateway.get("proxy_username") or gateway.get("proxy_password")):
         proxy = httpx.URL(gateway["proxy"])
         if proxy.scheme != "https" and not gateways.may_hear(proxy.host, settings):
-            yield (
-                f"SMS gateway {gateway['identifier']!r} gives its proxy {proxy.host} a login in clear; "
-                f"use https://, a proxy without a login, or name {proxy.host} in {gateways.LOGIN_WITHOUT_TLS}"
-            )
+            yield Told(
+                "SMS gateway {name!r} gives its proxy {host} a login in clear; "
+                "use https://, a proxy without a login, or name {host} in {setting}",
+                name=gateway["identifier"], host=proxy.host, setting=gateways.LOGIN_WITHOUT_TLS,
+            )  # fmt: skip
 
 
 def _check_patterns(gateway: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pijobs.base import clock
+from pijobs.observe import sentences
 from pijobs.server.pages.languages import _
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -94,10 +95,8 @@ def moment(iso: str) -> Markup:
 
 def told_pause(pause: Mapping[str, Any]) -> str:
     """Who paused or bypassed something, when and why, in the language of the reader."""
-    if pause["at"] is None:
-        return _("by an older release, which does not say who did it")
-    reason = pause["reason"] or _("no reason was given")
-    return _("by {who} at {at}: {reason}", who=pause["by"] or _("a program"), at=moment(pause["at"]), reason=reason)
+    told = sentences.told_pause(pause)
+    return _(told) if pause["at"] is None else _(told, at=moment(pause["at"]))
 
 
 def label(field: Any) -> str:

@@ -2,7 +2,8 @@
 
 A text stands in English where it is used, inside ``_()``; in other languages in files beside the templates and in the
 packages of plugins: ``translations/<language>.json``, a dictionary from the English text. A browser says which
-language it wants. What the queue itself tells (reasons, checks, errors) is in English everywhere, as in the log.
+language it wants. What checks find and advise is made elsewhere, as :class:`~pijobs.base.told.Told`. Reasons of
+failures and most errors are in English everywhere, as in the log.
 
 Flask-Babel is not used: an app has one, and the pages live in apps that have their own, with languages of their own.
 """
@@ -20,6 +21,7 @@ import flask
 from markupsafe import Markup, escape
 
 from pijobs.base.redact import describe
+from pijobs.base.told import Told
 from pijobs.plugins.loading import Plugins
 
 log = logging.getLogger(__name__)
@@ -82,11 +84,16 @@ def language() -> str:
 def _(text: str, /, **values: Any) -> str:
     """The text in the language of this request (without one: in English), with values for its ``{names}``.
 
-    With markup among the values it is markup, and all else in it is escaped.
+    A :class:`~pijobs.base.told.Told` has values of its own; those among the values are translated, too. With markup
+    among the values it is markup, and all else in it is escaped.
     """
+    if isinstance(text, Told):
+        values = {**text.values, **values}
+        text = text.template
     found = _known().get(text, text)
     if not values:
         return found
+    values = {name: _(value) if isinstance(value, Told) else value for name, value in values.items()}
     if any(isinstance(value, Markup) for value in values.values()):
         found = escape(found)
     try:

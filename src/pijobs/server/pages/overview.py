@@ -49,7 +49,7 @@ def overview() -> str | Response:
     chosen = _chosen()
     answer, recent, before = _told(queue, chosen)
     checks = [(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok]
-    critical = {name: check.message for name, check in checks if not check.ok}
+    critical = {name: _(check.message) for name, check in checks if not check.ok}
     if "storage" in critical and answer["reachable"]:
         answer = {**answer, "fallback": status.fallback(queue)}
     site = flask.current_app.extensions[PAGES]

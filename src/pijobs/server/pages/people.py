@@ -7,6 +7,7 @@ from collections.abc import Callable
 import flask
 from markupsafe import Markup
 
+from pijobs.base.told import Told
 from pijobs.flask import current_queue
 from pijobs.observe import people
 from pijobs.server.audited import audit
@@ -49,15 +50,10 @@ def _page(who: str, rows: list[dict[str, object]] | None, away: str | None) -> s
     )
 
 
-def told(words: people.Told, moment: Callable[[str], Markup]) -> str:
+def told(words: Told, moment: Callable[[str], Markup]) -> str:
     """The sentence in the language of the page.
 
     :param moment: shows a time.
     """
-
-    def shown(value: str | people.Told) -> str:
-        if isinstance(value, people.Told):
-            return told(value, moment)
-        return moment(value) if isinstance(value, people.Moment) else value
-
-    return _(words.text, **{name: shown(value) for name, value in words.values.items()})
+    times = {name: moment(value) for name, value in words.values.items() if isinstance(value, people.Moment)}
+    return _(words, **times)

@@ -77,7 +77,7 @@ def _event(event: Mapping[str, Any]) -> Moment:
 
 
 def _now(row: Mapping[str, Any]) -> Iterator[Moment]:
-    state, why = row["state"], tuple(row["waits"])
+    state, why = row["state"], tuple(map(_, row["waits"]))
     last = row["history"][-1] if row["history"] else {}
     if state == "queued":
         yield Moment("live", _("Waits for a worker"), None, row["reason"], why=why)

@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from pijobs import CheckResult, FailJob, Job, JobContext, RetryPolicy, State, crontab
+from pijobs import CheckResult, FailJob, Job, JobContext, RetryPolicy, State, Told, crontab
 from pijobs.base.masks import mask_address
 from pijobs.base.redact import describe
 from pijobs.errors import DefinitionNotFound, DestinationDown, PijobsError
@@ -169,23 +169,32 @@ def _check(settings: Settings) -> CheckResult:
     server = settings[SERVER]
     if bool(server) != bool(settings[TO]):
         there, absent = (SERVER, TO) if server else (TO, SERVER)
-        return _warning(f"{there} is set without {absent}: no digest is mailed", f"set {absent}, too")
+        message = Told("{there} is set without {absent}: no digest is mailed", there=there, absent=absent)
+        return _warning(message, Told("set {absent}, too", absent=absent))
     if not _is_wanted(settings):
-        return CheckResult(True, f"nobody is told of failures: neither {SERVER} nor {WEBHOOK} is set")
+        message = Told(
+            "nobody is told of failures: neither {server} nor {webhook} is set", server=SERVER, webhook=WEBHOOK
+        )
+        return CheckResult(True, message)
     if not server:
-        return CheckResult(True, "digests of failures go to a webhook")
+        return CheckResult(True, Told("digests of failures go to a webhook"))
     store = open_store(settings)
     try:
         if not store.get(server)["sender"]:
-            return _warning(f"SMTP server {server!r} of {SERVER} has no sender", "save it again, with its sender")
+            message = Told("SMTP server {name!r} of {setting} has no sender", name=server, setting=SERVER)
+            return _warning(message, Told("save it again, with its sender"))
     except DefinitionNotFound:
-        return _warning(f"the SMTP server {server!r} of {SERVER} is not defined", "define it, or name another one")
+        message = Told("the SMTP server {name!r} of {setting} is not defined", name=server, setting=SERVER)
+        return _warning(message, Told("define it, or name another one"))
     if len(store.list()) == 1 and not settings[WEBHOOK]:
         return _warning(
-            f"digests go by the SMTP server {server!r}, which is the only one: when it fails, nobody is told",
-            f"define another SMTP server for {SERVER}, or set {WEBHOOK}",
+            Told(
+                "digests go by the SMTP server {name!r}, which is the only one: when it fails, nobody is told",
+                name=server,
+            ),
+            Told("define another SMTP server for {setting}, or set {webhook}", setting=SERVER, webhook=WEBHOOK),
         )
-    return CheckResult(True, f"digests of failures go by the SMTP server {server!r}")
+    return CheckResult(True, Told("digests of failures go by the SMTP server {name!r}", name=server))
 
 
 def _warning(message: str, advice: str) -> CheckResult:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pijobs import Limits
+from pijobs import Limits, Told
 from pijobs.base.network import is_local, tls_context
 from pijobs.definitions import (
     CONNECTION,
@@ -158,10 +158,11 @@ def in_clear(definition: Mapping[str, Any], settings: Settings) -> Iterator[str]
     """Why others on the network can read a server's mails, in sentences."""
     place = endpoint(definition, settings)
     if place.security == "plain" and not place.login_without_tls and not is_local(place.host):
-        yield (
-            f"the connection to SMTP server {definition['identifier']!r} has no TLS: others on the network can read "
-            f"its mails; use STARTTLS or smtps://, or name {place.host} in {LOGIN_WITHOUT_TLS}"
-        )
+        yield Told(
+            "the connection to SMTP server {name!r} has no TLS: others on the network can read "
+            "its mails; use STARTTLS or smtps://, or name {host} in {setting}",
+            name=definition["identifier"], host=place.host, setting=LOGIN_WITHOUT_TLS,
+        )  # fmt: skip
 
 
 DEFINITIONS = Definitions("smtpserver", FIELDS, in_clear=in_clear)
@@ -210,7 +211,10 @@ def servers_check(settings: Settings) -> Check:
         except OSError as error:
             raise ValueError(f"its CA file {place.ca_file}: {error.strerror or error}") from None
         if not place.verify:
-            yield f"SMTP server {identifier!r} is not verified: others on the network can read its mails and its login"
+            yield Told(
+                "SMTP server {name!r} is not verified: others on the network can read its mails and its login",
+                name=identifier,
+            )
         yield from in_clear(definition, settings)
 
     return definitions_check("smtp_servers", "SMTP server", settings, open_store, ca_file=CA_FILE, look=look)
@@ -220,8 +224,9 @@ def sink_checks(settings: Settings) -> list[Check]:
     """One that is red while a sink gets all mails, also those of servers that a host such as privacyIDEA defines."""
     if not settings[SINK]:
         return []
-    told = f"no mail server gets a mail: {SINK} gives all to {settings[SINK]}"
-    return [Check("sink", lambda: CheckResult(True, told, f"remove {SINK}", warning=True, alarm=True))]
+    told = Told("no mail server gets a mail: {setting} gives all to {place}", setting=SINK, place=settings[SINK])
+    advice = Told("remove {setting}", setting=SINK)
+    return [Check("sink", lambda: CheckResult(True, told, advice, warning=True, alarm=True))]
 
 
 def limits_of(definition: Mapping[str, Any]) -> Limits:

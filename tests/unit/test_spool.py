@@ -144,22 +144,18 @@ def test_where_no_worker_lives_each_enqueue_of_a_server_moves_for_a_moment(
 ) -> None:  # fmt: skip
     for _ in range(REQUEST_BATCH * 2):
         spooled()
-    # The storage becomes slow: one instance takes all of the time.
-    real, late = Mover._move, iter([1.0])
+    # No time passes but this: one instance takes a second, which is all of the time.
+    real, late, now = Mover._move, iter([1.0]), [time.monotonic()]
 
     def slow(mover: Mover, new: NewInstance, timeout: float) -> None:
         real(mover, new, timeout)
-        moment = time.monotonic() + next(late, 0)
-        patch.setattr("pijobs.base.clock.monotonic", lambda: moment)
+        now[0] += next(late, 0)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Mover, "_move", slow)
-        assert without_worker().via == "storage"
+    monkeypatch.setattr("pijobs.base.clock.monotonic", lambda: now[0])
+    monkeypatch.setattr(Mover, "_move", slow)
+    assert without_worker().via == "storage"
     assert left_in(spool) == REQUEST_BATCH * 2 - 1
-    with monkeypatch.context() as patch:
-        now = time.monotonic()
-        patch.setattr("pijobs.base.clock.monotonic", lambda: now)
-        without_worker()
+    without_worker()
     assert left_in(spool) == REQUEST_BATCH - 1, "the others of the first batch are held"
 
 

@@ -18,7 +18,6 @@ contain no new information; only a probe makes its pause longer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -47,8 +46,7 @@ _Number = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """The state of a group between two outcomes."""
 
     limit: _Limit = START
@@ -118,7 +116,7 @@ def after_success(
     if ceiling is None or ceiling >= most:
         return Policy(limit=limit, proven=True, reason=warning)
     reason = warning or policy.slowed_reason
-    return replace(
+    return msgspec.structs.replace(
         policy, limit=min(limit, ceiling), failures=0, since=0, opened=0, opened_at=0, proven=True, reason=reason
     )
 
@@ -139,11 +137,13 @@ def after_failure(
     failures, since = policy.failures + 1, policy.since if policy.failures else now
     if failures < OPEN_AFTER and not policy.opened:
         limit = max(1, min(policy.limit // 2, unproven))
-        failed = replace(policy, limit=limit, failures=failures, since=since, proven=False, reason=reason)
+        failed = msgspec.structs.replace(
+            policy, limit=limit, failures=failures, since=since, proven=False, reason=reason
+        )
         return failed, None if retry_after is None else now + retry_after
     pause = pause_of(policy.opened)
     times = policy.opened + 1
-    opened = replace(
+    opened = msgspec.structs.replace(
         policy, limit=1, failures=failures, since=since, opened=times, opened_at=now, proven=False, reason=reason
     )
     return opened, now + max(pause, retry_after or 0)
@@ -172,5 +172,7 @@ def after_slowdown(
     if down and (policy.opened or policy.limit == 1):
         return after_failure(policy, now=now, began=began, workers=workers, retry_after=retry_after, reason=reason)
     limit = max(1, policy.limit // 2)
-    slowed = replace(policy, limit=limit, reason=reason, slowed_to=limit, slowed_at=now, slowed_reason=reason)
+    slowed = msgspec.structs.replace(
+        policy, limit=limit, reason=reason, slowed_to=limit, slowed_at=now, slowed_reason=reason
+    )
     return slowed, None if retry_after is None else now + retry_after

@@ -6,9 +6,10 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from pijobs.base import clock, functions, traces
 from pijobs.base.clock import to_ms
@@ -43,8 +44,7 @@ RESULT_SIZE = 64 * 1024
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The outcome of an attempt: what the storage gets, and what only this process knows."""
 
     end: End
@@ -55,7 +55,7 @@ class Outcome:
     #: Whether it was returned before its effect, so that there was no attempt.
     held: bool = False
     #: The notes of the job, redacted.
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class Runner:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
@@ -33,8 +32,7 @@ MOST_NOTES, LONGEST_NAME = 50, 80
 _LEADING = (files.OURS, os.path.dirname(asyncio.__file__) + os.sep)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The outcome of an attempt, before it is stored."""
 
     state: State

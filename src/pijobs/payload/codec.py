@@ -12,7 +12,6 @@ values can be stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -49,17 +48,24 @@ class BoundEnvelope(Envelope, frozen=True, array_like=True):
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, eq=False):
     """The arguments of one call, and its masked label for people."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     label: str | None = None
     #: The caller's trace (:mod:`pijobs.base.traces`).
-    trace: str | None = field(default=None, compare=False)
+    trace: str | None = None
     #: Its envelope, after decoding.
-    envelope: Envelope | None = field(default=None, compare=False)
+    envelope: Envelope | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Whether arguments and label are the same."""
+        if not isinstance(other, Call):
+            return NotImplemented
+        return (self.args, self.kwargs, self.label) == (other.args, other.kwargs, other.label)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Codec:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from pijobs.base import functions
 from pijobs.base.redact import class_name
 from pijobs.errors import EncodeError, UnknownJob
@@ -118,7 +120,7 @@ class Registry(Mapping[str, Job]):
                 raise EncodeError(f"{error}; Job(upgrade=…) turns old arguments into new ones") from None
             args, kwargs = _upgraded(job, job.upgrade, call)
             self._check_names(name, args, kwargs)
-            return dataclasses.replace(call, args=args, kwargs=kwargs)
+            return msgspec.structs.replace(call, args=args, kwargs=kwargs)
         return call
 
     def _check_names(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -7,8 +7,10 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from pijobs.base import clock, traces
 from pijobs.base.clock import to_ms
@@ -93,17 +95,18 @@ class Handle:
             pause = min(pause * 1.5, 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class JobCall:
+class _Call(msgspec.Struct, frozen=True):
+    name: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+
+class JobCall(_Call, frozen=True, kw_only=True):
     """The description of a call, for :meth:`pijobs.request.queue.Queue.enqueue_many`.
 
     :param name: name of the job; arguments and options are those of :meth:`pijobs.request.queue.Queue.enqueue`.
     """
 
-    name: str
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] | None = None
-    _: KW_ONLY
     delay: float | None = None
     eta: dt.datetime | float | None = None
     expires: float | None = None
@@ -116,8 +119,7 @@ class JobCall:
 Made = tuple[JobCall, Job, Call]
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True):
     """An instance on its way to the storage, and its call, in case it must run at once."""
 
     call: Call

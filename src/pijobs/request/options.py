@@ -51,6 +51,8 @@ def check_options(given: Options) -> None:
     """:raises ValueError: for invalid options."""
     delay, eta, expires, priority, key = given.delay, given.eta, given.expires, given.priority, given.key
     on_conflict = given.on_conflict
+    if on_conflict == "replace" and delay is eta is expires is priority is key is None:
+        return  # as most calls
     aware = isinstance(eta, dt.datetime) and eta.tzinfo is not None
     for name, value, expected, ok in (
         ("delay", delay, "a number of seconds >= 0", is_number(delay) and delay >= 0),  # type: ignore[operator]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -164,7 +164,9 @@ class Destinations:
         if record is None or record.limit is None:  # the job has no group
             return True
         if record.limit > most:
-            self._change(storage, group, lambda policy: (replace(policy, limit=min(policy.limit, most)), None))
+            self._change(
+                storage, group, lambda policy: (msgspec.structs.replace(policy, limit=min(policy.limit, most)), None)
+            )
             record = storage.group(group) or record
         else:
             self._known[storage, group] = _Known(_policy(record), self._clock.monotonic())

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import msgspec
 from huey import signals
 from huey.api import Task
 
@@ -141,7 +141,7 @@ class Engine(Leasing):
             # Whatever fails or interrupts from here on, the outcome of the attempt is kept.
             self.slot.end(session, end)
         if end is not outcome.end:
-            outcome = replace(outcome, end=end)
+            outcome = msgspec.structs.replace(outcome, end=end)
         if outcome.held:
             self._report.not_run(lease, end)
         else:

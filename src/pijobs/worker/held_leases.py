@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from pijobs.base import threads
 from pijobs.base.clock import Clock
@@ -20,8 +21,7 @@ from pijobs.storage.values import End, Lease
 _DISOWNED = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A lease, until when its attempt may run (monotonic seconds), and its permit."""
 
     lease: Lease
@@ -65,7 +65,7 @@ class HeldLeases:
         with self._lock:
             held = self._held.get(lease.token)
             if held is not None and held.limit is not None:
-                self._held[lease.token] = replace(held, limit=None)
+                self._held[lease.token] = msgspec.structs.replace(held, limit=None)
 
     def holds(self, lease: Lease) -> bool:
         """Whether this process may still run the instance, as far as it knows without asking the storage."""
@@ -137,7 +137,7 @@ class HeldLeases:
             tokens = {token for _, token in beat.held}
             for token in before:
                 if token in self._held and token not in tokens:
-                    self._held[token] = replace(self._held[token], lost=True)
+                    self._held[token] = msgspec.structs.replace(self._held[token], lost=True)
             unknown = {(instance_id, token) for instance_id, token in beat.held if token not in self._held}
             twice, self._unknown = unknown & self._unknown, unknown
             self._disowned.extend(token for _, token in twice)

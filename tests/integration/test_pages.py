@@ -401,6 +401,11 @@ def test_no_english_stands_between_german_but_reasons(tmp_path: Path) -> None:
     ).text  # fmt: skip
 
 
+def test_the_navigation_says_where_one_is(visit: Visit) -> None:
+    for path, page in (("/events", "Jobs"), ("/failures", "Jobs"), ("/jobs", "Jobs"), ("/messages", "Overview")):
+        assert f'aria-current="page">{page}</a>' in visit.text(path), path
+
+
 def test_a_cell_of_the_audit_log_that_says_nothing_is_empty(visit: Visit) -> None:
     assert '<td data-label="On what" class="wrap"></td>' in visit.text("/audit"), "a phone hides it with its label"
 

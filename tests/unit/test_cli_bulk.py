@@ -57,6 +57,16 @@ def test_by_how_long_ago_it_ended(storage: SqlStorage, pijobs: Pijobs, option: s
     assert states(storage, old, new) == expected
 
 
+def test_a_list_goes_on_until_it_has_what_was_asked_for(storage: SqlStorage, pijobs: Pijobs) -> None:
+    refused = [dead(storage, reason=REFUSED, ago=7200) for _ in range(3)]
+    for _ in range(110):  # more than one list of two reads
+        dead(storage, reason=DOWN)
+    code, printed, told = pijobs("jobs", "list", "--because", "no such user", "--limit", "2")
+    assert code == 0 and {line.split()[0] for line in printed.splitlines()} < set(refused)
+    assert len(printed.splitlines()) == 2 and "there may be more: --cursor" in told
+    assert pijobs("jobs", "list", "--because", "greylisted", "--limit", "2")[1] == "no instances\n"
+
+
 def test_all_of_them_and_more_than_a_page(storage: SqlStorage, pijobs: Pijobs) -> None:
     for number in range(205):
         storage.enqueue(NewInstance(str(number), "news.send", b"envelope", b"body", "news"), timeout=5)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pijobs.server.pages.formatting import after, count, duration, short, subject, time_of_day
+from pijobs.observe.sentences import short_id
+from pijobs.server.pages.formatting import after, count, duration, subject, time_of_day
 from pijobs.server.pages.plots import HEIGHT, WIDTH, Plot, height_of, of_past
 from pijobs.server.pages.summary import Topic, headline
 from pijobs.server.pages.timeline import life
@@ -122,8 +123,8 @@ def test_a_destination_that_is_down_or_paused_is_told_in_the_words_of_the_pages(
 
 
 def test_an_id_is_told_by_what_tells_it_from_others() -> None:
-    assert short("e3ab5cc1f6a14f2a8ad0a7b35e1f4f0e") == "e3ab5cc1"
-    assert short("report.nightly@1796070600000") == "…70600000", "all of its runs begin alike"
+    assert short_id("e3ab5cc1f6a14f2a8ad0a7b35e1f4f0e") == "e3ab5cc1"
+    assert short_id("report.nightly@1796070600000") == "…70600000", "all of its runs begin alike"
 
 
 def test_a_label_without_a_recipient_is_told_as_it_is() -> None:

@@ -65,7 +65,7 @@ def list_jobs(invocation: Invocation, /, as_json: bool, **filters: Any) -> int:
             more = "".join(f"  {word}" for word in words if word)
             click.echo(f"{row['id']}  {row['state']:9}  {row['name']:20}  {row['created']}{more}")
         if not rows:
-            click.echo("no instances" if cursor is None else "none so far")
+            click.echo("no instances")
     if cursor is not None:
         click.echo(f"there may be more: --cursor {cursor}", err=True)
     return tell_if_away(away)
@@ -74,19 +74,21 @@ def list_jobs(invocation: Invocation, /, as_json: bool, **filters: Any) -> int:
 def _listed(
     queue: Queue, places: Sequence[Storage], state: str | None, limit: int, everything: bool, **filters: Any
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """One page, or ``everything``; and where the next page begins.
+    """So many as the limit, or ``everything``; and where the next page begins.
+
+    A page may hold fewer than asked for, as one reads only so many records for a reason that few of them have.
 
     :raises ValueError: for a cursor that is none.
     """
     rows, cursor = list[dict[str, Any]](), filters.pop("cursor")
     by, only = {name: filters[name] for name in ("name", "group", "subject")}, selection((), dict(filters))
     while True:
+        wanted = MOST if everything else limit - len(rows)
         page, cursor = lists.listing(
-            queue, state=State(state) if state else None, limit=MOST if everything else limit, places=places, only=only,
-            cursor=cursor, **by,
-        )  # fmt: skip
+            queue, state=State(state) if state else None, limit=wanted, places=places, only=only, cursor=cursor, **by
+        )
         rows += page
-        if cursor is None or not everything:
+        if cursor is None or (not everything and len(rows) >= limit):
             return rows, cursor
 
 

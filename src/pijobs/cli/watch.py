@@ -97,5 +97,5 @@ def _events(queue: Queue) -> RenderableType:
         words = event["event"] if event["event"] in ("enqueued", "began", "ended") else life.told_event(event)
         style = _STYLES.get(str(event.get("outcome")), "")
         told = Text(words, style, no_wrap=True, overflow="ellipsis")
-        table.add_row(str(event["at"])[11:19], row["name"], row["id"][:8], told)
+        table.add_row(str(event["at"])[11:19], row["name"], sentences.short_id(row["id"]), told)
     return table

@@ -55,6 +55,11 @@ def told_bypass(row: Mapping[str, Any]) -> Told:
     )
 
 
+def short_id(id: str) -> str:
+    """The beginning of an id; of one that begins with the job's name, such as a periodic job's, its end."""
+    return id[:8] if "@" not in id else f"…{id[-8:]}"
+
+
 def told_age(seconds: float) -> Told:
     """``5 minutes``, ``3 hours``, ``2 days``."""
     if seconds >= 2 * 86400:

@@ -77,11 +77,6 @@ def begin(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def short(id: str) -> str:
-    """The beginning of an id; of one that begins with the job's name, such as a periodic job's, its end."""
-    return id[:8] if len(id) == 32 else f"…{id[-8:]}"
-
-
 def subject(label: str | None) -> str:
     """The label of a message, which the storage has in English: ``mail to a***@example.com``."""
     kind, to, who = (label or "").partition(" to ")
@@ -119,6 +114,6 @@ def _parsed(moment: Any) -> dt.datetime:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "percent": percent,
-    "label": label, "json": as_json, "begin": begin, "short": short, "subject": subject, "pause": told_pause,
-    "moment": moment,
+    "label": label, "json": as_json, "begin": begin, "short": sentences.short_id, "subject": subject,
+    "pause": told_pause, "moment": moment,
 }  # fmt: skip

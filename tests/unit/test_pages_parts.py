@@ -223,7 +223,7 @@ def test_the_highest_bar_fills_the_plot() -> None:
 def test_each_step_of_a_plot_says_what_it_is() -> None:
     found = plotted((1200, 3), (0, 0))
     assert found["throughput"].summary == "1,200 done, 3 failed"
-    assert [step.told for step in found["finish"].steps] == ["median 1.0 s, 95 % below 2.0 s", "nothing"]
+    assert [step.text for step in found["finish"].steps] == ["median 1.0 s, 95 % below 2.0 s", "nothing"]
     assert found["busy"].summary == "at most 600.0 of 8 workers busy"
     assert found["start"].summary == "nothing"
 

@@ -19,12 +19,12 @@ from pijobs.settings import Settings
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-#: Passwords that are hashed at the same moment. Each takes 64 MiB, and anybody may ask.
+#: Most password hashes that run at the same time. Each needs 64 MiB, and anyone can request one.
 AT_ONCE = 4
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
 Role = Literal["helpdesk", "viewer", "operator", "admin"]
-#: Each role may do what those before it may.
+#: Each role has the rights of the roles before it.
 ROLES: tuple[Role, ...] = ("helpdesk", "viewer", "operator", "admin")
 
 metadata = sa.MetaData()
@@ -57,15 +57,15 @@ class Account:
 class Accounts:
     """The accounts of an installation.
 
-    Each method raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
+    Each method raises :class:`~pijobs.errors.DatabaseError` when the database fails.
 
-    :param hasher: of passwords; None for one with argon2-cffi's parameters.
+    :param hasher: hashes the passwords; None: a hasher with argon2-cffi's default parameters.
     """
 
     def __init__(self, database: Database, hasher: PasswordHasher | None = None) -> None:
         self._database = database
         self._given_hasher = hasher
-        self._places = threads.BoundedSemaphore(AT_ONCE)
+        self._hash_slots = threads.BoundedSemaphore(AT_ONCE)
 
     @classmethod
     def of(cls, settings: Settings) -> Accounts:
@@ -73,7 +73,7 @@ class Accounts:
         return settings.resource(cls, lambda: cls(Database.of(settings)))
 
     def add(self, name: str, password: str, role: str) -> None:
-        """:raises AccountError: for a name, password or role that can't be, or a name that is taken."""
+        """Add an account. :raises AccountError: if a value is invalid or the name is taken."""
         if not _NAME.fullmatch(name):
             raise AccountError(f"expected a name of letters, digits and . @ + - _, at most 64, found {name!r}")
         row = {
@@ -95,7 +95,7 @@ class Accounts:
             return [_account(row) for row in connection.execute(sa.select(table).order_by(table.c.name))]
 
     def get(self, name: str) -> Account | None:
-        """None for a name that nobody has."""
+        """The account, or None if the name is unknown."""
         if not _NAME.fullmatch(name):
             return None
         with self._read() as connection:
@@ -103,36 +103,36 @@ class Accounts:
         return None if row is None else _account(row)
 
     def remove(self, name: str) -> None:
-        """:raises AccountError: for an unknown name, or the last admin: nobody could edit definitions any more."""
+        """Remove an account. :raises AccountError: if the name is unknown, or belongs to the last admin."""
         account = self.get(name)
         if account is None:
-            raise AccountError(_nobody(name))
+            raise AccountError(_unknown(name))
         with self._begin() as connection:
-            # Locked, so that two admins who remove each other do not both succeed.
+            # The lock prevents two admins from removing each other at the same time.
             admins = sa.select(table.c.name).where(table.c.role == "admin").order_by(table.c.name).with_for_update()
             if connection.execute(admins).scalars().all() == [name]:
                 raise AccountError(f"{name!r} is the last admin; add another one first")
             connection.execute(table.delete().where(table.c.name == name))
 
     def set_password(self, name: str, password: str) -> None:
-        """:raises AccountError: for an unknown name or a password that is too short or easy to guess."""
+        """Set a new password. :raises AccountError: if the name is unknown, or the password short or easy to guess."""
         self._write_hash(name, self._new_hash(name, password))
 
     def verify(self, name: str, password: str) -> Account | None:
-        """The account, if the password is right. An unknown name takes as long as a wrong password."""
+        """The account, or None if the password is wrong. An unknown name takes as long as a wrong password."""
         from argon2.exceptions import InvalidHashError, VerificationError
 
         account, given = self.get(name), _bytes(password)
-        expected = self._nobodys_hash if account is None else account.password_hash
+        expected = self._dummy_hash if account is None else account.password_hash
         try:
-            with self._places:
+            with self._hash_slots:
                 self._hasher.verify(expected, given)
         except (VerificationError, InvalidHashError):
             return None
         if account is None:
             return None
         if self._hasher.check_needs_rehash(account.password_hash):
-            # Also a password that was set when shorter ones were allowed.
+            # Do not check the password's length: it may be older than today's minimum.
             self._write_hash(name, self._hash(given))
             return self.get(name)
         return account
@@ -148,7 +148,7 @@ class Accounts:
     def _write_hash(self, name: str, new: str) -> None:
         with self._begin() as connection:
             if not connection.execute(table.update().where(table.c.name == name).values(password=new)).rowcount:
-                raise AccountError(_nobody(name))
+                raise AccountError(_unknown(name))
 
     def _new_hash(self, name: str, password: str) -> str:
         if fault := fault_of(password, name):
@@ -156,7 +156,7 @@ class Accounts:
         return self._hash(_bytes(password))
 
     def _hash(self, password: bytes) -> str:
-        with self._places:
+        with self._hash_slots:
             return self._hasher.hash(password)
 
     @cached_property
@@ -166,16 +166,16 @@ class Accounts:
         return self._given_hasher or PasswordHasher()
 
     @cached_property
-    def _nobodys_hash(self) -> str:
+    def _dummy_hash(self) -> str:
         return self._hash(b"the password of nobody")
 
 
 def _bytes(password: str) -> bytes:
-    # JSON can carry half of a surrogate pair.
+    # JSON can contain half of a surrogate pair.
     return password.encode("utf-8", "surrogatepass")
 
 
-def _nobody(name: str) -> str:
+def _unknown(name: str) -> str:
     return f"there is no account {name!r}; 'pijobs admin list' shows them"
 
 

@@ -4,8 +4,8 @@
 code  status  meaning (privacyIDEA's number; HTTP's, where privacyIDEA has none)
 ====  ======  ================================================================
 4031  401     wrong credentials
-4033  401     no token, or one that is no longer valid
-303   403     no right
+4033  401     no token, or a token that is no longer valid
+303   403     the account lacks the role, or the token the scope
 905   400     a parameter is missing or wrong
 601   404     not found
 405   405     the route does not support this method
@@ -74,12 +74,12 @@ def parameters() -> dict[str, Any]:
 
 
 def in_the_address(name: str) -> ApiError:
-    """The error for a secret in the address."""
+    """The error for a secret in the URL."""
     return ApiError(400, 905, f"{cut(name, 60)}: expected it in the body, found it in the address, which logs keep")
 
 
 def required(values: dict[str, Any], name: str) -> str:
-    """A text parameter that must be there.
+    """A required text parameter.
 
     :raises ApiError: if it is missing, empty or not a text.
     """

@@ -49,7 +49,7 @@ MAX_REQUEST = 1024 * 1024  # bytes
 PAGES_AT = "/pages"
 _SECRET = re.compile("passw|pwd|secret|token|passphrase|api[_-]?key|credential|^(otp|pin)$", re.IGNORECASE)
 _CODES = {400: 905, 401: 4033, 403: 303, 404: 601}
-#: Status and code of what a route need not catch.
+#: HTTP status and error code of the errors that routes do not catch.
 _ANSWERS: Mapping[type[PijobsError], tuple[int, int]] = {
     DefinitionError: (400, 905),
     DefinitionNotFound: (404, 601),
@@ -57,7 +57,7 @@ _ANSWERS: Mapping[type[PijobsError], tuple[int, int]] = {
     InstanceNotFound: (404, 601),
     StateConflict: (409, 409),
 }
-_AWAY = (StorageUnavailable, QueueUnavailable, DatabaseUnavailable)
+_UNAVAILABLE = (StorageUnavailable, QueueUnavailable, DatabaseUnavailable)
 
 
 def create_app(
@@ -69,23 +69,23 @@ def create_app(
 ) -> flask.Flask:
     """The server of one ``pi.cfg``; for ``gunicorn 'pijobs.server:create_app()'``.
 
-    The log goes to standard error, redacted, unless the host configured its root logger, or ``PI_LOGCONFIG`` tells
-    otherwise.
+    The log goes to standard error, redacted, unless the host configured its root logger, or ``PI_LOGCONFIG`` names a
+    configuration.
 
-    :param config: the file; default: as every command finds it.
-    :param settings: the settings themselves, instead of a file.
-    :param host_sign_in: for a server that is mounted in another one: how that knows its administrators. The server has
-        no accounts then, and no pages that the host has of its own.
-    :param proxies: how many reverse proxies stand before it; each sets ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
-        What they say of the client is believed then: tries to sign in are counted by its address, and cookies stay
-        within its TLS.
-    :raises ConfigurationError: when they can't be used.
+    :param config: path of the file; default: the file that the commands use.
+    :param settings: the settings, instead of a file.
+    :param host_sign_in: how the host application knows its administrators, for a server mounted in one. The server
+        then has no accounts, and leaves out the plugins that the host replaces.
+    :param proxies: number of reverse proxies in front of the server; each must set ``X-Forwarded-For`` and
+        ``X-Forwarded-Proto``. The server then counts sign-ins by the client's address that they report, and marks
+        cookies as secure when the client uses TLS.
+    :raises ConfigurationError: if the settings can't be used.
     """
     settings, path = (settings, None) if settings is not None else _read(config)
     if not settings.get("SECRET_KEY"):
         raise ConfigurationError("SECRET_KEY: expected a text, found none; the server signs its tokens with it")
     if host_sign_in is None:
-        _check_keys(settings)
+        _refuse_short_keys(settings)
     app = flask.Flask("pijobs.server", static_folder=None)
     app.config.update(settings)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
@@ -112,8 +112,8 @@ def create_app(
     return app
 
 
-def _check_keys(settings: Mapping[str, Any]) -> None:
-    """:raises ConfigurationError: for one that can be guessed: they sign sessions, and encrypt what waits."""
+def _refuse_short_keys(settings: Mapping[str, Any]) -> None:
+    """:raises ConfigurationError: if a key is too short. The keys sign sessions and encrypt waiting jobs."""
     keys = settings.get(PREFIX + "KEYS")
     newest = keys[0] if isinstance(keys, (list, tuple)) and keys else None
     for name, key in (("SECRET_KEY", settings["SECRET_KEY"]), (f"{PREFIX}KEYS", newest)):
@@ -123,14 +123,14 @@ def _check_keys(settings: Mapping[str, Any]) -> None:
         if size < SHORTEST:
             raise ConfigurationError(
                 f"{name}: expected at least {SHORTEST} bytes, found {size}; make one by: openssl rand -hex 32. "
-                f"What was encrypted by the old one is read by {PREFIX}KEYS = [new, old]"
+                f"{PREFIX}KEYS = [new, old] still reads what the old key encrypted"
             )
 
 
 def _refuse_secrets_in_the_address() -> None:
-    """Addresses stand in logs, in histories and at proxies.
+    """Refuse a secret in the URL: logs, browser histories and proxies keep URLs.
 
-    :raises ApiError: for a route that does not say that it must take one there (``secret_in_address``).
+    :raises ApiError: unless the route must take one there (attribute ``secret_in_address`` of its view).
     """
     view = flask.current_app.view_functions.get(flask.request.endpoint or "")
     if getattr(view, "secret_in_address", False):
@@ -153,11 +153,11 @@ def _read(config: str | os.PathLike[str] | None) -> tuple[Mapping[str, Any], Pat
 
 
 def _stand_alone(app: flask.Flask, installation: Installation) -> None:
-    """A server with a log and accounts of its own."""
-    Database.of(installation.settings)  # a URL that can't be read is told now; nothing connects
+    """Set up what a host otherwise provides: the log and the accounts."""
+    Database.of(installation.settings)  # reports an invalid URL now; does not connect yet
     clear_text.refuse(installation.settings, queue=installation.queue.storage is not None)
     if not logging.getLogger().handlers:
-        # gunicorn configures its own loggers only.
+        # gunicorn configures only its own loggers.
         configure_log(installation.settings, None)
         app.logger.removeHandler(flask.logging.default_handler)
     app.register_blueprint(auth.blueprint)
@@ -165,7 +165,7 @@ def _stand_alone(app: flask.Flask, installation: Installation) -> None:
 
 def _register(app: flask.Flask, plugin: str, blueprint: Any) -> None:
     if isinstance(blueprint, PageBlueprint):
-        return  # it is hung below the pages
+        return  # add_pages registers it
     try:
         app.register_blueprint(blueprint)
     except Exception as error:
@@ -174,21 +174,21 @@ def _register(app: flask.Flask, plugin: str, blueprint: Any) -> None:
 
 def _handle_errors(app: flask.Flask) -> None:
     @app.errorhandler(ApiError)
-    def told(error: ApiError) -> flask.Response:
+    def api_error(error: ApiError) -> flask.Response:
         return error_answer(error.status, error.code, error.message)
 
-    def told_by_type(error: PijobsError) -> flask.Response:
+    def by_type(error: PijobsError) -> flask.Response:
         status, code = next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))
         return error_answer(status, code, str(error))
 
-    def away(error: PijobsError) -> flask.Response:
+    def unavailable(error: PijobsError) -> flask.Response:
         log.error("%s", error)
         return error_answer(503, 503, redact(str(error)))
 
     for kind in _ANSWERS:
-        app.register_error_handler(kind, told_by_type)
-    for kind in _AWAY:
-        app.register_error_handler(kind, away)
+        app.register_error_handler(kind, by_type)
+    for kind in _UNAVAILABLE:
+        app.register_error_handler(kind, unavailable)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> flask.Response:
@@ -196,13 +196,13 @@ def _handle_errors(app: flask.Flask) -> None:
         return error_answer(status, _CODES.get(status, status), error.description or error.name)
 
     @app.errorhandler(Exception)
-    def ours(error: Exception) -> flask.Response:
+    def internal(error: Exception) -> flask.Response:
         log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
-        return error_answer(500, -500, "an error of the server; its log tells more")
+        return error_answer(500, -500, "internal error; see the server's log")
 
 
 def _secure(response: flask.Response) -> flask.Response:
-    """Headers that keep answers out of frames, caches and guesses about their type."""
+    """Forbid frames, caching and content sniffing."""
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     response.headers.setdefault("Referrer-Policy", "no-referrer")

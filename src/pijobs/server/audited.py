@@ -1,4 +1,4 @@
-"""Who asks and from where, for the audit log."""
+"""Records in the audit log what the user of a request does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pijobs.definitions import DefinitionStore
 from pijobs.flask import current_installation
 from pijobs.server.host import host_sign_in
 
-#: Characters of a reason.
+#: Most characters of a reason.
 LONGEST_REASON = 200
 
 
@@ -20,9 +20,9 @@ def audit(
     act: str, outcome: str = "done", *,
     on: str = "", about: str = "", fields: Iterable[str] = (), reason: str = "", who: str | None = None,
 ) -> None:  # fmt: skip
-    """Tell the audit log what the client of this request did, and the host's, where the host has one.
+    """Record what the client of this request did, in our audit log and in the host's, if it has one.
 
-    :param who: default: who signed in.
+    :param who: name of the actor; default: the account that is signed in.
     """
     person = flask.g.get("pijobs_visitor") or flask.g.get("account")
     entry = Entry(
@@ -36,14 +36,14 @@ def audit(
 
 
 def given_reason(values: Mapping[str, Any]) -> str:
-    """The parameter or field ``reason``, in one line."""
+    """The parameter or form field ``reason``, as one line of at most :data:`LONGEST_REASON` characters."""
     return " ".join(str(values.get("reason") or "").split())[:LONGEST_REASON]
 
 
 def save_definition(store: DefinitionStore, identifier: str, values: Mapping[str, Any]) -> None:
-    """Save a definition, and tell the audit log the names of what changed; values are nobody's business.
+    """Save a definition, and record the names of the changed fields in the audit log, but not their values.
 
-    :raises DefinitionError: with all faults; what would go in clear is one.
+    :raises DefinitionError: with all faults, such as data that others on the network could read.
     """
     before = store.list().get(identifier)
     store.save(identifier, values)
@@ -54,9 +54,9 @@ def save_definition(store: DefinitionStore, identifier: str, values: Mapping[str
 
 
 def delete_definition(store: DefinitionStore, identifier: str, reason: str) -> None:
-    """Delete a definition, and tell the audit log.
+    """Delete a definition, and record it in the audit log.
 
-    :raises DefinitionNotFound: for an identifier that is not there.
+    :raises DefinitionNotFound: if the identifier is unknown.
     """
     store.delete(identifier)
     audit("definition.delete", on=f"{store.kind} {identifier}", reason=reason)

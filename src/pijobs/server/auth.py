@@ -1,7 +1,7 @@
 """Signing in: ``POST /auth`` gives a token that later requests send in the ``Authorization`` header.
 
-A token is a session on the server (:mod:`pijobs.server.sessions`): it ends after an hour, after half an hour without a
-request, by ``DELETE /auth``, and with a change of the account's password or role.
+A token is a session on the server (:mod:`pijobs.server.sessions`). It ends an hour after the sign-in, after half an
+hour without a request, by ``DELETE /auth``, and when the account's password or role changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pijobs.server.lockout import Tries, known_device, remember_device
 from pijobs.server.machines import BEGIN, Machine, Machines
 from pijobs.server.sessions import LIFETIMES, Kind, Session, Sessions
 
-#: Seconds after which whoever changes a destination or a secret proves again who it is.
+#: Seconds after a sign-in in which the user may change destinations and secrets; after them the user signs in again.
 RECENT = 15 * 60
 LIFETIME = LIFETIMES["token"]
 
@@ -32,12 +32,12 @@ blueprint = flask.Blueprint("pijobs_auth", __name__)
 
 @blueprint.post("/auth")
 @takes(
-    Parameter("username", "of an account", required=True),
+    Parameter("username", "name of the account", required=True),
     Parameter("password", required=True),
     Parameter("otp", "a code of the second factor, or a recovery code"),
 )
 def sign_in() -> flask.Response:
-    """A token for a name and password; with a second factor also ``otp``, a code of the app or a recovery code."""
+    """A token for a name and password. Accounts with a second factor also send ``otp``, an app's or a recovery code."""
     if "password" in flask.request.args:
         raise ApiError(400, 905, "expected the password in the body, found it in the URL, which is written to logs")
     values = parameters()
@@ -51,7 +51,7 @@ def sign_in() -> flask.Response:
 @blueprint.delete("/auth")
 @takes(Parameter("everywhere", "end all sessions of the account", "boolean"))
 def sign_out() -> flask.Response:
-    """End the token; with ``everywhere`` all sessions of its account, those of the pages, too."""
+    """End the token; with ``everywhere``, all sessions of its account, also on the pages."""
     account, session = signed_in()
     sessions = Sessions.of(current_installation().settings)
     everywhere = parameters().get("everywhere") in (True, "1", "true")
@@ -61,10 +61,10 @@ def sign_out() -> flask.Response:
 
 
 def verified(name: str, password: str, act: str = "sign-in") -> Account:
-    """The account, if the password is right; failed tries count, and stand in the audit log.
+    """The account, if the password is right. Counts failed tries, and records the result in the audit log.
 
-    :param act: for that.
-    :raises ApiError: (401) if it is not, (429) after too many tries.
+    :param act: its name in the audit log.
+    :raises ApiError: (401) if the password is wrong, (429) after too many tries.
     """
     settings = current_installation().settings
     tries, address, device = settings.resource(Tries, Tries), flask.request.remote_addr or "", known_device(name)
@@ -84,17 +84,17 @@ def verified(name: str, password: str, act: str = "sign-in") -> Account:
 
 
 def wants_second_factor(account: Account) -> bool:
-    """Whether the password alone does not let the account in. A host has second factors of its own."""
+    """Whether the account needs a second factor. A host application checks its own second factors."""
     return host_sign_in() is None and factors().is_wanted(account.name)
 
 
 def factors() -> Factors:
-    """Of the present installation."""
+    """The second factors of this installation's accounts."""
     return Factors.of(current_installation().settings)
 
 
 def check_code(name: str, code: str) -> None:
-    """Let a code of the app, or a recovery code, pass once.
+    """Check a code of an app or a recovery code. Each code is valid once.
 
     :raises ApiError: (401) if it is wrong, (429) after too many tries.
     """
@@ -105,7 +105,7 @@ def check_code(name: str, code: str) -> None:
 
 @contextmanager
 def counted_code(name: str) -> Iterator[None]:
-    """A try of a second factor: counted by account alone, since only who has the password comes so far.
+    """Count a try of a second factor, by account only: the client has already given the right password.
 
     :raises ApiError: (429) after too many.
     """
@@ -121,11 +121,11 @@ def counted_code(name: str) -> Iterator[None]:
 
 
 def new_session(account: Account, kind: Kind, *, whole: bool = True) -> str:
-    """Begin a session of somebody whose password was right. Returns its secret.
+    """Begin a session after the password was right. Returns the session's secret.
 
-    :param whole: False: the second factor is still to come.
+    :param whole: False: the client must still give the second factor.
     """
-    # As long as the tokens of the host.
+    # A host's own tokens live as long.
     lifetime = None if host_sign_in() is None else LIFETIME
     return Sessions.of(current_installation().settings).begin(
         account.name, fingerprint(account), kind, address=flask.request.remote_addr or "", agent=_agent(),
@@ -134,9 +134,9 @@ def new_session(account: Account, kind: Kind, *, whole: bool = True) -> str:
 
 
 def signed_in() -> tuple[Account, Session]:
-    """The account that the request's token belongs to, and the token's session.
+    """The account of the request's token, and the token's session.
 
-    :raises ApiError: (401) without a token, or with one that does not hold any more.
+    :raises ApiError: (401) without a token, or with an invalid one.
     """
     token = _given_token()
     if not token:
@@ -151,9 +151,9 @@ def signed_in() -> tuple[Account, Session]:
 
 
 def present_machine() -> Machine | None:
-    """The machine that the request's token belongs to; None where it is none of a machine.
+    """The machine of the request's token; None for no token, or a token of a person.
 
-    :raises ApiError: (401) for one that is over, or was removed.
+    :raises ApiError: (401) if the token has expired or was removed.
     """
     token = _given_token()
     if not token.startswith(BEGIN):
@@ -176,7 +176,7 @@ def _by_token(token: str) -> tuple[Account, Session] | None:
 
 
 def _by_token_of(host: HostSignIn, token: str) -> tuple[Account, Session] | None:
-    """A host's token is a session from its first use here, so that it can be ended like our own."""
+    """The first use of a host's token creates a session, so that we can end it."""
     account = host.by_token(token)
     if account is None:
         return None
@@ -186,7 +186,7 @@ def _by_token_of(host: HostSignIn, token: str) -> tuple[Account, Session] | None
 
 
 def account_of(session: Session) -> Account | None:
-    """The account of a session as it is now; None when it has changed since it signed in."""
+    """The current account of a session; None if its password or role has changed since the sign-in."""
     host = host_sign_in()
     if host is None:
         account = Accounts.of(current_installation().settings).get(session.name)
@@ -196,7 +196,7 @@ def account_of(session: Session) -> Account | None:
 
 
 def fingerprint(account: Account) -> str:
-    """Changes with password and role, so that what was given out before does not hold any more."""
+    """A hash that changes with the password or the role, and so ends the account's sessions."""
     return hashlib.sha256(f"{account.password_hash}\0{account.role}".encode()).hexdigest()[:32]
 
 

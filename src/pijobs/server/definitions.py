@@ -1,4 +1,4 @@
-"""Definitions of one kind over HTTP: what SMTP servers, SMS gateways and a stranger's destinations have in common."""
+"""HTTP routes for one kind of definition: SMTP servers, SMS gateways, or the destinations of another plugin."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pijobs.server.described import Parameter, Taken, takes, takes_what
 from pijobs.server.rights import requires
 from pijobs.settings import Settings
 
-#: privacyIDEA's codes: a resource that is not there, a server that we asked, a parameter.
+#: privacyIDEA's error codes: not found, error of a server that we called, wrong parameter.
 NOT_FOUND, SERVER, PARAMETER = 601, 903, 905
 
-#: What each act may tell.
+#: The parameter that each change accepts.
 REASON = Parameter("reason", "for the audit log")
 
 Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -32,8 +32,8 @@ Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
 class DefinitionRoutes:
     """Lists, saves and deletes the definitions of one kind.
 
-    :param open_store: gives the definitions of an installation.
-    :param prepare: completes what was posted, before it is checked.
+    :param open_store: opens the definitions of an installation.
+    :param prepare: completes the posted values before they are checked.
     """
 
     def __init__(self, open_store: Callable[[Settings], DefinitionStore], prepare: Prepare = dict) -> None:
@@ -67,7 +67,7 @@ class DefinitionRoutes:
         return answer(True)
 
     def delete(self, identifier: str) -> Response:
-        """Delete a definition. What waits for it ends as dead letters that say so."""
+        """Delete a definition. Jobs that wait for it become dead letters."""
         try:
             delete_definition(self._store(), identifier, given_reason(parameters()))
         except DefinitionNotFound as error:
@@ -75,9 +75,9 @@ class DefinitionRoutes:
         return answer(True)
 
     def merged(self, identifier: str, posted: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        """What was posted, on top of what is saved under the identifier, and whether they are the same.
+        """The posted values merged into the saved definition, and whether nothing changed.
 
-        :raises ApiError: for a definition that can't be, or that is not saved and would go in clear.
+        :raises ApiError: if the result is invalid, or if it is not saved and others on the network could read it.
         """
         store = self._store()
         stored = without_identifier(store.list().get(identifier, {}))
@@ -94,7 +94,7 @@ class DefinitionRoutes:
         return definition, saved
 
     def refuse_secrets_in_the_address(self) -> None:
-        """:raises ApiError: for a secret field there, whatever its name."""
+        """:raises ApiError: if the URL contains a secret field of the definition."""
         for name in flask.request.args:
             if name in self._store().declaration.secrets:
                 raise in_the_address(name)
@@ -110,10 +110,10 @@ def _schema(field: Field) -> dict[str, Any]:
 
 
 def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: Mapping[str, Any]) -> Handle:
-    """Have a job done by the toggle of a definition, for somebody who waits for the answer.
+    """Enqueue a test job, or run it in this request, as the definition says.
 
-    :param what: such as "the mail".
-    :raises ApiError: when it was done in this request and failed.
+    :param what: the thing to send, such as "the mail".
+    :raises ApiError: if the job ran in this request and failed.
     """
     try:
         handle = submit(current_queue(), definition, job, arguments)
@@ -125,5 +125,5 @@ def submit_test(what: str, definition: Mapping[str, Any], job: str, arguments: M
 
 
 def without_identifier(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without what names the definition."""
+    """The values without the identifier."""
     return {name: value for name, value in values.items() if name not in ("identifier", "id")}

@@ -1,4 +1,4 @@
-"""What a view says of its parameters and answers, for the OpenAPI document; nothing is checked by it."""
+"""Describes parameters and answers of views for the OpenAPI document. Nothing checks requests against this."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-#: Attribute of a view that tells what it takes.
+#: Attribute of a view with its description.
 TAKES = "pijobs_takes"
 JSON = ("application/json",)
 
@@ -15,9 +15,9 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter, of the query of a GET or else of the body.
+    """One parameter, in the query of a GET or in the body of other methods.
 
-    :ivar schema: as JSON Schema tells it; a bare word is its type.
+    :ivar schema: a JSON Schema, or the name of its type.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a route takes and gives.
+    """Parameters and answers of a route.
 
-    :ivar parameters: or a function that tells them when it is asked, in the context of the app.
-    :ivar media: of its answer.
-    :ivar statuses: further ones that are no error: status and meaning.
+    :ivar parameters: the parameters, or a function that returns them within the app's context.
+    :ivar media: media types of the answer.
+    :ivar statuses: statuses that are no errors, beside 200, each with its meaning.
     """
 
     parameters: Sequence[Parameter] | Callable[[], Sequence[Parameter]] = ()
@@ -43,12 +43,12 @@ class Taken:
 def takes(
     *parameters: Parameter, media: Sequence[str] = JSON, statuses: Sequence[tuple[int, str]] = ()
 ) -> Callable[[View], View]:
-    """Tell the parameters of a view, and what it answers if that is no JSON."""
+    """Describe the parameters of a view, and its answer if that is not JSON."""
     return takes_what(Taken(parameters, media, statuses))
 
 
 def takes_what(taken: Taken) -> Callable[[View], View]:
-    """The same, for parameters that are known later."""
+    """Describe a view by a :class:`Taken`."""
 
     def decorate(view: View) -> View:
         setattr(view, TAKES, taken)

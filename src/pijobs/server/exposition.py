@@ -1,4 +1,4 @@
-"""What ``/metrics`` shows: the state of the queue as it is, and what all its processes have counted."""
+"""``/metrics``: the present state of the queue, and the counters of all its processes."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         answer = status.overview(self._queue)
-        found = self._found(answer)
-        # Without the storage nothing is said but of the spool: a counter that seems to begin anew would look like a
-        # surge.
+        found = self._stored(answer)
+        # Without the storage, show only the spool. A counter that restarts at 0 would look like a surge.
         yield _gauge("pijobs_storage_up", {(): float(found is not None)})
         yield _gauge("pijobs_check_failing", _of_checks(readiness(self._queue, answer)))
         for name, rows in _of_jobs(answer.get("spool") or {}, "pijobs_spool").items():
@@ -65,17 +64,17 @@ class _Collector:
             yield _gauge(name, rows)
         yield from _counted(totals, _zeros(self._queue))
 
-    def _found(self, answer: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, float]] | None:
+    def _stored(self, answer: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, float]] | None:
         storage = self._queue.storage
         if storage is None or not answer["reachable"]:
             return None
         try:
-            return _foremost(facts.groups(storage)), self._totals(storage)
+            return _troubled_first(facts.groups(storage)), self._totals(storage)
         except StorageUnavailable:
             return None
 
     def _totals(self, storage: Storage) -> Mapping[str, float]:
-        # First what this process counted: added to the answer only, it would be missing in that of the next process.
+        # Write this process's counts first, not only into this answer: another process's answer would lack them.
         self._queue.metrics.flush(partial(periods.add, storage))
         return storage.totals()
 
@@ -120,8 +119,8 @@ def _of_queue(answer: Mapping[str, Any]) -> dict[str, Rows]:
     }
 
 
-def _foremost(groups: Iterable[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """At most :data:`MOST_SERIES` of them, those in trouble first."""
+def _troubled_first(groups: Iterable[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """At most :data:`MOST_SERIES` groups, groups in trouble first."""
     return heapq.nsmallest(
         MOST_SERIES, groups, key=lambda row: (-BREAKERS.index(row["breaker"]), not row["paused"], -row["waiting"])
     )
@@ -144,14 +143,14 @@ def _of_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Rows]:
 
 
 def _zeros(queue: Queue) -> dict[str, Rows]:
-    """Series that are known beforehand: Prometheus sees no increase in one that begins with 1."""
+    """Known series with the value 0: Prometheus sees no increase in a series that starts at 1."""
     return {
         "pijobs_leases_lost_total": {(): 0.0},
         "pijobs_security_events_total": {(("kind", kind),): 0.0 for kind in SECURITY_EVENTS},
         "pijobs_totals_left_out_total": {(): 0.0},
         "pijobs_signs_of_life_total": {(("result", result),): 0.0 for result in RESULTS},
         "pijobs_fallbacks_total": {(("job", job), ("way", way)): 0.0 for job in queue.registry for way in WAYS},
-        # The destinations are not known beforehand. The alerts watch the sum over them, which begins here.
+        # Destinations are unknown here. The alerts watch the sum over all of them, which starts here.
         "pijobs_failed_total": {
             (("job", job), ("group", OTHER), ("state", state)): 0.0 for job in queue.registry for state in FAILED_STATES
         },
@@ -180,8 +179,8 @@ def _gauge(name: str, rows: Rows) -> Metric:
     return metric
 
 
-def _counter(name: str, told: str, rows: Rows) -> Metric:
-    metric = Metric(name.removesuffix("_total"), told, "counter")
+def _counter(name: str, about: str, rows: Rows) -> Metric:
+    metric = Metric(name.removesuffix("_total"), about, "counter")
     for labels, value in sorted(rows.items()):
         metric.add_sample(name, dict(labels), value)
     return metric
@@ -193,7 +192,7 @@ def _histogram(name: str, buckets: Rows, sums: Rows) -> Metric:
     for labels, count in buckets.items():
         series[labels[:-1]].append((float(labels[-1][1]), count))
     for labels, counts in sorted(series.items()):
-        # Whatever the bounds were under which a process of another release counted.
+        # A process of another release may have counted with other bounds.
         for bound in (*BOUNDS, math.inf):
             below = sum(count for upper, count in counts if upper <= bound)
             le = "+Inf" if bound == math.inf else repr(bound)

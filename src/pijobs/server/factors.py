@@ -1,7 +1,7 @@
 """Second factors of accounts: codes of an app (TOTP, RFC 6238), security keys (WebAuthn), and recovery codes.
 
-pyotp, webauthn and segno come with ``pijobs[second-factor]`` and are imported when somebody uses them: no worker loads
-them. Secrets are encrypted like those of definitions; of a recovery code (79 random bits) only the SHA-256 is kept.
+pyotp, webauthn and segno come with ``pijobs[second-factor]``. They are imported on first use, so no worker loads them.
+Secrets are encrypted like those of definitions. Of a recovery code (79 random bits) only the SHA-256 is stored.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pijobs.payload.keys import KeyRing
 from pijobs.settings import Settings
 
 TOTP, SECURITY_KEY, RECOVERY, REQUIRED = "totp", "webauthn", "recovery", "required"
-#: What stands in for a second factor by itself; recovery codes only beside one.
+#: The kinds that are a second factor. Recovery codes only replace one of these.
 FACTORS = (TOTP, SECURITY_KEY)
 PERIOD = 30  # seconds of one code
-#: Codes before and after the present one that are taken, for clocks that differ (RFC 6238, section 5.2).
+#: Codes before and after the current one that are accepted, since clocks differ (RFC 6238, section 5.2).
 DRIFT = 1
 RECOVERY_CODES = 10
-MOST = 10  # factors of one account
+MOST = 10  # second factors of one account
 _LETTERS, _DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
 
 metadata = sa.MetaData()
@@ -68,7 +68,7 @@ class Factor:
 class Factors:
     """The second factors of an installation's accounts.
 
-    Each method raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
+    Each method raises :class:`~pijobs.errors.DatabaseError` when the database fails.
     """
 
     def __init__(self, database: Database, ring: KeyRing, time: Callable[[], float] = clock.time) -> None:
@@ -76,31 +76,31 @@ class Factors:
 
     @classmethod
     def of(cls, settings: Settings) -> Factors:
-        """Those in the installation's database."""
+        """The factors in the installation's database."""
         return settings.resource(cls, lambda: cls(Database.of(settings), KeyRing.of(settings)))
 
     def of_account(self, name: str) -> list[Factor]:
-        """Those of an account, without recovery codes."""
+        """The factors of an account, oldest first, without recovery codes."""
         rows = [row for row in self._rows(name) if row.kind in FACTORS]
         return [Factor(row.id, row.kind, row.label, row.created) for row in sorted(rows, key=lambda row: row.created)]
 
     def is_wanted(self, name: str) -> bool:
-        """Whether the password alone does not let the account in."""
+        """Whether the account must give a second factor, or set one up, at sign-in."""
         return any(row.kind in (*FACTORS, REQUIRED) for row in self._rows(name))
 
     def is_required(self, name: str) -> bool:
-        """Whether the account must have one."""
+        """Whether an admin requires a second factor of the account."""
         return any(row.kind == REQUIRED for row in self._rows(name))
 
     def require(self, name: str, required: bool) -> None:
-        """Let the account have to have one, or not."""
+        """Set whether the account must have a second factor."""
         with self._begin() as connection:
             connection.execute(table.delete().where(table.c.name == name, table.c.kind == REQUIRED))
             if required:
                 self._insert(connection, name, REQUIRED, "", b"")
 
     def reset(self, name: str, *, also_required: bool = False) -> int:
-        """Remove all of an account; returns how many. Whether it must have one stays, unless ``also_required``."""
+        """Remove all factors of an account; returns their number. Keeps the requirement, unless ``also_required``."""
         gone = len(self.of_account(name))
         with self._begin() as connection:
             kinds = (*FACTORS, RECOVERY, *((REQUIRED,) if also_required else ()))
@@ -108,7 +108,7 @@ class Factors:
         return gone
 
     def remove(self, name: str, id: str) -> bool:
-        """Remove one; with the last one go the recovery codes. Returns whether there was one."""
+        """Remove a factor; with the last one, also the recovery codes. Returns whether it existed."""
         with self._begin() as connection:
             which = table.c.name == name, table.c.id == id, table.c.kind.in_(FACTORS)
             gone = connection.execute(table.delete().where(*which)).rowcount
@@ -117,12 +117,12 @@ class Factors:
         return bool(gone)
 
     def add(self, name: str, kind: str, label: str, content: dict[str, Any], used: int = 0) -> None:
-        """Keep one. :param content: what proves it; encrypted."""
+        """Store a factor. :param content: its secret; stored encrypted. :param used: the last counter that was used."""
         with self._begin() as connection:
             self._insert(connection, name, kind, label, json.dumps(content).encode(), used)
 
     def contents(self, name: str, kind: str) -> dict[str, tuple[dict[str, Any], int]]:
-        """What proves those of one kind, and how far they were used, by id; without what can't be decrypted here."""
+        """The secret and last used counter of each factor of one kind, by id. Skips what can't be decrypted."""
         found = {}
         for row in self._rows(name):
             if row.kind == kind:
@@ -133,7 +133,7 @@ class Factors:
         return found
 
     def advance(self, id: str, used: int, *, beyond: int) -> bool:
-        """Note how far one was used; False if another request did so first."""
+        """Store the last used counter; False if another request did so first."""
         with self._begin() as connection:
             which = table.c.id == id, table.c.used <= beyond
             return bool(connection.execute(table.update().where(*which).values(used=used)).rowcount)
@@ -141,7 +141,7 @@ class Factors:
     # -- codes -------------------------------------------------------------------------------------------------------
 
     def add_totp(self, name: str, label: str, secret: str, code: str) -> bool:
-        """Keep an app's secret, if the code shows that the app has it."""
+        """Store an app's secret, if the code proves that the app has it."""
         step = self._step(secret, code, after=-1)
         if step is None:
             return False
@@ -149,7 +149,7 @@ class Factors:
         return True
 
     def takes(self, name: str, code: str) -> str | None:
-        """The kind of factor that a code is right for, which it is once; None if it is wrong."""
+        """The kind of factor that the code matches; None if it is wrong. Each code is valid once."""
         plain = "".join(code.split()).replace("-", "").lower()
         if plain.isascii() and plain.isdecimal():
             for id, (content, used) in self.contents(name, TOTP).items():
@@ -162,8 +162,8 @@ class Factors:
             return RECOVERY if connection.execute(table.delete().where(*which)).rowcount else None
 
     def new_recovery_codes(self, name: str) -> list[str]:
-        """Ten new ones in place of the old ones. They are shown once."""
-        # A letter first: what is digits only would be taken for a code of an app.
+        """Replace the recovery codes by ten new ones. They can't be read again."""
+        # Start with a letter: takes() reads digits as an app's code.
         codes = [
             secrets.choice(_LETTERS) + "".join(secrets.choice(_LETTERS + _DIGITS) for _ in range(15))
             for _ in range(RECOVERY_CODES)
@@ -175,11 +175,11 @@ class Factors:
         return ["-".join(code[place : place + 4] for place in range(0, 16, 4)) for code in codes]
 
     def recovery_codes_left(self, name: str) -> int:
-        """How many have not been used."""
+        """The number of unused recovery codes."""
         return sum(row.kind == RECOVERY for row in self._rows(name))
 
     def _step(self, secret: str, code: str, *, after: int) -> int | None:
-        if not code.isascii():  # which compare_digest does not take
+        if not code.isascii():  # compare_digest accepts ASCII only
             return None
         totp, now = pyotp().TOTP(secret), int(self._time()) // PERIOD
         steps = range(now - DRIFT, now + DRIFT + 1)
@@ -189,7 +189,7 @@ class Factors:
     # -- keeping -----------------------------------------------------------------------------------------------------
 
     def reencrypt(self) -> int:
-        """Bring all secrets that can be read under the newest key; returns how many were under another one."""
+        """Encrypt all readable secrets by the newest key; returns how many had another key."""
         done = 0
         for row in self._rows(None):
             if row.kind in FACTORS and row.key != self._ring.newest.id and row.key in self._ring.ids:
@@ -200,7 +200,7 @@ class Factors:
         return done
 
     def key_ids(self) -> Counter[str]:
-        """How many secrets there are under each key."""
+        """The number of secrets by key id."""
         return Counter(row.key for row in self._rows(None) if row.kind in FACTORS)
 
     def _begin(self) -> Any:
@@ -229,7 +229,7 @@ class Factors:
 
 
 def _bound_to(id: str, name: str) -> bytes:
-    """Associated data: the secret of one account is worth nothing in the row of another."""
+    """Associated data: a secret copied to another account's row can't be decrypted."""
     return json.dumps(["second factor", id, name]).encode()
 
 
@@ -238,14 +238,14 @@ def _hash(name: str, code: str) -> str:
 
 
 def pyotp() -> Any:
-    """:raises ConfigurationError: where it is not installed."""
+    """The module pyotp. :raises ConfigurationError: if it is not installed."""
     return extra("pyotp")
 
 
 def extra(module: str) -> Any:
-    """A module of the extra.
+    """A module of ``pijobs[second-factor]``.
 
-    :raises ConfigurationError: where it is not installed.
+    :raises ConfigurationError: if it is not installed.
     """
     import importlib
 

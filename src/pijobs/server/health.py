@@ -1,7 +1,7 @@
-"""``/livez``, ``/readyz``, ``/healthz`` and ``/metrics``, for the server and, by ``--http``, for the worker.
+"""``/livez``, ``/readyz``, ``/healthz`` and ``/metrics``, for the server, and for a worker with ``--http``.
 
-They need no login, since what asks them has none; they tell names of jobs, groups and hosts, nothing of users, and of
-people only who paused what.
+Probes can't sign in, so these routes need no login. They show names of jobs, groups and hosts, and who paused a group,
+but nothing about users.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pijobs.server.api import answer
 from pijobs.server.described import takes
 from pijobs.server.exposition import exposition
 
-#: In the configuration of the app that answers for a worker.
+#: Set in the configuration of a worker's app.
 WORKER = "PIJOBS_WORKER"
 blueprint = flask.Blueprint("pijobs_health", __name__)
 
@@ -33,7 +33,7 @@ def livez() -> flask.Response:
 @blueprint.get("/readyz")
 @takes(statuses=[(503, "It can't take requests now.")])
 def readyz() -> flask.Response:
-    """200 if this process can take requests (of a worker: has its storage), else 503. For load balancers."""
+    """200 if this process can take requests (a worker: if it has its storage), else 503. For load balancers."""
     queue = current_queue()
     works = flask.current_app.config.get(WORKER) and queue.storage is not None
     found = has_storage(queue) if works else takes_requests(queue)
@@ -45,8 +45,8 @@ def readyz() -> flask.Response:
 @blueprint.get("/healthz")
 @takes(statuses=[(503, "A critical check fails.")])
 def healthz() -> flask.Response:
-    """200, or 503 if a critical check fails; each check by name, with its severity, what it found and what to do. For
-    people and alerts."""
+    """200, or 503 if a critical check fails. Lists each check with severity, message and advice. For people and
+    alerts."""
     checks = readiness(current_queue())
     healthy = all(result.ok for _, result in checks)
     rows = {
@@ -70,15 +70,15 @@ def metrics() -> flask.Response:
 
 
 def serve_health(installation: Installation, address: tuple[str, int]) -> int:
-    """Answer these routes from a thread of this process. Returns the port.
+    """Serve these routes from a thread of this process. Returns the port.
 
-    :raises OSError: when the address is taken.
+    :raises OSError: if the address is in use.
     """
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, *args: Any, **kwargs: Any) -> None:
-            """A probe every few seconds is no news."""
+            """Log no requests: probes come every few seconds."""
 
     app = flask.Flask("pijobs.health")
     app.extensions[EXTENSION] = installation

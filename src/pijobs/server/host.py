@@ -1,4 +1,4 @@
-"""A host that the server is mounted in, and that knows its own administrators."""
+"""How a host application that mounts the server signs its administrators in."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import flask
 from pijobs.audit import Entry
 from pijobs.server.accounts import Account
 
-#: Key of ``app.extensions`` for the :class:`HostSignIn`, where the server is mounted in somebody else's.
+#: Key of ``app.extensions`` for the :class:`HostSignIn` of a mounted server.
 HOST_SIGN_IN = "pijobs_host_sign_in"
 
 
 @dataclass(frozen=True)
 class HostSignIn:
-    """How a host knows its administrators. Each function gives an account of the host, or None.
+    """How a host application identifies its administrators. Each function returns an account of the host, or None.
 
-    The account's name tells the realm, where the host has realms; its ``password_hash`` is anything that changes with
+    The account's name contains the realm, if the host has realms. Its ``password_hash`` is any text that changes with
     the password.
 
-    :param by_token: of the host.
-    :param by_password: name and password.
-    :param present: the account of one who signed in, as it is now; asked for each page.
-    :param audit: is told each entry of the audit log, for the host's own one.
-    :param name: of the host, for people.
-    :param mount: the path below the host that the server is mounted at; what is before it is the host.
-    :param replaces: plugins whose pages and routes are left out, since the host has its own for what they are about.
+    :param by_token: takes a token of the host.
+    :param by_password: takes name and password.
+    :param present: takes a name, and returns the current account; called for each page.
+    :param audit: receives each entry of the audit log, for the host's own log.
+    :param name: of the host, shown on the pages.
+    :param mount: path below the host's root at which the server is mounted.
+    :param replaces: plugins whose pages and routes are left out, since the host has its own.
     """
 
     by_token: Callable[[str], Account | None]
@@ -40,6 +40,6 @@ class HostSignIn:
 
 
 def host_sign_in() -> HostSignIn | None:
-    """That of the present app; None where it has accounts of its own."""
+    """The current app's; None if the server has accounts of its own."""
     host: HostSignIn | None = flask.current_app.extensions.get(HOST_SIGN_IN)
     return host

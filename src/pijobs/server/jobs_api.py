@@ -1,6 +1,6 @@
-"""``/messages``, ``/jobs``, ``/workers`` and ``/groups``. No bodies.
+"""``/messages``, ``/jobs``, ``/workers`` and ``/groups``. No answer contains a job's arguments.
 
-The helpdesk finds the messages of one person, a viewer sees all jobs, an operator acts."""
+The helpdesk finds the messages of one person, a viewer sees all jobs, an operator changes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pijobs.server.rights import out_of_scope, requires
 from pijobs.storage.contract import Storage
 
 MOST = 500
-#: Seconds between two looks for one listener, and for which it may listen; listeners of one process.
+#: Seconds between two reads for one listener, most seconds of one listener, most listeners of one process.
 LOOK, LISTEN, LISTENERS = 1.0, 60.0, 20
 log = logging.getLogger(__name__)
 _listeners = threads.BoundedSemaphore(LISTENERS)
@@ -50,8 +50,8 @@ def _storage() -> Storage:
 @requires("helpdesk")
 @takes(Parameter("who", "a login name, an address or a number", required=True))
 def find_messages() -> flask.Response:
-    """The newest messages of one person, and what became of each, in a sentence. ``who``, in the body: a user's login
-    name, an address or a number. ``kept`` tells what can't be found any more; ``away`` is that of :func:`list_jobs`.
+    """The newest messages of one person, each with a sentence about its state. ``who``, in the body: a login name,
+    address or number. ``kept`` tells how long messages can be found; ``away`` is as in :func:`list_jobs`.
     """
     _storage()
     if "who" in flask.request.args:
@@ -69,7 +69,7 @@ def find_messages() -> flask.Response:
 @takes(
     Parameter("state", "", {"enum": [state.value for state in facts.STATE_ORDER]}),
     Parameter("name", "of the job"),
-    Parameter("group", "what they go to, such as smtp:main"),
+    Parameter("group", "the destination, such as smtp:main"),
     Parameter("subject", "an address, number or login name"),
     Parameter("limit", "of a page", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}),
     Parameter("cursor", "of the page before"),
@@ -77,8 +77,8 @@ def find_messages() -> flask.Response:
 def list_jobs() -> flask.Response:
     """List instances, one page at a time: ``state``, ``name``, ``group``, ``subject``, ``limit``, ``cursor``.
 
-    A page may hold fewer than ``limit`` while its cursor goes on; without a cursor it was the last. ``away`` tells that
-    the storage does not answer, and that only the spool of this machine is listed.
+    A page may have fewer than ``limit`` instances; only the last page has no cursor. ``away`` tells why the storage
+    does not answer; then only the spool of this machine is listed.
     """
     _storage()
     places, away = current_queue().places.within_reach()
@@ -116,14 +116,14 @@ def _state(value: Any) -> State:
     Parameter("name", "of the job", required=True),
     Parameter("kwargs", "the job's arguments, by their names", "object"),
     Parameter("delay", "seconds to wait before the first attempt", _NUMBER),
-    Parameter("expires", "seconds after which it must not happen any more", {**_NUMBER, "exclusiveMinimum": 0}),
+    Parameter("expires", "seconds after which no attempt may start", {**_NUMBER, "exclusiveMinimum": 0}),
     Parameter("priority", "higher first", {"type": "integer", "minimum": -1000, "maximum": 1000}),
-    Parameter("key", "of the instances with this key only the newest waits"),
-    Parameter("on_conflict", "when one with the key waits", {"enum": ["replace", "keep", "error"]}),
+    Parameter("key", "only the newest instance with this key waits"),
+    Parameter("on_conflict", "what to do if another one waits", {"enum": ["replace", "keep", "error"]}),
 )
 def enqueue() -> flask.Response:
-    """Enqueue a job, as ``queue.enqueue`` does it: ``name``, ``kwargs`` and options. Answers ``id``, ``state``, ``via``
-    and ``reason`` of the instance. A machine's token enqueues the jobs that its scope names.
+    """Enqueue a job, as ``queue.enqueue`` does: ``name``, ``kwargs`` and options. Answers ``id``, ``state``, ``via``
+    and ``reason`` of the instance. A machine's token can enqueue the jobs in its scope.
     """
     _storage()
     values = parameters()
@@ -142,7 +142,7 @@ def enqueue() -> flask.Response:
         raise ApiError(409, 409, str(error)) from None
     except InstanceRefused as error:
         raise ApiError(413, 413, str(error)) from None
-    if isinstance(machine, Machine):  # so many that they would push all else out of the audit log
+    if isinstance(machine, Machine):  # too many for the audit log: they would push out its other entries
         log.info("job %s %s: enqueued by the token %r", name, handle.id, machine.name)
     else:
         audit("job.enqueue", on=name, fields=[handle.id])
@@ -161,9 +161,9 @@ def show(id: str) -> flask.Response:
 @requires("viewer", scope=STATUS)
 @takes(media=["text/event-stream"])
 def events(id: str) -> flask.Response:
-    """Server-sent events ``job``: one instance as :func:`show` tells it, now and after each change, until it has ended;
-    at most for a minute, then the client asks again. Each open one holds a thread of the server; there are
-    20 in a process, further ones get 503.
+    """Server-sent events ``job``: one instance as :func:`show` returns it, now and after each change, until it ends.
+    A connection lasts at most a minute; then the client connects again. Each one holds a thread of the server; a
+    process accepts 20, and answers 503 to more.
     """
     _storage()
     queue = current_queue()
@@ -171,14 +171,14 @@ def events(id: str) -> flask.Response:
     if not _listeners.acquire(blocking=False):
         raise ApiError(503, 503, f"{LISTENERS} clients listen to this process already; ask again, or GET /jobs/<id>")
     response = flask.Response(flask.stream_with_context(_changes(queue, id)), mimetype="text/event-stream")
-    # Of a client that goes before the first event the generator never begins.
+    # The generator never starts if the client leaves before the first event, so its end can't release.
     response.call_on_close(_listeners.release)
     response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     return response
 
 
 def _changes(queue: Queue, id: str) -> Iterator[str]:
-    told, end = None, clock.monotonic() + LISTEN
+    sent, end = None, clock.monotonic() + LISTEN
     yield f"retry: {LOOK * 1000:.0f}\n\n"
     while True:
         try:
@@ -186,9 +186,9 @@ def _changes(queue: Queue, id: str) -> Iterator[str]:
         except (InstanceNotFound, StorageUnavailable):
             return
         seen = {name: row[name] for name in ("state", "progress", "attempts", "reason")}
-        # A comment shows whether the client is still there.
-        yield ": nothing new\n\n" if seen == told else f"event: job\ndata: {json.dumps(row)}\n\n"
-        told = seen
+        # Writing a comment finds out whether the client is still connected.
+        yield ": nothing new\n\n" if seen == sent else f"event: job\ndata: {json.dumps(row)}\n\n"
+        sent = seen
         if State(row["state"]) in ENDED or clock.monotonic() >= end:
             return
         clock.sleep(LOOK)
@@ -198,7 +198,7 @@ def _changes(queue: Queue, id: str) -> Iterator[str]:
 @requires("operator")
 @takes(REASON)
 def retry(id: str) -> flask.Response:
-    """Queue a dead letter again. ``reason`` stands in the audit log."""
+    """Queue a dead letter again. The audit log keeps ``reason``."""
     _storage()
     reason = given_reason(parameters())
     instances.retry(current_queue(), id)
@@ -210,8 +210,8 @@ def retry(id: str) -> flask.Response:
 @requires("operator")
 @takes(REASON)
 def delete(id: str) -> flask.Response:
-    """Cancel a waiting instance, or remove the record of an ended one. A running one is not touched (409). ``reason``
-    stands in the audit log."""
+    """Cancel a waiting instance, or remove the record of an ended one. Refuses a running one (409). The audit log
+    keeps ``reason``."""
     _storage()
     reason = given_reason(parameters())
     storage, record = current_queue().places.find(id)

@@ -1,11 +1,11 @@
-"""How often somebody may try to sign in.
+"""Limits failed tries to sign in.
 
-Tries are counted in the memory of the process, not in the database, which a guesser could fill: with several server
-processes each counts for itself, so that there are as many times more tries. (Flask-Limiter counts requests by one key
-and takes none back; here a try counts for an account and an address at once, unless it succeeds.)
+The memory of each process counts the tries: a guesser could fill the database. With several processes, a guesser has as
+many times more tries. (Flask-Limiter counts by one key and takes nothing back; here a try counts for an account and an
+address at once, unless it succeeds.)
 
-A device from which an account signed in before carries a signed cookie. It has tries of its own, so that a guesser
-with many addresses does not keep the owner out.
+A device from which an account signed in before has a signed cookie, and tries of its own. So a guesser with many
+addresses does not lock the owner out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pijobs.base import clock, threads
 from pijobs.server.api import ApiError
 
 WINDOW = 300.0  # seconds in which failed tries count
-#: Failed tries in the window. The bounds of an account and of an address alone are wide: a guesser must not lock out
-#: an admin who sits elsewhere, and behind a proxy that is not told to Flask everybody has the same address.
+#: Most failed tries in the window. The limits by account or address alone are high: a guesser must not lock out an
+#: admin at another address, and all clients behind a proxy that Flask does not know have the same address.
 MOST_OF_BOTH, MOST_OF_ADDRESS, MOST_OF_ACCOUNT = 10, 100, 100
-#: Bits of an IPv6 address that tell subscribers apart: each has at least a /64 (RFC 6177, section 2).
+#: Bits of an IPv6 address that identify a subscriber: each has at least a /64 (RFC 6177, section 2).
 IPV6_BITS = 64
 DEVICE = "pijobs_device"
 DEVICE_LIFETIME = 90 * 24 * 3600  # seconds
@@ -35,9 +35,9 @@ _SALT = "pijobs known device"
 
 
 class Tries:
-    """The tries to sign in of the last minutes, but for those that succeeded.
+    """The failed tries of the last :data:`WINDOW` seconds.
 
-    :param monotonic: seconds.
+    :param monotonic: returns seconds; default: :func:`pijobs.base.clock.monotonic`.
     """
 
     def __init__(self, monotonic: Callable[[], float] | None = None) -> None:
@@ -47,9 +47,9 @@ class Tries:
         self._forgot = float("-inf")
 
     def begin(self, name: str, address: str, device: str | None = None) -> None:
-        """Count a try before its password is looked at, so that many at the same moment gain nothing.
+        """Count a try before the password is checked, so that simultaneous tries also count.
 
-        :param device: from which the account signed in before.
+        :param device: id of a device from which the account signed in before; counts instead of name and address.
         :raises ApiError: (429) after too many.
         """
         with self._lock:
@@ -68,8 +68,8 @@ class Tries:
                     times.pop()
 
     def _forget(self, asked: Iterable[tuple[str, ...]]) -> None:
-        """What is old of those that are asked for, and once a second of all: a guesser with many addresses must not
-        make each try of others as long as the list of his own."""
+        """Drop old tries of these keys, and once a second of all keys: a guesser with many addresses must not slow down
+        everybody's sign-in."""
         oldest = self._monotonic() - WINDOW
         if self._forgot < oldest + WINDOW - 1:
             self._forgot, asked = oldest + WINDOW, list(self._times)
@@ -82,7 +82,7 @@ class Tries:
 
 
 def _bounds(name: str, address: str, device: str | None) -> Iterator[tuple[tuple[str, ...], int]]:
-    short, where = name[:64], network_of(address)  # longer names are nobody's
+    short, where = name[:64], network_of(address)  # no account has a longer name
     if device is not None:
         yield ("device", short, device), MOST_OF_BOTH
         return
@@ -92,7 +92,7 @@ def _bounds(name: str, address: str, device: str | None) -> Iterator[tuple[tuple
 
 
 def network_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, the /64 of an IPv6 address."""
+    """The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -114,7 +114,7 @@ def known_device(name: str) -> str | None:
 
 
 def remember_device(name: str) -> None:
-    """Let the answer to this request make the client's device one that the account is known on."""
+    """Mark the client's device as known to the account, by a cookie in the answer to this request."""
     value = _serializer().dumps([known_device(name) or secrets.token_urlsafe(12), name])
 
     @flask.after_this_request

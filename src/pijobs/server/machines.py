@@ -1,7 +1,7 @@
-"""Tokens for machines: each has a name, an end, and a scope, which is all that it may do.
+"""Tokens for machines: each has a name, an expiry, and a scope that lists all it may do.
 
-A token is a random secret; the database holds its SHA-256. ``status`` lets it read jobs, workers and groups;
-``enqueue:NAME`` lets it enqueue the job of that name, ``enqueue:mail.*`` those whose names begin so.
+A token is a random secret; the database stores its SHA-256. ``status`` allows reading jobs, workers and groups;
+``enqueue:NAME`` allows enqueuing that job, ``enqueue:mail.*`` all jobs whose names begin with ``mail.``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pijobs.database import Database, exact_text
 from pijobs.errors import DatabaseConflict, PijobsError
 from pijobs.settings import Settings
 
-#: How each token begins, so that who finds one knows what it is, and scanners of secrets do.
+#: Prefix of each token, so that people and secret scanners recognise it.
 BEGIN = "pijobs_"
-#: Seconds between two notes that a token is in use.
+#: Seconds between two updates of a token's last use.
 STEP = 3600
 STATUS, ENQUEUE = "status", "enqueue:"
 _NAME = re.compile(r"[\w.@+-]{1,64}")
@@ -53,9 +53,9 @@ class MachineError(PijobsError):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Who has a token. Times are seconds since the epoch.
+    """A token without its secret. Times are seconds since the epoch.
 
-    :ivar seen: when it was last used, up to :data:`STEP` late; None: never.
+    :ivar seen: the last use, up to :data:`STEP` seconds late; None: never used.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Machine:
     role: str = "machine"
 
     def may(self, scope: str) -> bool:
-        """Whether its scope has this one: ``status``, or ``enqueue:mail.send``; ``enqueue:`` is that of any job."""
+        """Whether the token allows ``status`` or, say, ``enqueue:mail.send``; ``enqueue:`` asks for any job."""
         if scope == ENQUEUE:
             return any(own.startswith(ENQUEUE) for own in self.scopes)
         return any(own == scope or (own.endswith(".*") and scope.startswith(own[:-1])) for own in self.scopes)
@@ -77,7 +77,7 @@ class Machine:
 class Machines:
     """The tokens of an installation.
 
-    Each method raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
+    Each method raises :class:`~pijobs.errors.DatabaseError` when the database fails.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = clock.time) -> None:
@@ -89,9 +89,9 @@ class Machines:
         return settings.resource(cls, lambda: cls(Database.of(settings)))
 
     def add(self, name: str, scopes: Sequence[str], days: float) -> str:
-        """Make a token. Returns it; it can't be read again.
+        """Make a token that is valid for so many days. Returns the token; it can't be read again.
 
-        :raises MachineError: for a name or a scope that can't be, or a name that is taken.
+        :raises MachineError: if the name or a scope is invalid, or the name is taken.
         """
         if not _NAME.fullmatch(name):
             raise MachineError(f"expected a name of letters, digits and . @ + - _, at most 64, found {name!r}")
@@ -110,7 +110,7 @@ class Machines:
         return token
 
     def get(self, token: str) -> Machine | None:
-        """Whose token it is, unless it is over."""
+        """The machine of a valid token, else None. Updates the last use."""
         if not _SECRET.fullmatch(token) or not self._database.has(metadata):
             return None
         with self._database.read() as connection:
@@ -123,16 +123,16 @@ class Machines:
         return _machine(row)
 
     def list(self) -> list[Machine]:
-        """All, by name; those that are over, too."""
+        """All tokens by name, also expired ones."""
         if not self._database.has(metadata):
             return []
         with self._database.read() as connection:
             return [_machine(row) for row in connection.execute(sa.select(table).order_by(table.c.name))]
 
     def remove(self, name: str) -> None:
-        """End a token.
+        """Remove a token.
 
-        :raises MachineError: there is none of that name.
+        :raises MachineError: if there is no token with this name.
         """
         self._database.ensure(metadata)
         with self._database.begin() as connection:

@@ -1,7 +1,7 @@
-"""The OpenAPI document of this server, made from its routes, and the page that shows it.
+"""The OpenAPI document of this server, built from its routes, and the page that shows it.
 
-No library: apispec would be given these dictionaries and give them back, and flask-smorest wants views of its own kind.
-Tests hold the document to the standard (openapi-spec-validator) and the server to the document (schemathesis).
+No library: apispec would return the dictionaries that it is given, and flask-smorest needs views of its own kind.
+Tests check the document against the standard (openapi-spec-validator), and the server against it (schemathesis).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ blueprint = flask.Blueprint("pijobs_openapi", __name__, url_prefix="/api", templ
 
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?([^`<]+)`")
 _ERROR: Mapping[str, Any] = {"$ref": "#/components/responses/Error"}
-#: The first part of a docstring, up to a sign that is not in brackets.
+#: The first clause of a docstring; ignores punctuation in brackets.
 _SUMMARY = re.compile(r"((?:[^.;:(]|\([^)]*\)|[.;:](?!\s))*)")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -38,7 +38,7 @@ def document() -> flask.Response:
 
 @blueprint.get("/docs")
 def docs() -> flask.Response:
-    """The same document as a page, without external scripts or files."""
+    """The OpenAPI document as a page, without external scripts or files."""
     found = openapi(flask.current_app)
     response = flask.make_response(
         flask.render_template("pijobs/api.html", document=found, style=_style(), kind=kind, marked=marked)
@@ -48,7 +48,7 @@ def docs() -> flask.Response:
 
 
 def kind(schema: Mapping[str, Any]) -> str:
-    """What a parameter may be, for people."""
+    """The allowed values of a parameter, in words."""
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     bounds = [f"{word} {schema[name]}" for name, word in (("minimum", "from"), ("maximum", "to")) if name in schema]
@@ -56,7 +56,7 @@ def kind(schema: Mapping[str, Any]) -> str:
 
 
 def marked(text: str) -> Markup:
-    """Text with `code` in backticks."""
+    """The text as HTML, with words in backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
@@ -65,7 +65,7 @@ def _style() -> str:
 
 
 def openapi(app: flask.Flask) -> dict[str, Any]:
-    """The document. Needs a context of the app."""
+    """Build the document, within a request of the app."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if rule.rule == "/" or rule.endpoint.startswith((f"{PAGES}.", f"{blueprint.name}.")):
@@ -111,7 +111,7 @@ def _needs(role: str | None, scope: str | None) -> str:
 
 
 def _words(view: Callable[..., Any]) -> str:
-    """The docstring as people read it."""
+    """The docstring as plain text."""
     text = re.split(r"\n\s*:(?:param|raises|returns)", inspect.getdoc(view) or "")[0]
     return _ROLE.sub(r"`\1`", text).replace("``", "`").strip()
 

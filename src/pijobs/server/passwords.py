@@ -1,7 +1,7 @@
-"""What a new password must be: long, and none of those that guessers try first (NIST SP 800-63B-4, 3.1.1.2).
+"""Checks new passwords: long enough, and none that guessers try first (NIST SP 800-63B-4, 3.1.1.2).
 
-``common_passwords.txt.gz`` is the frequency list of leaked passwords that comes with zxcvbn (Daniel Wolf and Dropbox,
-MIT), its first 20,000 and those of 12 and more.
+``common_passwords.txt.gz`` has the first 20,000 leaked passwords of zxcvbn's frequency list (Daniel Wolf and Dropbox,
+MIT), and all its passwords of 12 or more characters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import resources
 
 MIN_PASSWORD = 12  # characters
 _ENDS = re.compile(r"^[\W\d_]+|[\W\d_]+$")
-#: A short piece again and again.
+#: A short text, repeated.
 _REPEATED = re.compile(r"(.{1,10}?)\1+.{0,5}", re.DOTALL)
 _ROWS = (
     "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm", "01234567890123456789",
@@ -22,9 +22,9 @@ _ROWS = (
 
 
 def fault_of(password: str, name: str = "") -> str | None:
-    """Why the password can't be taken, without telling it; None if it can.
+    """Why the password is refused, without quoting it; None if it is accepted.
 
-    :param name: of the account.
+    :param name: name of the account.
     """
     if len(password) < MIN_PASSWORD:
         return f"expected a password of at least {MIN_PASSWORD} characters, found {len(password)}"

@@ -1,4 +1,4 @@
-"""Who may use a route: each view declares the role that it requires."""
+"""Access to routes: each view declares the role that it requires."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pijobs.server.auth import RECENT, present_machine, signed_in
 from pijobs.server.lockout import Tries, network_of
 from pijobs.server.sessions import Sessions
 
-#: Attribute of a view that tells the role it requires.
+#: Attribute of a view with the role that it requires.
 RIGHT = "pijobs_right"
-#: Attribute of a view that tells the scope by which a machine's token opens it.
+#: Attribute of a view with the scope that lets a machine's token in.
 SCOPE = "pijobs_scope"
 
-#: What a client's tries at a shared secret are counted by, beside what it is for.
+#: Prefix of the key that counts a client's guesses.
 _GUESSES = "shared secret"
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 def count_guess(what: str, *, right: bool) -> None:
-    """For a route that a shared secret opens: counts those that are wrong, by the client's address.
+    """Count a wrong shared secret by the client's address, for a route that such a secret opens.
 
-    :param what: whose secret it is, such as ``"SMS gateway main"``.
-    :raises ApiError: (429) after too many wrong ones, though this one is right: else a guesser would learn it.
+    :param what: owner of the secret, such as ``"SMS gateway main"``.
+    :raises ApiError: (429) after too many wrong ones, also for the right one: else a guesser would learn it.
     """
     tries, address = current_installation().settings.resource(Tries, Tries), flask.request.remote_addr or ""
     device = f"{_GUESSES} {network_of(address)}"
@@ -41,12 +41,12 @@ def count_guess(what: str, *, right: bool) -> None:
 
 
 def requires(role: Role, *, recent: bool = False, scope: str = "") -> Callable[[View], View]:
-    """Only accounts with this role, or one that may do more, are let in.
+    """Decorate a view, to let in accounts with this role or a higher one.
 
-    The account stands in ``flask.g.account`` then.
+    The view finds the account in ``flask.g.account``.
 
-    :param recent: the token must not be older than :data:`~pijobs.server.auth.RECENT` seconds.
-    :param scope: by which a machine's token opens it, too; empty: by none. The machine stands in ``flask.g.account``.
+    :param recent: refuse tokens older than :data:`~pijobs.server.auth.RECENT` seconds.
+    :param scope: also let in machines' tokens with this scope; empty: none. ``flask.g.account`` is then the machine.
     """
 
     def decorate(view: View) -> View:
@@ -75,7 +75,7 @@ def requires(role: Role, *, recent: bool = False, scope: str = "") -> Callable[[
 
 
 def out_of_scope(scope: str) -> ApiError:
-    """For a machine that asks for what its token does not allow; it stands in the audit log."""
+    """The error for a machine whose token lacks the scope. Records it in the audit log."""
     audit("access", "refused", on=f"{flask.request.method} {flask.request.path}")
     wanted = f"this needs a token with the scope {scope!r}" if scope else "no token of a machine opens this"
     return ApiError(403, 303, f"{wanted}; {flask.g.account.name!r} has {', '.join(flask.g.account.scopes)}")

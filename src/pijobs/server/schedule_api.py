@@ -1,4 +1,4 @@
-"""``/schedule``: what happens at certain times."""
+"""``/schedule``: the periodic jobs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ blueprint = flask.Blueprint("pijobs_schedule", __name__)
 @requires("viewer", scope=STATUS)
 @takes()
 def list_scheduled() -> flask.Response:
-    """The periodic jobs, and what plugins have done at certain times: when each comes ``next``, for which time it ran
-    ``last``, and what became of that (``instance``, ``state``, ``reason``)."""
+    """The periodic jobs, also those of plugins: the ``next`` run of each, the scheduled time of its ``last`` run, and
+    the result of that (``instance``, ``state``, ``reason``)."""
     _queue()
     return answer([_shown(row) for row in scheduled(current_queue())])
 

@@ -1,4 +1,4 @@
-"""Security keys by WebAuthn (W3C, level 2): what the browser is asked, and whether its answer is right."""
+"""Security keys (W3C WebAuthn, level 2): creates the browser's options and verifies its answers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from pijobs.server.factors import SECURITY_KEY, Factors, extra
 
-#: What may be answered badly: the library's errors, and what a stranger's JSON causes on the way to them.
+#: Errors of a bad answer: the library's own, and those that foreign JSON causes inside it.
 _BAD = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def options_to_add(factors: Factors, name: str, host_url: str, title: str) -> tuple[str, str]:
-    """What the browser is asked to make a key for an account: JSON, and the challenge to keep until its answer."""
+    """Options, as JSON, for the browser to make a key; and the challenge to keep until its answer."""
     webauthn = extra("webauthn")
     options = webauthn.generate_registration_options(
         rp_id=_host(host_url), rp_name=title, user_name=name, exclude_credentials=_descriptors(factors, name)
@@ -22,7 +22,7 @@ def options_to_add(factors: Factors, name: str, host_url: str, title: str) -> tu
 
 
 def options_to_prove(factors: Factors, name: str, host_url: str) -> tuple[str, str]:
-    """What the browser is asked to use a key: JSON, and the challenge."""
+    """Options, as JSON, for the browser to use a key; and the challenge to keep until its answer."""
     webauthn = extra("webauthn")
     options = webauthn.generate_authentication_options(
         rp_id=_host(host_url), allow_credentials=_descriptors(factors, name)
@@ -31,7 +31,7 @@ def options_to_prove(factors: Factors, name: str, host_url: str) -> tuple[str, s
 
 
 def add(factors: Factors, name: str, label: str, answer: str, challenge: str, host_url: str) -> bool:
-    """Keep the key that the browser made, if it answers the challenge from this site."""
+    """Store the key that the browser made. Returns False if it does not answer the challenge from this site."""
     webauthn = extra("webauthn")
     try:
         made = webauthn.verify_registration_response(
@@ -46,7 +46,7 @@ def add(factors: Factors, name: str, label: str, answer: str, challenge: str, ho
 
 
 def proves(factors: Factors, name: str, answer: str, challenge: str, host_url: str) -> bool:
-    """Whether one of the account's keys answered the challenge from this site, and is no copy of an older state."""
+    """Whether a key of the account answered the challenge from this site, and its counter shows no copy of the key."""
     webauthn = extra("webauthn")
     for id, (content, used) in factors.contents(name, SECURITY_KEY).items():
         try:

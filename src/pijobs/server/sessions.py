@@ -1,12 +1,12 @@
-"""Sessions: who is signed in to the pages or holds a token of ``POST /auth``, in the installation's database.
+"""Sessions of the pages, and tokens of ``POST /auth``, in the installation's database.
 
-A client holds a random secret, the database its SHA-256: who reads the table can sign in with none of it. A session
-ends on the server: by its age, after half an hour without a request of a person, by signing out, or when the account
-changes.
+A client has a random secret; the database stores its SHA-256, so nobody can sign in with what the table holds. A
+session ends on the server: by its age, after half an hour without a request of a person, by signing out, or when the
+account changes.
 
-No library, because none keeps this table. Flask-Login leaves who is signed in to the cookie, so that nothing can be
-listed or ended. Flask-Session has a table, but of blobs that cannot be found by account; it replaces the session
-interface of the whole app, and the pages are mounted in other people's; and it knows no tokens.
+No library has this table. Flask-Login keeps the sign-in in the cookie, so that sessions can't be listed or ended.
+Flask-Session stores blobs that can't be found by account, replaces the session interface of the whole app (the pages
+are mounted in other people's apps), and has no tokens.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pijobs.errors import DatabaseConflict
 from pijobs.settings import Settings
 
 IDLE = 30 * 60  # seconds without a request; OWASP ASVS 4.0, 3.3.2
-#: Seconds from signing in to the end, by kind.
+#: Seconds that a session lasts, by kind.
 LIFETIMES = {"pages": 12 * 3600, "token": 3600}
-#: Sessions of one account and kind. One more ends the one that was used least lately.
+#: Most sessions of one account and kind. A new one ends the least recently used.
 MOST = 100
-#: Seconds that a host's token is remembered, which lives as long as the host says: one that was ended here, or that
-#: nobody used for :data:`IDLE`, must not begin anew.
+#: Seconds for which we remember a host's token. It lives as long as the host says, and must not start again after it
+#: was ended here, or was idle for :data:`IDLE` seconds.
 HOSTS_TOKEN = 90 * 24 * 3600
-#: Seconds between two notes that a session is in use.
+#: Seconds between two updates of a session's last request.
 STEP = 60
 _SECRET = re.compile(r"[\w-]{43}")
 
@@ -48,20 +48,20 @@ table = sa.Table(
     "pijobs_sign_in",
     metadata,
     sa.Column("id", exact_text(64), primary_key=True),
-    # With the realm, where the host has realms.
+    # Contains the realm, if the host has realms.
     sa.Column("name", exact_text(255), nullable=False, index=True),
     sa.Column("kind", exact_text(8), nullable=False),
-    # Of password and role: a session ends with either.
+    # Hash of password and role: the session ends when either changes.
     sa.Column("fingerprint", exact_text(32), nullable=False),
     # All times in seconds since the epoch.
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
     sa.Column("until", sa.BigInteger, nullable=False),
-    # When its owner last proved who it is.
+    # The last time that the owner gave the password.
     sa.Column("proved", sa.BigInteger, nullable=False),
-    # 0: the second factor is still to come.
+    # 0: the second factor is missing.
     sa.Column("whole", sa.Integer, nullable=False),
-    # 1: it is over. Kept until its time: a host's token that is seen again must stay ended.
+    # 1: ended. The row stays until its time, so that a host's token stays ended.
     sa.Column("ended", sa.Integer, nullable=False),
     sa.Column("address", exact_text(64), nullable=False),
     sa.Column("agent", exact_text(200), nullable=False),
@@ -74,10 +74,10 @@ table = sa.Table(
 class Session:
     """One session. Times are seconds since the epoch.
 
-    :ivar id: by which its owner ends it; opens nothing.
-    :ivar seen: the last request of a person, up to :data:`STEP` late.
-    :ivar proved: when its owner last gave the password.
-    :ivar whole: False: the second factor is still to come.
+    :ivar id: names the session, for its owner to end it; does not open it.
+    :ivar seen: the last request of a person, up to :data:`STEP` seconds late.
+    :ivar proved: the last time that the owner gave the password.
+    :ivar whole: False: the second factor is missing.
     """
 
     id: str
@@ -96,7 +96,7 @@ class Session:
 class Sessions:
     """The sessions of an installation.
 
-    Each method raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
+    Each method raises :class:`~pijobs.errors.DatabaseError` when the database fails.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = clock.time) -> None:
@@ -112,10 +112,10 @@ class Sessions:
         self, name: str, fingerprint: str, kind: Kind, *,
         address: str, agent: str, whole: bool = True, lifetime: int | None = None, secret: str | None = None,
     ) -> str:  # fmt: skip
-        """Begin one, and clear away what is over. Returns the secret that opens it.
+        """Begin a session, and delete expired ones. Returns the session's secret.
 
-        :param lifetime: seconds; default: of its kind.
-        :param secret: of somebody else's token that becomes a session; default: a new one.
+        :param lifetime: seconds; default: by :data:`LIFETIMES`.
+        :param secret: a host's token, to use as the secret; default: a new secret.
         """
         secret, now = secret or secrets.token_urlsafe(32), int(self._clock())
         row = {
@@ -134,37 +134,37 @@ class Sessions:
         return secret
 
     def get(self, secret: str, kind: Kind) -> Session | None:
-        """The session that the secret opens, unless it is over."""
+        """The session of this secret; None if it is unknown or has ended."""
         if not _SECRET.fullmatch(secret):
             return None
         return self._get(_id(secret), kind)
 
     def adopt(self, token: str, first: tuple[str, str, str, str]) -> Session | None:
-        """The session of a host's token, from its first use on; None when it was ended here.
+        """The session of a host's token, created at its first use; None if it was ended here.
 
-        :param first: name, fingerprint, address and agent, for the first use.
+        :param first: name, fingerprint, address and agent of a new session.
         """
         if self._row(_id(token)) is None:
             name, fingerprint, address, agent = first
-            with suppress(DatabaseConflict):  # another first use of the same token, at the same moment
+            with suppress(DatabaseConflict):  # another request used the token first
                 self.begin(name, fingerprint, "token", address=address, agent=agent, secret=token, lifetime=HOSTS_TOKEN)
         return self._get(_id(token), "token")
 
     def use(self, session: Session) -> None:
-        """Note that its owner made a request."""
+        """Update the time of the owner's last request."""
         if (now := int(self._clock())) - session.seen >= STEP:
             self._update(session, seen=now)
 
     def prove(self, session: Session) -> None:
-        """Note that its owner gave the password (and the second factor) anew."""
+        """Note that the owner gave the password, or the second factor, again."""
         self._update(session, proved=int(self._clock()), whole=1)
 
     def is_fresh(self, session: Session, seconds: float) -> bool:
-        """Whether its owner proved within so many seconds who it is."""
+        """Whether the owner gave the password within the last ``seconds``."""
         return 0 <= self._clock() - session.proved <= seconds
 
     def list(self, name: str) -> list[Session]:
-        """Those of an account that are not over, the last used first."""
+        """The open sessions of an account, the last used first."""
         now = int(self._clock())
         query = sa.select(table).where(table.c.name == name, *_alive(now)).order_by(table.c.seen.desc(), table.c.id)
         if not self._database.has(metadata):
@@ -173,15 +173,15 @@ class Sessions:
             return [_session(row) for row in connection.execute(query)]
 
     def end(self, name: str, id: str) -> bool:
-        """End one of an account, by its id. Returns whether there was one."""
+        """End a session of an account. Returns whether it was open."""
         return self._end(table.c.id == id, table.c.name == name) > 0
 
     def end_all(self, name: str) -> int:
-        """Sign an account out everywhere. Returns of how many sessions."""
+        """End all sessions of an account. Returns how many were open."""
         return self._end(table.c.name == name)
 
     def forget(self, name: str) -> None:
-        """End all of an account, and keep nothing of them."""
+        """Delete all sessions of an account."""
         self._database.ensure(metadata)
         with self._database.begin() as connection:
             connection.execute(table.delete().where(table.c.name == name))
@@ -216,7 +216,7 @@ class Sessions:
 
 
 def _idle(now: int) -> sa.ColumnElement[bool]:
-    # An ended one stays for its time, so that its token does not begin anew.
+    # Ended sessions stay until their time, so that their tokens do not start again.
     return (table.c.seen < now - IDLE) & (table.c.ended == 0) & (table.c.kind == "pages")
 
 

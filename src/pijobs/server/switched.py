@@ -1,4 +1,4 @@
-"""What an operator switches, by a page or by the API: done, logged, and told to the audit log."""
+"""Pauses, bypasses and quiet workers, for the pages and the API. Logs and audits each change."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def pause(storage: Storage, group: str | None, reason: str) -> None:
-    """Start no more jobs, of a group or at all."""
+    """Start no more jobs of a group, or of all groups if None."""
     reason = switches.pause(storage, group, by=_who(), reason=reason)
     log.warning("%s is paused by %s: %s", _named(group), _who(), reason)
     audit("queue.pause" if group is None else "group.pause", on=group or "", reason=reason)
 
 
 def resume(storage: Storage, group: str | None) -> bool:
-    """End a pause. Returns whether the group is down, so that one instance tries it now."""
+    """End a pause. Returns whether the group is down; if so, one instance tries it now."""
     down = switches.resume(storage, group)
     log.warning("%s is resumed by %s", _named(group), _who())
     audit("queue.resume" if group is None else "group.resume", on=group or "")
@@ -30,7 +30,7 @@ def resume(storage: Storage, group: str | None) -> bool:
 
 
 def flush(storage: Storage, group: str) -> tuple[bool, int]:
-    """Try a destination now. Returns whether it is down, and how many instances are due now."""
+    """Try a destination now. Returns whether it is down, and the number of instances that became due."""
     found = switches.flush(storage, group)
     log.warning("%s is flushed by %s", _named(group), _who())
     audit("group.flush", on=group)
@@ -38,16 +38,16 @@ def flush(storage: Storage, group: str) -> tuple[bool, int]:
 
 
 def bypass(storage: Storage, group: str | None, reason: str) -> None:
-    """Have new calls, of a group or all, run in the request."""
+    """Run new calls of a group, or all new calls if None, in the request."""
     reason = switches.bypass(storage, group, by=_who(), reason=reason)
     log.warning("%s is bypassed by %s: %s", _named(group), _who(), reason)
     audit("bypass.begin", on=group or "", reason=reason)
 
 
 def end_bypass(storage: Storage, group: str | None) -> None:
-    """Give new calls to the queue again.
+    """Enqueue new calls again.
 
-    :raises StateConflict: nobody bypasses it; a mistyped name must not look as if it were done.
+    :raises StateConflict: if there is no such bypass; so a mistyped name is noticed.
     """
     if (group or "") not in storage.depths().bypasses:
         raise StateConflict(f"nobody bypasses {'the queue' if group is None else 'this group'}")
@@ -57,9 +57,9 @@ def end_bypass(storage: Storage, group: str | None) -> None:
 
 
 def take_no_more(storage: Storage, host: str, pid: int | None, *, end: bool = False) -> int:
-    """Have the workers of a host take no more, or, at the ``end``, take work again. Returns how many processes.
+    """Tell the workers of a host to take no more jobs or, with ``end``, to take jobs again. Returns how many processes.
 
-    :raises StateConflict: for a worker of a release that does not know it.
+    :raises StateConflict: if a worker is of release 0.1.0, which has no such command.
     """
     found = quiet.workers_of(storage, host, pid)
     if quiet.too_old_for_quiet(found):

@@ -1,4 +1,4 @@
-"""``/groups/…`` and ``/workers/quiet``: what an operator switches."""
+"""``/groups/…`` and ``/workers/quiet``: switches for operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.texts import storable_name
 
 GROUP = Parameter("group", "such as smtp:main; default: the whole queue")
-WHY = Parameter("reason", "who asks for the state of the queue is told", required=True)
+WHY = Parameter("reason", "shown with the state of the queue", required=True)
 HOST = Parameter("host", "as GET /workers names it", required=True)
 PID = Parameter("pid", "of one worker process; default: all of the host", {"type": "integer", "minimum": 1})
 
@@ -25,7 +25,7 @@ blueprint = flask.Blueprint("pijobs_switches", __name__)
 @requires("operator")
 @takes(GROUP, WHY)
 def pause() -> flask.Response:
-    """Start no more jobs, of one ``group`` or at all. What runs goes on; what has a deadline expires meanwhile."""
+    """Start no more jobs of one ``group``, or of all. Running jobs continue. Jobs whose deadline passes expire."""
     switched.pause(_storage(), _group(), _reason())
     return answer(True)
 
@@ -34,7 +34,7 @@ def pause() -> flask.Response:
 @requires("operator")
 @takes(GROUP)
 def resume() -> flask.Response:
-    """End a pause. ``down`` tells that the destination is down, so that one instance tries it now."""
+    """End a pause. ``down`` tells whether the destination is down; if so, one instance tries it now."""
     return answer({"down": switched.resume(_storage(), _group())})
 
 
@@ -42,8 +42,8 @@ def resume() -> flask.Response:
 @requires("operator")
 @takes(Parameter("group", "such as smtp:main", required=True))
 def flush() -> flask.Response:
-    """Try the destination of a ``group`` now. ``due`` tells how many that waited for their next attempt are due now;
-    ``down`` is that of :func:`resume`."""
+    """Try the destination of a ``group`` now. ``due``: number of waiting instances that became due now; ``down``: as
+    in :func:`resume`."""
     storage = _storage()
     required(parameters(), "group")
     down, due = switched.flush(storage, str(_group()))
@@ -54,7 +54,7 @@ def flush() -> flask.Response:
 @requires("operator")
 @takes(GROUP, WHY)
 def bypass() -> flask.Response:
-    """Have new calls, of one ``group`` or all, run in the request, until it is ended. ``/healthz`` is red meanwhile."""
+    """Run new calls of one ``group``, or of all, in the request until the bypass ends. Meanwhile ``/healthz`` fails."""
     switched.bypass(_storage(), _group(), _reason())
     return answer(True)
 
@@ -63,7 +63,7 @@ def bypass() -> flask.Response:
 @requires("operator")
 @takes(GROUP)
 def end_bypass() -> flask.Response:
-    """Give new calls, of one ``group`` or all, to the queue again."""
+    """Enqueue new calls of one ``group``, or of all, again."""
     switched.end_bypass(_storage(), _given_group())
     return answer(True)
 
@@ -72,29 +72,29 @@ def end_bypass() -> flask.Response:
 @requires("operator")
 @takes(HOST, PID)
 def take_no_more() -> flask.Response:
-    """Have the workers of a host take no more, before a reboot, and end what they have. The answer is how many
-    processes were told. ``GET /workers`` tells when they have heard it (``quiet``), and when they are
-    idle (``resting``)."""
-    return _told(end=False)
+    """Tell the workers of a host, before a reboot, to take no more jobs and finish their present ones. Answers the
+    number of processes. ``GET /workers`` shows which have received it (``quiet``), and which have no job left
+    (``resting``)."""
+    return _set_quiet(end=False)
 
 
 @blueprint.delete("/workers/quiet")
 @requires("operator")
 @takes(HOST, PID)
 def take_again() -> flask.Response:
-    """Have the workers of a host take work again. The answer is how many processes were told."""
-    return _told(end=True)
+    """Tell the workers of a host to take jobs again. Answers the number of processes."""
+    return _set_quiet(end=True)
 
 
-def _told(*, end: bool) -> flask.Response:
+def _set_quiet(*, end: bool) -> flask.Response:
     storage, values = _storage(), parameters()
     host, pid = required(values, "host"), str(values.get("pid") or "")
     if pid and not (pid.isascii() and pid.isdigit() and len(pid) < 11):
         raise ApiError(400, 905, f"pid: expected a number, found {pid[:20]!r}")
-    told = switched.take_no_more(storage, host, int(pid) if pid else None, end=end)
-    if not told:
+    number = switched.take_no_more(storage, host, int(pid) if pid else None, end=end)
+    if not number:
         raise ApiError(404, 601, "there is no live worker of that host and pid; GET /workers lists them")
-    return answer(told)
+    return answer(number)
 
 
 def _storage() -> Storage:

@@ -1,8 +1,8 @@
-"""The pages: what the queue does, for people.
+"""The pages: the state of the queue, for people.
 
-What plugins use of them: :class:`PageBlueprint`, :mod:`.plots`, :func:`requires`, :func:`definition_pages`,
-:func:`say`, :class:`Problem`, the templates ``pijobs/page.html`` and ``pijobs/parts.html``, and
-the filters of :mod:`.formatting`, which templates call ``pijobs_…``.
+Plugins use :class:`PageBlueprint`, :mod:`.plots`, :func:`requires`, :func:`definition_pages`, :func:`say`,
+:class:`Problem`, the templates ``pijobs/page.html`` and ``pijobs/parts.html``, and the filters of
+:mod:`.formatting`, which have the prefix ``pijobs_`` in templates.
 """
 
 from pijobs.server.pages.definitions import definition_pages

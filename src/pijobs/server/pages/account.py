@@ -1,4 +1,4 @@
-"""One's own account: the sessions that are open, and the question who it is."""
+"""The user's own account: its open sessions, and the prompt for the password."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _to_the_sign_in() -> Response:
 
 @requires("helpdesk")
 def prove() -> str:
-    """Ask for the password again, before an act that a stolen session must not do."""
+    """Ask for the password again, before an action that a stolen session must not do."""
     return flask.render_template("pijobs/prove.html", target=own_path(flask.request.args.get("next")), fault="")
 
 

@@ -1,4 +1,4 @@
-"""What may be done to instances, in which states, and how it is told."""
+"""Actions on instances: the states that allow them, and their texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.server.pages.languages import _
 
-#: In which states something may be done.
+#: The states that allow each action.
 ACTIONS: Mapping[str, frozenset[State]] = {
     "retry": frozenset({State.DEAD}), "cancel": frozenset(WAITING), "delete": frozenset(ENDED),
 }  # fmt: skip
@@ -16,7 +16,7 @@ ACTIONS: Mapping[str, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What an action is called. ``one`` and ``many`` ask, ``done_one`` and ``done_many`` tell."""
+    """Texts of an action: ``one`` and ``many`` ask for confirmation, ``done_one`` and ``done_many`` tell the result."""
 
     do: str
     one: str
@@ -29,7 +29,7 @@ class Words:
 
 
 def words(action: str) -> Words:
-    """Those of an action. The first ones are translated; texts with numbers are when they are filled in."""
+    """The texts of an action. Those with numbers are translated later, when the number is known."""
     if action == "retry":
         return Words(
             _("Retry"), "Retry 1 instance", "Retry {at_least}{number} instances",

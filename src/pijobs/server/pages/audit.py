@@ -17,7 +17,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("admin")
 def audit() -> str:
-    """Who did what: by ``who``, by ``act``, a page at a time."""
+    """List the audit log, newest first, a page at a time; ``who`` and ``act`` filter it."""
     args = flask.request.args
     who, act, before = (args.get(name, "").strip()[:200] for name in ("who", "act", "before"))
     log = AuditLog.of(current_installation().settings)

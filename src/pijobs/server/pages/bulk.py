@@ -1,7 +1,7 @@
-"""What an operator does to instances: to those that are ticked, or to all that fit a filter, in batches.
+"""Actions of an operator on the selected instances, or on all that match a filter, in batches.
 
-The browser asks for one batch after the other and carries how far it came. Any server can do the next one, and whoever
-leaves the page stops it.
+The browser asks for one batch after the other and sends the position to continue from. Any server process can do the
+next batch, and leaving the page stops the action.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pijobs.server.pages.formatting import count
 from pijobs.server.pages.languages import _, plural
 from pijobs.server.pages.web_session import Problem, requires, say
 
-#: Instances that one form may tick.
+#: Most instances that one form may select.
 MOST = 500
-#: Seconds that one batch may take, and instances that are read at once for it.
+#: Seconds that one batch may take, and instances read at a time.
 BATCH, AT_ONCE = 1.0, 50
-#: Instances that are counted before somebody confirms.
+#: Most instances that are counted for the confirmation page.
 MOST_COUNTED = 10_000
 
 
@@ -56,7 +56,7 @@ def confirm() -> str:
 
 
 def _all_that_fit(action: str) -> tuple[list[dict[str, Any]], int, bool]:
-    """Some of them, their number, and whether that is exact."""
+    """Some matching instances, the number of all, and whether that number is exact."""
     chosen = pages.chosen_of(flask.request.form)
     known = _counted(action, chosen)
     rows = list[dict[str, Any]]()
@@ -72,7 +72,7 @@ def _all_that_fit(action: str) -> tuple[list[dict[str, Any]], int, bool]:
 
 
 def _counted(action: str, chosen: Mapping[str, str]) -> int:
-    """Their number where the storage keeps it; 0: it has to be counted."""
+    """The number of matching instances, if the storage keeps it; else 0."""
     if any(chosen[name] for name in ("group", "time", "because")):
         return 0
     places, _away = current_queue().places.within_reach()
@@ -84,8 +84,8 @@ def _counted(action: str, chosen: Mapping[str, str]) -> int:
 def _pages(
     action: str, chosen: Mapping[str, str], cursor: str = "", *, limit: int = AT_ONCE
 ) -> Iterator[tuple[list[dict[str, Any]], str]]:
-    """Instances that fit, the newest of each state first, and where to go on. What comes to fit meanwhile is not among
-    them, so that this ends."""
+    """Matching instances, the newest of each state first, and where to continue. Leaves out instances that match only
+    later, so that the iteration ends."""
     states = [state for state in sorted(ACTIONS[action]) if chosen["state"] in ("", state)]
     index, _colon, inner = cursor.partition(":")
     if cursor and not (index.isdecimal() and int(index) < len(states)):
@@ -112,9 +112,9 @@ def act(**_values: Any) -> str | Response:
         return _next_batch(reason)
     action, ids = _action(), _ids()
     done, faults = _carry_out(action, ids)
-    told = f"{len(done)} of {len(ids)}"
-    audit(f"job.{action}", "done" if done else "failed", on=told, fields=done or ids, reason=reason)
-    _tell(action, len(done), len(faults), faults[0] if faults else "")
+    result = f"{len(done)} of {len(ids)}"
+    audit(f"job.{action}", "done" if done else "failed", on=result, fields=done or ids, reason=reason)
+    _report(action, len(done), len(faults), faults[0] if faults else "")
     if len(ids) == 1 and action != "delete":
         return flask.redirect(flask.url_for(".job", id=ids[0]), 303)
     return _back()
@@ -135,7 +135,7 @@ def _next_batch(reason: str) -> str | Response:
     done_before, unable_before, number = (_number(form.get(name)) for name in ("done", "unable", "of"))
     so_far, not_so_far = done_before + len(done), unable_before + unable
     if not cursor:
-        _tell(action, so_far, not_so_far, _("they had changed meanwhile"))
+        _report(action, so_far, not_so_far, _("they had changed meanwhile"))
         return _back()
     carried = {
         **pages.filter_of(form), "all": "1", "action": action, "reason": reason, "from": cursor, "of": number,
@@ -152,7 +152,7 @@ def _number(text: str | None) -> int:
 
 
 def _carry_out(action: str, ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The ids of those that it was done to, and why not to the others."""
+    """Do an action. Returns the ids of the changed instances, and the errors of the others."""
     done, faults, do = list[str](), list[str](), _doer(action)
     for id in ids:
         try:
@@ -163,10 +163,10 @@ def _carry_out(action: str, ids: Iterable[str]) -> tuple[list[str], list[str]]:
     return done, faults
 
 
-def _tell(action: str, done: int, not_done: int, why: str) -> None:
-    told = words(action)
+def _report(action: str, done: int, not_done: int, why: str) -> None:
+    texts = words(action)
     if done:
-        say(plural(done, told.done_one, told.done_many) if done < 1000 else _(told.done_many, number=count(done)))
+        say(plural(done, texts.done_one, texts.done_many) if done < 1000 else _(texts.done_many, number=count(done)))
     if not_done:
         say(_("{number} not: {why}", number=count(not_done), why=why), "bad")
 
@@ -174,7 +174,7 @@ def _tell(action: str, done: int, not_done: int, why: str) -> None:
 def _back() -> Response:
     back = flask.redirect(flask.url_for(".jobs", **pages.filter_of(flask.request.form)), 303)
     if flask.request.headers.get("HX-Request"):
-        # The script put batch after batch into one page; the last one leads to another.
+        # The script shows all batches in one page. Make it load the list.
         back = flask.Response(headers={"HX-Redirect": back.location})
     return back
 

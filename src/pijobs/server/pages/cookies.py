@@ -1,4 +1,4 @@
-"""The cookie of the pages beside an application's own."""
+"""The cookie of the pages, apart from the host application's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pijobs.server.lockout import HOST_PREFIX
 
 
 class CarefulSessions(SecureCookieSessionInterface):
-    """Flask's sessions; one that was begun over TLS never leaves it, and no other host can set its cookie."""
+    """Flask's sessions. A session begun over TLS is never sent without it, and no other host can set its cookie."""
 
     def get_cookie_name(self, app: flask.Flask) -> str:
         name = super().get_cookie_name(app)

@@ -29,7 +29,7 @@ Answer = str | tuple[str, int] | Response
 
 
 class Finding(Protocol):
-    """One step of an examination. Its text comes from a stranger's server, and has no secret in it."""
+    """One step of a connection test. Its text comes from the tested server, and contains no secret."""
 
     @property
     def name(self) -> str: ...
@@ -41,12 +41,12 @@ class Finding(Protocol):
     def found(self) -> str: ...
     @property
     def advice(self) -> str | None:
-        """What to do, when it is not ok."""
+        """What to do if the step failed."""
 
 
-#: Sends a test by a saved definition to a recipient; refuses by :class:`~pijobs.server.api.ApiError`.
+#: Takes a saved definition's identifier and a recipient, and sends a test; raises :class:`~pijobs.server.api.ApiError`.
 Test = Callable[[str, str], Handle]
-#: Looks at what a saved definition leads to, a step at a time; within seconds, since somebody waits.
+#: Tests the connection of a saved definition, step by step, within seconds: somebody waits.
 Examine = Callable[[str], Iterable[Finding]]
 
 
@@ -70,20 +70,20 @@ def definition_pages(
     nothing_known: str = "None of these",
     presets: Mapping[str, Preset] = MappingProxyType({}),
 ) -> PageBlueprint:
-    """A blueprint for all definitions of one kind. Viewers see the list, admins do the rest.
+    """A blueprint for all definitions of one kind. Viewers see the list; all else needs an admin.
 
-    :param open_store: gives the definitions of an installation.
+    :param open_store: opens the definitions of an installation.
     :param name: of the blueprint and in its paths; the navigation's endpoint is ``<name>.index``.
-    :param title: of the list: "SMTP servers".
-    :param thing: one of them: "SMTP server".
-    :param columns: fields that the list shows, with their headings.
-    :param recipient: what a test asks for: "Mail address".
-    :param examine: what a test shows beside its outcome.
-    :param prepare: completes what was posted, before it is saved.
-    :param alarm: words in red about a definition that does not protect as it should; empty: none.
-    :param group: how the names of the groups begin that wait for a definition: "smtp:" before its identifier.
-    :param nothing_known: what a new one is called that starts from no preset.
-    :param presets: what the form of a new one can start from, by a name for its address.
+    :param title: title of the list, such as "SMTP servers".
+    :param thing: its singular, such as "SMTP server".
+    :param columns: the fields that the list shows, with their headings.
+    :param recipient: label of the field for a test's recipient, such as "Mail address".
+    :param examine: tests the connection; its steps are shown with the test's outcome.
+    :param prepare: completes the posted values before they are saved.
+    :param alarm: a warning about a definition that is less secure than it should be; empty: none.
+    :param group: prefix of the names of the definitions' groups, such as "smtp:".
+    :param nothing_known: label of the choice to start a new definition without a preset.
+    :param presets: the presets for a new definition, by their names in the URL.
     """
     words = {
         "title": title, "thing": thing, "columns": columns, "recipient": recipient, "alarm": alarm, "presets": presets,
@@ -124,7 +124,7 @@ class _Views:
     group: str
 
     def index(self) -> str:
-        """The definitions, and whether each one goes through the queue."""
+        """List the definitions, and whether each one uses the queue."""
         store = self._store()
         rows = {key: store.censored(row) for key, row in store.list().items()}
         return flask.render_template("pijobs/definitions.html", rows=rows, **self.words)
@@ -143,8 +143,8 @@ class _Views:
         form, store = flask.request.form, self._store()
         identifier, new = form.get("identifier", "").strip(), form.get("new") == "1"
         fields = store.declaration.fields_of(form)
-        # Before each box stands a 0, for when it is not ticked. What a form says nothing of stays as it is: one that
-        # was opened before an upgrade knows nothing of a new box.
+        # A form sends 0 for a box that is not ticked. Fields that are missing from the form stay as they are: a form
+        # opened before an upgrade lacks the new fields.
         values: Values = {name: form.getlist(name)[-1] for name in fields if name in form}
         values |= {name: rows for name in fields if (rows := rows_of(name)) is not None}
         if new and identifier in store.list():
@@ -158,7 +158,7 @@ class _Views:
         return flask.redirect(flask.url_for(".edit", identifier=identifier), 303)
 
     def try_out(self, identifier: str) -> Answer:
-        """Send a test, test the connection, and show both. A queued test is shown on its way."""
+        """Send a test, test the connection, and show both. A queued test is shown with its state."""
         stored, recipient = self._stored(identifier), flask.request.form.get("recipient", "").strip()
         row, fault, code = None, "", 200
         audit("definition.test", on=f"{self._store().kind} {identifier}")
@@ -178,7 +178,7 @@ class _Views:
         return page, code
 
     def probe(self, identifier: str) -> Answer:
-        """Test the connection of a definition. A script gets each step when it is done; other clients get a page."""
+        """Test the connection of a definition. A script gets each step as it ends; other clients get one page."""
         self._stored(identifier)
         audit("definition.test", on=f"{self._store().kind} {identifier}")
         steps = self.examine(identifier)
@@ -200,7 +200,7 @@ class _Views:
         )
 
     def _destination(self, identifier: str) -> Values | None:
-        """The group of what goes by this definition, as far as the storage answers."""
+        """The group of this definition; None if there is none, or the storage does not answer."""
         storage = current_queue().storage
         if not self.group or not identifier or storage is None:
             return None
@@ -230,7 +230,7 @@ class _Views:
             raise Problem(404, _("there is no {thing} with this name", thing=_(self.words["thing"]))) from None
 
     def _with_choice(self, values: Mapping[str, Any]) -> Values:
-        """The values with what the address chooses, which tells the fields of the form."""
+        """The values with the variant chosen in the URL, which decides the fields of the form."""
         declaration = self._store().declaration
         if declaration.choice is None:
             return dict(values)
@@ -245,7 +245,7 @@ class _Views:
         shown = declaration.complete({name: value for name, value in values.items() if value is not None})
         fields = declaration.fields_of(values)
         for name in declaration.secrets_of(values):
-            # What somebody typed is not sent back.
+            # Never send back a typed secret.
             shown[name] = not_sent_back(fields[name], shown[name], public=new and not faults)
         return flask.render_template(
             "pijobs/definition.html",

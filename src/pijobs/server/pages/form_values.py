@@ -1,4 +1,4 @@
-"""What a form shows of a definition, and what comes back from it."""
+"""Values of a definition in a form, and back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pijobs.definitions import CENSORED, CONNECTION, LOGIN, SECURITY, TOGGLE, Fi
 from pijobs.definitions.declaration import Declaration
 from pijobs.definitions.secrets import censored
 
-#: Sections of a form that nobody has to open.
+#: Sections of a form that are open at first.
 OPEN = (CONNECTION, "Message", LOGIN, SECURITY)
 
 
 def rows_of(name: str) -> dict[str, str] | None:
-    """What stands in the rows of a field of names and texts; None: the form has no rows of it."""
+    """The posted rows of a field of names and texts; None if the form has no such rows."""
     form = flask.request.form
     if f"{name}.name" not in form:
         return None
@@ -25,7 +25,7 @@ def rows_of(name: str) -> dict[str, str] | None:
 
 
 def not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
-    """:param public: it comes from us, and not from somebody who typed it."""
+    """The value as a form may show it. :param public: the value is a preset's, not a typed secret."""
     if public:
         return value
     if field.kind is str:
@@ -35,7 +35,7 @@ def not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
     except ValueError:
         return ""
     if isinstance(value, dict):
-        # Masked stays what is kept. What was typed is not: saved as it stands, it would be the old one again.
+        # Keep the mask of stored values. Blank typed ones: a mask instead would restore the old value when saved.
         shown = {name: "" if text == CENSORED != value.get(name) else text for name, text in shown.items()}
     return shown
 
@@ -43,7 +43,7 @@ def not_sent_back(field: Field, value: Any, *, public: bool) -> Any:
 def sections_of(
     declaration: Declaration, values: Mapping[str, Any], shown: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[Field], bool]]:
-    """Heading, fields, and whether they are shown at once; the toggle comes first, the choice is made elsewhere."""
+    """Each section's heading, its fields, and whether it is open. The toggle comes first; the choice is left out."""
     fields = dict(declaration.fields_of(values))
     if declaration.choice is not None:
         fields.pop(declaration.choice.name, None)
@@ -58,7 +58,7 @@ def _place_of(section: str) -> int:
 
 
 def _is_set(field: Field, value: Any) -> bool:
-    """Whether it has another value than by itself, or one that can't be."""
+    """Whether the value differs from the default, or is invalid."""
     try:
         return field.convert(value) not in (field.default, None, "")
     except ValueError:

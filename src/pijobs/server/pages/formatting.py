@@ -1,4 +1,4 @@
-"""Numbers and times as people read them; the filters of the templates, which call them ``pijobs_…``."""
+"""Formats numbers and times for people; the templates' filters, with the prefix ``pijobs_``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def duration(seconds: float | None) -> str:
 
 
 def decimal(number: float, places: int) -> str:
-    """``0.5``, with so many places, by the signs of the language."""
+    """``0.5``, with so many places, with the separators of the language."""
     return f"{number:.{places}f}".replace(".", _signs()[1])
 
 
@@ -52,19 +52,19 @@ def iso(seconds: float) -> str:
 
 
 def after(moment: str, begin: str) -> str:
-    """How long a moment comes after another one."""
+    """The time from ``begin`` to ``moment``, such as ``+12 s``."""
     return "+" + duration(max(0.0, (_parsed(moment) - _parsed(begin)).total_seconds()))
 
 
 def count(number: float) -> str:
-    """``12,345``; ``12,345.678``; by the signs of the language."""
+    """``12,345``; ``12,345.678``; with the separators of the language."""
     thousands, point = _signs()
     return f"{number:,}".translate({ord(","): thousands, ord("."): point})
 
 
 def _signs() -> tuple[str, str]:
     signs = _("1,000.5")
-    return (signs[1], signs[-2]) if len(signs) == 7 else (",", ".")  # else somebody's file
+    return (signs[1], signs[-2]) if len(signs) == 7 else (",", ".")  # else an invalid translation
 
 
 def percent(part: float) -> str:
@@ -73,18 +73,18 @@ def percent(part: float) -> str:
 
 
 def begin(text: str) -> str:
-    """With a capital letter, and the others as they are."""
+    """The text with its first letter capitalised."""
     return text[:1].upper() + text[1:]
 
 
 def subject(label: str | None) -> str:
-    """The label of a message, which the storage has in English: ``mail to a***@example.com``."""
+    """The translated label of a message; the storage has it in English: ``mail to a***@example.com``."""
     kind, to, who = (label or "").partition(" to ")
     return _(f"{kind} to {{who}}", who=who) if to and re.fullmatch(r"\w+", kind) else label or ""
 
 
 def moment(iso: str) -> Markup:
-    """A time in UTC, with the whole of it on hover; a script tells both in the time of the reader."""
+    """A time in UTC, with its date on hover; a script converts both to the reader's time zone."""
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(iso, time_of_day(iso))
 
 
@@ -95,7 +95,7 @@ def told_pause(pause: Mapping[str, Any]) -> str:
 
 
 def label(field: Any) -> str:
-    """What a form calls a field of a definition."""
+    """The label of a definition's field."""
     words = str(field.name).split("_")
     return field.label or " ".join(
         _ABBREVIATIONS.get(word) or (word if place else word.capitalize()) for place, word in enumerate(words)

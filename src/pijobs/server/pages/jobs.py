@@ -1,4 +1,4 @@
-"""Job instances: lists, the life of one, and why others failed."""
+"""Job instances: the list, the history of one, and the reasons of failures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pijobs.server.pages.web_session import PAGES, Problem, requires
 from pijobs.storage.contract import Storage
 
 LIMIT = 50
-#: Dead letters that are grouped by reason.
+#: Most dead letters that are grouped by reason.
 MOST_DEAD = 1000
-#: What the filter of the time offers: seconds, and words.
+#: Choices of the filter by time: seconds and label.
 TIMES = {"300": "last 5 minutes", "3600": "last hour", "86400": "last day"}
 
 
@@ -75,7 +75,7 @@ def jobs() -> str:
 def _listed(
     chosen: Mapping[str, str], places: Collection[Storage], cursor: str | None
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The newest first. What has to be looked for by its reason comes state by state."""
+    """The newest first. With a state or a reason, they are listed state by state."""
     if chosen["state"] or chosen["because"]:
         return fitting(chosen, places, limit=LIMIT, cursor=cursor)
     return newest(
@@ -89,13 +89,13 @@ def _since(chosen: Mapping[str, str]) -> int | None:
 
 
 def chosen_of(fields: Mapping[str, str]) -> dict[str, str]:
-    """The filter, by its fields."""
+    """The values of the filter's fields."""
     chosen = {name: fields.get(name, "").strip()[:200] for name in ("state", "name", "group", "time")}
     return {**chosen, "because": fields.get("because", "").strip()[:2000]}
 
 
 def filter_of(fields: Mapping[str, str]) -> dict[str, Any]:
-    """What of it is set, to lead back to the same list."""
+    """The fields of the filter that are set, for a link to the same list."""
     return {name: value for name, value in chosen_of(fields).items() if value}
 
 
@@ -107,9 +107,9 @@ def fitting(
     state: State | None = None,
     cursor: str | None = None,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Instances of the filter, as :func:`pijobs.observe.lists.listing` has them.
+    """Matching instances, as :func:`pijobs.observe.lists.listing` returns them.
 
-    :raises ValueError: for a cursor that is none of ours.
+    :raises ValueError: for an invalid cursor.
     """
     only = Selection(states=(), because=chosen["because"]) if chosen["because"] else None
     return lists.listing(
@@ -127,7 +127,7 @@ def _state(text: str) -> State | None:
 
 @requires("viewer")
 def job(id: str) -> str:
-    """The life of one instance."""
+    """Show the history of one instance."""
     storage()
     row = instances.explained(current_queue(), id, advice=False)
     state = State(row["state"])
@@ -142,7 +142,7 @@ def job(id: str) -> str:
 
 @requires("viewer")
 def failures() -> str:
-    """Dead letters by job and reason, the most frequent first."""
+    """List dead letters by job and reason, the most frequent first."""
     storage()
     places, _away = current_queue().places.within_reach()
     dead = Selection(states=(State.DEAD,)).find(current_queue(), places)

@@ -1,11 +1,11 @@
 """The languages of the pages.
 
-A text stands in English where it is used, inside ``_()``; in other languages in files beside the templates and in the
-packages of plugins: ``translations/<language>.json``, a dictionary from the English text. A browser says which
-language it wants. What checks find and advise is made elsewhere, as :class:`~pijobs.base.told.Told`. Reasons of
-failures and most errors are in English everywhere, as in the log.
+The code has the English texts, inside ``_()``. Other languages are in ``translations/<language>.json``, beside the
+templates and in the packages of plugins: a dictionary from the English text. The browser chooses the language. Checks
+make their findings and advice as :class:`~pijobs.base.told.Told`. Reasons of failures and most errors are always
+English, as in the log.
 
-Flask-Babel is not used: an app has one, and the pages live in apps that have their own, with languages of their own.
+Flask-Babel is not used: an app can have only one, and the pages live in apps that have their own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pijobs.plugins.loading import Plugins
 
 log = logging.getLogger(__name__)
 
-#: Of the texts in templates and code.
+#: Language of the texts in templates and code.
 ENGLISH = "en"
 #: Key in ``app.extensions``.
 LANGUAGES = "pijobs_languages"
@@ -34,9 +34,9 @@ OWN = Path(__file__).resolve().parents[1] / "translations"
 
 
 class Languages:
-    """The texts in all languages that there are files of.
+    """The texts in all languages that have a file.
 
-    :param folders: with ``<language>.json``; of a text that stands in several the last one counts.
+    :param folders: folders with ``<language>.json``; a later folder overrides an earlier one.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -46,7 +46,7 @@ class Languages:
                 self._texts.setdefault(file.stem, {}).update(_read(file))
 
     def best(self) -> str:
-        """The one that the browser wants most."""
+        """The language that the browser prefers."""
         return flask.request.accept_languages.best_match([*self._texts], default=ENGLISH)
 
     def texts(self, language: str) -> Mapping[str, str]:
@@ -54,7 +54,7 @@ class Languages:
 
 
 def folders(plugins: Plugins, further: Path | None) -> Iterator[Path]:
-    """Those of the pages, of loaded plugins, and a further one (``PI_JOB_QUEUE_PAGES_TRANSLATIONS``)."""
+    """Folders of the pages, of loaded plugins, and a further one (``PI_JOB_QUEUE_PAGES_TRANSLATIONS``)."""
     yield OWN
     for plugin in plugins.loaded:
         file = getattr(sys.modules.get(plugin.module), "__file__", None)
@@ -75,17 +75,17 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def language() -> str:
-    """That of this request."""
+    """The language of this request."""
     if "pijobs_language" not in flask.g:
         flask.g.pijobs_language = flask.current_app.extensions[LANGUAGES].best()
     return str(flask.g.pijobs_language)
 
 
 def _(text: str, /, **values: Any) -> str:
-    """The text in the language of this request (without one: in English), with values for its ``{names}``.
+    """The text in the language of this request, or in English outside a request; ``values`` replace its ``{names}``.
 
-    A :class:`~pijobs.base.told.Told` has values of its own; those among the values are translated, too. With markup
-    among the values it is markup, and all else in it is escaped.
+    A :class:`~pijobs.base.told.Told` has its own values; values that are one are translated, too. If a value is
+    markup, the result is markup, and all else in it is escaped.
     """
     if isinstance(text, Told):
         values = {**text.values, **values}
@@ -98,7 +98,7 @@ def _(text: str, /, **values: Any) -> str:
         found = escape(found)
     try:
         return found.format(**values)
-    except (AttributeError, LookupError, TypeError, ValueError):  # somebody's file
+    except (AttributeError, LookupError, TypeError, ValueError):  # an invalid translation
         return text.format(**values)
 
 
@@ -113,5 +113,5 @@ def _known() -> Mapping[str, str]:
 
 
 def plural(number: float, one: str, many: str, **values: Any) -> str:
-    """One of two texts, with ``{number}`` in it."""
+    """The singular or the plural text, with ``{number}`` filled in."""
     return _(one if number == 1 else many, number=number, **values)

@@ -1,4 +1,4 @@
-"""Name, colour and logo of the pages, and the way back to the host that they are mounted in."""
+"""Name, colour and logo of the pages, and the link to the host application."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pijobs.server.pages.web_session import PAGES
 from pijobs.settings import Settings
 from pijobs.settings.pages import contrast
 
-#: What lies behind the dark pages, and how well links in their colour are read there.
+#: Background of the dark pages, and least contrast of links on it.
 _NIGHT, _CONTRAST = "#1b1e22", 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What each page has at its top. :ivar home: where its host is; empty: it has none."""
+    """The header of each page. :ivar home: address of the host application; empty: none."""
 
     name: str
     logo: str
@@ -30,7 +30,7 @@ class Looks:
 
 
 def looks() -> Looks:
-    """Those of this request."""
+    """The header for this request."""
     settings, host = current_installation().settings, host_sign_in()
     logo = flask.url_for(f"{PAGES}.logo") if settings.pages_logo else ""
     name, home = settings.pages_name, ""
@@ -76,7 +76,7 @@ def style(settings: Settings) -> str:
 
 
 def lighter(colour: str) -> str:
-    """The colour with as much white as makes it legible on the dark pages."""
+    """The colour, mixed with just enough white to be legible on the dark pages."""
     parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
     for share in range(0, 101, 5):
         mixed = "#" + "".join(f"{round(part + (255 - part) * share / 100):02x}" for part in parts)

@@ -1,4 +1,4 @@
-"""The first page: is it going out now?"""
+"""The first page: whether jobs are going out now."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pijobs.storage.contract import Storage
 _NOTHING: dict[str, Any] = {"jobs": {}, "failures": [], "failed": 0, "failures_cut": False}
 
 
-#: The page on which something can be done about a check that fails.
+#: The page that helps with a failing check, by the check's name.
 LINKS = {
     "failures": "failures", "oldest": "jobs", "unreadable": "jobs",
     **dict.fromkeys(("worker", "paused", "forgotten", "bypassed", "breakers", "destinations"), "workers"),
 }  # fmt: skip
 
-#: Destinations in trouble that are shown.
+#: Most destinations in trouble that are shown.
 MOST_GROUPS = 20
-#: Jobs and destinations whose times are told.
+#: Most jobs and destinations whose times are shown.
 MOST_ROWS = 30
 
 
@@ -47,7 +47,7 @@ def overview() -> str | Response:
         return flask.redirect(flask.url_for(".messages"))
     queue = current_queue()
     chosen = _chosen()
-    answer, recent, before = _told(queue, chosen)
+    answer, recent, before = _state_now(queue, chosen)
     checks = [(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok]
     critical = {name: _(check.message) for name, check in checks if not check.ok}
     if "storage" in critical and answer["reachable"]:
@@ -77,10 +77,10 @@ def _chosen() -> dict[str, str]:
     return {"span": span if span in SPANS else "hour", **{name: args.get(name, "")[:200] for name in ("job", "group")}}
 
 
-def _told(
+def _state_now(
     queue: Queue, chosen: Mapping[str, str]
 ) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Any] | None]:
-    """How it stands, what happened just now, and what the plots show."""
+    """The present state, the recent activity, and the data of the plots."""
     answer, recent, before = status.overview(queue), _NOTHING, None
     if queue.storage is not None and answer["reachable"]:
         try:
@@ -97,7 +97,7 @@ def _told(
 
 
 def _topics(topics: Sequence[Topic], answer: Mapping[str, Any], recent: Mapping[str, Any]) -> list[Topic]:
-    """No sentence about what never happens here, such as SMS where there is no gateway."""
+    """The first topic, and those others that have jobs here: no sentence about SMS without a gateway."""
     first, *others = topics
     return [first, *(one for one in others if one.of(answer.get("jobs", {})) or one.of(recent["jobs"]))]
 
@@ -109,7 +109,7 @@ def _with_jobs(answer: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
 
 
 def _waiting_for(storage: Storage, row: Mapping[str, Any]) -> list[str]:
-    """Names of jobs that wait for a group, by its newest instances."""
+    """Names of jobs that wait for a group, from its newest instance in each state."""
     if not row["waiting"]:
         return []
     pages = (storage.page(state, group=row["name"], limit=1) for state in sorted(WAITING))

@@ -1,4 +1,4 @@
-"""The helpdesk's page: what became of the messages of one person."""
+"""The helpdesk's page: the messages of one person and their state."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pijobs.server.pages.web_session import requires
 
 def add_to(blueprint: flask.Blueprint) -> None:
     blueprint.get("/messages")(messages)
-    # The one whom somebody looks for must not stand in an address, which logs keep.
+    # POST, since logs keep addresses, and the person's name must not be in a log.
     blueprint.post("/messages")(find)
 
 
 @requires("helpdesk")
 def messages() -> str:
-    """The form."""
+    """Show the empty form."""
     return _page("", None, None)
 
 
@@ -46,14 +46,14 @@ def _page(who: str, rows: list[dict[str, object]] | None, away: str | None) -> s
     finished, dead = map(duration, people.kept_for(current_queue()))
     kept = _(people.KEPT, finished=finished, dead=dead)
     return flask.render_template(
-        "pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, told=told, most=people.MOST
+        "pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, sentence=sentence, most=people.MOST
     )
 
 
-def told(words: Told, moment: Callable[[str], Markup]) -> str:
-    """The sentence in the language of the page.
+def sentence(words: Told, moment: Callable[[str], Markup]) -> str:
+    """The sentence in the page's language.
 
-    :param moment: shows a time.
+    :param moment: formats a time.
     """
     times = {name: moment(value) for name, value in words.values.items() if isinstance(value, people.Moment)}
     return _(words, **times)

@@ -1,7 +1,7 @@
-"""The small plots: what stands where, and what each step says. The templates draw them as SVG.
+"""The small plots: positions and texts, which the templates draw as SVG.
 
-Drawn here and not by a library: those for servers put styles into the SVG, which the pages' policy forbids, and those
-for browsers show nothing without a script.
+No library: libraries for servers put styles into the SVG, which the pages' Content-Security-Policy forbids; libraries
+for browsers need a script.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pijobs.server.pages.formatting import count, decimal, duration
 from pijobs.server.pages.languages import _
 
 WIDTH, HEIGHT = 400, 80
-#: Seconds that a plot of times goes from and to, and where it has lines.
+#: Range of a plot of times, and the positions of its lines; seconds.
 SCALE = (0.004, 1000.0)
 LINES = (0.01, 0.1, 1, 10, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A rectangle. :ivar kind: its class in the style sheet."""
+    """A rectangle. :ivar kind: class in the style sheet."""
 
     kind: str
     y: float
@@ -31,18 +31,18 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the time, and what it says to who points at it."""
+    """A step of the time axis. :ivar text: shown to a user who points at it."""
 
     x: float
     width: float
     at: str
-    told: str
+    text: str
     marks: Sequence[Mark]
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """One plot. :ivar summary: of all steps. :ivar ticks: heights and words. :ivar keys: classes and words."""
+    """One plot. :ivar summary: text about all steps. :ivar ticks: height and label. :ivar keys: class and label."""
 
     name: str
     title: str
@@ -53,13 +53,13 @@ class Plot:
 
 
 def of_past(past: Mapping[str, Any], workers: int) -> list[Plot]:
-    """The plots of :func:`pijobs.observe.past.past`. :param workers: that are there now."""
+    """The plots of :func:`pijobs.observe.past.past`. :param workers: number of workers now."""
     steps = past["steps"]
     return [_throughput(steps), *_times(steps), _busy(steps, workers)]
 
 
 def _throughput(steps: Sequence[Mapping[str, Any]]) -> Plot:
-    def told(step: Mapping[str, Any]) -> str:
+    def text_of(step: Mapping[str, Any]) -> str:
         return _("{done} done, {failed} failed", done=count(step["done"]), failed=count(step["failed"]))
 
     most = max((step["done"] + step["failed"] for step in steps), default=0)
@@ -71,7 +71,7 @@ def _throughput(steps: Sequence[Mapping[str, Any]]) -> Plot:
 
     whole = {name: sum(step[name] for step in steps) for name in ("done", "failed")}
     keys = [("done", _("done")), ("failed", _("failed"))]
-    return Plot("throughput", _("Done and failed"), told(whole), _steps(steps, told, marks), _top(most), keys)
+    return Plot("throughput", _("Done and failed"), text_of(whole), _steps(steps, text_of, marks), _top(most), keys)
 
 
 def _times(steps: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
@@ -80,7 +80,7 @@ def _times(steps: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
     titles = {"start": _("From due to start"), "finish": _("From enqueue to done")}
     for measure, title in titles.items():
 
-        def told(step: Mapping[str, Any], measure: str = measure) -> str:
+        def text_of(step: Mapping[str, Any], measure: str = measure) -> str:
             if step[measure] is None:
                 return _("nothing")
             median, late = map(duration, step[measure])
@@ -93,12 +93,12 @@ def _times(steps: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
                 yield Mark("median", _r(median - 1.5), 3)
 
         slowest = max((step for step in steps if step[measure]), key=lambda step: step[measure][1], default=None)
-        summary = _("nothing") if slowest is None else _("slowest: {told}", told=told(slowest))
-        yield Plot(measure, title, summary, _steps(steps, told, marks), ticks, keys)
+        summary = _("nothing") if slowest is None else _("slowest: {told}", told=text_of(slowest))
+        yield Plot(measure, title, summary, _steps(steps, text_of, marks), ticks, keys)
 
 
 def _busy(steps: Sequence[Mapping[str, Any]], workers: int) -> Plot:
-    def told(step: Mapping[str, Any]) -> str:
+    def text_of(step: Mapping[str, Any]) -> str:
         return _("{busy} of {workers} workers busy", busy=decimal(step["busy"], 1), workers=workers)
 
     most = max(workers, *(step["busy"] for step in steps), 0)
@@ -108,36 +108,36 @@ def _busy(steps: Sequence[Mapping[str, Any]], workers: int) -> Plot:
         yield from _bar("done", HEIGHT - height, height)
 
     peak = max(steps, key=lambda step: step["busy"])
-    summary = _("at most {told}", told=told(peak))
+    summary = _("at most {told}", told=text_of(peak))
     return Plot(
-        "busy", _("Busy workers"), summary, _steps(steps, told, marks), _top(most), [("done", _("busy on average"))]
+        "busy", _("Busy workers"), summary, _steps(steps, text_of, marks), _top(most), [("done", _("busy on average"))]
     )
 
 
 def of_bins(name: str, title: str, values: Sequence[float], ats: Sequence[str], summary: str) -> Plot:
-    """Bars of one value for each step, which begins at a moment."""
+    """A plot with one bar for each value. :param ats: begin of each step, as ISO 8601."""
     most = max(values, default=0)
     rows = [{"at": at, "value": value} for at, value in zip(ats, values, strict=True)]
 
-    def told(step: Mapping[str, Any]) -> str:
+    def text_of(step: Mapping[str, Any]) -> str:
         return count(step["value"])
 
     def marks(step: Mapping[str, Any]) -> Iterator[Mark]:
         height = step["value"] * (HEIGHT - 2) / (most or 1)
         yield from _bar("done", HEIGHT - height, height)
 
-    return Plot(name, title, summary, _steps(rows, told, marks), _top(most), [])
+    return Plot(name, title, summary, _steps(rows, text_of, marks), _top(most), [])
 
 
 def _steps(
     rows: Sequence[Mapping[str, Any]],
-    told: Callable[[Mapping[str, Any]], str],
+    text_of: Callable[[Mapping[str, Any]], str],
     marks: Callable[[Mapping[str, Any]], Iterable[Mark]],
 ) -> list[Step]:
     width = WIDTH / max(1, len(rows))
     gap = min(1.0, width / 8)
     return [
-        Step(_r(width * place + gap), _r(width - 2 * gap), row["at"], told(row), list(marks(row)))
+        Step(_r(width * place + gap), _r(width - 2 * gap), row["at"], text_of(row), list(marks(row)))
         for place, row in enumerate(rows)
     ]
 
@@ -152,7 +152,7 @@ def _top(most: float) -> list[tuple[float, str]]:
 
 
 def height_of(seconds: float) -> float:
-    """Where a time stands on a logarithmic scale, from the top."""
+    """The vertical position of a time on a logarithmic scale, from the top."""
     shortest, longest = SCALE
     share = math.log(max(shortest, min(longest, seconds)) / shortest) / math.log(longest / shortest)
     return _r(HEIGHT - 4 - share * (HEIGHT - 8))

@@ -1,4 +1,4 @@
-"""What happens at certain times."""
+"""The page of the periodic jobs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("viewer")
 def schedule() -> str:
-    """The periodic jobs, and what plugins have done at certain times: when it comes next, and what became of its last
-    run."""
+    """List the periodic jobs, also those of plugins: the next run of each, and the result of the last."""
     storage()
     rows, jobs = scheduled(current_queue()), current_queue().registry
     return flask.render_template("pijobs/schedule.html", rows=rows, jobs=jobs)

@@ -1,4 +1,4 @@
-"""The second factor: asked for after the password, set up and removed by its owner."""
+"""The second factor: the prompt after the password, and its setup and removal by the owner."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 
 def second_factor() -> Answer:
-    """Ask for the second factor. An account that must have one and has none sets it up."""
+    """Ask for the second factor. An account without the required factor sets one up."""
     half = half_signed_in()
     if half is None:
         return flask.redirect(flask.url_for(".sign_in"))
@@ -117,9 +117,9 @@ def recovery_codes() -> Answer:
 
 
 def _owner() -> tuple[str, Session, bool]:
-    """Whose factor is added, by which session, and whether that is a half one.
+    """The account that adds a factor, its session, and whether the second factor of that session is missing.
 
-    :raises Problem: for somebody who is not signed in, not lately, or who has a factor and did not give it.
+    :raises Problem: if the user is not signed in, not recently, or has not given an existing second factor.
     """
     half = half_signed_in()
     if half is not None and not factors().of_account(half[0].name):
@@ -133,8 +133,8 @@ def _owner() -> tuple[str, Session, bool]:
     return visitor.name, visitor.session, False
 
 
-def _needs_extra() -> None:
-    """:raises Problem: where what second factors need is not installed."""
+def _require_extra() -> None:
+    """:raises Problem: if ``pijobs[second-factor]`` is not installed."""
     try:
         for module in ("pyotp", "segno", "webauthn"):
             extra(module)
@@ -144,7 +144,7 @@ def _needs_extra() -> None:
 
 def _ask(name: str, target: str, fault: str = "") -> str:
     options = ""
-    _needs_extra()
+    _require_extra()
     if any(one.kind == SECURITY_KEY for one in factors().of_account(name)):
         options, challenge = security_keys.options_to_prove(factors(), name, flask.request.host_url)
         keep(challenge=challenge)
@@ -152,7 +152,7 @@ def _ask(name: str, target: str, fault: str = "") -> str:
 
 
 def _offer(name: str, target: str, fault: str = "") -> str:
-    _needs_extra()
+    _require_extra()
     secret, title = pyotp().random_base32(), str(current_installation().queue.settings.name)
     options, challenge = security_keys.options_to_add(factors(), name, flask.request.host_url, title)
     keep(totp=secret, challenge=challenge)

@@ -18,7 +18,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 
 def sign_in() -> str | Response:
-    """The form of name and password."""
+    """Show the form for name and password."""
     target = own_path(flask.request.args.get("next"))
     if present_visitor() is not None:
         return flask.redirect(target)

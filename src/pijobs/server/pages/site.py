@@ -1,4 +1,4 @@
-"""The pages as a blueprint, in the server that ships with pijobs or in any Flask app."""
+"""The pages as a blueprint, for the server that ships with pijobs or any Flask app."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ from pijobs.server.pages.web_session import (
     Visitor,
     check_form_token,
     form_token,
-    load_anew,
-    renews_itself,
-    take_said,
+    is_from_script,
+    reload_page,
+    take_messages,
 )
 from pijobs.server.rights import RIGHT
 
 log = logging.getLogger(__name__)
 
 STATIC_MAX_AGE = 3600  # seconds
-#: What browsers may keep.
-_KEPT = tuple(f"{PAGES}.{name}" for name in ("file", "logo", "colours"))
+#: Endpoints whose answers browsers may cache.
+_CACHEABLE = tuple(f"{PAGES}.{name}" for name in ("file", "logo", "colours"))
 _PREFIX = re.compile(r"(/[\w.~-]+)+")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -89,24 +89,23 @@ _STATUS: dict[type[Exception], int] = {
 
 
 class PageBlueprint(flask.Blueprint):
-    """Pages of a plugin, given by ``register_blueprints`` among its other blueprints.
+    """Pages of a plugin, which ``register_blueprints`` returns with its other blueprints.
 
-    They are hung below the pages of pijobs, wherever those are: with their sign-in, the check of each form's token,
-    their headers and their navigation. Views are marked by :func:`~pijobs.server.pages.requires`; templates extend
-    ``pijobs/page.html``.
+    They are registered below the pages of pijobs, and get their sign-in, form tokens, headers and navigation. Mark
+    views with :func:`~pijobs.server.pages.requires`; templates extend ``pijobs/page.html``.
     """
 
 
 @dataclass
 class Site:
-    """The pages of one app. :ivar authorize: None: people sign in with accounts of pijobs."""
+    """The pages of one app. :ivar authorize: None: users sign in with accounts of pijobs."""
 
     installation: Installation
     authorize: Authorize | None
 
     @cached_property
     def entries(self) -> Sequence[tuple[str, str, Page]]:
-        """The navigation: title, endpoint and entry. A plugin's pages that are not there are left out, and said."""
+        """The navigation: title, endpoint and entry. Logs and skips entries of plugins with an unknown endpoint."""
         own = [
             Page(title, title.lower())
             for title in ("Overview", "Messages", "Jobs", "Workers", "Schedule", "Audit", "Tokens")
@@ -122,19 +121,19 @@ class Site:
 
     @cached_property
     def topics(self) -> Sequence[Topic]:
-        """What the overview has a sentence about: what plugins say that their pages are about; else jobs at large."""
+        """Topics of the overview's sentences: those of the plugins' pages, or else all jobs."""
         pages = [page for page, _ in self._pages if not page.endpoint or self._endpoint(page.endpoint)]
         return [Topic(page.things, page.jobs) for page in pages if page.things] or [Topic("jobs")]
 
     @cached_property
     def first_steps(self) -> Sequence[tuple[str, str]]:
-        """Title and endpoint of the pages by which something can be sent."""
+        """Title and endpoint of the plugins' pages that send something."""
         return [(title, endpoint) for title, endpoint, page in self.entries if page.things]
 
     @cached_property
     def _pages(self) -> Sequence[tuple[Page, str]]:
         called = self.installation.plugins.call("register_pages")
-        return [(page, name) for name, pages in called for page in _listed(name, pages) if isinstance(page, Page)]
+        return [(page, name) for name, pages in called for page in _as_list(name, pages) if isinstance(page, Page)]
 
     @staticmethod
     def _endpoint(name: str) -> str | None:
@@ -143,13 +142,13 @@ class Site:
 
 
 def plugin_blueprints(app: flask.Flask) -> list[tuple[str, Any]]:
-    """What plugins register: their name, and what should be a blueprint."""
+    """The blueprints that plugins register, each with the plugin's name. Their type is not checked."""
     installation: Installation = app.extensions[EXTENSION]
     found = installation.plugins.call("register_blueprints", app=app)
-    return [(plugin, blueprint) for plugin, blueprints in found for blueprint in _listed(plugin, blueprints)]
+    return [(plugin, blueprint) for plugin, blueprints in found for blueprint in _as_list(plugin, blueprints)]
 
 
-def _listed(plugin: str, given: Any) -> list[Any]:
+def _as_list(plugin: str, given: Any) -> list[Any]:
     try:
         return list(given)
     except Exception as error:
@@ -164,12 +163,12 @@ def add_pages(
     authorize: Authorize | None = None,
     given: Sequence[tuple[str, Any]] | None = None,
 ) -> None:
-    """Mount the pages in an app that has its :class:`~pijobs.flask.JobQueue`.
+    """Add the pages to an app that has a :class:`~pijobs.flask.JobQueue`.
 
-    :param prefix: path that they begin with, such as ``/jobqueue``.
-    :param authorize: tells the role of whoever asks; None: people sign in with accounts of ``pijobs admin``.
-    :param given: what plugins registered, if they have been asked already.
-    :raises ConfigurationError: for an app without a secret key, with pages, or whose templates do not escape.
+    :param prefix: path of the pages, such as ``/jobqueue``.
+    :param authorize: returns the role of the user; None: users sign in with accounts of ``pijobs admin``.
+    :param given: the plugins' blueprints, if they are known already.
+    :raises ConfigurationError: if the app has no secret key, has the pages already, or does not escape in templates.
     """
     if not _PREFIX.fullmatch(prefix):
         raise ConfigurationError(f"pages: expected a path such as '/jobqueue', found {prefix!r}")
@@ -190,7 +189,7 @@ def add_pages(
     blueprint = _make_blueprint(app, prefix, own_accounts=authorize is None)
     for plugin, child in plugin_blueprints(app) if given is None else given:
         if isinstance(child, PageBlueprint):
-            _hang(blueprint, plugin, child)
+            _register_below(blueprint, plugin, child)
     app.register_blueprint(blueprint)
 
 
@@ -199,7 +198,7 @@ def _escapes(app: flask.Flask) -> bool:
     return escape("pijobs/page.html") if callable(escape) else escape
 
 
-def _hang(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None:
+def _register_below(blueprint: flask.Blueprint, plugin: str, child: PageBlueprint) -> None:
     try:
         blueprint.register_blueprint(child)
     except Exception as error:
@@ -216,14 +215,14 @@ def _make_blueprint(app: flask.Flask, prefix: str, *, own_accounts: bool) -> fla
         account.add_to(blueprint)
         if HOST_SIGN_IN not in app.extensions:
             second_factor.add_to(blueprint)
-            if "pijobs_openapi" in app.blueprints:  # the server's own app, which has the routes for them
+            if "pijobs_openapi" in app.blueprints:  # only the server's own app has routes for tokens
                 tokens.add_to(blueprint)
     blueprint.before_request(check_form_token)
     blueprint.after_request(_secure)
     blueprint.context_processor(_context)
     for word, function in words.FILTERS.items():
         blueprint.add_app_template_filter(function, f"pijobs_{word}")
-    blueprint.register_error_handler(Exception, _told)
+    blueprint.register_error_handler(Exception, _error_page)
     return blueprint
 
 
@@ -240,7 +239,7 @@ def _context() -> dict[str, Any]:
         "pijobs_shows": _shows,
         "pijobs_own_accounts": site.authorize is None,
         "pijobs_token": form_token,
-        "pijobs_said": take_said,
+        "pijobs_said": take_messages,
         "pijobs_looks": looks.looks(),
         "pijobs_language": language(),
         "_": _,
@@ -249,8 +248,8 @@ def _context() -> dict[str, Any]:
 
 
 def _shows(endpoint: str) -> bool:
-    """Whether the navigation shows a page to this visitor. Who may see more than the messages of one person finds them
-    on the first page."""
+    """Whether the navigation shows a page to this visitor. A viewer finds Messages on the overview, the helpdesk has no
+    overview."""
     role: str = getattr(flask.current_app.view_functions[endpoint], RIGHT, "viewer")
     visitor: Visitor = flask.g.pijobs_visitor
     if endpoint in (f"{PAGES}.messages", f"{PAGES}.overview"):
@@ -259,18 +258,18 @@ def _shows(endpoint: str) -> bool:
 
 
 def _secure(response: flask.Response) -> flask.Response:
-    if renews_itself() and response.location:
-        # An authorize that leads to the app's own sign-in, which is no part of a page.
-        response = load_anew()
+    if is_from_script() and response.location:
+        # authorize redirected to the app's own sign-in, which can't replace a part of a page.
+        response = reload_page()
     for name, value in _HEADERS.items():
         response.headers[name] = value
-    if flask.request.endpoint in _KEPT and response.status_code == 200:
+    if flask.request.endpoint in _CACHEABLE and response.status_code == 200:
         response.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE}"
     return response
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """A page for what went wrong, without what only the log may tell."""
+def _error_page(error: Exception) -> tuple[str, int]:
+    """A page about an error, without the details that only the log may have."""
     status, message, advice = 500, _("this page could not be created"), _("the log of the server has details")
     if isinstance(error, Problem):
         status, message, advice = error.status, error.message, error.advice

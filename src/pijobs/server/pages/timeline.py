@@ -1,4 +1,4 @@
-"""The life of an instance as a time line. Pure."""
+"""The history of an instance as a timeline. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step of a life. :ivar at: ISO 8601; None: not yet."""
+    """One step of a timeline. :ivar at: ISO 8601; None: in the future."""
 
     tone: str
     title: str
@@ -35,19 +35,19 @@ class Moment:
     reason: str | None = None
     took: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    #: Where its error was raised.
+    #: The stack frames of its error.
     frames: tuple[str, ...] = ()
-    #: What keeps it waiting.
+    #: Why the instance waits.
     why: tuple[str, ...] = ()
 
 
 def life(row: Mapping[str, Any]) -> list[Moment]:
-    """What happened to an instance (of :func:`pijobs.observe.instances.explained`), and what happens next."""
+    """The past and next steps of an instance (of :func:`pijobs.observe.instances.explained`)."""
     return [Moment("idle", _("Enqueued"), row["created"]), *map(_event, row["history"]), *_now(row)]
 
 
-def told(event: Mapping[str, Any], row: Mapping[str, Any]) -> Moment:
-    """One event of a log (of :func:`pijobs.observe.events.events`)."""
+def step_of(event: Mapping[str, Any], row: Mapping[str, Any]) -> Moment:
+    """One event (of :func:`pijobs.observe.events.events`) as a step."""
     if event["event"] == "enqueued":
         return Moment("idle", _("Enqueued"), event["at"])
     if event["event"] == "began":
@@ -69,9 +69,9 @@ def _event(event: Mapping[str, Any]) -> Moment:
         return Moment("idle", str(event.get("event")).capitalize(), at, reason)
     outcome = str(event["outcome"])
     uncounted = _(" (not counted)") if event.get("counted") is False else ""
-    told = _(OUTCOMES.get(outcome, "Attempt {number}{uncounted}"), number=event["attempt"], uncounted=uncounted)
+    title = _(OUTCOMES.get(outcome, "Attempt {number}{uncounted}"), number=event["attempt"], uncounted=uncounted)
     return Moment(
-        _TONES.get(outcome, "idle"), told, at, reason,
+        _TONES.get(outcome, "idle"), title, at, reason,
         took=event.get("took"), facts=event.get("notes", {}), frames=tuple(event.get("frames", ())),
     )  # fmt: skip
 
@@ -87,5 +87,5 @@ def _now(row: Mapping[str, Any]) -> Iterator[Moment]:
         repeated = last.get("reason") == row["reason"]
         yield Moment("live", _("Next attempt"), row["due"], None if repeated else row["reason"], why=why)
     elif last.get("outcome") != state:
-        # An attempt that ended it has told so already.
+        # Otherwise the last attempt already shows the end.
         yield Moment(_TONES[state], _(ENDS[state]), row["ended"], row["reason"])

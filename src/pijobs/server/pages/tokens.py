@@ -12,7 +12,7 @@ from pijobs.server.machines import ENQUEUE, STATUS, MachineError, Machines
 from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import Problem, requires, say
 
-#: Days that a token may live.
+#: Most days that a token may be valid.
 LONGEST = 3650
 
 
@@ -25,7 +25,7 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("admin")
 def tokens() -> str:
-    """Show the tokens, with scope, end and last use."""
+    """Show the tokens, with scope, expiry and last use."""
     return flask.render_template("pijobs/tokens.html", rows=_machines().list(), now=clock.time())
 
 
@@ -52,7 +52,7 @@ def add_token() -> str | tuple[str, int]:
 
 @requires("admin")
 def remove_token() -> Response:
-    """End a token, at once."""
+    """Remove a token, with immediate effect."""
     name = flask.request.form.get("name", "")
     try:
         _machines().remove(name)

@@ -1,10 +1,9 @@
-"""Who looks at the pages: the session, what it may do, and the token that each form must bring back.
+"""The user of the pages: the session, its rights, and the token of forms.
 
-The cookie is Flask's, signed. Our part of it is emptied at sign-in and gets a new token there, so that nobody can
-prepare one for somebody else. It carries the secret of a session that is kept on the server
-(:mod:`pijobs.server.sessions`), like the tokens of the API.
+The cookie is Flask's, signed. Signing in empties our part of it and makes a new form token, so that nobody can prepare
+a session for another user. The cookie has the secret of a session on the server (:mod:`pijobs.server.sessions`).
 
-The token of forms is 20 lines of our own: Flask-WTF's would ask the app that the pages are mounted in for its, too.
+The form token takes 20 lines here; Flask-WTF would also check the forms of the app that the pages are mounted in.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from pijobs.server.pages.languages import _
 from pijobs.server.rights import RIGHT
 from pijobs.server.sessions import Session, Sessions
 
-LONGEST_SAID = 160  # characters
+LONGEST_MESSAGE = 160  # characters
 #: Key in ``app.extensions``, and in the session of the app.
 PAGES = "pijobs_pages"
-#: Name of the form field that carries the session's token.
+#: Name of the form field with the session's form token.
 TOKEN = "csrf_token"  # noqa: S105
 
-_SOMEBODY: dict[Role, str] = {
+_ANYONE: dict[Role, str] = {
     "helpdesk": "the helpdesk", "viewer": "a viewer", "operator": "an operator", "admin": "an admin",
 }  # fmt: skip
 
 View = TypeVar("View", bound=Callable[..., Any])
-#: Tells the role of whoever asks, or role and name, by the app's own means; None: may not look.
+#: Returns the user's role, or role and name, by the app's own sign-in; None: no access.
 Authorize = Callable[[], str | tuple[str, str] | None]
 
 
 class Problem(Exception):
-    """A page that tells what is wrong. :param status: of HTTP. :param message: for people, without secrets."""
+    """An error page. :param status: HTTP status. :param message: for people, without secrets."""
 
     def __init__(self, status: int, message: str, advice: str = "") -> None:
         self.status, self.message, self.advice = status, message, advice
@@ -53,24 +52,24 @@ class Problem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks, with a role. :ivar session: None: the app signs people in by its own means."""
+    """The user and its role. :ivar session: None: the app has its own sign-in."""
 
     name: str
     role: Role
     session: Session | None = None
 
     def may(self, role: str) -> bool:
-        """Each role may do what those before it may."""
+        """Whether the user's role has the rights of this role."""
         return ROLES.index(self.role) >= ROLES.index(cast(Role, role))
 
 
 def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
-    """The view of a page for those with this role, or one that may do more. Others are asked to sign in, or refused.
+    """Decorate the view of a page, to let in users with this role or a higher one. Others must sign in, or are refused.
 
-    The :class:`Visitor` stands in ``flask.g.pijobs_visitor`` then.
+    The view finds the :class:`Visitor` in ``flask.g.pijobs_visitor``.
 
-    :param recent: who gave the password longer ago than :data:`~pijobs.server.auth.RECENT` is asked for it again. Only
-        where people sign in here: another app's sign-in is its own matter.
+    :param recent: ask for the password if it was given more than :data:`~pijobs.server.auth.RECENT` seconds ago. No
+        effect if the app has its own sign-in.
     """
 
     def decorate(view: View) -> View:
@@ -85,7 +84,7 @@ def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
                 has = {"role": _(role), "name": visitor.name, "own": _(visitor.role)}
                 raise Problem(403, _("this needs the role {role}; {name} has the role {own}", **has))
             if recent and not _is_recent(visitor):
-                return flask.redirect(flask.url_for(f"{PAGES}.prove", next=_asked()), 303)
+                return flask.redirect(flask.url_for(f"{PAGES}.prove", next=_return_path()), 303)
             return view(*args, **kwargs)
 
         setattr(guarded, RIGHT, role)
@@ -97,13 +96,13 @@ def requires(role: Role, *, recent: bool = False) -> Callable[[View], View]:
 def _is_recent(visitor: Visitor) -> bool:
     if visitor.session is None:
         return True
-    # What was opened in time may be sent a little later: nobody types a definition twice.
+    # Allow twice the time to send a form, so that nobody types a definition twice.
     seconds = RECENT if flask.request.method == "GET" else 2 * RECENT
     return Sessions.of(current_installation().settings).is_fresh(visitor.session, seconds)
 
 
 def present_visitor() -> Visitor | None:
-    """Who asks, by the app's own means or by the session."""
+    """The user, by the app's own sign-in or by the session; None if there is none."""
     authorize: Authorize | None = flask.current_app.extensions[PAGES].authorize
     if authorize is None:
         return _signed_in()
@@ -111,7 +110,7 @@ def present_visitor() -> Visitor | None:
     role, name = answer if isinstance(answer, tuple) else (answer, "")
     for known in ROLES:
         if role == known:
-            return Visitor(name or _SOMEBODY[known], known)
+            return Visitor(name or _ANYONE[known], known)
     return None
 
 
@@ -121,13 +120,13 @@ def _signed_in() -> Visitor | None:
     account = None if session is None else account_of(session)
     if session is None or account is None or not session.whole:
         return None
-    if not renews_itself():  # a page that somebody left open is no sign of that person
+    if not is_from_script():  # a page left open is no activity of a person
         sessions.use(session)
     return Visitor(account.name, account.role, session)
 
 
 def half_signed_in() -> tuple[Account, Session] | None:
-    """Whose password was right, and whose second factor is still to come."""
+    """The account and session of a user who has given the password, but not the second factor yet."""
     session = Sessions.of(current_installation().settings).get(_secret(), "pages")
     account = None if session is None or session.whole else account_of(session)
     return None if session is None or account is None else (account, session)
@@ -138,8 +137,8 @@ def _secret() -> str:
 
 
 def _ask_to_sign_in() -> Response:
-    if renews_itself():
-        return load_anew()
+    if is_from_script():
+        return reload_page()
     if flask.current_app.extensions[PAGES].authorize is not None:
         raise Problem(
             403,
@@ -147,36 +146,36 @@ def _ask_to_sign_in() -> Response:
             _("sign in to the application with an account that has this right"),
         )
     page = "sign_in" if half_signed_in() is None else "second_factor"
-    return flask.redirect(flask.url_for(f"{PAGES}.{page}", next=_asked()))
+    return flask.redirect(flask.url_for(f"{PAGES}.{page}", next=_return_path()))
 
 
-def _asked() -> str | None:
-    """Where to lead back; a form leads to the page that it stands on."""
+def _return_path() -> str | None:
+    """The path to return to; for a form, the path of its page."""
     request = flask.request
     if request.method == "GET":
         return request.script_root + request.full_path.rstrip("?")
     return urlsplit(request.referrer).path if request.referrer else None
 
 
-def renews_itself() -> bool:
-    """Whether it is not the browser that asks, but a page."""
+def is_from_script() -> bool:
+    """Whether a script of the page sent the request."""
     return bool(flask.request.headers.get("HX-Request"))
 
 
-def load_anew() -> flask.Response:
-    """Lets a page that renews itself make the browser load the whole of it, which comes to the sign-in by that."""
+def reload_page() -> flask.Response:
+    """Make the browser reload the whole page, and so reach the sign-in."""
     return flask.Response(status=401, headers={"HX-Refresh": "true"})
 
 
 def begin_session(account: Account) -> None:
-    """Sign in; half, where a second factor is still to come. What the session held before is gone."""
+    """Sign in, and drop the former session. A second factor may still be missing."""
     end_session()
     secret = new_session(account, "pages", whole=not wants_second_factor(account))
     flask.session[PAGES] = {"session": secret, "token": secrets.token_urlsafe(24)}
 
 
 def end_session() -> None:
-    """Sign out: the session is over, whoever has a copy of its cookie."""
+    """Sign out. Copies of the cookie become invalid, too."""
     sessions = Sessions.of(current_installation().settings)
     if (session := sessions.get(_secret(), "pages")) is not None:
         sessions.end(session.name, session.id)
@@ -185,11 +184,11 @@ def end_session() -> None:
 
 
 def own_path(target: str | None) -> str:
-    """The target, if it is a path of these pages, else their first one: nobody is sent elsewhere after signing in."""
+    """The target if it is a path of these pages, else the first page, so that links can't redirect users elsewhere."""
     first = flask.url_for(f"{PAGES}.overview")
     if not target or not target.isprintable() or "\\" in target or ".." in unquote(target.partition("?")[0]):
         return first
-    # The text itself, and not the path that a parser finds in it: browsers take "///" for the begin of a host.
+    # Compare the text, not a parsed path: browsers read "///" as the begin of a host.
     return target if target.startswith(first) else first
 
 
@@ -197,7 +196,7 @@ def own_path(target: str | None) -> str:
 
 
 def form_token() -> str:
-    """The token of this session; made when a form first needs it."""
+    """The form token of this session; made on first use."""
     token: str | None = _kept().get("token")
     if token is None:
         token = secrets.token_urlsafe(24)
@@ -206,7 +205,7 @@ def form_token() -> str:
 
 
 def check_form_token() -> None:
-    """:raises Problem: for a form that another site, or an older session, sent."""
+    """:raises Problem: if another site or an older session sent the form."""
     if flask.request.method in ("GET", "HEAD", "OPTIONS"):
         return
     token, given = _kept().get("token"), flask.request.form.get(TOKEN, "")
@@ -218,27 +217,27 @@ def check_form_token() -> None:
 
 
 def say(text: str, tone: str = "good") -> None:
-    """Tell it on the next page. :param tone: ``good``, ``warn`` or ``bad``."""
-    # Browsers drop a cookie above 4 KB, and the session with it.
-    short = text if len(text) <= LONGEST_SAID else f"{text[: LONGEST_SAID - 1]}…"
+    """Show a message on the next page. :param tone: ``good``, ``warn`` or ``bad``."""
+    # Browsers drop a cookie above 4 KB, and with it the session.
+    short = text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
     _keep(said=[*_kept().get("said", []), [tone, short]][-3:])
 
 
-def take_said() -> list[list[str]]:
-    """What is to be told on this page; (tone, text) each."""
-    if renews_itself() or not (said := _kept().get("said")):
+def take_messages() -> list[list[str]]:
+    """Remove and return the messages for this page, as (tone, text)."""
+    if is_from_script() or not (said := _kept().get("said")):
         return []
     _keep(said=None)
     return cast("list[list[str]]", said)
 
 
 def keep(**values: Any) -> None:
-    """Keep something in the session until :func:`take`."""
+    """Store values in the session until :func:`take`."""
     _keep(**values)
 
 
 def take(name: str) -> str:
-    """What was kept, once."""
+    """Remove and return a value of :func:`keep`."""
     value = str(_kept().get(name) or "")
     _keep(**{name: None})
     return value

@@ -1,4 +1,4 @@
-"""The workers and the destinations; what can be switched about them."""
+"""The page of workers and destinations, and their switches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.records import Depths
 from pijobs.storage.texts import storable_name
 
-#: Groups that are shown; there may be one for each of many destinations.
+#: Most groups that are shown; there may be one for each of many destinations.
 MOST_GROUPS = 200
 
 
@@ -36,8 +36,8 @@ def add_to(blueprint: flask.Blueprint) -> None:
 
 @requires("viewer")
 def workers() -> str:
-    """The live workers with what each one runs, and the groups with their limits and breakers. While the storage does
-    not answer, those of the spool of this machine."""
+    """Show the live workers with their running jobs, and the groups with limits and breakers. While the storage does
+    not answer, shows the spool of this machine."""
     storage()
     places, away = current_queue().places.within_reach()
     found = places[0]
@@ -74,7 +74,7 @@ def _load(depths: Depths, live: list[dict[str, Any]], groups: list[dict[str, Any
 def _run(found: Storage, id: str) -> dict[str, Any]:
     try:
         record = found.get(id)
-    except InstanceNotFound:  # removed since the worker was asked about
+    except InstanceNotFound:  # removed meanwhile
         return {"id": id, "name": "ended", "since": None}
     since = None if record.started is None else facts.age(record.started, found.now())
     return {"id": id, "name": record.name, "since": since}
@@ -82,7 +82,7 @@ def _run(found: Storage, id: str) -> dict[str, Any]:
 
 @requires("operator")
 def pause() -> str | Response:
-    """Start no more jobs, of one ``group`` or at all. Running jobs continue. Asks for confirmation and a ``reason``."""
+    """Start no more jobs of one ``group``, or of all. Running jobs continue. Requires confirmation and a ``reason``."""
     group = _group()
     reason = flask.request.form.get("reason", "").strip()
     if not reason:
@@ -93,7 +93,7 @@ def pause() -> str | Response:
         named = _("the queue") if group is None else _("group {name}", name=group)
         return flask.render_template("pijobs/pause.html", group=group, named=named, waiting=waiting)
     switched.pause(storage(), group, reason)
-    say(_("{what} is paused. What runs goes on; nothing new starts.", what=_said(group)), "warn")
+    say(_("{what} is paused. What runs goes on; nothing new starts.", what=_label(group)), "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
@@ -102,9 +102,9 @@ def resume() -> Response:
     """End a pause, and let one instance try a destination that is down."""
     group = _group()
     if switched.resume(storage(), group):
-        say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
+        say(_("{what}: one instance tries the destination now; its outcome decides.", what=_label(group)))
     else:
-        say(_("{what} goes on.", what=_said(group)))
+        say(_("{what} goes on.", what=_label(group)))
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
@@ -115,11 +115,14 @@ def flush() -> Response:
         raise Problem(404, _("there is no group with this name (any more)"))
     down, number = switched.flush(storage(), group)
     if down:
-        say(_("{what}: one instance tries the destination now; its outcome decides.", what=_said(group)))
+        say(_("{what}: one instance tries the destination now; its outcome decides.", what=_label(group)))
     else:
         say(
             plural(
-                number, "{what}: 1 instance is due now.", "{what}: {number} instances are due now.", what=_said(group)
+                number,
+                "{what}: 1 instance is due now.",
+                "{what}: {number} instances are due now.",
+                what=_label(group),
             )
         )
     return flask.redirect(flask.url_for(".workers"), 303)
@@ -127,44 +130,44 @@ def flush() -> Response:
 
 @requires("operator")
 def bypass() -> str | Response:
-    """Run new calls, of one ``group`` or all, in the request. Asks for confirmation and requires a ``reason``."""
+    """Run new calls of one ``group``, or of all, in the request. Requires confirmation and a ``reason``."""
     group = _group()
     reason = flask.request.form.get("reason", "").strip()
     if not reason:
         return flask.render_template("pijobs/bypass.html", group=group)
     switched.bypass(storage(), group, reason)
-    say(_("{what} is bypassed: new calls run in the request.", what=_said(group)), "warn")
+    say(_("{what} is bypassed: new calls run in the request.", what=_label(group)), "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
 @requires("operator")
 def end_bypass() -> Response:
-    """Give new calls, of one ``group`` or all, to the queue again."""
+    """Enqueue new calls of one ``group``, or of all, again."""
     group = _given_group()
     switched.end_bypass(storage(), group)
-    say(_("{what}: new calls go by the queue again.", what=_said(group)))
+    say(_("{what}: new calls go by the queue again.", what=_label(group)))
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
 @requires("operator")
 def quiet() -> Response:
-    """Have a worker process, of ``host`` and ``pid``, take no more, or, with ``end``, take work again."""
+    """Tell a worker process (``host``, ``pid``) to take no more jobs or, with ``end``, to take jobs again."""
     form = flask.request.form
     host, pid, end = form.get("host", ""), form.get("pid", ""), bool(form.get("end"))
     number = pid.isascii() and pid.isdigit() and len(pid) < 11
     if not number or not switched.take_no_more(storage(), host, int(pid), end=end):
         raise Problem(404, _("this worker does not exist any more"))
-    said = (
+    message = (
         _("{host} takes jobs again.", host=host)
         if end
         else _("{host} takes no more jobs, and finishes the ones it has.", host=host)
     )
-    say(said, "good" if end else "warn")
+    say(message, "good" if end else "warn")
     return flask.redirect(flask.url_for(".workers"), 303)
 
 
 def _given_group() -> str | None:
-    """As the storage writes it: PostgreSQL takes no NUL."""
+    """The posted group as the storage writes it: PostgreSQL accepts no NUL."""
     return storable_name(flask.request.form.get("group", "")) or None
 
 
@@ -175,5 +178,5 @@ def _group() -> str | None:
     return group
 
 
-def _said(group: str | None) -> str:
+def _label(group: str | None) -> str:
     return _("The queue") if group is None else _("Group {name}", name=group)

@@ -37,7 +37,7 @@
     for (const other of plot.getElementsByClassName("here")) other.classList.remove("here");
     step.classList.add("here");
     plot.classList.add("shown");
-    plot.querySelector(".readout").textContent = `${day(at)} ${two(at.getHours())}:${two(at.getMinutes())} · ${step.dataset.told}`;
+    plot.querySelector(".readout").textContent = `${day(at)} ${two(at.getHours())}:${two(at.getMinutes())} · ${step.dataset.text}`;
   };
   const forget = (plot) => {
     if (!plot || pointed?.plot !== plot.id) return;

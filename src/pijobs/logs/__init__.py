@@ -1,9 +1,8 @@
-"""What the worker and the server write to their logs: classic lines or JSON.
+"""The logs of the worker and the server, as classic lines or JSON.
 
-A record of ours is redacted where it is made, so that anybody may write it: gunicorn, ``PI_LOGCONFIG``, the handlers of
-an application. A traceback is shown without the messages of its exceptions and without source lines: libraries put
-addresses, SQL parameters and whole replies there. The redacted message of the last exception is shown in a line of its
-own.
+Records of our loggers are redacted when they are made, so any handler may write them: gunicorn's, those of
+``PI_LOGCONFIG``, an application's. Tracebacks leave out exception messages and source lines: libraries put addresses,
+SQL parameters and whole replies there. A line of its own has the redacted message of the last exception.
 """
 
 from pijobs import moved

@@ -1,4 +1,4 @@
-"""Where the lines of a process go, and in which form."""
+"""Configures where a process writes its log, and in which format."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def configure_log(
 ) -> None:
     """Send the log of this process to a file (None: standard error), redacted.
 
-    ``PI_LOGCONFIG``, if it names an existing file, decides alone.
+    ``PI_LOGCONFIG``, if it names an existing file, replaces all other settings of the log.
 
-    :raises ConfigurationError: when a file can't be used.
+    :raises ConfigurationError: if a file can't be used.
     """
     redact_records(all_of_them=True)
     config = settings.log_config
@@ -40,19 +40,19 @@ def configure_log(
     root.handlers[:] = [handler]
     configured = settings.log_level
     root.setLevel(level or (configured.upper() if isinstance(configured, str) else configured))
-    # huey's own lines say again what ours say, for each job.
+    # huey's own lines repeat ours for each job.
     logging.getLogger("huey").setLevel(logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING)
 
 
 class _StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """logging's own way to tell of a line that it can't write shows the line's arguments."""
+    """Reports lines that can't be written without their arguments, which logging would show."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         tell_of_loss(sys.exc_info()[1])
 
 
 class _FileHandler(logging.handlers.WatchedFileHandler):
-    """Begins the file anew when somebody moved or deleted it. UTF-8, whatever the locale says."""
+    """Reopens the file after it was moved or deleted. Writes UTF-8, whatever the locale."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8", errors="backslashreplace")
@@ -60,7 +60,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             super().emit(record)
-        except Exception:  # its folder may be gone
+        except Exception:  # such as a deleted folder
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -68,7 +68,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
 
 
 def log_warnings() -> None:
-    """Warnings to standard error, redacted, for commands. Does nothing where the log is configured already."""
+    """Log warnings to standard error, redacted, for commands. Does nothing if the log is configured already."""
     handler = _StreamHandler()
     handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -86,12 +86,12 @@ def _handler(file: Path | None) -> logging.Handler:
 
 
 def _from_file(path: Path) -> None:
-    """YAML (if PyYAML is there), JSON, or the INI form of :func:`logging.config.fileConfig`."""
+    """Load YAML (needs PyYAML), JSON, or the INI form of :func:`logging.config.fileConfig`."""
     try:
         if path.suffix in (".yml", ".yaml"):
             import yaml
 
-            # Our loggers exist already; without a word about them in the file they must not fall silent.
+            # Our loggers exist already, and must not be disabled if the file does not name them.
             logging.config.dictConfig({"disable_existing_loggers": False, **yaml.safe_load(path.read_text())})
         elif path.suffix == ".json":
             logging.config.dictConfig({"disable_existing_loggers": False, **json.loads(path.read_text())})
@@ -99,7 +99,7 @@ def _from_file(path: Path) -> None:
             logging.config.fileConfig(path, disable_existing_loggers=False)
     except ImportError as error:
         raise ConfigurationError(f"PI_LOGCONFIG: {path} is YAML; install PyYAML, or write it as JSON or INI") from error
-    except Exception as error:  # each format, and each handler that is made from it, has errors of its own
+    except Exception as error:  # each format and each handler has errors of its own
         raise ConfigurationError(
             f"PI_LOGCONFIG: expected a logging configuration, found {path} with a fault ({type(error).__name__})"
         ) from error

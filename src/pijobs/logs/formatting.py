@@ -1,4 +1,4 @@
-"""The lines of a log: classic ones or JSON."""
+"""Formats log lines: classic or JSON."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CLASSIC = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
 CLASSIC_PROCESS = "[%(asctime)s] %(levelname)s:%(name)s:%(process)d:%(message)s"
 SIMPLE = "%(asctime)s %(message)s"
 
-#: Frames of a traceback that are written: from its outer end, and from the inner one.
+#: Most frames of a traceback that are written: the outermost, and the innermost.
 MOST_OUTER, MOST_INNER = 15, 30
 
 
 class RedactingFormatter(logging.Formatter):
-    """A line as huey's consumer writes it, redacted."""
+    """Formats a line as huey's consumer does, redacted."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.message = shown_message(record)
@@ -30,8 +30,8 @@ class RedactingFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (ISO 8601, UTC), level, logger, process, thread, message, error; of lines about an
-    instance also id, job, state and attempt, as far as they are known."""
+    """One JSON object per line: time (ISO 8601, UTC), level, logger, process, thread, message, error. Lines about an
+    instance also have id, job, state and attempt, if known."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -52,7 +52,7 @@ def shown_message(record: logging.LogRecord) -> str:
 
 
 def error_lines(record: logging.LogRecord) -> Iterator[str]:
-    """Where the error came from, from the outermost call to the innermost, and what it was."""
+    """The frames of the error, from the outermost to the innermost, and its description."""
     if record.exc_info and record.exc_info[1] is not None:
         yield from _places(record.exc_info[2])
         yield describe(record.exc_info[1])

@@ -1,4 +1,4 @@
-"""Records that are redacted where they are made, and loggers that no failing handler can stop."""
+"""Redacts log records when they are made, and guards our code against failing handlers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _JOBS = logging.getLogger("pijobs.job")
 
 
 class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
-    """Puts the instance in front of each line that a job logs, and keeps its arguments out of line and error.
+    """Prefixes each line of a job with its instance, and removes the job's arguments from line and error.
 
-    :param secrets: what must not be shown.
+    :param secrets: the texts to remove.
     """
 
     def __init__(self, name: str, instance_id: str, attempt: int, secrets: HasSecrets) -> None:
@@ -44,14 +44,14 @@ class InstanceLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
 
 
 class HasSecrets(Protocol):
-    """Knows which texts must not be shown."""
+    """Has the texts that must not be shown."""
 
     @property
     def known(self) -> Known: ...
 
 
 def line_of(record: logging.LogRecord) -> str:
-    """The line; where its arguments do not fit, what it is made of, without them."""
+    """The message with its arguments; without them if they do not fit."""
     try:
         return str.__str__(record.getMessage())
     except Exception:
@@ -59,9 +59,9 @@ def line_of(record: logging.LogRecord) -> str:
 
 
 def shown_error(error: BaseException, message: str) -> ExceptionInfo:
-    """The same error with another message: what a formatter writes of it is not ours to choose.
+    """A copy of the error with another message, so that any formatter shows only that message.
 
-    :returns: for the argument ``exc_info`` of a logger.
+    :returns: the argument ``exc_info`` of a logger.
     """
     shown = type(class_name(error), (Exception,), {"__module__": type(error).__module__})(*filter(None, [message]))
     trace = error.__traceback__
@@ -79,20 +79,20 @@ def _error_of(exc_info: Any) -> BaseException | None:
 
 
 class Shown(str):
-    """A line of the log whose parts were redacted where they came from."""
+    """A log message whose parts are redacted already."""
 
     __slots__ = ()
 
 
 class _Records:
-    """Makes the records of this process, those of ours redacted.
+    """The record factory of this process; redacts the records of our loggers.
 
-    :param make: made them before.
+    :param make: the former record factory.
     """
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self._make = make
-        #: Whether this process is ours, and so are all of its records.
+        #: Whether to redact the records of all loggers, since this process is a worker or server.
         self.all = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -103,16 +103,16 @@ class _Records:
             if record.exc_info and record.exc_info[1] is not None:
                 kind, error, _ = shown_error(record.exc_info[1], message_of(record.exc_info[1]))
                 record.exc_info = kind, error, record.exc_info[2]
-                # Formatters write this rather than a traceback of their own, with its source lines.
+                # Formatters write this text instead of a traceback with source lines.
                 record.exc_text = "\n".join(error_lines(record))
             setattr(record, REDACTED, True)
         return record
 
 
 def redact_records(*, all_of_them: bool = False) -> None:
-    """Redact each record of our loggers when it is made, whoever writes it.
+    """Redact each record of our loggers when it is made.
 
-    :param all_of_them: those of other loggers, too: this process is a worker or a server of ours.
+    :param all_of_them: redact those of other loggers, too, since this process is a worker or server.
     """
     make = logging.getLogRecordFactory()
     if not isinstance(make, _Records):
@@ -126,25 +126,25 @@ def is_ours(name: Any) -> bool:
     return first in ("pijobs", "huey") or first.startswith("pijobs_")
 
 
-#: Seconds between two words on standard error about handlers that fail.
+#: Seconds between two reports of failing handlers on standard error.
 _REMIND_AFTER = 60.0
 
 _reminded = float("-inf")
 
 
 def guard_loggers() -> None:
-    """Let no handler or filter that fails reach our code through a line of the log, or the attempt of a job would end
-    by it. May be called again when there are more loggers."""
+    """Catch errors of handlers and filters of our loggers: they would end the attempt of a job. Call it again after new
+    loggers were made."""
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
         if is_ours(name) and isinstance(logger, logging.Logger) and "handle" not in vars(logger):
             logger.handle = partial(_handle, logger)  # type: ignore[method-assign]
 
 
 def write_where(host: logging.Logger) -> None:
-    """Send the lines of our loggers where those of a host's logger go, at its level, unless they are sent somewhere.
+    """Send our loggers' lines to the handlers of a host's logger, at its level, unless ours have handlers.
 
-    A host that configures its log when our modules are imported already has disabled them
-    (:func:`logging.config.dictConfig`), and may have no handler at the root. May be called again.
+    A host that configures its log after importing our modules has disabled our loggers
+    (:func:`logging.config.dictConfig`), and may have no root handler. May be called again.
     """
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
         if is_ours(name) and isinstance(logger, logging.Logger):
@@ -166,5 +166,5 @@ def tell_of_loss(error: BaseException | None) -> None:
     now = clock.monotonic()
     if now - _reminded >= _REMIND_AFTER and sys.stderr is not None:
         _reminded = now
-        with suppress(Exception):  # it may be closed
-            print(f"pijobs: lines of the log get lost, its handler fails ({class_name(error)})", file=sys.stderr)  # noqa: T201
+        with suppress(Exception):  # stderr may be closed
+            print(f"pijobs: log lines are lost: the handler fails ({class_name(error)})", file=sys.stderr)  # noqa: T201

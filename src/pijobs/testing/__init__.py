@@ -1,6 +1,6 @@
-"""What a plugin's own tests need. pytest finds the fixtures of :mod:`pijobs.testing.plugin` by itself.
+"""Fixtures and functions for the tests of plugins. pytest finds the fixtures of :mod:`pijobs.testing.plugin`.
 
-The queue is in memory, but all else is real: the settings and plugins, the codec, the engine that runs the jobs.
+The queue is in memory. All else is real: settings, plugins, codec, and the engine that runs the jobs.
 """
 
 from pijobs.testing.clock import ManualClock

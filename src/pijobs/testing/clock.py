@@ -6,7 +6,7 @@ from pijobs.base import threads
 
 
 class ManualClock:
-    """Stands still until :meth:`advance`.
+    """A clock that stands still until :meth:`advance`.
 
     :param start: seconds since the epoch.
     """
@@ -21,11 +21,11 @@ class ManualClock:
         return self._start + self._passed
 
     def monotonic(self) -> float:
-        """Seconds since the clock was made."""
+        """Seconds that have passed since the clock was made."""
         return self._passed
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass, at once."""
+        """Move the clock by ``seconds``. :raises ValueError: if they are negative."""
         if seconds < 0:
             raise ValueError(f"time passes forwards only: expected seconds >= 0, got {seconds!r}")
         with self._lock:

@@ -1,4 +1,4 @@
-"""Runs what waits in a queue, here and now, by the engine of the worker."""
+"""Runs the waiting jobs of a queue in this thread, by the engine of the worker."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pijobs.worker.periodic import Periodic
 from pijobs.worker.session import Session, describe_process
 from pijobs.worker.slots import Slot
 
-#: Seconds; longer than any test lets pass, so that no clock that it moves ends a lease.
+#: Seconds of a lease: so long that no test's clock ends one.
 _LEASE = 1e9
 _MOST = 10_000
 
 
 @dataclass(frozen=True)
 class Drained:
-    """One attempt. A job that is tried again gives one for each attempt."""
+    """One attempt. A retried job has several."""
 
     id: str
     name: str
@@ -46,16 +46,15 @@ def drain(
     clock: ManualClock | None = None,
     app_context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> list[Drained]:
-    """Run all that is due, in the order in which a worker would, and what is enqueued by that.
+    """Run all due jobs, also those that they enqueue, in a worker's order.
 
-    A periodic job is due when its time has come since :func:`~pijobs.testing.in_memory`; the minute in which a test
-    begins does not count, or it would depend on the hour.
+    A periodic job runs for each of its times since :func:`~pijobs.testing.in_memory`, except the minute in which the
+    test begins: else the test would depend on the time of day.
 
-    :param clock: if given, let the time pass until what waits for its time or its next attempt is due, until nothing
-        waits any more.
-    :param app_context: the context that each attempt runs in: ``app.app_context``.
-    :returns: each attempt, in their order.
-    :raises RuntimeError: when there is no end: a job enqueues itself.
+    :param clock: if given, advance it until no instance waits for its time or its next attempt.
+    :param app_context: the context of each attempt: ``app.app_context``.
+    :returns: the attempts, in order.
+    :raises RuntimeError: after 10,000 attempts: a job enqueues itself.
     """
     runner = Runner(queue.registry, queue.codec, queue.settings, app_context, queue.metrics)
     engine = _Engine(queue, runner)
@@ -73,14 +72,14 @@ def drain(
 
 
 class _Session(Session):
-    """Gives a sign of life when it is told to."""
+    """A session that sends heartbeats only when told to."""
 
     def start(self) -> None:
         self.beat()
 
 
 class _Engine(Engine):
-    """The worker's engine, which waits for nothing."""
+    """The worker's engine, without waiting."""
 
     def __init__(self, queue: Queue, runner: Runner) -> None:
         super().__init__(queue, runner, lambda engine: [engine.session], Pause(), 1)
@@ -95,7 +94,7 @@ class _Engine(Engine):
         self._periodic = None if since is None else Periodic(queue, since)
 
     def turn(self, clock: ManualClock | None) -> bool:
-        """Run the next instance; False when there is nothing more to do."""
+        """Run the next instance; False if nothing is left to do."""
         self._next_due = None
         if self._periodic is not None:
             with contextlib.suppress(StorageUnavailable):
@@ -114,7 +113,7 @@ class _Engine(Engine):
         return True
 
     def _next_moment(self) -> int | None:
-        """When something becomes due, or a group in which something waits may run again."""
+        """Milliseconds: when the next instance becomes due, or a group with waiting instances may run again."""
         storage = self.session.storage
         now, groups = storage.now(), storage.groups()
         blocks = [group.blocked_until for group in groups if group.waiting and (group.blocked_until or 0) > now]
@@ -124,7 +123,7 @@ class _Engine(Engine):
         self._next_due = next_due
 
     def _wait_out(self, slot: Slot) -> None:
-        """The storage is away: it is the test that brings it back."""
+        """Do not wait for an absent storage: the test brings it back."""
 
     def _finished(self, lease: Lease, end: End, took: float | None) -> None:
         super()._finished(lease, end, took)

@@ -1,4 +1,4 @@
-"""Looks into a queue: what waits there, decoded by the real codec."""
+"""Lists the waiting instances of a queue, decoded by the real codec."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pijobs.storage.records import Record
 
 @dataclass(frozen=True)
 class Enqueued:
-    """A job instance that waits. Times in seconds on the clock of the storage."""
+    """A waiting job instance. Times are in seconds on the storage's clock."""
 
     id: str
     name: str
-    #: ``queued``, or ``scheduled`` when it waits for its time.
+    #: ``queued``, or ``scheduled`` if its time has not come.
     state: State
-    #: By the names of the function's parameters, however they were passed.
+    #: By parameter name, also if they were passed by position.
     arguments: dict[str, Any]
     priority: int
     group: str
     due: float
     deadline: float | None
-    #: What people see of it.
+    #: The label that people see.
     label: str | None
 
 
 def enqueued(queue: Queue, name: str | None = None) -> list[Enqueued]:
-    """What waits, in the order in which it was enqueued.
+    """The waiting instances, by the time that they are due.
 
-    :param name: of the job; None for all.
+    :param name: of the job; None for all jobs.
     """
     return sorted(_waiting(queue, name), key=lambda one: one.due)
 
 
 def assert_enqueued(queue: Queue, name: str, /, **arguments: Any) -> Enqueued:
-    """That one instance of the job waits whose arguments have these values (others may have any).
+    """Assert that exactly one instance of the job waits with these values of its arguments; others may have any.
 
-    :returns: the instance, for further assertions.
-    :raises AssertionError: when none or several do; told with what waits.
+    :returns: the instance.
+    :raises AssertionError: if none or several wait; lists the waiting instances.
     """
     waiting = enqueued(queue)
     named = [one for one in waiting if one.name == name]

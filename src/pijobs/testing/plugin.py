@@ -1,6 +1,6 @@
-"""The fixtures of :mod:`pijobs.testing`; pytest loads them by an entry point wherever pijobs is installed.
+"""The fixtures of :mod:`pijobs.testing`; pytest loads them by an entry point where pijobs is installed.
 
-Override ``job_settings`` to set what a ``pi.cfg`` would, or ``job_app`` to test a Flask app with its ``JobQueue``.
+Override ``job_settings`` to change settings of ``pi.cfg``, or ``job_app`` to test a Flask app with its ``JobQueue``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from pijobs.base import clock, guard
 
-# What a test run of another project does not use must not be imported there: the rest comes with the fixtures.
+# Other projects' test runs must not import what they do not use; the fixtures import the rest.
 if TYPE_CHECKING:
     import flask
 
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that would put its jobs into a real storage, where a worker may wait for them, fails."""
+    """Fail a test that would enqueue into a real storage, where a worker could run the job."""
     before = guard.before_storing
     if not item.config.getini(_REAL) and item.get_closest_marker(_REAL) is None:
         guard.before_storing = _refuse_real_storage
@@ -59,19 +59,19 @@ def _refuse_real_storage(queue: Queue) -> None:
 
 @pytest.fixture
 def job_settings() -> dict[str, Any]:
-    """The settings of the queue under test, as in a ``pi.cfg``; to be overridden."""
+    """The settings of the queue under test, as in a ``pi.cfg``. Override this fixture."""
     return {}
 
 
 @pytest.fixture
 def job_app() -> flask.Flask | None:
-    """A Flask app with a ``JobQueue``, whose queue is tested and in whose context jobs run; to be overridden."""
+    """The Flask app whose ``JobQueue`` is tested, and in whose context jobs run. Override this fixture."""
     return None
 
 
 @pytest.fixture
 def job_clock() -> ManualClock:
-    """The time of the queue's storage, from now on. It moves by ``job_clock.advance(seconds)`` only."""
+    """The clock of the queue's storage. It moves only by ``job_clock.advance(seconds)``."""
     from pijobs.testing import ManualClock
 
     return ManualClock(clock.time())
@@ -81,9 +81,9 @@ def job_clock() -> ManualClock:
 def job_queue(
     job_settings: dict[str, Any], job_app: flask.Flask | None, job_clock: ManualClock, tmp_path: Path
 ) -> Iterator[Queue]:
-    """A queue in memory, with the installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``), through the codec.
+    """A queue in memory with the real codec and the installed plugins (or those of ``PI_JOB_QUEUE_PLUGINS``).
 
-    Without a ``job_app`` it is the queue of the current app, a bare one, as in a worker.
+    Without a ``job_app``, it belongs to a bare Flask app, which is the current app, as in a worker.
     """
     from flask import Flask
 
@@ -97,7 +97,7 @@ def job_queue(
         app.extensions[EXTENSION] = build({**first, **job_settings}, directory=tmp_path)
     queue: Queue = app.extensions[EXTENSION].queue
     queue.plugins.refuse_failed()  # the plugin under test may be one of them
-    if queue.mode == "queued":  # off and immediate need no storage of ours
+    if queue.mode == "queued":  # the other modes, off and immediate, use no storage
         in_memory(queue, job_clock)
     with app.app_context() if job_app is None else nullcontext():
         yield queue
@@ -105,7 +105,7 @@ def job_queue(
 
 @pytest.fixture
 def enqueued(job_queue: Queue) -> Callable[..., list[Enqueued]]:
-    """``enqueued()`` or ``enqueued("sms.send")``: what waits, with its arguments."""
+    """``enqueued()`` or ``enqueued("sms.send")``: the waiting instances, with their arguments."""
     from pijobs.testing import enqueued
 
     return partial(enqueued, job_queue)
@@ -113,7 +113,7 @@ def enqueued(job_queue: Queue) -> Callable[..., list[Enqueued]]:
 
 @pytest.fixture
 def assert_enqueued(job_queue: Queue) -> Callable[..., Enqueued]:
-    """``assert_enqueued("sms.send", phone="+49…")``: that one such instance waits; gives it back."""
+    """``assert_enqueued("sms.send", phone="+49…")``: assert that one such instance waits, and return it."""
     from pijobs.testing import assert_enqueued
 
     return partial(assert_enqueued, job_queue)
@@ -121,7 +121,7 @@ def assert_enqueued(job_queue: Queue) -> Callable[..., Enqueued]:
 
 @pytest.fixture
 def drain(job_queue: Queue, job_app: flask.Flask | None, job_clock: ManualClock) -> Callable[..., list[Drained]]:
-    """``drain()`` runs what is due; ``drain(retries=True)`` lets time pass until nothing waits. Gives the attempts."""
+    """``drain()`` runs due jobs; ``drain(retries=True)`` advances the clock until none waits. Returns the attempts."""
     from pijobs.testing import drain
 
     def run(*, retries: bool = False) -> list[Drained]:
@@ -133,8 +133,8 @@ def drain(job_queue: Queue, job_app: flask.Flask | None, job_clock: ManualClock)
 
 @pytest.fixture
 def bad_worlds(job_settings: dict[str, Any], tmp_path: Path) -> BadWorlds:
-    """``bad_worlds(test, worlds=100)`` calls ``test(world)`` for each of so many simulated worlds, in which storages
-    and processes fail; see *How-to, test a plugin*."""
+    """``bad_worlds(test, worlds=100)`` calls ``test(world)`` for that number of simulated worlds with failing storages
+    and processes; see *How-to, test a plugin*."""
     pytest.importorskip("greenlet", reason="the simulation needs greenlet: pip install greenlet")
     from pijobs.testing.simulation.bad_worlds import BadWorlds
 
@@ -143,7 +143,7 @@ def bad_worlds(job_settings: dict[str, Any], tmp_path: Path) -> BadWorlds:
 
 @pytest.fixture
 def storage_down(job_queue: Queue) -> Callable[[], AbstractContextManager[None]]:
-    """``with storage_down(): …``: the storage does not answer."""
+    """``with storage_down(): …``: meanwhile the storage does not answer."""
     from pijobs.testing import SwitchedStorage
 
     assert isinstance(job_queue.storage, SwitchedStorage)

@@ -1,4 +1,4 @@
-"""A storage in memory that a test can take away."""
+"""A storage in memory that a test can switch off."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pijobs.storage.memory import MemoryStorage
 
 
 class SwitchedStorage(MemoryStorage):
-    """The storage in memory. While :meth:`is_down`, all that a real one would ask its server for fails."""
+    """The storage in memory. While :meth:`is_down`, all methods fail that would ask a real storage's server."""
 
     _down = False
-    #: When the queue under test began (ms): periodic jobs that were due before are not made good.
+    #: Begin of the queue under test (ms); missed periodic runs before it are not made up.
     since: int | None = None
 
     @contextmanager
     def is_down(self) -> Iterator[None]:
-        """Within this context the storage does not answer; what it holds is kept."""
+        """Within this context the storage does not answer, and keeps its data."""
         self._down = True
         try:
             yield
@@ -32,7 +32,7 @@ class SwitchedStorage(MemoryStorage):
 
     def _ask(self) -> None:
         if self._down:
-            raise StorageUnavailable("the storage does not answer, as the test wants it")
+            raise StorageUnavailable("the storage does not answer: the test switched it off")
 
 
 def _guarded(name: str) -> Any:
@@ -45,15 +45,15 @@ def _guarded(name: str) -> Any:
     return asked
 
 
-# All of the contract but what works without an answer, so that a new method can't be forgotten.
+# All methods of the contract that need an answer, so that a new method can't be forgotten.
 for _name in Storage.__abstractmethods__ - {"now", "close", "wake"}:
     setattr(SwitchedStorage, _name, _guarded(_name))
 
 
 def in_memory(queue: Queue, clock: Clock | None = None) -> SwitchedStorage:
-    """Give a queue that was not used yet a storage in memory.
+    """Give an unused queue a storage in memory.
 
-    :param clock: the time of the storage; a :class:`~pijobs.testing.ManualClock` lets a test move it.
+    :param clock: clock of the storage, such as a :class:`~pijobs.testing.ManualClock`.
     """
     queue.storage = SwitchedStorage(queue.settings.name, clock=clock, retention=retention_of(queue.settings))
     queue.storage.since = queue.storage.now()

@@ -1,4 +1,4 @@
-"""What an admin does in a history."""
+"""The admin of a history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pijobs.testing.simulation.world import World
 
 
 class Admin:
-    """Pauses, retries, cancels and removes, from a process of its own; and brings the new release."""
+    """Pauses, retries, cancels and removes instances from its own process, and upgrades the workers."""
 
     def __init__(self, cast: Cast, books: Books, world: World, lights: Lights) -> None:
         self.cast, self.books, self.world, self.lights = cast, books, world, lights
@@ -36,7 +36,7 @@ class Admin:
         self.world.start(process, act, "admin")
 
     def _upgrade_schema(self, storage: Storage) -> None:
-        """As the command does it: a worker of the older release would be told of, but no server is."""
+        """Upgrade as the command does, which finds workers of an older release, but no servers."""
         if all(session.info.protocol == protocol.NEWEST for session in storage.sessions()):
             self.world.tell("takes the newer protocol into use")
             storage.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
@@ -62,7 +62,7 @@ class Admin:
         if entry is None or entry.id is None:
             return
         self.world.tell(f"{act.what} {entry}")
-        # Asked for may be done, also if no answer comes.
+        # Note the request before the call: it may succeed although its answer is lost.
         entry.cancelled |= act.what == "cancel"
         entry.retried += act.what == "retry"
         before, entry.removed = entry.removed, entry.removed or act.what == "remove"

@@ -1,4 +1,4 @@
-"""For plugin authors: a job of theirs under many bad worlds."""
+"""Runs a plugin author's job in many simulated worlds with faults."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from pijobs.testing.simulation.plan import LEASE, RARE, Call
 from pijobs.testing.simulation.present import here as present
 from pijobs.testing.simulation.story import story
 
-#: Of all worlds that were played in this process.
+#: Numbers the worlds of this process.
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What became of one call."""
+    """The result of one call."""
 
-    #: None: the call was refused, since nothing took it.
+    #: None: the call was refused, since no storage or fallback took it.
     id: str | None
     name: str
-    #: How it ended; ``unknown`` for a call whose server was killed before it heard.
+    #: Its last state; ``unknown`` if the server was killed before the call returned.
     state: str
     reason: str | None
-    #: How often its effect may be there (promise 1): once, and once more for each time that its process was killed or
-    #: frozen while it ran, or that the answer to its enqueue got lost. Further attempts of the job come on top.
+    #: The most effects that promise 1 allows: one, and one more for each time that its process was killed or frozen
+    #: while it ran, or that the answer to its enqueue was lost. The job's own retries are not counted.
     may_have_run: int
-    #: Whether the answer to its enqueue got lost, so that it may run by a fallback, and from the storage.
+    #: Whether the answer to its enqueue was lost: then it may run by a fallback, and from the storage, too.
     in_doubt: bool = False
 
 
 class BadWorld:
-    """One history: servers, workers and storages, in which things go wrong."""
+    """One history: servers, workers and storages with faults."""
 
     def __init__(self, seed: int, parts: Parts, *, telling: bool = False) -> None:
-        # What an installation keeps in memory, or in its database under the queue's name, no world has from another.
+        # No world may share resources in memory, or rows in a database under the queue's name, with another.
         settings = copy.copy(parts.settings)
         settings._resources = {}
         settings._values = {**settings._values, "PI_JOB_QUEUE_NAME": f"world-{next(_numbers)}"}
@@ -55,9 +55,9 @@ class BadWorld:
         self.outcome: Outcome | None = None
 
     def call(self, name: str, kwargs: Mapping[str, Any] | None = None, *, at: float = 1.0, **options: Any) -> None:
-        """Let a server enqueue this.
+        """Have a server enqueue this job.
 
-        :param at: seconds after the world begins; faults come within the first twelve.
+        :param at: seconds after the world's beginning; faults come in the first twelve seconds.
         :param options: ``delay``, ``expires``, ``priority``, ``key`` of the enqueue.
         """
         number = len(self._calls) + 1
@@ -65,10 +65,10 @@ class BadWorld:
         self._calls.append(Call(at, server, number, name, how="plugin", kwargs=dict(kwargs or {}), **options))
 
     def run(self) -> list[Instance]:
-        """Let it all happen, until nothing goes wrong any more and all has ended.
+        """Run the history, until the faults are over and all instances have ended.
 
-        :returns: the calls in their order.
-        :raises AssertionError: when a promise of the queue is broken.
+        :returns: the results of the calls, in order.
+        :raises AssertionError: if the queue breaks a promise.
         """
         calls = tuple(sorted(self._calls, key=lambda call: call.at))
         faults = tuple(fault for fault in self._plan.faults if fault.what not in RARE)
@@ -89,13 +89,13 @@ class BadWorld:
         return Instance(entry.id, entry.call.job, state, reason, 1 + len(entry.cuts) + doubts, doubts > 0)
 
     def story(self) -> str:
-        """Who did what, and when."""
+        """The events of the history as text, in order of time."""
         return "" if self.outcome is None else "\n".join(story(self._plan, self.outcome))
 
 
 @contextmanager
 def _interleaved() -> Iterator[None]:
-    """Before and after a job's function, others go on."""
+    """Let other tasks run before and after each job's function."""
     run = functions.run
 
     def slowly(*args: Any, **options: Any) -> Any:
@@ -110,7 +110,7 @@ def _interleaved() -> Iterator[None]:
 
 
 class BadWorlds:
-    """Plays a test under many worlds; see the fixture ``bad_worlds``."""
+    """Runs a test in many worlds; see the fixture ``bad_worlds``."""
 
     def __init__(self, settings: Mapping[str, Any], directory: Path) -> None:
         first = {"SECRET_KEY": "only for tests", "PI_JOB_QUEUE_CLASS": OWN_CLASS, "PI_JOB_QUEUE_URL": "memory://"}
@@ -119,25 +119,25 @@ class BadWorlds:
 
     @property
     def settings(self) -> Settings:
-        """Of the installation, for what a test has to set up beforehand."""
+        """The settings of the installation, for a test's setup."""
         return self._parts.settings
 
     def __call__(self, test: Callable[[BadWorld], object], *, worlds: int = 100, seed: int | None = None) -> None:
-        """Call ``test`` for each of so many worlds.
+        """Call ``test`` for each world.
 
-        :param seed: play this one only, as a failure names it.
+        :param seed: run only this world; failures name the seed.
         :raises AssertionError: with the seed and the story of the first world in which the test fails.
         """
         for one in range(1, worlds + 1) if seed is None else [seed]:
             try:
                 test(BadWorld(one, self._parts))
             except Exception as error:
-                told = BadWorld(one, self._parts, telling=True)
+                replay = BadWorld(one, self._parts, telling=True)
                 try:
-                    test(told)
+                    test(replay)
                 except Exception:
-                    raise AssertionError(f"in the world of seed={one}: {error}\n\n{told.story()}") from error
+                    raise AssertionError(f"in the world of seed={one}: {error}\n\n{replay.story()}") from error
                 raise AssertionError(
-                    f"in the world of seed={one}: {error}\n\nIt does not fail again: the test, or its job, keeps "
-                    "something between two worlds, or depends on chance or on the time of the host"
+                    f"in the world of seed={one}: {error}\n\nThe failure did not repeat: the test or its job shares "
+                    "state between worlds, or depends on chance or on the host's clock"
                 ) from error

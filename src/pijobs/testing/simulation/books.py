@@ -1,4 +1,4 @@
-"""What was promised and what happened, and whether the two fit: the judges of a history."""
+"""The record of a history's calls, attempts and effects, and the judges of each step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import LEASE, Call
 from pijobs.testing.simulation.world import Process, Task, World
 
-#: Seconds that an enqueue may take of its request: the time-outs of the storage and of the spool, and what it lends to
-#: the telling of ends and counts, and to the mover. The job that it runs itself comes on top.
+#: Most seconds that a request may wait for an enqueue: the time-outs of storage and spool, and the time for reporting
+#: ends and counts and for the mover. A job that runs in the request takes its own time in addition.
 ENQUEUE = 1.25
 
 
@@ -31,16 +31,16 @@ class Books(LastJudgement):
         self.entries: dict[int, Entry] = {}
         self.runs: list[Run] = []
         self.ticks: dict[str, int] = {}
-        #: By the ids of their instances, as soon as these are known.
+        #: Entries by instance id, once the id is known.
         self.ids: dict[str, Entry] = {}
         self.starts: dict[str, list[float]] = {}
-        #: By instance: when the storage leased it last.
+        #: The time of the last lease, by instance.
         self.leased: dict[str, float] = {}
-        #: Whether a clock was set in this history, or a storage lost something: some promises can't be judged then.
+        #: Whether a clock was set in this history: then some promises can't be judged.
         self.clocks_were_set = False
-        #: Instances whose record was spoilt.
+        #: Instances with a damaged record.
         self.damaged: set[str] = set()
-        #: When something went wrong last, and what goes wrong now.
+        #: The end of the last fault, and the number of present faults.
         self.last_trouble, self.troubles = -100.0, 0
         self.broken: Broken | None = None
         for place in places:
@@ -49,7 +49,7 @@ class Books(LastJudgement):
     # -- what is entered -----------------------------------------------------------------------------------------
 
     def calls(self, *calls: Call) -> list[Entry]:
-        """Calls that are made together."""
+        """Enter calls that are made together."""
         process = None if self.world.current is None else self.world.current.process
         entries = [Entry(call, self.world.now, process) for call in calls]
         for entry in entries:
@@ -73,11 +73,11 @@ class Books(LastJudgement):
         self._judge_patience(entries)
 
     def _judge_patience(self, entries: list[Entry]) -> None:
-        """How long a request stood still for the queue, but for the jobs that it ran itself."""
+        """Judge how long the request waited for the queue, without the jobs that ran in it."""
         assert self.world.current is not None
         entry = entries[0]
         if any(one.via == "direct" and one.call.kwargs is not None for one in entries):
-            return  # a job of its own, that takes the time it takes
+            return  # a plugin's job, of unknown duration
         took = self.world.now - entry.began - sum(ended - began for one in entries for began, ended in one.in_request)
         if took > ENQUEUE and self.world.current.process.frozen_until < entry.began:
             self.breaks("patience", f"{entry} took {took:.2f} s of its request, {ENQUEUE:g} s are allowed")
@@ -94,7 +94,7 @@ class Books(LastJudgement):
 
     @contextmanager
     def running(self, ctx: Any, number: int, how: str) -> Iterator[None]:
-        """A job's function has begun."""
+        """Enter an attempt while its function runs."""
         entry, task = self.entries[number], self.world.current
         assert task is not None
         run = Run(entry, task, self.world.now, entry.call.place, ctx.id, ctx.crashes)
@@ -117,7 +117,7 @@ class Books(LastJudgement):
         self.cut(task.process)
 
     def cut(self, process: Process, frozen: float | None = None) -> None:
-        """A process is killed, or frozen: for longer than a lease, or so long that what it runs passes its timeout."""
+        """Enter that a process was killed, or frozen so long (seconds) that its leases or its jobs' timeouts end."""
         for place in self.places:
             running = place.truth.page(State.RUNNING, limit=1000).records
             for record in running:
@@ -155,7 +155,7 @@ class Books(LastJudgement):
         if ctx.deadline is not None and ctx._now() > ctx.deadline + 0.001:
             self.breaks("late", f"{entry} began after its deadline")
         early = self.world.now < entry.began + (entry.call.delay or 0) - 0.01
-        # Who retries an instance means now.
+        # A retry starts at once.
         if early and not entry.retried and not self.clocks_were_set and not self.in_request(run.task.process):
             self.breaks("early", f"{entry} began before its delay was over")
         if self.in_request(run.task.process):
@@ -173,7 +173,7 @@ class Books(LastJudgement):
         if entry.call.job == "sim.rated" and self._place_of(run) is self.storage:
             starts = self.starts.setdefault(run.group, [])
             starts.append(self.world.now)
-            # Seconds that pass between the question for the rate and the start.
+            # 0.7 s may pass between the check of the rate and the start.
             window = [start for start in starts if start > self.world.now - 2.0 + 0.7]
             if len(window) > 3 and not self._unjudgeable():
                 self.breaks(
@@ -181,14 +181,14 @@ class Books(LastJudgement):
                 )
 
     def is_quiet(self, seconds: float) -> bool:
-        """Whether nothing goes wrong, for so long."""
+        """Whether there was no fault in the last ``seconds``."""
         return not self.troubles and self.world.now - self.last_trouble > seconds
 
     def _judge_company(self, run: Run) -> None:
-        """What went down with a worker runs alone in its process."""
+        """An instance whose worker crashed runs alone in its process."""
         for other in self.runs:
             suspect = (run.crashes or other.crashes) and other.task.process is run.task.process
-            # One past its timeout is given up; the storage hears of it a little later.
+            # The worker gives up an instance after its timeout; the storage learns that a little later.
             given_up = self.world.now - other.began >= TIMEOUT - 0.01 or other.entry is run.entry
             if suspect and not given_up and self._holds(other) and self._holds(run):
                 self.breaks("alone", f"{run.entry} runs beside {other.entry}, one of which went down with a worker")
@@ -196,7 +196,7 @@ class Books(LastJudgement):
     def _judge_effect(self, entry: Entry, ctx: Any, began: float, process: Process) -> None:
         now, lifetime = self.world.now, entry.lifetime
         if lifetime is not None and not self.clocks_were_set:
-            # The deadline counts from the call's beginning, or a little later.
+            # The deadline counts from the begin of the call, or a little later.
             latest = (entry.returned if entry.returned is not None else now) + lifetime
             if now > latest + 0.01:
                 self.breaks("late", f"{entry} had its effect {now - latest:.2f} s after its deadline")
@@ -225,7 +225,7 @@ class Books(LastJudgement):
         return sum(place.doubts.count(instance_id) for place in self.places)
 
     def _judge_key(self, entry: Entry, instance_id: str) -> None:
-        """What was leased before the newer one came is not touched; what was leased later has come back."""
+        """An older instance of a key may take effect if it was leased before the newer one came, but not if later."""
         leased = self.leased.get(instance_id)
         if entry.call.key is None or leased is None or entry.via != "storage" or entry.retried or self._unjudgeable():
             return
@@ -272,12 +272,12 @@ class Books(LastJudgement):
         return self._holds(other) and self._holds(run) and self._place_of(other) is self._place_of(run)
 
     def _place_of(self, run: Run) -> Place | None:
-        """Which one leased it to the process that runs it; after a lost answer both may have it."""
+        """The place that leased the run to its process; after a lost answer, two places may hold the instance."""
         process = run.task.process
         return next((place for place in self.places if self._leased(place, run.instance_id) is process), None)
 
     def _leased(self, place: Place, instance_id: str) -> Process | None:
-        """The process that a place has an instance leased to."""
+        """The process to which a place has leased an instance."""
         record = record_of(place.truth, instance_id)
         runs = record is not None and record.state is State.RUNNING
         return place.sessions.get(record.session or "") if runs and record is not None else None

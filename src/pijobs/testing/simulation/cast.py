@@ -1,4 +1,4 @@
-"""Who acts in a history: servers, workers, and the service manager that starts them again."""
+"""The processes of a history: servers, workers, and the service manager that restarts them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from pijobs.worker import main as worker_main
 from pijobs.worker.engine import Engine
 from pijobs.worker.periodic import Periodic
 
-#: Seconds that a killed process takes to come back.
+#: Seconds until a killed process is restarted.
 RESTART = 0.4
-#: What a release before this one speaks, and does not know.
+#: The protocol of the older release, and a job that it does not know.
 OLD_PROTOCOL, NEW_JOB = protocol.NEWEST - 1, "sim.new"
 
 
 @functools.cache
 def own_parts() -> Parts:
-    """The installation that the simulation's own jobs belong to."""
+    """The installation of the simulation's own jobs."""
     settings = {
         "SECRET_KEY": "only for simulations",
         "PI_JOB_QUEUE_CLASS": OWN_CLASS,
@@ -56,7 +56,7 @@ def _queue(parts: Parts, storage: Any, spool: Any, fallback: tuple[str, ...], *,
     queue = HueyQueue.__new__(HueyQueue)
     queue._huey = None
     settings = parts.settings.replaced({"PI_JOB_QUEUE_FALLBACK": fallback})
-    # One codec for each process, as there is one for each of its settings: what it writes depends on its release.
+    # One codec for each process: the format that it writes depends on the process's release.
     codec = Codec(KeyRing.of(parts.settings), settings.name, lambda: int(storage.protocol))
     queue.codec = lambda: codec  # type: ignore[method-assign]
     Queue.__init__(queue, settings, registry, parts.plugins, storage=storage, spool=spool)
@@ -76,17 +76,17 @@ class Cast:
         self.servers: dict[int, Process] = {}
         self.workers: dict[int, Process] = {}
         self.flags: dict[Process, Event] = {}
-        #: Of each server process that serves requests: its queue. One that forked shares them with its children.
+        #: The queue of each server process. A forked child has a copy.
         self.queues: dict[Process, HueyQueue] = {}
         self.children: dict[int, list[Process]] = {}
-        #: Of what the older release is gone.
+        #: The kinds of processes (workers, servers) that are upgraded.
         self.upgraded: set[str] = set()
-        #: Numbers of the calls that happened.
+        #: Numbers of the calls that were made.
         self.made: set[int] = set()
         self._more = itertools.count(1000)
 
     def queue(self, process: Process, *, old: bool = False) -> HueyQueue:
-        """A queue as a process of its own makes it."""
+        """Make the queue of a process."""
         process.protocol = OLD_PROTOCOL if old else protocol.NEWEST
         spool = next((place for place in self.places[1:] if place.host is process.host), None)
         storage = self.storage.open(process)
@@ -94,7 +94,7 @@ class Cast:
 
     @property
     def calls_left(self) -> int:
-        """Calls that did not happen yet."""
+        """The number of calls still to make."""
         return sum(call.number not in self.made for call in self.plan.calls)
 
     def _is_old(self, kind: str, index: int) -> bool:
@@ -113,18 +113,18 @@ class Cast:
         for request in self._requests(calls):
             call = request[0]
             self.world.pause(call.at - self.world.now)
-            # After a fork parent and child serve in turn.
+            # After a fork, parent and children serve in turn.
             one = [process, *self.children[index]][call.number % (1 + len(self.children[index]))]
             act = functools.partial(self.request, self.queues[one], *request)
             self.world.start(one, act, f"call {call.number}")
 
     def _requests(self, calls: list[Call]) -> Iterator[list[Call]]:
-        """Where the plan wants it, calls in a row are made together: those that are taken by one way, all or none."""
+        """The calls of each request. With ``plan.together``, alike calls in a row are one request, all or none."""
         kind = operator.attrgetter("job", "has_deadline") if self.plan.together else id
         return ([*alike] for _, alike in itertools.groupby(calls, kind))
 
     def request(self, queue: Queue, *calls: Call) -> None:
-        """One call of a server, or some at once."""
+        """Make one call of a server, or several at once."""
         self.made.update(call.number for call in calls)
         if calls[0].job not in queue.registry:
             return
@@ -146,7 +146,7 @@ class Cast:
             self.books.returns(entries, handles)
 
     def fork(self, index: int) -> None:
-        """A server forks: the child has a copy of all that its parent has in memory, and none of its threads."""
+        """Fork a server: the child gets a copy of its parent's memory, and none of its threads."""
         parent = self.servers[index]
         if not parent.alive or parent not in self.queues or self.world.one_pid:
             return
@@ -172,7 +172,7 @@ class Cast:
         self.children[index].append(child)
 
     def go_on_serving(self) -> None:
-        """An enqueue of each server: without a worker on its host, it is what empties the spool."""
+        """Have each server enqueue: on a host without a worker, an enqueue empties the spool."""
         for index, process in self.servers.items():
             queue = self.queue(process)
             if "sim.job" in queue.registry:
@@ -198,7 +198,7 @@ class Cast:
         return engine, queue
 
     def _work(self, process: Process, index: int) -> None:
-        """What huey's consumer does: slots, periodic jobs, another slot for one that is stuck; and its end."""
+        """Run as huey's consumer does: slots, periodic jobs, replacements of stuck slots; and stop."""
         engine, queue = self._engine(process, index)
         flag = self.flags[process]
         start = functools.partial(self.world.start, process, functools.partial(self._slot, engine, flag), "slot")
@@ -217,7 +217,7 @@ class Cast:
         end = self.world.now + 5.0
         while any(not task.ended for task in tasks) and self.world.now < end:
             self.world.pause(0.05)
-        self.books.cut(process)  # what it could not hand in, may run again
+        self.books.cut(process)  # unfinished jobs may run again
         engine.close()
         process.alive, process.died = False, self.world.now
 
@@ -234,7 +234,7 @@ class Cast:
     # -- the service manager -------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """What was killed comes back, if its host has power."""
+        """Restart killed processes whose host has power."""
         while True:
             self.world.pause(RESTART)
             for index, process in list(self.workers.items()):
@@ -246,20 +246,20 @@ class Cast:
                     self.start_server(index)
 
     def replace_worker(self, index: int, process: Process) -> None:
-        """One that was told to stop and did not, within its time."""
+        """Kill and restart a worker that did not stop in time."""
         if self.workers[index] is process:
             process.alive, process.died = False, self.world.now
             if process.host.has_power:
                 self.start_worker(index)
 
     def upgrade_workers(self) -> None:
-        """The older release ends, and this one takes its place."""
+        """Replace the older release's worker by this release's."""
         if self.plan.old_release and "workers" not in self.upgraded:
             self.upgraded.add("workers")
             self.flags[self.workers[0]].set()
 
     def upgrade(self) -> None:
-        """The same, and the servers."""
+        """Upgrade the workers and the servers."""
         self.upgrade_workers()
         self.upgraded.add("servers")
         if self.plan.old_release:

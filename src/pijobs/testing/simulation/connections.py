@@ -1,4 +1,4 @@
-"""The connections of a process to a place."""
+"""Simulates the connections of a process to a storage."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pijobs.errors import PijobsError, StorageUnavailable
 from pijobs.storage.pool import ConnectionPool
 from pijobs.testing.simulation.world import Process, World
 
-#: Seconds that a call takes on its way, each way, and that one without a time-out of its own waits for its answer.
+#: Most seconds of a call each way, and the time-out of a call without one of its own.
 LATENCY, PATIENCE = 0.002, 1.0
 
 
 class _Connection:
-    """One of a process, which one thread uses at a time."""
+    """A connection of a process, for one thread at a time."""
 
     def __init__(self, process: Process) -> None:
         self._process, self._is_used = process, False
@@ -27,21 +27,21 @@ class _Connection:
         try:
             yield
         except StorageUnavailable:
-            raise  # nobody knows what would be read next: it must not be used again
+            raise  # its state is unknown: it must not be used again
         except PijobsError:
             self._is_used = False
             raise
         self._is_used = False
 
     def __deepcopy__(self, memo: object) -> _Connection:
-        """A fork copies no server's end of it."""
+        """A fork does not copy the server's end."""
         return self
 
 
 class Connections:
-    """Makes the connections of a process to a place.
+    """Makes the connections of a process to a storage.
 
-    :param arrive: raises what keeps a call from arriving, given its name, when it began, and its patience.
+    :param arrive: raises the error that stops a call; takes the call's name, begin, and time-out (seconds).
     """
 
     def __init__(self, world: World, process: Process, arrive: Callable[[str, float, float], None]) -> None:

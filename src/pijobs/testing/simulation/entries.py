@@ -1,4 +1,4 @@
-"""The calls of a history, and what became of each."""
+"""The calls of a history and their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pijobs.storage.records import Record
 from pijobs.testing.simulation.plan import Call
 from pijobs.testing.simulation.world import Process, Task
 
-#: What ends without an effect by its own fault.
+#: Behaviours of jobs that end without an effect by the job's own fault.
 GUILTY = ("fail", "unprintable", "kill", "hang", "interrupt")
 
 
@@ -25,24 +25,24 @@ class Broken(AssertionError):
 
 @dataclass
 class Entry:
-    """One call, and what became of it."""
+    """One call and its result."""
 
     call: Call
     began: float
-    #: Whose call it is.
+    #: The calling process.
     process: Process | None = None
     returned: float | None = None
     id: str | None = None
     state: str | None = None
     via: str | None = None
-    #: Whether it raised that nobody took it.
+    #: Whether the call was refused by an error.
     refused: bool = False
-    #: When each attempt began; each effect: when, and when its attempt began.
+    #: The begin of each attempt; each effect's time, and the begin of its attempt.
     attempts: list[float] = field(default_factory=list)
     effects: list[tuple[float, float]] = field(default_factory=list)
-    #: When the job ran in the request itself: from, until.
+    #: Begin and end of each run in the request.
     in_request: list[tuple[float, float]] = field(default_factory=list)
-    #: Each time that its process was killed, or frozen for longer than a lease, while it ran: whether it ran alone.
+    #: For each time that its process was killed or frozen past its lease: whether the job ran alone.
     cuts: list[bool] = field(default_factory=list)
     retried: int = 0
     cancelled: bool = False
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not returned, and still may."""
+        """Whether the call can still return."""
         alive = self.process is not None and self.process.alive
         return alive and self.returned is None and not self.refused
 
@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass(eq=False)
 class Run:
-    """An attempt that is going on."""
+    """A running attempt."""
 
     entry: Entry
     task: Task

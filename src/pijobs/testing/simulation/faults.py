@@ -1,4 +1,4 @@
-"""What goes wrong in a history, to whom, and until when."""
+"""The faults of a history, carried out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pijobs.testing.simulation.places import Place
 from pijobs.testing.simulation.plan import LEASE, Fault
 from pijobs.testing.simulation.world import Process, World
 
-#: Seconds within which the next worker of its host has given back what a killed one ran.
+#: Seconds until the next worker on the host has returned a killed worker's instances.
 AT_ONCE = RESTART + 1.2
 
 
@@ -76,7 +76,7 @@ class Faults:
         else:
             for one in list(self.cast.workers.values()) if fault.what == "kill all" else [process]:
                 if not one.alive:
-                    continue  # its host lost power: nobody can tell by its id that it is gone
+                    continue  # after a power loss, nobody can see by its id that it died
                 self._kill(one)
                 self._later(AT_ONCE, functools.partial(self._judge_recovery_at_once, one))
 
@@ -86,12 +86,12 @@ class Faults:
             self.books.cut(process)
 
     def _judge_recovery_at_once(self, process: Process) -> None:
-        """By its host, long before its lease is over; if nothing else went wrong meanwhile."""
+        """Judge the recovery by the next worker of the host, before the lease ends, if there is no other fault."""
         if self.books.is_quiet(AT_ONCE - 0.01) and process.name.startswith("worker"):
             self.books.judge_recovery(AT_ONCE - 0.01, process)
 
     def _take_power(self, fault: Fault, index: int) -> None:
-        """Of a host, or of all: after it nobody can tell by their ids who died."""
+        """Cut the power of one host or of all. After that, nobody can see by their ids which processes died."""
         hosts = self.cast.hosts if fault.what == "power of all" else [self.cast.hosts[index]]
         for host in hosts:
             host.outages, host.boots = host.outages + 1, host.boots + 1
@@ -120,7 +120,7 @@ class Faults:
             place.troubles.remove(fault.what)
 
     def _lose(self, fault: Fault, place: Place) -> None:
-        """All, or what came within so many seconds."""
+        """Lose all data, or go back to a state before."""
         if fault.what == "restored":
             place.remember()
             self.world.pause(fault.seconds)
@@ -128,7 +128,7 @@ class Faults:
         seen = {record.info.id: record.seen for record in place.truth.sessions()}
         (place.go_back if fault.what == "restored" else place.empty)()
         left = {record.info.id: record.seen for record in place.truth.sessions()}
-        # A session that went with the rest may have been closed by another worker, as far as its own can tell.
+        # From a worker's view, another worker may have closed a session that was lost.
         known = seen if fault.what == "emptied" else left
         witnesses = [session for session, last in seen.items() if session in known and left.get(session, 0) < last]
         self.lights.look_after_loss(fault, [place.sessions[one] for one in witnesses if one in place.sessions])

@@ -1,4 +1,4 @@
-"""One history, from its beginning to its end, by a plan."""
+"""Runs one history by its plan."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pijobs.testing.simulation.plan import LEASE, PEACE, TROUBLE, Plan
 from pijobs.testing.simulation.world import Host, World
 
 MakePlace = Callable[[World, str, Host], Place]
-#: Seconds within which what ran in a process that is gone goes on elsewhere, and in which the rest settles at the end.
+#: Seconds until another process takes over the jobs of a dead one, and until the rest settles at the end.
 RECOVERY, SETTLING = 3 * LEASE + 1, 2 * LEASE + 0.5
-#: Turns of all tasks in a history. A busy one takes 5,000.
+#: Most task switches of a history. A busy one takes 5,000.
 MOST_STEPS = 50_000
 
 
 @dataclass
 class Outcome:
-    """How a history went."""
+    """The result of a history."""
 
     seed: int
     broken: Broken | None
@@ -36,9 +36,9 @@ class Outcome:
     steps: int
     seconds: float
     entries: dict[int, Entry] = field(default_factory=dict)
-    #: How each instance ended, by the number of its call.
+    #: The last record of each instance, by the number of its call.
     records: dict[int, Record] = field(default_factory=dict)
-    #: Ids whose enqueue may have been done although its caller heard of none, or of another way.
+    #: Ids that may be enqueued although the caller received no answer, or used a fallback.
     doubts: list[str] = field(default_factory=list)
 
 
@@ -53,7 +53,7 @@ class History:
         world.one_pid = self.places[0].shares_connections
         for place in self.places:
             place.has_connections = plan.connections
-            # One with connections can't be asked before there is a task that waits for them.
+            # A place with connections can only be called by a task.
             if place.waits_inside and not plan.old_release and plan.seed % 2:
                 place.truth.set_protocol(protocol.NEWEST, oldest_reader=protocol.NEWEST)
         self.books = Books(world, self.places)
@@ -94,9 +94,9 @@ class History:
         self.cast.upgrade()
 
     def _go_on_in_peace(self) -> None:
-        """Until all has ended that can."""
+        """Go on without faults until all calls, acts and instances have ended."""
         world, books = self.world, self.books
-        # What was planned by a clock that was wrong waits for its time, and some faults last longer than the trouble.
+        # Instances that were scheduled by a wrong clock wait longer, and some faults outlast TROUBLE.
         limit = world.now + PEACE + sum(abs(fault.amount) + fault.seconds for fault in self.plan.faults)
         peace = world.now
         while world.now < limit and self._goes_on() and not self._is_over():
@@ -107,7 +107,7 @@ class History:
                 self.cast.go_on_serving()
 
     def _settle(self, end: float) -> None:
-        """What was taken for done is heard of; sessions of the dead go; the new format is taken into use."""
+        """Wait for the last acknowledgements and the end of dead sessions, and use the new protocol."""
         world = self.world
         for place in self.places:
             if self.plan.old_release and all(one.info.protocol == protocol.NEWEST for one in place.truth.sessions()):
@@ -127,7 +127,7 @@ class History:
 
 
 def play(plan: Plan, *, telling: bool = False, make_place: MakePlace = Place, parts: Parts | None = None) -> Outcome:
-    """Let a plan happen, and judge it."""
+    """Run a plan, and judge the history."""
     world = World(plan.seed, telling=telling)
     with staging.described(world), stand_ins.in_world(world), staging.logs(world, telling):
         history = History(plan, world, make_place, parts or own_parts())

@@ -1,4 +1,4 @@
-"""The jobs of a history, as a plugin: each does what its call says, and then its effect."""
+"""The plugin with the jobs of a history."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from pijobs import DestinationDown, FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, crontab, hookimpl
 from pijobs.testing.simulation.present import here as world
 
-#: Seconds after which a job of a history is given up.
+#: Timeout of the jobs, in seconds.
 TIMEOUT = 3.0
-#: Of ``sim.rated``: so many starts in so many seconds.
+#: The rate limit of ``sim.rated``.
 RATE = Limits(rate=3, per=2.0)
 
 
@@ -19,7 +19,7 @@ class Unprintable(Exception):
 
 
 def work(ctx: JobContext, number: int, how: str = "quick", seconds: float = 0.0, place: str = "") -> None:
-    """What a call says; ``flaky`` and ``down`` fail in their first attempts."""
+    """Behave as the call says (``how``), then have an effect; ``flaky`` and ``down`` fail in their first attempts."""
     here = world()
     books: Any = here.books  # type: ignore[attr-defined]
     with books.running(ctx, number, how):

@@ -1,4 +1,4 @@
-"""The storages that a history can be played on. Each call to one is one atomic operation, whoever makes it.
+"""The storages for histories. Each call to one is one atomic operation.
 
 On Redis and PostgreSQL all processes of a history share the connections.
 """
@@ -47,15 +47,15 @@ def _redis(url: str) -> Iterator[MakePlace]:
         yield partial(RedisPlace, server=server)
 
 
-#: By name; those with a server need its URL.
+#: Factories by name; Redis and PostgreSQL need a URL.
 KINDS: dict[str, Callable[[str], Any]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis, "postgresql": _sql}
 
 
 @contextmanager
 def kind(name: str, url: str = "") -> Iterator[MakePlace]:
-    """Makes the storages of histories.
+    """Open the factory of a history's storages.
 
-    :param url: of the server, for a kind that has one.
+    :param url: of the server, for Redis and PostgreSQL.
     """
     if name in ("redis", "postgresql") and not url:
         raise SystemExit(f"a history on {name} needs --url")

@@ -1,4 +1,4 @@
-"""What is judged when nothing goes wrong any more, and all has ended that can."""
+"""Judges a history at its end, when the faults are over and all has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pijobs.testing.simulation.world import Process, World
 
 
 class LastJudgement:
-    """The part of the books that is looked at when they are closed."""
+    """The judges at the end, a part of the books."""
 
     world: World
     places: list[Place]
@@ -35,19 +35,19 @@ class LastJudgement:
     def found(self, entry: Entry) -> tuple[Place, Record] | None:
         assert entry.id is not None
         known = [(place, record) for place in self.places if (record := record_of(place.truth, entry.id))]
-        # The hold of what was moved and not forgotten yet is over long ago; what ended counts.
+        # After a move, two places may know an instance; the ended record counts.
         known.sort(key=lambda pair: pair[1].state in ENDED, reverse=True)
         return known[0] if known else None
 
     def unfinished(self) -> bool:
-        """Whether something waits or runs, acknowledged or not, or somebody waits for the answer to a call."""
+        """Whether an instance waits or runs, or a call has not returned."""
         if any(entry.is_open for entry in self.entries.values()):
             return True
         states = (State.RUNNING, State.QUEUED, State.SCHEDULED)
         return any(place.truth.page(state, limit=1).records for place in self.places for state in states)
 
     def left_over(self) -> bool:
-        """Whether something of a process that is gone is left in a storage, or something runs."""
+        """Whether a storage still has a session of a dead process, or a running instance."""
         for place in self.places:
             gone = (place.sessions.get(record.info.id) for record in place.truth.sessions())
             if any(process is None or not process.alive for process in gone):
@@ -57,7 +57,7 @@ class LastJudgement:
         return False
 
     def judge_recovery(self, patience: float, of: Process | None = None) -> None:
-        """What ran in a process that is gone for so long, or in this one, goes on elsewhere."""
+        """No instance may still belong to a process (``of``, or any) that died ``patience`` seconds ago."""
         for place in self.places:
             for record in place.truth.page(State.RUNNING, limit=1000).records:
                 process = place.sessions.get(record.session or "")
@@ -66,7 +66,7 @@ class LastJudgement:
                     self.breaks("recovery", f"{self._by_id(record.id)} is held by {process.name} still, which is gone")
 
     def judge_all(self) -> None:
-        """When all has ended that can."""
+        """Judge all calls and places."""
         for entry in self.entries.values():
             if entry.is_open:
                 self.breaks("patience", f"{entry} never returned, though its server lives")
@@ -103,7 +103,7 @@ class LastJudgement:
         if record.state not in ENDED:
             self.breaks("starved", f"{entry} is {record.state} still: {record.reason}")
         elif entry.call.kwargs is not None:
-            return  # what its job does is not known here
+            return  # a plugin's job, of unknown effect
         elif record.state is State.DONE and record.id in self.damaged and not self._unjudgeable():
             self.breaks("truth", f"{entry} is done, though its record was damaged")
         elif record.state is State.DONE and not entry.effects:
@@ -118,7 +118,7 @@ class LastJudgement:
             self.breaks("truth", f"{entry} was cancelled by nobody: {record.reason}")
 
     def _explained_in_request(self, entry: Entry) -> bool:
-        """Its dead letter may have been tried again."""
+        """Whether the dead letter may have been retried."""
         return bool(entry.retried or self._doubts(entry.id or ""))
 
     def _explained(self, entry: Entry, record: Record) -> bool:
@@ -128,7 +128,7 @@ class LastJudgement:
         if entry.call.how in GUILTY or record.id in self.damaged:
             return
         failures = 4 if entry.call.how in ("flaky", "down", "retry") else 9
-        if record.attempts >= failures and entry.cut_off:  # it failed, and was cut off in between
+        if record.attempts >= failures and entry.cut_off:  # failures and crashes, mixed
             return
         if (entry.cut_off >= MAX_CRASHES and any(entry.cuts[MAX_CRASHES - 1 :])) or (
             self._unjudgeable() and entry.cuts

@@ -1,4 +1,4 @@
-"""Whether readiness tells what goes wrong, while it does and when it is over."""
+"""Judges whether readiness reports each fault, and only while it lasts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pijobs.testing.simulation.cast import Cast
 from pijobs.testing.simulation.plan import LEASE, PAUSE, Fault
 from pijobs.testing.simulation.world import Host, Process, World
 
-#: By fault: the check that is red meanwhile, and seconds after which it must be.
+#: By fault: the check that must fail meanwhile, and the seconds until it must.
 RED: Mapping[str, tuple[str, float]] = {
     "refused": ("storage", 0.1),
     "silent": ("storage", 0.1),
@@ -22,29 +22,29 @@ RED: Mapping[str, tuple[str, float]] = {
     "emptied": ("loss", 3.0),
     "restored": ("loss", 3.0),
 }
-#: The same of a spool.
+#: The same, for faults of a spool.
 RED_OF_SPOOL: Mapping[str, tuple[str, float]] = {"refused": ("spool", 0.1)}
-#: Checks that may be red, or were told of, when all is over: what they tell of stays true.
+#: Checks that may fail at the end: their findings stay true.
 TOLD = {"loss", "storage_loss", "clock", "dead_letters", "groups", "breakers"}
-#: Where nothing goes wrong, and no spool is.
+#: A host without faults or spool.
 OBSERVER = Host("observer")
-#: Seconds that readiness may take.
+#: Most seconds that readiness may take.
 LONGEST = 3.0
 
 
 class Lights:
-    """Looks at readiness from a server of its own."""
+    """Asks for readiness from a server process of its own."""
 
     def __init__(self, cast: Cast, world: World, books: Books) -> None:
         self.cast, self.world, self.books = cast, world, books
 
-    def _ask(self, host: Host, told: Callable[[dict[str, Any]], object]) -> None:
-        """As a server that has just started: nothing that it remembers keeps a light green."""
+    def _ask(self, host: Host, receive: Callable[[dict[str, Any]], object]) -> None:
+        """Ask from a newly started server, which remembers nothing."""
         process = self.world.process("server of the lights", host)
-        self.world.start(process, lambda: told(dict(readiness(self.cast.queue(process)))), "readiness")
+        self.world.start(process, lambda: receive(dict(readiness(self.cast.queue(process)))), "readiness")
 
     def look_during(self, fault: Fault) -> None:
-        """While something is wrong with the storage, or all workers are gone, its check is red."""
+        """Judge that the check fails while the storage has a fault, or all workers are gone."""
         of_spool = fault.whom.startswith("spool")
         check, after = (RED_OF_SPOOL if of_spool else RED).get(fault.what, ("", 0.0))
         if not check or check == "loss" or fault.seconds < after + LONGEST:
@@ -54,22 +54,22 @@ class Lights:
         self._look(host, check, after, f"the fault '{fault}' lasts", lambda: self.world.now < ends)
 
     def look_after_loss(self, fault: Fault, witnesses: Iterable[Process]) -> None:
-        """A loss is found by a worker that was there before and after it.
+        """Judge that a worker that was there before and after a loss reports it.
 
-        :param witnesses: those whose last sign of life is lost.
+        :param witnesses: workers whose last heartbeat is lost.
         """
         books, began = self.books, self.world.now
         was_calm = books.troubles == 1 and began - books.last_trouble > LEASE
-        told = [one for one in witnesses if one.alive and was_calm]
+        able = [one for one in witnesses if one.alive and was_calm]
 
         def is_judged() -> bool:
-            return books.last_trouble <= began and not books.troubles and any(one.alive for one in told)
+            return books.last_trouble <= began and not books.troubles and any(one.alive for one in able)
 
         check, after = RED[fault.what]
         self._look(OBSERVER, check, after, f"everybody can tell of the fault '{fault}'", is_judged)
 
     def look_at_pause(self) -> None:
-        """While the queue or a destination is paused, which is a warning."""
+        """Judge that a pause is reported as a warning."""
         if self.world.seed % 2 and self.books.is_quiet(LEASE):
             began = self.world.now
             self._look(OBSERVER, "paused", 0.1, "something is paused", lambda: self.world.now < began + PAUSE)
@@ -85,13 +85,13 @@ class Lights:
         def judge(found: dict[str, Any]) -> None:
             disturbed = self.books.clocks_were_set or (check == "paused" and not (calm and self.books.is_quiet(0.2)))
             if not disturbed and is_judged() and (check not in found or severity_of(found[check]) is None):
-                told = found[check].message if check in found else "nothing"
-                self.books.breaks("lights", f"{check} is not red while {meanwhile}: {told}")
+                message = found[check].message if check in found else "nothing"
+                self.books.breaks("lights", f"{check} is not red while {meanwhile}: {message}")
 
         self.world.start(self.world.outside, look, "a look at the lights")
 
     def judge_at_the_end(self, until: float) -> None:
-        """All is green again, at the latest at that time."""
+        """Judge that no check fails any more at that time."""
         while (red := self._red()) and self.world.now < until:
             self.world.run(self.world.now + LEASE / 4)
         for name, message in red:

@@ -13,7 +13,7 @@ Breaks = Callable[[str, str], None]
 
 
 def judge_order(truth: MemoryStorage, step: Step, floor: int | None, breaks: Breaks) -> None:
-    """The most urgent first, where all that waits is known."""
+    """Judge that the most urgent were leased first, by all data of a storage in memory."""
     priorities = [lease.priority for lease in step.leases]
     now = truth.now()
     ready = next((item for item in truth._ready(floor, now) if not item.overdue(now)), None)
@@ -29,7 +29,7 @@ def judge_order(truth: MemoryStorage, step: Step, floor: int | None, breaks: Bre
 
 
 def judge_what_is_left(place: Place, step: Step, breaks: Breaks) -> None:
-    """The order, where nothing is known but what the storage tells: what stays behind is no more urgent."""
+    """Judge by a storage's answers only: nothing that stays is more urgent than what was leased."""
     least, now = min(lease.priority for lease in step.leases), place.time() * 1000 - 1
     depths = place.truth.depths()
     for record in place.truth.page(State.QUEUED, limit=1000).records if depths.pause is None else ():

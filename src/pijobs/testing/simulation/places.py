@@ -1,7 +1,7 @@
-"""The storages of a history, and what happens on the way to them.
+"""The storages of a history, and the faults of calls to them.
 
-Most calls to a storage take a moment, before they are done, or after, in which other tasks go on. On the way a call may
-be refused, get lost, or its answer may.
+Most calls take a moment before or after they are done, in which other tasks run. A call can be refused, or it or its
+answer can be lost.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pijobs.storage.memory import MemoryStorage
 from pijobs.testing.simulation.connections import LATENCY, PATIENCE, Connections
 from pijobs.testing.simulation.world import EPOCH, Host, Process, Task, World
 
-#: How often a call takes a moment before it is done, and after. Each such moment costs as much as the call itself.
+#: How often a call takes a moment before, and after. Each moment costs as much computing as the call.
 BEFORE, AFTER = 0.6, 0.3
-#: What asks and changes nothing.
+#: Methods that only read.
 _READS = frozenset(
     (
         "ping",
@@ -37,7 +37,7 @@ _READS = frozenset(
         "last_periodic",
     )
 )
-#: What works without an answer.
+#: Methods that need no call.
 _INSIDE = frozenset({"now", "close", "wake"})
 
 
@@ -56,30 +56,30 @@ class _Clock:
 
 
 class Place:
-    """One storage: what is true of it, and what befalls it.
+    """One storage with its faults; ``truth`` is the real one.
 
-    :param host: whose clock is the storage's.
+    :param host: its clock is the storage's clock.
     """
 
-    #: Whether :meth:`Storage.wait` waits for virtual time only.
+    #: Whether :meth:`Storage.wait` waits in virtual time.
     waits_inside = True
-    #: Whether all processes reach it over the same connections.
+    #: Whether all processes share its connections.
     shares_connections = False
 
     def __init__(self, world: World, name: str, host: Host) -> None:
         self.world, self.name, self.host = world, name, host
-        #: What befalls the calls now: ``refused``, ``silent``, ``deaf`` (done, but the answer gets lost), ``slow``,
+        #: Present faults of calls: ``refused``, ``silent``, ``deaf`` (done, but the answer is lost), ``slow``,
         #: ``read-only``, ``full``.
         self.troubles: list[str] = []
         #: Processes whose calls do not arrive.
         self.cut_off: set[Process] = set()
-        #: Ids whose enqueue was done, or may have been, without that its caller heard of it.
+        #: Ids that were, or may have been, enqueued without an answer to the caller.
         self.doubts: list[str] = []
-        #: What it lost, and when.
+        #: Losses of data: time and kind.
         self.losses: list[tuple[float, str]] = []
-        #: Told of each step: (process, want, floor, answer).
+        #: Called after each step with (process, want, floor, answer).
         self.on_step: Callable[[Process, int, int | None, Any], None] = lambda *_: None
-        #: Session ids by process.
+        #: Processes by session id.
         self.sessions: dict[str, Process] = {}
         self._memory: dict[str, Any] = {}
         self._waiting: list[Task] = []
@@ -93,11 +93,11 @@ class Place:
         return MemoryStorage(self.name, clock=_Clock(self.world, self.host))
 
     def open(self, process: Process) -> Remote:
-        """As one process sees it."""
+        """The storage as a process sees it."""
         return Remote(self, process, self.truth)  # type: ignore[abstract]
 
     def close(self) -> None:
-        """The history is over."""
+        """Close the storage at the end of the history."""
 
     def time(self) -> float:
         return EPOCH + self.world.now + self.host.ahead
@@ -107,10 +107,10 @@ class Place:
         return 0
 
     def before_call(self) -> None:
-        """Hand in the time, where it is not asked for."""
+        """Set the time of a storage that has a clock of its own."""
 
     def wait(self, timeout: float) -> None:
-        """In the place of a storage that would wait in real time."""
+        """Wait in virtual time, instead of the storage."""
         task = self.world.current
         assert task is not None
         self._waiting.append(task)
@@ -123,24 +123,24 @@ class Place:
             self.world.unpark(self._waiting.pop())
 
     def judge_arrival(self, process: Process, name: str, began: float, patience: float) -> None:
-        """Whether a call arrives. :raises StorageUnavailable: it does not, or is turned away."""
+        """Let a call arrive. :raises StorageUnavailable: if it does not, or is refused."""
         if "refused" in self.troubles:
             raise StorageUnavailable("connection refused")
-        # Who reads from a file does not wait for who has locked it.
+        # Readers of a file do not wait for its lock.
         is_silent = "silent" in self.troubles and not (self.is_file and name in _READS)
         if is_silent or process in self.cut_off:
             self.world.pause(max(0.0, patience - (self.world.now - began)))
             raise StorageUnavailable("timed out")
         if "read-only" in self.troubles and name not in _READS and name != "wait":
             raise StorageUnavailable("READONLY You can't write against a read only replica.")
-        # Not every server is understood when it says so.
+        # Not every server's error is recognised as a full disk.
         if "full" in self.troubles and name in ("enqueue_many", "enqueue_periodic", "try_out"):
             raise (StorageFull if self.world.seed % 2 else StorageUnavailable)("the disk is full")
 
     # -- what befalls it -----------------------------------------------------------------------------------------
 
     def remember(self) -> None:
-        """What it holds now is what it will hold after :meth:`go_back`."""
+        """Save the present state for :meth:`go_back`."""
         lock = self.truth._lock  # type: ignore[attr-defined]
         self._memory = copy.deepcopy(self._state(), {id(lock): lock})
 
@@ -150,7 +150,7 @@ class Place:
 
     def empty(self) -> None:
         fresh = {name: value for name, value in vars(self._make()).items() if name in self._state()}
-        # Whoever waits for it holds the lock that it had.
+        # Keep the lock: tasks may wait for it.
         lock = fresh["_items"]._changed = self.truth._lock  # type: ignore[attr-defined]
         vars(self.truth).update(fresh, _lock=lock, _epoch=len(self.losses) + 2)
         self.losses.append((self.world.now, "emptied"))
@@ -159,7 +159,7 @@ class Place:
         return {name: value for name, value in vars(self.truth).items() if name not in ("name", "_clock", "_retention")}
 
     def damage(self) -> str | None:
-        """Spoil the body of what waits longest, and give its id."""
+        """Damage the body of the instance that waits longest. Returns its id."""
         waiting = self.truth._items.of(State.QUEUED)  # type: ignore[attr-defined]
         if not waiting:
             return None
@@ -176,7 +176,7 @@ class Remote(Storage):
         self._pool = Connections(place.world, process, self._arrive).pool() if place.has_connections else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Remote:
-        """As a forked child has it."""
+        """The copy of a forked child."""
         copied = memo[id(self)] = self._place.open(memo[id(self._process)])
         copied.protocol, copied._pool = self.protocol, copy.deepcopy(self._pool, memo)
         return copied
@@ -232,7 +232,7 @@ class Remote(Storage):
             self._place.judge_arrival(self._process, name, began, patience)
 
     def _note(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], answer: Any) -> None:
-        """What was done, whether or not the caller will hear of it."""
+        """Note the effects of a call, also if its answer gets lost."""
         place = self._place
         if not place.waits_inside and name not in _READS:
             place.changed()

@@ -1,4 +1,4 @@
-"""What happens in a history, worked out from its seed beforehand, so that parts of it can be left out."""
+"""The plan of a history, made from its seed beforehand, so that parts can be left out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-#: Seconds of a lease, of the time in which things go wrong, and until all that can end must have ended afterwards.
+#: Seconds: of a lease; of the time with faults; after that, until all must have ended.
 LEASE, TROUBLE, PEACE = 3.0, 10.0, 300.0
-#: Seconds of an outage that somebody has to end, of a delay that ends within it, and of a loss of power of all hosts
-#: that lasts until it is told that no worker is there.
+#: Seconds: of an outage that needs a person; of a delay that ends within it; of a power loss of all hosts, long enough
+#: to be reported as having no worker.
 LONG, LONG_DELAY, NOBODY = 25.0, 20.0, 40.0
-#: Seconds that an admin pauses something for.
+#: Seconds of an admin's pause.
 PAUSE = 2.0
 
 
@@ -24,7 +24,7 @@ class Call:
     server: int
     number: int
     job: str
-    #: What the job does, see :mod:`pijobs.testing.simulation.jobs`.
+    #: The behaviour of the job, see :mod:`pijobs.testing.simulation.jobs`.
     how: str = "quick"
     seconds: float = 0.0
     place: str = ""
@@ -32,7 +32,7 @@ class Call:
     delay: float | None = None
     priority: int | None = None
     key: str | None = None
-    #: Of a job that is not one of the simulation's own: its arguments.
+    #: Arguments of a plugin's job; None: a job of the simulation.
     kwargs: Mapping[str, Any] | None = None
 
     @property
@@ -56,7 +56,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something goes wrong: ``what`` befalls ``whom``, for so many seconds."""
+    """A fault: ``what`` happens to ``whom``, for ``seconds``."""
 
     at: float
     what: str
@@ -71,7 +71,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Act:
-    """What an admin does; to the call of that number, or to a group."""
+    """An action of the admin on the call ``number``, or on a group."""
 
     at: float
     what: str
@@ -81,19 +81,19 @@ class Act:
 
 @dataclass(frozen=True)
 class Plan:
-    """A history before it happens."""
+    """The plan of a history."""
 
     seed: int
-    #: Slots of each worker process; they stand on the hosts in turn, as the servers do.
+    #: Slots of each worker process. Workers and servers are on the hosts in turn.
     workers: tuple[int, ...]
     servers: int
     hosts: int
     spool: bool
     fallback: tuple[str, ...]
-    #: Whether the first worker and the first server are of a release before, which speaks the older protocol and does
-    #: not know all jobs, until they are upgraded.
+    #: Whether the first worker and server begin with the older release, which has the older protocol and lacks a
+    #: job, until they are upgraded.
     old_release: bool = False
-    #: Whether processes reach the storages by connection pools, as those of Redis and SQL have them.
+    #: Whether processes use connection pools, as with Redis and SQL.
     connections: bool = False
     #: Whether servers enqueue many calls at once.
     together: bool = False
@@ -141,7 +141,7 @@ def make(seed: int) -> Plan:
     faults = tuple(_fault(chance, plan) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
     acts = tuple(_act(chance, number) for _ in range(chance.choice((0, 0, 1, 2, 3))))
     if plan.old_release and chance.random() < 0.7:
-        # The servers are forgotten: they are of the older release still when the protocol is raised.
+        # The servers are not upgraded before the protocol is raised.
         at = chance.uniform(1.0, TROUBLE / 2)
         acts += (Act(at, "new release"), Act(at + chance.uniform(1.0, LEASE), "schema upgrade"))
     by_time = lambda part: part.at  # noqa: E731

@@ -1,14 +1,14 @@
-"""The world that the calling code lives in."""
+"""The world of the running history."""
 
 from __future__ import annotations
 
 from pijobs.testing.simulation.world import World
 
-#: That of the history that runs.
+#: None: no history runs.
 world: World | None = None
 
 
 def here() -> World:
-    """The same, where there must be one."""
+    """The present world. :raises AssertionError: if no history runs."""
     assert world is not None, "no history runs"
     return world

@@ -1,4 +1,4 @@
-"""The places of a history in Redis."""
+"""The storages of histories in Redis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pijobs.testing.simulation.world import Host, World
 
 
 class Server:
-    """The server that all queues of a run are in, and the time that its scripts read."""
+    """The Redis server of a run, and the simulated time that its scripts read."""
 
     def __init__(self, url: str) -> None:
         self.url, self.client = url, redis.Redis.from_url(url)
@@ -26,30 +26,30 @@ class Server:
         self.now = f"redis.call('HMGET', '{self._clock}', 'seconds', 'micros')"
 
     def queue_name(self) -> str:
-        """One that no history had."""
+        """A new name."""
         return f"{self._run}-{next(names)}"
 
     def set_time(self, seconds: float) -> None:
-        """For the scripts that are called next."""
+        """Set the time that scripts read."""
         micros = int(seconds * 1e6)
         self.client.hset(self._clock, mapping={"seconds": micros // 10**6, "micros": micros % 10**6})
 
     def close(self) -> None:
-        """When no history is played any more."""
+        """Delete the time, and close the connection."""
         self.client.delete(self._clock)
         self.client.close()
 
 
 class Simulated(RedisStorage):
-    """Its time is the history's."""
+    """A Redis storage with the history's time."""
 
     place: Place
 
     def try_out(self) -> None:
-        """Its scripts are its own, and ask for the server's time."""
+        """Skip the trial: its scripts would ask for the server's time."""
 
     def _learn_time(self, server: float, sent: float) -> None:
-        # Whoever looks from outside of the history hands in no time, and reads that of the last call.
+        # Calls from outside the history set no time, and would read that of the last call.
         super()._learn_time(self.place.time() * 1000, self.place.world.now)
 
 

@@ -1,4 +1,4 @@
-"""A storage that is kept elsewhere, as one place of a history."""
+"""A storage on a server or in a file, as one place of a history."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 from pijobs.jobs import State
 from pijobs.testing.simulation.places import Place
 
-#: Each history has queues of its own.
+#: Numbers the queues, so that each history has its own.
 names = itertools.count()
 
 
 class Served(Place):
-    """A storage that waits and keeps time by itself, unless it is told not to."""
+    """A storage that would wait and read the clock by itself."""
 
     waits_inside, shares_connections = False, True
 
     def _read(self) -> Any:
-        """All that it holds."""
+        """All data of the storage."""
         raise NotImplementedError
 
     def _write(self, held: Any) -> None:
-        """In the place of all that it holds; None: nothing."""
+        """Replace all data; None: delete it."""
         raise NotImplementedError
 
     def _spoil(self, instance_id: str) -> None:

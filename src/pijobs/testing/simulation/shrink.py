@@ -1,4 +1,4 @@
-"""Makes a failing history as short as it still fails."""
+"""Reduces a failing history to a short one that still fails."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from pijobs.testing.simulation.plan import Plan
 
-#: Histories that are tried at most.
+#: Most histories that are tried.
 MOST = 400
 
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
-    """Leave out what is not needed: first much at once, then one by one.
+    """Leave out parts that the failure does not need: first many at once, then one by one.
 
     :param fails: whether a plan breaks the same promise.
     """

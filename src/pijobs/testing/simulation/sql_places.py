@@ -1,4 +1,4 @@
-"""The places of a history in a database."""
+"""The storages of histories in a database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TABLES = [
 
 
 class _DatabaseTime:
-    """In the place of :class:`pijobs.storage.sql.transactions.DatabaseClock`."""
+    """Replaces :class:`pijobs.storage.sql.transactions.DatabaseClock` by the history's clock."""
 
     known = fresh = True
 
@@ -40,14 +40,14 @@ class _DatabaseTime:
         self._place = place
 
     def heard(self, now_us: int, before: float) -> None:
-        """It is handed in."""
+        """Ignore the database's time."""
 
     def now_us(self) -> int:
         return int(self._place.time() * 1e6)
 
 
 class Database:
-    """The database that all queues of a run are in."""
+    """The database of a run."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -55,12 +55,12 @@ class Database:
         self._run = secrets.token_hex(4)
 
     def queue_name(self) -> str:
-        """One that no history had."""
+        """A new name."""
         return f"{self._run}-{next(names)}"
 
 
 class Simulated(SqlStorage):
-    """Its time is the history's, and its connections are counted."""
+    """A SQL storage with the history's time, and counted connections."""
 
     place: SqlPlace
 
@@ -68,7 +68,7 @@ class Simulated(SqlStorage):
         live = super()._begin_to_live()
         live.clock = _DatabaseTime(self.place)  # type: ignore[assignment]
         if isinstance(lane := live.durable, ServerLane):
-            # The first call comes before a history begins, when no thread of it can connect.
+            # The first call comes before the history begins, so no thread of it can connect.
             lane._pool._connect_within = lambda _: lane.connect()
         for lane in (live.durable, live.quick):
             if isinstance(lane, LocalLane):
@@ -114,7 +114,7 @@ class SqlPlace(Served):
         return storage
 
     def noted(self, pid: int, connect: Callable[[], Link]) -> Link:
-        """A new connection of a process."""
+        """Make a connection, and count it for the process."""
         link = connect()
         self._links.setdefault(pid, weakref.WeakSet()).add(link)
         return link
@@ -123,7 +123,7 @@ class SqlPlace(Served):
         return sum(map(_is_open, self._links.get(process.pid, ())))
 
     def close(self) -> None:
-        # It is told to all queues of a database.
+        # The protocol belongs to all queues of a database: reset it.
         self.truth.set_protocol(protocol.FIRST, oldest_reader=protocol.FIRST)
         for live in self.truth._lives.values():
             live.close()

@@ -1,4 +1,4 @@
-"""What is set while a history runs: where the log goes, and what a worker process tells of itself."""
+"""Sets the log and the description of worker processes while a history runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pijobs.testing.simulation.world import World
 from pijobs.worker import leasing, session
 from pijobs.worker import main as worker_main
 
-#: Seconds of a worker's turn without work: a shorter one costs most of a history's time, and shows nothing more.
+#: Seconds of an idle worker's turn. Shorter turns take most of a history's time, and find no more faults.
 IDLE = 2.5
 
 
 @contextlib.contextmanager
 def logs(world: World, telling: bool) -> Iterator[None]:
-    """What the code logs is part of the story, or costs nothing."""
+    """Add log lines to the story (``telling``), or turn the log off."""
     root, before = logging.getLogger("pijobs"), logging.root.manager.disable
     handler = _Teller(world)
     level = root.level
@@ -53,15 +53,15 @@ class _Teller(logging.Handler):
 
 @functools.cache
 def _once(describe: Callable[..., SessionInfo]) -> SessionInfo:
-    """It looks at files."""
+    """Cached, since it reads files."""
     return describe(worker_type="thread", workers=0, keys=(), jobs=())
 
 
 @contextlib.contextmanager
 def described(world: World) -> Iterator[None]:
-    """What a worker process tells of itself; and how long it waits for work.
+    """Simulate the description of worker processes, and their idle turn.
 
-    Entered before the world, whose chance must not hear of what is looked up once in a process.
+    Enter it before the world: what is looked up only once per process must not use the world's random numbers.
     """
     real, turn = session.describe_process, leasing.TURN
 
@@ -71,8 +71,8 @@ def described(world: World) -> Iterator[None]:
         assert world.current is not None
         process = world.current.process
         place = f"{process.host.name}, boot {process.host.boots}"
-        told = replace(found, id=uuid.uuid4().hex[:12], host=process.host.name, pid=process.pid, place=place)
-        return replace(told, process_started=1, protocol=process.protocol, **more)
+        info = replace(found, id=uuid.uuid4().hex[:12], host=process.host.name, pid=process.pid, place=place)
+        return replace(info, process_started=1, protocol=process.protocol, **more)
 
     setattr(worker_main, "describe_process", describe)  # noqa: B010 - of a module that does not export it
     leasing.TURN = IDLE

@@ -1,4 +1,4 @@
-"""What stands in the place of the host's clock, threads, process ids and chance while a history runs."""
+"""Replaces the host's clock, threads, process ids and random numbers while a history runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _getpid() -> int:
 
 
 def _gate() -> forks.Gate:
-    """That of the present process."""
+    """The gate of the present process."""
     gates, pid = present.here().gates, _getpid()
     gate: forks.Gate = gates.get(pid) or gates.setdefault(pid, forks.Gate())
     return gate
@@ -52,7 +52,7 @@ def _is_surely_dead(pid: int, started: int) -> bool:
 
 
 def _judge_protocol(number: int, oldest_reader: int, place: str) -> int:
-    """As the release of the present process does it."""
+    """Judge as the release of the present process does."""
     current = present.here().current
     newest = protocol.NEWEST if current is None or not current.process.protocol else current.process.protocol
     if oldest_reader > newest:
@@ -76,7 +76,7 @@ def _replacements(here: World) -> list[tuple[Any, str, Any]]:
         (threads, "current_thread", _current_thread),
         (threads, "get_ident", _get_ident),
         (os, "getpid", _getpid),
-        # One of its own: the gate of this process must hold no lock of a history when it forks.
+        # A new gate: this process's own must hold no lock of a history when it forks.
         *((forks.gate, name, value) for name, value in vars(forks.Gate()).items()),
         (forks.gate, "keep", lambda keeper: _gate().keep(keeper)),
         (forks.gate, "use", lambda path, timeout: _gate().use(path, timeout)),
@@ -89,16 +89,16 @@ def _replacements(here: World) -> list[tuple[Any, str, Any]]:
 
 @contextmanager
 def in_world(here: World) -> Iterator[None]:
-    """Let the code of pijobs live in a world."""
+    """Run the code of pijobs in a world."""
     assert present.world is None, "a history runs already"
     before, state = [], random.getstate()
-    # A real thread of this process may meet a stand-in as long as one is there.
+    # Set it first: a real thread of this process may use a replacement at once.
     present.world = here
     for module, name, value in _replacements(here):
         before.append((module, name, module.__dict__.get(name, _NOTHING)))
         setattr(module, name, value)
     random.seed(here.random.random())
-    # It would look for what is left of a history again and again while all of that is in use.
+    # The collector would search the history's objects again and again while all are in use.
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""A history as people read it."""
+"""Formats a history for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pijobs.testing.simulation.plan import Plan
 
 
 def story(plan: Plan, outcome: Outcome) -> Iterator[str]:
-    """Who did what, and when."""
+    """The lines of a history: time, process, event."""
     workers = ", ".join(str(slots) for slots in plan.workers)
     yield f"history {plan.seed}: {plan.servers} servers, workers with {workers} slots on {plan.hosts} hosts,"
     spool = "a spool on each" if plan.spool else "no spool"

@@ -1,4 +1,4 @@
-"""What stands in the place of threads, and of what they wait for: tasks of a world, of which one goes on at a time."""
+"""Tasks instead of threads, with their locks and events. One task of a world runs at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pijobs.testing.simulation.world import Task
 
 
 class Lock:
-    """A lock of one process. That nobody waits for it is the usual case, and quick."""
+    """A lock of one process, quick if nobody waits."""
 
     def __init__(self) -> None:
         self._held = False
@@ -59,14 +59,14 @@ class Lock:
             self.release()
 
     def __deepcopy__(self, memo: object) -> Lock:
-        """As a fork copies it: held for ever by a thread that is not there, if one holds it now."""
+        """The copy in a forked child. If the lock is held, it stays held: the child lacks the holding thread."""
         copied = self.__class__()
         copied._held = self._held
         return copied
 
 
 class RLock(Lock):
-    """The same for a task that holds it already."""
+    """A lock that its owner can take again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class RLock(Lock):
 
 
 class Condition:
-    """With an :class:`RLock` of its own, or a lock that is given."""
+    """A condition with an :class:`RLock` of its own, or a given lock."""
 
     def __init__(self, lock: Lock | None = None) -> None:
         self._lock = lock or RLock()
@@ -142,7 +142,7 @@ class Condition:
 
 
 class Event:
-    """A flag that can be waited for."""
+    """A flag, with tasks that wait for it."""
 
     def __init__(self) -> None:
         self._flag = False
@@ -213,7 +213,7 @@ class Thread:
         self.task: Task | None = None
 
     def __deepcopy__(self, memo: object) -> Thread:
-        """A fork copies no thread: this one does not live there."""
+        """A thread that does not run: a fork copies no threads."""
         return self.__class__(name=self.name, daemon=self.daemon)
 
     def start(self) -> None:

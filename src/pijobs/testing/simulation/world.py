@@ -1,8 +1,8 @@
-"""One thread, virtual time, one seed: greenlets in the place of threads, under a scheduler that decides who goes on.
+"""One thread, virtual time, one seed: a scheduler runs greenlets instead of threads.
 
-A *host* has a clock, a *process* runs on a host and can be frozen or killed, a *task* is a thread of a process. A task
-goes on until it waits; each wait lets the one go on whose time comes first. What would come at one time comes in an
-order by the seed. A process that is killed leaves its tasks where they stand: no ``finally`` runs, as with SIGKILL.
+A *host* has a clock; a *process* runs on a host, and can be frozen or killed; a *task* is a thread of a process. A task
+runs until it waits. Then the task with the earliest time runs; the seed decides between equal times. A killed process
+leaves its tasks where they are: no ``finally`` runs, as with SIGKILL.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Host:
 
     name: str
     ahead: float = 0.0
-    #: Faults that keep it without power.
+    #: Number of present power losses.
     outages: int = 0
-    #: What it has started so often is, for the processes on it, another machine.
+    #: Number of starts. Each start makes it another machine for its processes.
     boots: int = 0
 
     @property
@@ -37,7 +37,7 @@ class Host:
 
 @dataclass(eq=False)
 class Process:
-    """What is frozen and killed."""
+    """A process, which can be frozen and killed."""
 
     name: str
     host: Host
@@ -45,7 +45,7 @@ class Process:
     alive: bool = True
     died: float = 0.0
     frozen_until: float = 0.0
-    #: The newest protocol that its release speaks; 0: that of this release.
+    #: The newest protocol of its release; 0: that of this release.
     protocol: int = 0
     tasks: list[Task] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ class Task:
         self.process, self.name = process, name
         self.greenlet = greenlet.greenlet(function, hub)
         self.local: dict[int, dict[str, Any]] = {}
-        #: Counts the waits, so that what would have ended an earlier one does not end this one.
+        #: Counts the waits: the time-out of an earlier wait must not end this one.
         self.ticket = 0
         self.parked = self.woken = self.ended = False
         self.ident = id(self)
@@ -65,7 +65,7 @@ class Task:
 
 
 class Killed(BaseException):
-    """Goes through the tasks that a history leaves behind, when it is over."""
+    """Ends the remaining tasks after a history."""
 
 
 class World:
@@ -78,21 +78,21 @@ class World:
         self.steps = 0
         self.processes: list[Process] = []
         self.current: Task | None = None
-        #: What happened, when and by whom; kept if it is wanted.
+        #: Time, process and text of each event, if ``telling``.
         self.story: list[tuple[float, str, str]] = []
         self.telling = telling
         self.over = False
-        #: Whether all processes have one process id: with a real storage they share its connections.
+        #: Whether all processes share a process id, since they share the connections of a real storage.
         self.one_pid = False
-        #: What stands between the forks of a process and its files, by process id: :mod:`pijobs.base.forks`.
+        #: The gates between forks and files, by process id: :mod:`pijobs.base.forks`.
         self.gates: dict[int, Any] = {}
-        #: What no task should have let out: (task, error).
+        #: Errors that tasks did not catch: (task, error).
         self.errors: list[tuple[Task, BaseException]] = []
         self._hub = greenlet.getcurrent()
         self._queue: list[tuple[float, float, int, Task]] = []
         self._until = 0.0
         self._enough: Callable[[], bool] = lambda: False
-        #: The first process stands for whoever looks at a history from outside.
+        #: A process for calls from outside the history.
         self.outside = self.process("the world", Host("nowhere"))
 
     # -- who there is --------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class World:
         return process
 
     def start(self, process: Process, function: Callable[[], object], name: str) -> Task:
-        """Let a new task begin now."""
+        """Start a task now."""
 
         def run() -> None:
             try:
@@ -124,7 +124,7 @@ class World:
         return task
 
     def kill(self, process: Process) -> None:
-        """As SIGKILL. Does not return if the calling task is one of its own."""
+        """Kill as SIGKILL does. Does not return to a task of the process itself."""
         process.alive, process.died = False, self.now
         if self.current is not None and self.current.process is process:
             self._let_others_go_on(self.current)
@@ -136,7 +136,7 @@ class World:
         self.park(max(0.0, seconds))
 
     def park(self, seconds: float | None) -> bool:
-        """Wait for :meth:`unpark`, or for so many seconds. Whether it was woken."""
+        """Wait for :meth:`unpark`, at most ``seconds``. Returns whether it was woken."""
         task = self.current
         if task is None:
             raise RuntimeError("only a task can wait")
@@ -156,7 +156,7 @@ class World:
             self._push(self.now, task)
 
     def _let_others_go_on(self, task: Task) -> None:
-        """From one task to the next, without a way round by the scheduler where that has nothing to decide."""
+        """Switch to the next task, by the scheduler only where that has to decide."""
         following = None if self._enough() else self._next()
         if following is task:
             return
@@ -170,7 +170,7 @@ class World:
     # -- the scheduler -------------------------------------------------------------------------------------------
 
     def run(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
-        """Let tasks go on until a time, or until there is enough (asked after each step)."""
+        """Run tasks until a time, or until ``enough`` is true after a step."""
         self._until, self._enough = until, enough
         while (task := self._next()) is not None:
             task.greenlet.switch()
@@ -180,7 +180,7 @@ class World:
         self.now = max(self.now, until)
 
     def _next(self) -> Task | None:
-        """Who goes on now; None: nobody, until the time that :meth:`run` was given."""
+        """The next task to run; None: none before the time given to :meth:`run`."""
         queue = self._queue
         while queue and queue[0][0] <= self._until:
             when, _, ticket, task = heapq.heappop(queue)
@@ -198,7 +198,7 @@ class World:
         return None
 
     def end(self) -> None:
-        """Take down all tasks; what they do meanwhile does not count."""
+        """End all tasks; what they do meanwhile does not count."""
         self.over = True
         for process in self.processes:
             for task in process.tasks:

@@ -69,7 +69,7 @@ def test_looking_makes_no_table(place: Place) -> None:
 
 def changed_body(place: Place, seq: int, **values: Any) -> str:
     (one,) = [one for one in place.log.all() if one.seq == seq]
-    return json.dumps({**one.told, **values}, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**one.content, **values}, sort_keys=True, separators=(",", ":"))
 
 
 TAMPERINGS: dict[str, tuple[Callable[[Place], list[Any]], str]] = {
@@ -165,7 +165,7 @@ def test_old_entries_go_and_the_rest_is_still_whole(place: Place) -> None:
     place.now += 31 * DAY
     place.fill(PRUNE_EVERY - 10)
     assert next(place.log.all()).seq == 11
-    assert next(iter(place.log.newest())).told["act"] == PRUNE
+    assert next(iter(place.log.newest())).content["act"] == PRUNE
     assert place.found().faults == []
     place.tamper(entries.delete().where(entries.c.seq == 11))
     assert place.found().faults == ["the entries up to 11 are missing"]

@@ -79,8 +79,8 @@ def test_the_route_tells_each_message_in_a_sentence(app: Flask) -> None:
 def test_a_search_stands_in_the_audit_log_without_the_person(app: Flask) -> None:
     Visit(app, "helpdesk").post("/messages", form_of="/messages", who=WHO)
     link = next(iter(AuditLog.of(settings_of(app)).newest(limit=1)))
-    assert (link.told["act"], link.told["on"]) == ("message.find", "1 found")
-    assert WHO not in json.dumps(link.told) + str(link.plain)
+    assert (link.content["act"], link.content["on"]) == ("message.find", "1 found")
+    assert WHO not in json.dumps(link.content) + str(link.plain)
 
 
 def test_the_command_tells_the_same(app: Flask, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

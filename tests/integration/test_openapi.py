@@ -128,7 +128,11 @@ def test_a_machine_enqueues_the_jobs_of_its_scope_and_nothing_else(app: flask.Fl
                          ("POST", "/messages"), ("DELETE", f"/jobs/{answer['id']}")):  # fmt: skip
         assert machine.ask(method, path, who="x").status_code in (401, 403), path
     newest = next(iter(AuditLog.of(settings_of(app)).newest(limit=1)))
-    assert (newest.told["act"], newest.told["outcome"], newest.told["role"]) == ("access", "refused", "machine")
+    assert (newest.content["act"], newest.content["outcome"], newest.content["role"]) == (
+        "access",
+        "refused",
+        "machine",
+    )
 
 
 def test_a_machine_that_reads_the_status_changes_nothing(app: flask.Flask) -> None:

@@ -173,7 +173,7 @@ def test_a_test_of_a_destination_stands_in_the_audit_log_whichever_way_it_is_sen
     client = Client(app, "admin")
     client.ask("POST", "/smtpserver/send_test_email", server="127.0.0.1", port="1", recipient="a@example.com")
     client.ask("POST", "/smsgateway/send_test_sms", identifier="nobody", phone="+4917012345678")
-    acts = [(link.told["act"], link.told["on"]) for link in AuditLog.of(settings_of(app)).newest(limit=2)]
+    acts = [(link.content["act"], link.content["on"]) for link in AuditLog.of(settings_of(app)).newest(limit=2)]
     assert acts == [("definition.test", "smsgateway nobody"), ("definition.test", "smtpserver (not saved)")]
 
 

@@ -144,7 +144,7 @@ def test_somebody_sets_up_an_app_and_gets_recovery_codes(app: flask.Flask, clock
     visit.sign_in("root")
     assert visit.post("/second-factor", form_of="/second-factor", code=codes[0]).status_code == 303
     assert visit.get("/").status_code == 200
-    acts = [one.told["act"] for one in AuditLog.of(settings_of(app)).newest(who="root")]
+    acts = [one.content["act"] for one in AuditLog.of(settings_of(app)).newest(who="root")]
     assert acts[:2] == ["second-factor", "sign-in"] and "factor.add" in acts
 
 
@@ -201,7 +201,7 @@ def test_the_command_requires_tells_and_resets(app: flask.Flask, phone: Clock, t
     assert visit.get("/").status_code == 302
     assert "root: none; one is required" in command("second-factor", "root", "--reset")
     assert "no account" in command("second-factor", "nobody", "--require")
-    acts = [one.told["act"] for one in AuditLog.of(settings_of(app)).newest(who="root", act="factor.")]
+    acts = [one.content["act"] for one in AuditLog.of(settings_of(app)).newest(who="root", act="factor.")]
     assert acts == ["factor.reset", "factor.require"]
 
 

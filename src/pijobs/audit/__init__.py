@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, on what, and what came of it. Append-only, in the installation's database."""
+"""The audit log: who did what, when, on what, with what result. Append-only, in the installation's database."""
 
 from pijobs.audit.entries import Entry
 from pijobs.audit.log import AuditLog

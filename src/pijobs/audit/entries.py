@@ -1,10 +1,10 @@
-"""An entry of the audit log, and how it is chained to the one before.
+"""Entries of the audit log, and their chain.
 
-What is chained holds keyed hashes in place of what belongs to a person (name, address, reason); the words themselves
-stand beside it. Erasing the words leaves the chain as it was, and with the words there it tells whether they are true.
+A chained body contains keyed hashes instead of personal texts (name, address, reason); the texts are stored beside it.
+Erasing the texts does not change the chain. While they are there, the hashes show whether they were changed.
 
-``digest`` is the SHA-256 of the digest before and of the body; ``seal`` is a keyed hash of the digest, which nobody
-makes without the keys of the installation. A seal covers all entries before its own: those whose key was retired, too.
+``digest`` is the SHA-256 of the digest before and of the body. ``seal`` is a keyed hash of the digest, which needs the
+keys of the installation. A seal also covers all earlier entries, including those of a retired key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pijobs.payload.keys import Key
 
-#: What a chain begins with.
+#: The digest before the first entry.
 NOTHING = "0" * 64
 LONGEST = 400  # characters of a text
 MOST_FIELDS = 500
@@ -26,13 +26,13 @@ _PERSON, _WORD, _SEAL = "audit person", "audit word", "audit seal"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What happened.
+    """One event.
 
     :ivar act: such as ``"sign-in"`` or ``"job.retry"``.
     :ivar outcome: ``"done"``, ``"refused"`` or ``"failed"``.
-    :ivar who: the account, with its realm; for a command the user and the host.
-    :ivar on: on what, such as ``"group smtp:main"``; never a person.
-    :ivar about: the person whom it concerns, such as the account that was removed.
+    :ivar who: the account, with its realm; for a command, the user and the host.
+    :ivar on: the object, such as ``"group smtp:main"``; never a person.
+    :ivar about: the affected person, such as the removed account.
     :ivar fields: names of fields that changed, or ids.
     """
 
@@ -47,17 +47,17 @@ class Entry:
     reason: str = ""
 
     def line(self) -> str:
-        """For the log. What a stranger typed comes last, and quoted: it can't pass for another line or address."""
+        """The line of the log. Texts of strangers come last and quoted, so that they can't imitate other parts."""
         where = f" from {self.address}" if self.address else ""
         by = f" by {self.role}" if self.role else ""
         more = {"who": self.who, "on": self.on, "about": self.about, "reason": self.reason}
-        told = " ".join(f"{name}={value!r}" for name, value in more.items() if value)
-        return f"{self.act} {self.outcome}{where}{by}: {told}"
+        texts = " ".join(f"{name}={value!r}" for name, value in more.items() if value)
+        return f"{self.act} {self.outcome}{where}{by}: {texts}"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An entry as it is stored. :ivar plain: the words that belong to a person; None: erased."""
+    """A stored entry. Times in ms since the epoch. :ivar plain: the personal texts as JSON; None: erased."""
 
     seq: int
     at: int
@@ -70,31 +70,31 @@ class Link:
     plain: str | None
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The body."""
-        told: dict[str, Any] = json.loads(self.body)
-        return told
+    def content(self) -> dict[str, Any]:
+        """The decoded body."""
+        content: dict[str, Any] = json.loads(self.body)
+        return content
 
     @property
     def words(self) -> dict[str, str]:
-        """What may be erased: ``who``, ``about``, ``address``, ``reason``."""
+        """The personal texts, which can be erased: ``who``, ``about``, ``address``, ``reason``."""
         words: dict[str, str] = json.loads(self.plain) if self.plain else {}
         return words
 
     def shown(self) -> dict[str, Any]:
-        """For people: what was erased is told as such."""
-        told, words = self.told, self.words
-        erased = {name: "(erased)" for name in ("who", "about", "address", "reason") if told[name]}
-        return {**told, **(dict.fromkeys(words, "") | words if self.plain is not None else erased)}
+        """The entry for people, with ``(erased)`` for erased texts."""
+        content, words = self.content, self.words
+        erased = {name: "(erased)" for name in ("who", "about", "address", "reason") if content[name]}
+        return {**content, **(dict.fromkeys(words, "") | words if self.plain is not None else erased)}
 
 
 def person_hash(key: Key, name: str) -> str:
-    """By which the entries of a person are found."""
+    """The hash that finds the entries of a person; "" for no name."""
     return key.lookup(_PERSON, _plain(name)) if name else ""
 
 
 def link(entry: Entry, key: Key, *, seq: int, at: int, before: str) -> Link:
-    """Chain an entry to the digest ``before`` it. :param at: ms since the epoch."""
+    """Make the next link of the chain. :param at: ms since the epoch. :param before: the digest of the link before."""
     words = {name: _plain(getattr(entry, name)) for name in ("who", "about", "address", "reason")}
     body = _canonical({
         "seq": seq, "at": at, "key": key.id, "act": entry.act, "outcome": entry.outcome, "role": entry.role,
@@ -107,13 +107,13 @@ def link(entry: Entry, key: Key, *, seq: int, at: int, before: str) -> Link:
 
 
 def hashes(key: Key, words: Mapping[str, str]) -> dict[str, str]:
-    """What stands in the chain for the words of a person."""
+    """The hashes that replace personal texts in the chain."""
     persons = {name: person_hash(key, words[name]) for name in ("who", "about")}
     return persons | {name: key.lookup(_WORD, words[name]) if words[name] else "" for name in ("address", "reason")}
 
 
 def chained(before: str, body: str) -> str:
-    """The digest of a body behind another digest."""
+    """The digest of a body that follows another digest."""
     return hashlib.sha256(f"{before}\0{body}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -123,7 +123,7 @@ def sealed(key: Key, one: Link) -> bool:
 
 
 def _plain(text: str) -> str:
-    # JSON can carry half of a surrogate pair, and PostgreSQL takes no NUL.
+    # JSON can contain half of a surrogate pair, and PostgreSQL accepts no NUL.
     return text[:LONGEST].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 

@@ -1,4 +1,4 @@
-"""Appending to the audit log, reading it, and one person's part in it."""
+"""Appends to the audit log, reads it, and erases a person's texts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pijobs.settings import Settings
 
 log = logging.getLogger("pijobs.audit")
 
-#: Entries between two looks at what is older than the retention, and how many go at once.
+#: Entries between two removals of expired entries, and the most that one removes.
 PRUNE_EVERY, PRUNE_MOST = 100, 1000
-#: Refusals in an hour that each process keeps; more stand in the log of the process only. Strangers cause them, and
-#: must not fill the database.
+#: Most refusals that each process stores per hour; further ones are only logged. Strangers cause them, and must not
+#: fill the database.
 MOST_REFUSALS = 200
 ERASE, PRUNE = "person.erase", "audit.prune"
 _HOUR = 3600.0
@@ -33,9 +33,9 @@ _COLUMNS = ("seq", "at", "key", "who", "about", "body", "digest", "seal", "plain
 class AuditLog:
     """The audit log of an installation.
 
-    Each method but :meth:`record` raises :class:`~pijobs.errors.DatabaseError` when the database does not do its part.
+    Each method except :meth:`record` raises :class:`~pijobs.errors.DatabaseError` when the database fails.
 
-    :param keep: seconds that entries stay; None: for ever.
+    :param keep: seconds to keep entries; None: forever.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AuditLog:
 
     @classmethod
     def of(cls, settings: Settings) -> AuditLog:
-        """That of an installation."""
+        """The audit log of an installation."""
         make = cls._of
         return settings.resource(cls, lambda: make(settings))
 
@@ -55,8 +55,8 @@ class AuditLog:
         return cls(Database.of(settings), KeyRing.of(settings), settings.audit_keep)
 
     def record(self, entry: Entry) -> None:
-        """Tell the log of the process, and append. What was done stays done when the database is away: that is an
-        error in the log, beside the line that tells the act."""
+        """Log the entry, and append it. If the database fails, log an error and raise none: the audited action is done
+        already."""
         log.log(logging.INFO if entry.outcome == "done" else logging.WARNING, "%s", entry.line())
         if entry.outcome == "refused" and self._too_many_refusals():
             return
@@ -73,10 +73,10 @@ class AuditLog:
     def newest(
         self, *, who: str | None = None, act: str | None = None, before: int | None = None, limit: int = 50
     ) -> list[Link]:
-        """The newest first.
+        """The newest entries first.
 
-        :param who: the person who did it, or whom it concerns.
-        :param act: or its begin, such as ``"job."``.
+        :param who: only entries by or about this person.
+        :param act: only acts that begin with this text, such as ``"job."``.
         :param before: only entries with a smaller ``seq``.
         """
         query = sa.select(entries).order_by(entries.c.seq.desc())
@@ -84,21 +84,21 @@ class AuditLog:
             query = query.where(self._of_person(who))
         found: list[Link] = []
         for one in self._pages(query, before):
-            if act is None or str(one.told["act"]).startswith(act):
+            if act is None or str(one.content["act"]).startswith(act):
                 found.append(one)
             if len(found) >= limit:
                 break
         return found
 
     def all(self) -> Iterator[Link]:
-        """From the first entry on."""
+        """All entries, the oldest first."""
         last = 0
         while rows := self._rows(sa.select(entries).where(entries.c.seq > last).order_by(entries.c.seq).limit(500)):
             yield from rows
             last = rows[-1].seq
 
     def head(self) -> tuple[int, str]:
-        """Number and digest of the last entry."""
+        """Number and digest of the last entry; (0, :data:`NOTHING`) for an empty log."""
         if not self._database.has(metadata):
             return 0, NOTHING
         with self._database.read() as connection:
@@ -106,18 +106,20 @@ class AuditLog:
         return (0, NOTHING) if row is None else (row.seq, row.digest)
 
     def erase(self, name: str, entry: Entry) -> int:
-        """Take the words of a person out of all entries that the person made or that concern the person.
+        """Erase the personal texts of all entries by or about a person.
 
-        :param entry: who erased; that stands in the log, with the person's hashes.
-        :returns: the number of entries.
+        :param entry: who erased; appended to the log, with the person's hashes.
+        :returns: the number of changed entries.
         """
         hashes = tuple(person_hash(self._ring.get(id), name) for id in self._ring.ids)
-        said = Entry(ERASE, who=entry.who, role=entry.role, address=entry.address, fields=hashes, reason=entry.reason)
+        erasure = Entry(
+            ERASE, who=entry.who, role=entry.role, address=entry.address, fields=hashes, reason=entry.reason
+        )
 
         def work(connection: Connection) -> int:
             gone = entries.update().where(self._of_person(name), entries.c.plain.is_not(None)).values(plain=None)
             number = connection.execute(gone).rowcount
-            self._append(connection, said)
+            self._append(connection, erasure)
             return number
 
         self._database.ensure(metadata)
@@ -136,7 +138,7 @@ class AuditLog:
         return made
 
     def _prune(self, connection: Connection, oldest: int) -> None:
-        """Remove the oldest entries. The chain then begins where an entry says, which is sealed like all."""
+        """Remove the oldest entries, and append an entry that records where the chain begins now."""
         kept = sa.select(sa.func.min(entries.c.seq)).where(entries.c.at >= oldest)
         first = connection.execute(sa.select(sa.func.min(entries.c.seq))).scalar_one()
         through = min(connection.execute(kept).scalar_one() - 1, first + PRUNE_MOST - 1)

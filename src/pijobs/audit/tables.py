@@ -19,12 +19,12 @@ entries = sa.Table(
     sa.Column("body", long_text(), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("seal", sa.String(32), nullable=False),
-    # What belongs to a person, as words; NULL: erased.
+    # The personal texts as JSON; NULL: erased.
     sa.Column("plain", long_text(), nullable=True),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )
-#: Where the chain ends. One row, by which those who append wait for each other.
+#: The end of the chain. Writers lock its one row, so that they append one after the other.
 head = sa.Table(
     "pijobs_audit_head",
     metadata,

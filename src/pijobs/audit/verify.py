@@ -1,4 +1,4 @@
-"""Whether the audit log is whole: nothing changed, nothing taken out, nothing put in."""
+"""Checks that no entry of the audit log was changed, removed or inserted."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pijobs.payload.keys import KeyRing
 
 @dataclass
 class Findings:
-    """:ivar faults: in words. :ivar entries: that were looked at. :ivar erased: of them without their words."""
+    """The result. :ivar faults: in words. :ivar entries: number of all. :ivar erased: number without personal texts."""
 
     faults: list[str] = field(default_factory=list)
     entries: int = 0
     erased: int = 0
-    #: Number and digest of the last one.
+    #: Number and digest of the last entry.
     last: tuple[int, str] = (0, NOTHING)
 
 
 def verify(log: AuditLog, ring: KeyRing, expected: tuple[int, str] | None = None) -> Findings:
-    """Look at the whole chain.
+    """Check the whole chain.
 
-    Who writes to the database can take away the newest entries and put the head back: that is seen only by somebody
-    who noted the head elsewhere.
+    A writer with access to the database can remove the newest entries and reset the head. Only a head that was noted
+    elsewhere shows that.
 
-    :param expected: number and digest of an entry that was noted before.
+    :param expected: number and digest of a head that was noted before.
     """
     found, chain = Findings(), _Chain(ring)
     for one in log.all():
@@ -46,15 +46,15 @@ class _Chain:
         self._ring = ring
         self.last = (0, NOTHING)
         self._first: Link | None = None
-        #: Where entries say that the chain may begin.
+        #: The places where the chain may begin, by the entries about removals.
         self._begins: set[tuple[int, str]] = {(0, NOTHING)}
-        #: Entries without their words, and the hashes that an erasure of the person must name.
+        #: Entries without personal texts, each with hashes of which an erasure must name one.
         self._bare: dict[int, set[str]] = {}
         self._uncovered: str | None = None
 
     def faults_of(self, one: Link) -> Iterator[str]:
         seq, before = self.last
-        if self._first is None:  # whether it may begin here is told by an entry further on
+        if self._first is None:  # faults_at_the_end checks whether the chain may begin here
             self._first = one
         elif one.seq != seq + 1:
             yield f"entry {seq + 1} is missing" + (f", up to {one.seq - 1}" if one.seq > seq + 2 else "")
@@ -67,13 +67,13 @@ class _Chain:
             yield f"entry {one.seq} can't be read"
 
     def _faults_inside(self, one: Link) -> Iterator[str]:
-        told = one.told
-        if (told["seq"], told["at"], told["key"], told["who"], told["about"]) != (
+        content = one.content
+        if (content["seq"], content["at"], content["key"], content["who"], content["about"]) != (
             one.seq, one.at, one.key, one.who, one.about
         ):  # fmt: skip
             yield f"entry {one.seq}: a column was changed"
         if one.plain is None:
-            self._bare[one.seq] = {told["who"], told["about"]} - {""}
+            self._bare[one.seq] = {content["who"], content["about"]} - {""}
         if one.key not in self._ring.ids:
             self._uncovered = one.key
             return
@@ -82,12 +82,12 @@ class _Chain:
             yield f"entry {one.seq} has a seal that is not ours"
             return
         self._uncovered = None
-        if one.plain is not None and hashes(key, one.words) != {name: told[name] for name in one.words}:
+        if one.plain is not None and hashes(key, one.words) != {name: content[name] for name in one.words}:
             yield f"entry {one.seq}: a name, an address or a reason was changed"
-        if told["act"] == ERASE:
-            self._bare = {seq: who for seq, who in self._bare.items() if not who & set(told["fields"])}
-        if told["act"] == PRUNE:
-            through, digest = told["fields"]
+        if content["act"] == ERASE:
+            self._bare = {seq: who for seq, who in self._bare.items() if not who & set(content["fields"])}
+        if content["act"] == PRUNE:
+            through, digest = content["fields"]
             self._begins.add((int(through), digest))
 
     def faults_at_the_end(self, head: tuple[int, str], expected: tuple[int, str] | None) -> Iterator[str]:
@@ -104,5 +104,5 @@ class _Chain:
         if self._uncovered is not None:
             yield (
                 f"the last entries are sealed by key {self._uncovered}, which is not here; "
-                "add it to PI_JOB_QUEUE_KEYS to look at them"
+                "add it to PI_JOB_QUEUE_KEYS to verify them"
             )

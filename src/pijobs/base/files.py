@@ -24,7 +24,7 @@ _looking: ContextVar[bool] = ContextVar("pijobs_looking", default=False)
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """Nothing is created in this block: a missing file counts as an empty one."""
+    """Create no files in this block: a missing file counts as an empty one."""
     token = _looking.set(True)
     try:
         yield
@@ -33,7 +33,7 @@ def looking() -> Iterator[None]:
 
 
 def looks(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs a function in :func:`looking`."""
+    """Run a function in :func:`looking`."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,7 +57,7 @@ def create(path: str | os.PathLike[str]) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         folder = os.stat(os.path.dirname(os.path.abspath(path)))
-        # Not in a folder that all may write to, such as /tmp.
+        # Not in a folder where all may write, such as /tmp.
         if os.geteuid() == 0 and folder.st_uid != 0 and not folder.st_mode & stat.S_IWOTH:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
     finally:
@@ -65,7 +65,7 @@ def create(path: str | os.PathLike[str]) -> None:
 
 
 def locked_out(path: str | os.PathLike[str]) -> str | None:
-    """Why this user may not write to an existing file, and what to do; None if the user may, or there is no file."""
+    """Why this user can't write to an existing file, and what to do; None if the user can, or there is no file."""
     try:
         found = os.stat(path)
     except OSError:

@@ -72,7 +72,7 @@ class Gate:
         self._pid = os.getpid()
         self._made: dict[str, threads.Condition] = {}
         self._uses: set[_Use] = set()
-        #: Forks that are under way.
+        #: Number of forks in progress.
         self._forks = 0
 
     @property
@@ -101,7 +101,7 @@ class Gate:
                 self._changed.notify_all()
 
     def enter(self, use: _Use, timeout: float) -> None:
-        if self._pid != os.getpid():  # a fork in C, which told nobody
+        if self._pid != os.getpid():  # a fork in C, which calls no Python hook
             self._after_in_child()
         if use.path in self._lost:
             raise FileLost(use.path)
@@ -142,7 +142,7 @@ class Gate:
                 keeper.close_idle()
 
 
-#: The one of this process.
+#: The gate of this process.
 gate = Gate()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=gate._before, after_in_parent=gate._after_in_parent, after_in_child=gate._after_in_child)

@@ -86,7 +86,7 @@ def is_unrun(value: Any) -> bool:
 
 
 def _close(value: Any) -> None:
-    """So that Python does not warn about what never ran. An async generator that never began needs no end."""
+    """Close what never ran, so that Python does not warn about it. An async generator that never began needs no end."""
     if isinstance(value, (list, tuple)):
         for one in filter(is_unrun, value):
             _close(one)
@@ -149,7 +149,7 @@ def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
     ended, stubborn = loop.run_until_complete(asyncio.wait(rest, timeout=CANCEL_TIME))
     for task in ended:
         if not task.cancelled():
-            task.exception()  # or asyncio would complain that nobody asked for it
+            task.exception()  # else asyncio logs that nobody retrieved it
     if stubborn:  # the job is done; its thread gets another loop
         loop.close()
 

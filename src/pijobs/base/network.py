@@ -13,7 +13,7 @@ from typing import Any
 
 from pijobs.base import clock, threads
 
-#: Family, kind, protocol, canonical name and place.
+#: Family, kind, protocol, canonical name and address, as of :func:`socket.getaddrinfo`.
 Address = tuple[int, int, int, str, Any]
 
 

@@ -73,7 +73,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-#: One for each body of :func:`no_copies` that runs.
+#: The process id of each running body of :func:`no_copies`.
 _bodies: list[int] = []
 
 

@@ -17,9 +17,9 @@ def commit() -> str:
     """The first 12 digits of the commit that this was installed from: of its direct URL (PEP 610), or of the work tree
     that it runs in. "" if neither has it."""
     with suppress(metadata.PackageNotFoundError, ValueError, AttributeError, OSError):
-        told = json.loads(metadata.distribution("pijobs").read_text("direct_url.json") or "{}")
-        found = str(told.get("vcs_info", {}).get("commit_id", ""))
-        if not found and told.get("dir_info", {}).get("editable"):
+        url = json.loads(metadata.distribution("pijobs").read_text("direct_url.json") or "{}")
+        found = str(url.get("vcs_info", {}).get("commit_id", ""))
+        if not found and url.get("dir_info", {}).get("editable"):
             found = _of_work_tree(Path(__file__).parents[3])
         return found[:12] if _COMMIT.fullmatch(found) else ""
     return ""

@@ -59,7 +59,7 @@ def let_greenlets_run() -> None:
         psycopg.waiting.wait = psycopg.waiting.wait_select
 
 
-#: The message for that, and what to do.
+#: The message for :func:`are_stopped_between_requests`, and its advice.
 STOPPED = Told(
     "uWSGI runs no threads between requests: after an outage of the storage some requests more take the fallback"
 )

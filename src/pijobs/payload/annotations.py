@@ -25,10 +25,10 @@ _PLAIN: dict[Any, frozenset[type]] = {
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What does not match.
+    """A value of a wrong type.
 
     :ivar found: the type of the value; never the value, which may be a secret.
-    :ivar places: its place, from inside to outside.
+    :ivar places: the path to the value, innermost part first.
     """
 
     found: str
@@ -136,7 +136,7 @@ def _any_of(checks: Sequence[Check]) -> Check:
             if (misfit := one(value)) is None:
                 return None
             misfits.append(misfit)
-        # One that looked inside gives more detail.
+        # The longest path gives the most detail.
         return max(misfits, key=lambda misfit: len(misfit.places))
 
     return check

@@ -88,8 +88,8 @@ class Codec:
         self._queue = queue
         self._protocol = protocol
         self._max_size = max_size
-        #: By key id: when the newest instance with another key than the newest that was read here was enqueued (ms), so
-        #: that some server still encrypts with that key. Keeps only a few unknown ids.
+        #: By key id: creation time (ms) of the newest instance under a key that is not the newest of this process. Some
+        #: server still encrypts with that key. Keeps at most eight unknown ids.
         self.other_keys: dict[str, int] = {}
 
     def encode(self, *, id: str, name: str, call: Call, created: int, deadline: int | None) -> tuple[bytes, bytes]:
@@ -108,9 +108,9 @@ class Codec:
         return envelope, self._keys.get(opened.key_id).encrypt(self._packed(call), envelope)
 
     def reseal(self, envelope: bytes, body: bytes) -> tuple[bytes, bytes]:
-        """The same with the newest key, in the version that the storage needs now.
+        """Envelope and body encrypted with the newest key, in the version that the storage needs now.
 
-        :raises DecodeError: it can't be decoded.
+        :raises DecodeError: if they can't be decoded.
         """
         opened = open_envelope(envelope)
         return self._seal(opened, self._plain(opened, envelope, body))
@@ -181,7 +181,7 @@ def open_envelope(data: bytes) -> Envelope:
 
 
 def _fault_of(data: bytes) -> DecodeError:
-    """What is wrong with an envelope. One of a later version may contain anything after its version."""
+    """The error for an unreadable envelope. A later version may have any content after its number."""
     try:
         version = msgspec.msgpack.decode(data, type=list)[0]
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError, IndexError):

@@ -1,7 +1,7 @@
 """Keys for stored data: encryption of bodies, HMAC of keys and subjects, encryption of secrets at rest.
 
-Each is derived by HKDF-SHA256 (RFC 5869) from an entry of ``PI_JOB_QUEUE_KEYS`` or else from ``SECRET_KEY``, each with
-its own ``info``, at first use. A key is identified by its id, a hash that reveals nothing about it.
+HKDF-SHA256 (RFC 5869) derives each from an entry of ``PI_JOB_QUEUE_KEYS`` or else from ``SECRET_KEY``, with an
+``info`` of its own, at first use. A key is identified by its id, a hash that reveals nothing about it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pijobs.errors import ConfigurationError, Damaged, DecodeError
 from pijobs.settings import PREFIX, Settings
 
-#: Bytes of a secret that nobody can guess; the installers of privacyIDEA make 24.
+#: Fewest bytes of a secret that can't be guessed; the installers of privacyIDEA make 24.
 SHORTEST = 24
 _NONCE = 12  # bytes; NIST SP 800-38D recommends 96 bits for GCM
 
 
 class Key:
-    """One secret, with everything that is derived from it."""
+    """One secret, with the keys derived from it."""
 
     def __init__(self, secret: str | bytes) -> None:
         self._secret = secret.encode() if isinstance(secret, str) else secret

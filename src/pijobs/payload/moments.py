@@ -1,5 +1,5 @@
-"""Datetimes as bytes, and back as they were: with the name of their time zone, and with the fold, which distinguishes
-the two half past two of an autumn night."""
+"""Converts datetimes to bytes and back, with the name of the time zone, and the fold that tells the two half past two
+of an autumn night apart."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ def is_plain(moment: dt.datetime) -> bool:
 def dump(moment: dt.datetime) -> bytes | None:
     """A value from which :func:`load` creates the same moment; None for a time zone of an unknown class."""
     zone = moment.tzinfo
-    told: Any = None
+    zone_data: Any = None
     if type(zone) is ZoneInfo and zone.key is not None:
-        told = zone.key
+        zone_data = zone.key
     elif type(zone) is dt.timezone:
         offset = zone.utcoffset(None)
-        told = [offset.days, offset.seconds, offset.microseconds, _name_of(zone)]
+        zone_data = [offset.days, offset.seconds, offset.microseconds, _name_of(zone)]
     elif zone is not None:
         return None
-    return json.dumps([moment.replace(tzinfo=None, fold=0).isoformat(), moment.fold, told]).encode()
+    return json.dumps([moment.replace(tzinfo=None, fold=0).isoformat(), moment.fold, zone_data]).encode()
 
 
 def load(data: bytes) -> dt.datetime:
     """:raises DecodeError: for a time zone that this machine does not know.
     :raises ValueError: for what :func:`dump` did not write; also ``TypeError``.
     """
-    text, fold, told = json.loads(data)
-    return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone(told))
+    text, fold, zone_data = json.loads(data)
+    return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone(zone_data))
 
 
-def _zone(told: Any) -> dt.tzinfo | None:
-    if isinstance(told, str):
+def _zone(zone_data: Any) -> dt.tzinfo | None:
+    if isinstance(zone_data, str):
         try:
-            return ZoneInfo(told)
+            return ZoneInfo(zone_data)
         except (LookupError, ValueError, OSError):
-            raise DecodeError(f"unknown time zone {told[:40]!r}; install tzdata") from None
-    if told is None:
+            raise DecodeError(f"unknown time zone {zone_data[:40]!r}; install tzdata") from None
+    if zone_data is None:
         return None
-    days, seconds, micros, name = told
+    days, seconds, micros, name = zone_data
     offset = dt.timedelta(days, seconds, micros)
     return dt.timezone(offset) if name is None else dt.timezone(offset, name)
 

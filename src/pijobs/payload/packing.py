@@ -1,10 +1,10 @@
 """Turns the arguments of a call into msgpack, and back. Exact types only; no pickle: data never becomes code.
 
-Values are what msgpack knows (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
+Values are those of msgpack (None, bool, int, float, str, bytes, list, dict with text or whole-number keys), and, as
 extension types: tuple, set, frozenset, datetime (with zone and fold), date, Decimal, UUID, integers beyond 64 bits, and
-messages of :mod:`email.message`. A message is decoded with the same bytes on the wire, as
-:class:`~email.message.EmailMessage` or :class:`~email.message.Message`, or as the class of :mod:`email.mime` for parts
-    of its type (``MIMEMultipart``, ``MIMEText``).
+messages of :mod:`email.message`. A decoded message has the same bytes on the wire. It is an
+:class:`~email.message.EmailMessage`, a :class:`~email.message.Message`, or of the class of :mod:`email.mime` for parts
+of its type (``MIMEMultipart``, ``MIMEText``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Stored(str):
 
 
 class _Compat(email.policy.Compat32):
-    """The same for legacy messages, whose policy would fold stored headers again."""
+    """Keeps the folding of legacy messages' headers, which their own policy would change."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
@@ -70,13 +70,13 @@ def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], label: str | 
         try:
             return _pack([args, kwargs, label])
         except (UnicodeEncodeError, OverflowError):
-            pass  # the walk below tells where, or knows another way
+            pass  # the code below finds the place, or another way
     plain = [[_plain(value, (_ARGS, index)) for index, value in enumerate(args)], _mapping(kwargs, None, 0), label]
     return _pack(plain)
 
 
 def _is_plain(values: Collection[Any], depth: int = 0) -> bool:
-    """Whether msgpack writes all of them as they are. Most calls hold nothing else, which is quick to see."""
+    """Whether msgpack can write all values as they are: a quick check that is true for most calls."""
     kinds = set(map(type, values))
     if kinds <= _SIMPLE:
         return True
@@ -91,13 +91,13 @@ def _is_plain(values: Collection[Any], depth: int = 0) -> bool:
     return True
 
 
-#: Where a value stands: its parent's path and its key there; put into words only for a refusal.
+#: The path of a value: its parent's path, and its key there. Formatted only for errors.
 _Path = tuple[Any, Any]
 _ARGS: _Path = (None, "args")
 
 
 def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
-    """The value as msgpack knows it. Exact types only: a subclass would come back as something else."""
+    """The value for msgpack. Exact types only: a subclass would be decoded as its base class."""
     kind = type(value)
     if kind in _UNCHANGED:
         return value
@@ -129,7 +129,7 @@ def _plain(value: Any, path: _Path, depth: int = 0) -> Any:
 
 
 def _mapping(value: Mapping[Any, Any], path: _Path | None, depth: int) -> dict[Any, Any]:
-    """The names and values of a dictionary; of keyword arguments when there is no path."""
+    """The items of a dictionary; of keyword arguments if ``path`` is None."""
     return {
         _name(key) if path is None else _dict_key(key, path): _plain(item, (path, key), depth)
         for key, item in value.items()
@@ -142,7 +142,7 @@ def _refusal(path: _Path, expected: str, found: str) -> EncodeError:
     while parent is not None:
         shown = f"[{name!r}]{shown}"
         parent, name = parent
-    # A path holds the keys of dictionaries, which may be addresses.
+    # A path contains keys of dictionaries, which may be addresses.
     return EncodeError(f"{redact(f'{name}{shown}')}: expected {expected}, found {found}")
 
 
@@ -176,7 +176,7 @@ def _message(value: email.message.Message, path: _Path) -> msgspec.msgpack.Ext:
         raise _refusal(path, "a complete email message", f"one that raises {type(error).__name__}") from error
     if not modern:
         return _ext(_LEGACY_EMAIL, wire)
-    # Headers in UTF-8 (RFC 6532) must not be taken for damaged ASCII when they come back.
+    # Headers in UTF-8 (RFC 6532) must not be decoded as damaged ASCII.
     return _ext(_UTF8_EMAIL if getattr(value.policy, "utf8", False) else _EMAIL, wire)
 
 
@@ -203,7 +203,7 @@ _SCALARS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     Decimal: (_DECIMAL, lambda v: str(v).encode()),
     uuid.UUID: (_UUID, lambda v: v.bytes),
 }
-#: The types whose values can be stored; of email messages subclasses, too.
+#: The types whose values can be stored; also subclasses of email messages.
 KINDS: tuple[type, ...] = (*_SIMPLE, list, dict, *_SEQUENCES, *_SCALARS, email.message.Message)
 _LOADERS: dict[int, Callable[[bytes], Any]] = {
     _TUPLE: lambda b: tuple(unpack(b)),
@@ -230,7 +230,7 @@ def _legacy(wire: bytes) -> email.message.Message:
 
 
 def _mime_class(kind: str) -> type[email.message.Message]:
-    """What made a part: code asks for it, since :mod:`email.mime` was the only way once."""
+    """The class of a part, since code tests for it: :mod:`email.mime` was once the only way to make parts."""
     name = kind if kind in ("application", "audio", "image", "message", "multipart", "text") else "base"
     module = importlib.import_module(f"email.mime.{name}")
     made: type[email.message.Message] = getattr(module, f"MIME{name.capitalize()}")
@@ -245,5 +245,5 @@ def _load_ext(code: int, data: memoryview) -> Any:
     return load(bytes(data))
 
 
-#: What :func:`pack_arguments` made, as a list of three; raises whatever the libraries raise for what it did not make.
+#: Decodes a result of :func:`pack_arguments` to a list of three; other data raise the libraries' errors.
 unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder(ext_hook=_load_ext).decode

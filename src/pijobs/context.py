@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Permit:
     """The destination's permit for one attempt, and what the attempt reports about that destination.
 
-    :param enter: called before the effect; raises :class:`~pijobs.errors.HeldBack`.
+    :param enter: called before the effect; raises :class:`~pijobs.errors.AttemptDeferred`.
     """
 
     def __init__(self, enter: Callable[[str, Limits], int | None] = lambda destination, limits: None) -> None:
@@ -141,7 +141,7 @@ class JobContext:
         :param destination: name of the rate counter; attempts with the same name share it.
         :returns: this process's share of the concurrency if all processes get the same, for things that a process
             keeps to itself, such as connections; 0 if there are more processes. None: nothing is shared.
-        :raises HeldBack: a limit is reached; the instance stays queued until there is room.
+        :raises AttemptDeferred: a limit is reached; the instance stays queued until there is room.
         """
         self._permit.limits = limits
         return self._permit.enter(destination, limits)

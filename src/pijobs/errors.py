@@ -36,7 +36,7 @@
         ├── FailJob
         ├── DeadlinePassed
         ├── LeaseLost
-        └── HeldBack                another worker can run it, or this one later
+        └── AttemptDeferred         another worker can run it, or this one later
             └── UnknownHere
 
 If an error is raised without a message, the first line of its class's docstring is the message. Messages never contain
@@ -45,6 +45,7 @@ a secret, a body or a full address.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -289,12 +290,23 @@ class LeaseLost(AttemptEnd):
     """the worker no longer holds the instance, and another worker may run it; the attempt does not count"""
 
 
-class HeldBack(AttemptEnd):
+class AttemptDeferred(AttemptEnd):
     """a limit of the destination defers the instance; it stays queued, and the attempt does not count"""
 
 
-class UnknownHere(HeldBack):
+class UnknownHere(AttemptDeferred):
     """this worker does not know what the job needs; any worker tries again later, and the attempt does not count
 
     Raise it for something that another worker may have: a definition, the key of a secret, a file.
     """
+
+
+def __getattr__(name: str) -> Any:
+    if name == "HeldBack":
+        warnings.warn(
+            "pijobs.errors.HeldBack is deprecated and goes with 0.3.0; write pijobs.errors.AttemptDeferred",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return AttemptDeferred
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

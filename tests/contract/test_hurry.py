@@ -13,10 +13,10 @@ def test_what_was_attempted_is_due_now_and_what_was_not_keeps_its_time(storage: 
         worker.end(lease, State.SCHEDULED, due=storage.now() + LONG)
     planned = enqueue(storage, group="smtp:main", due=storage.now() + LONG)
     assert worker.take() == []
-    assert storage.hurry("smtp:main") == 2
+    assert storage.make_due("smtp:main") == 2
     assert sorted(worker.take_ids()) == sorted(ids[:2])
     assert storage.get(planned).due > storage.now() < storage.get(ids[2]).due
-    assert storage.hurry("smtp:main") == storage.hurry("nobody") == 0
+    assert storage.make_due("smtp:main") == storage.make_due("nobody") == 0
 
 
 def test_more_than_one_part_is_made_due(storage: Storage, worker: Worker) -> None:
@@ -24,13 +24,13 @@ def test_more_than_one_part_is_made_due(storage: Storage, worker: Worker) -> Non
         enqueue(storage, group="smtp:main")
     for lease in [*worker.take(100), *worker.take(100)]:
         worker.end(lease, State.SCHEDULED, due=storage.now() + LONG)
-    assert storage.hurry("smtp:main") == 105
+    assert storage.make_due("smtp:main") == 105
 
 
 def test_a_worker_that_waits_is_told(storage: Storage, worker: Worker) -> None:
     enqueue(storage, group="smtp:main")
     worker.end(worker.take_one(), State.SCHEDULED, due=storage.now() + LONG)
-    storage.hurry("smtp:main")
+    storage.make_due("smtp:main")
     # It returns at once, long before its time-out.
     storage.wait(30)
     assert len(worker.take()) == 1

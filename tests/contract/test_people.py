@@ -307,7 +307,7 @@ def test_a_session_may_tell_something_new(storage: Storage, worker: Worker, star
     start_worker()
     told = replace(worker.info, definitions="abc", workers=7)
     lease = (enqueue(storage), worker.take_one())[1]
-    storage.retell(told)
+    storage.update_session(told)
     (record,) = [record for record in storage.sessions() if record.info.id == worker.session]
     assert (record.info, record.running) == (told, (lease.id,))
     worker.end(lease, State.DONE)
@@ -315,7 +315,7 @@ def test_a_session_may_tell_something_new(storage: Storage, worker: Worker, star
 
 def test_a_session_that_is_gone_does_not_come_back_by_telling_something(storage: Storage, worker: Worker) -> None:
     storage.close_session(worker.session)
-    storage.retell(worker.info)
+    storage.update_session(worker.info)
     assert storage.sessions() == []
 
 

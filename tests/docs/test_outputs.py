@@ -119,7 +119,7 @@ def test_quiet(queue: Queue, printed: Print, monkeypatch: pytest.MonkeyPatch) ->
     def meanwhile(seconds: float) -> None:
         storage.step(workers[0].id, [End(lease.id, lease.token, State.DONE) for lease in leases], want=0)
         for session in storage.sessions():
-            storage.retell(replace(session.info, resting=session.info.quiet))
+            storage.update_session(replace(session.info, resting=session.info.quiet))
 
     monkeypatch.setattr(clock, "sleep", meanwhile)
     assert alike(printed("quiet", "jobs1.example.com"), shown("pijobs quiet jobs1.examp"))

@@ -74,7 +74,7 @@ def open_worker(queue: Queue, name: str) -> Callable[..., Any]:
     storage = queue.storage
     info = SessionInfo(name, f"{name}.example.com", 4711, storage.now(), "1", keys=KeyRing.of(queue.settings).ids)
     storage.open_session(info, lease=LEASE)
-    storage.retell(info)
+    storage.update_session(info)
     return lambda *ends, want=0: storage.step(name, ends, want=want)
 
 

@@ -93,7 +93,7 @@ def dead(found: Queue) -> str:
 def can_be_read(place: Place, found: Queue) -> Queue:
     """A worker has the plugin now."""
     kept = storage_of(found)
-    kept.hurry("smtp:main")
+    kept.make_due("smtp:main")
     return has_run(place, found)
 
 

@@ -67,7 +67,7 @@ def live_a_life(storage: SqlStorage) -> None:
     storage.retry(dead)
     storage.cancel(dead, reason="by admin")
     storage.remove(dead)
-    storage.hurry("test.job")
+    storage.make_due("test.job")
     storage.pause("test.job")
     storage.resume("test.job")
     storage.set_group("test.job", version=0, limit=3, blocked_until=None, policy="")

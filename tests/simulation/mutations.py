@@ -30,8 +30,8 @@ from pijobs.storage.values import End
 from pijobs.testing.simulation import plan as plans
 from pijobs.testing.simulation.history import play
 from pijobs.worker import attempts, engine
+from pijobs.worker.isolation import Isolation
 from pijobs.worker.session import Session
-from pijobs.worker.solitude import Solitude
 
 #: Histories within which each must be found.
 MOST = 10_000
@@ -231,15 +231,15 @@ MUTATIONS: dict[str, Mutation] = {
         "engine",
         "an instance that was present at a crash runs alone in its process",
         lambda: [
-            _set(Solitude, "enter", lambda self, token, patience=5.0: True),
-            _set(Solitude, "is_wanted", lambda self: False),
-            _set(Solitude, "belongs_to_another", lambda self, token: False),
+            _set(Isolation, "enter", lambda self, token, patience=5.0: True),
+            _set(Isolation, "is_wanted", lambda self: False),
+            _set(Isolation, "belongs_to_another", lambda self, token: False),
         ],
     ),
     "rate-not-asked": Mutation(
         "groups",
         "each start checks the rate of its group",
-        lambda: [_set(attempts.Attempts, "held_back", lambda self, session, lease: None)],
+        lambda: [_set(attempts.Attempts, "deferral", lambda self, session, lease: None)],
     ),
     "limit-not-bounded": Mutation(
         "groups", "a group's limit grows up to its bound", lambda: [_set(groups, "bound", lambda limits: 64)]

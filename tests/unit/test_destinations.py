@@ -9,7 +9,7 @@ import pytest
 from services import wait_until
 
 from pijobs import Job, Limits
-from pijobs.errors import DestinationDown, HeldBack, StorageUnavailable
+from pijobs.errors import AttemptDeferred, DestinationDown, StorageUnavailable
 from pijobs.execution.groups import OPEN_FIRST, Policy
 from pijobs.jobs import State
 from pijobs.storage.memory import MemoryStorage
@@ -294,7 +294,7 @@ def test_a_limit_that_the_job_tells_holds_back_those_beyond_it_and_then_the_stor
 ) -> None:
     run(storage, 3)
     enter = Destinations(clock, own=3).permit(storage, lease(storage)).enter
-    with pytest.raises(HeldBack, match=f"group {GROUP} is at its limit of 2"):
+    with pytest.raises(AttemptDeferred, match=f"group {GROUP} is at its limit of 2"):
         enter(GROUP, Limits(concurrency=2))
     assert known(storage).limit == 2
     storage.close_session("w")
@@ -317,19 +317,19 @@ def test_within_a_limit_that_the_job_tells_the_storage_is_not_asked_each_time(
 
 def test_a_rate_that_the_job_tells_counts_by_the_destination(storage: Counting, clock: ManualClock) -> None:
     run(storage, 1)
-    for expected in (None, None, HeldBack):
+    for expected in (None, None, AttemptDeferred):
         enter = Destinations(clock, own=1).permit(storage, lease(storage)).enter
         if expected is None:
             enter("smtp.other", Limits(rate=2, per=10))
         else:
-            with pytest.raises(HeldBack, match=r"smtp\.other is at its rate limit"):
+            with pytest.raises(AttemptDeferred, match=r"smtp\.other is at its rate limit"):
                 enter("smtp.other", Limits(rate=2, per=10))
     assert known(storage).blocked_until == storage.now() + 10_000
 
 
 def test_a_storage_that_is_away_holds_back_what_has_limits(storage: Counting, destinations: Destinations) -> None:
     storage.away = True
-    with pytest.raises(HeldBack, match="the storage did not tell"):
+    with pytest.raises(AttemptDeferred, match="the storage did not tell"):
         destinations.permit(storage, lease(storage)).enter(GROUP, Limits(concurrency=2))
 
 

@@ -33,7 +33,7 @@ from .conftest import AddModule
 
 PLUGIN = """
 from pijobs import DestinationDown, Job, JobContext, Limits, RetryPolicy, hookimpl
-from pijobs.errors import HeldBack
+from pijobs.errors import AttemptDeferred
 
 ran = []
 act = None
@@ -170,9 +170,9 @@ def test_a_job_that_interrupts_itself_has_failed(site: Site) -> None:
 
 
 def held_back(_: Any) -> None:
-    from pijobs.errors import HeldBack
+    from pijobs.errors import AttemptDeferred
 
-    raise HeldBack("not today")
+    raise AttemptDeferred("not today")
 
 
 def test_what_is_held_back_waits_a_second_and_not_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,9 @@ def test_a_quiet_worker_ends_what_it_has_takes_no_more_and_says_when_it_is_idle(
     task = engine.dequeue()
     engine.queue.enqueue("unit.work")
     (record,) = storage.sessions()
-    storage.retell(replace(record.info, quiet=storage.now(), definitions="old"))  # by somebody who read it before
+    storage.update_session(
+        replace(record.info, quiet=storage.now(), definitions="old")
+    )  # by somebody who read it before
     engine.load.busy = 0.5  # there is news of its own at the same moment
     session.beat()
     assert engine.is_quiet and engine.dequeue() is None and not engine.facts()["resting"]
@@ -107,7 +109,7 @@ def test_a_quiet_worker_ends_what_it_has_takes_no_more_and_says_when_it_is_idle(
     session.beat()
     (record,) = storage.sessions()
     assert record.info.quiet and record.info.resting and record.info.definitions != "old" and not record.running
-    storage.retell(replace(record.info, quiet=0))
+    storage.update_session(replace(record.info, quiet=0))
     session.beat()
     assert engine.dequeue() is not None
 
@@ -127,7 +129,7 @@ def test_the_command_asks_one_host_and_waits_until_it_is_idle(
 ) -> None:
     def look(_seconds: float) -> None:
         for record in storage.sessions():
-            storage.retell(replace(record.info, resting=int(record.info.quiet > 0)))
+            storage.update_session(replace(record.info, resting=int(record.info.quiet > 0)))
 
     monkeypatch.setattr(clock, "sleep", look)
     code, told, _ = pijobs("quiet", "jobs1", "--pid", "1")
@@ -155,14 +157,14 @@ def test_the_end_is_told_again_to_a_worker_that_told_of_itself_at_the_same_momen
     before = [replace(record.info, quiet=1) for record in storage.sessions()]
     stale = [*before]  # what the worker had read when it wrote
     for info in before:
-        storage.retell(info)
-    monkeypatch.setattr(clock, "sleep", lambda _seconds: storage.retell(stale.pop()) if stale else None)
+        storage.update_session(info)
+    monkeypatch.setattr(clock, "sleep", lambda _seconds: storage.update_session(stale.pop()) if stale else None)
     assert pijobs("quiet", "jobs1", "--end")[0] == 0 and not stale
     assert not any(record.info.quiet for record in storage.sessions())
 
 
 def test_a_worker_of_a_release_that_can_not_be_quiet_is_said(storage: SqlStorage, pijobs: Pijobs) -> None:
-    storage.retell(replace(storage.sessions()[0].info, protocol=protocol.FIRST))
+    storage.update_session(replace(storage.sessions()[0].info, protocol=protocol.FIRST))
     code, _, said = pijobs("quiet", "jobs1", "--timeout", "0")
     assert code == 1 and "1 worker processes of jobs1 are of release 0.1.0" in said
     assert not any(record.info.quiet for record in storage.sessions())

@@ -13,7 +13,7 @@ import pytest
 
 from pijobs import DestinationDown, FailJob, JobContext, Limits, RetryJob, Settings
 from pijobs.context import Permit
-from pijobs.errors import DeadlinePassed, HeldBack, UnknownHere
+from pijobs.errors import AttemptDeferred, DeadlinePassed, UnknownHere
 from pijobs.settings import CORE_SETTINGS, validate
 from pijobs_mail.attempt import IfMaybeSent
 from pijobs_mail.engine import connection
@@ -518,12 +518,12 @@ def test_the_limits_of_the_definition_are_asked_before_the_mail_goes(settings: S
     def enter(destination: str, limits: Limits) -> None:
         asked.append((destination, limits))
         if len(asked) == 2:
-            raise HeldBack("smtp:main is at its rate limit")
+            raise AttemptDeferred("smtp:main is at its rate limit")
 
     save(settings, smtp_sink, max_connections=3, rate="30/min")
     permit = Permit(enter)
     send(context(settings, permit=permit), "main", **MAIL)
-    with pytest.raises(HeldBack):
+    with pytest.raises(AttemptDeferred):
         send(context(settings, permit=permit), "main", **MAIL)
     assert asked == [("smtp:main", Limits(concurrency=3, rate=30, per=60))] * 2
     assert len(smtp_sink.mails) == 1

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import pijobs.definitions
+import pijobs.errors
 from pijobs import JobContext
 
 MOVED = [
@@ -50,6 +51,11 @@ def test_a_package_that_bears_the_name_of_a_module_has_what_that_had(package: st
 def test_what_left_a_module_is_found_there() -> None:
     with pytest.warns(DeprecationWarning, match=r"pijobs\.jobs\.JobContext is .* write pijobs\.context\.JobC"):
         assert importlib.import_module("pijobs.jobs").JobContext is JobContext
+
+
+def test_an_error_that_was_renamed_is_the_same_class() -> None:
+    with pytest.warns(DeprecationWarning, match=r"errors\.HeldBack is deprecated .* write pijobs\.errors\.AttemptDef"):
+        assert pijobs.errors.HeldBack is pijobs.errors.AttemptDeferred
 
 
 def test_what_never_was_is_not_found() -> None:

@@ -17,11 +17,11 @@ from pijobs.base.processes import no_copies
 from pijobs.base.redact import describe, redact
 from pijobs.context import JobContext, Permit
 from pijobs.errors import (
+    AttemptDeferred,
     Damaged,
     DecodeError,
     DestinationDown,
     EncodeError,
-    HeldBack,
     LeaseLost,
     UnknownHere,
     UnknownJob,
@@ -184,7 +184,7 @@ class Runner:
             sealed, verdict = self._sealed(lease, call, verdict)
         notes = shown_notes(context.notes, secrets.known) if context.notes else {}
         end = end_of(lease, verdict, started, now, sealed=sealed, notes=notes, frames=frames_of(failure))
-        return Outcome(end, failure, value, held=isinstance(failure, (HeldBack, LeaseLost)), notes=notes)
+        return Outcome(end, failure, value, held=isinstance(failure, (AttemptDeferred, LeaseLost)), notes=notes)
 
     def direct(self, job: Job, instance_id: str, call: Call, lifetime: float | None, group: str) -> None:
         """Run the job in this process and in the present context. Its exception reaches the caller.

@@ -14,7 +14,7 @@ import msgspec
 from pijobs.base import files
 from pijobs.base.known_texts import Known
 from pijobs.base.redact import class_name, describe, message_of, redact, text_of
-from pijobs.errors import MAX_SECONDS, AttemptEnd, DeadlinePassed, DestinationDown, HeldBack, LeaseLost, RetryJob
+from pijobs.errors import MAX_SECONDS, AttemptDeferred, AttemptEnd, DeadlinePassed, DestinationDown, LeaseLost, RetryJob
 from pijobs.jobs import Job, State
 
 #: The least seconds between an attempt that did not count and the next one, so that nothing loops.
@@ -65,7 +65,7 @@ def decide(
     reason, name = said or describe(error, known), class_name(error)
     if isinstance(error, DeadlinePassed):
         return Verdict(State.EXPIRED, reason="the deadline passed before the effect", error=name)
-    if isinstance(error, (HeldBack, LeaseLost)):
+    if isinstance(error, (AttemptDeferred, LeaseLost)):
         return Verdict(State.QUEUED, counted=False, wait=LEAST_WAIT, reason=reason)
     if isinstance(error, DestinationDown) and not (error.counted and attempt >= job.retry.max_attempts):
         wait = _wait_for_destination(job, error, attempt, held)

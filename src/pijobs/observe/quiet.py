@@ -27,4 +27,4 @@ def tell(storage: Storage, records: Sequence[SessionRecord], at: int) -> None:
     :param at: milliseconds since the epoch; 0: they take work again.
     """
     for record in records:
-        storage.retell(replace(record.info, quiet=at))
+        storage.update_session(replace(record.info, quiet=at))

@@ -95,7 +95,7 @@ def flush(storage: Storage, group: str) -> tuple[bool, int]:
 
     :returns: whether its breaker is open, and how many are due.
     """
-    number = storage.hurry(group)
+    number = storage.make_due(group)
     return _probe(storage, group), number
 
 

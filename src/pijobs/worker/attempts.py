@@ -63,7 +63,7 @@ class Attempts:
         entry = history_line({"at": session.storage.now(), "event": "replayed", "reason": reason})
         return End(lease.id, lease.token, State.DONE, counted=False, reason=reason, entry=entry)
 
-    def held_back(self, session: Session, lease: Lease) -> str | None:
+    def deferral(self, session: Session, lease: Lease) -> str | None:
         """Why the instance must not start now."""
         if not session.holds(lease):
             return "its lease ended before it began"

@@ -142,7 +142,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         self._parent = os.getpid()
         self._signum: int | None = None
         self._ended_early = False
-        self._hurry = False
+        self._second_signal = False
         #: Restart at the end (huey's own restart would leave the sessions open).
         self._again = False
         self._systemd = Notifier()
@@ -190,7 +190,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
     def _handle_signal(self, signum: int, frame: Any) -> None:
         # Raise no exception here (huey's own handler does, the second time): it could appear anywhere.
         if self._signum is not None:
-            self._hurry = True
+            self._second_signal = True
             self._again = self._again and signum == signal.SIGHUP
             return
         self._signum = signum
@@ -241,7 +241,7 @@ class Consumer(huey_consumer.Consumer):  # type: ignore[misc]
         processes = [process for _, process in self.worker_threads] + [self.scheduler]
         while any(self.environment.is_alive(process) for process in processes):
             self._systemd.alive()
-            if self._hurry:
+            if self._second_signal:
                 raise KeyboardInterrupt
             if clock.monotonic() >= end:
                 return False

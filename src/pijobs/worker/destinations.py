@@ -12,7 +12,7 @@ import msgspec
 from pijobs.base.clock import Clock, to_ms
 from pijobs.base.redact import describe
 from pijobs.context import Permit
-from pijobs.errors import HeldBack, StorageUnavailable
+from pijobs.errors import AttemptDeferred, StorageUnavailable
 from pijobs.execution.groups import Policy, after_failure, after_slowdown, after_success, round_of_others
 from pijobs.jobs import Job, Limits, State
 from pijobs.storage.contract import Storage
@@ -148,12 +148,12 @@ class Destinations:
         """Implements :meth:`pijobs.JobContext.limit`."""
         try:
             if limits.concurrency is not None and not self._has_room(storage, lease.group, limits.concurrency):
-                raise HeldBack(f"group {lease.group} is at its limit of {limits.concurrency}")
+                raise AttemptDeferred(f"group {lease.group} is at its limit of {limits.concurrency}")
             if self.allowed_at(storage, limits, lease, destination) is not None:
-                raise HeldBack(f"{destination} is at its rate limit")
+                raise AttemptDeferred(f"{destination} is at its rate limit")
             return None if limits.concurrency is None else self._share(storage, lease.group, limits.concurrency)
         except StorageUnavailable:
-            raise HeldBack(f"the storage did not tell whether the limits of {destination} allow it") from None
+            raise AttemptDeferred(f"the storage did not tell whether the limits of {destination} allow it") from None
 
     def _has_room(self, storage: Storage, group: str, most: int) -> bool:
         """Whether no more than ``most`` instances of the group run. After that, the storage enforces it."""

@@ -44,7 +44,7 @@ class Engine(Leasing):
             slot.adopt(self._left_behind.pop())
         self.look_at_definitions()
         self._attempts.done.tell()
-        if self._solitude.is_wanted():
+        if self._isolation.is_wanted():
             self._step_aside(slot)
             return None
         if self.is_quiet:
@@ -104,7 +104,7 @@ class Engine(Leasing):
         slot.give_back()
         self._hand_in(slot)
         if not any(slot.unacknowledged.values()):
-            self._solitude.wait(leasing.TURN)
+            self._isolation.wait(leasing.TURN)
         else:
             self._wait_out(slot)
 
@@ -133,7 +133,7 @@ class Engine(Leasing):
             return
         finally:
             self._tasks_in_flight.discard(task)
-            self._solitude.leave(lease.token)
+            self._isolation.leave(lease.token)
         end = outcome.end
         try:
             end = self._attempts.after(session.storage, lease, call, permit, outcome)
@@ -199,7 +199,7 @@ class Engine(Leasing):
         if (slot := self.busy.get(lease.token)) is not None:
             slot.is_stuck = True
             self._left_behind.append(slot)
-        self._solitude.leave(lease.token)
+        self._isolation.leave(lease.token)
         self._attempts.stuck(storage, lease)
 
     def report_ended(self, ended: Ended) -> None:

@@ -22,11 +22,11 @@ from pijobs.storage.values import End, Lease, Step
 from pijobs.worker.attempts import HELD_BACK_RETURNS, RETURNS, Attempts
 from pijobs.worker.ends import store_one_by_one
 from pijobs.worker.huey_hooks import HookedHuey
+from pijobs.worker.isolation import LATER, Isolation
 from pijobs.worker.load import Load
 from pijobs.worker.report import Report
 from pijobs.worker.session import Session
 from pijobs.worker.slots import Slot, StopFlag
-from pijobs.worker.solitude import LATER, Solitude
 from pijobs.worker.surroundings import Surroundings
 
 log = logging.getLogger("pijobs.job")
@@ -69,7 +69,7 @@ class Leasing(HookedHuey):
         self.busy: dict[str, Slot] = {}
         #: Slots whose threads may never return to store their outcomes; another slot does it.
         self._left_behind: list[Slot] = []
-        self._solitude = Solitude(lambda: sum(len(session.running) for session in self.sessions))
+        self._isolation = Isolation(lambda: sum(len(session.running) for session in self.sessions))
         self._pause = pause
         self.load = Load()
         #: When this worker became quiet (monotonic seconds); None: it is not quiet.
@@ -173,13 +173,13 @@ class Leasing(HookedHuey):
             call = self.runner.decode(lease, session.storage.now())
             if not isinstance(call, End):
                 call = self._attempts.again(session, lease, call) or self._alone(session, slot, lease) or call
-            if not isinstance(call, End) and (reason := self._attempts.held_back(session, lease)) is not None:
+            if not isinstance(call, End) and (reason := self._attempts.deferral(session, lease)) is not None:
                 call = End(lease.id, lease.token, State.QUEUED, counted=False, reason=reason)
         except Exception as error:  # an unexpected instance must not be lost between two lines
             call = hold(lease, session.storage.now(), error)
             call = self._attempts.limit_returns(session.storage, lease, call, RETURNS)
         if isinstance(call, End):
-            self._solitude.leave(lease.token)
+            self._isolation.leave(lease.token)
             if call.state is State.QUEUED:
                 call = self._attempts.limit_returns(session.storage, lease, call, HELD_BACK_RETURNS)
             slot.end(session, call)
@@ -194,14 +194,14 @@ class Leasing(HookedHuey):
     def _alone(self, session: Session, slot: Slot, lease: Lease) -> End | None:
         """Make an instance whose worker crashed run alone in this process. If it can't now, return it."""
         later = None
-        if self._solitude.belongs_to_another(lease.token):
+        if self._isolation.belongs_to_another(lease.token):
             reason = "an instance runs that must be alone in its process"
         elif lease.crashes:
             slot.give_back()
             self._hand_in(slot)
             later = session.storage.now() + to_ms(LATER)
             reason = "its worker crashed before; this worker was too busy to run it alone"
-            if self._solitude.enter(lease.token):
+            if self._isolation.enter(lease.token):
                 return None
         else:
             return None

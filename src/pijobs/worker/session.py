@@ -163,7 +163,7 @@ class Session(HeldLeases):
         # The request to be quiet wrote all facts, and some may have been old.
         self.info = replace(self.info, quiet=own.quiet, **self._facts())
         if own != self.info:
-            self.storage.retell(self.info)
+            self.storage.update_session(self.info)
         self._recover_neighbours(live)
 
     def _recover_neighbours(self, live: Sequence[SessionInfo]) -> None:

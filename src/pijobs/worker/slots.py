@@ -84,7 +84,7 @@ class Slot:
 
     def take(self, session: Session, leases: Sequence[Lease]) -> None:
         """Add leases to the batch. If a worker crashed with one of them, only the first one stays, and the next are
-        leased one by one; see :mod:`pijobs.worker.solitude`."""
+        leased one by one; see :mod:`pijobs.worker.isolation`."""
         self.ahead_until = clock.monotonic() + AHEAD_LIMIT
         self.ahead.extend((session, lease) for lease in leases)
         if len(leases) > 1 and any(lease.crashes for lease in leases):

@@ -16,7 +16,7 @@ from pijobs import DestinationDown, FailJob, JobContext, RetryJob
 from pijobs.base import clock
 from pijobs.base.known_texts import texts_in
 from pijobs.base.redact import redact
-from pijobs.errors import HeldBack
+from pijobs.errors import AttemptDeferred
 from pijobs_mail import conclusions
 from pijobs_mail.compose import message as messages
 from pijobs_mail.compose.addresses import sender_of
@@ -141,7 +141,7 @@ def _ends(ctx: JobContext, server: str, known: _Secrets, *, not_again: str | Non
     try:
         yield
     except Busy as error:
-        raise HeldBack(str(error)) from None
+        raise AttemptDeferred(str(error)) from None
     except ServerTrouble as error:
         conclusions.count(ctx, server, error.reply)
         _look_for_haste(ctx, [error.reply] if error.reply else [], known)

@@ -11,12 +11,12 @@ from pijobs.base.masks import mask_number
 from pijobs.base.redact import redact
 from pijobs.definitions import Failover, unknown_here
 from pijobs.errors import (
+    AttemptDeferred,
     DatabaseError,
     DeadlinePassed,
     DefinitionDeleted,
     DefinitionNotFound,
     DefinitionUnreadable,
-    HeldBack,
     UnknownHere,
 )
 from pijobs.payload.keys import KeyRing
@@ -94,10 +94,10 @@ def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: s
     provider = gateways.providers[definition["provider"]]
     try:
         said = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
-    except (GatewayDown, GatewayRefused, MaybeSent, DeadlinePassed, HeldBack) as error:
+    except (GatewayDown, GatewayRefused, MaybeSent, DeadlinePassed, AttemptDeferred) as error:
         if not isinstance(error, MaybeSent) and not getattr(error, "maybe_sent", False):
             Limits.of(ctx.settings).give_back(dict(limits.values()))
-        result = {GatewayDown: "down", HeldBack: "limited", MaybeSent: "unclear"}.get(type(error), "refused")
+        result = {GatewayDown: "down", AttemptDeferred: "limited", MaybeSent: "unclear"}.get(type(error), "refused")
         ctx.measure("sms_results", gateway=identifier, result=result)
         ctx.log.warning("gateway %s: %s", identifier, redact(str(error), known))
         raise

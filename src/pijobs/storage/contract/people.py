@@ -101,7 +101,7 @@ class ForPeople(ABC):
         """End a :meth:`pause`; wakes the workers."""
 
     @abstractmethod
-    def hurry(self, group: str) -> int:
+    def make_due(self, group: str) -> int:
         """Make instances due that are ``scheduled`` in a group for their next attempt. Others keep their time.
         Returns how many. Wakes the workers. Works in parts of :data:`HOUSEKEEPING_BATCH` instances."""
 

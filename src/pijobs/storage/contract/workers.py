@@ -19,7 +19,7 @@ class ForWorkers(ABC):
         """Register a worker process. Its leases are valid for ``lease`` ms from its last sign of life."""
 
     @abstractmethod
-    def retell(self, info: SessionInfo) -> None:
+    def update_session(self, info: SessionInfo) -> None:
         """Change the facts of an open session. A session that counted as dead does not come back by this."""
 
     @abstractmethod

@@ -146,7 +146,7 @@ class ForPeople(MemoryBase, contract.ForPeople):
                 self._groups.setdefault(group, Group()).pause = pause
             self._lock.notify_all()
 
-    def hurry(self, group: str) -> int:
+    def make_due(self, group: str) -> int:
         with self._lock:
             now, found = self.now(), self._items.of(State.SCHEDULED)
             late = [item for item in found if item.new.group == group and item.started is not None and item.due > now]

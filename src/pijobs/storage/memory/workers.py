@@ -40,7 +40,7 @@ class ForWorkers(MemoryBase, contract.ForWorkers):
         with self._lock:
             self._sessions.open(info, self.now(), lease)
 
-    def retell(self, info: SessionInfo) -> None:
+    def update_session(self, info: SessionInfo) -> None:
         with self._lock:
             if session := self._sessions.get(info.id):
                 session.info = info

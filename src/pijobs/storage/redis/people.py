@@ -138,7 +138,7 @@ class ForPeople(RedisBase, contract.ForPeople):
     def resume(self, group: str | None = None) -> None:
         self._run(self._scripts.group, "resume all" if group is None else "resume", group or "")
 
-    def hurry(self, group: str) -> int:
+    def make_due(self, group: str) -> int:
         number, place = 0, b"-inf"
         while place:
             _, done, place = self._run(self._scripts.group, "hurry", group, place)

@@ -34,7 +34,7 @@ class ForWorkers(RedisBase, contract.ForWorkers):
         self.protocol = read_protocol(self._ask("HMGET", "meta", *PROTOCOL_FIELDS), self.display_url)
         self._run(self._scripts.session, "open", info.id, lease, info.dump())
 
-    def retell(self, info: SessionInfo) -> None:
+    def update_session(self, info: SessionInfo) -> None:
         self._run(self._scripts.session, "retell", info.id, info.dump())
 
     def beat(

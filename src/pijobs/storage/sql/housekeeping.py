@@ -22,9 +22,9 @@ def open_session(tx: Tx, info: SessionInfo, lease: int) -> None:
         tx.change(tx.st.renew, b_queue=tx.queue, b_id=info.id, **times)
 
 
-def retell(tx: Tx, info: SessionInfo) -> None:
-    """See :meth:`pijobs.storage.contract.Storage.retell`."""
-    tx.change(tx.st.retell, b_queue=tx.queue, b_id=info.id, info=info.dump())
+def update_session(tx: Tx, info: SessionInfo) -> None:
+    """See :meth:`pijobs.storage.contract.Storage.update_session`."""
+    tx.change(tx.st.update_session, b_queue=tx.queue, b_id=info.id, info=info.dump())
 
 
 def _saw_worker(tx: Tx, lease: int) -> tuple[int | None, int]:

@@ -59,8 +59,8 @@ def pause(tx: Tx, name: str | None, told: Pause | None) -> None:
     tx.change(tx.st.pause_group, b_queue=tx.queue, b_name=name, **set_to)
 
 
-def hurry(tx: Tx, group: str) -> int:
-    """A part of :meth:`pijobs.storage.contract.Storage.hurry`."""
+def make_due(tx: Tx, group: str) -> int:
+    """A part of :meth:`pijobs.storage.contract.Storage.make_due`."""
     tx.know_time()
     found = tx.rows(tx.st.attempted, grp=group, now=tx.now, n=HOUSEKEEPING_BATCH)
     due = {"state": int(Code.SCHEDULED), "due": tx.now, "alarm": tx.now}

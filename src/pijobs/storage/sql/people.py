@@ -93,10 +93,10 @@ class ForPeople(SqlBase, contract.ForPeople):
         self._run(lambda tx: limits.pause(tx, group, None))
         self._live.poller.kick()
 
-    def hurry(self, group: str) -> int:
-        number = done = self._run(lambda tx: limits.hurry(tx, group))
+    def make_due(self, group: str) -> int:
+        number = done = self._run(lambda tx: limits.make_due(tx, group))
         while done == HOUSEKEEPING_BATCH:
-            done = self._run(lambda tx: limits.hurry(tx, group))
+            done = self._run(lambda tx: limits.make_due(tx, group))
             number += done
         self._live.poller.kick()
         return number

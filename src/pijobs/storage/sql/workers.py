@@ -24,8 +24,8 @@ class ForWorkers(SqlBase, contract.ForWorkers):
         self._live.transactions.look_again()
         self._run_quickly(lambda tx: housekeeping.open_session(tx, info, lease))
 
-    def retell(self, info: SessionInfo) -> None:
-        self._run_quickly(lambda tx: housekeeping.retell(tx, info))
+    def update_session(self, info: SessionInfo) -> None:
+        self._run_quickly(lambda tx: housekeeping.update_session(tx, info))
 
     def beat(
         self,

@@ -163,8 +163,8 @@ def agreed(reply: tuple[int, bytes]) -> str:
 
 def until(ends: datetime) -> str:
     days = (ends - datetime.fromtimestamp(clock.time(), timezone.utc)).days
-    hurry = f" - in {days} days: renew it" if days < SOON else ""
-    return f"valid until {ends:%Y-%m-%d}{hurry}"
+    renewal = f" - in {days} days: renew it" if days < SOON else ""
+    return f"valid until {ends:%Y-%m-%d}{renewal}"
 
 
 def advice_for(step: str, error: Exception) -> str:

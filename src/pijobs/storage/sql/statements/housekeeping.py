@@ -61,7 +61,7 @@ class HousekeepingStatements:
             dialect.insert_new(session), ["queue", "id", "started", "seen", "until", "info"]
         )
         self.renew = Statement(update(session).where(*this), ["seen", "until"])
-        self.retell = Statement(update(session).where(*this), ["info"])
+        self.update_session = Statement(update(session).where(*this), ["info"])
         self.end_session = Statement(delete(session).where(*this))
         self.session_seen = Statement(select(S.seen).where(S.queue == bindparam("queue"), S.id == bindparam("session")))
         here = S.queue == bindparam("b_queue")

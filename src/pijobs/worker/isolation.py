@@ -18,7 +18,7 @@ LATER = 10.0
 _LOOK = 0.005
 
 
-class Solitude:
+class Isolation:
     """The state of one process.
 
     :param held: returns how many leases the process holds, in all its sessions.

@@ -1,7 +1,7 @@
-"""privacyIDEA's administrators at the pages of the queue: who they are, and what they may do there.
+"""privacyIDEA's administrators as users of the queue's pages, and their roles.
 
-An administrator is one of ``pi-manage`` (``root``) or of a realm in ``SUPERUSER_REALM`` (``alice@admins``). The realm
-belongs to the name: two people of the same login in two realms are two.
+An administrator is one of ``pi-manage`` (``root``) or of a realm in ``SUPERUSER_REALM`` (``alice@admins``). The name
+includes the realm: the same login in two realms belongs to two people.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pijobs.server.accounts import ROLES, Account, Role
 from pijobs.server.host import HostSignIn
 from pijobs_privacyidea.settings import ROLES as ROLES_SETTING
 
-#: Seconds for which an answer of a realm's resolver counts while somebody only looks.
+#: Seconds for which reading requests use a cached answer of a realm's resolver.
 TRUST = 30.0
 _REPLACED = ("mail", "sms")
-_DETAIL = 50  # characters that privacyIDEA's column takes in all releases
+_DETAIL = 50  # most characters of privacyIDEA's column, in all releases
 
 log = logging.getLogger(__name__)
 
 
 class Administrators:
-    """Those of one privacyIDEA.
+    """The administrators of one privacyIDEA.
 
     :param app: privacyIDEA's.
     """
@@ -45,7 +45,7 @@ class Administrators:
         return HostSignIn(self.by_token, self.by_password, self.present, self.audit, "privacyIDEA", mount, _REPLACED)
 
     def by_token(self, token: str) -> Account | None:
-        """The administrator a token of privacyIDEA's ``POST /auth`` belongs to; None for everybody else."""
+        """The administrator of a token from privacyIDEA's ``POST /auth``; None for other users and invalid tokens."""
         from jwt import InvalidTokenError
         from privacyidea.api.lib.utils import verify_auth_token
         from privacyidea.lib.error import AuthError
@@ -54,15 +54,15 @@ class Administrators:
             try:
                 user = verify_auth_token(token, ["admin"])
             except (AuthError, InvalidTokenError):
-                # Up to 3.12 privacyIDEA lets the latter through, for a token that names another algorithm.
+                # Up to 3.12, privacyIDEA raises the latter for a token that names another algorithm.
                 return None
             login, realm = str(user["username"]), str(user.get("realm") or "").lower()
-            # Not by the full name: one of pi-manage may be called alice@admins.
+            # Not by the full name: an administrator of pi-manage may be called alice@admins.
             return self._of_realm(login, realm) if realm else self._local(login)
 
     def by_password(self, name: str, password: str) -> Account | None:
-        """The administrator who signs in like this by privacyIDEA's own ``POST /auth``, with its policies and its
-        audit; None for everybody else."""
+        """The administrator, signed in by privacyIDEA's own ``POST /auth`` with its policies and audit; None if it
+        refuses, or asks a challenge."""
         where = {"REMOTE_ADDR": flask.request.remote_addr, "HTTP_USER_AGENT": str(flask.request.user_agent)}
         form = {"username": name, "password": password}
         answer: Any = self._app.test_client().post("/auth", data=form, environ_overrides=where)
@@ -73,9 +73,9 @@ class Administrators:
         return self.by_token(token)
 
     def present(self, name: str) -> Account | None:
-        """The administrator of this full name as privacyIDEA has it now; None for one who is none any more.
+        """The current administrator of this full name; None if there is none any more.
 
-        A page asks each second: what a realm's resolver said counts for :data:`TRUST` seconds, but for acts.
+        Pages refresh each second. So reading requests use a resolver's answer for :data:`TRUST` seconds; others do not.
         """
         only_looks = flask.has_request_context() and flask.request.method == "GET"
         with self._app.test_request_context():
@@ -88,9 +88,9 @@ class Administrators:
             return self._of_realm(login, realm)
 
     def audit(self, entry: Entry) -> None:
-        """Write an entry of our audit log to privacyIDEA's, too, by the module of ``PI_AUDIT_MODULE``.
+        """Write an entry of our audit log to privacyIDEA's audit, too, by the module of ``PI_AUDIT_MODULE``.
 
-        Signing in stands there already: it goes by privacyIDEA's own ``POST /auth``.
+        Skips sign-ins: privacyIDEA's ``POST /auth`` has recorded them.
         """
         if entry.act in ("sign-in", "prove"):
             return
@@ -98,11 +98,11 @@ class Administrators:
 
         login, _, realm = entry.who.rpartition("@")
         known = bool(login) and realm in self._realms()
-        told = [entry.on, entry.about, ", ".join(entry.fields[:5]), entry.reason]
+        detail = [entry.on, entry.about, ", ".join(entry.fields[:5]), entry.reason]
         row = {
             "action": f"jobqueue {entry.act}", "success": entry.outcome == "done", "client": entry.address,
             "administrator": login if known else entry.who, "realm": realm if known else "",
-            "action_detail": "; ".join(filter(None, told))[:_DETAIL], "info": entry.outcome,
+            "action_detail": "; ".join(filter(None, detail))[:_DETAIL], "info": entry.outcome,
             "privacyidea_server": socket.gethostname(),
         }  # fmt: skip
         try:
@@ -110,7 +110,7 @@ class Administrators:
                 audit = getAudit(self._app.config)
                 audit.log(row)
                 audit.finalize_log()
-        except Exception as error:  # whatever its module raises; our own log has the entry
+        except Exception as error:  # any error of its module; our own log has the entry
             log.error("%s is not in privacyIDEA's audit: %s", entry.act, describe(error))
 
     def _local(self, name: str) -> Account | None:
@@ -119,7 +119,7 @@ class Administrators:
         admin = get_db_admin(name)
         if admin is None:
             return None
-        login = str(admin.username)  # some databases compare without regard to case
+        login = str(admin.username)  # some databases ignore case in comparisons
         return Account(login, f"local {admin.password}", self._role(login, ""), 0)
 
     def _of_realm(self, login: str, realm: str) -> Account | None:
@@ -132,7 +132,7 @@ class Administrators:
         user = User(login, realm=realm)
         if not user.exist():
             return None
-        # Its identity, too: another person may get the same login. Few resolvers tell a hash of the password.
+        # Includes the identity, since another person may get the same login. Few resolvers return a password hash.
         known = f"{user.resolver}\0{user.uid}\0{(user.info or {}).get('password', '')}"
         digest = hashlib.sha256(known.encode("utf-8", "replace")).hexdigest()
         account = Account(name, f"realm {digest}", self._role(login, realm), 0)
@@ -147,7 +147,7 @@ class Administrators:
 
 
 def full_name(login: str, realm: str) -> str:
-    """``alice@admins``; without a realm the login."""
+    """``alice@admins``; without a realm, the login."""
     return f"{login}@{realm.lower()}" if realm else login
 
 

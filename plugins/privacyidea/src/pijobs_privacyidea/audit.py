@@ -1,4 +1,4 @@
-"""What could not be delivered stands in privacyIDEA's audit, where the help desk looks."""
+"""Writes undelivered messages to privacyIDEA's audit, where the help desk looks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pijobs.request.queue import Queue
 from pijobs_privacyidea.tokens import serial_in, token_of
 
 ACTION = "jobqueue not delivered"
-#: The jobs whose failures are told: those that bring something to a user.
+#: The jobs whose failures are written: those that send something to a user.
 JOBS = ("smtpserver.send_email", "privacyidea.sms", "privacyidea.second_channel")
-_LONGEST = 50  # characters that privacyIDEA's columns take in all releases
+_LONGEST = 50  # most characters of privacyIDEA's columns, in all releases
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def is_failure(event: InstanceEvent) -> bool:
 
 
 def tell(app: flask.Flask, queue: Queue, event: InstanceEvent) -> None:
-    """Write the end of an instance, by the module of ``PI_AUDIT_MODULE``. Raises nothing.
+    """Write the end of an instance by the module of ``PI_AUDIT_MODULE``. Raises no error.
 
     :param app: privacyIDEA's.
     """
@@ -41,7 +41,7 @@ def tell(app: flask.Flask, queue: Queue, event: InstanceEvent) -> None:
             audit.finalize_log()
             if (engine := getattr(audit, "engine", None)) is not None:
                 engine.dispose()  # no connection to an SQLite file may be open when a job forks
-    except Exception as error:  # whatever its module, a database or a resolver raises
+    except Exception as error:  # any error of its module, a database or a resolver
         log.error("job %s %s: its end is not in privacyIDEA's audit: %s", event.name, event.id, describe(error))
 
 
@@ -53,7 +53,7 @@ def _row(event: InstanceEvent) -> dict[str, Any]:
 
 
 def _serial(queue: Queue, event: InstanceEvent) -> str | None:
-    """None for a notice, too."""
+    """The serial of the message's token; None for a notice, or if unknown."""
     try:
         return serial_in(queue.places.find(event.id)[1].label)
     except PijobsError:

@@ -16,7 +16,7 @@ def privacyidea() -> None:
 @privacyidea.command()
 @click.pass_obj
 def doctor(invocation: object) -> None:
-    """Find what prevents mails from being sent. Exit code 1 if something does. The last line is the next thing to do,
+    """Find what prevents mails from being sent. The exit code is 1 if something does. The last line is the next step,
     or "ready"."""
     from pijobs_privacyidea.doctor import examine
     from pijobs_privacyidea.findings import Level, verdict
@@ -63,14 +63,14 @@ def sms_gateway(invocation: object, name: str, wraps: str, failover: str | None,
     options = {"WRAPS": wraps, "FAILOVER": failover, "EXPIRES": expires}
     given = {option: str(value) for option, value in options.items() if value}
     try:
-        said = make_gateway(invocation.settings(), name, given)  # type: ignore[attr-defined]
+        lines = make_gateway(invocation.settings(), name, given)  # type: ignore[attr-defined]
     except GatewayRefused as error:
         raise click.UsageError(str(error)) from None
     except SQLAlchemyError as error:
         raise click.ClickException(
             f"expected privacyIDEA's database to answer, found {type(error).__name__}; look at SQLALCHEMY_DATABASE_URI"
         ) from None
-    for line in said:
+    for line in lines:
         click.echo(line)
 
 

@@ -1,4 +1,4 @@
-"""privacyIDEA's SMTP servers, as the mail engine takes them. All of it needs privacyIDEA's app context."""
+"""privacyIDEA's SMTP servers as definitions for the mail engine. All functions need privacyIDEA's app context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pijobs.errors import UnknownHere
 
 _TIMEOUT = 10.0  # seconds; privacyIDEA's default
 _SECRETS = ("password", "private_key_password")
-#: The fields that the engine wants, with what stands for "not given"; older releases have fewer.
+#: The fields that the engine needs, with their defaults; older releases have fewer.
 _FIELDS: Mapping[str, Any] = {
     "server": "", "port": 25, "username": "", "password": "", "sender": "", "tls": False, "timeout": _TIMEOUT,
     "smime": False, "certificate": "", "private_key": "", "private_key_password": "", "dont_send_on_error": False,
@@ -20,10 +20,10 @@ _FIELDS: Mapping[str, Any] = {
 
 
 def saved(identifier: str) -> dict[str, Any]:
-    """The definition as it is now, its secrets in clear.
+    """The present definition, with decrypted secrets.
 
-    :raises UnknownHere: when this worker's database does not have it (privacyIDEA keeps no record of what was deleted),
-        or when database or key do not let it be read at present.
+    :raises UnknownHere: if this worker's database does not have it (privacyIDEA keeps no record of deletions), or if
+        database or key fail at present.
     """
     from privacyidea.lib.error import ResourceNotFoundError
     from privacyidea.lib.smtpserver import get_smtpserver
@@ -38,7 +38,7 @@ def saved(identifier: str) -> dict[str, Any]:
 
 
 def not_here(what: str) -> UnknownHere:
-    """What a job raises that waits for a definition which this worker does not find, with both possible causes.
+    """The error of a job whose definition this worker does not find; names both possible causes.
 
     :param what: such as ``"SMTP server 'main'"``.
     """
@@ -49,10 +49,10 @@ def not_here(what: str) -> UnknownHere:
 
 
 def unsaved(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values of a definition under test; its secrets may be in clear, or the stored ones."""
+    """The values of an unsaved definition; its secrets are either in clear or the stored ones."""
     definition = plain(config or {})
     for name in _secrets_used(definition):
-        with contextlib.suppress(UnknownHere):  # it is in clear, then
+        with contextlib.suppress(UnknownHere):  # the secret is in clear
             definition[name] = _decrypted(definition[name], name)
     return definition
 
@@ -66,7 +66,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def otp_server() -> str | None:
-    """The identifier of the SMTP server that OTPs go by (``email.identifier``). Needs an app context."""
+    """The identifier of the SMTP server for OTPs (``email.identifier``). Needs an app context."""
     from privacyidea.lib.config import get_from_config
 
     return get_from_config("email.identifier") or None
@@ -78,7 +78,7 @@ def otp_validity() -> float:
 
 
 def configured_seconds(name: str, default: float) -> float:
-    """A time in privacyIDEA's system configuration; as there, what is no number counts as the default."""
+    """Seconds from privacyIDEA's system configuration; ``default`` for an invalid number, as in privacyIDEA."""
     from privacyidea.lib.config import get_from_config
 
     try:
@@ -88,7 +88,7 @@ def configured_seconds(name: str, default: float) -> float:
 
 
 def _secrets_used(config: Mapping[str, Any]) -> list[str]:
-    """A secret that nobody needs is not decrypted: an HSM that is not ready must not stop a mail without login."""
+    """The secrets to decrypt. Leaves out unused ones: an HSM that is not ready must not stop a mail without login."""
     used = {"password": config.get("username"), "private_key_password": config.get("smime")}
     return [name for name in _SECRETS if used[name] and config.get(name)]
 
@@ -98,7 +98,7 @@ def _decrypted(value: str, name: str) -> str:
 
     try:
         secret: str = decryptPassword(value)
-    except Exception as error:  # whatever the security module raises
+    except Exception as error:  # any error of the security module
         raise UnknownHere(f"the security module does not decrypt the {name} ({type(error).__name__})") from None
     if secret == FAILED_TO_DECRYPT_PASSWORD:
         raise UnknownHere(f"the {name} can't be decrypted; does this process read the PI_ENCFILE of the server?")

@@ -1,4 +1,4 @@
-"""The demo: a complete privacyIDEA with queue and worker; a challenge, the OTP by mail, and a sign-in."""
+"""The demo: a complete privacyIDEA with queue and worker, a challenge, its OTP mail, and a sign-in."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PATIENCE = 60.0
 _PIN = "1234"
 _USER = "alice"
 _SERVER = "otp"
-#: Challenges per row of the table, of which the shortest counts: at least so many, and more until so many in turn were
-#: no shorter (by 3 %) than those before, but no more than so many. A busy machine takes longer to find its shortest.
+#: Challenges per row of the table; the shortest time counts. At least seven; more until eight in a row were not 3 %
+#: shorter than those before; at most twenty. A busy machine needs more of them.
 _LEAST, _SETTLED, _MOST = 7, 8, 20
 
 
@@ -28,10 +28,10 @@ class DemoFailed(Exception):
 
 
 class Demo:
-    """All that the demo starts; it ends with the ``with`` block.
+    """Starts all parts of the demo, and stops them at the end of the ``with`` block.
 
     :param delay: seconds before each SMTP reply, in the slow rows.
-    :param say: takes each line for people.
+    :param say: prints a line.
     """
 
     def __init__(self, *, delay: float, say: Callable[[str], object]) -> None:
@@ -52,7 +52,7 @@ class Demo:
         self._stack.close()
 
     def prepare(self) -> None:
-        """privacyIDEA with a user and his e-mail token, and a worker."""
+        """Start privacyIDEA with a user and an e-mail token, and a worker."""
         self._say("setting up privacyIDEA: keys, tables, administrator …")
         self.instance.create()
         self.instance.serve()
@@ -65,7 +65,7 @@ class Demo:
         self._say(f"privacyIDEA at {self.instance.url}, its queue at {self.instance.url}/jobqueue/healthz")
 
     def show(self) -> None:
-        """:raises DemoFailed: when a sign-in fails, or a mail does not arrive."""
+        """Run the demo. :raises DemoFailed: if a sign-in fails, or a mail does not arrive."""
         self._sign_in()
         comparison = compare(self.instance, self.sink, _SERVER, _USER, _PIN, self._delay)
         self._say("\n  box   SMTP reply after   challenge answered after")
@@ -104,11 +104,11 @@ class Demo:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How long a challenge takes.
+    """Times of challenges.
 
-    :ivar rows: box, seconds before each SMTP reply, seconds until the answer: the shortest, since what a busy machine
-        adds is not the challenge's.
-    :ivar challenges: how many were made for it.
+    :ivar rows: box, seconds before each SMTP reply, seconds until the answer: the shortest, since longer times show a
+        busy machine.
+    :ivar challenges: number of challenges that were made.
     """
 
     rows: tuple[tuple[bool, float, float], ...]
@@ -116,16 +116,16 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Slow with the box on, by fast with the box off."""
+        """The time with the box on and a slow server, divided by that with the box off and a fast one."""
         took = {(box, delay > 0): seconds for box, delay, seconds in self.rows}
         return took[True, True] / took[False, False]
 
 
 def compare(instance: Instance, sink: Sink, server: str, user: str, pin: str, delay: float) -> Comparison:
-    """Challenges with the box off and on, and an SMTP server that is fast and slow.
+    """Time challenges with the box off and on, and with a fast and a slow SMTP server.
 
-    They take turns, so that a machine that is busy for a while is so for all, and each begins when the mail before has
-    arrived: what counts is the wait for the SMTP server, not how worker and server share a processor.
+    The variants take turns, so that a busy machine affects all alike. Each challenge begins after the former mail has
+    arrived: the comparison shows the wait for the SMTP server, not how worker and server share a processor.
     """
     shortest: dict[tuple[bool, float], float] = {}
     challenges, known = 0, len(sink.mails)
@@ -139,7 +139,7 @@ def compare(instance: Instance, sink: Sink, server: str, user: str, pin: str, de
 
     def shorter(box: bool, pause: float) -> bool:
         instance.set_smtp_server(server, sink.port, queued=box)
-        challenged()  # the first one after a change reads the configuration anew
+        challenged()  # the first challenge after a change reloads the configuration
         sink.wait_for(known + challenges, PATIENCE)
         sink.delay = pause
         took, before = challenged(), shortest.get((box, pause), float("inf"))

@@ -28,15 +28,15 @@ from pijobs_privacyidea.old_queue import count_old
 from pijobs_privacyidea.settings import OTP_SERVERS, OWN_CLASS
 
 COMMAND = "privacyidea-queue-huey"
-#: Releases that this plugin is tried with.
+#: Releases of privacyIDEA that this plugin is tested with.
 TRIED = ("3.11", "3.12", "3.13", "3.14")
-#: What needs a worker.
+#: States of instances that need a worker.
 _WAITING = (State.QUEUED, State.SCHEDULED)
 _OWN_SERVERS = "mail.smtp_servers"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings. A part that can't be checked is a finding, too."""
+    """All findings, also one for each part that can't be checked."""
     yield from _requirements()
     yield from _release()
     yield from _class(settings)
@@ -58,14 +58,14 @@ def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
         yield Finding(Level.BAD, f"{what} can't be looked at: {error}", advice)
     except PijobsError as error:
         yield Finding(Level.BAD, f"{what} can't be looked at: {error}", "look at pi.cfg")
-    except Exception as error:  # of privacyIDEA, a driver, or a file; the other parts are still of use
+    except Exception as error:  # of privacyIDEA, a driver or a file; go on with the other parts
         database = isinstance(error, SQLAlchemyError)
         advice = "look at the database, and at SQLALCHEMY_DATABASE_URI" if database else "see the log of privacyIDEA"
         yield Finding(Level.BAD, f"{what} can't be looked at: {type(error).__name__}", advice)
 
 
 def _requirements() -> Iterator[Finding]:
-    """Check versions: an upgrade of privacyIDEA installs its own ones, and pip only warns."""
+    """Check versions: an upgrade of privacyIDEA installs the versions that it needs, and pip only warns."""
     for sentence in unmet("pijobs", "pijobs-mail", "pijobs-privacyidea"):
         found, _, advice = sentence.rpartition(": ")
         yield Finding(Level.BAD, f"{found}; mails are sent in the request, and no worker starts", advice)
@@ -87,8 +87,8 @@ def _class(settings: Settings) -> Iterator[Finding]:
 
 
 def _environment(settings: Settings) -> Iterator[Finding]:
-    """Settings in the environment: privacyIDEA reads them since 3.12, but a service has another environment."""
-    if settings.file is None:  # they are those of an app, as in a container
+    """Check for settings in the environment: privacyIDEA reads them since 3.12, but each service has its own."""
+    if settings.file is None:  # an app without a file, as in a container
         return
     written = read_config(settings.file, {})
     known = sorted(name for name in environment_settings() if name in settings.table and name not in written)
@@ -110,7 +110,7 @@ def _series() -> tuple[int, int]:
 
 
 def _command() -> Iterator[Finding]:
-    """privacyIDEA has a script of the same name; the package that was installed last wins."""
+    """Check the command's script: privacyIDEA has one of the same name, and the last installed package wins."""
     beside = Path(sys.executable).with_name(COMMAND)
     for path in dict.fromkeys(filter(None, (str(beside) if beside.exists() else None, shutil.which(COMMAND)))):
         if b"pijobs" in Path(path).read_bytes():
@@ -172,7 +172,7 @@ def _smtp_servers() -> dict[str, dict[str, Any]]:
 
 
 def _gateways(chosen: str | None) -> Iterator[Finding]:
-    """:param chosen: the one that SMS tokens use (``sms.identifier``)."""
+    """Check the SMS gateways. :param chosen: the gateway of SMS tokens (``sms.identifier``)."""
     from privacyidea.lib.smsprovider.SMSProvider import SMSError, create_sms_instance, get_smsgateway
 
     from pijobs_privacyidea.sms import CLASS
@@ -197,9 +197,9 @@ def _gateways(chosen: str | None) -> Iterator[Finding]:
 
 
 def _queue(settings: Settings, *, in_use: bool) -> Iterator[Finding]:
-    """What ``pijobs config check`` looks at: storage, workers, keys.
+    """Check storage, workers and keys, as ``pijobs config check`` does.
 
-    :param in_use: whether something is sent by the queue, so that it needs a worker.
+    :param in_use: whether something is sent by the queue: then a worker must run.
     """
     from privacyidea.lib.queue import get_job_queue, has_job_queue
 
@@ -213,7 +213,7 @@ def _queue(settings: Settings, *, in_use: bool) -> Iterator[Finding]:
         except StorageUnavailable as error:
             yield Finding(Level.BAD, f"the storage of the queue does not answer: {error}", f"look at {PREFIX}URL")
             return
-    if (own := checks.get(_OWN_SERVERS)) and own.ok:  # of pijobs' own server; privacyIDEA's are told above
+    if (own := checks.get(_OWN_SERVERS)) and own.ok:  # servers of pijobs itself; privacyIDEA's are checked above
         del checks[_OWN_SERVERS]
     for name, result in checks.items():
         level = Level.WARNING if result.warning else Level.OK if result.ok else Level.BAD

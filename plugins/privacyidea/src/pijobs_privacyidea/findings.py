@@ -1,4 +1,4 @@
-"""What the doctor found, and its last line."""
+"""The doctor's findings, and its last line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pijobs privacyidea sms-gateway``: a gateway that leaves its messages to the queue."""
+"""``pijobs privacyidea sms-gateway``: makes a gateway that queues its messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import flask
 from pijobs import Settings
 from pijobs_privacyidea.host import Host
 
-#: The setting by which privacyIDEA 3.14 knows which classes, beside its own, an installation means to use.
+#: The setting with the further provider classes that privacyIDEA 3.14 may use.
 ALLOWED = "PI_SMS_PROVIDER_MODULES"
 
 
@@ -20,11 +20,11 @@ class GatewayRefused(Exception):
 
 
 def make_gateway(settings: Settings, name: str, options: Mapping[str, str]) -> Iterator[str]:
-    """Make the gateway, or change one that is of our class already.
+    """Make the gateway, or change an existing one of our class.
 
     :param options: ``WRAPS``, ``FAILOVER``, ``EXPIRES``.
-    :returns: what was done, for people.
-    :raises GatewayRefused: when the options can't be meant, or the name is that of another gateway.
+    :returns: lines about what was done, for people.
+    :raises GatewayRefused: if the options are invalid, or the name belongs to another gateway.
     """
     from privacyidea.lib.smsprovider.SMSProvider import SMSError, get_smsgateway, set_smsgateway
 
@@ -39,7 +39,7 @@ def make_gateway(settings: Settings, name: str, options: Mapping[str, str]) -> I
             QueuedSMSProvider(smsgateway=SimpleNamespace(option_dict=options)).check_configuration()
         except SMSError as error:
             raise GatewayRefused(str(error)) from None
-        # First the class: privacyIDEA may be told to use no other ones than those of the list.
+        # Allow the class first: privacyIDEA may be limited to a list.
         allowed = list(_allow(app, settings.file, CLASS))
         set_smsgateway(name, CLASS, description=f"queued, by {options['WRAPS']}", options=dict(options))
     return iter([f"gateway {name} leaves its messages to the queue; {options['WRAPS']} sends them", *allowed])
@@ -48,7 +48,7 @@ def make_gateway(settings: Settings, name: str, options: Mapping[str, str]) -> I
 def _allow(app: flask.Flask, file: Path | None, name: str) -> Iterator[str]:
     from privacyidea.lib import utils
 
-    if not hasattr(utils, "check_module_allowed"):  # before 3.14 each class is
+    if not hasattr(utils, "check_module_allowed"):  # before 3.14, all classes are allowed
         return
     present = app.config.get(ALLOWED) or []
     present = [present] if isinstance(present, str) else list(present)

@@ -27,14 +27,14 @@ PI_LOGCONFIG = {logging!r}
 
 @dataclass(frozen=True)
 class IdleFiles:
-    """What SQLAlchemy keeps open of privacyIDEA's database, if that is an SQLite file: closed before a fork, since a
+    """The idle connections of SQLAlchemy to privacyIDEA's database. An SQLite file is closed before a fork, since a
     child that inherits it can't use the file (see :mod:`pijobs.base.forks`)."""
 
     app: flask.Flask
 
     @classmethod
     def watch(cls, app: flask.Flask) -> None:
-        """Do so as long as the app is there."""
+        """Close them at each fork, as long as the app exists."""
         gate.keep(app.extensions.setdefault("pijobs_idle_files", cls(app)))
 
     def close_idle(self) -> None:
@@ -65,7 +65,7 @@ class Host:
 
     @classmethod
     def adopt(cls, settings: Settings, app: flask.Flask) -> Host:
-        """The app that this process has already."""
+        """Use an existing app of this process."""
         return settings.resource(cls, lambda: cls(app, os.getpid()))
 
     def after_fork(self) -> None:
@@ -80,11 +80,11 @@ class Host:
 
 
 def make_app(file: Path | None) -> flask.Flask:
-    """privacyIDEA's app for running jobs. It does not open the server's log: two processes that rotate one file lose
-    lines; what privacyIDEA has to say goes to the worker's own log."""
+    """privacyIDEA's app for running jobs. Does not open the server's log, since two processes that rotate one file lose
+    lines; privacyIDEA logs to the worker's log."""
     from privacyidea.app import create_app
 
-    # With less than this it writes arguments of its functions.
+    # At lower levels, privacyIDEA logs arguments of its functions.
     logging.getLogger("privacyidea").setLevel(logging.WARNING)
     if file is None:
         app = create_app(config_name="production", silent=True)
@@ -97,7 +97,7 @@ def make_app(file: Path | None) -> flask.Flask:
 
 @contextmanager
 def _own_logging(file: Path) -> Iterator[None]:
-    """A ``pi.cfg`` that is the given one with another ``PI_LOGCONFIG``, which privacyIDEA reads in this block."""
+    """Have privacyIDEA read the given ``pi.cfg`` with another ``PI_LOGCONFIG`` in this block."""
     before = os.environ.get(CONFIG_VARIABLE)
     with tempfile.TemporaryDirectory() as directory:
         wrapper = Path(directory, "pi.cfg")

@@ -1,4 +1,4 @@
-"""A complete privacyIDEA on this machine, for the demo and the tests: created, started, and used over HTTP."""
+"""A complete privacyIDEA on this machine, for the demo and the tests, used over HTTP."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from typing import Any
 from pijobs.base import clock
 from pijobs.settings import CONFIG_VARIABLE
 
-#: Seconds for a command to end and for a process to come up.
+#: Most seconds for a command to end, and for a process to start.
 PATIENCE = 120.0
 APP = "pijobs_privacyidea.wsgi:create_app"
 ADMIN, REALM, RESOLVER = "admin", "demo", "people"
-#: The mobile number of the first user begins so, and ends with 0.
+#: The prefix of the users' mobile numbers; the first one ends with 0.
 MOBILE = "+4917055500"
 _CONFIG = """\
 # Written by pijobs-privacyidea.
@@ -41,7 +41,7 @@ SQLALCHEMY_DATABASE_URI = 'sqlite:///' + os.path.join(HERE, 'privacyidea.sqlite'
 
 
 class InstanceFailed(Exception):
-    """privacyIDEA could not be set up, or did not answer as it should."""
+    """privacyIDEA could not be set up, or gave an unexpected answer."""
 
 
 class Instance:
@@ -76,14 +76,14 @@ class Instance:
     # -- set up --------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
-        """Keys, tables and an administrator, by privacyIDEA's own command."""
+        """Create keys, tables and an administrator with privacyIDEA's own command."""
         self.manage("setup", "create_enckey")
         self.manage("setup", "create_audit_keys")
         self.manage("setup", "create_tables", "-s")
         self.manage("admin", "add", ADMIN, "--password", self.password)
 
     def add_people(self, *names: str) -> None:
-        """A realm of users with a mail address and a mobile number; over HTTP."""
+        """Create a realm of users with mail address and mobile number, over HTTP."""
         people = self.here / "people"
         lines = [
             f"{name}:x:{1000 + n}:1000:{name},,{MOBILE}{n},,{name}@example.com:/:/bin/sh"
@@ -96,12 +96,12 @@ class Instance:
 
     def set_smtp_server(self, identifier: str, port: int, *, queued: bool, **fields: Any) -> None:
         place = {"server": "127.0.0.1", "port": port, "timeout": 10, "sender": "privacyidea@example.com"}
-        login = {"username": "", "password": ""}  # privacyIDEA 3.13 keeps what is not given
+        login = {"username": "", "password": ""}  # privacyIDEA 3.13 keeps missing fields
         values = {**place, **login, **fields}
         self.ask(f"/smtpserver/{identifier}", enqueue_job=queued, **values)
 
     def add_email_token(self, name: str, pin: str, **fields: Any) -> str:
-        """The serial of a new e-mail token that uses the SMTP server of ``email.identifier``."""
+        """Add an e-mail token that uses the SMTP server of ``email.identifier``. Returns its serial."""
         return str(
             self.ask(
                 "/token/init", type="email", user=name, realm=REALM, pin=pin, email=f"{name}@example.com", **fields
@@ -111,22 +111,22 @@ class Instance:
     # -- use -----------------------------------------------------------------------------------------------------
 
     def challenge(self, name: str, pin: str) -> dict[str, Any]:
-        """What ``/validate/check`` answers to the PIN."""
+        """The answer of ``/validate/check`` to the PIN."""
         return self.ask("/validate/check", user=name, **{"pass": pin})
 
     def sign_in(self, name: str, otp: str, transaction: str) -> bool:
-        """Whether the OTP is taken."""
+        """Whether the OTP is accepted."""
         answer = self.ask("/validate/check", user=name, transaction_id=transaction, **{"pass": otp})
         return bool(answer["result"]["value"])
 
     def ask(self, path: str, method: str = "POST", /, **fields: Any) -> dict[str, Any]:
         """Ask the server as the administrator.
 
-        :raises InstanceFailed: for an answer that is an error.
+        :raises InstanceFailed: if the answer is an error.
         """
         data = json.dumps(fields).encode() if method == "POST" else None
         headers = {"Authorization": self._signed_in(path)}
-        if data is not None:  # else privacyIDEA takes the absent body for broken JSON
+        if data is not None:  # else privacyIDEA would parse the missing body as JSON
             headers["Content-Type"] = "application/json"
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
@@ -151,15 +151,15 @@ class Instance:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def manage(self, *arguments: str) -> None:
-        """``pi-manage``."""
+        """Run ``pi-manage``."""
         done = self.run(_command("pi-manage"), *arguments)
         if done.returncode:
             raise InstanceFailed(f"pi-manage {arguments[0]}: {done.stderr[-2000:]}")
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """A program, to its end.
+        """Run a program to its end.
 
-        :param environment: variables beside those that it is given anyway.
+        :param environment: further variables, beside :meth:`environment`.
         """
         return subprocess.run(
             command, env={**self.environment(), **environment}, cwd=self.here, timeout=PATIENCE,
@@ -167,9 +167,9 @@ class Instance:
         )  # fmt: skip
 
     def serve(self, *command: str) -> subprocess.Popen[bytes]:
-        """The server, with pijobs' routes under /jobqueue; until it answers.
+        """Start the server, with pijobs' routes under /jobqueue. Returns once it answers.
 
-        :param command: with ``{port}`` in it; default: Flask's own server.
+        :param command: contains ``{port}``; default: Flask's own server.
         """
         self.port = _free_port()
         flask = (sys.executable, "-m", "flask", "--app", APP, "run", "--port", "{port}", "--with-threads")
@@ -178,12 +178,12 @@ class Instance:
         return self.serving
 
     def work(self, *options: str) -> subprocess.Popen[bytes]:
-        """The worker, by the command that privacyIDEA's documentation names."""
+        """Start a worker, by the command in privacyIDEA's documentation."""
         return self.start(_command("privacyidea-queue-huey"), "-l", str(self.here / "queue.log"), *options)
 
     @contextmanager
     def working(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker that is ready, killed at the end of the block."""
+        """A ready worker, killed at the end of the block."""
         worker = self.work("-w", "3", *options)
         try:
             self.wait_for("/healthz")
@@ -193,14 +193,14 @@ class Instance:
             worker.wait()
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """A process that ends with the ``with`` block."""
+        """Start a process that ends with the ``with`` block."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log, cwd=self.here)
         self._ends.callback(end, process)
         return process
 
     def wait_for(self, path: str) -> None:
-        """Until a route of /jobqueue answers 200."""
+        """Wait until a route of /jobqueue answers 200."""
         end = clock.monotonic() + PATIENCE
         while True:
             try:
@@ -208,12 +208,12 @@ class Instance:
                     return
             except OSError:
                 if clock.monotonic() > end or (self.serving and self.serving.poll() is not None):
-                    told = self.log.read_text(errors="replace")[-3000:]
-                    raise InstanceFailed(f"{path} does not answer; {told}") from None
+                    output = self.log.read_text(errors="replace")[-3000:]
+                    raise InstanceFailed(f"{path} does not answer; {output}") from None
             clock.sleep(0.1)
 
     def environment(self) -> dict[str, str]:
-        """Of what is started: that of this process, and no other settings of privacyIDEA."""
+        """The environment of started processes: that of this process, without other settings of privacyIDEA."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PRIVACYIDEA_")}
         return {**kept, CONFIG_VARIABLE: str(self.config)}
 
@@ -223,7 +223,7 @@ def _command(name: str) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End it; by force if it takes long."""
+    """Terminate a process; kill it after 20 s."""
     process.terminate()
     try:
         process.wait(20)

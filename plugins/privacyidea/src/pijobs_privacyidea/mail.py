@@ -54,7 +54,7 @@ def call(
         "to": to,
         "subject": (subject or "").encode(errors="replace").decode(),
         "sender": first_sender(sender) if sender else None,
-        # privacyIDEA passes every entry on; here a bad entry is left out.
+        # privacyIDEA uses every entry; we leave out invalid ones.
         "reply_to": ", ".join(box.written for box in parse(reply_to or "").mailboxes) or None,
         **_content(body, mimetype),
     }
@@ -74,7 +74,7 @@ def call(
 
 
 def refused(config: Mapping[str, Any], recipient: str | Sequence[str] | None, *_: Any, **__: Any) -> dict[str, Any]:
-    """Server and recipients of a refused call, by which its record can be found."""
+    """Server and recipients of a refused call, which identify its record."""
     to = [recipient] if isinstance(recipient, str) else list(recipient or ())
     return {"server": config["identifier"] if config.get("id") is not None else None, "definition": None, "to": to}
 
@@ -165,7 +165,7 @@ def first_sender(sender: str) -> str:
 
 def _content(body: str | bytes | Message | None, mimetype: str) -> dict[str, Any]:
     if isinstance(body, Message):
-        return {"message": copy.deepcopy(body)}  # the caller's may be sent again
+        return {"message": copy.deepcopy(body)}  # the caller may send its message again
     text = body.decode() if isinstance(body, bytes) else body or ""
     if mimetype in ("plain", "html"):
         return {"text" if mimetype == "plain" else "html": text}

@@ -31,9 +31,9 @@ def old_queue(settings: Settings, name: str | None = None) -> Any:
 
 
 def count_old(settings: Settings) -> dict[str, int]:
-    """How many jobs the old queue left behind, by the name of the queue; none where the queue is not in Redis.
+    """The number of jobs left in the old queue, by name of the queue; empty if the queue is not in Redis.
 
-    :raises StorageUnavailable: when Redis does not answer.
+    :raises StorageUnavailable: if Redis does not answer.
     """
     names = _names(settings) if in_redis(settings) else ()
     numbers = {name: _asked(settings, name, _size) for name in names}
@@ -41,10 +41,10 @@ def count_old(settings: Settings) -> dict[str, int]:
 
 
 def delete_old(settings: Settings) -> int:
-    """Delete them unread.
+    """Delete the old jobs unread.
 
-    :returns: how many there were.
-    :raises StorageUnavailable: when Redis does not answer.
+    :returns: number of deleted jobs.
+    :raises StorageUnavailable: if Redis does not answer.
     """
     found = count_old(settings)
     for name in found:

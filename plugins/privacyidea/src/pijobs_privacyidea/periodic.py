@@ -1,11 +1,10 @@
-"""What an administrator of privacyIDEA has done at certain times, instead of by cron on each node.
+"""Runs privacyIDEA's periodic work by a worker, instead of by cron on each node.
 
-Its periodic tasks (``EventCounter``, ``SimpleStats``) stand in its database. A job that comes each minute looks which
-of them are due, and enqueues an instance for each; a task is never run twice at a time. privacyIDEA runs a task on each
-of its nodes; here it is run once for all of them, and noted for each, so that a ``privacyidea-cron`` that still runs
-somewhere finds it done.
+privacyIDEA's database has its periodic tasks (``EventCounter``, ``SimpleStats``). A job looks each minute for due tasks
+and enqueues an instance for each; a task never runs twice at a time. privacyIDEA runs a task on each of its nodes. Here
+it runs once, and is noted as run for all nodes, so that a remaining ``privacyidea-cron`` does not run it again.
 
-Its clean-ups are commands (``pi-manage audit rotate``): they run as they would by cron, each in a process of its own.
+Its clean-ups are commands (``pi-manage audit rotate``). They run as with cron, each in its own process.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from pijobs_privacyidea.settings import COMMANDS, TASKS, at
 LOOK = "privacyidea.look_for_tasks"
 TASK = "privacyidea.task"
 COMMAND = "privacyidea.command."
-#: Attempts of a task that privacyIDEA tries again when it fails; then it waits for its next time.
+#: Attempts of a task with "retry if failed"; after them it waits for its next time.
 _ATTEMPTS = 5
 _RETRY = RetryPolicy(max_attempts=_ATTEMPTS, delay=60, backoff=2, max_delay=3600)
 
 
 def jobs(settings: Settings) -> list[Job]:
-    """Those that the settings want."""
+    """The jobs that the settings switch on."""
     commands = [_command_job(name, when, command) for name, (when, command) in settings[COMMANDS].items()]
     return [*(_task_jobs() if settings[TASKS] else ()), *commands]
 
@@ -52,7 +51,7 @@ def _task_jobs() -> list[Job]:
 
 
 def group_of(task: int) -> str:
-    """One at a time of each."""
+    """The group of a task, which allows one instance at a time."""
     return f"{TASK}:{task}"
 
 
@@ -71,9 +70,9 @@ def look_for_tasks(ctx: JobContext) -> None:
 
 
 def run_task(ctx: JobContext, task: int, name: str) -> None:
-    """Run one task, by privacyIDEA's own function, unless somebody did meanwhile. Runs in its app context.
+    """Run one task by privacyIDEA's function, unless it ran meanwhile. Runs in privacyIDEA's app context.
 
-    :param task: its id. :param name: for people.
+    :param task: id of the task. :param name: for people.
     """
     from privacyidea.lib.error import ResourceNotFoundError
     from privacyidea.lib.periodictask import execute_task, get_periodic_task_by_id
@@ -89,7 +88,7 @@ def run_task(ctx: JobContext, task: int, name: str) -> None:
     error: Exception | None = None
     try:
         done = bool(execute_task(row["taskmodule"], row["options"]))
-    except Exception as raised:  # whatever its module raises
+    except Exception as raised:  # any error of its module
         done, error = False, raised
     if done:
         _note_run(row)
@@ -107,8 +106,8 @@ def _is_due(row: Mapping[str, Any]) -> bool:
 
 
 def _next(row: Mapping[str, Any]) -> dt.datetime | None:
-    """When a task comes next, after its last run on any of its nodes; None for one without a node, or a schedule that
-    is none."""
+    """The next time of a task, after its last run on any node; None for a task without a node, or with an invalid
+    schedule."""
     from privacyidea.lib.periodictask import calculate_next_timestamp
 
     if not (nodes := list(filter(None, row["nodes"]))):
@@ -153,7 +152,7 @@ def _ms(moment: dt.datetime | None) -> int | None:
 
 
 def _newest(queue: Queue, task: int) -> tuple[str, str, str]:
-    """The newest instance of a task: its id, state and reason."""
+    """Id, state and reason of the newest instance of a task; empty texts if unknown."""
     try:
         storage = queue.places.storage
         pages = [storage.page(state, group=group_of(task), limit=1) for state in State]
@@ -183,9 +182,9 @@ def _command_job(name: str, when: str, command: str) -> Job:
 def run_command(ctx: JobContext, command: str) -> None:
     """Run one of privacyIDEA's commands to its end.
 
-    :raises RetryJob: when it tells a failure.
+    :raises RetryJob: if it fails.
     """
-    # Some of privacyIDEA's commands take a date, and no "now".
+    # Some of privacyIDEA's commands need a date, and know no "now".
     today = _now().date().isoformat()
     program, *arguments = (word.replace("{today}", today) for word in shlex.split(command))
     path = Path(sys.executable).with_name(program)

@@ -11,17 +11,17 @@ from pijobs import FailJob, JobContext, RetryJob
 from pijobs.base.redact import redact
 from pijobs.settings import CONFIG_VARIABLE
 
-#: Seconds that a program may take, and the timeout of its job.
+#: Most seconds of a program, and the timeout of its job.
 MOST, LONGEST = 3540, 3600
 #: The most characters of its output that are kept.
-_SAID = 300
+_MOST_OUTPUT = 300
 
 
 def run(ctx: JobContext, command: Sequence[str], *, folder: str | None = None) -> None:
     """Run a program in a separate process, with the worker's environment and ``pi.cfg``.
 
-    :param folder: that it runs in.
-    :raises RetryJob: it failed. :raises FailJob: it did not end in time, or could not be started.
+    :param folder: working directory.
+    :raises RetryJob: if it fails. :raises FailJob: if it does not end in time, or can't be started.
     """
     name = os.path.basename(command[0])
     environment = dict(os.environ)
@@ -42,5 +42,5 @@ def run(ctx: JobContext, command: Sequence[str], *, folder: str | None = None) -
         raise RetryJob(f"{name} ended with {done.returncode}: {redact(_last_words(done.stderr or done.stdout))}")
 
 
-def _last_words(said: str) -> str:
-    return re.sub(r"\s+", " ", said[-_SAID:]).strip()
+def _last_words(output: str) -> str:
+    return re.sub(r"\s+", " ", output[-_MOST_OUTPUT:]).strip()

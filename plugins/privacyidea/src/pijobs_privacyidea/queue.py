@@ -1,4 +1,4 @@
-"""The class that privacyIDEA makes for ``PI_JOB_QUEUE_CLASS``."""
+"""The queue class for privacyIDEA's ``PI_JOB_QUEUE_CLASS``."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from pijobs_privacyidea.origin import origin
 log = logging.getLogger(__name__)
 
 NO_KEY = (
-    "SECRET_KEY: expected one in pi.cfg or the environment, found that privacyIDEA has made one for this process alone;"
-    " no worker could read what is encrypted by it"
+    "SECRET_KEY: expected one in pi.cfg or the environment, found a random key that privacyIDEA made for this process;"
+    " no worker could decrypt its jobs"
 )
-#: Seconds that the test of an SMTP server waits for its outcome.
+#: Seconds that the test of an SMTP server waits for its result.
 TEST_PATIENCE = 5.0
 
 
 class Refused(QueueError, ParameterError):  # type: ignore[misc]
-    """A call that can't be done as it is; privacyIDEA answers HTTP 400 with the reason."""
+    """An invalid call; privacyIDEA answers HTTP 400 with the reason."""
 
     def __init__(self, reason: str) -> None:
         ParameterError.__init__(self, reason)
 
 
 class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
-    """Takes the jobs of a privacyIDEA server. The constructor neither connects nor needs an app context.
+    """The queue of a privacyIDEA server. The constructor neither connects nor needs an app context.
 
     :param options: the ``PI_JOB_QUEUE_…`` settings, without prefix, in lower case.
-    :raises SettingsError: with all faults, which stops the start of the server.
-    :raises ConfigurationError: when the plugins that send mails are not loaded.
+    :raises SettingsError: with all faults; the server does not start then.
+    :raises ConfigurationError: if the plugins that send mails are not loaded.
     """
 
-    #: privacyIDEA tells its user what a job raised that ran in the request.
+    #: privacyIDEA shows its user the errors of jobs in the request.
     direct_raises = True
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
         self._offered: set[str] = set()
         super().__init__(options, host={"SECRET_KEY": _secret_key})
-        # privacyIDEA has configured its log by now; in a worker it has not.
+        # In a server, privacyIDEA has configured its log by now; in a worker, it has not.
         write_where(logging.getLogger("privacyidea"))
         DefinitionsFingerprint.install(self.settings)
         if mail.NAME not in self.registry:
@@ -68,9 +68,9 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
             )
 
     def register_job(self, name: str, func: Callable[..., Any]) -> None:
-        """Add one of privacyIDEA's jobs. Its mail job has a better one here already.
+        """Add one of privacyIDEA's jobs. Keeps our own mail job instead of privacyIDEA's.
 
-        :raises QueueError: for a name that privacyIDEA registered before.
+        :raises QueueError: if privacyIDEA registered the name before.
         """
         if name in self._offered:
             raise QueueError(f"job {name!r} is registered already")
@@ -84,21 +84,21 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
     def enqueue(
         self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Handle:
-        """Take a call as privacyIDEA makes it.
+        """Enqueue a call of privacyIDEA.
 
-        The test of an SMTP server that is not saved waits for its outcome: somebody looks at it.
+        The test of an unsaved SMTP server waits for its result, since somebody looks at it.
 
-        :raises Refused: for a mail that can't be sent as it is, and for a test that failed; HTTP 400 with the reason.
-        :raises QueueError: for an unknown job, or when nobody takes the call.
+        :raises Refused: if a mail can't be sent, or a test failed; HTTP 400 with the reason.
+        :raises QueueError: if the job is unknown, or neither the queue nor a fallback accepts the call.
         """
         try:
             if name == mail.NAME:
                 args, kwargs, wanted = mail.call(self.settings, *args, **(kwargs or {}))
                 options = {**wanted, **options}
-            handle = self._taken(name, args, kwargs, options)
+            handle = self._accept(name, args, kwargs, options)
         except MessageError as error:
             self.record_refusal(mail.NAME, mail.refused(*args, **(kwargs or {})), error)
-            if self._instead(*_body(*args, **(kwargs or {}))):
+            if self._send_second_now(*_body(*args, **(kwargs or {}))):
                 return Handle("", State.QUEUED)
             raise Refused(str(error)) from error
         except (UnknownJob, EncodeError, QueueUnavailable) as error:
@@ -107,10 +107,10 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
             self._wait_for_test(handle)
         return handle
 
-    def _taken(
+    def _accept(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> Handle:
-        # A plugin's own thread in a worker has no app context; that the worker started tells that there is a key.
+        # A plugin's thread in a worker has no app context, but a worker starts only with a key.
         in_app = self.mode == "queued" and flask.has_app_context()
         if in_app and not self.settings.encryption_keys and has_random_key(current_app):
             log.error("job %s: %s; it runs in the request", name, NO_KEY)
@@ -123,15 +123,15 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
         return handle
 
     def _plan_second(self, name: str, token: str, text: str | None, **options: Any) -> bool:
-        """Whether an OTP has a second way."""
+        """Plan the second channel of an OTP. Returns whether it has one."""
         try:
             return second_channel.plan(self, name, token, text, **options)
         except QueueError as error:
             log.error("an OTP of token %s has no second channel: %s", token, error)
             return False
 
-    def _instead(self, body: Any, mimetype: str) -> bool:
-        """Send an OTP by the second channel, since no mail can bring it; False for what has none."""
+    def _send_second_now(self, body: Any, mimetype: str) -> bool:
+        """Send an OTP by the second channel at once, since no mail can bring it; False if it has none."""
         sent_by = origin()
         if sent_by.kind != "otp" or sent_by.serial is None or not isinstance(body, str):
             return False
@@ -140,14 +140,14 @@ class HueyQueue(pijobs.HueyQueue, BaseQueue):  # type: ignore[misc]
         return self._plan_second(mail.NAME, sent_by.serial, text, first="", expires=expires, at_once=True)
 
     def _wait_for_test(self, handle: Handle) -> None:
-        """:raises Refused: unless it was sent within :data:`TEST_PATIENCE`."""
+        """Wait for the result of a test. :raises Refused: unless it was sent within :data:`TEST_PATIENCE`."""
         end = clock.monotonic() + TEST_PATIENCE
         state, reason = handle.state, handle.reason
         while state not in ENDED and self.storage is not None and clock.monotonic() < end:
             clock.sleep(0.05)
             try:
                 record = self.storage.get(handle.id)
-            except (StorageError, InstanceNotFound):  # it waits in the spool, or the storage is away
+            except (StorageError, InstanceNotFound):  # in the spool, or the storage does not answer
                 continue
             state, reason = record.state, record.reason
         if state is State.DONE:
@@ -167,18 +167,18 @@ def _body(
     config: Any, recipient: Any, subject: Any, body: Any, sender: Any = None, reply_to: Any = None,
     mimetype: str = "plain",
 ) -> tuple[Any, str]:  # fmt: skip
-    """Of a call of privacyIDEA's mail job."""
+    """Body and MIME type of a call of privacyIDEA's mail job."""
     return body, mimetype
 
 
 def has_random_key(app: flask.Flask) -> bool:
-    """Whether privacyIDEA found no ``SECRET_KEY`` and made one, another one in each process."""
+    """Whether privacyIDEA made a random ``SECRET_KEY``, which differs in each process."""
     from privacyidea.config import ProductionConfig
 
     return not os.environ.get("SECRET_KEY") and app.config["SECRET_KEY"] is ProductionConfig.SECRET_KEY
 
 
 def _secret_key() -> str | bytes:
-    """Asked at first use, in a request or a job: the constructor has no app."""
+    """The key, read at first use in a request or a job: the constructor has no app."""
     key: str | bytes = current_app.config["SECRET_KEY"]
     return key

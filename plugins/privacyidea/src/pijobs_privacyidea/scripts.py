@@ -1,4 +1,4 @@
-"""Scripts of privacyIDEA's event handler that are queued.
+"""Queues scripts of privacyIDEA's event handler.
 
 privacyIDEA starts scripts in ``PI_SCRIPT_HANDLER_DIRECTORY``. A script of two lines there calls ``pijobs privacyidea
 queue-script NAME``. The real script is in another folder, and a worker runs it with the same arguments.
@@ -23,7 +23,7 @@ EXPIRES = 24 * 3600
 def script_in(settings: Settings, name: str) -> Path:
     """The file of a script.
 
-    :raises ValueError: it does not exist. The message says what to do.
+    :raises ValueError: if it does not exist. The message says what to do.
     """
     folder = settings[SCRIPTS]
     if not folder:
@@ -39,7 +39,7 @@ def script_in(settings: Settings, name: str) -> Path:
 def run_script(ctx: JobContext, script: str, arguments: Sequence[str] = ()) -> None:
     """Run a script to its end.
 
-    :param arguments: as privacyIDEA gave them.
+    :param arguments: privacyIDEA's arguments.
     """
     try:
         path = script_in(ctx.settings, script)

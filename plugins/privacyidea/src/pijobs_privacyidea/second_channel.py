@@ -1,8 +1,8 @@
-"""An OTP that one channel does not bring goes by another one while it is valid: SMS after mail, or mail after SMS.
+"""Sends an OTP by a second channel if the first one fails while it is valid: SMS after mail, or mail after SMS.
 
-Beside the message a second instance is enqueued, which waits for half of the validity and then looks what became of
-the first one. It does not depend on the first one's destination, which may be so far down that nothing is sent to it.
-A message that is refused for good has the second one sent at once.
+A second instance is enqueued with the message. It waits for half of the validity, and then looks whether the first one
+arrived. It does not depend on the first one's destination, to which nothing may be sent while it is down. If a message
+is refused for good, the second one is sent at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "privacyidea.second_channel"
 SUBJECT = "Your one-time password"
-#: The part of the validity after which a message that has not arrived goes by the other channel.
+#: The part of the validity after which the second channel sends the OTP, unless the message arrived.
 PART = 0.5
 #: The first channels, by their jobs.
 _CHANNELS = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms"}
@@ -48,14 +48,14 @@ def plan(
     at_once: bool = False,
     about: Circumstances | None = None,
 ) -> bool:
-    """Enqueue the second message of an OTP. Nothing happens for what is no OTP of a token, or has no second channel.
+    """Enqueue the second message of an OTP. Does nothing for other messages, or without a second channel.
 
-    :param name: of the first message's job.
+    :param name: name of the first message's job.
     :param token: serial of the token whose OTP it is.
-    :param first: id of its instance; empty when there is none.
+    :param first: id of the first instance; empty if there is none.
     :param expires: seconds for which the OTP is valid.
-    :param at_once: whether the first one is known not to arrive.
-    :param about: what it is counted by; default: as the present request tells it.
+    :param at_once: send it now, since the first message does not arrive.
+    :param about: realm, token type and application for statistics; default: of the present request.
     :returns: whether it was enqueued.
     """
     if token is None or not text or not is_set_up(queue.settings, name):
@@ -73,7 +73,7 @@ def plan(
 
 @contextmanager
 def when_refused(ctx: JobContext, token: str | None, text: str | None) -> Iterator[None]:
-    """Around an attempt: where it ends for good, the second message goes at once."""
+    """Send the second message at once if the attempt in this block fails for good."""
     from privacyidea.lib.queue import get_job_queue, has_job_queue
 
     try:
@@ -83,10 +83,10 @@ def when_refused(ctx: JobContext, token: str | None, text: str | None) -> Iterat
             raise
         try:
             queue = get_job_queue()
-            about = _counted_as(queue, ctx.id)
+            about = _circumstances_of(queue, ctx.id)
             plan(queue, ctx.name, token, text, first=ctx.id, expires=ctx.time_left(), at_once=True, about=about)
-        except Exception as error:  # the one that waits already is there for this
-            ctx.log.warning("the second channel has to wait for its time (%s)", type(error).__name__)
+        except Exception as error:  # the waiting second message still comes
+            ctx.log.warning("the second channel waits for its time (%s)", type(error).__name__)
         raise
 
 
@@ -95,11 +95,11 @@ def send_second(
 ) -> None:
     """Send an OTP by the other channel, unless the first message arrived. Runs in privacyIDEA's app context.
 
-    :param first: id of the first message; empty when there is none.
-    :param channel: that of the first message, ``"mail"`` or ``"sms"``.
-    :param through: the SMS gateway, or SMTP server, of the second one.
-    :param token: serial of the token whose OTP it is; its owner gets it.
-    :param about: what it is counted by, where the first message tells it.
+    :param first: id of the first message; empty if there is none.
+    :param channel: channel of the first message, ``"mail"`` or ``"sms"``.
+    :param through: the SMS gateway or SMTP server of the second message.
+    :param token: serial of the token whose OTP it is; its owner is the recipient.
+    :param about: realm, token type and application for statistics, from the first message.
     """
     if first and _arrived(first):
         ctx.note(first=FIRST_ARRIVED)
@@ -138,8 +138,8 @@ def job() -> Job:
     )
 
 
-def _counted_as(queue: HueyQueue, first: str) -> Circumstances | None:
-    """What the first message is counted by; None where nobody counts, or where nobody can tell."""
+def _circumstances_of(queue: HueyQueue, first: str) -> Circumstances | None:
+    """The circumstances that the first message is counted by; None without statistics, or if unknown."""
     if not counts():
         return None
     try:
@@ -154,12 +154,12 @@ def _label(channel: str, token: str, about: Sequence[str] = (), **_: Any) -> str
 
 
 def _arrived(first: str) -> bool:
-    """:raises RetryJob: while nobody can tell."""
+    """Whether the first message arrived. :raises RetryJob: if that is unknown at present."""
     from privacyidea.lib.queue import get_job_queue
 
     try:
         _, record = get_job_queue().places.find(first)
-    except InstanceNotFound:  # it ended, and its record is gone; an OTP that is dead is kept for days
+    except InstanceNotFound:  # it succeeded, and its record was removed; failed OTPs are kept for days
         return True
     except PijobsError as error:
         raise RetryJob(f"what became of the first message is not known ({type(error).__name__})") from None
@@ -167,12 +167,12 @@ def _arrived(first: str) -> bool:
 
 
 def text_of(text: Any = None, html: str | None = None) -> str | None:
-    """What the second message says; None for a push message, and for a mail with parts."""
+    """The text of the second message; None for a push message, or a mail with parts."""
     return text if isinstance(text, str) else None if html is None else _Words.of(html)
 
 
 class _Words(HTMLParser):
-    """The text of a page."""
+    """Extracts the text of HTML."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

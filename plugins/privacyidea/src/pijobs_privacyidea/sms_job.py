@@ -1,8 +1,8 @@
 """The job behind :mod:`pijobs_privacyidea.sms`: an SMS or a push message, by any gateway of privacyIDEA.
 
-A provider class of privacyIDEA tells little of what went wrong: it raises an ``SMSError`` with the status of a reply or
-with ``-1``, lets an exception of its HTTP library through, or returns ``False``. What is known to be a refusal of the
-message ends it; all else is trouble of the gateway, which opens its breaker and has the second gateway asked.
+A provider class of privacyIDEA reports little about errors: it raises an ``SMSError`` with the status of a reply or
+``-1``, lets an exception of its HTTP library pass, or returns ``False``. A known refusal ends the message. Any other
+error is a fault of the gateway, which counts for its breaker, and makes the job try the second gateway.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from pijobs_privacyidea.tokens import labelled, login_for
 from pijobs_privacyidea.usage import present
 
 NAME = "privacyidea.sms"
-#: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` looks for what is configured.
+#: Seconds; privacyIDEA's default for a challenge. :mod:`pijobs_privacyidea.sms` passes the configured value.
 EXPIRES = 120
-#: Replies by which a gateway tells that it does not want a message now; it has not sent it.
+#: Replies of a gateway that has not sent the message, but may later.
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-#: After these the second gateway is asked.
+#: Errors after which the second gateway is tried.
 _TROUBLE = (DestinationDown, FailJob, UnknownHere)
 
 
 def send_sms(
     ctx: JobContext, gateway: str, phone: str, message: Any, failover: str | None = None, token: str | None = None
 ) -> None:
-    """One attempt. Runs in privacyIDEA's app context.
+    """Make one attempt. Runs in privacyIDEA's app context.
 
-    :param gateway: name of the gateway; its definition is read anew at each attempt.
+    :param gateway: name of the gateway; each attempt reads its definition again.
     :param phone: number, or the push token of a smartphone.
     :param message: text, or the dictionary of a push message.
-    :param failover: a second gateway, asked when the first one does not take the message.
+    :param failover: a second gateway, for when the first one does not accept the message.
     :param token: serial of the token whose OTP it is.
     """
     chain = {(NAME, name): name for name in (gateway, failover) if name}
@@ -73,7 +73,7 @@ def jobs() -> list[Job]:
             timeout=300,
             group=lambda gateway, **_: f"sms:{gateway}",
             label=_label,
-            # The push token of a smartphone is nothing that an operator knows.
+            # Operators do not know the push token of a smartphone.
             subject=lambda phone, message, **_: phone if isinstance(message, str) else None,
             person=lambda token=None, **_: login_for(token or origin().serial),
         )
@@ -88,15 +88,15 @@ def _label(phone: str, message: Any, token: str | None = None, **_: Any) -> str:
 
 
 def _submit(ctx: JobContext, gateway: str, phone: str, message: Any) -> None:
-    """:raises FailJob: for a message that was refused. :raises DestinationDown: for trouble of the gateway.
-    :raises UnknownHere: where this worker can't read its definition."""
+    """Submit the message. :raises FailJob: if it was refused. :raises DestinationDown: for a fault of the gateway.
+    :raises UnknownHere: if this worker can't read the gateway's definition."""
     from privacyidea.lib.smsprovider.SMSProvider import SMSError
 
     provider = _provider(gateway)
     ctx.check()
     try:
         taken = provider.submit_message(phone, message)
-    # The texts of all of these stay behind: they may hold the URL, and that the number and the message.
+    # Drop the texts of these errors: they may contain the URL, and with it number and message.
     except SMSError as error:
         raise _judged(gateway, error.error_id) from None
     except Exception as error:
@@ -120,12 +120,12 @@ def _provider(gateway: str) -> Any:
         raise UnknownHere(f"privacyIDEA's database does not answer ({type(error).__name__})") from None
     except ImportError:
         raise UnknownHere(f"the class of gateway {gateway!r} can't be imported by this worker") from None
-    except Exception as error:  # it is not allowed, or not complete
+    except Exception as error:  # the gateway is not allowed, or incomplete
         raise FailJob(f"gateway {gateway!r} can't be used ({type(error).__name__})") from None
 
 
 def _judged(gateway: str, status: object) -> DestinationDown | FailJob:
-    """:param status: of an HTTP reply, -1, or whatever a provider class puts there."""
+    """The error for a gateway's answer. :param status: HTTP status, -1, or another value of a provider class."""
     if not isinstance(status, int) or status < 0:
         return DestinationDown(f"gateway {gateway!r} did not take the message", counted=True)
     if 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, *_LATER):
@@ -134,7 +134,7 @@ def _judged(gateway: str, status: object) -> DestinationDown | FailJob:
 
 
 def _never_sent(error: Exception) -> bool:
-    """Whether no connection came about, so that the message can't have been sent."""
+    """Whether no connection was made, so that the message was certainly not sent."""
     import requests
     from urllib3.exceptions import NewConnectionError
 

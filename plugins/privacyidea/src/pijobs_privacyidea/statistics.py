@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Audit(SqlAudit):  # type: ignore[misc]
-    """That of privacyIDEA."""
+    """privacyIDEA's audit, with counts."""
 
     def finalize_log(self) -> None:
         """Write the row of a request, and count it. Raises only what privacyIDEA's method raises."""
@@ -21,5 +21,5 @@ class Audit(SqlAudit):  # type: ignore[misc]
         super().finalize_log()
         try:
             count_request(row)
-        except Exception as error:  # whatever a database, or a plugin that is half there, raises
+        except Exception as error:  # any error of a database, or of a half installed plugin
             log.error("a request is not counted: %s", describe(error))

@@ -1,7 +1,7 @@
 """The token whose OTP a job contains. The job has the token's serial; its owner is looked up when needed.
 
-The label of a job tells people: ``mail to a***@example.com, token PIEM1 (realm demo, type email, by vpn)``. What stands
-in brackets is there where it is counted.
+A job's label for people: ``mail to a***@example.com, token PIEM1 (realm demo, type email, by vpn)``. The part in
+brackets is only there if statistics count it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CIRCUMSTANCES = re.compile(r" \(realm (\S+), type (\S+), by (\S+)\)$")
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a login or a message is counted by; each from a short list, and without a blank."""
+    """The tags of a login or message in statistics. Each has few values, without blanks."""
 
     realm: str = NONE
     token_type: str = NONE
@@ -29,26 +29,26 @@ class Circumstances:
 
 
 def labelled(label: str, serial: str | None, about: Circumstances | None = None) -> str:
-    """A job's label, with the token that the message is of, and what it is counted by."""
+    """A job's label, with the token of the message, and its circumstances."""
     token = "" if serial is None else f", token {serial}"
     return f"{label}{token}" + (" (realm {}, type {}, by {})".format(*astuple(about)) if about else "")
 
 
 def serial_in(label: str | None) -> str | None:
-    """The token that :func:`labelled` named."""
+    """The token in a label of :func:`labelled`."""
     found = _LABELLED.search(label or "")
     return None if found is None else found[1]
 
 
 def circumstances_in(label: str | None) -> Circumstances:
-    """What :func:`labelled` named."""
+    """The circumstances in a label of :func:`labelled`."""
     found = _CIRCUMSTANCES.search(label or "")
     return Circumstances() if found is None else Circumstances(*found.groups())
 
 
 def login_for(serial: str | None) -> str | None:
-    """The login name of the user whom a message is for: the one that the request is about, else the owner of the token.
-    None where neither is known."""
+    """The login name of a message's user: the user of the request, else the owner of the token. None if both are
+    unknown."""
     user = getattr(flask.request, "User", None) if flask.has_request_context() else None
     login = getattr(user, "login", None)
     if not login and serial is not None:

@@ -1,5 +1,5 @@
-"""What ``pijobs-statistics`` counts in privacyIDEA: logins, challenges, and the outcomes of mails, SMS and push
-messages."""
+"""Counts logins, challenges, and the outcomes of mails, SMS and push messages of privacyIDEA for
+``pijobs-statistics``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 _LOGINS = ("/validate/check", "/validate/radiuscheck", "/validate/samlcheck", "/auth")
 _TRIGGER = "/validate/triggerchallenge"
-#: Of privacyIDEA's ``result.authentication``; a challenge is no result of a login.
+#: Results by privacyIDEA's ``result.authentication``; a challenge is not a result of a login.
 _RESULTS = {"ACCEPT": "accepted", "REJECT": "rejected", "DECLINED": "declined"}
-#: What a job sends, if its label does not say.
+#: The kind of message of each job, if the label does not say it.
 _MESSAGES = {"smtpserver.send_email": "mail", "privacyidea.sms": "sms", "privacyidea.second_channel": None}
 #: Prefixes of labels.
 _KINDS = {"mail": "mail", "SMS": "sms", "push": "push"}
-#: What privacyIDEA's own clients call themselves in ``User-Agent``, and what privacyIDEA 3.14 calls them
-#: (``privacyidea.lib.integrations``); strangers may write anything there.
+#: Names of privacyIDEA's own clients in ``User-Agent``, and their names in privacyIDEA 3.14
+#: (``privacyidea.lib.integrations``). Strangers may send any text.
 _KNOWN = {
     "pam-privacyidea": "pam", "privacyidea-pam": "pam", "privacyidea-simplesamlphp": "simplesamlphp",
     **{name: name for name in (
@@ -43,7 +43,7 @@ _KNOWN = {
 
 
 def counts() -> bool:
-    """Whether the queue of the present app has the plugin that counts."""
+    """Whether the present app's queue has the plugin ``statistics``."""
     from privacyidea.lib.queue import get_job_queue, has_job_queue
 
     return has_job_queue() and "statistics.apply" in get_job_queue().registry
@@ -52,11 +52,11 @@ def counts() -> bool:
 def count_request(row: Mapping[str, Any]) -> None:
     """Count a login, or a challenge.
 
-    :param row: of privacyIDEA's audit.
+    :param row: the row of privacyIDEA's audit.
     """
     path = str(row.get("action") or "").rpartition(" ")[2]
-    said = str(row.get("authentication") or "")
-    challenged = path == _TRIGGER or said == "CHALLENGE"
+    authentication = str(row.get("authentication") or "")
+    challenged = path == _TRIGGER or authentication == "CHALLENGE"
     if path not in (_TRIGGER, *_LOGINS) or not counts():
         return
     from privacyidea.lib.queue import get_job_queue
@@ -65,9 +65,9 @@ def count_request(row: Mapping[str, Any]) -> None:
 
     good = bool(row.get("success"))
     if challenged:
-        name, result = "privacyidea.challenge", "triggered" if good or said == "CHALLENGE" else "failed"
+        name, result = "privacyidea.challenge", "triggered" if good or authentication == "CHALLENGE" else "failed"
     else:
-        name, result = "privacyidea.login", _RESULTS.get(said, "accepted" if good else "rejected")
+        name, result = "privacyidea.login", _RESULTS.get(authentication, "accepted" if good else "rejected")
     about = Circumstances(
         _realm(row.get("realm")),
         _types(row.get("token_type") or _type_of(row.get("serial"))),
@@ -78,16 +78,16 @@ def count_request(row: Mapping[str, Any]) -> None:
 
 
 def present(serial: str | None, token_type: str | None = None) -> Circumstances | None:
-    """Of the message that is being enqueued; None where nobody counts, or where they can't be told.
+    """The circumstances of the message that is being enqueued; None without statistics, or if they are unknown.
 
-    :param serial: of the token that it is of.
-    :param token_type: where it is known without asking the database.
+    :param serial: serial of the message's token.
+    :param token_type: type of the token, if known without the database.
     """
     if not counts():
         return None
     try:
         return _circumstances(serial, token_type)
-    except Exception as error:  # whatever a database or a resolver raises: a message must not wait for them
+    except Exception as error:  # an error of database or resolver must not stop a message
         log.warning("a message is counted without realm and token: %s", describe(error))
         return None
 
@@ -105,9 +105,9 @@ def _circumstances(serial: str | None, token_type: str | None) -> Circumstances:
 
 
 def application(agent: str, client: str) -> str:
-    """What a request comes from: a name of the setting, one of privacyIDEA's own clients, ``browser`` or ``other``.
+    """The client of a request: a name of the setting, one of privacyIDEA's own clients, ``browser`` or ``other``.
 
-    :param agent: its ``User-Agent``. :param client: its address.
+    :param agent: the ``User-Agent``. :param client: the address.
     """
     from privacyidea.lib.queue import get_job_queue
 
@@ -120,18 +120,18 @@ def application(agent: str, client: str) -> str:
 
 
 def count_end(queue: Queue, event: InstanceEvent) -> Iterable[tuple[str, Mapping[str, object]]]:
-    """The outcome of a message, for the hook of ``pijobs-statistics``."""
+    """The tags of a message's outcome, for the hook of ``pijobs-statistics``."""
     if event.name not in _MESSAGES or event.state not in (State.DONE, State.DEAD, State.EXPIRED):
         return []
-    label, history = _told(queue, event.id)
+    label, history = _label_and_history(queue, event.id)
     if history and json.loads(history[-1]).get("notes", {}).get("first") == FIRST_ARRIVED:
         return []  # there was nothing to send
     kind = _KINDS.get(label.partition(" ")[0], _MESSAGES[event.name])
     return [(f"privacyidea.{kind}", {"result": event.state, **asdict(circumstances_in(label))})] if kind else []
 
 
-def _told(queue: Queue, instance: str) -> tuple[str, Sequence[str]]:
-    """Its label and its history; empty if unknown."""
+def _label_and_history(queue: Queue, instance: str) -> tuple[str, Sequence[str]]:
+    """Label and history of an instance; empty if unknown."""
     try:
         record = queue.places.find(instance)[1]
     except PijobsError:
@@ -154,7 +154,7 @@ def _type_of(serials: object) -> str | None:
 
 
 def _types(found: object) -> str:
-    """Of the tokens of a request, such as ``email+sms``."""
+    """The types of a request's tokens, such as ``email+sms``."""
     given = ",".join(map(str, found)) if isinstance(found, (list, tuple, set)) else str(found or "")
     return "+".join(sorted({one.strip().lower() for one in given.split(",") if one.strip()})) or NONE
 

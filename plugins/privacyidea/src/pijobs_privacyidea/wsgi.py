@@ -1,7 +1,7 @@
 """privacyIDEA's app with the routes and pages of the job queue under ``/jobqueue``.
 
-In the WSGI file: ``from pijobs_privacyidea.wsgi import create_app`` instead of the one of ``privacyidea.app``. Commands
-take the settings of that app by ``pijobs --app pijobs_privacyidea.wsgi:create_app``, where there is no ``pi.cfg``.
+In the WSGI file, use ``from pijobs_privacyidea.wsgi import create_app`` instead of that of ``privacyidea.app``. Without
+a ``pi.cfg``, commands get the settings of that app by ``pijobs --app pijobs_privacyidea.wsgi:create_app``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MOUNT = "/jobqueue"
 
 
 def create_app(config_name: str = "production", silent: bool = True, **options: Any) -> flask.Flask:
-    """privacyIDEA's ``create_app``, and routes and pages beside it; with no queue configured they say so.
+    """privacyIDEA's ``create_app``, with the routes and pages of the queue. Without a queue, they report that.
 
-    :param silent: whether privacyIDEA prints nothing of its start: what commands print may be read by programs.
-    :param options: as privacyIDEA takes them: ``config_file``, ``initialize_hsm``.
-    :raises ConfigurationError: when the class of the queue can't be imported, or there is no ``SECRET_KEY``.
+    :param silent: whether privacyIDEA prints nothing at its start, since programs may read the output of commands.
+    :param options: further options of privacyIDEA: ``config_file``, ``initialize_hsm``.
+    :raises ConfigurationError: if the class of the queue can't be imported, or there is no ``SECRET_KEY``.
     :raises SettingsError: with all faults.
     """
     from privacyidea.app import create_app as create_privacyidea
@@ -42,7 +42,7 @@ def create_app(config_name: str = "production", silent: bool = True, **options: 
 
 
 def _check_class(app: flask.Flask) -> None:
-    """privacyIDEA passes over a class that can't be imported: it would send every mail in the request, in silence."""
+    """Check the queue class: privacyIDEA ignores one that can't be imported, and sends every mail in the request."""
     from privacyidea.lib.queue import has_job_queue
 
     from pijobs_privacyidea.queue import NO_KEY, has_random_key

@@ -1,10 +1,10 @@
-"""Usage statistics, counted off the request::
+"""Usage statistics, written outside of the request::
 
     import pijobs_statistics as statistics
 
     statistics.record("login", result="ok", realm="staff")
 
-What one request records costs one enqueue, at its end. Outside of an app's context, say where it ends:
+All records of one request take one enqueue, at its end. Outside of an app's context, use
 ``with statistics.collect(queue): …``.
 """
 

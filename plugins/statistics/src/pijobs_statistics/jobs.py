@@ -1,4 +1,4 @@
-"""The jobs: ``statistics.apply`` writes a batch, two periodic ones roll up and trim."""
+"""The jobs: ``statistics.apply`` writes a batch; two periodic jobs roll up and trim."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pijobs.base.redact import redact
 from pijobs.errors import DatabaseConflict, DatabaseUnavailable
 
 PREFIX = "PI_JOB_QUEUE_STATISTICS_"
-#: Seconds; within them a batch, or the end of a job, that comes again is known.
+#: Seconds for which the ids of batches and ends of jobs are kept, to recognise repetitions.
 KEEP_APPLIED = 2 * 86400
 _PATIENT = RetryPolicy(max_attempts=20, delay=5, max_delay=600)
 
@@ -45,7 +45,7 @@ SETTINGS: tuple[Setting, ...] = (*KEEP.values(), JOURNAL)
 
 def apply(ctx: JobContext, batch: str, rows: Sequence[Any] = (), once: Sequence[Any] = ()) -> None:
     """Write one batch, unless it was written before."""
-    from pijobs_statistics.store import Store  # SQLAlchemy, only where it is needed
+    from pijobs_statistics.store import Store  # imports SQLAlchemy only here
 
     try:
         if not Store.of(ctx.settings).apply(batch, rows, once):
@@ -62,7 +62,7 @@ def hourly(ctx: JobContext) -> None:
 
 
 def daily(ctx: JobContext) -> None:
-    """Roll all up to days, and remove what is old."""
+    """Roll all up to days, and remove old rows."""
     from pijobs_statistics.store import Store
 
     store, settings = Store.of(ctx.settings), ctx.settings

@@ -1,7 +1,7 @@
-"""Files that outlive their process: what is appended survives its kill, and is handed in by the next process here.
+"""A journal in files. Lines survive the kill of their process, and the next process on this host hands them in.
 
-Each process writes a file of its own, which it holds locked; a file that nobody holds belongs to a dead one. The name
-of a file is the id of its batch, so that one that is handed in twice counts once.
+Each process locks a file of its own; a file without a lock belongs to a dead process. The name of a file is the id of
+its batch, so a batch that is handed in twice counts once.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ HandIn = Callable[[str, list[Any]], None]
 
 
 class Journal:
-    """:param folder: made at first use, for its owner only."""
+    """The journal of one process. :param folder: made at first use, with mode 0700."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threads.Lock()
         self._file: tuple[Path, int] | None = None
         self._memory: list[Any] = []
-        self._told = False
+        self._warned = False
         self.lines = 0
 
     def append(self, line: Sequence[Any]) -> None:
-        """Note a line. Raises nothing: where the file can't be written, the line stays in memory."""
+        """Append a line. Raises no error: if the file can't be written, the line stays in memory."""
         text = json.dumps(line).encode() + b"\n"
         with self._lock:
             try:
@@ -48,16 +48,16 @@ class Journal:
                     self._file = self._open()
                 os.write(self._file[1], text)
             except OSError as error:
-                if not self._told:
+                if not self._warned:
                     log.warning("%s can't be written, a killed worker loses what it counted: %s", self._folder, error)
-                    self._told = True
+                    self._warned = True
                 self._memory = [*self._memory[1 - _MOST :], line]
             self.lines += 1
 
     def hand_in(self, take: HandIn) -> None:
-        """Give everything to ``take``, the files of dead processes too, and forget what it took.
+        """Give all lines to ``take``, also those of dead processes, and delete them.
 
-        :param take: called with the id of a batch and its lines; when it raises, the lines are kept.
+        :param take: called with the id of a batch and its lines; if it raises an error, the lines are kept.
         """
         with self._lock:
             mine, self._file = self._file, None
@@ -91,13 +91,13 @@ class Journal:
         while True:
             path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
             create(path)
-            # Another process may have taken it for a dead one's meanwhile.
+            # Another process may have locked the new file as that of a dead process.
             if (descriptor := _lock(path)) is not None:
                 return path, descriptor
 
 
 def _lock(path: Path) -> int | None:
-    """The file, held; None when another process holds it, or it is gone."""
+    """Open and lock a file; None if another process holds it, or it does not exist any more."""
     descriptor = None
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -112,6 +112,6 @@ def _lock(path: Path) -> int | None:
 
 
 def _parsed(line: bytes) -> Any:
-    with suppress(ValueError):  # the disk was full in the middle of it
+    with suppress(ValueError):  # an incomplete line, from a full disk
         return json.loads(line)
     return None

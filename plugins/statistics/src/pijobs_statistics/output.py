@@ -1,4 +1,4 @@
-"""Statistics as people ask for them, and as JSON and CSV."""
+"""Parses queries for statistics, and formats the result as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _DAY = 86400
 _PERIODS = ("minute", "hour", "day")
-#: How a cell begins that a spreadsheet takes for a formula.
+#: First characters of cells that spreadsheets treat as formulas.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def query(
     name: str | None = None, per: str = "hour", since: str | None = None, until: str | None = None, **unknown: str
 ) -> dict[str, Any]:
-    """The arguments of :meth:`Store.read` that these texts mean.
+    """Parse texts to the arguments of :meth:`Store.read`.
 
-    :raises ValueError: with what was expected and found.
+    :raises ValueError: with the expected and the found value.
     """
     if unknown:
         raise ValueError(f"expected name, per, since, until and format, found {', '.join(sorted(unknown))[:60]!r}")
@@ -61,7 +61,7 @@ def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """A line per row, a column per tag."""
+    """CSV with a line for each row, and a column for each tag."""
     rows = list(rows)
     tags = sorted({tag for row in rows for tag in row.tags})
     output = io.StringIO()

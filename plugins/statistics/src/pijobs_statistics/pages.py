@@ -1,4 +1,4 @@
-"""The page of the statistics: small plots, a table, and the same as CSV."""
+"""The page of the statistics: small plots, and the data as CSV."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def index() -> str:
 
 @requires("viewer")
 def as_file() -> flask.Response:
-    """The data of the page as CSV, complete."""
+    """Download all data of the page as CSV."""
     per, name = _chosen()
     text = as_csv(_store().read(per, name=name or None, since=_since(per)))
     headers = {"Content-Disposition": f"attachment; filename=statistics-{per}.csv"}
@@ -82,7 +82,7 @@ def _store() -> Store:
 
 
 def _lines(rows: Iterable[Row], per: Per, since: int, title_of: Any) -> list[Line]:
-    """The largest first."""
+    """The lines of the page, the largest count first."""
     sums: defaultdict[str, defaultdict[int, Amount]] = defaultdict(lambda: defaultdict(lambda: Amount(0, 0)))
     for row in rows:
         sums[title_of(row)][(row.start - since) // SECONDS[per]] += row.amount
@@ -96,10 +96,10 @@ def _line(title: str, steps: Mapping[int, Amount], per: Per, since: int) -> Line
     places = range(SPANS[per][0])
     heights = [max(0.0, number(steps[place].total)) if place in steps else 0 for place in places]
     ats = [iso(since + place * SECONDS[per]) for place in places]
-    told = count(number(whole.total))
+    summary = count(number(whole.total))
     if number(whole.total) != whole.count:
-        told = _("{value} in {number} records", value=told, number=count(whole.count))
-    return Line(title, whole.count, plots.of_bins(re.sub(r"\W", "-", title), title, heights, ats, told))
+        summary = _("{value} in {number} records", value=summary, number=count(whole.count))
+    return Line(title, whole.count, plots.of_bins(re.sub(r"\W", "-", title), title, heights, ats, summary))
 
 
 def _tags(tags: Mapping[str, str]) -> str:

@@ -60,7 +60,7 @@ def register_commands(cli: click.Group) -> None:
 @hookimpl
 def worker_started(worker: Any) -> None:
     global _watch
-    with _lock:  # each thread of a worker calls it
+    with _lock:  # each thread of a worker calls this
         if _watch is None or _watch.pid != os.getpid():
             _watch = Watch(worker.queue)
 
@@ -81,7 +81,7 @@ def job_started(event: InstanceEvent) -> None:
 
 @hookimpl
 def job_finished(event: InstanceEvent) -> None:
-    # The housekeeping thread calls it, too, for instances that ended without a run.
+    # The housekeeping thread also calls this, for instances that ended without a run.
     current_attempt.set(None)
     if (watch := _watch) is not None:
         watch.ended(event)

@@ -1,4 +1,4 @@
-"""Collects what a request, a job or a block records, and has it written with one enqueue."""
+"""Collects the records of a request, a job or a block, and writes them with one enqueue."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pijobs_statistics.values import Amount, Series, amount, minute, series
 log = logging.getLogger(__name__)
 
 JOB = "statistics.apply"
-#: Different rows of one enqueue; with more of them there is one enqueue more.
+#: Most different rows of one enqueue; more rows take further enqueues.
 MOST_ROWS = 1000
 _G = "_pijobs_statistics"
 
 
 class Attempt:
-    """The attempt of a job that runs. Its batches are named after it, so that they are known when it is repeated."""
+    """A running attempt of a job. It names its batches, so that a repetition is recognised."""
 
     def __init__(self, id: str, number: int) -> None:
         self._name = f"{id} {number}"
@@ -42,7 +42,7 @@ _collected: ContextVar[Batch | None] = ContextVar("pijobs_statistics_batch", def
 
 
 class Batch:
-    """What is recorded and not enqueued yet."""
+    """Records that are not enqueued yet."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -56,7 +56,7 @@ class Batch:
             self.flush()
 
     def flush(self) -> None:
-        """Enqueue what there is. Raises nothing: statistics must not stand in the way of a login."""
+        """Enqueue all records. Raises no error: statistics must not stop a login."""
         if not self._rows:
             return
         rows, self._rows = self._rows, {}
@@ -67,19 +67,19 @@ class Batch:
         }
         try:
             handle = self._queue.enqueue(JOB, (), arguments)
-            if handle.state is State.DEAD:  # it ran here, in place of a storage that is away
+            if handle.state is State.DEAD:  # the storage does not answer; it ran and failed in this process
                 log.error("statistics: %d rows wait for a retry of %s: %s", len(rows), handle.id, handle.reason)
         except Exception as error:
             log.error("statistics: %d rows are lost: %s", len(rows), describe(error))
 
 
 def record(name: str, value: float = 1, **tags: object) -> None:
-    """Count something. Nothing is written before the end of the request, the job or the block.
+    """Count something. It is written at the end of the request, the job or the block.
 
-    :param name: lower case, digits, underscores and dots; part of the program, not of its data.
-    :param value: up to three decimal places count; records of a name add up exactly.
-    :param tags: at most five, whose values come from a short list (a result, a realm); never a user.
-    :raises ValueError: for a name, a value or the name of a tag that can't be.
+    :param name: lower case, digits, underscores and dots; a constant of the program, not data.
+    :param value: rounded to three decimal places; sums are exact.
+    :param tags: at most five, each with few possible values (a result, a realm); never a user.
+    :raises ValueError: for an invalid name, value or name of a tag.
     :raises RuntimeError: outside of an app's context and of :func:`collect`.
     """
     line, single = series(name, tags), amount(value)
@@ -87,14 +87,14 @@ def record(name: str, value: float = 1, **tags: object) -> None:
 
 
 def flush() -> None:
-    """Enqueue now what was recorded so far; for what runs long."""
+    """Enqueue the present records now, for long running code."""
     if (batch := _present()) is not None:
         batch.flush()
 
 
 @contextmanager
 def collect(queue: Queue) -> Iterator[None]:
-    """What is recorded in the block is enqueued at its end."""
+    """Collect the records of the block, and enqueue them at its end."""
     batch = Batch(queue)
     token = _collected.set(batch)
     try:
@@ -118,7 +118,7 @@ def _batch() -> Batch:
     if batch is None:
         batch = Batch(current_queue())
         setattr(flask.g, _G, batch)
-        # By the signal: an app takes no new teardown function once it has answered a request.
+        # Use the signal: an app that has answered a request accepts no new teardown function.
         flask.appcontext_tearing_down.connect(_end, flask.current_app._get_current_object())  # type: ignore[attr-defined]
     return batch
 

@@ -19,10 +19,10 @@ def make_blueprint() -> Blueprint:
 
 @requires("viewer")
 @takes(
-    Parameter("name", "of what was counted"),
+    Parameter("name", "name of the records"),
     Parameter("per", "period", {"enum": ["minute", "hour", "day"]}),
     Parameter("since", "ISO 8601, or seconds since the epoch"),
-    Parameter("until", "likewise"),
+    Parameter("until", "in the same format"),
     Parameter("format", "", {"enum": ["json", "csv"]}),
     media=["application/json", "text/csv"],
 )

@@ -1,4 +1,4 @@
-"""Writes batches, each exactly once, rolls them up and reads them."""
+"""Writes each batch exactly once, rolls records up, and reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pijobs_statistics.values import Amount, Series
 
 Per = Literal["minute", "hour", "day"]
 SECONDS: Mapping[str, int] = {"minute": 60, "hour": 3600, "day": 86400}
-#: Different tags of one name, and of all; further ones are counted as "other".
+#: Most series of one name, and of all names; further ones are counted as "other".
 MOST_SERIES, MOST_OF_ALL = 1000, 20_000
 OTHER = '{"tags":"other"}'
 _CHUNK = 500  # parameters of one statement
@@ -28,7 +28,7 @@ _CHUNK = 500  # parameters of one statement
 
 @dataclass(frozen=True)
 class Row:
-    """What was counted in one period (``start``: seconds since the epoch) and series."""
+    """The sum of one series in one period (``start``: seconds since the epoch)."""
 
     start: int
     name: str
@@ -39,7 +39,7 @@ class Row:
 class Store:
     """The statistics of one installation.
 
-    :raises DatabaseError: each method, when the database does not do its part.
+    :raises DatabaseError: each method, if the database fails.
     """
 
     def __init__(self, database: Database) -> None:
@@ -51,10 +51,10 @@ class Store:
         return cls(Database.of(settings))
 
     def apply(self, batch: str, rows: Iterable[Sequence[Any]], once: Iterable[Sequence[Any]] = ()) -> bool:
-        """Add a batch, in one transaction with the note that it was added; False if it was added before.
+        """Add a batch, and store its id in the same transaction. Returns False if it was added before.
 
-        :param rows: ``(minute, name, tags, count, total)`` each.
-        :param once: ``(key, minute, name, tags)`` each: counts 1, unless the key was counted before.
+        :param rows: each is ``(minute, name, tags, count, total)``.
+        :param once: each is ``(key, minute, name, tags)``; counts 1, unless the key was counted before.
         """
         rows, once = list(rows), list(once)
 
@@ -76,7 +76,7 @@ class Store:
         return self._database.run(work)
 
     def roll_up(self, fine: Per, coarse: Per) -> int:
-        """Add to the coarse rows what they lack of the fine ones; the number of fine rows that had something new."""
+        """Add the new parts of fine rows to coarse rows. Returns the number of fine rows with new parts."""
 
         def work(connection: Connection) -> int:
             take_turn(connection)
@@ -93,7 +93,7 @@ class Store:
         return self._database.run(work)
 
     def trim(self, keep: Mapping[Per, float], keep_applied: float) -> None:
-        """Remove what is older than these seconds; of minutes and hours, only what was rolled up."""
+        """Remove rows older than these seconds; rows of minutes and hours only if they are rolled up."""
         now = clock.time()
 
         def work(connection: Connection) -> None:
@@ -108,9 +108,9 @@ class Store:
         self._database.run(work)
 
     def read(self, per: Per, *, name: str | None = None, since: int = 0, until: int | None = None) -> list[Row]:
-        """What was counted, by period and series; complete at any time, whether it was rolled up or not.
+        """The sums by period and series, complete whether they are rolled up or not.
 
-        :param since: seconds since the epoch, of the first period; ``until``: before that.
+        :param since: begin of the first period. :param until: end, exclusive; both in seconds since the epoch.
         """
         width = SECONDS[per]
         finer = [each for each, seconds in SECONDS.items() if seconds < width]
@@ -137,12 +137,12 @@ class Store:
 
 
 def _has_more() -> sa.ColumnElement[bool]:
-    # A late -5 and +5 leave the total alone, never the count.
+    # Compare counts: a late -5 and +5 do not change the total.
     return AMOUNT.c.count != AMOUNT.c.rolled_count
 
 
 def _new(connection: Connection, ids: Collection[str]) -> set[str]:
-    """Those that were not applied before; from now on they were."""
+    """The ids that were not applied before. Stores them as applied."""
     found: set[str] = set()
     unique = list(dict.fromkeys(ids))
     for begin in range(0, len(unique), _CHUNK):
@@ -170,7 +170,7 @@ def _amounts(per: Per, sums: Mapping[tuple[int, str], Amount]) -> list[dict[str,
 
 
 def _series_id(connection: Connection, line: Series) -> str:
-    """The id of a series, which is made if it is new and there is room; else that of the others."""
+    """The id of a series, created if there is room; else the id of the series "other"."""
     id = _digest(line)
     if _known(connection, id):
         return id

@@ -1,7 +1,7 @@
-"""Where statistics are kept.
+"""The tables of the statistics.
 
-A record is written into the row of its minute. ``rolled_…`` tells how much of a row stands in the next coarser one
-already, so that what comes late is added later, and nothing twice.
+A record is added to the row of its minute. ``rolled_…`` is the part of a row that the next coarser row contains
+already. So late records are added later, and nothing is added twice.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ AMOUNT = sa.Table(
     sa.Column("rolled_count", sa.BigInteger, nullable=False, default=0),
     sa.Column("rolled_total", sa.BigInteger, nullable=False, default=0),
 )
-#: Batches that were applied, and ends of jobs that were counted.
+#: Ids of applied batches and of counted ends of jobs.
 APPLIED = sa.Table(
     "pijobs_statistics_applied",
     METADATA,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
 )
-#: One row. Who writes statistics locks it first: batches come one after the other, and never meet.
+#: One row. Writers lock it first, so that they write one after the other.
 TURN = sa.Table("pijobs_statistics_turn", METADATA, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False))
 
 
 def take_turn(connection: Connection) -> None:
     """Wait until no other transaction writes statistics."""
     if connection.dialect.name == "sqlite":
-        return  # its transactions do so anyway
+        return  # its transactions wait anyway
     if connection.execute(sa.select(TURN.c.id).with_for_update()).first() is None:
-        # The first two to come meet here; the other one is begun anew.
+        # Of the first two writers, one fails here, and starts again.
         connection.execute(TURN.insert().values(id=1))
 
 
 def add(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Add rows with ``per``, ``start``, ``series``, ``count`` and ``total`` to those that are there."""
+    """Add rows (``per``, ``start``, ``series``, ``count``, ``total``) to the stored ones."""
     if not rows:
         return
     name = connection.dialect.name

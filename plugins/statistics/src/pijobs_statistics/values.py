@@ -1,4 +1,4 @@
-"""What may be counted: names, values and tags, and the rows that they add up to."""
+"""Checks names, values and tags of records, and adds them up."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pijobs.base.redact import redact
 
 log = logging.getLogger(__name__)
 
-#: Values are kept as whole thousandths: sums of floats would depend on their order.
+#: Values are stored as whole thousandths, since sums of floats depend on their order.
 SCALE = 1000
 MOST_TAGS = 5
 LONGEST = 80  # characters of the value of a tag
 LARGEST = 10**12
 MINUTE = 60  # seconds
-#: Instead of a value that looks like an address or a number of a person.
+#: Replaces a value that looks like an address or a number of a person.
 REFUSED = "refused"
 NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _TAG = re.compile(r"[a-z][a-z0-9_]{0,39}")
-#: What statistics are never about.
+#: Names of tags that would identify a person, or contain a secret.
 FORBIDDEN_TAGS = frozenset(
     {
         *("user", "username", "login", "uid", "name", "email", "mail", "address", "recipient", "phone", "number"),
@@ -43,7 +43,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How many records, and their sum in thousandths."""
+    """The number of records, and their sum in thousandths."""
 
     count: int
     total: int
@@ -53,9 +53,9 @@ class Amount:
 
 
 def series(name: str, tags: Mapping[str, object]) -> Series:
-    """:raises ValueError: for a name or the name of a tag that can't be; they are written by programmers.
+    """Make a series. :raises ValueError: for an invalid name of the record or a tag, which is a programmer's mistake.
 
-    The value of a tag may come from anywhere, so that it raises nothing: one that looks like an address or a number of
+    Values of tags raise no error, since they may come from strangers. A value that looks like an address or a number of
     a person is counted as ``"refused"``.
     """
     if not NAME.fullmatch(name) or len(name) > LONGEST:
@@ -70,9 +70,9 @@ def series(name: str, tags: Mapping[str, object]) -> Series:
 
 
 def amount(value: float) -> Amount:
-    """One record of this value, kept to the third decimal place.
+    """One record of this value, rounded to three decimal places.
 
-    :raises ValueError: for what is not a number, or beyond 10**12.
+    :raises ValueError: if it is no number, or beyond 10**12.
     """
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not ok or abs(value) > LARGEST:
@@ -81,12 +81,12 @@ def amount(value: float) -> Amount:
 
 
 def number(total: int) -> float:
-    """The sum as people read it: whole, if it is."""
+    """The sum as a number, an int if it is whole."""
     return total // SCALE if total % SCALE == 0 else total / SCALE
 
 
 def minute(now: float | None = None) -> int:
-    """The beginning of the minute (seconds since the epoch)."""
+    """The begin of the minute, in seconds since the epoch."""
     return int(clock.time() if now is None else now) // MINUTE * MINUTE
 
 

@@ -1,7 +1,7 @@
 """Counts the ends of jobs in a worker process: name, result, group and minute; no argument, no user.
 
-Each end is noted in a journal and handed in by a thread of its own, so that a job waits for no storage. The statistics'
-own jobs are not counted, or they would count themselves for ever.
+A journal keeps each end, and a thread hands it in, so that no job waits for a storage. Jobs of the statistics are not
+counted, since they would count themselves forever.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST = 1000  # ends in one batch
 
 
 class Watch:
-    """The ends of jobs in this process."""
+    """Counts the ends of jobs in this process."""
 
     def __init__(self, queue: Queue) -> None:
         self.pid = os.getpid()
@@ -46,7 +46,7 @@ class Watch:
         # An instance whose worker crashed is queued again: it has not ended.
         if event.name.startswith(OWN) or event.state == State.QUEUED:
             return
-        # A second run of what a killed worker had ended already is the same end.
+        # The same key for a repeated end, after a worker was killed.
         key = hashlib.sha256(f"{event.id} {event.attempt} {event.state}".encode()).hexdigest()[:40]
         line = series("jobs", {"job": event.name, "result": event.state, "group": event.group})
         for number, one in enumerate([line, *self._further(event)]):
@@ -55,7 +55,7 @@ class Watch:
             self._wake.set()
 
     def _further(self, event: InstanceEvent) -> Iterator[Series]:
-        """What other plugins count by this end."""
+        """The series that other plugins count for this end."""
         for plugin, counted in call_hook(self._queue.settings, "count_end", queue=self._queue, event=event):
             try:
                 yield from [series(name, tags) for name, tags in counted]
@@ -63,14 +63,14 @@ class Watch:
                 log.error("plugin %s: count_end: %s", plugin, describe(error))
 
     def stop(self) -> None:
-        """Hand in the rest."""
+        """Stop, and hand in the remaining lines."""
         self._stop.set()
         self._wake.set()
         self._thread.join(EVERY)
         self._hand_in()
 
     def _run(self) -> None:
-        self._hand_in()  # of those who died before
+        self._hand_in()  # lines of dead processes
         while not self._stop.is_set():
             self._wake.wait(EVERY)
             self._wake.clear()
@@ -87,10 +87,10 @@ class Watch:
         parts = [lines[begin : begin + MOST] for begin in range(0, len(lines), MOST)]
         for number, part in enumerate(parts):
             handle = self._queue.enqueue(JOB, (), {"batch": f"{batch}-{number}", "once": part})
-            if handle.state is State.DEAD:  # it ran here, in place of a storage that is away
+            if handle.state is State.DEAD:  # the storage does not answer; it ran and failed in this process
                 raise QueueUnavailable(handle.reason)
 
 
 def journal_folder(queue: Queue) -> Path:
-    """Where workers note the ends of jobs."""
+    """The folder of the workers' journals."""
     return Path(queue.settings[JOURNAL] or queue.settings.directory / "pijobs-statistics")

@@ -1,8 +1,8 @@
-"""Web hooks that leave the request::
+"""Sends web hooks outside of the request::
 
     post("audit", {"type": "user.signed_in", "data": {"user": "alice"}})
 
-The endpoints stand in ``PI_JOB_QUEUE_WEBHOOK_ENDPOINTS``, so no caller can post anywhere else.
+``PI_JOB_QUEUE_WEBHOOK_ENDPOINTS`` has the endpoints, so callers can't post to any other address.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["post"]
 def post(endpoint: str, event: Mapping[str, Any], **options: Any) -> Handle:
     """Enqueue an event for an endpoint, in a Flask app with a queue.
 
-    :param endpoint: its name in the settings.
-    :param event: what JSON can write; Standard Webhooks recommends ``type``, ``timestamp`` and ``data``.
-    :param options: of :meth:`pijobs.Queue.enqueue`, such as ``expires``.
+    :param endpoint: name of the endpoint in the settings.
+    :param event: values for JSON; Standard Webhooks recommends ``type``, ``timestamp`` and ``data``.
+    :param options: options of :meth:`pijobs.Queue.enqueue`, such as ``expires``.
     """
     return current_queue().enqueue("webhook.post", (), {"endpoint": endpoint, "event": dict(event)}, **options)

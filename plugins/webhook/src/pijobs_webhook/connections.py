@@ -1,4 +1,4 @@
-"""The connections of one process, kept between posts."""
+"""Posts over connections that the process keeps open."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 #: Seconds for each step: connection, request, answer.
 STEP = 10.0
-#: Bytes of an answer that are read, so that its connection can be used again; nobody reads what it says.
+#: Most bytes of an answer that are read to keep the connection; the content is ignored.
 _MOST = 64 * 1024
-#: Seconds that an idle connection is kept; servers close theirs after 60 and more.
+#: Seconds to keep an idle connection; servers close theirs after 60 or more.
 _IDLE = 30.0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """:ivar retry_after: as the header stands."""
+    """The answer of an endpoint. :ivar retry_after: text of the header."""
 
     status: int
     retry_after: str | None
 
 
 class Connections:
-    """Posts by kept connections. Certificates are verified, redirects are not followed."""
+    """The connections of one process. Certificates are verified, redirects are not followed."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
@@ -40,12 +40,12 @@ class Connections:
 
     @classmethod
     def of(cls, settings: Settings) -> Connections:
-        """Those of an installation."""
+        """The connections of an installation."""
         return settings.resource(cls, cls)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], patience: float) -> Reply:
-        """:param patience: seconds until the status of the answer must be here.
-        :raises httpx.HTTPError: when there is no answer.
+        """Post a body. :param patience: seconds until the status of the answer must have arrived.
+        :raises httpx.HTTPError: if there is no answer.
         """
         import httpx
 
@@ -60,21 +60,21 @@ class Connections:
                     if size > _MOST or clock.monotonic() > until:
                         break  # the connection is closed
             except httpx.HTTPError:
-                pass  # what counts is the status
+                pass  # only the status matters
         return reply
 
     def close(self) -> None:
-        """When the process ends."""
+        """Close the connections at the end of the process."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None and self._pid == os.getpid():
             client.close()
 
     def _present(self) -> httpx.Client:
-        import httpx  # it takes long to import, and only workers post
+        import httpx  # slow to import, and only workers post
 
         with self._lock:
-            if self._client is None or self._pid != os.getpid():  # the parent's connections are the parent's
+            if self._client is None or self._pid != os.getpid():  # never use a parent's connections
                 limits = httpx.Limits(max_keepalive_connections=20, keepalive_expiry=_IDLE)
                 self._client = httpx.Client(verify=ssl.create_default_context(), limits=limits, trust_env=False)
                 self._pid = os.getpid()

@@ -1,4 +1,4 @@
-"""The jobs: an event as JSON, and a body that somebody else made."""
+"""The jobs: they post an event as JSON, or a given body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pijobs_webhook.signature import headers
 
 POST, FORWARD = "webhook.post", "webhook.forward"
 JSON = "application/json"
-#: Answers by which an endpoint says that it did not take this one, and may take it later.
+#: Statuses of an endpoint that refuses a post now, but may accept it later.
 _LATER = (408, 425, 429)
 _GONE = 410
 
@@ -25,7 +25,7 @@ _GONE = 410
 def post(ctx: JobContext, endpoint: str, event: dict[str, Any]) -> None:
     """Post an event as JSON.
 
-    :param endpoint: its name in the settings.
+    :param endpoint: name of the endpoint in the settings.
     """
     try:
         body = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
@@ -50,7 +50,7 @@ def forward(ctx: JobContext, endpoint: str, body: bytes, content_type: str = JSO
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise DestinationDown(f"endpoint {endpoint!r} can't be reached ({type(error).__name__})") from None
     except httpx.HTTPError as error:
-        # It may have been taken: tried again, but not for ever. The receiver knows repetitions by webhook-id.
+        # The endpoint may have accepted it. Repeat it a few times; the receiver knows repetitions by webhook-id.
         raise DestinationDown(f"endpoint {endpoint!r} did not answer ({type(error).__name__})", counted=True) from None
     ctx.note(status=reply.status)
     ctx.measure("webhook_replies", endpoint=endpoint, code=f"{reply.status // 100}xx")
@@ -71,10 +71,10 @@ def _conclude(endpoint: str, reply: Reply) -> None:
 
 
 def register(settings: Settings) -> list[Job]:
-    """Both jobs; their group is the host of the endpoint, whose breaker keeps the others going."""
+    """Both jobs. Their group is the host of the endpoint, so that a breaker stops only the posts to that host."""
     group = _group_of(settings)
     common: dict[str, Any] = {
-        # What an endpoint refuses for now, and doubts; one that is down is not counted.
+        # For refusals and doubtful posts; attempts while an endpoint is down are not counted.
         "retry": RetryPolicy(max_attempts=8, delay=5, backoff=3, max_delay=3600),
         "expires": 24 * 3600, "timeout": 60, "group": group, "limits": Limits(concurrency=4),
         "label": lambda endpoint, **_: f"web hook to {endpoint}",
@@ -90,7 +90,7 @@ def _group_of(settings: Settings) -> Callable[..., str]:
 
 
 def _seconds(value: str | None) -> float | None:
-    """Of ``Retry-After`` (RFC 9110, section 10.2.3: a number of them, or a date); None for anything else."""
+    """Seconds of ``Retry-After`` (RFC 9110, section 10.2.3: a number or a date); None for anything else."""
     if value is None:
         return None
     text = value.strip()

@@ -34,7 +34,7 @@ def _are_keys(value: object) -> bool:
 
 
 def keys_of(given: str | Sequence[str]) -> Sequence[str]:
-    """One key, or several while the key is changed."""
+    """The keys of a setting: one, or several during a change of the key."""
     return [given] if isinstance(given, str) else list(given) if isinstance(given, (list, tuple)) else []
 
 

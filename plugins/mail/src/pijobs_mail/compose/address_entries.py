@@ -1,6 +1,6 @@
-"""A text with mail addresses, taken apart into entries (RFC 5322 3.4). Pure.
+"""Splits a text with mail addresses into entries (RFC 5322 3.4). Pure.
 
-People's texts have quotes and brackets without a partner; nothing here is refused.
+Refuses nothing: texts that people write have unpaired quotes and brackets.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# Marks of direction and of no width come along when a text is copied.
+# Copied text contains marks of direction and characters without width.
 _BLANK = r" \t\u00a0\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _TOKEN = re.compile(
     rf"""(?P<blank>[{_BLANK}]+)|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<literal>\[[^\[\]\\]*\])"""
@@ -32,14 +32,14 @@ class Token:
 
 @dataclass(slots=True)
 class Entry:
-    """What is between two separators: an address, or a name and one in angle brackets."""
+    """The text between two separators: an address, or a name and an address in angle brackets."""
 
     #: Whether it follows a closing bracket, without a separator.
     is_rest: bool = False
     outside: list[Token] = field(default_factory=list)
-    #: From the first token that counts; None without brackets.
+    #: The tokens in angle brackets, from the first that counts; None: there are no brackets.
     inside: list[Token] | None = None
-    #: Whether there are words alone outside.
+    #: Whether only words are outside.
     is_phrase: bool = True
     in_route: bool = False
     is_closed: bool = False
@@ -54,7 +54,7 @@ class Entry:
             self.outside.append(token)
         elif token.is_(">"):
             self.is_closed = True
-        elif token.is_(":"):  # behind a route, which RFC 5321 4.1.2 tells everybody to ignore, or "mailto"
+        elif token.is_(":"):  # after "mailto", or a route, which RFC 5321 4.1.2 says to ignore
             self.inside, self.in_route = [], False
         elif self.inside or token.counts:
             self.in_route |= token.is_("@") and not self.inside
@@ -62,7 +62,7 @@ class Entry:
 
 
 def entries(text: str) -> Iterator[Entry]:
-    """All that may be an address.
+    """All entries that may be an address.
 
     :param text: one line.
     """
@@ -82,13 +82,13 @@ def _tokens(text: str) -> Iterator[Token]:
             yield Token(str(match.lastgroup), match[0])
             place = match.end()
         else:
-            last[letter] = place  # to look for the end of the next ones, too, would take long
+            last[letter] = place  # unpaired; searching a partner for each one would be slow
             yield Token("stray", letter)
             place += 1
 
 
 def _end_of_comment(text: str, start: int) -> int:
-    """The place behind it; 0 if it does not end, though an address follows."""
+    """The index after the comment; 0 if it does not end and an address follows."""
     depth, place = 0, start
     while place < len(text):
         if text[place] == "\\":
@@ -104,9 +104,9 @@ def _end_of_comment(text: str, start: int) -> int:
 
 
 def _entries(tokens: Iterator[Token]) -> Iterator[Entry]:
-    """What stands between separators. The name of a group goes, its members stay (RFC 5322 3.4).
+    """Split at separators. Drops the names of groups and keeps their members (RFC 5322 3.4).
 
-    A closing bracket ends an entry, too; what follows and is no address is left out.
+    A closing bracket also ends an entry. Text after it that is no address is dropped later.
     """
     entry = Entry()
     for token in tokens:
@@ -124,7 +124,7 @@ def _entries(tokens: Iterator[Token]) -> Iterator[Entry]:
 
 
 def _with_their_names(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """Joins what a comma in a name took apart; drops what is no entry."""
+    """Join names that contain a comma; drop what is no entry."""
     waiting: list[Entry] = []
     for entry in entries:
         counts = any(token.counts for token in entry.outside)

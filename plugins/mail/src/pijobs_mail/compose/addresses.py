@@ -137,7 +137,7 @@ def mailboxes(texts: Sequence[str], name: str) -> tuple[list[Mailbox], list[str]
 
 
 class _Fault(ValueError):
-    """what is wrong, in words that quote nothing"""
+    """what is wrong, without quoting the text"""
 
 
 def _one_line(text: str) -> str:
@@ -229,10 +229,10 @@ def _literal(text: str) -> str:
 def ascii_host(name: str) -> str:
     """A host name as in DNS.
 
-    :raises ValueError: it is not a host name.
+    :raises ValueError: if it is no host name.
     """
     if not name.isascii():
-        import idna  # its tables take a tenth of a second
+        import idna  # loading its tables takes 0.1 s
 
         try:
             # IDNA 2008 (RFC 5891): with IDNA 2003, a sharp s would lead to another domain.

@@ -1,4 +1,4 @@
-"""Files that travel with a mail, and images that its HTML shows."""
+"""Attached files, and images of the HTML part."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Attachment:
     """A file of a mail.
 
     :param name: file name, without folders.
-    :param type: such as ``"application/pdf"``; None: by the name's ending.
-    :param cid: makes it an image of the HTML part, which shows it by ``<img src="cid:…">`` (RFC 2392).
+    :param type: such as ``"application/pdf"``; None: derived from the ending of the name.
+    :param cid: makes it an image of the HTML part, used there as ``<img src="cid:…">`` (RFC 2392).
     """
 
     name: str
@@ -33,9 +33,9 @@ class Attachment:
 
     def check(self, name: str, html: str | None) -> None:
         """
-        :param name: of the argument, for the error.
+        :param name: name of the argument, for the error.
         :param html: the mail's HTML part.
-        :raises MessageError: for what can't be attached.
+        :raises MessageError: if it can't be attached.
         """
         if not isinstance(self.name, str) or not self.name or _NOT_IN_A_NAME.search(self.name):
             raise MessageError(f"{name}: expected a file name of one line without folders, found something else")
@@ -47,13 +47,13 @@ class Attachment:
             self._check_cid(name, html)
 
     def as_argument(self) -> dict[str, Any]:
-        """As an argument of a job. The type is settled here: another machine may know other endings."""
+        """The file as an argument of a job, with its type: another machine may know other endings."""
         argument = {"name": self.name, "content": self.content, "type": self.full_type}
         return argument if self.cid is None else {**argument, "cid": self.cid}
 
     @classmethod
     def of(cls, argument: Mapping[str, Any]) -> Attachment:
-        """:raises MessageError: when it is not what :meth:`as_argument` gives."""
+        """Make it from :meth:`as_argument`. :raises MessageError: if the argument has other fields."""
         try:
             return cls(**argument)
         except TypeError:
@@ -61,14 +61,14 @@ class Attachment:
 
     @property
     def full_type(self) -> str:
-        """The type as it stands in the mail. Python's own table: that of the system differs by machine."""
+        """The MIME type, by Python's own table, since the system's differs by machine."""
         if self.type is not None:
             return self.type.lower()
         guessed, packed = mimetypes.MimeTypes().guess_type(self.name)
         return _UNKNOWN if guessed is None or packed or _composite(guessed) else guessed
 
     def add_to(self, part: EmailMessage) -> None:
-        """To the HTML part if it is an image of it, else to the whole message."""
+        """Add it to the HTML part if it is an image of that, else to the message."""
         main, _, sub = self.full_type.partition("/")
         if self.cid is None:
             part.add_attachment(self.content, maintype=main, subtype=sub, filename=self.name)
@@ -88,5 +88,5 @@ class Attachment:
 
 
 def _composite(type: str) -> bool:
-    """Whether it is made of parts, and no file (RFC 2045 5)."""
+    """Whether the type is for messages or parts, not for a file (RFC 2045 5)."""
     return type.lower().startswith(("multipart/", "message/"))

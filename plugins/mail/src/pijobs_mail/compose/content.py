@@ -1,4 +1,4 @@
-"""The content of a mail in the form for DATA or BDAT. Pure."""
+"""Encodes the content of a mail for DATA or BDAT. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from email.message import Message
 from pijobs_mail.compose.fields import CarefulPolicy
 
 _SEVEN_BIT = CarefulPolicy(linesep="\r\n", cte_type="7bit", max_line_length=None, refold_source="none")
-# A server that offers CHUNKING without support reads the text as commands; without this one nothing is sent.
+# A server that offers CHUNKING without support reads the text as commands, but sends nothing without RCPT.
 _COMMAND = re.compile(rb"^[ \t]*rcpt[ \t]+to", re.IGNORECASE | re.MULTILINE)
 
 
 def could_be_commands(content: bytes) -> bool:
-    """Whether a server that reads the lines as commands could send another mail because of them."""
+    """Whether a server that reads the lines as commands could send another mail."""
     return _COMMAND.search(content) is not None
 
 
@@ -42,7 +42,7 @@ def seven_bit(content: bytes) -> bytes:
 
 
 def reencode(part: Message) -> None:
-    """Encode it as quoted-printable if it is a text, so that it stays readable, else as base64. The bytes do not
+    """Encode a part as quoted-printable if it is a text, to keep it readable, else as base64. Its decoded bytes do not
     change, with any character set."""
     body = part.get_payload(decode=True)
     assert isinstance(body, bytes)

@@ -1,7 +1,7 @@
-"""What the header fields of a finished mail must be: lines that were meant, and no others.
+"""Checks that the header fields of a finished mail are exactly the intended ones.
 
-Before Python 3.13 the standard library decodes an encoded word when it folds a long field: a line break in it begins a
-field, or the text, of a stranger's choice.
+Before Python 3.13, the standard library decodes an encoded word when it folds a long field. A line break in the word
+can then begin a stranger's field, or the text.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _FIELD = re.compile(rb"([!-9;-~]+):[^\r\n\0]*(?:\r\n[ \t]+[^\r\n\0 \t][^\r\n\0]*
 
 
 class CarefulPolicy(email.policy.EmailPolicy):
-    """Writes fields, each of which is one field when it is written.
+    """Writes each field as exactly one field.
 
-    :raises MessageError: (when it writes) for another one.
+    :raises MessageError: when it writes a value that would become several.
     """
 
     def fold(self, name: str, value: Any) -> str:
@@ -34,9 +34,9 @@ class CarefulPolicy(email.policy.EmailPolicy):
 
 
 def verified(content: bytes, names: Iterable[str]) -> bytes:
-    """The mail, if the names of its fields are these, in this order.
+    """The mail, if it has exactly the fields with these names, in this order.
 
-    :raises MessageError: for other ones.
+    :raises MessageError: if it has others.
     """
     found, end = [], 0
     while (field := _FIELD.match(content, end)) is not None:
@@ -48,10 +48,10 @@ def verified(content: bytes, names: Iterable[str]) -> bytes:
 
 
 def check_fields(message: Message) -> None:
-    """:raises MessageError: for a message with a field that is more than one when its own policy writes it."""
+    """:raises MessageError: if the message's own policy would write one of its fields as several."""
     for part in message.walk():
         for name, value in part.raw_items():
-            # Lines end as the policy wants it.
+            # The policy decides how lines end.
             _one_field(re.sub(rb"\r\n|\n", b"\r\n", message.policy.fold_binary(name, value)))
 
 

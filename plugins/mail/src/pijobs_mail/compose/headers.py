@@ -1,8 +1,7 @@
-"""Header fields of a mail, written by RFC 5322 2.2.3 and RFC 2047.
+"""Writes header fields by RFC 5322 2.2.3 and RFC 2047.
 
-Each line that is written here was meant: a value can neither end its field nor begin another one. The standard
-library's writer makes encoded words that are too long and loses quotes and blanks before Python 3.13, and takes a
-quarter of the time of an OTP mail.
+A value can neither end its field nor begin another one. Before Python 3.13, the standard library makes too long encoded
+words, and loses quotes and blanks; it also takes a quarter of the time of an OTP mail.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from collections.abc import Iterable, Iterator
 
 from pijobs_mail.compose.addresses import Mailbox
 
-#: Characters of a line that holds an encoded word, and of an encoded word (RFC 2047 2). Other lines keep to it, too.
+#: Most characters of a line with an encoded word, and of an encoded word (RFC 2047 2). Other lines keep to it, too.
 LINE, WORD = 76, 75
-#: Characters that a line may have at most (RFC 5322 2.1.1), a little less for what a relay puts in front.
+#: Most characters of a line (RFC 5322 2.1.1), with some room for what a relay adds in front.
 LONGEST_LINE = 900
 
 _BREAK = re.compile("[\r\n\u2028\u2029]+[ \t]*")
@@ -36,7 +35,7 @@ def text(name: str, value: str | None) -> bytes:
 
 
 def addresses(name: str, boxes: Iterable[Mailbox]) -> bytes:
-    """A field with addresses, such as To. One beyond ASCII stays as it is: the mail then needs SMTPUTF8 (RFC 6532)."""
+    """A field with addresses, such as To. Non-ASCII addresses are not encoded; they need SMTPUTF8 (RFC 6532)."""
     pieces: list[str] = []
     for box in boxes:
         if pieces:
@@ -46,13 +45,13 @@ def addresses(name: str, boxes: Iterable[Mailbox]) -> bytes:
 
 
 def token(name: str, value: str) -> bytes:
-    """A field whose value is ours and has no blank to fold at that matters, such as Date or Message-ID."""
+    """A field with our own value, which is never folded, such as Date or Message-ID."""
     assert not _BREAK.search(value)
     return f"{name}: {value}\r\n".encode("ascii")
 
 
 def _mailbox(box: Mailbox) -> list[str]:
-    """The pieces of an address; a line can end between two of them."""
+    """The pieces of an address; a line can be folded between two of them."""
     shown = _one_line(box.name)
     if not shown:
         return [box.spec]
@@ -65,25 +64,25 @@ def _mailbox(box: Mailbox) -> list[str]:
 
 
 def _quoted(shown: str) -> list[str]:
-    """A quoted string; it may be folded at a single blank, which belongs to its text (RFC 5322 3.2.4)."""
+    """The pieces of a quoted string, foldable at a single blank that belongs to its text."""
     return _words('"' + re.sub(r'(["\\])', r"\\\1", shown) + '"')
 
 
 def _is_plain(value: str) -> bool:
-    """Whether it can stand as it is: printable ASCII without what somebody could take for an encoded word, and without
-    blanks at its ends, which would be lost."""
+    """Whether it needs no encoding: printable ASCII without something like an encoded word, and without blanks at its
+    ends, which would be lost."""
     return bool(_PLAIN.fullmatch(value)) and "=?" not in value and max(map(len, value.split(" "))) < LONGEST_LINE
 
 
 def _words(value: str) -> list[str]:
-    """Pieces that give the value when they are joined by one blank each; further blanks stay with the word before."""
+    """The words of the value, to be joined by one blank each; further blanks belong to the word before."""
     return re.findall(r"\S+(?:\s+(?=\s))?", value)
 
 
 def _encoded(value: str, first: int) -> Iterator[str]:
-    """Encoded words. Blanks between them do not count, so their own text holds all of them.
+    """Encoded words. Readers ignore blanks between them, so they contain all blanks of the value.
 
-    :param first: characters that the first of them may have.
+    :param first: most characters of the first word.
     """
     most, held, octets = min(first, WORD), "", 0
     for letter in value:
@@ -101,7 +100,7 @@ def _fits(value: str, octets: int, most: int) -> bool:
 
 
 def _word(value: str) -> str:
-    """By "Q" where that is no longer: it can be read."""
+    """The encoded word, by "Q" if that is no longer than "B", since people can read it."""
     content = value.encode()
     q = "".join("_" if octet == 0x20 else chr(octet) if octet in _SAFE else f"={octet:02X}" for octet in content)
     b = base64.b64encode(content).decode()

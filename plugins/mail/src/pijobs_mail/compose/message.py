@@ -1,4 +1,4 @@
-"""The message of a mail, which is the same at every attempt."""
+"""Makes the message of a mail, the same at each attempt."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Letter:
 
     :param to: all recipients, as the header shows them; ``alice@example.com`` or ``Alice <alice@example.com>``. A text
         may contain several, see :func:`pijobs_mail.compose.addresses.parse`.
-    :param html: an alternative to the text; alone it is the only part.
+    :param html: an alternative to the text, or the only part.
     :param attachments: files, and images of the HTML part.
-    :param subject: a text of several lines becomes one.
-    :param message: a ready-made message instead of text and html. Its headers stay; those that are missing are added.
-        It can't have attachments.
+    :param subject: several lines are joined to one.
+    :param message: a complete message instead of text and html. Its headers stay, and missing ones are added. Can't
+        have attachments.
     :param reply_to: one address or several.
     :param sender: overrides the sender of the SMTP server. ``<>`` is the null reverse path (RFC 5321 4.5.5).
-    :param message_id: with the brackets; the same over all attempts.
+    :param message_id: with the brackets; the same for all attempts.
     """
 
     to: tuple[str, ...] = field(repr=False)
@@ -64,7 +64,7 @@ class Letter:
 
     @cached_property
     def faults(self) -> list[str]:
-        """The invalid entries of ``to``, masked, each with its place and what is wrong."""
+        """The invalid entries of ``to``, masked, each with its place and its fault."""
         return mailboxes(self.to, "to")[1]
 
     def is_utf8(self, sender: str) -> bool:
@@ -84,8 +84,8 @@ class Letter:
         return rest, others
 
     def check(self) -> None:
-        """:raises MessageError: for everything that can't be sent, without quoting it. One bad recipient besides a good
-        one is allowed: it is in :attr:`faults`."""
+        """:raises MessageError: if the mail can't be sent; quotes nothing of it. Allows invalid recipients beside
+        a valid one, see :attr:`faults`."""
         _ = self._checked
 
     @cached_property
@@ -114,9 +114,9 @@ class Letter:
 
 
 def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, auto_submitted: bool = True) -> bytes:
-    """The message as RFC 5322 requires: the same bytes for the same arguments.
+    """The message by RFC 5322. The same arguments give the same bytes.
 
-    In 7 bits, so that no server needs 8BITMIME. Only an address that is not ASCII needs SMTPUTF8.
+    It has only 7 bits, so that no server needs 8BITMIME. Only non-ASCII addresses need SMTPUTF8.
 
     :param sender: used unless the letter has its own.
     :param auto_submitted: whether to tell programs not to answer (RFC 3834 5).
@@ -143,7 +143,7 @@ def compose(letter: Letter, *, sender: str, message_id: str, date: datetime, aut
 
 
 def _body(letter: Letter, message_id: str) -> tuple[bytes, Sequence[str]]:
-    """The rest after our own fields, and the names of its fields."""
+    """The part after our own fields, and the names of its fields."""
     if letter.message is None and not letter.attachments:
         return _by_hand(letter, message_id)
     try:
@@ -173,7 +173,7 @@ def _by_hand(letter: Letter, seed: str) -> tuple[bytes, Sequence[str]]:
 
 
 def _part(text: str, kind: str) -> bytes:
-    """A text with its MIME headers, its lines ended by CRLF."""
+    """A text with its MIME headers, and with CRLF line ends."""
     lines = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
     content = "".join(f"{line}\r\n" for line in lines).encode()
     encoding = "7bit"
@@ -198,9 +198,9 @@ def _by_library(message: EmailMessage, seed: str) -> bytes:
 
 
 def _shorten_lines(message: Message) -> None:
-    """Encode the texts whose lines are longer than SMTP allows (RFC 5321 4.5.3.1.6).
+    """Encode texts with lines longer than SMTP allows (RFC 5321 4.5.3.1.6).
 
-    :raises MessageError: for a part of a signed message, which must not be changed.
+    :raises MessageError: if they are in a signed message, which must not be changed.
     """
     for part in message.walk():
         if part.is_multipart():
@@ -241,7 +241,7 @@ def _html(message: EmailMessage) -> EmailMessage:
 
 
 def _ready(message: Message) -> EmailMessage:
-    """A copy: the caller's message must not change, or a second attempt would double the headers."""
+    """A checked copy of the caller's message, which must not change: a second attempt would double the headers."""
     check_fields(message)
     ready = email.message_from_bytes(copy.deepcopy(message).as_bytes(), policy=_POLICY)
     del ready["Bcc"]
@@ -250,7 +250,7 @@ def _ready(message: Message) -> EmailMessage:
 
 
 def _fix_boundaries(message: Message, seed: str) -> None:
-    """Boundaries are random by default, so a second attempt would send another message under the same id."""
+    """Set fixed boundaries. With random ones, a second attempt would send another message with the same id."""
     for index, part in enumerate(message.walk()):
         if part.is_multipart() and part.get_content_maintype() == "multipart" and not part.get_boundary():
             part.set_boundary(_boundary(seed, index))
@@ -271,7 +271,7 @@ def _encodable(value: str, name: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # Do not chain it, because that error quotes the text.
+        # Do not chain the error, since it quotes the text.
         raise MessageError(f"{name}: expected text that can be encoded, found something else") from None
 
 

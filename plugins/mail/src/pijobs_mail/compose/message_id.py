@@ -19,7 +19,7 @@ def make_message_id(sender: str) -> str:
 
 
 def message_id_of(instance_id: str, sender: str) -> str:
-    """The Message-ID of a job instance that was given none: the same at each attempt."""
+    """The Message-ID of a job instance without a given one; the same at each attempt."""
     return f"<{re.sub(r'[^A-Za-z0-9.-]', '', instance_id)}@{sender_of(sender).domain or 'localhost'}>"
 
 

@@ -1,4 +1,4 @@
-"""Mails signed by S/MIME (RFC 8551): ``multipart/signed``, so that a reader without S/MIME can read them, too."""
+"""Signs mails by S/MIME (RFC 8551) as ``multipart/signed``, which readers without S/MIME can display, too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 @dataclass(frozen=True)
 class Signer:
-    """A certificate with its key, and the authorities between it and one that everybody knows."""
+    """A certificate with its key and intermediate certificates."""
 
     certificate: x509.Certificate
     key: Key
@@ -36,8 +36,8 @@ class Signer:
     def sign(self, content: bytes) -> bytes:
         """A message with a signature over its body and the headers that describe it.
 
-        :param content: a message in 7 bits, lines ended by CRLF.
-        :raises SigningFailed: when the key is of no use for it.
+        :param content: a message in 7 bits, with CRLF line ends.
+        :raises SigningFailed: if the key can't sign it.
         """
         outer, inner = _split(content)
         boundary = f"=_{hashlib.sha256(inner).hexdigest()[:32]}"
@@ -66,19 +66,19 @@ class Signer:
 
     def _signature(self, signed: bytes) -> bytes:
         builder = pkcs7.PKCS7SignatureBuilder().set_data(signed).add_signer(self.certificate, self.key, hashes.SHA256())
-        # Last: each of the two before forgets them.
+        # Add them last: each of the methods above drops them.
         for certificate in self.chain:
             builder = builder.add_certificate(certificate)
-        # Binary: the lines end by CRLF already, and nothing else may be touched.
+        # Binary: the lines have CRLF already, and the rest must not change.
         return builder.sign(Encoding.DER, [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.Binary])
 
 
 def load_signer(certificate: str, private_key: str, password: str = "") -> Signer:
-    """Read once, and again when a file changes.
+    """Load a signer; cached until a file changes.
 
-    :param certificate: path of a PEM file; the signer's certificate first, then those of authorities.
+    :param certificate: path of a PEM file with the signer's certificate first, then intermediate ones.
     :param private_key: path of a PEM file with an RSA or EC key.
-    :raises SigningFailed: in words for people, without the password.
+    :raises SigningFailed: if a file is invalid; the text does not contain the password.
     """
     try:
         changed = os.stat(certificate).st_mtime_ns, os.stat(private_key).st_mtime_ns
@@ -106,7 +106,7 @@ def _key(path: str, password: str) -> Key:
     with open(path, "rb") as file:
         content = file.read()
     try:
-        # A password that is not needed is refused by the library, and ignored by privacyIDEA.
+        # The library refuses an unneeded password; privacyIDEA ignores it.
         key = load_pem_private_key(content, password.encode() if password and b"ENCRYPTED" in content else None)
     except (ValueError, TypeError):
         raise SigningFailed(
@@ -122,7 +122,7 @@ def _public(key: object) -> bytes:
 
 
 def _split(content: bytes) -> tuple[bytes, bytes]:
-    """The headers that stay outside, and the part to be signed: what tells of the body, and the body."""
+    """The headers that stay outside, and the part to sign: the body with the headers that describe it."""
     head, _, body = content.partition(b"\r\n\r\n")
     fields = re.split(rb"\r\n(?![ \t])", head)
     inside = [field for field in fields if field[:8].lower() == b"content-"]

@@ -1,4 +1,4 @@
-"""An SMTP server that keeps what it gets, for demos and tests."""
+"""An SMTP server that keeps the received mails, for demos and tests."""
 
 from pijobs import moved
 

@@ -1,4 +1,4 @@
-"""How the sink behaves: its features, its faults, and the mails that it keeps."""
+"""The options of the sink: its features, its faults, and the received mails."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
-#: Where a fault can sit. END is the reply to the mail itself; with ``drop`` there the mail is kept nevertheless.
+#: The steps that can fail. END is the reply to the mail itself; with ``drop`` there, the sink still keeps the mail.
 STEPS = ("GREETING", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "END", "RSET", "QUIT")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens at a step instead of the right thing.
-
-    :param reply: this reply; one with 421 closes the connection, too.
-    :param times: the first so many times only; None: always.
+    """A fault at a step.
+    :param reply: the sink sends this reply; after one with 421, it closes the connection.
+    :param times: number of times; None: always.
     :param drop: close the connection without a reply.
     :param hang: never answer.
-    :param raw: exactly these bytes instead of a reply.
-    :param recipient: at RCPT: for addresses with this text in them.
+    :param raw: send exactly these bytes instead of a reply.
+    :param recipient: at RCPT: only for addresses that contain this text.
     """
 
     reply: str = ""
@@ -40,7 +39,7 @@ class Fault:
 class Received:
     """A mail that arrived.
 
-    :ivar login: the user who sent it, if there was a login.
+    :ivar login: the user who logged in; None: no login.
     :ivar at: seconds since the epoch.
     """
 
@@ -60,7 +59,7 @@ class Received:
 
 @dataclass
 class _Counted:
-    """A fault, and how often it will still happen."""
+    """A fault, and how often it will happen again."""
 
     fault: Fault
     left: float
@@ -70,15 +69,15 @@ class _Counted:
 
 
 class Behaviour:
-    """What a sink is told to do, and what it was given.
+    """The options of a sink, and the received mails.
 
-    :param port: 0: any free one; :attr:`port` tells which.
+    :param port: 0: any free port; then :attr:`port` is the one in use.
     :param delay: seconds before each reply.
-    :param faults: step to what happens there: a reply, a :class:`Fault`, or several, of which the first that applies.
-    :param tls: context with a certificate; offered as STARTTLS, or spoken at once with ``implicit_tls``.
-    :param logins: users and passwords; None: no login is asked for.
-    :param tokens: users and access tokens, for logins by XOAUTH2; None: it is not offered.
-    :param offers: further features to offer; ``CHUNKING`` among them, BDAT is understood.
+    :param faults: by step: a reply, a :class:`Fault`, or several, of which the first that applies happens.
+    :param tls: context with a certificate; offered as STARTTLS, or used from the start with ``implicit_tls``.
+    :param logins: users and passwords; None: no login is required.
+    :param tokens: users and access tokens for XOAUTH2; None: it is not offered.
+    :param offers: further features to offer; with ``CHUNKING``, the sink accepts BDAT.
     :param without: features not to offer, such as ``8BITMIME``.
     """
 
@@ -121,9 +120,9 @@ class Behaviour:
             return list(self._mails)
 
     def wait_for(self, count: int, timeout: float) -> list[Received]:
-        """The mails, as soon as there are so many.
+        """Wait until there are ``count`` mails. Returns all.
 
-        :raises TimeoutError: when there are fewer after so many seconds.
+        :raises TimeoutError: if there are fewer after ``timeout`` seconds.
         """
         with self._arrived:
             if not self._arrived.wait_for(lambda: len(self._mails) >= count, timeout):
@@ -136,14 +135,14 @@ class Behaviour:
             self._arrived.notify_all()
 
     def fail_at(self, step: str, fault: str | Fault | Sequence[Fault]) -> None:
-        """From now on this happens at the step."""
+        """Set the faults of a step from now on. :raises ValueError: for an unknown step."""
         if step not in STEPS:
             raise ValueError(f"step: expected one of {', '.join(STEPS)}, found {step!r}")
         faults = [Fault(fault)] if isinstance(fault, str) else [fault] if isinstance(fault, Fault) else fault
         self._faults[step] = [_Counted(each, math.inf if each.times is None else each.times) for each in faults]
 
     def fault_at(self, step: str, argument: str | None = None) -> Fault | None:
-        """The fault that applies now, which counts it."""
+        """The fault that applies now; uses up one of its times."""
         for counted in self._faults.get(step, ()):
             if counted.applies(argument or ""):
                 counted.left -= 1

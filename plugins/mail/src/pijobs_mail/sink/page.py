@@ -1,4 +1,4 @@
-"""The page of the mails that a sink got, for development. It listens on this machine only, and changes nothing."""
+"""The page with the mails of a sink, for development. It listens on this machine only, and changes nothing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pijobs_mail.sink.behaviour import Received
 HOST, PORT = "127.0.0.1", 8025
 Mails = Callable[[], Sequence[tuple[int, Received]]]
 
-#: A mail is a stranger's text: no script of it runs, and nothing is loaded for it.
+#: Mails are strangers' texts: they run no scripts and load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 
 
 def make_app(mails: Mails) -> Flask:
-    """:param mails: gives the mails with their numbers, the oldest first."""
+    """The app of the page. :param mails: returns the mails with their numbers, the oldest first."""
     app = Flask(__name__)
     app.jinja_env.globals["shown_time"] = _shown_time
 
     @app.before_request
     def from_here_only() -> None:
-        # A page of the web could lead its own name to this machine, and read along.
+        # A web page could resolve its own name to this machine, and read the mails (DNS rebinding).
         if request.host.partition(":")[0] not in (HOST, "localhost"):
             abort(403)
 
@@ -51,20 +51,20 @@ def make_app(mails: Mails) -> Flask:
 
 
 def body_of(mail: Received, kind: str) -> str | None:
-    """The text of a mail, ``"plain"`` or ``"html"``; None where there is none that can be read."""
+    """The text of a mail, ``"plain"`` or ``"html"``; None if it has none that can be read."""
     try:
         part = mail.message.get_body((kind,))
         return None if part is None else str(part.get_content()).strip()
-    except Exception:  # the library has an error for each way in which a mail can be wrong
+    except Exception:  # the library has many errors for invalid mails
         return None
 
 
 def serve(mails: Mails) -> BaseWSGIServer:
-    """Serve the page in a thread, at the usual port or, where that is taken, a free one."""
+    """Serve the page in a thread, at the usual port or, if that is in use, a free one."""
     app = make_app(mails)
     try:
         server = make_server(HOST, PORT, app, request_handler=_Silent)
-    except (OSError, SystemExit):  # werkzeug exits, having said why
+    except (OSError, SystemExit):  # werkzeug prints the error and exits
         server = make_server(HOST, 0, app, request_handler=_Silent)
     threading.Thread(target=server.serve_forever, name="mail-page", daemon=True).start()
     return server
@@ -72,7 +72,7 @@ def serve(mails: Mails) -> BaseWSGIServer:
 
 class _Silent(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
-        """The terminal is for mails."""
+        """Log nothing: the terminal shows the mails."""
 
 
 def _shown_time(mail: Received) -> str:

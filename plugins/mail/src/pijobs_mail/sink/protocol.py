@@ -1,4 +1,4 @@
-"""One connection of the SMTP sink: aiosmtpd's protocol, late and faulty on request."""
+"""One connection of the SMTP sink: aiosmtpd's protocol, with delays and faults on request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Protocol(SMTP):
             loop=loop,
             tls_context=None if sink.implicit_tls else sink.tls,
             authenticator=self._log_in,
-            # Whether a login may go in clear is for the client to decide, and for the tests to see.
+            # The client decides whether to log in without TLS, and the tests check it.
             auth_require_tls=False,
             enable_SMTPUTF8="SMTPUTF8" in sink.offers,
             auth_exclude_mechanism=[
@@ -34,11 +34,11 @@ class Protocol(SMTP):
         )
         self._sink = sink
         self._step = "GREETING"
-        #: What happens instead of the reply to the mail that was just taken.
+        #: The fault instead of the reply to the last mail.
         self.end_fault: Fault | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Called again for the same connection when STARTTLS wraps it.
+        # STARTTLS calls this again for the same connection.
         assert isinstance(transport, asyncio.WriteTransport)
         self._sink.connected(transport, first=self._original_transport is None)
         super().connection_made(transport)
@@ -48,7 +48,7 @@ class Protocol(SMTP):
         super().connection_lost(error)
 
     async def push(self, status: Any) -> None:
-        """A reply, or a line of one; late, or another one, if that was asked for."""
+        """Send a line of a reply, after the delay; or a fault instead."""
         line = status if isinstance(status, bytes) else status.encode()
         if line[3:4] != b"-":
             await asyncio.sleep(self._sink.delay)
@@ -79,7 +79,7 @@ class Protocol(SMTP):
         user, token = fields.get("user", ""), (self._sink.tokens or {}).get(fields.get("user", ""))
         if token is not None and fields.get("auth") == f"Bearer {token}":
             return AuthResult(success=True, auth_data=LoginPassword(user.encode(), b""))
-        # Google's way: the reason in JSON as a challenge, which an empty answer takes note of.
+        # As Google does: the reason in JSON as a challenge, which the client confirms by an empty answer.
         await self.challenge_auth(b'{"status":"400","schemes":"Bearer"}')
         return AuthResult(success=False, handled=False)
 
@@ -108,7 +108,7 @@ class Protocol(SMTP):
         await self._at("BDAT", self._chunk, arg)
 
     async def _chunk(self, arg: str) -> None:
-        """The whole mail as one chunk (RFC 3030); more than one is beyond this server."""
+        """Receive the whole mail as one chunk (RFC 3030). Several chunks are not supported."""
         size, _, last = arg.partition(" ")
         content = await self._reader.readexactly(int(size))
         assert self.envelope is not None and self.session is not None
@@ -157,7 +157,7 @@ class Protocol(SMTP):
 
 
 class _Keep:
-    """What aiosmtpd calls with a whole mail."""
+    """The handler of aiosmtpd, which receives whole mails."""
 
     def __init__(self, sink: Behaviour) -> None:
         self._sink = sink
@@ -176,7 +176,7 @@ class _Keep:
     async def handle_DATA(self, server: Protocol, session: Session, envelope: Envelope) -> str:
         self._sink.steps["END"] += 1
         server.end_fault = self._sink.fault_at("END")
-        # A mail that is refused at its end never arrived; one whose reply gets lost did.
+        # Do not keep a refused mail; keep one whose reply gets lost.
         if server.end_fault is None or not server.end_fault.reply:
             self._sink.keep(self._received(session, envelope))
         return f"250 2.0.0 Ok: queued as S{len(self._sink.mails):06X}"

@@ -1,7 +1,6 @@
-"""An SMTP server for the demo and for tests: keeps what it is given, as slow and as faulty as it is told to be.
+"""An SMTP server for the demo and tests. It keeps the received mails, and is as slow and faulty as requested.
 
-Runs on aiosmtpd, in a thread of its own::
-
+Runs aiosmtpd in a thread of its own::
     with Sink(delay=0.3, faults={"RCPT": Fault("451 4.7.1 try later", times=1)}) as sink:
         …  # talk to sink.host, sink.port
         sink.wait_for(1, timeout=5)
@@ -22,7 +21,7 @@ __all__ = ["STEPS", "Fault", "Received", "Sink"]
 
 
 class Sink(Behaviour):
-    """A server on a port of this machine; the options are those of :class:`Behaviour`."""
+    """A server on a port of this machine, with the options of :class:`Behaviour`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -31,7 +30,7 @@ class Sink(Behaviour):
         self._server: asyncio.Server | None = None
 
     def start(self) -> Sink:
-        """Listen. :raises OSError: when the port is taken."""
+        """Listen. :raises OSError: if the port is in use."""
         self._thread.start()
         try:
             self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
@@ -68,12 +67,12 @@ class Sink(Behaviour):
         )
 
     async def _shut(self) -> None:
-        # asyncio loses a connection that was accepted and has no transport yet when its server closes.
+        # When its server closes, asyncio loses an accepted connection that has no transport yet.
         await self._turns()
         if self._server is not None:
             self._server.close()
         for transport in list(self._transports):
-            # A good-bye of TLS would wait for the other end's.
+            # TLS would wait for the client's goodbye.
             transport.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
@@ -83,6 +82,6 @@ class Sink(Behaviour):
 
     @staticmethod
     async def _turns() -> None:
-        """Some turns of the loop, in which it does what it has begun."""
+        """Let the loop finish what it has begun."""
         for _ in range(10):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What takes the place of all SMTP servers while ``pijobs dev`` runs: mails are shown here, and leave for nowhere."""
+"""Replaces all SMTP servers while ``pijobs dev`` runs: shows the mails, and sends none."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pijobs_mail.sink import page
 from pijobs_mail.sink.behaviour import Received
 from pijobs_mail.sink.server import Sink
 
-#: Mails that are kept, and characters of one that the terminal gets.
+#: Most mails that are kept, and most characters of a mail on the terminal.
 MOST_MAILS, MOST_SHOWN = 200, 2000
 
 
 class StandIn:
-    """A sink whose mails are shown.
+    """A sink that shows its mails.
 
-    :param tell: takes each line for the terminal.
+    :param tell: prints a line on the terminal.
     """
 
     def __init__(self, tell: Callable[[str], object]) -> None:
@@ -54,7 +54,7 @@ class StandIn:
         return f"http://{page.HOST}:{self._server.server_port}/"
 
     def mails(self) -> Sequence[tuple[int, Received]]:
-        """The last ones with their numbers, the oldest first."""
+        """The last mails with their numbers, the oldest first."""
         with self._lock:
             return [*self._mails]
 
@@ -74,10 +74,10 @@ class _Telling(Sink):
         self._got = got
 
     def keep(self, received: Received) -> None:
-        """Tell it; it is kept by who is told."""
+        """Pass the mail on; the receiver keeps it."""
         self._got(received)
 
 
 def _printable(line: str) -> str:
-    """A mail must not move the cursor."""
+    """The line without control characters, which could move the cursor."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)

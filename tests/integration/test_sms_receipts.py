@@ -47,7 +47,7 @@ def send(app: flask.Flask) -> str:
 
 
 def told(app: flask.Flask, instance: str) -> str | None:
-    return Receipts.of(settings_of(app)).told([instance]).get(instance)
+    return Receipts.of(settings_of(app)).states([instance]).get(instance)
 
 
 def test_a_delivery_is_told_of_the_instance_wherever_it_is_shown(app: flask.Flask) -> None:

@@ -27,39 +27,39 @@ def receipts(database: Database) -> Receipts:
 def test_what_is_delivered_is_told_by_instance(receipts: Receipts) -> None:
     receipts.expect("main", ["a1"], ONE)
     receipts.expect("main", ["a2"], TWO)
-    assert receipts.told([ONE, TWO]) == {}
+    assert receipts.states([ONE, TWO]) == {}
     assert receipts.tell("main", "a1", delivered=True) == ONE
-    told = receipts.told([ONE, TWO, "3" * 32])
+    told = receipts.states([ONE, TWO, "3" * 32])
     assert list(told) == [ONE] and told[ONE].startswith("delivered, told at 2")
 
 
 def test_what_is_not_delivered_has_its_reason(receipts: Receipts) -> None:
     receipts.expect("main", ["a1"], ONE)
     receipts.tell("main", "a1", delivered=False, reason="UNDELIV, error 27")
-    assert receipts.told([ONE])[ONE].startswith("not delivered, told at 2")
-    assert receipts.told([ONE])[ONE].endswith(": UNDELIV, error 27")
+    assert receipts.states([ONE])[ONE].startswith("not delivered, told at 2")
+    assert receipts.states([ONE])[ONE].endswith(": UNDELIV, error 27")
 
 
 def test_all_parts_must_arrive(receipts: Receipts) -> None:
     receipts.expect("main", ["a1", "a2"], ONE)
     receipts.tell("main", "a2", delivered=True)
-    assert receipts.told([ONE]) == {}
+    assert receipts.states([ONE]) == {}
     receipts.tell("main", "a1", delivered=True)
-    assert "not" not in receipts.told([ONE])[ONE]
+    assert "not" not in receipts.states([ONE])[ONE]
     receipts.tell("main", "a1", delivered=False)
-    assert receipts.told([ONE])[ONE].startswith("not delivered")
+    assert receipts.states([ONE])[ONE].startswith("not delivered")
 
 
 def test_an_id_belongs_to_its_gateway(receipts: Receipts) -> None:
     receipts.expect("main", ["a1"], ONE)
     assert receipts.tell("other", "a1", delivered=True) is None
-    assert receipts.told([ONE]) == {}
+    assert receipts.states([ONE]) == {}
 
 
 def test_an_instance_may_be_told_by_its_own_id(receipts: Receipts) -> None:
     assert receipts.tell("main", ONE, delivered=True) == ONE
     assert receipts.tell("main", "hello", delivered=True) is None
-    assert list(receipts.told([ONE])) == [ONE]
+    assert list(receipts.states([ONE])) == [ONE]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_receipt_tells_that_an_sms_was_delivered(server: SmppServer) -> None:
     server.deliver("", receipted_message_id=b"id2\0", message_state=b"\5")
     server.deliver("id:id3 stat:REJECTD err:010")
     server.deliver("id:id4 stat:ENROUTE err:000")
-    told = Receipts.of(current_queue().settings).told(ids)
+    told = Receipts.of(current_queue().settings).states(ids)
     assert set(told) == set(ids[:3])
     assert told[ids[0]].startswith("delivered") and told[ids[1]].endswith(": UNDELIV")
     assert told[ids[2]].endswith(": REJECTD, error 10")
@@ -165,7 +165,7 @@ def test_what_tells_of_none_of_ours_is_taken(
     monkeypatch.setattr("pijobs_sms.smpp.receipts._PAUSES", ())
     instance = send_sms("main", PHONE, TEXT).id
     assert server.deliver(text, esm_class=esm_class) == Status.ESME_ROK
-    assert Receipts.of(current_queue().settings).told([instance]) == {}
+    assert Receipts.of(current_queue().settings).states([instance]) == {}
 
 
 # -- servers that misbehave --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The answer of an HTTP gateway: read as it was written, and what it means."""
+"""Decodes the answer of an HTTP gateway, and judges it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pijobs.base.foreign import cut
 from pijobs_sms.errors import AccountRefused, GatewayDown, GatewayRefused, MaybeSent
 from pijobs_sms.patterns import found
 
-#: Bytes of an answer that are read, before and after they are unpacked.
+#: Most bytes of an answer that are read, both packed and unpacked.
 MAX_ANSWER = 64 * 1024
-#: Values of a JSON answer that are looked at.
+#: Most values of a JSON answer that are examined.
 MAX_TEXTS = 200
-#: Longest time that a gateway may ask for (seconds).
+#: Longest wait that a gateway may ask for (seconds).
 MAX_RETRY_AFTER = 3600
 
 # They say more than the label (WHATWG Encoding, 6.1). The longer ones first: that of UTF-32 begins with that of UTF-16.
@@ -43,10 +43,10 @@ _STEP = re.compile(r"[^.\[\]\s]+")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a gateway said.
+    """The answer of a gateway.
 
-    :ivar text: the beginning of it.
-    :ivar readable: whether that is all that the bytes mean.
+    :ivar text: begin of the text.
+    :ivar readable: whether the text represents all bytes.
     """
 
     status: int
@@ -57,8 +57,8 @@ class Answer:
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], content: bytes) -> Answer:
         """
-        :param headers: found by their names in any case.
-        :param content: as it was sent; more than :data:`MAX_ANSWER` is left out.
+        :param headers: names may have any case.
+        :param content: the bytes as sent; reads at most :data:`MAX_ANSWER`.
         """
         wait = retry_after(headers.get("Retry-After"))
         try:
@@ -69,32 +69,32 @@ class Answer:
         return cls(status, text, readable and len(content) < MAX_ANSWER, wait)
 
     def judged(self, gateway: Mapping[str, Any]) -> str:
-        """What the gateway said, if it said that it took the SMS.
+        """The gateway's confirmation that it accepted the SMS.
 
-        :param gateway: its definition.
-        :raises SmsError: if it did not.
+        :param gateway: the definition of the gateway.
+        :raises SmsError: if it did not accept it.
         """
-        said = f"{self.status} {self.text[:200]}".strip()
+        quoted = f"{self.status} {self.text[:200]}".strip()
         success, failure, busy = gateway["success"], gateway["failure"], gateway["busy"]
         if self.status < 500 and busy and found(busy, self.text) is not None:
-            raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=self.retry_after)
-        self._judge_status(said)
+            raise GatewayDown(f"the gateway wants us to slow down: {quoted}", retry_after=self.retry_after)
+        self._judge_status(quoted)
         texts, path = [self.text], gateway["json_path"]
         if path:
-            texts = list(islice(texts_at(path, self._json(said)), MAX_TEXTS))
+            texts = list(islice(texts_at(path, self._json(quoted)), MAX_TEXTS))
         if failure and any(found(failure, text) is not None for text in texts):
-            raise AccountRefused(f"the answer matches the pattern of failures: {said}")
+            raise AccountRefused(f"the answer matches the pattern of failures: {quoted}")
         matches = [found(success, text) for text in texts] if success else []
         if matches and None not in matches:
-            # No more of it is kept than the pattern picks out: gateways repeat numbers, texts and keys.
+            # Keep only the part that the pattern finds: gateways repeat numbers, texts and keys.
             return " ".join([str(self.status), *filter(None, matches)])[:200]
         if not self.readable and (success or failure):
-            raise MaybeSent(f"the answer can't be read: {said}")
+            raise MaybeSent(f"the answer can't be read: {quoted}")
         if not texts:
-            raise AccountRefused(f"the answer has nothing at {path}: {said}", maybe_sent=True)
+            raise AccountRefused(f"the answer has nothing at {path}: {quoted}", maybe_sent=True)
         if success:
-            raise AccountRefused(f"the answer does not match the pattern of successes: {said}", maybe_sent=True)
-        return said
+            raise AccountRefused(f"the answer does not match the pattern of successes: {quoted}", maybe_sent=True)
+        return quoted
 
     def texts_at(self, path: str) -> list[str]:
         """The values at a path, if the answer is JSON."""
@@ -103,37 +103,37 @@ class Answer:
         except (ValueError, RecursionError):
             return []
 
-    def _judge_status(self, said: str) -> None:
+    def _judge_status(self, quoted: str) -> None:
         status = self.status
         if status == 429:
-            raise GatewayDown(f"the gateway wants us to slow down: {said}", retry_after=self.retry_after)
+            raise GatewayDown(f"the gateway wants us to slow down: {quoted}", retry_after=self.retry_after)
         if status >= 500 or status == 408:
-            # 503 is about the gateway; after 504 nobody knows; the others may be about this SMS.
+            # 503 concerns the gateway; after 504 the result is unknown; others may concern this SMS.
             raise GatewayDown(
-                f"the gateway failed: {said}",
+                f"the gateway failed: {quoted}",
                 retry_after=self.retry_after,
                 counted=status != 503,
                 maybe_sent=status == 504,
             )
         if status in (401, 402, 403, 407) or status < 200 or 300 <= status < 400:
-            raise AccountRefused(f"the gateway takes nothing from us: {said}")
+            raise AccountRefused(f"the gateway takes nothing from us: {quoted}")
         if status >= 400:
-            raise GatewayRefused(f"the gateway refused: {said}")
+            raise GatewayRefused(f"the gateway refused: {quoted}")
 
-    def _json(self, said: str) -> Any:
+    def _json(self, quoted: str) -> Any:
         try:
             return json.loads(self.text)
         except (ValueError, RecursionError):
-            raise MaybeSent(f"the answer can't be read, it is no JSON: {said}") from None
+            raise MaybeSent(f"the answer can't be read, it is no JSON: {quoted}") from None
 
 
 def _unpacked(content: bytes, encodings: str) -> bytes:
-    """:raises LookupError: for a Content-Encoding (RFC 9110, 8.4) that we can't undo."""
+    """:raises LookupError: for an unknown Content-Encoding (RFC 9110, 8.4)."""
     for encoding in reversed(encodings.lower().replace(" ", "").split(",")):
         if encoding in ("gzip", "x-gzip"):
             content = zlib.decompressobj(wbits=31).decompress(content, MAX_ANSWER)
         elif encoding == "deflate":
-            # Some send it without the wrapper that the RFC asks for.
+            # Some servers omit the wrapper that the RFC requires.
             wrapped = content[:1] and content[0] & 0x0F == 8
             content = zlib.decompressobj(wbits=15 if wrapped else -15).decompress(content, MAX_ANSWER)
         elif encoding in _CODINGS:
@@ -142,7 +142,7 @@ def _unpacked(content: bytes, encodings: str) -> bytes:
 
 
 def _decoded(content: bytes, content_type: str) -> tuple[str, bool]:
-    """The text, and whether all of the bytes are text."""
+    """The text, and whether it represents all bytes."""
     for mark, charset in _MARKS:
         if content.startswith(mark):
             return _as(charset, content[len(mark) :])
@@ -156,17 +156,17 @@ def _decoded(content: bytes, content_type: str) -> tuple[str, bool]:
     text, readable = _as("utf-8", content)
     if readable:
         return text, not charset or text.isascii()
-    # Old gateways name none and send Latin-1, in which all bytes are letters.
+    # Old gateways name no charset and send Latin-1, in which all bytes are characters.
     text, readable = _as("latin-1", content)
     return text, readable and not charset
 
 
 def _charset(name: str) -> str:
-    """As Python knows it; empty if it does not."""
+    """Python's name of a charset; empty if unknown."""
     try:
         found = codecs.lookup(_ALIASES.get(name.lower(), name)).name
-        b"text".decode(found, "replace")  # Python asks of an empty one nothing
-    except (LookupError, ValueError):  # none of texts; a NUL in it
+        b"text".decode(found, "replace")  # an empty text would not check the name
+    except (LookupError, ValueError):  # no encoding of text, or a NUL in the name
         return ""
     return "" if found.replace("-", "_") in _NO_CHARSETS else found
 
@@ -175,30 +175,30 @@ def _as(charset: str, content: bytes) -> tuple[str, bool]:
     decoder = codecs.getincrementaldecoder(charset)
     readable = True
     try:
-        # Not the last of it: what was cut may end within a letter.
+        # Not final: the cut may be within a character.
         text = decoder().decode(content)
     except UnicodeError:
         text, readable = content.decode(charset, "replace"), False
-    # Half of a surrogate pair, which UTF-7 can write, is in the way of RE2.
+    # RE2 refuses half of a surrogate pair, which UTF-7 can encode.
     return text.encode("utf-8", "replace").decode(), readable and "\0" not in text
 
 
 def path_fault(path: str) -> str | None:
-    """None, or why it is no path such as ``messages.0.status``."""
+    """Why a text is no path such as ``messages.0.status``; None if it is one."""
     if re.sub(r"\[(\d+|\*)\]", r".\1", path).strip(".") and not re.search(r"[\s\"'$?@()]", path):
         return None
     return "expected names and places such as messages.0.status or messages.*.status, found something else"
 
 
 def texts_at(path: str, value: Any) -> Iterator[str]:
-    """The values at a path of names, of places in lists from 0, and ``*`` for all; as JSON where they are no texts."""
+    """The values at a path of names, list indexes from 0, and ``*`` for all; JSON for values that are no texts."""
     found = [value]
     for step in _STEP.findall(path):
         found = [inner for outer in found for inner in _step(outer, step)]
     for one in found:
         if one is not None:
             text = one if isinstance(one, str) else json.dumps(one)
-            # JSON can write half of a surrogate pair, which neither RE2 nor a database takes.
+            # JSON can contain half of a surrogate pair, which neither RE2 nor a database accepts.
             yield text.encode("utf-8", "replace").decode()
 
 
@@ -223,5 +223,5 @@ def retry_after(value: str | None) -> float | None:
         then, now = parsedate_to_datetime(value), datetime.fromtimestamp(clock.time(), timezone.utc)
         then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
         return min(max(0.0, (then - now).total_seconds()), MAX_RETRY_AFTER)
-    except (ValueError, TypeError, ArithmeticError, LookupError):  # what the standard library makes of no date
+    except (ValueError, TypeError, ArithmeticError, LookupError):  # errors of the standard library for an invalid date
         return None

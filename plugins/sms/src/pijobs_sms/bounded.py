@@ -1,7 +1,7 @@
-"""Connections whose waits are bounded as a whole.
+"""Connections with one time limit for all their waits.
 
-A time-out of httpcore bounds each read: a gateway that sends a byte of its headers now and then would hold a request of
-ours for as long as it likes.
+httpcore's time-outs limit each read, so a gateway that sends a byte now and then could hold our request for as long as
+it likes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _opened: ContextVar[list[httpcore.NetworkStream]] = ContextVar("pijobs_sms_opene
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """All waits on the network in this block take no longer together."""
+    """Limit the sum of all network waits in this block."""
     token, opened = _until.set(clock.monotonic() + seconds), _opened.set([])
     try:
         yield
     except httpcore.ProxyError:
-        # httpcore forgets the connection to a SOCKS proxy that refuses.
+        # httpcore does not close its connection if a SOCKS proxy refuses.
         for stream in _opened.get():
             stream.close()
         raise
@@ -38,7 +38,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def _left(over: type[httpcore.TimeoutException]) -> float:
-    """:raises httpcore.TimeoutException: of the kind, when no time is left."""
+    """The seconds that are left. :raises httpcore.TimeoutException: of the given kind, if none are left."""
     seconds = _until.get() - clock.monotonic()
     if seconds <= 0:
         raise over("the time is over")
@@ -46,7 +46,7 @@ def _left(over: type[httpcore.TimeoutException]) -> float:
 
 
 class BoundedBackend(httpcore.NetworkBackend):
-    """httpcore's own, with the block's time instead of the time-outs that it is given. Each address has its share."""
+    """httpcore's backend, with the block's time limit instead of its own. Each address gets a share of the time."""
 
     def connect_tcp(
         self,

@@ -28,7 +28,7 @@ def sms() -> None:
     help="Seconds that the gateway of the demo takes to answer.",
 )
 def demo(once: bool, delay: float) -> None:
-    """Compare an SMS sent in the request with a queued one: server, worker and a slow gateway, without Redis."""
+    """Compare an SMS sent in the request with a queued one, by a server, a worker and a slow gateway, without Redis."""
     try:
         SmsDemo(delay=delay, say=click.echo).run(once=once)
     except DemoFailed as error:

@@ -1,4 +1,4 @@
-"""``pijobs drill sms``: SMS like those of one-time passwords, to an HTTP gateway of the drill's own."""
+"""``pijobs drill sms``: sends SMS like one-time passwords to an HTTP gateway of the drill."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pijobs.request.queue import Queue
 from pijobs_sms.gateways import open_store
 from pijobs_sms.send import send_sms
 
-#: Of those that Ofcom keeps for films: nobody has it.
+#: A number that Ofcom reserves for films: nobody has it.
 _PHONE = "+447700900123"
 
 
 class _Gateway(Destination):
-    """Takes each SMS, and remembers its id."""
+    """A gateway that accepts each SMS, and remembers its id."""
 
     def __init__(self, host: str) -> None:
         gateway = self
@@ -75,7 +75,7 @@ def _listen(host: str) -> Iterator[Destination]:
     finally:
         gateway.server.shutdown()
         thread.join()
-        gateway.server.socket.close()  # server_close() would wait for connections that are kept
+        gateway.server.socket.close()  # server_close() would wait for kept connections
 
 
 def _send(queue: Queue, gateway: str, number: int, expires: float) -> tuple[str, Handle]:

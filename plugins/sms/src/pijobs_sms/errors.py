@@ -1,4 +1,4 @@
-"""What can go wrong with an SMS, one tree.
+"""The errors of an SMS, as one tree.
 
 ::
 
@@ -9,7 +9,7 @@
     └── GatewayRefused      the gateway refuses this SMS for good
         └── AccountRefused  it accepts none of ours; another gateway might
 
-Messages may quote an answer of the gateway, which may contain a number: the job redacts them before people see them.
+Messages may quote an answer of the gateway, which may contain a number. The job redacts them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class PhoneError(SmsError, ValueError):
 class MaybeSent(SmsError):
     """nobody knows whether the gateway accepted the SMS
 
-    The job tries the same gateway once more, and no other one.
+    The job tries the same gateway once more, but no other one.
     """
 
 
 class GatewayDown(SmsError):
     """the gateway accepts no SMS now
 
-    :param retry_after: seconds after which it asked for another attempt.
-    :param maybe_sent: whether the SMS may have been sent; then the attempt and the limits count it.
-    :param counted: whether the attempt counts, because this SMS may cause the failure.
+    :param retry_after: seconds until the next attempt, as the gateway asks.
+    :param maybe_sent: whether the SMS may have been sent; if so, the attempt and the limits count it.
+    :param counted: whether the attempt counts, since this SMS may cause the failure.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GatewayDown(SmsError):
 class GatewayRefused(SmsError):
     """the gateway refuses this SMS
 
-    :param maybe_sent: whether it may have been sent; then the limits count it.
+    :param maybe_sent: whether it may have been sent; if so, the limits count it.
     """
 
     def __init__(self, message: str, *, maybe_sent: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""The request to a gateway, and its answer.
+"""Sends the request to a gateway, and reads its answer.
 
-Imported when the first SMS leaves: the libraries for it take as much memory and time as all the rest of the plugin.
+Import it only for sending: its libraries take as much memory and time as the rest of the plugin.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pijobs_sms.requests import build
 #: Seconds that an idle connection is kept; many servers close theirs after a minute or less.
 KEEP = 30
 
-#: What httpcore says when nothing of an answer came, or half of its headers.
+#: Texts of httpcore's errors for no answer, or incomplete headers.
 _NO_ANSWER = "Server disconnected"
 
 
@@ -43,24 +43,24 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
     except httpcore.TimeoutException:
         raise GatewayDown(f"no answer from {request.url.host} within {seconds:.1f} s", maybe_sent=True) from None
     except httpcore.LocalProtocolError as error:
-        # It quotes the header, which may hold the text.
+        # The error quotes the header, which may contain the text.
         raise GatewayRefused(f"the request can't be: {str(error).partition(' b')[0]}") from None
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         if isinstance(error, httpcore.RemoteProtocolError) and not str(error).startswith(_NO_ANSWER):
             raise MaybeSent(f"{request.url.host} broke off: {_why(error)}") from None
         raise GatewayDown(f"{request.url.host} broke off: {_why(error)}", maybe_sent=True) from None
-    said = answer.judged(gateway)
+    confirmation = answer.judged(gateway)
     if path := gateway["receipt_expects"]:
         expect(ctx, gateway["identifier"], answer.texts_at(path))
-    return said
+    return confirmation
 
 
 def _pool(settings: Settings, proxy: str, login: tuple[str, str]) -> httpcore.ConnectionPool:
-    """Kept connections, shared by the threads of a process.
+    """A pool of connections, shared by the threads of a process.
 
-    Not a client of httpx: that writes each URL into the log, and with it the number and the OTP.
+    Not httpx's client, which logs each URL, and with it number and OTP.
 
-    :raises GatewayDown: for a file of authorities that can't be read.
+    :raises GatewayDown: if the file of authorities can't be read.
     """
     try:
         context = tls_context(settings[CA_FILE])
@@ -73,18 +73,18 @@ def _pool(settings: Settings, proxy: str, login: tuple[str, str]) -> httpcore.Co
 
     def make() -> httpcore.ConnectionPool:
         pool = _proxied(proxy, login, limits) if proxy else httpcore.ConnectionPool(**limits)
-        # The connections end with the installation; those of a process that ends, with it.
+        # Close the connections with the installation; the end of a process closes them, too.
         weakref.finalize(settings, pool.close).atexit = False
         return pool
 
-    # Another context, when the file changed: other connections.
+    # After a change of the file, use another context, and so other connections.
     return settings.resource((httpcore.ConnectionPool, os.getpid(), proxy, login, context), make)
 
 
 def _proxied(proxy: str, login: tuple[str, str], limits: dict[str, Any]) -> httpcore.ConnectionPool:
     auth = login if login[0] else None
     if proxy.startswith("socks5"):
-        # The proxy looks up the names.
+        # The proxy resolves the names.
         return httpcore.SOCKSProxy(proxy_url=proxy, proxy_auth=auth, **limits)
     return httpcore.HTTPProxy(proxy_url=proxy, proxy_auth=auth, **limits)
 

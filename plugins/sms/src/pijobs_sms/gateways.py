@@ -1,4 +1,4 @@
-"""SMS gateway definitions: the fields that all have, and those of the provider of each."""
+"""The definitions of SMS gateways: the common fields, and those of each provider."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ SETTINGS = (CA_FILE, LOGIN_WITHOUT_TLS)
 
 @dataclass(frozen=True)
 class Gateways:
-    """The providers of an installation, and the declaration of gateways that follows from them."""
+    """The providers of an installation, and the declaration of its gateways."""
 
     providers: Mapping[str, Provider]
     declaration: Definitions
 
     @classmethod
     def of(cls, settings: Settings) -> Gateways:
-        """Those of an installation; its plugins are asked once."""
+        """The providers of an installation; asks its plugins once."""
         return settings.resource(cls, lambda: cls._made(settings))
 
     @classmethod
@@ -93,7 +93,7 @@ class Gateways:
 
 
 def declare(providers: Iterable[Provider]) -> Definitions:
-    """The fields of gateways that these providers speak to."""
+    """The fields of these providers' gateways."""
     named = {provider.name: provider for provider in providers}
     variants = {name: provider.fields for name, provider in named.items()}
 
@@ -106,7 +106,7 @@ def declare(providers: Iterable[Provider]) -> Definitions:
 
 
 def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """That others on the network can read what a gateway without TLS gets, unless it is on this machine."""
+    """A sentence on what others on the network can read, for a gateway without TLS on another host."""
     if not may_hear(host, settings):
         yield Told(
             "the connection to SMS gateway {name!r} has no TLS: others on the network can read it; "
@@ -116,7 +116,7 @@ def in_clear(host: str, gateway: Mapping[str, Any], settings: Settings) -> Itera
 
 
 def may_hear(host: str, settings: Settings) -> bool:
-    """Whether what goes to the host in clear stays on this machine, or is allowed."""
+    """Whether unencrypted data for the host stays on this machine, or is allowed."""
     return is_local(host) or host.lower() in [name.lower() for name in settings[LOGIN_WITHOUT_TLS]]
 
 

@@ -10,4 +10,4 @@ from pijobs_sms.provider import Provider
 
 @hookspec
 def register_sms_providers(settings: Settings) -> Iterable[Provider]:  # type: ignore[empty-body]
-    """Providers: protocols for gateways. A provider whose name already exists is ignored, with an error in the log."""
+    """Return providers: protocols for gateways. A second provider of a name is ignored, with an error in the log."""

@@ -38,7 +38,7 @@ def _check_path(value: str) -> str | None:
     return path_fault(value) if value else None
 
 
-#: Who is given a secret.
+#: Fields with the recipients of secrets.
 _PLACE = ("url", "proxy")
 FIELDS = (
     Field("url", Url, required=True, secret=True, check=_check_url, section=CONNECTION, help="address of the gateway"),
@@ -106,7 +106,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
 
 
 def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """What others on the network can read: secrets, numbers and texts."""
+    """What others on the network can read without TLS: secrets, numbers and texts."""
     import httpx
 
     url = httpx.URL(fill(gateway.get("url") or "", dict.fromkeys(NAMES, "1")))
@@ -123,7 +123,7 @@ def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
 
 
 def _check_patterns(gateway: Mapping[str, Any]) -> None:
-    """:raises AccountRefused: for one that an older release took; after the request it would be too late."""
+    """:raises AccountRefused: for an invalid setting that an older release saved, before the request is sent."""
     for field in FIELDS:
         if field.check is pattern_fault and (fault := pattern_fault(gateway[field.name] or "")):
             raise AccountRefused(f"{field.name}: {fault}; save the gateway with another one")

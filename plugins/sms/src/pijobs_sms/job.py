@@ -1,4 +1,4 @@
-"""The job ``sms.send``: one attempt at an SMS, by the gateway or by the one that takes over, and what follows."""
+"""The job ``sms.send``: one attempt to send an SMS, by its gateway or the fallback, and the result."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from pijobs_sms.gateways import Gateways, open_store
 from pijobs_sms.limits import Limits
 from pijobs_sms.numbers import as_gateway_wants, normalize, spellings
 
-#: Seconds; the validity of an OTP that privacyIDEA sends, unless it was changed there.
+#: Seconds; privacyIDEA's default validity of an OTP by SMS.
 OTP_VALIDITY = 120
-#: Above jobs that nobody waits for.
+#: Higher than that of jobs that nobody waits for.
 OTP_PRIORITY = 10
 
 
 def send(ctx: JobContext, gateway: str, phone: str, text: str, in_doubt: bool = False) -> None:
-    """Send one SMS by the gateway's definition as it is now.
+    """Send one SMS by the present definition of the gateway.
 
     :param gateway: identifier of the definition.
-    :param phone: in E.164, or as people of the gateway's region write it.
-    :param in_doubt: whether an earlier attempt may have sent it, so that no further doubt is tried again.
-        Not for callers.
+    :param phone: in E.164, or as written in the gateway's region.
+    :param in_doubt: whether an earlier attempt may have sent it; after a second doubt it is not tried again. Not
+        for callers.
     """
     known = {phone, *texts_in([phone, text])}
     failover = ctx.settings.resource(Failover, Failover)
@@ -63,13 +63,13 @@ def send(ctx: JobContext, gateway: str, phone: str, text: str, in_doubt: bool = 
     except (GatewayRefused, PhoneError) as error:
         raise FailJob(redact(str(error), known)) from None
     except (DefinitionNotFound, DefinitionUnreadable, DatabaseError) as error:
-        # No fault of the SMS, nor of its gateway: another database, a key that this worker does not have (yet), or a
-        # database that is away. What can't be counted is not sent.
+        # Neither the SMS nor its gateway is at fault: the database differs or does not answer, or a key is missing
+        # here. An SMS that can't be counted is not sent.
         raise UnknownHere(redact(unknown_here(f"SMS gateway {gateway!r}", error, store), known)) from None
 
 
 def register() -> list[Job]:
-    """The job. Without a deadline of its own an SMS has that of an OTP: late is worse than never."""
+    """The job. The default deadline is that of an OTP: late is worse than never."""
     return [
         Job(
             "sms.send",
@@ -93,7 +93,7 @@ def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: s
     _take(ctx, limits, identifier, known)
     provider = gateways.providers[definition["provider"]]
     try:
-        said = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
+        answer = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
     except (GatewayDown, GatewayRefused, MaybeSent, DeadlinePassed, AttemptDeferred) as error:
         if not isinstance(error, MaybeSent) and not getattr(error, "maybe_sent", False):
             Limits.of(ctx.settings).give_back(dict(limits.values()))
@@ -102,12 +102,12 @@ def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: s
         ctx.log.warning("gateway %s: %s", identifier, redact(str(error), known))
         raise
     ctx.measure("sms_results", gateway=identifier, result="sent")
-    ctx.note(gateway=identifier, **({"answer": redact(said, known)} if said else {}))
+    ctx.note(gateway=identifier, **({"answer": redact(answer, known)} if answer else {}))
     ctx.log.info("SMS taken by gateway %s", identifier)
 
 
 def _limits(ctx: JobContext, definition: Mapping[str, Any], number: str) -> dict[str, tuple[str, int]]:
-    """For people → the name that is counted by, without a number in it, and how many there may be in an hour."""
+    """By label for people: the counted name, which contains no number, and the most SMS per hour."""
     key, identifier = KeyRing.of(ctx.settings).newest, definition["identifier"]
     return {
         "to this number": (key.lookup("sms number", number), definition["per_number"]),
@@ -116,7 +116,7 @@ def _limits(ctx: JobContext, definition: Mapping[str, Any], number: str) -> dict
 
 
 def _take(ctx: JobContext, limits: Mapping[str, tuple[str, int]], identifier: str, known: set[str]) -> None:
-    """:raises FailJob: when one is reached; an hour is longer than anybody waits for an OTP."""
+    """:raises FailJob: if a limit is reached: nobody waits an hour for an OTP."""
     reached = Limits.of(ctx.settings).take(dict(limits.values()))
     for words, (name, limit) in limits.items():
         if name == reached:

@@ -1,9 +1,8 @@
-"""How many SMS leave in an hour: to one number and by one gateway, over all processes, queued or not.
+"""Limits the SMS per hour to one number and by one gateway, over all processes, queued or not.
 
-An SMS costs money, and whoever can trigger one can trigger many. The numbers are kept in the database of the
-definitions, and not in the queue's storage: an SMS that is sent in the request counts, too, and a storage that is away
-opens no hole. Counted by minutes: what began in the minute an hour ago still counts, so that no window of an hour has
-more than the limit.
+An SMS costs money, and anyone who can trigger one can trigger many. The counts are in the database of the definitions,
+not in the queue's storage: so they include SMS sent in the request, also while the storage does not answer. They are
+kept by minute. The minute an hour ago counts as a whole, so that no hour has more SMS than the limit.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pijobs.base import clock, threads
 from pijobs.database import Database
 from pijobs.errors import DatabaseConflict
 
-#: Minutes that a window has.
+#: Minutes of a window.
 HOUR = 60
 
 metadata = sa.MetaData()
@@ -30,7 +29,7 @@ table = sa.Table(
     metadata,
     # The keyed hash of a gateway's name or of a phone number.
     sa.Column("name", sa.String(64), primary_key=True),
-    # A JSON object: minute since the epoch → how many.
+    # A JSON object: number by minute since the epoch.
     sa.Column("minutes", sa.Text, nullable=False),
     sa.Column("last", sa.BigInteger, nullable=False, index=True),
     mysql_engine="InnoDB",
@@ -39,33 +38,33 @@ table = sa.Table(
 
 
 class Limits:
-    """What one process counts.
+    """The limits, as one process counts them.
 
-    :param now: seconds since the epoch.
+    :param now: returns seconds since the epoch.
     """
 
     def __init__(self, database: Database, now: Callable[[], float] | None = None) -> None:
         self._database = database
         self._now = now or clock.time
-        # By process: a fork copies a lock as it is.
+        # By process: a fork copies a held lock.
         self._locks: dict[int, threads.Lock] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Those of an installation."""
+        """The limits of an installation."""
         return settings.resource(cls, lambda: cls(Database.of(settings)))
 
     def take(self, limits: Mapping[str, int]) -> str | None:
-        """Count one SMS against all of the limits, or against none.
+        """Count one SMS for all limits, or for none.
 
-        :param limits: names with how many there may be in an hour; 0: no limit.
-        :returns: None when it was counted, else the name that has reached its limit.
-        :raises DatabaseError: it was not counted.
+        :param limits: by name, the most SMS per hour; 0: no limit.
+        :returns: None if it was counted, else the name whose limit is reached.
+        :raises DatabaseError: if it was not counted.
         """
         bounded = {name: limit for name, limit in sorted(limits.items()) if limit}
         if not bounded:
             return None
-        # One of a process at a time: SQLite's lock is not fair to many. Those who come too late only read.
+        # One thread at a time, since SQLite's lock is not fair to many. Late ones only read.
         with self._locks.setdefault(os.getpid(), threads.Lock()):
             self._database.ensure(metadata)
             with self._database.read() as connection:
@@ -77,9 +76,9 @@ class Limits:
             return self._database.run(lambda connection: self._taken(connection, bounded))
 
     def give_back(self, limits: Mapping[str, int]) -> None:
-        """An SMS that was counted was certainly not sent.
+        """Take back the count of an SMS that was certainly not sent.
 
-        :raises DatabaseError: it stays counted.
+        :raises DatabaseError: if it stays counted.
         """
 
         def work(connection: Connection) -> None:
@@ -91,10 +90,10 @@ class Limits:
         self._database.run(work)
 
     def _add_row(self, name: str) -> None:
-        """In a transaction of its own: those that count lock only rows that are there, in one order."""
-        with suppress(DatabaseConflict), self._database.begin() as connection:  # somebody else did it
+        """Create rows in a separate transaction, so that counting locks only existing rows, in one order."""
+        with suppress(DatabaseConflict), self._database.begin() as connection:  # another process was first
             connection.execute(table.insert().values(name=name, minutes="{}", last=self._minute))
-        with suppress(DatabaseConflict), self._database.begin() as connection:  # the next new number is soon enough
+        with suppress(DatabaseConflict), self._database.begin() as connection:  # tried again for the next new number
             connection.execute(table.delete().where(table.c.last < self._minute - HOUR))
 
     def _taken(self, connection: Connection, limits: Mapping[str, int]) -> str | None:
@@ -108,7 +107,7 @@ class Limits:
         return None
 
     def _counts(self, connection: Connection, names: Iterable[str], *, lock: bool = False) -> dict[str, dict[int, int]]:
-        """What still counts, by name and minute; without the names that have no row."""
+        """The counts of the window, by name and minute, without names that have no row."""
         counts = {}
         for name in sorted(names):
             query = sa.select(table.c.minutes).where(table.c.name == name)

@@ -1,4 +1,4 @@
-"""Phone numbers: what people write, as E.164, and as gateways want them."""
+"""Converts phone numbers from people's spellings to E.164, and to gateways' formats."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberTyp
 
 from pijobs_sms.errors import PhoneError
 
-#: How a gateway wants numbers: field value → prefix before the country code.
+#: Formats of gateways: field value, and prefix before the country code.
 FORMATS = {"+": "+", "00": "00", "digits": ""}
 _PHONES = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
-#: Whoever triggers SMS to these earns by it.
+#: Types of numbers that earn money for their owners.
 _EXPENSIVE = frozenset({PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.UAN})
 
 
 def normalize(phone: str, region: str = "", countries: str = "") -> str:
     """The number in E.164, such as ``+491701234567``.
 
-    :param region: ISO 3166 code of the country that numbers without a country code belong to.
-    :param countries: ISO codes, separated by spaces, of the only countries that may be sent to; empty: all. ``US``
+    :param region: ISO 3166 code of the country for numbers without a country code.
+    :param countries: ISO codes, separated by spaces, of the allowed countries; empty: all. ``US``
         stands for all of +1, ``US!`` for the US alone.
-    :raises PhoneError: for what is no number, a premium one, or one of another country.
+    :raises PhoneError: if it is no number, or one with premium rates or of another country.
     """
     phone = " ".join(phone.split())
-    # The library dials them as the keys of a phone have them: "/ home" as 4663.
+    # The library would translate letters to digits as on a telephone's keys: "/ home" to 4663.
     if re.match(r"\D*\d.*[^\W\d_]", phone):
         raise PhoneError("phone: expected a number, found one with letters behind it")
     readings = _readings(phone, region.upper())
@@ -48,9 +48,9 @@ def normalize(phone: str, region: str = "", countries: str = "") -> str:
 
 
 def _readings(phone: str, region: str) -> list[phonenumbers.PhoneNumber]:
-    """What the text may mean, phones that take SMS before others.
+    """The possible numbers of a text, phones that receive SMS first.
 
-    Two zeros are dialled as a plus (ITU-T E.123, 2.4), though not in every region; and directories leave out the plus.
+    Two zeros stand for a plus (ITU-T E.123, 2.4), though not in every region; directories omit the plus.
     """
     texts = [_international(phone)]
     if region:
@@ -68,33 +68,33 @@ def _readings(phone: str, region: str) -> list[phonenumbers.PhoneNumber]:
 
 
 def _international(phone: str) -> str:
-    """With a plus for two zeros."""
+    """The text with a plus instead of two leading zeros."""
     return re.sub(r"^\D*0[ -]?0", "+", phone) if "+" not in phone else phone
 
 
 def _is_of(number: phonenumbers.PhoneNumber, country: str) -> bool:
-    """Whether it belongs to one of the ``countries``.
+    """Whether the number belongs to the country.
 
-    The main country of a calling code stands for all of the code, since people there have numbers of its neighbours
-    (Jersey under GB, Kazakhstan under RU), and since no list knows all numbers. ``US!`` stands for the US alone,
-    as does a country that shares the code of another one.
+    The main country of a calling code stands for the whole code: people there have numbers of neighbours (Jersey under
+    GB, Kazakhstan under RU), and no list knows all numbers. ``US!`` stands for the US alone, as does any country that
+    shares the code of another one.
     """
     region = country.removesuffix("!")
     if region == country == phonenumbers.region_code_for_country_code(number.country_code or 0):
         return True
-    # Some numbers are of both: no list tells Italian phones from those of the Vatican.
+    # Some numbers belong to both: no list tells Italian phones from those of the Vatican.
     return region == phonenumbers.region_code_for_number(number) or phonenumbers.is_valid_number_for_region(
         number, region
     )
 
 
 def as_gateway_wants(phone: str, form: str) -> str:
-    """:param phone: in E.164. :param form: one of :data:`FORMATS`."""
+    """The number for a gateway. :param phone: in E.164. :param form: one of :data:`FORMATS`."""
     return FORMATS[form] + phone.removeprefix("+")
 
 
 def spellings(phone: str) -> set[str]:
-    """How the number may stand in an answer: in all formats, and as people of its country write it."""
+    """The spellings of a number that an answer may contain: all formats, and those of its country."""
     number = phonenumbers.parse(phone)
     national = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
     international = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
@@ -103,5 +103,5 @@ def spellings(phone: str) -> set[str]:
 
 
 def is_region(code: str) -> bool:
-    """Whether it is the ISO 3166 code of a country with phones."""
+    """Whether it is the ISO 3166 code of a country with telephones."""
     return code.upper() in phonenumbers.SUPPORTED_REGIONS

@@ -1,7 +1,7 @@
-"""Patterns that an admin writes for answers that strangers send: searched by RE2, which never goes back in a text.
+"""Searches strangers' answers by an admin's patterns, with RE2, which needs linear time.
 
-Python's own engine would take longer than anybody waits for ``(a+)+$`` and an answer of forty letters. RE2 knows no
-backreferences and no look-around.
+Python's own engine would take very long for ``(a+)+$`` and an answer of forty letters. RE2 supports neither
+backreferences nor look-around.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-#: Bytes that a compiled pattern may take; searching needs as much.
+#: Most bytes of a compiled pattern; a search takes as much.
 _MEMORY = 1024 * 1024
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Any:
-    import re2  # 3 MB, which only a gateway with patterns needs
+    import re2  # takes 3 MB; only gateways with patterns need it
 
     options = re2.Options()
     options.log_errors = False
@@ -24,7 +24,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def pattern_fault(pattern: str) -> str | None:
-    """None, or why it can't be used."""
+    """Why a pattern can't be used; None if it can."""
     import re2
 
     try:
@@ -37,9 +37,9 @@ def pattern_fault(pattern: str) -> str | None:
 
 
 def found(pattern: str, text: str) -> str | None:
-    """What the pattern finds first: its group, if it has one; None: nothing.
+    """The first match of a pattern, or its group if it has one; None: no match.
 
-    :param pattern: one without a :func:`pattern_fault`.
+    :param pattern: a pattern without a :func:`pattern_fault`.
     """
     match = _compiled(pattern).search(text)
     if match is None:

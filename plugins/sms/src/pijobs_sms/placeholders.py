@@ -1,4 +1,4 @@
-"""``{phone}``, ``{otp}`` and their like in what an admin writes."""
+"""Fills ``{phone}``, ``{otp}`` and other placeholders in an admin's template."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 
 def fill(template: str, values: Mapping[str, str], quote: Callable[[str], str] = str) -> str:
-    """The template with the values; other braces stay as they are, and values are not looked into.
+    """Fill in the values. Other braces stay as they are, also those in values.
 
-    :param quote: makes a value fit its place, such as a URL.
+    :param quote: quotes a value for its place, such as a URL.
     """
     names = "|".join(map(re.escape, values))
     return re.sub(rf"\{{({names})\}}", lambda match: quote(values[match[1]]), template)

@@ -48,7 +48,7 @@ def register_sms_providers(settings: Settings) -> list[Provider]:
 
 @hookimpl
 def register_blueprints() -> list[Blueprint]:
-    # A worker needs no Flask.
+    # Imported here, since a worker needs no Flask.
     from pijobs_sms.pages import make_pages
     from pijobs_sms.routes import make_blueprint
 

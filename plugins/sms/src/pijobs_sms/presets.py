@@ -1,4 +1,4 @@
-"""What is known of the SMS gateways that many use: fields of a definition to start from."""
+"""Presets of widely used SMS gateways: field values for a new definition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pijobs.definitions import Preset
 
-#: By what they say of their HTTP interfaces.
+#: From the gateways' documentation of their HTTP interfaces.
 PRESETS: Mapping[str, Preset] = {
     "twilio": Preset(
         "Twilio",

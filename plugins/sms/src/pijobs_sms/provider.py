@@ -1,4 +1,4 @@
-"""A provider: one way to speak to SMS gateways, with the fields that its gateways are defined by."""
+"""Providers: protocols for SMS gateways, each with the fields of its definitions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from pijobs import JobContext, Settings
 from pijobs.definitions import Field
 
-#: Called with the running job's context, the gateway's definition with its secrets in the clear, the phone number as
-#: the gateway wants it, and the text. It calls ``ctx.check()`` right before the effect, waits no longer than
-#: ``ctx.time_left()``, and returns what the gateway said, for the history, or None.
+#: Sends one SMS. Its arguments are the running job's context, the gateway's definition with decrypted secrets, the
+#: phone number in the gateway's format, and the text. It must call ``ctx.check()`` right before sending, and wait no
+#: longer than ``ctx.time_left()``. It returns the gateway's confirmation for the history, or None.
 #: It raises GatewayDown or GatewayRefused of :mod:`pijobs_sms.errors`; after any other exception the SMS may have been
 #: sent, and is tried again.
 Send = Callable[[JobContext, Mapping[str, Any], str, str], "str | None"]
@@ -19,12 +19,12 @@ Send = Callable[[JobContext, Mapping[str, Any], str, str], "str | None"]
 
 @dataclass(frozen=True)
 class Provider:
-    """One way to speak to gateways.
+    """A protocol for gateways.
 
-    :param name: the value of the field ``provider``.
-    :param fields: of its gateways' definitions, beside those that all gateways have.
+    :param name: value of the field ``provider``.
+    :param fields: fields of its gateways' definitions, in addition to the common ones.
     :param send: sends one SMS, see :data:`Send`.
-    :param in_clear: says in sentences what of a gateway others on the network can read.
+    :param in_clear: returns sentences about what others on the network can read.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""What gateways tell of an SMS after they took it: delivered or not.
+"""Delivery receipts: whether an SMS was delivered after the gateway accepted it.
 
-The record of an instance has ended by then, and lies in the queue's storage or nowhere (an SMS that was sent in the
-request); so this is kept in the database of the definitions, as the limits are.
+The instance has ended by then. Its record is in the queue's storage, or, for an SMS sent in the request, nowhere. So
+the database of the definitions keeps the receipts, as it does the limits.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from pijobs.errors import DatabaseConflict, DatabaseError
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a receipt is kept, and waited for: longer than the records of dead letters are.
+#: Seconds to keep and await receipts: longer than the records of dead letters.
 KEEP = 8 * 86400
-#: Seconds between two looks for those that are too old.
+#: Seconds between two removals of old receipts.
 _TIDY = 3600
-_LONGEST = 100  # characters of an id, and of a reason
-#: Ids that a gateway may give to the parts of one SMS; a text has 255 parts at most.
+_LONGEST = 100  # most characters of an id, and of a reason
+#: Most ids of one SMS; a text has at most 255 parts.
 MOST_PARTS = 255
-#: Instances of one query.
+#: Most instances of one query.
 _MOST = 500
 
 metadata = sa.MetaData()
 table = sa.Table(
     "pijobs_sms_receipt",
     metadata,
-    # The hash of a gateway's name and its id of the SMS, or of one part of it.
+    # The hash of the gateway's name and its id of the SMS, or of one of its parts.
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("instance", sa.String(_LONGEST), nullable=False, index=True),
-    # NULL: nothing was told yet.
+    # NULL: no receipt yet.
     sa.Column("delivered", sa.Boolean),
     sa.Column("reason", sa.String(_LONGEST), nullable=False),
-    # Seconds since the epoch: when it was sent, or told.
+    # Seconds since the epoch: time of sending, or of the receipt.
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
@@ -52,7 +52,7 @@ table = sa.Table(
 
 
 class Receipts:
-    """What one installation is told."""
+    """The receipts of an installation."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -60,25 +60,24 @@ class Receipts:
 
     @classmethod
     def of(cls, settings: Settings) -> Receipts:
-        """Those of an installation."""
+        """The receipts of an installation."""
         return settings.resource(cls, lambda: cls(Database.of(settings)))
 
     def expect(self, gateway: str, message_ids: Collection[str], instance: str) -> None:
-        """A gateway took an SMS, and will tell of it by these ids of its own.
+        """Expect receipts for an SMS by these ids of the gateway.
 
-        :raises DatabaseError: what it tells will be unknown.
+        :raises DatabaseError: if they will be unknown.
         """
         for message_id in islice(filter(None, message_ids), MOST_PARTS):
             self._put(_name(gateway, message_id[:_LONGEST]), instance, None, "")
 
     def tell(self, gateway: str, message_id: str, *, delivered: bool, reason: str = "") -> str | None:
-        """A gateway tells of an SMS.
+        """Keep a receipt of a gateway.
 
-        :param message_id: the gateway's own, which may be written in hexadecimal where it was decimal; or the id of the
-            instance.
-        :param reason: why it was not delivered, without a secret.
-        :returns: the id of the instance; None for an SMS that is not known.
-        :raises DatabaseError: it is not kept.
+        :param message_id: the gateway's id, which may be hexadecimal instead of decimal; or the id of the instance.
+        :param reason: why it was not delivered, without secrets.
+        :returns: the id of the instance; None for an unknown SMS.
+        :raises DatabaseError: if it was not kept.
         """
         self._database.ensure(metadata)
         for spelling in _spellings(message_id):
@@ -93,10 +92,10 @@ class Receipts:
         self._put(_name("", message_id), message_id, delivered, reason)
         return message_id
 
-    def told(self, instances: Collection[str]) -> dict[str, str]:
-        """By instance, for people; those of which nothing was told are left out.
+    def states(self, instances: Collection[str]) -> dict[str, str]:
+        """States by instance, for people, without instances that have no receipt.
 
-        :raises DatabaseError: it can't be read.
+        :raises DatabaseError: if it can't be read.
         """
         if not self._database.has(metadata):
             return {}
@@ -125,7 +124,7 @@ class Receipts:
 
 
 def expect(ctx: JobContext, gateway: str, message_ids: Collection[str]) -> None:
-    """As :meth:`Receipts.expect`. The SMS was sent: a database that is away is no reason to send it again."""
+    """Like :meth:`Receipts.expect`, without raising errors: the SMS was sent, and must not be sent again."""
     try:
         Receipts.of(ctx.settings).expect(gateway, message_ids, ctx.id)
     except DatabaseError as error:
@@ -133,7 +132,7 @@ def expect(ctx: JobContext, gateway: str, message_ids: Collection[str]) -> None:
 
 
 def _words(parts: Collection[tuple[bool | None, str, int]]) -> str:
-    """Of all parts of an SMS; empty while something is missing."""
+    """The state of all parts of an SMS; empty while a receipt is missing."""
     for delivered, reason, at in parts:
         if delivered is False:
             return f"not delivered, told at {_moment(at)}" + (f": {reason}" if reason else "")
@@ -151,7 +150,7 @@ def _name(gateway: str, message_id: str) -> str:
 
 
 def _spellings(message_id: str) -> Iterator[str]:
-    """As it is; and as servers of SMPP write it that change between decimal and hexadecimal numbers."""
+    """The id as it is, and in the other base: some SMPP servers switch between decimal and hexadecimal numbers."""
     message_id = message_id[:_LONGEST]
     yield message_id
     if len(message_id) > 20 or not re.fullmatch("[0-9a-fA-F]+", message_id):
@@ -162,10 +161,10 @@ def _spellings(message_id: str) -> Iterator[str]:
 
 
 def of_instances(settings: Settings, instances: Mapping[str, str]) -> Mapping[str, str]:
-    """What was told of those instances that are SMS. Nothing, where the database is away: they are shown without it."""
+    """The states of instances that are SMS; empty while the database does not answer."""
     ids = [one for one, job in instances.items() if job == "sms.send"]
     try:
-        return Receipts.of(settings).told(ids) if ids else {}
+        return Receipts.of(settings).states(ids) if ids else {}
     except DatabaseError as error:
-        log.info("what gateways told of SMS can't be read: %s", error)
+        log.info("the delivery receipts can't be read: %s", error)
         return {}

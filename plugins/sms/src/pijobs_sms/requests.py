@@ -1,4 +1,4 @@
-"""The request of an HTTP gateway: what an admin writes, filled with the SMS."""
+"""Builds the request of an HTTP gateway: an admin's template, filled with the SMS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 METHODS = ("GET", "POST", "PUT", "PATCH")
 ENCODINGS = ("form", "json", "query")
 LOGINS = ("basic", "bearer", "aws", "none")
-#: What a request may be filled with.
+#: The placeholders of a request.
 NAMES = ("phone", "otp", "sender", "username", "password", "id", "receipts")
 
 _CDATA = re.compile(r"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
@@ -36,7 +36,7 @@ _TRICKY = {"json": '\\"', "xml": "&lt;"}
 
 
 def url_fault(value: str, schemes: tuple[str, ...] = ("http", "https")) -> str | None:
-    """None, or why it is no URL to send to."""
+    """Why a text is no URL to send to; None if it is one."""
     import httpx
 
     if (host := re.match("[a-z0-9]+://([^/?#]*)", value, re.IGNORECASE)) and "{" in host[1]:
@@ -56,7 +56,7 @@ def url_fault(value: str, schemes: tuple[str, ...] = ("http", "https")) -> str |
 
 
 def body_fault(template: str) -> str | None:
-    """None, or why a body that begins as JSON or XML is none once it is filled."""
+    """Why a filled body that begins as JSON or XML is invalid; None if it is valid."""
     kind = {"{": "json", "[": "json", "<": "xml"}.get(template.lstrip()[:1], "")
     try:
         if kind == "json":
@@ -71,7 +71,7 @@ def body_fault(template: str) -> str | None:
 
 
 def headers_fault(headers: Mapping[str, str]) -> str | None:
-    """None, or why some names (RFC 9110, 5.6.2) or texts can be none of a header."""
+    """Why some headers have invalid names (RFC 9110, 5.6.2) or values; None if all are valid."""
     wrong = [name for name in headers if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)]
     if wrong:
         return f"expected names of headers, found {wrong[0][:60]!r}"
@@ -82,9 +82,9 @@ def headers_fault(headers: Mapping[str, str]) -> str | None:
 def build(gateway: Mapping[str, Any], phone: str, text: str, instance: str) -> httpx.Request:
     """The request that sends an SMS.
 
-    :param gateway: its definition, with secrets in the clear.
-    :param instance: id of the job instance, the same over all attempts.
-    :raises GatewayRefused: for one that can't be; nothing was sent.
+    :param gateway: its definition, with decrypted secrets.
+    :param instance: id of the job instance, the same for all attempts.
+    :raises GatewayRefused: if the request is invalid; nothing was sent.
     """
     import httpx
 
@@ -145,7 +145,7 @@ def _body(gateway: Mapping[str, Any], values: Mapping[str, str]) -> bytes:
 
 
 def _filled_xml(template: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Texts, and what becomes of letters that the charset lacks."""
+    """Encodes texts, and replaces letters that the charset lacks."""
     for n, part in enumerate(_CDATA.split(template)):
         if n % 2:
             yield fill(part, values, lambda value: _NO_XML.sub("?", value).replace("]]>", "]]]]><![CDATA[>")), "strict"

@@ -1,4 +1,4 @@
-"""SMS gateways over HTTP, in the manner of the SMTP servers."""
+"""The HTTP routes of SMS gateways, like those of SMTP servers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pijobs_sms.errors import PhoneError
 from pijobs_sms.gateways import open_store
 from pijobs_sms.numbers import normalize
 
-#: privacyIDEA's code for what somebody may not do.
+#: privacyIDEA's error code for a missing right.
 RIGHT = 303
 
 
 def make_blueprint() -> Blueprint:
     blueprint = Blueprint("smsgateway", __name__, url_prefix="/smsgateway")
     blueprint.post("/send_test_sms")(send_test_sms)
-    # Gateways tell receipts by an address that they are given.
+    # Gateways send receipts to an address with the password.
     take_receipt.secret_in_address = True  # type: ignore[attr-defined]
     blueprint.add_url_rule("/<identifier>/receipt", view_func=take_receipt, methods=["GET", "POST"])
     DefinitionRoutes(open_store).add_to(blueprint)
@@ -32,7 +32,7 @@ def make_blueprint() -> Blueprint:
 
 
 def take_receipt(identifier: str) -> Response:
-    """What a gateway tells of an SMS that it took. ``password`` is its ``receipt_password``."""
+    """Take a gateway's delivery receipt. ``password`` is its ``receipt_password``."""
     try:
         definition = open_store(current_queue().settings).get(identifier)
     except (DefinitionNotFound, DefinitionUnreadable):
@@ -59,7 +59,7 @@ def send_test_sms() -> Response:
 def send_test(identifier: str, phone: str) -> Handle:
     """Send a test SMS by a saved gateway.
 
-    :raises ApiError: for what can't be sent, and for what was sent in this call and failed.
+    :raises ApiError: if it can't be sent, or was sent in this request and failed.
     """
     try:
         definition = open_store(current_queue().settings).get(identifier)

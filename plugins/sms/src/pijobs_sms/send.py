@@ -1,4 +1,4 @@
-"""``send_sms``: what views and other plugins call. Direct or queued, as the gateway says."""
+"""``send_sms``, for views and other plugins; sends in the request or by the queue, as the gateway's definition says."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def send_sms(
     key: str | None = None,
     queue: Queue | None = None,
 ) -> Handle:
-    """Send an SMS by a defined gateway: in this call, or by the worker if ``enqueue_job`` is on.
+    """Send an SMS by a defined gateway, in this request or, if ``enqueue_job`` is on, by a worker.
 
-    :param phone: with its country code, or without one if the gateway has a region.
-    :param expires: seconds after which it must not be sent any more; None: as the job ``sms.send`` has it (120).
-    :param key: a queued SMS with the same key that still waits is replaced by this one.
-    :param queue: None: that of the current Flask app.
-    :raises PhoneError: a number that can't be, or may not be sent to.
-    :raises DefinitionNotFound: no gateway of that identifier.
-    :raises DatabaseError: the database of the definitions does not answer.
-    :raises AttemptEnd: sent in this call, and failed: why is its message.
+    :param phone: with country code, or without it if the gateway has a region.
+    :param expires: seconds after which it is not sent any more; None: 120, as in the job ``sms.send``.
+    :param key: replaces a waiting SMS with the same key.
+    :param queue: None: the queue of the current Flask app.
+    :raises PhoneError: if the number is invalid or not allowed.
+    :raises DefinitionNotFound: if there is no such gateway.
+    :raises DatabaseError: if the database of the definitions does not answer.
+    :raises AttemptEnd: if it was sent in this request and failed; the message says why.
     """
     queue = queue or current_queue()
     definition = open_store(queue.settings).get(gateway)
     number = normalize(phone, definition["region"], definition["countries"])
-    # Halves of a surrogate pair, which nobody can send, become one letter or a mark.
+    # Joins halves of a surrogate pair, and replaces single ones, which can't be sent.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     arguments = {"gateway": gateway, "phone": number, "text": text}
     return submit(queue, definition, "sms.send", arguments, expires=expires, key=key)

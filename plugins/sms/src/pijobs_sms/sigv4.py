@@ -1,6 +1,6 @@
-"""Amazon's signature of a request, version 4, for those that are about no S3.
+"""Amazon's signature of requests, version 4, except for those to S3.
 
-By https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html
+See https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html
 """
 
 from __future__ import annotations

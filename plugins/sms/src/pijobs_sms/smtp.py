@@ -1,4 +1,4 @@
-"""The provider ``smtp``: a mail to a gateway that makes an SMS of it, by an SMTP server of the mail plugin."""
+"""The provider ``smtp``: mails the text, by an SMTP server of the mail plugin, to a gateway that makes it an SMS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIELDS = (
 
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> None:
-    """Send one SMS by a mail, in this attempt: its SMTP server's own toggle does not matter here."""
+    """Send one SMS by a mail, within this attempt; ignores the SMTP server's own toggle."""
     values = {"phone": phone, "otp": text}
     subject = " ".join(fill(gateway["subject"] or "", values).split())
     try:

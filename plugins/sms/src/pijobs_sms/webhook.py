@@ -1,4 +1,4 @@
-"""Delivery receipts by HTTP: the gateway calls us, at ``/smsgateway/<identifier>/receipt``."""
+"""Delivery receipts by HTTP: the gateway calls ``/smsgateway/<identifier>/receipt``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Receipts of one call.
+#: Most receipts of one call.
 MOST = 100
-_LONGEST = 100  # characters of an outcome
+_LONGEST = 100  # most characters of an outcome
 _SECTION = "Delivery receipts"
 
 
@@ -63,7 +63,7 @@ FIELDS = (
 
 
 def receipts_url(gateway: Mapping[str, Any], instance: str) -> str:
-    """Where the gateway tells the delivery of an SMS; empty without a ``receipt_url`` and a password."""
+    """The URL for the gateway's receipts; empty without a ``receipt_url`` and a password."""
     base, password = gateway["receipt_url"], gateway["receipt_password"]
     if not base or not password:
         return ""
@@ -72,7 +72,7 @@ def receipts_url(gateway: Mapping[str, Any], instance: str) -> str:
 
 
 def is_from_gateway(gateway: Mapping[str, Any], request: Request) -> bool:
-    """Whether the request shows the gateway's password, in its address or as Basic login."""
+    """Whether the request has the gateway's password, in its address or by Basic authentication."""
     expected = gateway.get("receipt_password") or ""
     login = request.authorization
     shown = request.args.get("password") or (login.password if login else None) or ""
@@ -80,9 +80,9 @@ def is_from_gateway(gateway: Mapping[str, Any], request: Request) -> bool:
 
 
 def take(settings: Settings, gateway: Mapping[str, Any], request: Request) -> int:
-    """Keep what a request tells, and give the number of SMS that it told of. What says nothing final is left out.
+    """Keep the receipts of a request. Returns how many SMS they concern. Ignores states that are not final.
 
-    :raises DatabaseError: it could not be kept; the gateway may try again.
+    :raises DatabaseError: if they were not kept; the gateway may try again.
     """
     places = [_body(request), {**request.form.to_dict(), **request.args.to_dict()}]
     ids, outcomes = (_found(gateway[field], places) for field in ("receipt_id", "receipt_status"))
@@ -96,14 +96,14 @@ def take(settings: Settings, gateway: Mapping[str, Any], request: Request) -> in
         instance = receipts.tell(gateway["identifier"], message_id, delivered=delivered, reason=reason)
         known = instance or "an SMS that is not known"
         log.info(
-            "SMS gateway %s: %s is told to be %s", gateway["identifier"], known, "delivered" if delivered else reason
+            "SMS gateway %s: the state of %s is %s", gateway["identifier"], known, "delivered" if delivered else reason
         )
         number += instance is not None
     return number
 
 
 def _body(request: Request) -> Any:
-    """The JSON of a request, whatever its type says: many say text/plain, or a form."""
+    """The JSON of a request, of any type: many gateways say text/plain, or a form."""
     text = request.get_data(as_text=True)
     try:
         return json.loads(text) if text.lstrip()[:1] in ("{", "[") else {}
@@ -113,7 +113,7 @@ def _body(request: Request) -> Any:
 
 def _found(path: str, places: list[Any]) -> list[str]:
     for place in places:
-        # A parameter of a form may have a dot in its name.
+        # The name of a form's parameter may contain a dot.
         if isinstance(place, dict) and isinstance(place.get(path), str):
             return [*texts_at("0", [place[path]])]
         if texts := list(texts_at(path, place)):

@@ -1,5 +1,5 @@
 """The provider ``smpp``: sessions by SMPP 3.4 ("SMPP Protocol Specification v3.4", SMPP Developers Forum, 1999).
 
-No library: those of PyPI log each PDU, and with it the OTP, split texts within a letter, or need an event loop. What an
-SMS needs are five kinds of PDU.
+No library: those on PyPI log each PDU, and with it the OTP; split texts within a character; or need an event loop. An
+SMS needs only five kinds of PDU.
 """

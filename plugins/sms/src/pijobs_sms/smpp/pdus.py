@@ -1,4 +1,4 @@
-"""The PDUs that an SMS needs, as bytes. Numbers in brackets are sections of the specification."""
+"""Encodes and decodes the PDUs of an SMS. Numbers in brackets are sections of the specification."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import IntEnum
 
 _HEADER = struct.Struct(">LLLL")
 HEADER = _HEADER.size
-#: Longer ones come from something that does not speak SMPP (bytes).
+#: Most bytes of a PDU; a peer that sends a longer one does not speak SMPP.
 MAX_PDU = 64 * 1024
 _VERSION = 0x34
-#: Of ``esm_class`` (5.2.12): the text begins with a header of user data.
+#: Flag in ``esm_class`` (5.2.12): the text begins with a user data header.
 UDHI = 0x40
 _RECEIPT, _KINDS = 0x04, 0x3C
 
@@ -19,7 +19,7 @@ _RECEIPTED_ID, _STATE, _PAYLOAD = 0x001E, 0x0427, 0x0424
 
 
 class Command(IntEnum):
-    """Ids of commands (5.1.2.1); an answer's is that of its request with the highest bit."""
+    """Ids of commands (5.1.2.1). An answer has the id of its request with the highest bit set."""
 
     GENERIC_NACK = 0x80000000
     BIND_TRANSCEIVER = 0x00000009
@@ -31,7 +31,7 @@ class Command(IntEnum):
 
 
 class Status(IntEnum):
-    """What an answer may say (5.1.3), as far as it means something to us."""
+    """The statuses of answers (5.1.3) that we distinguish."""
 
     ESME_ROK = 0x00
     ESME_RINVCMDID = 0x03
@@ -77,12 +77,12 @@ class Pdu:
 
     @property
     def message_id(self) -> str:
-        """Of the answer to a submit_sm (4.4.2)."""
+        """The message id in the answer to a submit_sm (4.4.2)."""
         return _text(self.body.partition(b"\0")[0])
 
 
 def length_of(header: bytes) -> int:
-    """:raises ValueError: for what begins no PDU."""
+    """Decode a header. :raises ValueError: if it is none of a PDU."""
     length: int = _HEADER.unpack(header)[0]
     if not HEADER <= length <= MAX_PDU:
         raise ValueError(f"expected a PDU of at most {MAX_PDU} bytes, found one of {length}")
@@ -101,7 +101,7 @@ def bind(system_id: str, password: str, system_type: str) -> bytes:
 
 @dataclass(frozen=True)
 class Address:
-    """A number, or a name as sender, with type of number and numbering plan (5.2.5, 5.2.6)."""
+    """A number or sender name, with type of number and numbering plan (5.2.5, 5.2.6)."""
 
     ton: int
     npi: int
@@ -109,7 +109,7 @@ class Address:
 
     @classmethod
     def of(cls, text: str) -> Address:
-        """International with or without a plus, as dialled with zeros, a short code, or a name."""
+        """Accepts an international number with or without plus, one dialled with zeros, a short code, or a name."""
         digits = text.removeprefix("+")
         if not digits.isdecimal():
             return cls(5, 0, text) if text else cls(0, 0, "")
@@ -124,8 +124,8 @@ class Address:
 def submit(source: Address, destination: Address, text: bytes, coding: int, *, udhi: bool, validity: str = "") -> bytes:
     """Body of a submit_sm (4.4.1) that asks for a delivery receipt.
 
-    :param text: at most 254 bytes. :param coding: as in 5.2.19. :param udhi: whether the text begins with a header.
-    :param validity: as :func:`relative_time` writes it.
+    :param text: at most 254 bytes. :param coding: see 5.2.19. :param udhi: the text begins with a user data header.
+    :param validity: in the format of :func:`relative_time`.
     """
     return (
         _strings("") + source.encode() + destination.encode() + bytes([UDHI if udhi else 0, 0, 0])
@@ -134,7 +134,7 @@ def submit(source: Address, destination: Address, text: bytes, coding: int, *, u
 
 
 def relative_time(seconds: float) -> str:
-    """As 7.1.1.2 wants it, at least a second; empty for what is longer than a month, or infinite."""
+    """A relative time (7.1.1.2), at least a second; empty for more than a month, or infinity."""
     if seconds > 28 * 86400:
         return ""
     minutes, second = divmod(max(1, int(seconds)), 60)
@@ -145,7 +145,7 @@ def relative_time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A deliver_sm (4.6.1), as far as it tells what became of an SMS."""
+    """The parts of a deliver_sm (4.6.1) that report on an SMS."""
 
     is_receipt: bool
     text: bytes
@@ -153,7 +153,7 @@ class Delivery:
 
     @classmethod
     def of(cls, body: bytes) -> Delivery:
-        """:raises ValueError: for a body that breaks off."""
+        """Decode a body. :raises ValueError: if it is incomplete."""
         try:
             rest = _after_string(body)
             for _ in range(2):
@@ -172,12 +172,12 @@ class Delivery:
 
     @property
     def message_id(self) -> str:
-        """That of the SMS, in the option (5.3.2.12)."""
+        """The message id of the SMS, from the option (5.3.2.12)."""
         return _text(self.options.get(_RECEIPTED_ID, b"").partition(b"\0")[0])
 
     @property
     def state(self) -> int:
-        """What happened to it, in the option (5.3.2.35); 0 without it."""
+        """The state of the SMS, from the option (5.3.2.35); 0 without it."""
         return int.from_bytes(self.options.get(_STATE, b""), "big")
 
 

@@ -1,4 +1,4 @@
-"""SMS over sessions that are kept."""
+"""The provider ``smpp``: sends SMS over kept sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pijobs_sms.smpp.texts import ALPHABETS, parts_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two tries to send a part, when others of the text were sent already.
+#: Seconds between two tries to send a part after other parts of the text were sent.
 _PAUSE = 1.0
 
 _BUSY = frozenset({Status.ESME_RTHROTTLED, Status.ESME_RMSGQFUL})
@@ -35,7 +35,7 @@ _BUSY = frozenset({Status.ESME_RTHROTTLED, Status.ESME_RMSGQFUL})
 _OURS = frozenset({
     Status.ESME_RINVPASWD, Status.ESME_RINVSYSID, Status.ESME_RINVSYSTYP, Status.ESME_RINVSRCADR,
 })  # fmt: skip
-#: Those of this process.
+#: The sessions of this process.
 _ALL: weakref.WeakSet[_Sessions] = weakref.WeakSet()
 # The server's trouble, or perhaps this SMS's.
 _TROUBLE = frozenset({
@@ -70,13 +70,13 @@ FIELDS = (
 
 
 def in_clear(gateway: Mapping[str, Any], settings: Settings) -> Iterator[str]:
-    """What others on the network can read: login, numbers and texts."""
+    """What others on the network can read without TLS: login, numbers and texts."""
     if not gateway["tls"]:
         yield from gateways.in_clear(gateway["host"], gateway, settings)
 
 
 def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> str:
-    """Send one SMS, in as many parts as it takes."""
+    """Send one SMS, in as many parts as needed."""
     reference = zlib.crc32(ctx.id.encode()) & 0xFF  # the same over all attempts: a phone takes a part once
     try:
         coding, parts = parts_of(text, gateway["alphabet"], reference)
@@ -98,7 +98,7 @@ def send(ctx: JobContext, gateway: Mapping[str, Any], phone: str, text: str) -> 
 def _submit(ctx: JobContext, session: Session, body: bytes, gateway: Mapping[str, Any], *, begun: bool) -> str:
     """Send one part.
 
-    :param begun: whether another part of the text was sent: then it is tried for as long as there is time.
+    :param begun: whether another part was sent already: then retry for as long as there is time.
     """
     until = clock.monotonic() + min(gateway["timeout"], ctx.time_left())
     while True:
@@ -116,7 +116,7 @@ def _submit(ctx: JobContext, session: Session, body: bytes, gateway: Mapping[str
 
 
 def _judge(status: int, *, begun: bool = False) -> None:
-    """:raises SmsError: what a status other than ok means."""
+    """:raises SmsError: for a status other than ok."""
     name = name_of(status)
     if status in _BUSY:
         raise GatewayDown(f"the gateway wants us to slow down: {name}", maybe_sent=begun)
@@ -131,20 +131,20 @@ def _judge(status: int, *, begun: bool = False) -> None:
 
 
 class _Sessions:
-    """Those of a process: one for each gateway, bound again when it ended or the definition changed."""
+    """The sessions of a process: one for each gateway; bound again if it ended, or if the definition changed."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._guard = threads.Lock()
         self._locks: dict[str, threads.Lock] = {}
         self._kept: dict[str, tuple[Account, Session]] = {}
-        #: By gateway: when the last try to bind failed, and why.
+        #: Time and error of the last failed bind, by gateway.
         self._failed: dict[str, tuple[float, GatewayDown | AccountRefused]] = {}
         _ALL.add(self)
 
     @classmethod
     def of(cls, settings: Settings) -> _Sessions:
-        """By process: a fork does not share its parent's sessions."""
+        """The sessions of this process: a fork does not share its parent's."""
 
         def make() -> _Sessions:
             sessions = cls()
@@ -154,7 +154,7 @@ class _Sessions:
         return settings.resource((cls, os.getpid()), make)
 
     def close(self) -> None:
-        """Unbind all, but those of the process that this one is a fork of."""
+        """Unbind all sessions, except those that a fork inherited."""
         if self._process != os.getpid():
             return
         with self._guard:
@@ -163,10 +163,10 @@ class _Sessions:
             session.unbind()
 
     def bound(self, settings: Settings, gateway: Mapping[str, Any], until: float) -> Session:
-        """The session of a gateway. One thread binds; those that wait for it share its success or its failure.
+        """The session of a gateway. One thread binds; waiting threads share its success or failure.
 
-        :param until: on the monotonic clock.
-        :raises SmsError: when there is none.
+        :param until: end of the wait, on the monotonic clock.
+        :raises SmsError: if there is none.
         """
         asked, identifier = clock.monotonic(), gateway["identifier"]
         account = _account(settings, gateway)
@@ -218,7 +218,7 @@ class _Sessions:
 
 
 def unbind_all() -> None:
-    """Take leave of all servers: some let nobody else bind until they notice that a process has gone."""
+    """Unbind from all servers: some refuse another bind until they notice the end of a process."""
     for sessions in list(_ALL):
         sessions.close()
 

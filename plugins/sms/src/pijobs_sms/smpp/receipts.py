@@ -1,4 +1,4 @@
-"""Delivery receipts by SMPP: a deliver_sm that tells what became of an SMS."""
+"""Delivery receipts by SMPP, in a deliver_sm."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pijobs_sms.smpp.pdus import Delivery, Pdu, Status
 
 log = logging.getLogger(__name__)
 
-#: Of ``message_state`` (5.2.28), and of texts (appendix B): whether it was delivered. Others are not the last word.
+#: Whether it was delivered, by ``message_state`` (5.2.28), and by texts (appendix B). Other states are not final.
 _STATES = {2: True, 3: False, 4: False, 5: False, 8: False}
 _WORDS = {"DELIVRD": True, "EXPIRED": False, "DELETED": False, "UNDELIV": False, "REJECTD": False}
 _NAMES = {2: "DELIVRD", 3: "EXPIRED", 4: "DELETED", 5: "UNDELIV", 8: "REJECTD"}
-#: A receipt may be here before another process has written down the id of the SMS: seconds between two looks.
+#: Seconds between two looks for the id of the SMS, which another process may store after the receipt has arrived.
 _PAUSES = (0.2, 1.0)
 
 
 def take_receipt(receipts: Receipts, gateway: str, pdu: Pdu) -> int:
-    """Keep what a deliver_sm tells, and give the status of its answer.
+    """Keep the receipt in a deliver_sm. Returns the status of our answer.
 
-    Not a receipt (somebody wrote to us), or one of an SMS that is none of ours: it is taken, and means nothing here.
+    Accepts and ignores other messages (somebody writes to us), and receipts for unknown SMS.
     """
     try:
         delivery = Delivery.of(pdu.body)
@@ -43,7 +43,7 @@ def take_receipt(receipts: Receipts, gateway: str, pdu: Pdu) -> int:
     except DatabaseError as failure:
         log.warning("SMS gateway %s: a receipt waits for the database: %s", gateway, failure)
         return Status.ESME_RX_T_APPN
-    log.info("SMS gateway %s: %s is told to be %s", gateway, instance or "an SMS that is not known", word)
+    log.info("SMS gateway %s: the state of %s is %s", gateway, instance or "an SMS that is not known", word)
     return Status.ESME_ROK
 
 
@@ -57,6 +57,6 @@ def _told(receipts: Receipts, gateway: str, message_id: str, delivered: bool, re
 
 
 def _field(name: str, text: str) -> str:
-    """Of a text such as ``id:4711 sub:001 dlvrd:001 … stat:DELIVRD err:000 text:…``."""
+    """The fields of a text such as ``id:4711 sub:001 dlvrd:001 … stat:DELIVRD err:000 text:…``."""
     found = re.search(rf"\b{name}:\s*([\w.-]+)", text, re.IGNORECASE)
     return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""A session: a connection that is bound and shared by threads. One of its own reads, one tells of deliveries."""
+"""A session: a bound connection, shared by threads. One thread reads, another handles deliveries."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pijobs_sms.smpp.pdus import HEADER, Command, Pdu, Status, bind, decode, len
 
 log = logging.getLogger(__name__)
 
-#: Seconds of silence after which the server is asked whether it is there; after as many more it is taken for gone.
+#: Seconds without data after which we send an enquiry; after as many more, the server counts as gone.
 SILENCE = 30.0
-#: What a server may tell of deliveries before we have looked at the first.
+#: Most deliveries that wait to be handled.
 _MOST = 1000
 
 
@@ -37,7 +37,7 @@ class SessionLost(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """Where to bind, and as whom. ``tls`` is None for a connection in the clear."""
+    """Server and login of a session. ``tls`` is None for an unencrypted connection."""
 
     host: str
     port: int
@@ -55,9 +55,9 @@ class _Waiting:
 
 class Session:
     """
-    :param received: called with each deliver_sm, in a thread of its own; returns the status of the answer.
-    :param seconds: for name, connection, TLS and bind together.
-    :raises OSError: no connection. :raises SessionLost: no answer.
+    :param received: called with each deliver_sm, in a separate thread; returns the status of the answer.
+    :param seconds: for look-up, connection, TLS and bind together.
+    :raises OSError: if it can't connect. :raises SessionLost: if there is no answer.
     """
 
     def __init__(self, account: Account, received: Callable[[Pdu], int], seconds: float) -> None:
@@ -87,7 +87,7 @@ class Session:
     def ask(self, command: Command, body: bytes, seconds: float) -> Pdu:
         """Send a request and wait for its answer.
 
-        :raises SessionLost: if it does not come in time, or not any more.
+        :raises SessionLost: if it does not come in time, or the session ends.
         """
         with self._expecting() as (sequence, waiting):
             try:
@@ -102,17 +102,17 @@ class Session:
         return waiting.answer
 
     def close(self) -> None:
-        """Everybody who waits for an answer is told that none comes."""
+        """Wake all threads that wait for an answer: none will come."""
         with self._lock:
             self._closed = True
             waiting = list(self._waiting.values())
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # the thread that reads notices, and closes it
+            self._socket.shutdown(socket.SHUT_RDWR)  # the reading thread notices this, and closes it
         for one in waiting:
             one.done.set()
 
     def unbind(self, seconds: float = 1.0) -> None:
-        """Take leave, and close."""
+        """Unbind, and close the connection."""
         with suppress(SessionLost):
             self.ask(Command.UNBIND, b"", seconds)
         self.close()
@@ -172,8 +172,8 @@ class Session:
         return received
 
     def _receive(self, number: int) -> bytes | None:
-        """None: TLS had something to read, but nothing for us. OpenSSL does not read and write at once, hence the lock,
-        and so nobody waits within it."""
+        """Read bytes; None if TLS had data, but none for us. The lock keeps OpenSSL from reading and writing at once,
+        and no thread waits within it."""
         with self._lock:
             self._socket.settimeout(0)
             try:
@@ -185,7 +185,7 @@ class Session:
                     self._socket.settimeout(SILENCE)
 
     def _is_readable(self) -> bool:
-        """Whether there is something to read, or its end, within :data:`SILENCE`."""
+        """Whether data or the end of the stream arrives within :data:`SILENCE`."""
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         return bool(self._selector.select(SILENCE))
@@ -212,7 +212,7 @@ class Session:
 
 
 def _connect(account: Account, seconds: float) -> socket.socket:
-    """:raises OSError: for the last of the addresses."""
+    """Connect to one of the addresses. :raises OSError: the error of the last one."""
     error = OSError("no address")
     for place, share in addresses(account.host, account.port, seconds):
         connection = socket.socket(place[0], place[1], place[2])

@@ -1,4 +1,4 @@
-"""Texts as a phone shows them: in the alphabet of GSM (3GPP TS 23.038, 6.2.1), or in UCS-2, and in parts."""
+"""Encodes texts for telephones: in the GSM alphabet (3GPP TS 23.038, 6.2.1) or UCS-2, split into parts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAX_PARTS = 255
 class Alphabet:
     """
     :ivar coding: value of ``data_coding`` (SMPP 3.4, 5.2.19).
-    :ivar encode: a letter as octets. Raises UnicodeEncodeError or KeyError for one that is not there.
-    :ivar whole: octets that a text may have; one in parts has six fewer or, of seven bits each, seven.
+    :ivar encode: encodes a letter; raises UnicodeEncodeError or KeyError for an unknown one.
+    :ivar whole: most octets of a single text; parts have six fewer or, with seven bits each, seven.
     """
 
     coding: int
@@ -36,18 +36,18 @@ class Alphabet:
 _GSM_7 = Alphabet(0, _OCTETS.__getitem__, 160, 153)
 _LATIN_1 = Alphabet(3, lambda letter: letter.encode("latin-1"), 140, 134)
 _UCS_2 = Alphabet(8, lambda letter: letter.encode("utf-16-be", "replace"), 140, 134)
-#: The field of a gateway: in these alphabets, the first that has all letters.
+#: Values of the gateway's field: the alphabets to try, in order; the first that has all letters is used.
 ALPHABETS: Mapping[str, tuple[Alphabet, ...]] = {
     "gsm": (_GSM_7, _UCS_2), "latin1": (_LATIN_1, _UCS_2), "ucs2": (_UCS_2,),
 }  # fmt: skip
 
 
 def parts_of(text: str, alphabet: str, reference: int) -> tuple[int, list[bytes]]:
-    """The ``data_coding``, and the text in one or more parts. No letter is split; phones put the parts together.
+    """The ``data_coding``, and the text in one or more parts. Splits no letter; telephones join the parts.
 
     :param alphabet: one of :data:`ALPHABETS`.
-    :param reference: 0 to 255, of the parts of one text (3GPP TS 23.040, 9.2.3.24.1).
-    :raises ValueError: for a text that is too long.
+    :param reference: 0 to 255, the same for all parts of a text (3GPP TS 23.040, 9.2.3.24.1).
+    :raises ValueError: if the text is too long.
     """
     for chosen in ALPHABETS[alphabet]:
         try:

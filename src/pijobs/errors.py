@@ -67,15 +67,16 @@ class ConfigurationError(PijobsError):
     """the configuration can't be used"""
 
 
-class SettingsError(ConfigurationError):
-    """some settings can't be used
-
-    :param faults: one line per error, with what was expected and what was found.
-    """
+class _SeveralFaults:
+    """:param faults: one line per error, with what was expected and what was found."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(self.faults))
+        super().__init__("\n".join(self.faults))  # type: ignore[call-arg]
+
+
+class SettingsError(_SeveralFaults, ConfigurationError):
+    """some settings can't be used"""
 
 
 class PluginError(PijobsError):
@@ -103,13 +104,10 @@ class Damaged(DecodeError):
 
 
 class KeyConflict(JobError):
-    """an instance with the same key is waiting
-
-    :param existing: the id of the waiting instance.
-    """
+    """an instance with the same key is waiting"""
 
     def __init__(self, existing: str) -> None:
-        self.existing = existing
+        self.existing = existing  # its id
         super().__init__(f"instance {existing} with the same key is waiting; on_conflict='error' refuses a second one")
 
 
@@ -175,8 +173,7 @@ class Bypassed(StorageError):
 
     def __init__(self, ids: Collection[str]) -> None:
         super().__init__(f"the queue is bypassed for {len(ids)} instances")
-        #: The instances that must run in the request.
-        self.ids = frozenset(ids)
+        self.ids = frozenset(ids)  # of the instances that must run in the request
 
 
 class InstanceRefused(StorageError):
@@ -203,15 +200,8 @@ class DatabaseConflict(DatabaseError):
     """another transaction was first"""
 
 
-class DefinitionError(PijobsError):
-    """the values of a definition can't be used
-
-    :param faults: one line per error, with what was expected and what was found.
-    """
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(self.faults))
+class DefinitionError(_SeveralFaults, PijobsError):
+    """the values of a definition can't be used"""
 
 
 class DefinitionNotFound(PijobsError):
@@ -302,11 +292,8 @@ class UnknownHere(AttemptDeferred):
 
 
 def __getattr__(name: str) -> Any:
-    if name == "HeldBack":
-        warnings.warn(
-            "pijobs.errors.HeldBack is deprecated and goes with 0.3.0; write pijobs.errors.AttemptDeferred",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return AttemptDeferred
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name != "HeldBack":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    advice = "pijobs.errors.HeldBack is deprecated and goes with 0.3.0; write pijobs.errors.AttemptDeferred"
+    warnings.warn(advice, DeprecationWarning, stacklevel=2)
+    return AttemptDeferred

@@ -31,7 +31,7 @@ ERRORS = [
     f"{module.__name__}.{name}"
     for module in (errors, mail_errors, sms_errors)
     for name, value in vars(module).items()
-    if inspect.isclass(value) and value.__module__ == module.__name__
+    if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == module.__name__
 ]
 MEASURED = {
     name

@@ -26,6 +26,8 @@ from typing import Any
 import flask
 
 from pijobs.base.foreign import cut
+from pijobs.flask import current_queue
+from pijobs.storage.contract import Storage
 
 
 class ApiError(Exception):
@@ -87,3 +89,14 @@ def required(values: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ApiError(400, 905, f"expected the parameter {name!r}")
     return value
+
+
+def present_storage() -> Storage:
+    """The storage of the queue.
+
+    :raises ApiError: (409) if no queue is configured.
+    """
+    storage = current_queue().storage
+    if storage is None:
+        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
+    return storage

@@ -53,10 +53,9 @@ def sign_in() -> flask.Response:
 def sign_out() -> flask.Response:
     """End the token; with ``everywhere``, all sessions of its account, also on the pages."""
     account, session = signed_in()
-    sessions = Sessions.of(current_installation().settings)
     everywhere = parameters().get("everywhere") in (True, "1", "true")
     audit("sign-out", who=account.name, on="everywhere" if everywhere else "")
-    ended = sessions.end_all(account.name) if everywhere else int(sessions.end(account.name, session.id))
+    ended = sessions().end_all(account.name) if everywhere else int(sessions().end(account.name, session.id))
     return answer({"ended": ended})
 
 
@@ -93,6 +92,11 @@ def factors() -> Factors:
     return Factors.of(current_installation().settings)
 
 
+def sessions() -> Sessions:
+    """The sessions of this installation's accounts."""
+    return Sessions.of(current_installation().settings)
+
+
 def check_code(name: str, code: str) -> None:
     """Check a code of an app or a recovery code. Each code is valid once.
 
@@ -127,7 +131,7 @@ def new_session(account: Account, kind: Kind, *, whole: bool = True) -> str:
     """
     # A host's own tokens live as long.
     lifetime = None if host_sign_in() is None else LIFETIME
-    return Sessions.of(current_installation().settings).begin(
+    return sessions().begin(
         account.name, fingerprint(account), kind, address=flask.request.remote_addr or "", agent=_agent(),
         lifetime=lifetime, whole=whole,
     )  # fmt: skip
@@ -146,7 +150,7 @@ def signed_in() -> tuple[Account, Session]:
     if found is None:
         who = "" if host is None else "not one of an administrator, or "
         raise ApiError(401, 4033, f"the token is {who}not valid any more; sign in again")
-    Sessions.of(current_installation().settings).use(found[1])
+    sessions().use(found[1])
     return found
 
 
@@ -170,7 +174,7 @@ def _given_token() -> str:
 
 
 def _by_token(token: str) -> tuple[Account, Session] | None:
-    session = Sessions.of(current_installation().settings).get(token, "token")
+    session = sessions().get(token, "token")
     account = None if session is None else account_of(session)
     return None if session is None or account is None else (account, session)
 
@@ -181,7 +185,7 @@ def _by_token_of(host: HostSignIn, token: str) -> tuple[Account, Session] | None
     if account is None:
         return None
     first = (account.name, fingerprint(account), flask.request.remote_addr or "", _agent())
-    session = Sessions.of(current_installation().settings).adopt(token, first)
+    session = sessions().adopt(token, first)
     return None if session is None or session.fingerprint != fingerprint(account) else (account, session)
 
 

@@ -16,15 +16,12 @@ from pijobs.jobs import State
 from pijobs.request.queue import Handle
 from pijobs.server.api import ApiError, answer, in_the_address, parameters
 from pijobs.server.audited import delete_definition, given_reason, save_definition
-from pijobs.server.described import Parameter, Taken, takes, takes_what
+from pijobs.server.described import REASON, Parameter, Taken, takes, takes_what
 from pijobs.server.rights import requires
 from pijobs.settings import Settings
 
 #: privacyIDEA's error codes: not found, error of a server that we called, wrong parameter.
 NOT_FOUND, SERVER, PARAMETER = 601, 903, 905
-
-#: The parameter that each change accepts.
-REASON = Parameter("reason", "for the audit log")
 
 Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
 

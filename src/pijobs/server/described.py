@@ -26,6 +26,10 @@ class Parameter:
     required: bool = False
 
 
+#: The reason of a change.
+REASON = Parameter("reason", "for the audit log")
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """Parameters and answers of a route.

@@ -181,7 +181,7 @@ class Factors:
     def _step(self, secret: str, code: str, *, after: int) -> int | None:
         if not code.isascii():  # compare_digest accepts ASCII only
             return None
-        totp, now = pyotp().TOTP(secret), int(self._time()) // PERIOD
+        totp, now = extra("pyotp").TOTP(secret), int(self._time()) // PERIOD
         steps = range(now - DRIFT, now + DRIFT + 1)
         right = [step for step in steps if hmac.compare_digest(totp.generate_otp(step), code)]
         return next((step for step in right if step > after), None)
@@ -235,11 +235,6 @@ def _bound_to(id: str, name: str) -> bytes:
 
 def _hash(name: str, code: str) -> str:
     return hashlib.sha256(f"{name}\0{code[:64]}".encode("utf-8", "replace")).hexdigest()
-
-
-def pyotp() -> Any:
-    """The module pyotp. :raises ConfigurationError: if it is not installed."""
-    return extra("pyotp")
 
 
 def extra(module: str) -> Any:

@@ -19,12 +19,11 @@ from pijobs.flask import current_queue
 from pijobs.jobs import ENDED, WAITING, State
 from pijobs.observe import facts, instances, lists, people
 from pijobs.request.queue import Queue
-from pijobs.server.api import ApiError, answer, in_the_address, parameters, required
+from pijobs.server.api import ApiError, answer, in_the_address, parameters, present_storage, required
 from pijobs.server.audited import audit, given_reason
-from pijobs.server.described import Parameter, takes
+from pijobs.server.described import REASON, Parameter, takes
 from pijobs.server.machines import ENQUEUE, STATUS, Machine
 from pijobs.server.rights import out_of_scope, requires
-from pijobs.storage.contract import Storage
 
 MOST = 500
 #: Seconds between two reads for one listener, most seconds of one listener, most listeners of one process.
@@ -32,18 +31,10 @@ LOOK, LISTEN, LISTENERS = 1.0, 60.0, 20
 log = logging.getLogger(__name__)
 _listeners = threads.BoundedSemaphore(LISTENERS)
 
-REASON = Parameter("reason", "for the audit log")
 _OPTIONS = ("delay", "expires", "priority", "key", "on_conflict")
 _NUMBER = {"type": "number", "minimum": 0}
 
 blueprint = flask.Blueprint("pijobs_jobs", __name__)
-
-
-def _storage() -> Storage:
-    storage = current_queue().storage
-    if storage is None:
-        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
-    return storage
 
 
 @blueprint.post("/messages")
@@ -53,7 +44,7 @@ def find_messages() -> flask.Response:
     """The newest messages of one person, each with a sentence about its state. ``who``, in the body: a login name,
     address or number. ``kept`` tells how long messages can be found; ``away`` is as in :func:`list_jobs`.
     """
-    _storage()
+    present_storage()
     if "who" in flask.request.args:
         raise in_the_address("who")
     places, away = current_queue().places.within_reach()
@@ -80,7 +71,7 @@ def list_jobs() -> flask.Response:
     A page may have fewer than ``limit`` instances; only the last page has no cursor. ``away`` tells why the storage
     does not answer; then only the spool of this machine is listed.
     """
-    _storage()
+    present_storage()
     places, away = current_queue().places.within_reach()
     values = parameters()
     state = _state(values["state"]) if values.get("state") else None
@@ -125,7 +116,7 @@ def enqueue() -> flask.Response:
     """Enqueue a job, as ``queue.enqueue`` does: ``name``, ``kwargs`` and options. Answers ``id``, ``state``, ``via``
     and ``reason`` of the instance. A machine's token can enqueue the jobs in its scope.
     """
-    _storage()
+    present_storage()
     values = parameters()
     name, machine = required(values, "name"), flask.g.account
     if isinstance(machine, Machine) and not machine.may(ENQUEUE + name):
@@ -153,7 +144,7 @@ def enqueue() -> flask.Response:
 @requires("viewer", scope=STATUS)
 def show(id: str) -> flask.Response:
     """One instance with its history, and why it waits."""
-    _storage()
+    present_storage()
     return answer(instances.explained(current_queue(), id))
 
 
@@ -165,7 +156,7 @@ def events(id: str) -> flask.Response:
     A connection lasts at most a minute; then the client connects again. Each one holds a thread of the server; a
     process accepts 20, and answers 503 to more.
     """
-    _storage()
+    present_storage()
     queue = current_queue()
     instances.explained(queue, id)
     if not _listeners.acquire(blocking=False):
@@ -199,7 +190,7 @@ def _changes(queue: Queue, id: str) -> Iterator[str]:
 @takes(REASON)
 def retry(id: str) -> flask.Response:
     """Queue a dead letter again. The audit log keeps ``reason``."""
-    _storage()
+    present_storage()
     reason = given_reason(parameters())
     instances.retry(current_queue(), id)
     audit("job.retry", fields=[id], reason=reason)
@@ -212,7 +203,7 @@ def retry(id: str) -> flask.Response:
 def delete(id: str) -> flask.Response:
     """Cancel a waiting instance, or remove the record of an ended one. Refuses a running one (409). The audit log
     keeps ``reason``."""
-    _storage()
+    present_storage()
     reason = given_reason(parameters())
     storage, record = current_queue().places.find(id)
     state = record.state
@@ -231,7 +222,7 @@ def delete(id: str) -> flask.Response:
 @requires("viewer", scope=STATUS)
 def workers() -> flask.Response:
     """The live workers."""
-    return answer(facts.workers(_storage()))
+    return answer(facts.workers(present_storage()))
 
 
 @blueprint.get("/groups")
@@ -244,4 +235,4 @@ def groups() -> flask.Response:
     """The groups by name, with limits and circuit breakers: up to ``limit`` after the name ``after``."""
     values = parameters()
     after, limit = str(values.get("after", "")), _limit(values.get("limit", MOST))
-    return answer([*facts.groups(_storage(), after=after, limit=limit)])
+    return answer([*facts.groups(present_storage(), after=after, limit=limit)])

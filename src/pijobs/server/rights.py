@@ -12,9 +12,8 @@ from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Role
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
-from pijobs.server.auth import RECENT, present_machine, signed_in
+from pijobs.server.auth import RECENT, present_machine, sessions, signed_in
 from pijobs.server.lockout import Tries, network_of
-from pijobs.server.sessions import Sessions
 
 #: Attribute of a view with the role that it requires.
 RIGHT = "pijobs_right"
@@ -62,7 +61,7 @@ def requires(role: Role, *, recent: bool = False, scope: str = "") -> Callable[[
             if ROLES.index(account.role) < ROLES.index(role):
                 audit("access", "refused", on=f"{flask.request.method} {flask.request.path}")
                 raise ApiError(403, 303, f"this needs the role {role!r}; {account.name!r} has {account.role!r}")
-            if recent and not Sessions.of(current_installation().settings).is_fresh(session, RECENT):
+            if recent and not sessions().is_fresh(session, RECENT):
                 minutes = f"{RECENT // 60} minutes"
                 raise ApiError(401, 4033, f"this needs a token that is not older than {minutes}; sign in again")
             return view(*args, **kwargs)

@@ -11,10 +11,9 @@ from pijobs.flask import current_queue
 from pijobs.observe.facts import moment
 from pijobs.observe.schedule import run_now, scheduled, skip
 from pijobs.plugins.hookspecs import Scheduled
-from pijobs.server.api import ApiError, answer, parameters
+from pijobs.server.api import ApiError, answer, parameters, present_storage
 from pijobs.server.audited import audit, given_reason
-from pijobs.server.described import takes
-from pijobs.server.jobs_api import REASON
+from pijobs.server.described import REASON, takes
 from pijobs.server.machines import STATUS
 from pijobs.server.rights import requires
 
@@ -27,7 +26,7 @@ blueprint = flask.Blueprint("pijobs_schedule", __name__)
 def list_scheduled() -> flask.Response:
     """The periodic jobs, also those of plugins: the ``next`` run of each, the scheduled time of its ``last`` run, and
     the result of that (``instance``, ``state``, ``reason``)."""
-    _queue()
+    present_storage()
     return answer([_shown(row) for row in scheduled(current_queue())])
 
 
@@ -36,7 +35,7 @@ def list_scheduled() -> flask.Response:
 @takes(REASON)
 def run(identifier: str) -> flask.Response:
     """Run a periodic job now, in addition to its schedule. The answer is the id of the instance."""
-    _queue()
+    present_storage()
     reason = given_reason(parameters())
     try:
         id = run_now(current_queue(), identifier)
@@ -51,7 +50,7 @@ def run(identifier: str) -> flask.Response:
 @takes(REASON)
 def leave_out(identifier: str) -> flask.Response:
     """Skip the next time of a periodic job. The answer is that time."""
-    _queue()
+    present_storage()
     reason = given_reason(parameters())
     try:
         due = skip(current_queue(), identifier, by=flask.g.account.name)
@@ -59,11 +58,6 @@ def leave_out(identifier: str) -> flask.Response:
         raise ApiError(404, 601, str(error)) from None
     audit("schedule.skip", on=identifier, reason=reason)
     return answer(moment(due))
-
-
-def _queue() -> None:
-    if current_queue().storage is None:
-        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
 
 
 def _shown(row: Scheduled) -> dict[str, object]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import flask
 
-from pijobs.flask import current_queue
 from pijobs.server import switched
-from pijobs.server.api import ApiError, answer, parameters, required
+from pijobs.server.api import ApiError, answer, parameters, present_storage, required
 from pijobs.server.audited import given_reason
 from pijobs.server.described import Parameter, takes
 from pijobs.server.rights import requires
-from pijobs.storage.contract import Storage
 from pijobs.storage.texts import storable_name
 
 GROUP = Parameter("group", "such as smtp:main; default: the whole queue")
@@ -26,7 +24,7 @@ blueprint = flask.Blueprint("pijobs_switches", __name__)
 @takes(GROUP, WHY)
 def pause() -> flask.Response:
     """Start no more jobs of one ``group``, or of all. Running jobs continue. Jobs whose deadline passes expire."""
-    switched.pause(_storage(), _group(), _reason())
+    switched.pause(present_storage(), _group(), _reason())
     return answer(True)
 
 
@@ -35,7 +33,7 @@ def pause() -> flask.Response:
 @takes(GROUP)
 def resume() -> flask.Response:
     """End a pause. ``down`` tells whether the destination is down; if so, one instance tries it now."""
-    return answer({"down": switched.resume(_storage(), _group())})
+    return answer({"down": switched.resume(present_storage(), _group())})
 
 
 @blueprint.post("/groups/flush")
@@ -44,7 +42,7 @@ def resume() -> flask.Response:
 def flush() -> flask.Response:
     """Try the destination of a ``group`` now. ``due``: number of waiting instances that became due now; ``down``: as
     in :func:`resume`."""
-    storage = _storage()
+    storage = present_storage()
     required(parameters(), "group")
     down, due = switched.flush(storage, str(_group()))
     return answer({"down": down, "due": due})
@@ -55,7 +53,7 @@ def flush() -> flask.Response:
 @takes(GROUP, WHY)
 def bypass() -> flask.Response:
     """Run new calls of one ``group``, or of all, in the request until the bypass ends. Meanwhile ``/healthz`` fails."""
-    switched.bypass(_storage(), _group(), _reason())
+    switched.bypass(present_storage(), _group(), _reason())
     return answer(True)
 
 
@@ -64,7 +62,7 @@ def bypass() -> flask.Response:
 @takes(GROUP)
 def end_bypass() -> flask.Response:
     """Enqueue new calls of one ``group``, or of all, again."""
-    switched.end_bypass(_storage(), _given_group())
+    switched.end_bypass(present_storage(), _given_group())
     return answer(True)
 
 
@@ -87,7 +85,7 @@ def take_again() -> flask.Response:
 
 
 def _set_quiet(*, end: bool) -> flask.Response:
-    storage, values = _storage(), parameters()
+    storage, values = present_storage(), parameters()
     host, pid = required(values, "host"), str(values.get("pid") or "")
     if pid and not (pid.isascii() and pid.isdigit() and len(pid) < 11):
         raise ApiError(400, 905, f"pid: expected a number, found {pid[:20]!r}")
@@ -97,13 +95,6 @@ def _set_quiet(*, end: bool) -> flask.Response:
     return answer(number)
 
 
-def _storage() -> Storage:
-    storage = current_queue().storage
-    if storage is None:
-        raise ApiError(409, 409, "no queue is configured; set PI_JOB_QUEUE_CLASS in pi.cfg")
-    return storage
-
-
 def _given_group() -> str | None:
     """As the storage writes it: JSON can carry what no storage takes."""
     return storable_name(str(parameters().get("group") or "")) or None
@@ -111,7 +102,7 @@ def _given_group() -> str | None:
 
 def _group() -> str | None:
     group = _given_group()
-    if group is not None and _storage().group(group) is None:
+    if group is not None and present_storage().group(group) is None:
         raise ApiError(404, 601, "there is no group with this name (any more); GET /groups lists them")
     return group
 

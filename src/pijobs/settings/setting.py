@@ -140,3 +140,8 @@ def _shape(value: object, depth: int = 0) -> str:
 
 def _name(name: object) -> str:
     return repr(name) if isinstance(name, str) and re.fullmatch(r"[\w.*-]{1,60}", name) else _shape(name)
+
+
+def core(name: str, default: T, expected: str, accepts: Any, help: str, **more: Any) -> Setting[T]:
+    """A setting of the core. :param name: without :data:`PREFIX`."""
+    return Setting(name=PREFIX + name, default=default, expected=expected, accepts=accepts, help=help, **more)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from pijobs.base.numbers import MAX_PRIORITY, MIN_PRIORITY, is_int, is_number
-from pijobs.settings.setting import PREFIX, Setting, T, rows
+from pijobs.settings.setting import Setting, core, rows
 
 WORKER_TYPES = ("thread", "process", "greenlet")
 
@@ -31,59 +30,55 @@ def address_of(text: object) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-def _setting(name: str, default: T, expected: str, accepts: Any, help: str, **more: Any) -> Setting[T]:
-    return Setting(name=PREFIX + name, default=default, expected=expected, accepts=accepts, help=help, **more)
-
-
 def _switch(name: str, help: str) -> Setting[bool]:
-    return _setting(name, False, "True or False", lambda v: isinstance(v, bool), help)
+    return core(name, False, "True or False", lambda v: isinstance(v, bool), help)
 
 
 def _seconds(name: str, default: float, least: float, help: str) -> Setting[float]:
     accepts = lambda v: is_number(v) and v >= least  # noqa: E731
-    return _setting(name, default, f"a number of seconds >= {least:g}", accepts, help)
+    return core(name, default, f"a number of seconds >= {least:g}", accepts, help)
 
 
 # fmt: off
 class WorkerSettings:
     """Settings of the worker."""
 
-    workers = _setting("WORKERS", 8, "an integer of at least 1", lambda v: is_int(v) and v >= 1,
+    workers = core("WORKERS", 8, "an integer of at least 1", lambda v: is_int(v) and v >= 1,
         "Worker: how many jobs run at once, in threads (or in processes or greenlets).")
-    worker_type = _setting("WORKER_TYPE", "thread", "'thread', 'process' or 'greenlet'", lambda v: v in WORKER_TYPES,
+    worker_type = core("WORKER_TYPE", "thread", "'thread', 'process' or 'greenlet'", lambda v: v in WORKER_TYPES,
         "Worker: what runs its jobs; 'greenlet' needs pip install 'pijobs[gevent]'.")
-    reserve: Setting[Sequence[str]] = _setting("RESERVE", (), "a list of texts such as '1:10'",
+    reserve: Setting[Sequence[str]] = core("RESERVE", (), "a list of texts such as '1:10'",
         lambda v: isinstance(v, (tuple, list)) and all(reserve_of(one) is not None for one in v),
         "Worker: N more workers only for jobs of this priority and above, as 'N:PRIORITY'.",
         example=("1:10",))
     delay = _seconds("DELAY", 0.1, 0.01, "Worker: first wait between two tries while the storage is away, in seconds.")
-    backoff = _setting("BACKOFF", 1.15, "a number >= 1", lambda v: is_number(v) and v >= 1,
+    backoff = core("BACKOFF", 1.15, "a number >= 1", lambda v: is_number(v) and v >= 1,
         "Worker: factor between two of these waits.")
     max_delay = _seconds("MAX_DELAY", 1.0, 0.01, "Worker: the longest of these waits, at most 1.")
     health_check_interval = _seconds("HEALTH_CHECK_INTERVAL", 10.0, 0.1,
         "Worker: seconds between two checks for dead workers; at most half of PI_JOB_QUEUE_LEASE.")
     disable_health_check = _switch("DISABLE_HEALTH_CHECK", "Worker: do not replace workers that died.")
-    max_tasks: Setting[int | None] = _setting(
+    max_tasks: Setting[int | None] = core(
         "MAX_TASKS", None, "an integer of at least 1 or None", lambda v: is_int(v) and v >= 1,
         "Worker: replace a worker after this many jobs.", example=10_000)
     shutdown_timeout = _seconds(
         "SHUTDOWN_TIMEOUT", 30.0, 0, "Worker: seconds that running jobs have to end after SIGTERM or SIGINT.")
-    scheduler_interval = _setting(
+    scheduler_interval = core(
         "SCHEDULER_INTERVAL", 1, "a divisor of 60", lambda v: is_int(v) and 1 <= v <= 60 and 60 % v == 0,
         "Worker: seconds between two checks of the periodic jobs.")
     no_periodic = _switch("NO_PERIODIC", "Worker: do not enqueue periodic jobs.")
-    logfile: Setting[str | None] = _setting(
+    logfile: Setting[str | None] = core(
         "LOGFILE", None, "the path of a file, '-' or None", lambda v: isinstance(v, str) and v != "",
         "Worker: log to this file; '-' for standard error. None: privacyidea-queue.log in the working directory.",
         example="/var/log/privacyidea/queue.log")
     verbose = _switch("VERBOSE", "Worker: log details, too.")
     quiet = _switch("QUIET", "Worker: log warnings and errors only.")
     simple = _switch("SIMPLE", "Worker: short log lines, time and message.")
-    app: Setting[str | None] = _setting("APP", None, "'module:factory'",
+    app: Setting[str | None] = core("APP", None, "'module:factory'",
         lambda v: isinstance(v, str) and re.fullmatch(r"[\w.]+:\w+", v) is not None,
         "Worker: run jobs in the context of this Flask app (an app, or a function that makes one).",
         example="my_app:create_app")
-    http: Setting[str | None] = _setting("HTTP", None, "'HOST:PORT'", lambda v: address_of(v) is not None,
+    http: Setting[str | None] = core("HTTP", None, "'HOST:PORT'", lambda v: address_of(v) is not None,
         "Worker: answer /livez, /readyz and /metrics here.", example="127.0.0.1:9180")
 # fmt: on
 

@@ -90,7 +90,7 @@ def _attempt(ctx: JobContext, definition: Mapping[str, Any], phone: str, text: s
     gateways = Gateways.of(ctx.settings)
     known |= {*spellings(number), *gateways.declaration.credentials(definition)}
     limits = _limits(ctx, definition, number)
-    _take(ctx, limits, identifier, known)
+    _take(ctx, limits, identifier)
     provider = gateways.providers[definition["provider"]]
     try:
         answer = provider.send(ctx, definition, as_gateway_wants(number, definition["phone_format"]), text)
@@ -115,7 +115,7 @@ def _limits(ctx: JobContext, definition: Mapping[str, Any], number: str) -> dict
     }
 
 
-def _take(ctx: JobContext, limits: Mapping[str, tuple[str, int]], identifier: str, known: set[str]) -> None:
+def _take(ctx: JobContext, limits: Mapping[str, tuple[str, int]], identifier: str) -> None:
     """:raises FailJob: if a limit is reached: nobody waits an hour for an OTP."""
     reached = Limits.of(ctx.settings).take(dict(limits.values()))
     for words, (name, limit) in limits.items():

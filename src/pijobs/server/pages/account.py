@@ -5,14 +5,13 @@ from __future__ import annotations
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs.flask import current_installation
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
-from pijobs.server.auth import factors, verified
+from pijobs.server.auth import factors, sessions, verified
 from pijobs.server.host import host_sign_in
 from pijobs.server.pages.languages import _
-from pijobs.server.pages.web_session import Visitor, end_session, own_path, requires, say
-from pijobs.server.sessions import Sessions
+from pijobs.server.pages.sign_in import sign_out
+from pijobs.server.pages.web_session import Visitor, own_path, requires, say
 
 
 def add_to(blueprint: flask.Blueprint) -> None:
@@ -27,9 +26,9 @@ def add_to(blueprint: flask.Blueprint) -> None:
 def account() -> str:
     """List your sessions."""
     name = _visitor().name
-    sessions, mine = _sessions().list(name), None if host_sign_in() is not None else factors()
+    own, mine = sessions().list(name), None if host_sign_in() is not None else factors()
     return flask.render_template(
-        "pijobs/account.html", sessions=sessions, own=mine is not None,
+        "pijobs/account.html", sessions=own, own=mine is not None,
         factors=mine.of_account(name) if mine else [], codes=mine.recovery_codes_left(name) if mine else 0,
     )  # fmt: skip
 
@@ -38,10 +37,10 @@ def account() -> str:
 def end() -> Response:
     """End one of your sessions."""
     visitor, id = _visitor(), flask.request.form.get("id", "")
-    ended = _sessions().end(visitor.name, id)
+    ended = sessions().end(visitor.name, id)
     audit("session.end")
     if visitor.session is not None and id == visitor.session.id:
-        return _to_the_sign_in()
+        return sign_out()
     say(_("The session has ended.") if ended else _("This session had already ended."), "good" if ended else "warn")
     return flask.redirect(flask.url_for(".account"), 303)
 
@@ -49,14 +48,9 @@ def end() -> Response:
 @requires("helpdesk")
 def end_all() -> Response:
     """Sign out everywhere, including here."""
-    _sessions().end_all(_visitor().name)
+    sessions().end_all(_visitor().name)
     audit("sign-out", on="everywhere")
-    return _to_the_sign_in()
-
-
-def _to_the_sign_in() -> Response:
-    end_session()
-    return flask.redirect(flask.url_for(".sign_in"), 303)
+    return sign_out()
 
 
 @requires("helpdesk")
@@ -76,12 +70,8 @@ def try_to_prove() -> tuple[str, int] | Response:
         fault = _("That is not your password.") if error.status == 401 else f"{error.message}."
         return flask.render_template("pijobs/prove.html", target=target, fault=fault), error.status
     if visitor.session is not None and found.name == visitor.name:
-        _sessions().prove(visitor.session)
+        sessions().prove(visitor.session)
     return flask.redirect(target, 303)
-
-
-def _sessions() -> Sessions:
-    return Sessions.of(current_installation().settings)
 
 
 def _visitor() -> Visitor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import flask
 
 from pijobs.flask import current_installation
-from pijobs.server.host import HostSignIn, host_sign_in
+from pijobs.server.host import host_sign_in
 from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import PAGES
 from pijobs.settings import Settings
@@ -38,11 +38,7 @@ def looks() -> Looks:
         name = name or f"{host.name} · {_('Job queue')}"
         home = flask.request.script_root.removesuffix(host.mount) + "/"
     shown = name or settings.name
-    return Looks(shown, logo, bool(settings.pages_colour), _host_name(host), home)
-
-
-def _host_name(host: HostSignIn | None) -> str:
-    return "" if host is None else host.name
+    return Looks(shown, logo, bool(settings.pages_colour), "" if host is None else host.name, home)
 
 
 def add_to(blueprint: flask.Blueprint) -> None:

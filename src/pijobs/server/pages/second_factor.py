@@ -10,8 +10,8 @@ from pijobs.flask import current_installation
 from pijobs.server import security_keys
 from pijobs.server.api import ApiError
 from pijobs.server.audited import audit
-from pijobs.server.auth import check_code, counted_code, factors
-from pijobs.server.factors import SECURITY_KEY, extra, pyotp
+from pijobs.server.auth import check_code, counted_code, factors, sessions
+from pijobs.server.factors import SECURITY_KEY, extra
 from pijobs.server.pages.languages import _
 from pijobs.server.pages.web_session import (
     Problem,
@@ -23,7 +23,7 @@ from pijobs.server.pages.web_session import (
     say,
     take,
 )
-from pijobs.server.sessions import Session, Sessions
+from pijobs.server.sessions import Session
 
 Answer = str | tuple[str, int] | Response
 
@@ -62,7 +62,7 @@ def try_second_factor() -> Answer:
     except ApiError as error:
         fault = _("This code is wrong, or was already used.") if error.status == 401 else f"{error.message}."
         return _ask(account.name, target, fault), error.status
-    _sessions().prove(session)
+    sessions().prove(session)
     return flask.redirect(target, 303)
 
 
@@ -88,7 +88,7 @@ def add_factor() -> Answer:
         return _offer(name, target, "That did not fit. Try again, with the new code or key."), 400
     audit("factor.add", who=name, on="security key" if answer else "app")
     if half:
-        _sessions().prove(session)
+        sessions().prove(session)
     if not first:
         say(_("The second factor is added."))
         return flask.redirect(target, 303)
@@ -127,7 +127,7 @@ def _owner() -> tuple[str, Session, bool]:
     visitor = present_visitor()
     if visitor is None or visitor.session is None:
         raise Problem(403, _("sign in first"), _("with the second factor of the account"))
-    if not _sessions().is_fresh(visitor.session, 1800):
+    if not sessions().is_fresh(visitor.session, 1800):
         raise Problem(403, _("sign in again first"), _("give your password again before you add a second factor"))
     flask.g.pijobs_visitor = visitor
     return visitor.name, visitor.session, False
@@ -153,10 +153,10 @@ def _ask(name: str, target: str, fault: str = "") -> str:
 
 def _offer(name: str, target: str, fault: str = "") -> str:
     _require_extra()
-    secret, title = pyotp().random_base32(), str(current_installation().queue.settings.name)
+    secret, title = extra("pyotp").random_base32(), str(current_installation().queue.settings.name)
     options, challenge = security_keys.options_to_add(factors(), name, flask.request.host_url, title)
     keep(totp=secret, challenge=challenge)
-    address = pyotp().TOTP(secret).provisioning_uri(name=name, issuer_name=f"pijobs {title}")
+    address = extra("pyotp").TOTP(secret).provisioning_uri(name=name, issuer_name=f"pijobs {title}")
     drawing = extra("segno").make(address).svg_inline(scale=4, light="#fff", border=3)
     return flask.render_template(
         "pijobs/set_up_factor.html", name=name, target=target, fault=fault, secret=secret, address=address,
@@ -168,7 +168,3 @@ def _show_codes(name: str, target: str) -> str:
     codes = factors().new_recovery_codes(name)
     audit("factor.recovery-codes", who=name)
     return flask.render_template("pijobs/recovery_codes.html", codes=codes, target=target)
-
-
-def _sessions() -> Sessions:
-    return Sessions.of(current_installation().settings)

@@ -19,13 +19,12 @@ from urllib.parse import unquote, urlsplit
 import flask
 from werkzeug.wrappers import Response
 
-from pijobs.flask import current_installation
 from pijobs.server.accounts import ROLES, Account, Role
 from pijobs.server.audited import audit
-from pijobs.server.auth import RECENT, account_of, new_session, wants_second_factor
+from pijobs.server.auth import RECENT, account_of, new_session, sessions, wants_second_factor
 from pijobs.server.pages.languages import _
 from pijobs.server.rights import RIGHT
-from pijobs.server.sessions import Session, Sessions
+from pijobs.server.sessions import Session
 
 LONGEST_MESSAGE = 160  # characters
 #: Key in ``app.extensions``, and in the session of the app.
@@ -98,7 +97,7 @@ def _is_recent(visitor: Visitor) -> bool:
         return True
     # Allow twice the time to send a form, so that nobody types a definition twice.
     seconds = RECENT if flask.request.method == "GET" else 2 * RECENT
-    return Sessions.of(current_installation().settings).is_fresh(visitor.session, seconds)
+    return sessions().is_fresh(visitor.session, seconds)
 
 
 def present_visitor() -> Visitor | None:
@@ -115,19 +114,18 @@ def present_visitor() -> Visitor | None:
 
 
 def _signed_in() -> Visitor | None:
-    sessions = Sessions.of(current_installation().settings)
-    session = sessions.get(_secret(), "pages")
+    session = sessions().get(_secret(), "pages")
     account = None if session is None else account_of(session)
     if session is None or account is None or not session.whole:
         return None
     if not is_from_script():  # a page left open is no activity of a person
-        sessions.use(session)
+        sessions().use(session)
     return Visitor(account.name, account.role, session)
 
 
 def half_signed_in() -> tuple[Account, Session] | None:
     """The account and session of a user who has given the password, but not the second factor yet."""
-    session = Sessions.of(current_installation().settings).get(_secret(), "pages")
+    session = sessions().get(_secret(), "pages")
     account = None if session is None or session.whole else account_of(session)
     return None if session is None or account is None else (account, session)
 
@@ -176,9 +174,8 @@ def begin_session(account: Account) -> None:
 
 def end_session() -> None:
     """Sign out. Copies of the cookie become invalid, too."""
-    sessions = Sessions.of(current_installation().settings)
-    if (session := sessions.get(_secret(), "pages")) is not None:
-        sessions.end(session.name, session.id)
+    if (session := sessions().get(_secret(), "pages")) is not None:
+        sessions().end(session.name, session.id)
         audit("sign-out", who=session.name)
     flask.session.pop(PAGES, None)
 
@@ -200,7 +197,7 @@ def form_token() -> str:
     token: str | None = _kept().get("token")
     if token is None:
         token = secrets.token_urlsafe(24)
-        _keep(token=token)
+        keep(token=token)
     return token
 
 
@@ -220,26 +217,21 @@ def say(text: str, tone: str = "good") -> None:
     """Show a message on the next page. :param tone: ``good``, ``warn`` or ``bad``."""
     # Browsers drop a cookie above 4 KB, and with it the session.
     short = text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
-    _keep(said=[*_kept().get("said", []), [tone, short]][-3:])
+    keep(said=[*_kept().get("said", []), [tone, short]][-3:])
 
 
 def take_messages() -> list[list[str]]:
     """Remove and return the messages for this page, as (tone, text)."""
     if is_from_script() or not (said := _kept().get("said")):
         return []
-    _keep(said=None)
+    keep(said=None)
     return cast("list[list[str]]", said)
-
-
-def keep(**values: Any) -> None:
-    """Store values in the session until :func:`take`."""
-    _keep(**values)
 
 
 def take(name: str) -> str:
     """Remove and return a value of :func:`keep`."""
     value = str(_kept().get(name) or "")
-    _keep(**{name: None})
+    keep(**{name: None})
     return value
 
 
@@ -248,5 +240,6 @@ def _kept() -> dict[str, Any]:
     return kept
 
 
-def _keep(**values: Any) -> None:
+def keep(**values: Any) -> None:
+    """Store values in the session until :func:`take`. None removes a value."""
     flask.session[PAGES] = {name: value for name, value in {**_kept(), **values}.items() if value is not None}

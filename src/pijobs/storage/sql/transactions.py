@@ -164,9 +164,6 @@ class Transactions:
         """Run ``work`` without a transaction."""
         return self._insist(lane, lambda link: work(self._make(link)), timeout, writing=False)
 
-    def forget_tables(self) -> None:
-        self.ensured = False
-
     def look_again(self) -> None:
         """Check the tables and their protocol, before anything else."""
         self.ensured = False

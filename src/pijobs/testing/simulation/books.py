@@ -93,7 +93,7 @@ class Books(LastJudgement):
         return len(self.entries[number].attempts)
 
     @contextmanager
-    def running(self, ctx: Any, number: int, how: str) -> Iterator[None]:
+    def running(self, ctx: Any, number: int) -> Iterator[None]:
         """Enter an attempt while its function runs."""
         entry, task = self.entries[number], self.world.current
         assert task is not None

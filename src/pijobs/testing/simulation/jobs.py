@@ -22,7 +22,7 @@ def work(ctx: JobContext, number: int, how: str = "quick", seconds: float = 0.0,
     """Behave as the call says (``how``), then have an effect; ``flaky`` and ``down`` fail in their first attempts."""
     here = world()
     books: Any = here.books  # type: ignore[attr-defined]
-    with books.running(ctx, number, how):
+    with books.running(ctx, number):
         if seconds:
             here.pause(seconds)
         else:

@@ -87,7 +87,7 @@ def _encoded(value: str, first: int) -> Iterator[str]:
     most, held, octets = min(first, WORD), "", 0
     for letter in value:
         size = len(letter.encode())
-        if held and not _fits(held + letter, octets + size, most):
+        if held and not _fits(octets + size, most):
             yield _word(held)
             most, held, octets = WORD, "", 0
         held, octets = held + letter, octets + size
@@ -95,7 +95,7 @@ def _encoded(value: str, first: int) -> Iterator[str]:
         yield _word(held)
 
 
-def _fits(value: str, octets: int, most: int) -> bool:
+def _fits(octets: int, most: int) -> bool:
     return len(_START) + 4 * -(-octets // 3) + len(_END) <= most
 
 

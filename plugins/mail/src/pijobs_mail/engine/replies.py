@@ -25,7 +25,6 @@ class ProtocolError(Exception):
 class Step(str, Enum):
     """A step of the conversation; the value completes the sentence "the server … at"."""
 
-    CONNECT = "connect"
     GREETING = "greeting"
     EHLO = "EHLO"
     STARTTLS = "STARTTLS"

@@ -30,6 +30,7 @@ class Headline:
 @dataclass(frozen=True, slots=True)
 class Topic:
     """The topic of a sentence.
+
     :param things: plural noun, such as "mails".
     :param prefix: prefix of the jobs' names; empty: all jobs.
     """
@@ -61,7 +62,6 @@ def headline(
         group, and with ``fallback`` if the check ``storage`` fails.
     :param most_age: seconds that a due instance may wait (``PI_JOB_QUEUE_READY_MAX_AGE``).
     :param critical: the critical checks that fail: name and message.
-        ``fallback``.
     """
     critical = critical or {}
     found = (

@@ -19,6 +19,7 @@ STEPS = ("GREETING", "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA",
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault at a step.
+
     :param reply: the sink sends this reply; after one with 421, it closes the connection.
     :param times: number of times; None: always.
     :param drop: close the connection without a reply.

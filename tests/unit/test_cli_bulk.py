@@ -57,6 +57,12 @@ def test_by_how_long_ago_it_ended(storage: SqlStorage, pijobs: Pijobs, option: s
     assert states(storage, old, new) == expected
 
 
+def test_the_help_tells_the_reason_of_a_failure_from_the_reason_for_the_audit_log(pijobs: Pijobs) -> None:
+    for command in ("retry", "cancel", "purge"):
+        told = " ".join(pijobs("jobs", command, "--help")[1].split())
+        assert "for the audit log; to choose by the reason of a failure: --because." in told
+
+
 def test_a_list_goes_on_until_it_has_what_was_asked_for(storage: SqlStorage, pijobs: Pijobs) -> None:
     refused = [dead(storage, reason=REFUSED, ago=7200) for _ in range(3)]
     for _ in range(110):  # more than one list of two reads

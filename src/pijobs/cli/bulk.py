@@ -24,7 +24,11 @@ _NAMED = 200
 def takes_instances(command: Command) -> Command:
     """Ids, or the filters of :func:`~pijobs.cli.selection.filter_options`; ``--yes`` and ``--reason``."""
     for option in (
-        click.option("--reason", default="", help="Why; for the audit log."),
+        click.option(
+            "--reason",
+            default="",
+            help="Why you do it, for the audit log; to choose by the reason of a failure: --because.",
+        ),
         click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
         filter_options,
         click.argument("ids", metavar="[ID]...", nargs=-1),

@@ -61,6 +61,15 @@ def test_what_was_done_stands_in_its_minute_and_in_its_hour(counted: Counted) ->
     assert past(counted.queue, "hour")["steps"][-2]["busy"] == pytest.approx(61 / 60)
 
 
+def test_a_long_attempt_makes_one_worker_busy_for_as_long_and_not_many_for_a_minute(counted: Counted) -> None:
+    counted.clock.advance(30 * 60)
+    counted.did(took=15 * 60)
+    counted.clock.advance(60)
+    busy = [step["busy"] for step in past(counted.queue, "hour")["steps"]]
+    assert busy[-17:] == pytest.approx([0.0, *[1.0] * 15, 0.0])
+    assert sum(busy) == pytest.approx(15)
+
+
 def test_times_are_told_by_job_and_destination(counted: Counted) -> None:
     for _ in range(19):
         counted.did(took=0.3, waited=0.02)

@@ -34,6 +34,7 @@ class Work:
     started: dict[float, float] = field(default_factory=dict)
     done: dict[float, float] = field(default_factory=dict)
     failed: float = 0
+    #: Seconds of the attempts that ended.
     busy: float = 0
 
     def add(self, other: Work) -> None:
@@ -41,7 +42,6 @@ class Work:
             for bound, number in theirs.items():
                 mine[bound] = mine.get(bound, 0) + number
         self.failed += other.failed
-        self.busy += other.busy
 
     def told(self) -> dict[str, Any]:
         """``done`` and ``failed``; ``start`` and ``finish``: median and 95th percentile in seconds, or None."""
@@ -98,18 +98,36 @@ def past(queue: Queue, span: str, *, job: str = "", group: str = "") -> dict[str
     kept = queue.settings.resource(_Kept, _Kept)
     read = kept.read(storage, Period.at(step, now).back(number), now)
     sums: dict[tuple[str, str], Work] = {}
-    steps = list[dict[str, Any]]()
+    steps, shown = list[dict[str, Any]](), list[list[Work]]()
     for period, works in read:
         whole = Work()
         for key, work in works.items():
             sums.setdefault(key, Work()).add(work)
-            if (not job or key[0] == job) and (not group or key[1] == group):
-                whole.add(work)
-        seconds = min(step.size, max(1000, now - period.begin)) / 1000
-        steps.append({"at": moment(period.begin), **whole.told(), "busy": whole.busy / seconds})
+        shown.append([work for key, work in works.items() if job in ("", key[0]) and group in ("", key[1])])
+        for work in shown[-1]:
+            whole.add(work)
+        steps.append({"at": moment(period.begin), **whole.told()})
+    for row, (period, _), busy in zip(steps, read, _busy(shown, step.size / 1000), strict=True):
+        row["busy"] = busy * 1000 / min(step.size, max(1000, now - period.begin))
     rows = [{"job": key[0], "group": key[1], **work.told()} for key, work in sums.items()]
     busiest = sorted(rows, key=lambda row: (-row["done"] - row["failed"], row["job"], row["group"]))
     return {"seconds": step.size // 1000, "steps": steps, "rows": busiest}
+
+
+def _busy(works: Sequence[Iterable[Work]], size: float) -> list[float]:
+    """For each step, the seconds of attempts in it. An attempt is counted when it ends, its wait for the start as well;
+    so those that took longer than a step are spread over the steps before.
+
+    :param size: seconds of a step.
+    """
+    busy = [0.0] * len(works)
+    for end, of_step in enumerate(works):
+        for work in of_step:
+            attempts = sum(work.started.values())
+            parts = max(1, math.ceil(work.busy / max(1.0, attempts) / size))
+            for step in range(max(0, end - parts + 1), end + 1):
+                busy[step] += work.busy / parts
+    return busy
 
 
 def _works(totals: Mapping[str, float]) -> dict[tuple[str, str], Work]:

@@ -11,6 +11,8 @@ import flask
 
 from pijobs import Told
 from pijobs.base.redact import redact
+from pijobs.base.told import Moment
+from pijobs.server.pages import formatting
 from pijobs.server.pages.languages import LANGUAGES, Languages, _
 
 WAITS = Told("{what} waits for {seconds:.0f} s", what=Told("the job {name}", name="a {b}"), seconds=2.5)
@@ -44,3 +46,12 @@ def test_pages_translate_it_with_the_parts_of_it_that_are_told(tmp_path: Path) -
     with app.test_request_context(headers={"Accept-Language": "ja"}):
         assert _(WAITS) == WAITS
     assert _(WAITS) == WAITS
+
+
+def test_pages_show_a_time_in_a_text_as_they_show_all_times() -> None:
+    when = Moment("2026-11-30T21:06:29.785Z")
+    text = Told("{what}; {reason}", what=Told("paused at {at}", at=when), reason="<b>")
+    assert text == "paused at 2026-11-30T21:06:29.785Z; <b>"
+    shown = f'paused at <time datetime="{when}" title="{when}">2026-11-30 21:06:29</time>; &lt;b&gt;'
+    assert formatting.told(text).replace(">21:06:29<", ">2026-11-30 21:06:29<") == shown
+    assert formatting.told("{as} it is") == "{as} it is"

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 
+class Moment(str):
+    """A time among the values of a :class:`Told`: ISO 8601, in UTC. Pages show it in the reader's time zone."""
+
+
 class Told(str):
     """An English text that pages can translate. For everything else (logs, JSON, commands) it is a plain ``str``:
     ``Told("{number} waiting", number=5) == "5 waiting"``.

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pijobs.base.told import Told
+from pijobs.base.told import Moment, Told
 from pijobs.jobs import WAITING, State
 from pijobs.observe import facts
 from pijobs.observe.instances import add_afterwards, instance
@@ -26,8 +26,8 @@ MOST = 20
 LONGEST = 320
 
 
-class Moment(str):
-    """ISO 8601, in UTC; in a sentence without seconds. Pages show the reader's time."""
+class Minute(Moment):
+    """In an English sentence without seconds."""
 
     def __format__(self, spec: str) -> str:
         return f"{self[:10]} {self[11:16]} UTC"
@@ -114,7 +114,7 @@ def _tone(state: str) -> str:
 
 
 def _told(row: Mapping[str, Any], kind: Kind, held: _Held) -> Told:
-    at = Moment(row["ended"] or row["started"] or row["created"])
+    at = Minute(row["ended"] or row["started"] or row["created"])
     tries = Told(" after {number} tries", number=row["attempts"]) if row["attempts"] > 1 else ""
     state, failed, reason = State(row["state"]), kind.failed, row["reason"]
     if state in WAITING:
@@ -179,7 +179,7 @@ class _Held:
 
 
 def _of_pause(pause: Mapping[str, Any]) -> dict[str, str]:
-    return {"reason": pause["reason"] or NO_REASON_GIVEN, "at": Moment(pause["at"] or "")}
+    return {"reason": pause["reason"] or NO_REASON_GIVEN, "at": Minute(pause["at"] or "")}
 
 
 def _of_group(group: Mapping[str, Any], kind: Kind) -> Told | None:
@@ -193,12 +193,12 @@ def _of_group(group: Mapping[str, Any], kind: Kind) -> Told | None:
     values["reason"] = group["reason"] or NO_REASON
     if not group["since"]:  # an older release did not record when it began
         return Told("Waiting: {destination} ({group}) is down: {reason}.", **values)
-    values["at"] = Moment(group["since"])
+    values["at"] = Minute(group["since"])
     return Told("Waiting: {destination} ({group}) is down: {reason}; since {at}.", **values)
 
 
 def _of_its_turn(row: Mapping[str, Any]) -> Told:
-    why, at, number = f" ({row['reason']})" if row["reason"] else "", Moment(row["due"]), row["attempts"]
+    why, at, number = f" ({row['reason']})" if row["reason"] else "", Minute(row["due"]), row["attempts"]
     if row["state"] != State.SCHEDULED:
         return Told("Waiting: a worker takes it next{why}.", why=why)
     if not number:

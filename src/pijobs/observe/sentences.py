@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pijobs.base.told import Told
+from pijobs.base.told import Moment, Told
 from pijobs.observe.facts import STATE_ORDER
 from pijobs.observe.load import told_load
 from pijobs.request.places import ONLY_HERE
@@ -43,7 +43,7 @@ def told_pause(pause: Mapping[str, Any]) -> Told:
     if pause["at"] is None:
         return Told("by an older release, which does not say who did it")
     who, reason = pause["by"] or Told("a program"), pause["reason"] or NO_REASON_GIVEN
-    return Told("by {who} at {at}: {reason}", who=who, at=pause["at"], reason=reason)
+    return Told("by {who} at {at}: {reason}", who=who, at=Moment(pause["at"]), reason=reason)
 
 
 def told_bypass(row: Mapping[str, Any]) -> Told:
@@ -73,7 +73,7 @@ def told_age(seconds: float) -> Told:
 
 def told_loss(loss: Mapping[str, Any]) -> Told:
     """In words."""
-    return Told("the storage {what}; noticed at {at}", what=_LOST[loss["kind"]], at=loss["at"])
+    return Told("the storage {what}; noticed at {at}", what=_LOST[loss["kind"]], at=Moment(loss["at"]))
 
 
 def sentences(answer: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pijobs.base import clock
+from pijobs.base.told import Moment, Told
 from pijobs.observe import sentences
 from pijobs.server.pages.languages import _
 
@@ -88,10 +89,20 @@ def moment(iso: str) -> Markup:
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(iso, time_of_day(iso))
 
 
+def told(text: str) -> str:
+    """A text of the queue in the language of the reader, with times in the reader's time zone."""
+    if not isinstance(text, Told):
+        return _(text)
+    return _(text, **{name: _value(value) for name, value in text.values.items()})
+
+
+def _value(value: object) -> object:
+    return moment(value) if isinstance(value, Moment) else told(value) if isinstance(value, Told) else value
+
+
 def told_pause(pause: Mapping[str, Any]) -> str:
-    """Who paused or bypassed something, when and why, in the language of the reader."""
-    told = sentences.told_pause(pause)
-    return _(told) if pause["at"] is None else _(told, at=moment(pause["at"]))
+    """Who paused or bypassed something, when and why."""
+    return told(sentences.told_pause(pause))
 
 
 def label(field: Any) -> str:
@@ -115,5 +126,5 @@ def _parsed(moment: Any) -> dt.datetime:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration, "clock": time_of_day, "after": after, "iso": iso, "count": count, "percent": percent,
     "label": label, "json": as_json, "begin": begin, "short": sentences.short_id, "subject": subject,
-    "pause": told_pause, "moment": moment,
+    "pause": told_pause, "moment": moment, "told": told,
 }  # fmt: skip

@@ -16,6 +16,7 @@ from pijobs.observe.past import SPANS, past
 from pijobs.observe.readiness import readiness
 from pijobs.request.queue import Queue
 from pijobs.server.pages import plots
+from pijobs.server.pages.formatting import told
 from pijobs.server.pages.languages import _
 from pijobs.server.pages.summary import Topic, headline
 from pijobs.server.pages.web_session import PAGES, requires
@@ -49,7 +50,7 @@ def overview() -> str | Response:
     chosen = _chosen()
     answer, recent, before = _state_now(queue, chosen)
     checks = [(name, check) for name, check in readiness(queue, answer) if check.warning or not check.ok]
-    critical = {name: _(check.message) for name, check in checks if not check.ok}
+    critical = {name: told(check.message) for name, check in checks if not check.ok}
     if "storage" in critical and answer["reachable"]:
         answer = {**answer, "fallback": status.fallback(queue)}
     site = flask.current_app.extensions[PAGES]

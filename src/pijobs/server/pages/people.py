@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import flask
-from markupsafe import Markup
 
-from pijobs.base.told import Told
 from pijobs.flask import current_queue
 from pijobs.observe import people
 from pijobs.server.audited import audit
@@ -45,15 +41,4 @@ def find() -> str:
 def _page(who: str, rows: list[dict[str, object]] | None, away: str | None) -> str:
     finished, dead = map(duration, people.kept_for(current_queue()))
     kept = _(people.KEPT, finished=finished, dead=dead)
-    return flask.render_template(
-        "pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, sentence=sentence, most=people.MOST
-    )
-
-
-def sentence(words: Told, moment: Callable[[str], Markup]) -> str:
-    """The sentence in the page's language.
-
-    :param moment: formats a time.
-    """
-    times = {name: moment(value) for name, value in words.values.items() if isinstance(value, people.Moment)}
-    return _(words, **times)
+    return flask.render_template("pijobs/messages.html", who=who, rows=rows, away=away, kept=kept, most=people.MOST)

@@ -49,9 +49,9 @@ def test_pages_translate_it_with_the_parts_of_it_that_are_told(tmp_path: Path) -
 
 
 def test_pages_show_a_time_in_a_text_as_they_show_all_times() -> None:
-    when = Moment("2026-11-30T21:06:29.785Z")
+    when = Moment("2020-01-02T21:06:29.785Z")
     text = Told("{what}; {reason}", what=Told("paused at {at}", at=when), reason="<b>")
-    assert text == "paused at 2026-11-30T21:06:29.785Z; <b>"
-    shown = f'paused at <time datetime="{when}" title="{when}">2026-11-30 21:06:29</time>; &lt;b&gt;'
-    assert formatting.told(text).replace(">21:06:29<", ">2026-11-30 21:06:29<") == shown
+    assert text == "paused at 2020-01-02T21:06:29.785Z; <b>"
+    shown = f'paused at <time datetime="{when}" title="{when}">2020-01-02 21:06:29</time>; &lt;b&gt;'
+    assert formatting.told(text) == shown
     assert formatting.told("{as} it is") == "{as} it is"

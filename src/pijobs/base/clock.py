@@ -49,6 +49,17 @@ class SystemClock:
         return boottime()
 
 
+def server_offset(known: float | None, earliest: float, latest: float) -> float:
+    """What to add to this host's monotonic time for the time of a server.
+
+    :param known: what its earlier answers told; it is kept if the new one agrees with it, because a slow answer is
+        less exact than a quick one.
+    :param earliest: if the server looked at its clock when its answer arrived here.
+    :param latest: if it did so when the question was sent.
+    """
+    return known if known is not None and earliest <= known <= latest else (earliest + latest) / 2
+
+
 def to_ms(seconds: float) -> int:
     """Seconds as whole milliseconds, the unit of the storages."""
     return round(seconds * 1000)

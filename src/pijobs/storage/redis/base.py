@@ -26,8 +26,6 @@ from pijobs.storage.values import Durability, Retention
 TIMEOUT = 5.0
 #: Seconds that :meth:`RedisStorage.ping` waits.
 PING_TIMEOUT = 1.0
-#: Answers that took longer say too little about their time.
-GOOD_SAMPLE = 0.1
 
 #: Instances that one script audits.
 AUDITED_AT_ONCE = 25
@@ -103,8 +101,7 @@ class RedisBase(contract.Base):
 
     def _learn_time(self, server: float, sent: float) -> None:
         received = clock.monotonic()
-        if self._offset is None or received - sent < GOOD_SAMPLE:
-            self._offset = server - (sent + received) * 500
+        self._offset = clock.server_offset(self._offset, server - received * 1000, server - sent * 1000)
 
     def _run(self, script: Script, *words: Argument) -> list[Any]:
         return self._run_on(self._workers, TIMEOUT, script, words)

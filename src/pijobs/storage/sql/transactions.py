@@ -39,7 +39,8 @@ class DatabaseClock:
     def heard(self, now_us: int, before: float) -> None:
         """:param before: monotonic seconds when the question was sent."""
         after = clock.monotonic()
-        self._offset, self._asked = now_us / 1e6 - (before + after) / 2, after
+        now = now_us / 1e6
+        self._offset, self._asked = clock.server_offset(self._offset, now - after, now - before), after
 
     def now_us(self) -> int:
         if self._own or self._offset is None:

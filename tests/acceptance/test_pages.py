@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from sms_gateway import Gateway
 
 from pijobs.jobs import State
@@ -454,6 +454,20 @@ def test_by_the_keyboard_alone_somebody_signs_in_filters_and_cancels(
     expect(page.locator("h1")).to_contain_text("cancelled")
     assert site.record(id).state is State.CANCELLED
     context.close()
+
+
+def test_a_ticked_box_stays_ticked_if_an_answer_was_under_way(desk: Desk) -> None:
+    desk.site.queue.enqueue("test.count", (1,), delay=3600)
+    desk.open("/jobs")
+    box, under_way = desk.page.locator("tbody input[name=id]"), list[Route]()
+    desk.page.route(re.compile("/pages/jobs"), lambda route: under_way.append(route))
+    with desk.page.expect_request(re.compile("/pages/jobs")):
+        pass
+    box.check()
+    with desk.page.expect_response(re.compile("/pages/jobs")):
+        under_way[0].continue_()
+    desk.page.evaluate("() => new Promise(requestAnimationFrame)")
+    expect(box).to_be_checked()
 
 
 def test_the_focus_stays_where_it_is_while_the_page_lives(desk: Desk) -> None:

@@ -10,6 +10,10 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.requestConfig.verb === "get" && busy()) event.preventDefault();
   });
+  // An answer that was under way when a box was ticked would untick it.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.requestConfig.verb === "get" && busy()) event.detail.shouldSwap = false;
+  });
   document.addEventListener("htmx:afterRequest", (event) => stale(!event.detail.successful));
 
   // Times in the zone of the reader; UTC stays on hover.

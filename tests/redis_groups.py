@@ -107,16 +107,22 @@ class Group(ABC):
 
     def wait_whole(self, queue: str) -> Node:
         """Until another one could take over; returns who has the queue."""
-        wait_until(lambda: self.is_whole(queue), PATIENCE, what="replicas that are in sync")
-        master = self.master(queue)
-        assert master is not None
-        return master
+        return self._wait_master(queue, lambda: self.is_whole(queue), "replicas that are in sync")
 
     def wait_successor(self, queue: str) -> Node:
-        wait_until(lambda: self.master(queue) is not None, PATIENCE, what="another master")
-        master = self.master(queue)
-        assert master is not None
-        return master
+        return self._wait_master(queue, lambda: True, "another master")
+
+    def _wait_master(self, queue: str, is_ready: Callable[[], bool], what: str) -> Node:
+        found: list[Node] = []
+
+        def is_there() -> bool:
+            # Asked once: on a busy machine the next answer may not come in time.
+            if is_ready() and (master := self.master(queue)) is not None:
+                found.append(master)
+            return bool(found)
+
+        wait_until(is_there, PATIENCE, what=what)
+        return found[0]
 
     def story(self) -> str:
         """What they logged of who is master."""

@@ -123,14 +123,14 @@ def test_no_file_is_open_at_a_fork_while_threads_enqueue_and_wait(
     # On a busy disk a transaction may take longer than a fork waits for it otherwise.
     monkeypatch.setattr(forks, "PATIENCE", 60)
     worker = Worker(storage, lambda ms: None)
-    storage.enqueue(new_instance(id="parent", priority=-5), timeout=5)
+    storage.enqueue(new_instance(id="parent", priority=-5), timeout=60)
     stop = threading.Event()
     failed: list[Exception] = []
 
     def enqueue() -> None:
         while not stop.is_set():
             try:
-                storage.enqueue(new_instance(), timeout=5)
+                storage.enqueue(new_instance(), timeout=60)
             except Exception as error:
                 failed.append(error)
 
@@ -144,7 +144,7 @@ def test_no_file_is_open_at_a_fork_while_threads_enqueue_and_wait(
 
     def child() -> None:
         assert not open_files(path)
-        storage.enqueue(new_instance(id=f"child-{os.getpid()}"), timeout=5)
+        storage.enqueue(new_instance(id=f"child-{os.getpid()}"), timeout=60)
         worker.beat()
         storage.close()
 

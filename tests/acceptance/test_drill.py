@@ -79,5 +79,5 @@ def test_a_drill_that_is_interrupted_tidies_up(site: Site, number: signal.Signal
     running = site.start("drill", "--mails", "1000", "--rate", "5")
     wait_until(lambda: bool(site.counts("mail.send")), what="the first mail")
     running.send_signal(number)
-    assert running.wait(60) == 1
+    assert running.wait(120) == 1
     assert nothing_stays(site)

@@ -167,7 +167,7 @@ def suffer(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     """What every request of every outage may count on."""
     caplog.clear()
     fallbacks = queue.outage.fallbacks
-    assert seconds_of(queue, "direct") < TIMEOUT + GRACE
+    assert seconds_of(queue, "direct") < TIMEOUT + 2 * GRACE
     assert sum(seconds_of(queue, "direct") for _ in range(NEXT)) < TOGETHER
     assert lines(caplog, "jobs take") == 1
     assert queue.outage.fallbacks == fallbacks + 1 + NEXT and queue.outage.since is not None

@@ -39,10 +39,16 @@ def drill(invocation: Invocation, /, name: str | None, as_json: bool, **plan: An
     queue = invocation.queue()
     given = [exercise for _, found in queue.plugins.call("register_drills") for exercise in found or ()]
     exercise = _chosen(given, name)
+    running = Drill(queue, exercise, Plan(**plan))
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        running.interrupted = True
+        raise KeyboardInterrupt
+
     # Both signals end the drill like Ctrl-C, even if SIGINT was ignored (a shell's "&").
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Drill(queue, exercise, Plan(**plan)) as running:
+        with running:
             verdict = running.run()
     finally:
         for number, handler in before.items():
@@ -72,7 +78,3 @@ def _tell(verdict: Verdict) -> None:
         click.echo(f"NOT OK: {fault}")
     if verdict.ok:
         click.echo("OK")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

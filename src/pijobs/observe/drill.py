@@ -107,7 +107,11 @@ class Verdict:
 
 
 class Drill:
-    """One drill. Everything that it created is removed at the end of the ``with`` block."""
+    """One drill. Everything that it created is removed at the end of the ``with`` block.
+
+    :ivar interrupted: to be set by a signal handler beside what it raises, since Python drops an exception that strikes
+        in a destructor or in a callback of a weak reference.
+    """
 
     def __init__(self, queue: Queue, exercise: Exercise, plan: Plan) -> None:
         self._queue = queue
@@ -116,6 +120,7 @@ class Drill:
         self._identifier = ""
         self._sent: dict[str, tuple[Handle, float]] = {}
         self._cleanup = contextlib.ExitStack()
+        self.interrupted = False
 
     def __enter__(self) -> Drill:
         return self
@@ -127,6 +132,7 @@ class Drill:
         """
         :raises StorageUnavailable: when the storage does not answer.
         :raises DatabaseUnavailable: when that of the definitions does not.
+        :raises KeyboardInterrupt: when it is interrupted.
         """
         verdict = Verdict(self._exercise.things, self._plan.number)
         storage = self._queue.storage
@@ -166,6 +172,8 @@ class Drill:
             started = clock.time()
             key, handle = self._exercise.send(self._queue, self._identifier, number, self._plan.within)
             self._sent[key] = handle, started
+            if self.interrupted:
+                raise KeyboardInterrupt
 
     def _judge(self, verdict: Verdict, destination: Destination) -> None:
         plan, things = self._plan, self._exercise.things

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 #: Seconds to wait for what must happen; the machine may be busy.
 PATIENCE = 60.0
 PIN = "1234"
-#: Seconds within which a request answers, whatever the queue's storage does.
-PROMISED = 1.0
+#: Seconds that a request may take longer while the queue's storage is away: the time of an enqueue, and of a fallback.
+#: A challenge itself takes 0.2 to 1.5, by the release and the machine.
+LONGER = 1.0
 
 
 def otp_of(received: Received) -> str:
@@ -42,12 +43,11 @@ def challenge(instance: Instance, user: str = "alice") -> str:
     return str(answer["detail"]["transaction_id"])
 
 
-def challenge_in_time(instance: Instance) -> str:
+def timed_challenge(instance: Instance) -> tuple[str, float]:
+    """The transaction of a new challenge, and its seconds."""
     began = time.monotonic()
     transaction = challenge(instance)
-    took = time.monotonic() - began
-    assert took < PROMISED, f"the challenge took {took:.2f} s"
-    return transaction
+    return transaction, time.monotonic() - began
 
 
 def arrives_and_signs_in(instance: Instance, sink: Sink, transaction: str) -> None:

@@ -20,7 +20,7 @@ from .site import Site
 
 OpenSite = Callable[..., Site]
 #: Seconds that no enqueue may take: its time-out of 0.25 s, the first use of the spool, and a slow machine.
-BOUND = 1.5
+BOUND = 4.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from .workers import new_instance
 
 SECRET = "s3cr3t-passw0rd"
 #: Seconds that a loaded machine may add; what has no bound takes far longer here, or for ever.
-LOADED = 1.5
+LOADED = 4.0
 URLS = {
     "redis": "redis://user:{secret}@127.0.0.1:{port}/0",
     "postgresql": "postgresql+psycopg://user:{secret}@127.0.0.1:{port}/pijobs",

@@ -25,7 +25,7 @@ from pijobs.storage.values import End, Lease
 
 TIMEOUT = 0.25
 #: Seconds that a busy machine may take on top of a time-out; the spool waits for its disk.
-GRACE = 1.0
+GRACE = 3.0
 JOBS = """
 from pijobs import Job, hookimpl
 

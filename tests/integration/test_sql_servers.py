@@ -20,7 +20,7 @@ from pijobs.storage.sql import SqlStorage, connection_sources
 from pijobs.storage.values import End
 
 #: Seconds that a slow machine may take on top of a time-out.
-GRACE = 1.5
+GRACE = 4.0
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])

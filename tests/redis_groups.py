@@ -63,16 +63,19 @@ class Node:
         role = self.ask("ROLE")
         return bool(role) and role[0] == b"master"
 
-    def is_in_sync(self) -> bool:
-        """As a replica with its master; as a master with all replicas that have found it and told to have it all.
+    def is_in_sync(self, written: dict[int, int]) -> bool:
+        """As a replica with its master; as a master with all replicas that have found it and told to have what was
+        written at the first look. They tell once a second, and others write meanwhile.
 
-        One that has loaded a first copy is ``online`` a second before it gets what was written since."""
+        One that has loaded a first copy is ``online`` a second before it gets what was written since.
+
+        :param written: bytes at the first look, by port."""
         facts = self.ask("INFO", "replication") or {}
         if facts.get("role") == "slave":
             return bool(facts["master_link_status"] == "up")
         replicas = [value for name, value in facts.items() if name.startswith("slave") and isinstance(value, dict)]
-        written = facts.get("master_repl_offset", 0)
-        return bool(replicas) and all(one["state"] == "online" and one["offset"] >= written for one in replicas)
+        before = written.setdefault(self.port, facts.get("master_repl_offset", 0))
+        return bool(replicas) and all(one["state"] == "online" and one["offset"] >= before for one in replicas)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -98,16 +101,17 @@ class Group(ABC):
     def has(self, node: Node, queue: str) -> bool:
         """Whether clients are led to this node."""
 
-    def is_whole(self, queue: str) -> bool:
-        """Whether another one could take over."""
-        return self.master(queue) is not None and all(node.is_in_sync() for node in self.nodes)
+    def is_whole(self, queue: str, written: dict[int, int]) -> bool:
+        """Whether another one could take over, with all that was written before; see :meth:`Node.is_in_sync`."""
+        return self.master(queue) is not None and all(node.is_in_sync(written) for node in self.nodes)
 
     def master(self, queue: str) -> Node | None:
         return next((node for node in self.nodes if not node.is_dead() and self.has(node, queue)), None)
 
     def wait_whole(self, queue: str) -> Node:
         """Until another one could take over; returns who has the queue."""
-        return self._wait_master(queue, lambda: self.is_whole(queue), "replicas that are in sync")
+        written: dict[int, int] = {}
+        return self._wait_master(queue, lambda: self.is_whole(queue, written), "replicas that are in sync")
 
     def wait_successor(self, queue: str) -> Node:
         return self._wait_master(queue, lambda: True, "another master")
@@ -147,8 +151,8 @@ class Sentinels(Group):
         named = [one.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main") for one in self.sentinels if not one.is_dead()]
         return all(place == [b"127.0.0.1", str(node.port).encode()] for place in named) and node.is_master()
 
-    def is_whole(self, queue: str) -> bool:
-        return super().is_whole(queue) and all(map(self._knows_all, self.sentinels))
+    def is_whole(self, queue: str, written: dict[int, int]) -> bool:
+        return super().is_whole(queue, written) and all(map(self._knows_all, self.sentinels))
 
     def _knows_all(self, sentinel: Node) -> bool:
         flat = sentinel.ask("SENTINEL", "MASTER", "main") or []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,9 +11,6 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from services import missing, program
-
-#: For tests between networks (RFC 2544), so that nobody's own network is hidden.
-SUBNET = "198.18.77"
 
 
 class Host:
@@ -41,7 +39,7 @@ def hosts(*names: str) -> Iterator[list[Host]]:
     for name in ("ip", "nsenter", "unshare", "hostname"):
         program(name)
     mark = uuid.uuid4().hex[:6]
-    switch = f"pijobs-{mark}-switch"
+    switch, subnet = f"pijobs-{mark}-switch", free_subnet()
     with ExitStack() as stack:
         namespace(stack, switch)
         try:
@@ -53,15 +51,24 @@ def hosts(*names: str) -> Iterator[list[Host]]:
         for number, name in enumerate(names, 11):
             space = f"pijobs-{mark}-{name}"
             namespace(stack, space)
-            host = Host(name, f"{SUBNET}.{number}", space, switch)
+            host = Host(name, f"{subnet}.{number}", space, switch)
             ip("link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", host._port, "netns", switch)
             bring_up(["-n", space], "eth0", host.address, switch, host._port)
             ip("-n", space, "link", "set", "lo", "up")
             made.append(host)
         here = f"pijobs-{mark}"
         ip("link", "add", here, "type", "veth", "peer", "name", "to-here", "netns", switch)
-        bring_up([], here, f"{SUBNET}.1", switch, "to-here")
+        bring_up([], here, f"{subnet}.1", switch, "to-here")
         yield made
+
+
+def free_subnet() -> str:
+    """The first three numbers of addresses that no link here has, so that two runs do not meet.
+
+    They are for tests between networks (RFC 2544): nobody's own network is hidden.
+    """
+    taken = subprocess.run(["ip", "-4", "addr", "show"], capture_output=True, text=True, check=True).stdout
+    return random.choice([subnet for n in range(256) if f" {(subnet := f'198.18.{n}')}." not in taken])
 
 
 def namespace(stack: ExitStack, name: str) -> None:

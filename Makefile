@@ -83,7 +83,7 @@ demo-privacyidea: $(PI)
 	@$(PI_VENV)/bin/pijobs privacyidea demo $(ARGS)
 
 test-privacyidea: $(PI)
-	$(PI_VENV)/bin/python -m pytest -n 2 --timeout 900 $(PI_TESTS) $(TESTS)
+	$(PI_VENV)/bin/python -m pytest -n 3 --timeout 900 $(PI_TESTS) $(TESTS)
 
 # privacyIDEA's own tests of queue, SMTP servers and e-mail token, with our class in place of theirs.
 upstream-privacyidea: $(PI)

@@ -36,6 +36,11 @@ def otp_of(received: Received) -> str:
     return found[0]
 
 
+def holds(text: str, otp: str) -> bool:
+    """Whether the digits stand there; not by chance in the middle of a longer number, such as the id of a thread."""
+    return re.search(rf"(?<!\d){otp}(?!\d)", text) is not None
+
+
 def challenge(instance: Instance, user: str = "alice") -> str:
     """The transaction of a new challenge."""
     answer = instance.challenge(user, PIN)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from challenges import holds
 from services import PROGRAM, wait_until
 
 from pijobs_mail.sink.server import Fault, Sink
@@ -118,7 +119,7 @@ def test_the_code_comes_by_mail_and_opens_the_door_once(example: Running, sink: 
     assert "wrong or too old" in browser.post("/otp", one_time_code=otp)
     assert len(sink.mails) == 1
     for output in (example.output("flask"), example.output("pijobs")):
-        assert otp not in output and "alice@example.com" not in output
+        assert not holds(output, otp) and "alice@example.com" not in output
 
 
 def test_three_wrong_codes_end_the_challenge(example: Running, sink: Sink) -> None:

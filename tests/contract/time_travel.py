@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from functools import cache, partial
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -99,8 +100,9 @@ class TravellingSql(SqlStorage):
         self._machine = machine
         if not isinstance(self._dialect, Sqlite):
             _make_table(url)
-            found = sa.select(skips.c.us).where(skips.c.queue == sa.literal_column(f"'{queue}'")).scalar_subquery()
-            self._dialect.clock = self._dialect.clock + sa.func.coalesce(found, sa.literal_column("0"))
+            told, named = _QUEUE_OF_SESSION[self._dialect.name]
+            self._dialect.settings += (told.format(queue),)
+            self._dialect.clock = _travelled(self._dialect.clock, named)
 
     def _begin_to_live(self) -> Live:
         live = super()._begin_to_live()
@@ -126,6 +128,20 @@ class _TravellingClock(DatabaseClock):
 def _note(queue: str, skipped_us: int, tx: Tx) -> None:
     tx.link.run(f"DELETE FROM contract_time WHERE queue = '{queue}'")
     tx.link.run(f"INSERT INTO contract_time VALUES ('{queue}', {skipped_us})")
+
+
+#: By the name of the dialect: how a session is told its queue, and how a statement asks for it. So the statements are
+#: the same for all queues, and are compiled once.
+_QUEUE_OF_SESSION = {
+    "PostgreSQL": ("SET contract.queue = '{}'", "current_setting('contract.queue')"),
+    "MariaDB/MySQL": ("SET @contract_queue = '{}'", "@contract_queue"),
+}
+
+
+@cache
+def _travelled(clock: sa.ColumnElement[Any], queue: str) -> sa.ColumnElement[Any]:
+    found = sa.select(skips.c.us).where(skips.c.queue == sa.literal_column(queue)).scalar_subquery()
+    return clock + sa.func.coalesce(found, sa.literal_column("0"))
 
 
 @cache

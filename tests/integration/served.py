@@ -10,6 +10,7 @@ from typing import Any
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.test import TestResponse
 
 from pijobs.database import Database
@@ -29,6 +30,23 @@ SECRET_KEY = "the secret key of a test server"
 LEASE = 60_000  # ms
 
 
+class _Templates(BytecodeCache):
+    """Templates that this process compiled: each app has its own environment, which would compile them again."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._compiled:
+            bucket.bytecode_from_string(self._compiled[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
+_TEMPLATES = _Templates()
+
+
 def make_app(directory: Path, **settings: Any) -> Flask:
     """A server with a queue in SQLite and without plugins; ``settings`` without their prefix."""
     values = {
@@ -40,6 +58,7 @@ def make_app(directory: Path, **settings: Any) -> Flask:
         **{f"PI_JOB_QUEUE_{name}": value for name, value in settings.items()},
     }
     app = create_app(settings=values)
+    app.jinja_env.bytecode_cache = _TEMPLATES
     database, quick = Database.of(settings_of(app)), PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     settings_of(app).resource(Accounts, lambda: Accounts(database, quick))
     return app

@@ -17,7 +17,7 @@ from pijobs.storage.sql.dialects.dialect import Dialect
 from pijobs.storage.sql.dialects.sqlite import Sqlite
 from pijobs.storage.sql.poller import Eye, Poller, Sight
 from pijobs.storage.sql.room import PAGE, Room
-from pijobs.storage.sql.statements import Statements
+from pijobs.storage.sql.statements import statements_of
 from pijobs.storage.sql.tables import ensure_tables
 from pijobs.storage.sql.transactions import DatabaseClock, Transactions, Tx
 from pijobs.storage.values import Retention
@@ -39,7 +39,7 @@ class Live:
         retention: Retention,
         learn_protocol: Callable[[int], None],
     ) -> None:
-        self._statements = Statements(dialect)
+        self._statements = statements_of(dialect)
         self.engine, self.is_on_a_server = engine, dialect.server
         self.clock = DatabaseClock(own=not dialect.server)
         self.durable, self.quick = _lanes(engine, dialect)

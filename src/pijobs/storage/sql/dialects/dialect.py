@@ -57,7 +57,7 @@ class Dialect:
     #: The database's clock in microseconds; without a server it is the host's clock.
     clock: ColumnElement[Any] = literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
     #: Of a new connection.
-    settings: ClassVar[tuple[str, ...]] = (
+    settings: tuple[str, ...] = (
         # The session of a client that hung up ends soon.
         "SET statement_timeout = '15s'",
         "SET idle_in_transaction_session_timeout = '30s'",

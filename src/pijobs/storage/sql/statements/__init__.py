@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import URL, bindparam, or_, select, update
 
 from pijobs.storage.sql.connection import Statement
 from pijobs.storage.sql.dialects.dialect import Dialect
@@ -12,6 +12,14 @@ from pijobs.storage.sql.statements.housekeeping import HousekeepingStatements
 from pijobs.storage.sql.statements.instances import InstanceStatements
 from pijobs.storage.sql.statements.leasing import LeaseStatements
 from pijobs.storage.sql.statements.pages import PageStatements
+
+_shared: dict[tuple[type[Dialect], object, URL | None], Statements] = {}
+
+
+def statements_of(dialect: Dialect) -> Statements:
+    """The statements for a dialect. All queues in one database share them: to build and to compile them takes 50 ms."""
+    key = (type(dialect), dialect.clock, dialect.url if dialect.server else None)
+    return _shared.get(key) or _shared.setdefault(key, Statements(dialect))
 
 
 class Statements(InstanceStatements, LeaseStatements, HousekeepingStatements, PageStatements, GroupStatements):

@@ -229,7 +229,7 @@ def test_a_wrong_login_burns_no_attempt_and_readiness_says_so(mail_site: Site, s
         return str(answer) if status == 503 else ""
 
     # Not "535" alone: an age in milliseconds may contain it.
-    wait_until(lambda: "wants another login" in told(), what="red readiness with the reply to the login")
+    wait_until(lambda: "requires another login" in told(), what="red readiness with the reply to the login")
     assert ": 535 " in told()
     assert "the-old-password-77" not in told() + mail_site.output()
     assert {mail_site.record(id).attempts for id in ids} == {0}

@@ -154,7 +154,7 @@ def test_a_notice_that_may_have_been_sent_is_dead_and_an_otp_goes_again(mail_sit
             record = mail_site.wait_for(sent)
             assert (record.state, len(sink.mails)) == (ends, mails)
             shown = mail_site.run("jobs", "show", sent).stdout
-            assert "may have been sent: no word from" in shown
+            assert "may have been sent: no reply from" in shown
             assert len({mail.message["Message-ID"] for mail in sink.mails}) == 1
 
 

@@ -35,7 +35,7 @@ from pijobs.storage.sessions import SessionInfo
 from pijobs_mail.alerts import webhook as webhooks
 from pijobs_mail.compose.message import Letter, compose
 from pijobs_mail.engine import verdicts
-from pijobs_mail.engine.features import offers
+from pijobs_mail.engine.features import parse_features
 from pijobs_mail.engine.oauth import read_refusal
 from pijobs_mail.engine.replies import ProtocolError, Replies, Reply, Step
 from pijobs_mail.errors import MessageError
@@ -110,7 +110,7 @@ def smtp_verdict(inputs: Inputs) -> None:
     verdicts.retry_after(answer)
     verdicts.mail_id(answer)
     told(answer.without(SECRET, "user"))
-    offers(Reply(250, "", ("mx", inputs.text(), f"AUTH {inputs.text()}", f"SIZE {inputs.text()}")))
+    parse_features(Reply(250, "", ("mx", inputs.text(), f"AUTH {inputs.text()}", f"SIZE {inputs.text()}")))
 
 
 def token_answer(inputs: Inputs) -> None:

@@ -154,7 +154,7 @@ def test_a_test_mail_with_the_box_leaves_the_request(admin: Client, smtp_sink: S
         ("RCPT", Fault("550 5.1.1 unknown"), "1 of 1 recipients refused: a***@example.com: 550 5.1.1 unknown"),
         ("RCPT", Fault("451 4.7.1 greylisted"), "1 of 1 recipients deferred"),
         ("GREETING", Fault("554 5.3.2 go away"), "554 5.3.2 go away"),
-        ("MAIL", Fault(drop=True), "broke off at MAIL"),
+        ("MAIL", Fault(drop=True), "broke at MAIL"),
     ],
 )
 def test_a_failing_test_mail_answers_with_the_reason(

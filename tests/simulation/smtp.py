@@ -183,7 +183,7 @@ class Wire:
         here().pause(1.0)
         raise ConnectionResetError("the server closed the connection")
 
-    def unasked(self) -> Reply | None:
+    def unsolicited(self) -> Reply | None:
         return self._replies.take()
 
     def quiet(self) -> bool:

@@ -393,9 +393,9 @@ def test_the_replies_that_decided_are_counted_by_class(
 
 def test_a_mail_that_may_have_been_sent_goes_again_unless_it_must_not(settings: Settings, smtp_sink: Sink) -> None:
     smtp_sink.fail_at("END", Fault(drop=True))
-    with pytest.raises(RetryJob, match="may have been sent: no word from"):
+    with pytest.raises(RetryJob, match="may have been sent: no reply from"):
         attempt(settings, smtp_sink)
-    with pytest.raises(FailJob, match=r"may have been sent: no word from .*; it is not sent again"):
+    with pytest.raises(FailJob, match=r"may have been sent: no reply from .*; it is not sent again"):
         attempt(settings, smtp_sink, if_maybe_sent="not")
 
 
@@ -440,8 +440,8 @@ def test_the_last_word_is_waited_for_as_long_as_the_lease_can_be_kept(
         seconds.append(patience)
         return really(self, patience)
 
-    really = Conversation._last_word
-    monkeypatch.setattr(Conversation, "_last_word", last_word)
+    really = Conversation._final_reply
+    monkeypatch.setattr(Conversation, "_final_reply", last_word)
     save(settings, smtp_sink)
     until = None if lease is None else time.monotonic() + lease
     send(context(settings, lease_until=until), "main", **MAIL)

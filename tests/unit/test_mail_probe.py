@@ -80,7 +80,7 @@ def test_a_fault_is_found_where_it_is(settings: Settings, step: str, fault: Faul
         ("MAIL", "550 5.7.60 no permission to send as this sender", "sender", "not taken at MAIL: 550 5.7.60"),
         ("END", "554 5.7.1 looks like spam", "text", "not taken at end of data: 554 5.7.1"),
         ("MAIL", "421 4.3.2 shutting down", "mail", "421 4.3.2"),
-        ("END", Fault(hang=True), "no word", "no word from"),
+        ("END", Fault(hang=True), "no final reply", "no reply from"),
     ],
 )
 def test_a_mail_that_is_not_taken_is_told_apart_by_what_to_do(

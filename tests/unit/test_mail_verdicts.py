@@ -14,13 +14,13 @@ from pijobs_mail.engine import auth
 from pijobs_mail.engine.oauth import read_refusal
 from pijobs_mail.engine.replies import ProtocolError, Replies, Reply, Step
 from pijobs_mail.engine.verdicts import (
+    asks_to_slow_down,
     judge,
+    limits_recipients,
     mail_id,
-    may_be_the_servers,
+    may_concern_server,
     retry_after,
     says_too_many,
-    wants_fewer,
-    wants_parts,
 )
 
 CORPUS = yaml.safe_load((Path(__file__).parents[1] / "corpus/replies.yml").read_text(encoding="utf-8"))
@@ -40,9 +40,9 @@ def test_a_reply_of_the_corpus(row: dict[str, Any]) -> None:
     verdict = judge(said, step)
     assert {
         "verdict": verdict.value,
-        "several": not said.accepted and may_be_the_servers(said, step),
-        "fewer": wants_fewer(said),
-        "parts": not said.accepted and wants_parts(said, step),
+        "several": not said.accepted and may_concern_server(said, step),
+        "fewer": asks_to_slow_down(said),
+        "parts": not said.accepted and limits_recipients(said, step),
         "id": mail_id(said),
         "wait": retry_after(said),
     } == {
@@ -74,9 +74,9 @@ def looked_at(text: str) -> list[Callable[[], object]]:
     accepted = Reply(250, None, (text,))
     return [
         lambda: [judge(found, step) for step in Step],
-        lambda: [may_be_the_servers(found, step) for step in Step],
-        lambda: [wants_parts(found, step) for step in Step],
-        lambda: wants_fewer(found),
+        lambda: [may_concern_server(found, step) for step in Step],
+        lambda: [limits_recipients(found, step) for step in Step],
+        lambda: asks_to_slow_down(found),
         lambda: says_too_many(found),
         lambda: retry_after(found),
         lambda: mail_id(accepted),

@@ -22,7 +22,7 @@ from pijobs.settings.setting import told_url
 from pijobs.storage.sessions import SessionInfo
 from pijobs.storage.texts import storable_text
 from pijobs_mail.engine import auth, verdicts
-from pijobs_mail.engine.features import offers
+from pijobs_mail.engine.features import parse_features
 from pijobs_mail.engine.oauth import _MAX_ANSWER as MAX_ANSWER
 from pijobs_mail.engine.oauth import _read as read_token
 from pijobs_mail.engine.oauth import read_refusal
@@ -62,8 +62,8 @@ def judged(text: str) -> None:
     answer = Reply(450, "4.7.1", (text,))
     for step in Step:
         verdicts.judge(answer, step)
-        verdicts.may_be_the_servers(answer, step)
-    verdicts.wants_fewer(answer)
+        verdicts.may_concern_server(answer, step)
+    verdicts.asks_to_slow_down(answer)
     verdicts.retry_after(answer)
     verdicts.mail_id(answer)
     verdicts.says_too_many(answer)
@@ -81,8 +81,8 @@ def defined(text: str) -> None:
 
 
 def offered(text: str) -> None:
-    found = offers(Reply(250, "", ("mx.example.com", text, f"AUTH {text}", f"SIZE {text}")))
-    auth.unknown(found.get("AUTH", "").split())
+    found = parse_features(Reply(250, "", ("mx.example.com", text, f"AUTH {text}", f"SIZE {text}")))
+    auth.no_common_mechanism(found.get("AUTH", "").split())
 
 
 def answering(reply: Reply, line: str) -> Reply:
@@ -93,7 +93,7 @@ def challenged(text: str) -> None:
     for said in (text, text.encode("utf-8", "replace").hex()):
         reply = Reply(334, "", (said,))
         for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5"):
-            with suppress(auth.ServerUnknown):
+            with suppress(auth.ServerNotVerified):
                 auth.log_in([mechanism], "user", "hunter2", partial(answering, reply))
 
 

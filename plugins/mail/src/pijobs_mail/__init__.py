@@ -1,7 +1,8 @@
 """Mail for pijobs. Views call :func:`pijobs_mail.send.send_mail`.
 
-A mail goes from :mod:`pijobs_mail.job` (which server) to :mod:`pijobs_mail.attempt` (by this server), through
-:mod:`pijobs_mail.compose` (bytes) and :mod:`pijobs_mail.engine` (the wire), to :mod:`pijobs_mail.conclusions`.
+The path of a mail: :mod:`pijobs_mail.job` chooses the server. :mod:`pijobs_mail.attempt` sends through one server: it
+lets :mod:`pijobs_mail.compose` build the message, and :mod:`pijobs_mail.engine` send it by SMTP.
+:mod:`pijobs_mail.conclusions` decides from the replies whether the job is done, retried or dead.
 """
 
 from pijobs import moved

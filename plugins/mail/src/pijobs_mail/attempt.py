@@ -27,7 +27,7 @@ from pijobs_mail.engine.delivery import FINAL_TIMEOUT, Deadline, Delivery, Mail
 from pijobs_mail.engine.pool import process_pool
 from pijobs_mail.engine.replies import Reply, Step
 from pijobs_mail.engine.transport import deliver
-from pijobs_mail.engine.verdicts import wants_fewer
+from pijobs_mail.engine.verdicts import asks_to_slow_down
 from pijobs_mail.errors import (
     AsciiOnly,
     Busy,
@@ -180,16 +180,16 @@ def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None
         ctx.check()
         before_effect()
 
-    def last_word() -> float:
+    def final_timeout() -> float:
         leased = ctx.lease_left()
         return WORD_IN_REQUEST if leased is None else max(0.0, min(FINAL_TIMEOUT, leased - _MARGIN))
 
-    return Deadline(lambda: min(ctx.time_left(), until - clock.monotonic()), check, last_word)
+    return Deadline(lambda: min(ctx.time_left(), until - clock.monotonic()), check, final_timeout)
 
 
 def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: Iterable[str]) -> None:
     """Send less to a server that gets too much at once, even if it accepted some of it."""
-    if reply := next(filter(wants_fewer, replies), None):
+    if reply := next(filter(asks_to_slow_down, replies), None):
         ctx.slow_down(redact(f"the server wants fewer at once: {reply}", known))
 
 

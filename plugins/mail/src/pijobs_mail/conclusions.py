@@ -9,7 +9,7 @@ from pijobs.base.redact import redact
 from pijobs_mail.compose.message import Letter
 from pijobs_mail.engine.delivery import Delivery
 from pijobs_mail.engine.replies import Reply, Verdict
-from pijobs_mail.engine.verdicts import retry_after, wants_parts
+from pijobs_mail.engine.verdicts import limits_recipients, retry_after
 
 
 def count(ctx: JobContext, server: str, reply: Reply | None) -> None:
@@ -53,7 +53,7 @@ def _wait(delivery: Delivery) -> float | None:
     """Seconds until the next attempt, or None for the job's policy. A mail that is accepted in parts
     continues with the next part at once."""
     deferred = [outcome for outcome in delivery.outcomes.values() if outcome.verdict is Verdict.DEFERRED]
-    parts = all(outcome.reply.code == 421 or wants_parts(outcome.reply, outcome.step) for outcome in deferred)
+    parts = all(outcome.reply.code == 421 or limits_recipients(outcome.reply, outcome.step) for outcome in deferred)
     if parts and len(deferred) < len(delivery.outcomes):
         return 0.0
     return max(filter(None, (retry_after(outcome.reply) for outcome in deferred)), default=None)

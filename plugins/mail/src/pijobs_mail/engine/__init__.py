@@ -1,1 +1,1 @@
-"""Delivers mails to SMTP servers: connections, their pool, login, delivery, and the meaning of replies."""
+"""An SMTP client: connections and their pool, login, delivery, and the meaning of replies. It knows no jobs."""

@@ -10,11 +10,11 @@ from typing import Literal
 from pijobs_mail.engine.oauth import Grant
 from pijobs_mail.engine.replies import Reply, Step, Verdict
 
-#: Seconds to wait for the reply to the end of the data (RFC 5321 4.5.3.2.6): a client that gives up early sends the
-#: mail twice.
+#: Seconds to wait for the reply to the end of the data (RFC 5321 4.5.3.2.6). A client that gives up earlier may send
+#: the mail twice.
 FINAL_TIMEOUT = 600.0
-#: Mails over one connection, unless the server is known to accept more: Exim delivers this many at once, and leaves the
-#: others to its queue run (smtp_accept_queue_per_connection). Postfix, which its greeting reveals, has no such limit.
+#: Mails over one connection by default: Exim delivers this many at once and leaves the others to its queue run
+#: (smtp_accept_queue_per_connection). Postfix, recognized by its greeting, has no such limit.
 MAILS_PER_CONNECTION, MAILS_TO_POSTFIX = 10, 100
 
 
@@ -22,13 +22,14 @@ MAILS_PER_CONNECTION, MAILS_TO_POSTFIX = 10, 100
 class Endpoint:
     """A server, and how to connect to it. Equal endpoints can share a connection.
 
+    :param security: ``"tls"`` from the first byte, ``"starttls"`` after the greeting, or ``"plain"``: no TLS.
     :param timeout: seconds for connecting and for each reply.
-    :param login_without_tls: whether login and password may be sent to another machine without TLS.
-    :param verify: whether certificate and host name must be right.
+    :param login_without_tls: whether user name and password may be sent to another machine without TLS.
+    :param verify: whether the certificate must be valid and match the host name.
     :param ca_file: PEM file of authorities to trust besides the system's.
-    :param oauth: provides the access token for XOAUTH2, instead of a password.
-    :param mails: how many may be sent over one connection; None: the greeting of the server decides.
-    :param ehlo: our name in EHLO; None: the host's name, or its address.
+    :param mails: how many mails may be sent over one connection; None: the server's greeting decides.
+    :param ehlo: our name in EHLO; None: this host's name, or its address.
+    :param oauth: how to get the access token for XOAUTH2, which replaces the password.
     """
 
     host: str
@@ -50,10 +51,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Mail:
-    """An envelope and its content. The addresses are already checked.
+    """An envelope and its content. The addresses must have been checked.
 
-    :param careful: send the content only after the server accepted the envelope, which costs a round trip. Then a
-        connection that is lost before leaves no uncertainty.
+    :param careful: send the content only after the server accepted the envelope, which costs a round trip. If the
+        connection is lost before that, the mail was certainly not sent.
     :param utf8: an address in the envelope or the header is not ASCII, so the server must offer SMTPUTF8.
     """
 
@@ -66,7 +67,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome for one recipient; never ``TROUBLE`` or ``LOGIN``."""
+    """The outcome for one recipient. Its verdict is never ``TROUBLE`` or ``LOGIN``: these are raised."""
 
     verdict: Verdict
     reply: Reply = field(repr=False)
@@ -78,6 +79,7 @@ class Outcome:
 class Delivery:
     """The outcome of a mail.
 
+    :ivar outcomes: by recipient.
     :ivar reply: the last reply of the server.
     :ivar queue_id: the server's id of the mail, if it reported one.
     """
@@ -93,19 +95,19 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Deadline:
-    """The time of one mail.
+    """The time limits of one mail.
 
-    :param time_left: returns the remaining seconds; limits every wait before the effect.
-    :param check: raises if the time is over; called right before the effect. Its exceptions pass through.
-    :param last_word: seconds to wait for the reply to the mail, after its end.
+    :param time_left: returns the remaining seconds; limits each wait before the content is sent.
+    :param check: raises if the time is over; called right before the content is sent. Its exceptions pass through.
+    :param final_timeout: returns the seconds to wait for the reply to the complete mail.
     """
 
     time_left: Callable[[], float] = lambda: math.inf
     check: Callable[[], None] = lambda: None
-    last_word: Callable[[], float] = lambda: FINAL_TIMEOUT
+    final_timeout: Callable[[], float] = lambda: FINAL_TIMEOUT
 
     def share(self, parts: int) -> Deadline:
-        """The share of the first of several waits in the remaining time."""
+        """A deadline that leaves the first of several equal waits its part of the remaining time."""
         return replace(self, time_left=lambda: self.time_left() / parts)
 
 

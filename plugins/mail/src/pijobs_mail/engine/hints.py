@@ -52,8 +52,8 @@ ADVICE: Mapping[str, str] = {
     "greylisting": "the server defers mails of senders that it does not know yet, and accepts them some minutes later: "
     "queued mails arrive. Ask its operator to exclude this machine from that",
     "later": "the server defers the mail, and says why in its reply; queued mails are tried again",
-    "no word": "the server got the mail and does not reply: it may have been sent. Maybe a filter is slow or hangs; "
-    "ask its operator. A worker waits ten minutes for the reply",
+    "no final reply": "the server got the mail and does not reply: it may have been sent. Maybe a filter is slow or "
+    "hangs; ask its operator. A worker waits ten minutes for the reply",
     "second": "the server accepted one mail over the connection and not the next; set mails_per_connection to 1",
     "mail": "the server accepts no mail; its reply has the reason",
 }
@@ -80,10 +80,10 @@ def for_handshake(endpoint: Endpoint, error: Exception) -> str | None:
 def for_certificate(endpoint: Endpoint, error: ssl.SSLCertVerificationError) -> str | None:
     """Key of the advice if the CA file contains the certificate of a server instead of an authority."""
     unknown = error.verify_code in _NO_AUTHORITY and endpoint.ca_file
-    return "ca file of a server" if unknown and _is_leaf(str(endpoint.ca_file)) else None
+    return "ca file of a server" if unknown and _has_no_authority(str(endpoint.ca_file)) else None
 
 
-def about_mail(outcome: Outcome) -> str:
+def for_mail(outcome: Outcome) -> str:
     """Key of the advice for a mail that was not accepted."""
     reply = outcome.reply
     if is_greylisting(reply):
@@ -96,20 +96,20 @@ def about_mail(outcome: Outcome) -> str:
     return {Step.MAIL: "sender", Step.RCPT: "recipient"}.get(outcome.step, "text")
 
 
-def advised(message: str, key: str | None) -> str:
+def with_advice(message: str, key: str | None) -> str:
     return f"{message}; {ADVICE[key]}" if key else message
 
 
-def _is_leaf(path: str) -> bool:
+def _has_no_authority(path: str) -> bool:
     """Whether no certificate in the file can sign another one, or itself."""
     try:
         found = x509.load_pem_x509_certificates(Path(path).read_bytes())
     except (OSError, ValueError):
         return False
-    return bool(found) and not any(_vouches(certificate) for certificate in found)
+    return bool(found) and not any(_can_sign(certificate) for certificate in found)
 
 
-def _vouches(certificate: x509.Certificate) -> bool:
+def _can_sign(certificate: x509.Certificate) -> bool:
     if certificate.issuer == certificate.subject:
         return True
     try:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pijobs.base import clock, threads
 from pijobs_mail.engine.connection import close_all
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
+from pijobs_mail.engine.error_texts import error_with_reply
+from pijobs_mail.engine.repeated_deferrals import RepeatedDeferrals
 from pijobs_mail.engine.replies import Step, Verdict
-from pijobs_mail.engine.suspicion import Suspicions
 from pijobs_mail.engine.transport import Conversation
 from pijobs_mail.engine.verdicts import says_too_many
-from pijobs_mail.engine.words import trouble
 from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, LoginRefused, MailError, ServerTrouble
 
 #: Seconds without a mail after which a connection is closed.
@@ -98,8 +98,8 @@ class Pool:
                     continue
                 if delivery.having(Verdict.ACCEPTED):
                     self._remember(endpoint, without)
-                if (reply := self._suspicions.weigh(endpoint, mail, delivery)) is not None:
-                    raise trouble(ServerTrouble, f"{endpoint} takes no mail now", reply, supposed=True)
+                if (reply := self._deferrals.count(endpoint, mail, delivery)) is not None:
+                    raise error_with_reply(ServerTrouble, f"{endpoint} takes no mail now", reply, supposed=True)
                 return delivery
             finally:
                 self._give_back(endpoint, line, share)
@@ -125,7 +125,7 @@ class Pool:
         #: waking the reaper after each mail would cost as much as the connection.
         self._freed, self._closed = threads.Condition(self._lock), threads.Condition(self._lock)
         self._places: dict[Endpoint, _Lines] = {}
-        self._suspicions = Suspicions()
+        self._deferrals = RepeatedDeferrals()
         self._reaper: threads.Thread | None = None
 
     def _distrusted(self, endpoint: Endpoint) -> frozenset[str]:
@@ -195,7 +195,7 @@ class Pool:
 
     def _give_back(self, endpoint: Endpoint, line: _Line, share: int) -> None:
         line.used = clock.monotonic()
-        worn = line.used_up or line.mails >= line.conversation.most or line.used - line.opened >= MAX_AGE
+        worn = line.used_up or line.mails >= line.conversation.max_mails or line.used - line.opened >= MAX_AGE
         worn = worn or not line.conversation.usable
         with self._lock:
             place = self._places.get(endpoint)

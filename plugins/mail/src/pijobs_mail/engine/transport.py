@@ -14,9 +14,9 @@ from pijobs.base import clock
 from pijobs_mail.compose.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.engine.content import ContentConnection
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
+from pijobs_mail.engine.error_texts import trace_reply
 from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
 from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD, mail_id
-from pijobs_mail.engine.words import tell_reply
 from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
 
 #: The most commands sent together: their replies certainly fit into the buffers, so there is no deadlock.
@@ -68,7 +68,7 @@ class Conversation(ContentConnection):
             return self._whole(mail, deadline)
         content = on_the_wire(mail.content)
         replies = self._begin(mail, len(content), deadline)
-        self._doubt_parameters(mail, reply := next(replies))
+        self._check_parameters(mail, reply := next(replies))
         # A nearly full disk may have no room for a big mail, but room for others.
         verdict = Verdict.DEFERRED if reply.code == 452 and len(content) > WHOLE else self._judge(Step.MAIL, reply)
         refused = () if verdict is Verdict.ACCEPTED else mail.recipients
@@ -78,7 +78,7 @@ class Conversation(ContentConnection):
             said.append(reply := next(replies))
             if reply.code == 421:
                 return self._cut_short(mail, outcomes, reply, Step.RCPT)
-            self._doubt("PIPELINING", reply)
+            self._check_feature("PIPELINING", reply)
             outcomes[recipient] = Outcome(self._judge(Step.RCPT, reply), reply, Step.RCPT)
         taken = [who for who, outcome in outcomes.items() if outcome.verdict is Verdict.ACCEPTED]
         if not taken:
@@ -88,15 +88,15 @@ class Conversation(ContentConnection):
         if reply.code == 421:
             return self._cut_short(mail, outcomes, reply, Step.DATA)
         ending = self._content(content, taken, reply, deadline)
-        self._names_mails |= ending.queue_id is not None and not any(map(mail_id, said))
+        self._reports_mail_ids |= ending.queue_id is not None and not any(map(mail_id, said))
         return Delivery({**outcomes, **ending.outcomes}, ending.reply, ending.queue_id)
 
     def _begin(self, mail: Mail, size: int, deadline: Deadline) -> Iterator[Reply]:
         """The replies to MAIL and what follows it; what the last mail left is done with."""
         replies = self._replies([*self._commands(mail, size), (Step.DATA, "DATA")], deadline)
-        if self._unfinished:
+        if self._needs_reset:
             self._expect(Step.MAIL, next(replies))
-        self._unfinished = True
+        self._needs_reset = True
         return replies
 
     def _in_seven_bits(self, mail: Mail) -> Mail:
@@ -120,7 +120,7 @@ class Conversation(ContentConnection):
 
     def _may_go_whole(self, mail: Mail) -> bool:
         """Whether envelope and content may be sent together, see :meth:`_whole`."""
-        at_once = {"PIPELINING", "CHUNKING"} <= self.features.keys() and self._names_mails
+        at_once = {"PIPELINING", "CHUNKING"} <= self.features.keys() and self._reports_mail_ids
         return at_once and not mail.careful and len(mail.content) <= WHOLE and not could_be_commands(mail.content)
 
     def _commands(self, mail: Mail, size: int) -> list[tuple[Step, str]]:
@@ -131,7 +131,7 @@ class Conversation(ContentConnection):
             said += " SMTPUTF8"  # RFC 6531 3.4
         commands = [(Step.MAIL, f"MAIL FROM:<{mail.sender}>{said}")]
         commands += [(Step.RCPT, f"RCPT TO:<{recipient}>") for recipient in mail.recipients]
-        if self._unfinished:
+        if self._needs_reset:
             commands.insert(0, (Step.MAIL, "RSET"))
         return commands
 
@@ -159,7 +159,7 @@ class Conversation(ContentConnection):
 
     def _content(self, content: bytes, recipients: list[str], reply: Reply, deadline: Deadline) -> Delivery:
         if reply.code != 354:
-            self._doubt("PIPELINING", reply)
+            self._check_feature("PIPELINING", reply)
             verdict = self._judge(Step.DATA, reply)
             if verdict is Verdict.ACCEPTED:
                 raise ConnectionLost(f"expected 354 from {self.endpoint} at DATA, found {reply.code}")
@@ -177,7 +177,7 @@ class Conversation(ContentConnection):
         """
         content = lines(mail.content)
         commands = self._commands(mail, len(content))
-        self._ready_for_effect(deadline)
+        self._check_before_effect(deadline)
         with self._span("mail"):
             return self._in_one_flight(mail, commands, content, deadline)
 
@@ -185,19 +185,19 @@ class Conversation(ContentConnection):
         self, mail: Mail, commands: list[tuple[Step, str]], content: bytes, deadline: Deadline
     ) -> Delivery:
         envelope = "".join(f"{command}\r\n" for _, command in commands).encode()
-        self._send_mail(envelope + b"BDAT %d LAST\r\n" % len(content) + content)
-        until = clock.monotonic() + self._patience(deadline)
+        self._send_content(envelope + b"BDAT %d LAST\r\n" % len(content) + content)
+        until = clock.monotonic() + self._final_timeout(deadline)
         replies: list[Reply] = []
         start = len(commands) - len(mail.recipients)
         for _ in [*commands, Step.END]:
-            replies.append(self._last_word(until - clock.monotonic()))
+            replies.append(self._final_reply(until - clock.monotonic()))
             if replies[-1].code == 421 and len(replies) <= len(commands):  # nothing after it was read
                 return self._hung_up(mail, replies[start:-1], replies[-1])
-        self._unfinished = not replies[-1].accepted
+        self._needs_reset = not replies[-1].accepted
         if not _told_apart(replies[:start], replies[start:-1], replies[-1]):
             replies = self._settle(replies)
         begun, recipients, last = replies[:start], replies[start:-1], replies[-1]
-        self._doubt_parameters(mail, begun[-1])
+        self._check_parameters(mail, begun[-1])
         if last.code == 421:
             self.abandon()
         return self._sum_up(mail, begun, recipients, last)
@@ -231,7 +231,7 @@ class Conversation(ContentConnection):
             if any(reply.accepted for reply in replies[count - 1 :]):
                 raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit: {last}") from None
             return replies[:count]
-        self._unfinished = False
+        self._needs_reset = False
         if (extra := len(replies) - count) == 0:
             return replies
         self.abandon()
@@ -255,12 +255,12 @@ class Conversation(ContentConnection):
         return Delivery(outcomes, last, mail_id(last) if last.accepted else None)
 
     def _end(self, content: bytes, recipients: list[str], deadline: Deadline) -> Delivery:
-        self._ready_for_effect(deadline)
+        self._check_before_effect(deadline)
         with self._span("content") as span:
-            self._send_mail(content)
-            reply = self._last_word(self._patience(deadline))
-            tell_reply(span, reply)
-        self._unfinished = not reply.accepted
+            self._send_content(content)
+            reply = self._final_reply(self._final_timeout(deadline))
+            trace_reply(span, reply)
+        self._needs_reset = not reply.accepted
         if reply.code == 421:
             self.abandon()
         verdict = self._judge(Step.END, reply)

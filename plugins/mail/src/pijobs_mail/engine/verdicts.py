@@ -1,7 +1,7 @@
 """What a reply of an SMTP server means: for one recipient, for the mail, or for all mails. Pure.
 
 One recipient's trouble is not the server's. A reply is about the server if it can't be about an address or a mail
-(:func:`judge`), or if several different mails in a row get it (:func:`may_be_the_servers`).
+(:func:`judge`), or if several different mails in a row get it (:func:`may_concern_server`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def judge(reply: Reply, step: Step) -> Verdict:
     if _asks_for_login(reply, step):
         # Some servers require a login only for external recipients, so the reply comes at a recipient.
         return Verdict.LOGIN if step is Step.MAIL else Verdict.DEFERRED
-    return Verdict.DEFERRED if reply.temporary or wants_parts(reply, step) else Verdict.REFUSED
+    return Verdict.DEFERRED if reply.temporary or limits_recipients(reply, step) else Verdict.REFUSED
 
 
 def _is_about_all_mails(reply: Reply, step: Step) -> bool:
@@ -92,10 +92,10 @@ def _asks_for_login(reply: Reply, step: Step) -> bool:
     return reply.code in _LOGIN or (by_words and not reply.temporary)
 
 
-def may_be_the_servers(reply: Reply, step: Step) -> bool:
+def may_concern_server(reply: Reply, step: Step) -> bool:
     """Whether a deferral counts as the server's trouble if several different mails in a row get it: a filter is away,
     the disk is full, a login is missing. Greylisting and trouble with a recipient or its host do not count."""
-    parts = wants_parts(reply, step) and (reply.enhanced == "4.5.3" or "recipients" in reply.text.lower())
+    parts = limits_recipients(reply, step) and (reply.enhanced == "4.5.3" or "recipients" in reply.text.lower())
     if parts or is_greylisting(reply):
         return False
     if _asks_for_login(reply, step) or reply.code == 421:
@@ -107,7 +107,7 @@ def may_be_the_servers(reply: Reply, step: Step) -> bool:
     return reply.enhanced.startswith(("4.3.", "4.4.", "4.5.", "4.7.")) and reply.enhanced != "4.3.4"
 
 
-def wants_parts(reply: Reply, step: Step) -> bool:
+def limits_recipients(reply: Reply, step: Step) -> bool:
     """Whether the server accepts the recipients, but not all in one mail (RFC 5321 4.5.3.1.10)."""
     if step is not Step.RCPT:
         return False
@@ -116,7 +116,7 @@ def wants_parts(reply: Reply, step: Step) -> bool:
     return (reply.code, reply.enhanced) in codes or "per transaction" in reply.text
 
 
-def wants_fewer(reply: Reply) -> bool:
+def asks_to_slow_down(reply: Reply) -> bool:
     """Whether a server says that it gets too much at once: 421; 450 or 451 with an enhanced code 4.7.X (RFC 3463 3.8);
     or words for it. Greylisting is not included, though some servers use the same code, and neither is a reply with an
     address."""

@@ -1,4 +1,4 @@
-"""Bytes to and from an SMTP server: a socket, TLS, and replies. Every wait has a total limit."""
+"""A socket to an SMTP server, with TLS and a parser for replies. Each wait has a limit for its total time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pijobs.base.network import Address, positive
 from pijobs_mail.engine.replies import ProtocolError, Replies, Reply
 
 _CHUNK = 64 * 1024
-#: Seconds of silence until TCP sends a probe, seconds between two probes, and how many; milliseconds within which the
-#: other machine must confirm sent data.
+#: Options of TCP (tcp(7) of Linux): seconds of silence before the first probe, seconds between two probes, the number
+#: of probes; milliseconds within which the other machine must acknowledge sent data.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
 class Wire:
     """One connection.
 
-    Methods raise :class:`TimeoutError` when the time is over, other :class:`OSError` if the connection is broken, and
-    :class:`~pijobs_mail.engine.replies.ProtocolError` if the input is not SMTP. After any of them, the connection can't
-    be used any more.
+    The methods raise :class:`TimeoutError` if the time is over, another :class:`OSError` if the connection is broken,
+    and :class:`~pijobs_mail.engine.replies.ProtocolError` if the input is not SMTP. After any of them, the connection
+    can't be used any more.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -34,13 +34,17 @@ class Wire:
 
     @classmethod
     def connect(cls, address: Address, seconds: float) -> Wire:
-        """:param address: an address from :func:`pijobs.base.network.look_up`."""
+        """Connect by TCP.
+
+        :param address: one that :func:`pijobs.base.network.look_up` returned.
+        :param seconds: the time limit.
+        """
         family, kind, protocol, _, place = address
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(positive(seconds))
             sock.connect(place)
-            # A server may need minutes for a mail. These options detect a dead machine.
+            # A server may need minutes for its final reply. These options detect in the meantime that it is dead.
             _keep_alive(sock)
             # Commands are small and wait for replies, so Nagle's algorithm would only delay them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -55,7 +59,7 @@ class Wire:
 
     @property
     def loopback(self) -> bool:
-        """Whether the other end is this machine; by its address, because a name may resolve to anything."""
+        """Whether the other end is this machine. Decided by its address, because a name may resolve to any address."""
         return ipaddress.ip_address(self._socket.getpeername()[0].partition("%")[0]).is_loopback
 
     @property
@@ -65,14 +69,14 @@ class Wire:
         return f"[{'IPv6:' if address.version == 6 else ''}{address}]"
 
     def start_tls(self, context: ssl.SSLContext, host: str, seconds: float) -> None:
-        """Encrypt from here on.
+        """Start TLS.
 
-        :raises ProtocolError: the server sent more unencrypted data than it should. Anybody could have inserted data
-            before the handshake (CVE-2011-0411).
+        :raises ProtocolError: there is unencrypted input after the reply to STARTTLS. An attacker on the network may
+            have inserted it, to have it processed as if it came through TLS (CVE-2011-0411).
         :raises ssl.SSLError: the handshake or the verification failed.
         """
         if self._replies:
-            raise ProtocolError("expected the TLS handshake, found bytes in clear; taken for an attack")
+            raise ProtocolError("expected the TLS handshake, found unencrypted input, which may be an attack")
         self._socket.settimeout(positive(seconds))
         self._socket = context.wrap_socket(self._socket, server_hostname=host)
         self.encrypted = True
@@ -82,7 +86,7 @@ class Wire:
         self._socket.sendall(content)
 
     def reply(self, seconds: float) -> Reply:
-        """The next reply, complete within the seconds."""
+        """The next reply, which must be complete within the seconds."""
         until = clock.monotonic() + seconds
         while (reply := self._replies.take()) is None:
             self._socket.settimeout(positive(until - clock.monotonic()))
@@ -92,13 +96,13 @@ class Wire:
             self._replies.feed(received)
         return reply
 
-    def unasked(self) -> Reply | None:
-        """A reply that arrived before any command was sent."""
+    def unsolicited(self) -> Reply | None:
+        """A reply that has been read although no command waits for one; None: there is none."""
         return self._replies.take()
 
     def quiet(self) -> bool:
         """Whether the connection is open and has no unexpected input. Does not wait."""
-        # Usually there is no input, and checking costs less than an empty read.
+        # Usually there is no input, and polling costs less than a read that fails.
         if not self._incoming.poll(0) and not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
             return not self._replies
         try:

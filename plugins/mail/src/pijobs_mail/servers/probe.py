@@ -138,7 +138,7 @@ class Probe:
 
     def _mails(self, place: Endpoint) -> str:
         """Two over one connection: what a server limits shows at the second."""
-        patience, conversation = Deadline(last_word=lambda: PATIENCE), Conversation(place)
+        patience, conversation = Deadline(final_timeout=lambda: PATIENCE), Conversation(place)
         taken: list[str] = []
         try:
             conversation.open(patience)
@@ -146,7 +146,7 @@ class Probe:
                 delivery = conversation.send(self._test_mail(number), patience)
                 for outcome in delivery.outcomes.values():
                     if outcome.verdict is not Verdict.ACCEPTED:
-                        raise Wrong(f"not taken at {outcome.step}: {outcome.reply}", hints.about_mail(outcome))
+                        raise Wrong(f"not taken at {outcome.step}: {outcome.reply}", hints.for_mail(outcome))
                 taken.append(str(delivery.reply))
         except (MailError, Wrong) as error:
             if not taken:

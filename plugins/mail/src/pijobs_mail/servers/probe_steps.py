@@ -142,10 +142,10 @@ def login(client: smtplib.SMTP, place: Endpoint) -> str:
 
     try:
         done = auth.log_in(offered, place.username, secret, ask, token=place.oauth is not None)
-    except auth.ServerUnknown as error:
+    except auth.ServerNotVerified as error:
         raise OSError(str(error)) from None
     if done is None:
-        raise Wrong(auth.unknown(offered), "login" if offered else "no login")
+        raise Wrong(auth.no_common_mechanism(offered), "login" if offered else "no login")
     mechanism, reply = done
     if not reply.accepted and place.oauth is not None:
         oauth.forget(place.oauth)
@@ -170,7 +170,7 @@ def until(ends: datetime) -> str:
 def advice_for(step: str, error: Exception) -> str:
     """Key of the advice for what went wrong at a step."""
     if isinstance(error, MaybeSent) or (step == "mail" and isinstance(error, ServerTrouble) and error.reply is None):
-        return "no word"
+        return "no final reply"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate {CERTIFICATE.get(error.verify_code, 'authority')}"
     return error.advice if isinstance(error, Wrong) else step

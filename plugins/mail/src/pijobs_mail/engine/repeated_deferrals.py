@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pijobs.base import clock, threads
 from pijobs_mail.engine.delivery import Delivery, Endpoint, Mail, Outcome
 from pijobs_mail.engine.replies import Reply, Step, Verdict
-from pijobs_mail.engine.verdicts import may_be_the_servers
+from pijobs_mail.engine.verdicts import may_concern_server
 
 #: How many different mails in a row.
 SEVERAL = 3
@@ -24,14 +24,14 @@ class _Row:
     last: float = 0.0
 
 
-class Suspicions:
-    """The suspicions of one process about its servers. An accepted mail clears its server."""
+class RepeatedDeferrals:
+    """The equal deferrals in a row, by server. An accepted mail ends the row of its server."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
         self._rows: dict[Endpoint, _Row] = {}
 
-    def weigh(self, endpoint: Endpoint, mail: Mail, delivery: Delivery) -> Reply | None:
+    def count(self, endpoint: Endpoint, mail: Mail, delivery: Delivery) -> Reply | None:
         """The reply, if enough different mails in a row got it to count as the server's trouble."""
         now = clock.monotonic()
         with self._lock:
@@ -39,7 +39,7 @@ class Suspicions:
             if delivery.having(Verdict.ACCEPTED):
                 self._rows.pop(endpoint, None)
                 return None
-            outcome = next(filter(_is_suspect, delivery.outcomes.values()), None)
+            outcome = next(filter(_may_concern_server, delivery.outcomes.values()), None)
             if outcome is None:  # refused, greylisted: not about the server
                 return None
             kind = outcome.step, outcome.reply.code, outcome.reply.enhanced
@@ -52,8 +52,8 @@ class Suspicions:
             return outcome.reply if len(row.mails) >= SEVERAL else None
 
 
-def _is_suspect(outcome: Outcome) -> bool:
-    return outcome.verdict is Verdict.DEFERRED and may_be_the_servers(outcome.reply, outcome.step)
+def _may_concern_server(outcome: Outcome) -> bool:
+    return outcome.verdict is Verdict.DEFERRED and may_concern_server(outcome.reply, outcome.step)
 
 
 def _what_differs(mail: Mail, outcome: Outcome) -> int:

@@ -102,11 +102,8 @@ class Connection:
         self._needs_reset = False
 
     def _connect_to_any(self, deadline: Deadline) -> None:
-        """Connect to the host's first address that accepts and greets (RFC 5321 5.1).
-
-        All attempts to connect together take at most the endpoint's timeout. Each address has an equal share of the
-        time until the deadline for its greeting.
-        """
+        """Connect to the first address of the host that greets (RFC 5321 5.1), all within the endpoint's timeout.
+        Each has an equal share of the time until the deadline for its greeting."""
         started, seconds = clock.monotonic(), self._seconds(deadline)
         with self._connecting(deadline, seconds):
             addresses = look_up(self.endpoint.host, self.endpoint.port, seconds)
@@ -190,7 +187,7 @@ class Connection:
     def _login(self, deadline: Deadline) -> None:
         endpoint = self.endpoint
         if not (self._link.encrypted or endpoint.login_without_tls or self._link.loopback):
-            raise LoginRefused(f"the login to {endpoint} was not sent, because the connection has no TLS; use TLS")
+            raise LoginRefused(f"login and password are not sent to {endpoint} in clear; use TLS")
         grant, secret = endpoint.oauth, endpoint.password
         if grant is not None:
             secret = oauth.access_token(grant, self._seconds(deadline))

@@ -47,6 +47,12 @@ class State(str, Enum):
 #: States that only an admin can change back to a waiting one.
 ENDED = frozenset({State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED})
 WAITING = frozenset({State.QUEUED, State.SCHEDULED})
+#: The order in which to read one state after the other, so that no instance is missed that goes on meanwhile, whatever
+#: attempt it makes; it may be read twice.
+READING_ORDER = (
+    State.RUNNING, State.SCHEDULED, State.QUEUED, State.RUNNING, State.SCHEDULED, State.QUEUED,
+    State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from pijobs.storage.values import Retention
 from pijobs.testing.clock import ManualClock
 
 #: Milliseconds by which a storage may be wrong about the time of its server, on a busy machine.
-SLACK = 250
+SLACK = 2_000
 
 skips = sa.Table(
     "contract_time", sa.MetaData(),

@@ -16,7 +16,7 @@ from typing import Any
 from pijobs.base import clock
 from pijobs.definitions import DefinitionStore
 from pijobs.errors import PijobsError, StateConflict
-from pijobs.jobs import State
+from pijobs.jobs import READING_ORDER, State
 from pijobs.observe.status import overview
 from pijobs.request.queue import Handle, Queue
 from pijobs.settings import Settings
@@ -221,7 +221,7 @@ class Drill:
     def _instances(self) -> Iterator[str]:
         """All instances of this drill, found by their group, because a signal may come before a handle is stored."""
         assert self._queue.storage is not None
-        for state in State:
+        for state in READING_ORDER:
             cursor = None
             while True:
                 page = self._queue.storage.page(state, group=self._group, cursor=cursor, limit=500)

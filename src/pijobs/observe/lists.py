@@ -33,7 +33,8 @@ def listing(
     """Instances, those that run and wait first, the newest of each state first; and a cursor for the next ones. Of each
     state those in the spool of this machine come last.
 
-    There may be fewer than ``limit`` while the cursor goes on; without a cursor these were the last.
+    There may be fewer than ``limit`` while the cursor goes on; without a cursor these were the last. States are read
+    one after the other: an instance that changes its state meanwhile may be missing or come twice.
 
     :param subject: in clear; found under each key of this installation.
     :param since: ms on the storage's clock; only what ended since then, or was enqueued then if it has not ended.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from pijobs.jobs import State
+from pijobs.jobs import READING_ORDER, State
 from pijobs.observe.facts import STATE_ORDER
 from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import place_in_time
@@ -74,12 +74,17 @@ def newest(
         _Line(place, state, part or None, filters, over=part == _NO_MORE or place not in places)
         for (place, state), part in zip(every, parts, strict=True)
     ]
-    read = {id(line): [] if line.over else list(line.read(limit, since)) for line in lines}
-    rows = list[dict[str, Any]]()
+    # Scheduled ones become queued, and these run: what goes on meanwhile is read twice rather than not at all.
+    read = {
+        id(line): [] if line.over else list(line.read(limit, since))
+        for line in sorted(lines, key=lambda line: READING_ORDER[1:].index(line.state))
+    }
+    rows = dict[str, dict[str, Any]]()
     now = {place: place.now() for place in places}
     for _time, number, line, record in islice(heapq.merge(*read.values(), key=lambda one: one[0]), limit):
         line.taken = number
-        rows.append(instance(record, now[line.place], spooled=line.place is queue.spool))
-    add_afterwards(queue, rows)
+        rows.setdefault(record.id, instance(record, now[line.place], spooled=line.place is queue.spool))
+    found = list(rows.values())
+    add_afterwards(queue, found)
     ends = [line.told(len(read[id(line)])) for line in lines]
-    return rows, None if set(ends) == {_NO_MORE} else _BETWEEN.join(ends)
+    return found, None if set(ends) == {_NO_MORE} else _BETWEEN.join(ends)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pijobs.base.told import Moment, Told
-from pijobs.jobs import WAITING, State
+from pijobs.jobs import READING_ORDER, WAITING, State
 from pijobs.observe import facts
 from pijobs.observe.instances import add_afterwards, instance
 from pijobs.observe.selection import lookups
@@ -69,7 +69,7 @@ def messages(
         now, spooled = place.now(), place is queue.spool
         here: dict[str, dict[str, Any]] = {}
         for lookup in lookups(queue, who.strip()[:LONGEST]):
-            for state in State:
+            for state in READING_ORDER:
                 page = place.page(state, subject=lookup, limit=limit)
                 here |= {one.id: instance(one, now, spooled=spooled) for one in page.records}
         # An instance that has just moved is kept in the spool for a while; the storage has its present state.

@@ -15,7 +15,8 @@ from pijobs.storage.contract import Storage
 from pijobs.storage.records import Record
 
 #: Where bodies are.
-STATES = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)
+#: Those with a body, in an order that misses no instance that goes on meanwhile: it may come back from running.
+STATES = (State.RUNNING, State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)
 _PAGE = 200
 #: Reads all instances, and may miss one that moves meanwhile.
 _LOOKS = 5
@@ -49,7 +50,8 @@ def seal_anew(storage: Storage, codec: Codec, wanted: Wanted) -> Sealed:
 
 
 def counted(storage: Storage) -> Counter[str]:
-    """How many stored bodies there are under each key; those with an unreadable envelope under "?"."""
+    """How many stored bodies there are under each key, or some more, if they go on meanwhile; those with an unreadable
+    envelope under "?"."""
     found: Counter[str] = Counter()
     for record in _with_body(storage):
         opened = _opened(record)
@@ -83,11 +85,13 @@ def _look(storage: Storage, codec: Codec, wanted: Wanted) -> Sealed:
 
 
 def _with_body(storage: Storage) -> Iterator[Record]:
+    ran = set[str]()
     for state in STATES:
         cursor: str | None = None
         while True:
             page = storage.page(state, cursor=cursor, limit=_PAGE)
-            yield from (record for record in page.records if record.has_body)
+            yield from (record for record in page.records if record.has_body and record.id not in ran)
+            ran.update(record.id for record in page.records if state is State.RUNNING)
             if (cursor := page.cursor) is None:
                 break
 

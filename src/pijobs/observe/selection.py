@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from pijobs.jobs import ENDED, State
+from pijobs.jobs import ENDED, READING_ORDER, State
 from pijobs.payload.keys import KeyRing
 from pijobs.payload.subjects import spelled
 from pijobs.request.queue import Queue
@@ -41,7 +41,7 @@ class Selection:
         :raises StorageUnavailable: when a place does not answer.
         """
         for place in places:
-            for state in self.states:
+            for state in sorted(self.states, key=READING_ORDER[1:].index):  # scheduled ones become queued
                 for lookup in lookups(queue, self.subject):
                     for record in self._in(place, state, lookup):
                         yield place, record

@@ -189,7 +189,7 @@ class Mover:
 
     def _something_waits(self) -> bool:
         """Check without a lock on the spool, because its workers need it."""
-        return any(self.spool.page(state, limit=1).records for state in (State.QUEUED, State.SCHEDULED))
+        return any(self.spool.page(state, limit=1).records for state in (State.SCHEDULED, State.QUEUED))
 
     def move(self, most: int = BATCH, seconds: float = MOVE_TIME) -> int:
         """Move up to this many instances, for at most this many seconds; returns how many were moved.

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pijobs import FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, Scheduled, State, crontab
+from pijobs import FailJob, Job, JobContext, Limits, RetryJob, RetryPolicy, Scheduled, crontab
 from pijobs.base import clock
 from pijobs.errors import PijobsError
+from pijobs.jobs import READING_ORDER
 from pijobs.request.queue import Queue
 from pijobs.settings import Settings
 from pijobs_privacyidea import programs
@@ -155,7 +156,7 @@ def _newest(queue: Queue, task: int) -> tuple[str, str, str]:
     """Id, state and reason of the newest instance of a task; empty texts if unknown."""
     try:
         storage = queue.places.storage
-        pages = [storage.page(state, group=group_of(task), limit=1) for state in State]
+        pages = [storage.page(state, group=group_of(task), limit=1) for state in READING_ORDER]
     except PijobsError:
         return "", "", ""
     records = [record for page in pages for record in page.records]

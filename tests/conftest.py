@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
 import hypothesis
+import pytest
 from mail_servers import exim, postfix
 from services import mariadb_url, postgresql_url, redis_url
 
@@ -29,3 +32,15 @@ def _entry_points(**wanted: Any) -> Any:
 
 
 metadata.entry_points = _entry_points
+
+
+@pytest.fixture(autouse=True)
+def _log_goes_on() -> Iterator[None]:
+    """A test that turns our log off turns it on again: others look for lines."""
+    yield
+    known, level = logging.root.manager.loggerDict.items(), logging.root.manager.disable
+    off = [one for name, one in known if name.startswith("pijobs") and isinstance(one, logging.Logger) and one.disabled]
+    for logger in off:
+        logger.disabled = False
+    logging.disable(logging.NOTSET)
+    assert (off, level) == ([], logging.NOTSET)

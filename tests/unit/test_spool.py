@@ -313,7 +313,7 @@ def test_an_enqueue_does_not_look_into_the_spool_each_time(
     monkeypatch.setattr(spool, "page", page)
     for _ in range(50):
         queue.enqueue("a.b", ["x"])
-    assert looks == [State.QUEUED, State.SCHEDULED]
+    assert looks == [State.SCHEDULED, State.QUEUED]
 
 
 def test_a_spool_that_can_not_be_emptied_fails_no_enqueue(

@@ -470,7 +470,9 @@ def test_lines_go_where_those_of_the_host_go_though_it_configured_its_log_afterw
     ours = logging.getLogger("pijobs.some.module")
     host, top = logging.getLogger("some_host"), logging.getLogger("pijobs")
     handler = {"class": "logging.FileHandler", "filename": str(tmp_path / "host.log")}
-    known = {name: one.disabled for name, one in logging.root.manager.loggerDict.items() if hasattr(one, "disabled")}
+    # A name without a logger of its own has the attribute, too, if logging was configured before.
+    loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    known = [(one, one.disabled) for one in loggers]
     try:
         logging.config.dictConfig(
             {"version": 1, "handlers": {"file": handler}, "loggers": {"some_host": {"handlers": ["file"], "level": 20}}}
@@ -483,8 +485,8 @@ def test_lines_go_where_those_of_the_host_go_though_it_configured_its_log_afterw
         assert (tmp_path / "host.log").read_text() == "once\n"
     finally:
         top.parent = logging.root
-        for name, disabled in known.items():
-            logging.getLogger(name).disabled = disabled
+        for logger, disabled in known:
+            logger.disabled = disabled
         for one in host.handlers[:]:
             host.removeHandler(one)
             one.close()

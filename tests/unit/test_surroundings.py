@@ -33,6 +33,11 @@ def leave(signum: int, frame: object) -> None:
     raise SystemExit(1)
 
 
+def turn_off_and_log() -> None:
+    logging.disable(logging.CRITICAL)
+    OURS.error("not written")  # the logger remembers that it is too quiet for it
+
+
 def another(*args: Any) -> logging.LogRecord:
     return logging.LogRecord(*args)
 
@@ -48,7 +53,7 @@ def another(*args: Any) -> logging.LogRecord:
             "signal handlers",
         ),
         (lambda: logging.config.dictConfig({"version": 1}), lambda: not OURS.disabled, "the configuration of the log"),
-        (lambda: logging.disable(logging.CRITICAL), lambda: OURS.isEnabledFor(logging.ERROR), "the configuration of"),
+        (turn_off_and_log, lambda: OURS.isEnabledFor(logging.ERROR), "the configuration of"),
         (lambda: logging.root.addHandler(logging.NullHandler()),
          lambda: not any(type(one) is logging.NullHandler for one in logging.root.handlers), "the configuration of"),
         (lambda: logging.setLogRecordFactory(another), lambda: logging.getLogRecordFactory() is not another,

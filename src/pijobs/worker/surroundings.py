@@ -87,7 +87,7 @@ class Surroundings:
             return
         logging.setLogRecordFactory(self._make_record)
         changed = [was for was in self._loggers if _is_changed(was)]
-        logging.root.manager.disable = self._least_level
+        logging.disable(self._least_level)  # and forget which loggers were too quiet
         for logger, handlers, level, propagate, disabled in changed:
             logger.handlers[:] = handlers
             logger.propagate, logger.disabled = propagate, disabled

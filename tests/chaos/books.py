@@ -21,7 +21,7 @@ RETRY_WAIT = 1.0
 #: The default of the setting (seconds).
 ENQUEUE_TIMEOUT = 0.25
 #: What an enqueue may take on a busy machine with two cores, on top of its time-out (seconds).
-GRACE = 1.0
+GRACE = 4.0
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ def mariadb_url() -> str:
     path = shared.server("mariadb")
     with pymysql.connect(unix_socket=path, user="root") as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
-    return f"mysql+pymysql://root@localhost/{DATABASE}?unix_socket={path}"
+    # Without TLS: PyMySQL would read all certificates of the system for each connection, which takes 20 ms.
+    return f"mysql+pymysql://root@localhost/{DATABASE}?unix_socket={path}&ssl_disabled=true"
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""What queues in one database share, and what they ask of a driver."""
+"""What queues in one database share."""
 
 from __future__ import annotations
 
-import pytest
 from sqlalchemy import make_url
 
 from pijobs.storage.sql.dialects.dialect import Dialect
@@ -21,15 +20,3 @@ def test_the_queues_of_one_database_share_their_statements() -> None:
 def test_databases_that_may_differ_in_their_release_share_none() -> None:
     others = [Dialect(POSTGRESQL.set(host="other.example.com")), Mariadb(MARIADB), Sqlite(make_url("sqlite:////a"))]
     assert len({id(statements_of(dialect)) for dialect in (Dialect(POSTGRESQL), *others)}) == 4
-
-
-@pytest.mark.parametrize(
-    ("query", "disabled"),
-    [
-        ({}, None),
-        ({"unix_socket": "/run/mysqld/mysqld.sock"}, True),
-        ({"unix_socket": "/run/mysqld/mysqld.sock", "ssl_ca": "/etc/ssl/db.pem"}, None),
-    ],
-)
-def test_a_connection_by_a_unix_socket_reads_no_certificates(query: dict[str, str], disabled: bool | None) -> None:
-    assert Mariadb(MARIADB.set(query=query)).connect_args().get("ssl_disabled") is disabled

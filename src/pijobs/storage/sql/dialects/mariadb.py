@@ -49,9 +49,6 @@ class Mariadb(Dialect):
     def connect_args(self) -> dict[str, Any]:
         given = self.url.query
         options = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
-        if "unix_socket" in given and not any(name.startswith("ssl") for name in given):
-            # PyMySQL would read all certificates of the system for each connection, though no TLS comes of it.
-            options["ssl_disabled"] = True
         return {name: value for name, value in options.items() if name not in given}
 
     def _autocommit(self, connection: Any) -> None:

@@ -17,7 +17,7 @@ _shared: dict[tuple[type[Dialect], object, URL | None], Statements] = {}
 
 
 def statements_of(dialect: Dialect) -> Statements:
-    """The statements for a dialect. All queues in one database share them: to build and to compile them takes 50 ms."""
+    """The statements for a dialect. All queues in one database share them: to build and to compile them takes 45 ms."""
     key = (type(dialect), dialect.clock, dialect.url if dialect.server else None)
     return _shared.get(key) or _shared.setdefault(key, Statements(dialect))
 

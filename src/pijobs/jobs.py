@@ -47,10 +47,10 @@ class State(str, Enum):
 #: States that only an admin can change back to a waiting one.
 ENDED = frozenset({State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED})
 WAITING = frozenset({State.QUEUED, State.SCHEDULED})
-#: The order in which to read one state after the other, so that no instance is missed that goes on meanwhile, whatever
-#: attempt it makes; it may be read twice.
+#: The order in which to read one state after the other: the way that an instance goes, and once more those to which an
+#: attempt may lead it back. So none is missed that goes on meanwhile; it may be read twice.
 READING_ORDER = (
-    State.RUNNING, State.SCHEDULED, State.QUEUED, State.RUNNING, State.SCHEDULED, State.QUEUED,
+    State.SCHEDULED, State.QUEUED, State.RUNNING, State.SCHEDULED, State.QUEUED,
     State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED,
 )  # fmt: skip
 

@@ -77,7 +77,7 @@ def newest(
     # Scheduled ones become queued, and these run: what goes on meanwhile is read twice rather than not at all.
     read = {
         id(line): [] if line.over else list(line.read(limit, since))
-        for line in sorted(lines, key=lambda line: READING_ORDER[1:].index(line.state))
+        for line in sorted(lines, key=lambda line: READING_ORDER.index(line.state))
     }
     rows = dict[str, dict[str, Any]]()
     now = {place: place.now() for place in places}

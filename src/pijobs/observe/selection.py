@@ -41,7 +41,7 @@ class Selection:
         :raises StorageUnavailable: when a place does not answer.
         """
         for place in places:
-            for state in sorted(self.states, key=READING_ORDER[1:].index):  # scheduled ones become queued
+            for state in sorted(self.states, key=READING_ORDER.index):
                 for lookup in lookups(queue, self.subject):
                     for record in self._in(place, state, lookup):
                         yield place, record

@@ -18,6 +18,7 @@ from pijobs.base import clock
 from pijobs.base.redact import redact
 from pijobs.errors import InstanceNotFound, JobError, StorageUnavailable
 from pijobs.flask import current_queue
+from pijobs.jobs import READING_ORDER
 from pijobs.observe import instances, status
 from pijobs.server.audited import audit, given_reason
 from pijobs.server.pages.actions import ACTIONS, words
@@ -86,7 +87,7 @@ def _pages(
 ) -> Iterator[tuple[list[dict[str, Any]], str]]:
     """Matching instances, the newest of each state first, and where to continue. Leaves out instances that match only
     later, so that the iteration ends."""
-    states = [state for state in sorted(ACTIONS[action]) if chosen["state"] in ("", state)]
+    states = [state for state in sorted(ACTIONS[action], key=READING_ORDER.index) if chosen["state"] in ("", state)]
     index, _colon, inner = cursor.partition(":")
     if cursor and not (index.isdecimal() and int(index) < len(states)):
         raise Problem(400, _("the list can't continue from there"), _("begin at its first page"))

@@ -430,18 +430,18 @@ def test_a_doubt_is_tried_again_at_most_once(settings: Settings, smtp_sink: Sink
 @pytest.mark.parametrize(
     ("lease", "waited"), [(None, 30), (math.inf, 600), (900.0, 600), (100.0, 90), (5.0, 5)], ids=str
 )
-def test_the_last_word_is_waited_for_as_long_as_the_lease_can_be_kept(
+def test_the_final_reply_is_waited_for_as_long_as_the_lease_can_be_kept(
     settings: Settings, smtp_sink: Sink, monkeypatch: pytest.MonkeyPatch, lease: float | None, waited: float
 ) -> None:
     """RFC 5321 4.5.3.2.6: ten minutes; in a request somebody waits. Never less than the time-out of the definition."""
     seconds = []
 
-    def last_word(self: Conversation, patience: float) -> Reply:
+    def final_reply(self: Conversation, patience: float) -> Reply:
         seconds.append(patience)
         return really(self, patience)
 
     really = Conversation._final_reply
-    monkeypatch.setattr(Conversation, "_final_reply", last_word)
+    monkeypatch.setattr(Conversation, "_final_reply", final_reply)
     save(settings, smtp_sink)
     until = None if lease is None else time.monotonic() + lease
     send(context(settings, lease_until=until), "main", **MAIL)

@@ -44,7 +44,7 @@ from pijobs_mail.servers.definitions import AUTO_SUBMITTED, DEFINITIONS, endpoin
 UNSAVED = "unsaved"
 
 #: Seconds to wait for the reply to a mail that is sent in the request, where somebody waits.
-WORD_IN_REQUEST = 30.0
+FINAL_TIMEOUT_IN_REQUEST = 30.0
 
 #: Seconds of the lease that remain when that wait ends, for recording the outcome of the mail.
 _MARGIN = 10.0
@@ -144,7 +144,7 @@ def _ends(ctx: JobContext, server: str, known: _Secrets, *, not_again: str | Non
         raise AttemptDeferred(str(error)) from None
     except ServerTrouble as error:
         conclusions.count(ctx, server, error.reply)
-        _look_for_haste(ctx, [error.reply] if error.reply else [], known)
+        _slow_down_if_asked(ctx, [error.reply] if error.reply else [], known)
         told = redact(str(error), known)
         raise DestinationDown(told, retry_after=error.retry_after, counted=error.supposed) from None
     except ConnectionLost as error:
@@ -165,7 +165,7 @@ def _judge(ctx: JobContext, server: str, delivery: Delivery, known: _Secrets) ->
         conclusions.count(ctx, server, outcome.reply)
     # A 421 before the end of a mail has refusals here ("too many errors"), and is about that mail.
     told = [one.reply for one in delivery.outcomes.values() if one.reply.code != 421 or one.step is Step.END]
-    _look_for_haste(ctx, told, known)
+    _slow_down_if_asked(ctx, told, known)
 
 
 _NOT_AGAIN = "it is not sent again, because it must not arrive twice"
@@ -182,12 +182,12 @@ def _deadline(ctx: JobContext, patience: float, before_effect: Callable[[], None
 
     def final_timeout() -> float:
         leased = ctx.lease_left()
-        return WORD_IN_REQUEST if leased is None else max(0.0, min(FINAL_TIMEOUT, leased - _MARGIN))
+        return FINAL_TIMEOUT_IN_REQUEST if leased is None else max(0.0, min(FINAL_TIMEOUT, leased - _MARGIN))
 
     return Deadline(lambda: min(ctx.time_left(), until - clock.monotonic()), check, final_timeout)
 
 
-def _look_for_haste(ctx: JobContext, replies: Sequence[Reply], known: Iterable[str]) -> None:
+def _slow_down_if_asked(ctx: JobContext, replies: Sequence[Reply], known: Iterable[str]) -> None:
     """Send less to a server that gets too much at once, even if it accepted some of it."""
     if reply := next(filter(asks_to_slow_down, replies), None):
         ctx.slow_down(redact(f"the server wants fewer at once: {reply}", known))

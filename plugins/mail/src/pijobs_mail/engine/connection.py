@@ -14,10 +14,10 @@ from pijobs.base import clock, traces
 from pijobs.base.network import Address, look_up, tls_context
 from pijobs_mail.engine import auth, hints, oauth
 from pijobs_mail.engine.delivery import MAILS_PER_CONNECTION, MAILS_TO_POSTFIX, NO_DEADLINE, Deadline, Endpoint
-from pijobs_mail.engine.error_texts import error_with_reply, reason_of, trace_reply
 from pijobs_mail.engine.features import parse_features
 from pijobs_mail.engine.hints import with_advice
 from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
+from pijobs_mail.engine.reporting import error_with_reply, reason_of, trace_reply
 from pijobs_mail.engine.verdicts import judge, retry_after
 from pijobs_mail.engine.wire import Wire
 from pijobs_mail.errors import ConnectionLost, LoginRefused, ServerTrouble, TlsRefused

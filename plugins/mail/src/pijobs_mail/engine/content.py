@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pijobs_mail.engine.connection import Connection
 from pijobs_mail.engine.delivery import Deadline, Mail
-from pijobs_mail.engine.error_texts import reason_of
 from pijobs_mail.engine.replies import ProtocolError, Reply
+from pijobs_mail.engine.reporting import reason_of
 from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD
 from pijobs_mail.errors import ConnectionLost, FalseFeature, MaybeSent
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pijobs.base import clock, threads
 from pijobs_mail.engine.connection import close_all
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail
-from pijobs_mail.engine.error_texts import error_with_reply
 from pijobs_mail.engine.repeated_deferrals import RepeatedDeferrals
 from pijobs_mail.engine.replies import Step, Verdict
+from pijobs_mail.engine.reporting import error_with_reply
 from pijobs_mail.engine.transport import Conversation
 from pijobs_mail.engine.verdicts import says_too_many
 from pijobs_mail.errors import Busy, ConnectionLost, FalseFeature, LoginRefused, MailError, ServerTrouble

@@ -14,8 +14,8 @@ from pijobs.base import clock
 from pijobs_mail.compose.content import could_be_commands, lines, on_the_wire, seven_bit
 from pijobs_mail.engine.content import ContentConnection
 from pijobs_mail.engine.delivery import NO_DEADLINE, Deadline, Delivery, Endpoint, Mail, Outcome
-from pijobs_mail.engine.error_texts import trace_reply
 from pijobs_mail.engine.replies import ProtocolError, Reply, Step, Verdict
+from pijobs_mail.engine.reporting import trace_reply
 from pijobs_mail.engine.verdicts import NOT_UNDERSTOOD, mail_id
 from pijobs_mail.errors import AsciiOnly, ConnectionLost, FalseFeature, MaybeSent, MessageError
 
@@ -229,16 +229,14 @@ class Conversation(ContentConnection):
         except (OSError, ProtocolError):  # a server that refuses a mail may hang up then
             self.abandon()
             if any(reply.accepted for reply in replies[count - 1 :]):
-                raise MaybeSent(f"the replies of {self.endpoint} to the mail it was given do not fit: {last}") from None
+                raise MaybeSent(f"the number of replies of {self.endpoint} to the mail is wrong: {last}") from None
             return replies[:count]
         self._needs_reset = False
         if (extra := len(replies) - count) == 0:
             return replies
         self.abandon()
         if not replies[-1].accepted:
-            raise ConnectionLost(
-                f"{self.endpoint} said more than it was asked for, and refused the mail: {replies[-1]}"
-            )
+            raise ConnectionLost(f"{self.endpoint} sent an unexpected reply, and refused the mail: {replies[-1]}")
         if not all(reply.accepted for reply in replies):
             raise MaybeSent(f"{self.endpoint} took the mail, and nobody knows for whom: {replies[-1]}")
         return replies[extra:]

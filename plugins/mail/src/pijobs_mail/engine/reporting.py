@@ -1,4 +1,4 @@
-"""Builds errors and their texts from replies and exceptions."""
+"""Reports what went wrong, and what a server replied: errors with their texts, and spans."""
 
 from __future__ import annotations
 

@@ -11,7 +11,11 @@ from typing import Any
 
 from preloaded import Programs
 
+from pijobs_privacyidea.doctor import _series
 from pijobs_privacyidea.instance import PATIENCE, Instance, end
+
+#: Of privacyIDEA: two numbers.
+RELEASE = _series()
 
 
 class QuickInstance(Instance):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from challenges import PIN, arrives_and_signs_in, challenge
+from quick_instance import RELEASE
 from redis_on_disk import Redis
 
 from pijobs_mail.sink.server import Sink
-from pijobs_privacyidea.doctor import _series
 from pijobs_privacyidea.instance import APP, Instance
 
 # privacyIDEA's own warnings are not ours to mend.
@@ -101,7 +101,7 @@ class Container(Instance):
         return super().run(str(Path(sys.executable).with_name(command[0])), *command[1:], **environment)
 
 
-@pytest.mark.skipif(_series() < (3, 14), reason="the image of earlier releases has another layout")
+@pytest.mark.skipif(RELEASE < (3, 14), reason="the image of earlier releases has another layout")
 def test_in_the_layout_of_privacyideas_image_the_recipe_needs_no_file_of_settings(
     tmp_path: Path, redis_server: Redis, sink: Sink
 ) -> None:

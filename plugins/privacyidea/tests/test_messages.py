@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 from challenges import PATIENCE, PIN, becomes, challenge, holds, jobs, pijobs
 from fcm import Fcm
 from phone import Phone
+from quick_instance import RELEASE
 from services import wait_until
 from sms_gateway import Answer, Gateway, always, first
 
@@ -25,7 +25,6 @@ FIREBASE = "privacyidea.lib.smsprovider.FirebaseProvider.FirebaseProvider"
 NUMBER = "+491701234567"
 #: What the HTTP gateway wants to be told before it takes push messages.
 PUSH = {"HTTP_METHOD": "POST", "SEND_DATA_AS_JSON": "yes", "ALLOW_PUSH": "yes", "text": "{message}"}
-RELEASE = tuple(map(int, metadata.version("privacyidea").split(".")[:2]))
 
 
 def add_gateway(instance: Instance, name: str, gateway: Gateway, **options: str) -> None:

@@ -7,10 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 from challenges import arrives_and_signs_in, challenge
 from preloaded import Programs
-from quick_instance import QuickInstance
+from quick_instance import RELEASE, QuickInstance
 from redis_on_disk import Redis
 
 from pijobs_mail.sink.server import Sink
@@ -55,7 +54,7 @@ def test_with_one_redis_the_worker_of_the_other_node_goes_on(instance: Instance,
         arrives_and_signs_in(second, sink, challenge(instance))
 
 
-@pytest.mark.skipif(sqlalchemy.__version__ < "2", reason="this privacyIDEA has no SQLAlchemy for a queue in a database")
+@pytest.mark.skipif(RELEASE < (3, 13), reason="this privacyIDEA has no SQLAlchemy for a queue in a database")
 @pytest.mark.parametrize("database", ["mariadb", "postgresql"])
 def test_with_one_queue_in_a_database_the_worker_of_the_other_node_goes_on(
     another: Node, sink: Sink, request: pytest.FixtureRequest, database: str

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from challenges import PATIENCE, PIN, arrives_and_signs_in, becomes, challenge, 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from quick_instance import RELEASE
 from services import free_port, wait_until
 
 from pijobs_mail.sink.server import Fault, Sink
@@ -30,7 +30,6 @@ from pijobs_privacyidea.instance import REALM, Instance, InstanceFailed
 pytestmark = pytest.mark.filterwarnings("default")
 
 SendMail = Callable[..., None]
-RELEASE = tuple(map(int, metadata.version("privacyidea").split(".")[:2]))
 
 
 def opened_by(pid: int) -> set[str]:

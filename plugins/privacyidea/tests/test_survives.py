@@ -6,13 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from importlib import metadata
 
 import pytest
 from challenges import PATIENCE, PIN, challenge, jobs, pijobs
 from phone import Phone
 from preloaded import Programs
-from quick_instance import made
+from quick_instance import RELEASE, made
 from redis_on_disk import Redis
 from services import free_port, wait_until
 from sms_gateway import Answer, Gateway, first
@@ -25,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("default"),
     pytest.mark.skipif(
-        tuple(map(int, metadata.version("privacyidea").split(".")[:2])) < (3, 14),
+        RELEASE < (3, 14),
         reason="before 3.14 a push token takes privacyIDEA's Firebase class only",
     ),
 ]
